@@ -1,10 +1,10 @@
-//! The configuration: a TOML file over compiled-in defaults, under the environment and the command
-//! line, made into [`Settings`] that are valid by construction. Reading opens no socket and changes
-//! no file.
+//! The configuration: the compiled-in defaults, overridden by a TOML file, the environment and the
+//! command line, and converted into [`Settings`] that are valid by construction. Reading opens no
+//! socket and changes no file.
 //!
-//! **Every mistake is named at once**, in the order of the file, with its line, its key, and what
-//! to write; only for a file that is not TOML, the first syntax error alone. No message and no
-//! `Debug` shows a secret.
+//! **Every mistake is reported together**, in the order of the file, with its line, its key, and
+//! the right form. Only for a file that is not TOML, the first syntax error alone is reported. No
+//! message and no `Debug` shows a secret.
 //!
 //! | module | purpose |
 //! |---|---|
@@ -18,7 +18,7 @@
 //! | `effective` | the merged tree for people, without its secrets |
 //! | `description`, `schema`, `docs` | all keys, as JSON Schema and as Markdown |
 
-/// Builds a struct after all of its fields were read, so that every mistake in them is noted.
+/// Builds a struct after all of its fields were read, so that every mistake in them is reported.
 macro_rules! read_all {
     ($name:ident { $($field:ident: $read:expr),* $(,)? }) => {{
         $(
@@ -95,10 +95,10 @@ use reader::{Reader, Table};
 
 use crate::llm::price::Prices;
 
-/// The compiled-in defaults. With the keys that are commented out, the reference of all keys.
+/// The compiled-in defaults. With the commented keys, the file is the reference of all keys.
 const DEFAULTS: &str = include_str!("../config/default.toml");
 
-/// Where a configuration comes from.
+/// The sources of a configuration.
 #[derive(Clone, Default)]
 pub struct Sources {
     /// `--config`.
@@ -121,7 +121,7 @@ impl fmt::Debug for Sources {
 /// Options of the command line, which override all other layers.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// `--listen`, in place of `server.listen`.
+    /// `--listen`, which overrides `server.listen`.
     pub listen: Option<String>,
 }
 
@@ -129,13 +129,13 @@ pub struct Overrides {
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub settings: Settings,
-    /// The file that was read; `None` if there is none.
+    /// The file that was read. `None` if there is none.
     pub origin: Option<PathBuf>,
-    /// For what is allowed and probably a mistake.
+    /// Values that are allowed but probably mistakes.
     pub warnings: Vec<String>,
     pub files: Files,
-    /// The keys of secrets that come from the environment, which cannot change while a process
-    /// runs, with the names of the variables.
+    /// The keys of secrets from the environment, which cannot change while a process runs, with the
+    /// names of the variables.
     pub from_environment: Vec<(String, String)>,
     places: BTreeMap<&'static str, String>,
 }
@@ -154,18 +154,18 @@ const PLACED: [&str; 4] = ["server.listen", "admin.listen", "ledger.path", "ledg
 /// the last layer wins.
 ///
 /// # Errors
-/// Every mistake.
+/// Fails with all mistakes.
 pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
     assemble(file, sources, Files::default())
 }
 
-/// Reads the configuration again, as a running process does that has read `earlier`: the same
-/// configuration file, which must exist, and regular files only. The secrets of pipes are those that
-/// were read first.
+/// Reads the configuration again in a running process that has read `earlier`: the same
+/// configuration file, which must exist, and regular files only. Secrets from pipes keep their
+/// first value.
 ///
 /// # Errors
-/// Every mistake.
+/// Fails with all mistakes.
 pub fn load_again(sources: &Sources, earlier: &Files) -> Result<Loaded, Mistakes> {
     let file = match earlier.origin() {
         Some(path) => file::read_again(path),
@@ -174,23 +174,23 @@ pub fn load_again(sources: &Sources, earlier: &Files) -> Result<Loaded, Mistakes
     assemble(file.map_err(Mistakes::one)?, sources, earlier.before_reload())
 }
 
-/// Which ledger to read.
+/// Selects the ledger to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     /// The database of this instance; `[ledger.postgres]` is not read.
     Local,
-    /// That of the fleet, if there is one.
+    /// The fleet's database, if there is one.
     Fleet,
-    /// The one that `ledger.postgres.read` names.
+    /// The ledger that `ledger.postgres.read` names.
     Configured,
 }
 
-/// Reads `[ledger]` and `[[prices]]`, from the same places as [`load`]. Mistakes in other sections
+/// Reads `[ledger]` and `[[prices]]`, from the same sources as [`load`]. Mistakes in other sections
 /// are ignored, since a reader of the ledger may lack the secrets of the proxy.
 ///
 /// # Errors
-/// The file cannot be read; or every mistake of the configuration, if one is in `[[prices]]` or in
-/// the part of `[ledger]` that `which` needs.
+/// Fails if the file cannot be read, or with all mistakes of the configuration if one is in
+/// `[[prices]]` or in the part of `[ledger]` that `which` needs.
 pub fn load_ledger(sources: &Sources, which: Which) -> Result<(LedgerSettings, Prices), Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
     let (layers, clashes) = Layers::merge(file, &sources.env, &sources.overrides);
@@ -221,7 +221,7 @@ pub fn load_ledger(sources: &Sources, which: Which) -> Result<(LedgerSettings, P
 /// Reads a configuration from text, like a file in the working directory, without an environment.
 ///
 /// # Errors
-/// Every mistake.
+/// Fails with all mistakes.
 pub fn from_text(text: &str) -> Result<Loaded, Mistakes> {
     let file = File::parse(None, text).map_err(Mistakes::one)?;
     assemble(Some(file), &Sources::default(), Files::default())
@@ -237,7 +237,7 @@ pub fn docs() -> String {
     docs::docs(&Description::new())
 }
 
-/// `known`: the files before the reading.
+/// `known` are the files before the reading.
 fn assemble(file: Option<File>, sources: &Sources, known: Files) -> Result<Loaded, Mistakes> {
     let Sources { env, overrides, .. } = sources;
     let origin = file.as_ref().and_then(|file| file.origin.clone());

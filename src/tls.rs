@@ -71,7 +71,7 @@ impl TlsPart {
     }
 }
 
-/// A part that cannot be used. The text has no secret.
+/// A part that cannot be used. The message contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub part: TlsPart,

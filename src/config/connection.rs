@@ -14,8 +14,8 @@ use crate::tls::ClientSettings;
 /// The defaults. `config/default.toml` cannot name the user's upstreams, so they are here.
 const CONNECT: &str = "5s";
 const FIRST_BYTE: &str = "200s";
-/// Beyond the 600 s after which the SDKs of OpenAI and Anthropic give up: a response that is cut
-/// earlier costs its tokens, and the SDK sends the request again.
+/// Longer than the 600 s after which the SDKs of OpenAI and Anthropic give up: if the proxy cut a
+/// response earlier, its tokens would be billed, and the SDK would send the request again.
 const FIRST_BYTE_UNSTREAMED: &str = "660s";
 const IDLE: &str = "120s";
 
@@ -26,7 +26,7 @@ pub(super) struct Connection {
     first_byte: Option<Duration>,
     first_byte_unstreamed: Option<Duration>,
     idle: Option<Duration>,
-    /// The inner `None` is no limit.
+    /// The inner `None` means no limit.
     total: Option<Option<Duration>>,
     tls: TlsKeys,
 }
@@ -76,7 +76,7 @@ impl Connection {
     }
 
     /// The timeouts with their defaults. `first_byte` alone also applies to responses that are not
-    /// streamed, as it did before these had a key.
+    /// streamed, as it did before these had a key of their own.
     pub(super) fn timeouts(&self) -> Timeouts {
         let or = |time: Option<Duration>, default| {
             time.unwrap_or_else(|| duration(default).expect("a default is valid"))

@@ -1,4 +1,4 @@
-//! The rules between sections, whose keys are valid each by itself.
+//! The rules between sections, whose keys are each valid.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use super::settings::{AdminSettings, Client, Database, LedgerSettings, Server};
 use crate::support::is_loopback;
 use crate::tls::ServerSettings;
 
-/// Notes the contradictions between the sections that are valid.
+/// Reports the contradictions between the valid sections.
 pub(super) fn check(
     root: &Table<'_>,
     server: &Read<Server>,
@@ -91,12 +91,12 @@ fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (a == b || takes(a, b) || takes(b, a))
 }
 
-/// Returns true if `all` is every address, including `one`. That of IPv6 includes IPv4.
+/// Returns true if `all` is an unspecified address that includes `one`. That of IPv6 includes IPv4.
 fn takes(all: IpAddr, one: IpAddr) -> bool {
     all.is_unspecified() && (all.is_ipv6() || one.is_ipv4())
 }
 
-/// Of two keys that contradict each other, the one to name: the first, unless it is a default.
+/// The key to report of two that contradict each other: the first, unless it is a default.
 fn later<'a>(root: &Table<'a>, first: Key, second: Key) -> Entry<'a> {
     let entry = at(root, first);
     if entry.is_default() { at(root, second) } else { entry }

@@ -1,9 +1,9 @@
 //! The configuration's description of itself: every key with its shape, its default, and the
 //! comment above it in `config/default.toml`.
 //!
-//! The keys are those that the reader asks for when it reads the reference, which is
-//! `config/default.toml` together with the keys that it leaves unset. The schema and the
-//! documentation are written from the description.
+//! The keys are those that the reader requests when it reads the reference, which is
+//! `config/default.toml` with its commented keys set. The schema and the documentation are
+//! generated from the description.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -25,14 +25,14 @@ pub(super) struct Description {
 
 /// A key of the configuration.
 pub(super) struct Key {
-    /// Its path, in which `NAME` replaces a name that the user chooses.
+    /// The path, in which `NAME` replaces a name that the user chooses.
     pub(super) form: KeyPath,
     pub(super) shape: Shape,
     pub(super) is_required: bool,
     pub(super) default: Option<serde_json::Value>,
-    /// The comment directly above it, in Markdown.
+    /// The comment directly above the key, in Markdown.
     pub(super) comment: String,
-    /// Its line, if it is not set.
+    /// The commented line, if the key is not set.
     pub(super) example: Option<String>,
 }
 
@@ -84,7 +84,7 @@ impl Description {
     }
 }
 
-/// `config/default.toml` together with the keys that it leaves unset.
+/// `config/default.toml` with its commented keys set.
 pub(super) fn reference() -> String {
     DEFAULTS.lines().map(uncommented).collect::<Vec<_>>().join("\n")
 }

@@ -14,7 +14,7 @@ const MAX_SECONDS: usize = 86_400;
 /// `drain_limits`.
 ///
 /// The defaults: five minutes are longer than nearly every response takes. The longest responses of
-/// today's models have 128,000 tokens, with about 350 bytes for the event of each: 45 MB. Each
+/// current models have 128,000 tokens, with about 350 bytes for the event of each: 45 MB. Each
 /// drain holds a connection to the upstream, a task, and a few KiB.
 pub(super) fn drain_limits(table: &Table<'_>) -> Read<DrainLimits> {
     let seconds = Kind::new(Shape::Integer(1, MAX_SECONDS), |entry| match entry.integer()? {

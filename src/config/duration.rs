@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The longest duration. A longer one is a slip, and clocks overflow when it is added to now.
+/// The longest duration. A longer one is a typing error, and clocks overflow if it is added to now.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Milliseconds in each unit.
@@ -18,10 +18,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if total > LONGEST { Err(format!("{text:?} is longer than a year")) } else { Ok(total) }
 }
 
-/// How far to look back, or how long to keep something: longer than zero, and possibly years.
+/// Parses a duration into the past: longer than zero, and possibly years.
 ///
 /// # Errors
-/// The mistake in the text, and the right form.
+/// Fails with the mistake in the text, and the right form.
 pub fn past(text: &str) -> Result<Duration, String> {
     match sum(text)? {
         Duration::ZERO => Err("must be longer than zero".to_owned()),
@@ -48,7 +48,7 @@ fn sum(text: &str) -> Result<Duration, String> {
                 "{text:?} is not a duration: write for example \"30s\", \"200ms\" or \"1m30s\""
             ));
         };
-        // Beyond u64 it is beyond the longest too.
+        // A number beyond u64 is beyond the longest too.
         let millis = number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(*millis);
         total = total.saturating_add(Duration::from_millis(millis));
         if behind.is_empty() {

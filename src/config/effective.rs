@@ -1,8 +1,8 @@
-//! The effective configuration, for people to read: all layers merged, without its secrets.
+//! The effective configuration as shown to users: all layers merged, without secrets.
 //!
-//! The description says which values are secrets. Texts of `headers` and `query` are hidden as well,
-//! since any of them may be a key, and so is everything before an `@` in a URL. Where a secret comes
-//! from (`env`, `file`) is shown.
+//! The description says which values are secrets. Texts of `headers` and `query` are hidden as
+//! well, since any of them may be a key, and so is everything before an `@` in a URL. The source of
+//! a secret (`env`, `file`) is shown.
 
 use figment::value::{Num, Value};
 use serde_json::{Number, Value as Json};
@@ -12,7 +12,7 @@ use super::kind::Shape;
 use super::notes::Asked;
 use super::reader::{ANY_NAME, DATE};
 
-/// Replaces a text that is not shown.
+/// Replaces a hidden text.
 const MASK: &str = "***";
 
 /// The merged tree with its secrets masked.

@@ -20,7 +20,7 @@ pub fn environment() -> BTreeMap<String, String> {
 }
 
 /// Returns true if the variable begins like a key of a section, but lacks the two underscores.
-/// Others without them belong to other programs or to the user: a secret of `{ env =
+/// Other variables without them belong to other programs or to the user: a secret of `{ env =
 /// "STREAMGAUGE_KEY" }`, or those that Kubernetes sets for a service of our name.
 pub(super) fn is_stray(variable: &str, asked: &Asked) -> bool {
     let name = variable.strip_prefix(PREFIX).filter(|name| !name.contains(SEPARATOR));
@@ -28,7 +28,8 @@ pub(super) fn is_stray(variable: &str, asked: &Asked) -> bool {
     section.is_some_and(|section| asked.contains_key(&KeyPath::root().key(&section)))
 }
 
-/// The variables that are keys, as a tree with the names of `file`; and the mistakes in their names.
+/// The variables that are keys, as a tree with the names of `file`, and the mistakes in their
+/// names.
 pub(super) fn tree(env: &BTreeMap<String, String>, file: &Dict) -> (Dict, Vec<Mistake>) {
     let mut tree = Dict::new();
     let mut mistakes = Vec::new();

@@ -1,4 +1,4 @@
-//! The configuration file: which one is read, and its text as TOML.
+//! The configuration file: the choice of the file, and its text as TOML.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,7 +26,7 @@ pub(super) const NAMELESS: &str = "configuration";
 pub(super) struct File {
     /// `None` for a text that is not from a file.
     pub(super) origin: Option<PathBuf>,
-    /// The file itself, as it was read.
+    /// The file, with the contents that were read.
     pub(super) files: Files,
     pub(super) values: Dict,
     pub(super) outline: Outline,
@@ -42,7 +42,7 @@ pub(super) fn find(
     find_with(option, env, candidates, parse)
 }
 
-/// As [`find`], with another way to read the text.
+/// Like [`find`], with another function that reads the text.
 pub(super) fn find_with(
     option: Option<&Path>,
     env: &BTreeMap<String, String>,
@@ -72,8 +72,8 @@ pub(super) fn find_with(
     Ok(None)
 }
 
-/// Reads the file of an earlier reading again. No other one is tried in its place, since the
-/// configuration of a running process must not become another one when its file is gone.
+/// Reads the file of an earlier reading again. No other file replaces it: a running process must
+/// not switch to another configuration because its file is missing.
 pub(super) fn read_again(path: &Path) -> Result<Option<File>, Mistake> {
     parse((path.to_owned(), read(path).map_err(|error| misread(path, &error))?))
 }
@@ -94,12 +94,12 @@ fn parse((path, text): (PathBuf, String)) -> Result<Option<File>, Mistake> {
     File::parse(Some(path), &text).map(Some)
 }
 
-/// The lines before the first one that is not TOML.
+/// Parses the lines before the first one that is not TOML.
 pub(super) fn parse_begun((path, text): (PathBuf, String)) -> Result<Option<File>, Mistake> {
     let mut text = text.as_str();
     while let Err(error) = Toml::from_str::<Dict>(text) {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
-        // The line itself goes, so that the text gets shorter each time.
+        // The line itself is removed too, so that the text gets shorter each time.
         let line = text.as_bytes()[..at].iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
         text = &text[..line.min(text.len().saturating_sub(1))];
     }
@@ -136,7 +136,7 @@ impl File {
     }
 }
 
-/// Both count from 1; columns are characters.
+/// Both count from 1. Columns are characters.
 fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or(before);

@@ -1,4 +1,4 @@
-//! The files that a configuration was read from, by their contents.
+//! The files of a configuration, with the contents that were read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,23 +10,23 @@ use aws_lc_rs::digest;
 use crate::support::secret::Secret;
 use crate::support::whole_file::{read_any, read_regular};
 
-/// The largest configuration file. That of a thousand upstreams has 1 MB.
+/// The largest configuration file. A file with a thousand upstreams has 1 MB.
 pub(super) const MAX_CONFIGURATION: usize = 4 << 20;
 
 /// The largest file of a secret.
 const MAX_SECRET: usize = 64 << 10;
 
-/// The configuration file and the files of its secrets. Those of certificates are read again by
-/// [`crate::tls::Watch`].
+/// The configuration file and the files of its secrets. [`crate::tls::Watch`] reads the files of
+/// certificates again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
     /// The configuration file, of any kind.
     origin: Option<PathBuf>,
     /// Regular files.
     contents: Vec<(PathBuf, Contents)>,
-    /// The secrets of pipes, which can be read once only.
+    /// The secrets from pipes, which can be read only once.
     pipes: BTreeMap<PathBuf, Secret>,
-    /// No other pipe is read.
+    /// A reload: no further pipe is read.
     is_reload: bool,
 }
 
@@ -39,12 +39,12 @@ enum Contents {
 /// The text of a secret's file.
 pub(super) struct SecretText {
     pub(super) text: String,
-    /// The file is a pipe that was read just now.
+    /// The file is a pipe that has just been read.
     pub(super) is_pipe: bool,
 }
 
 impl Files {
-    /// The files of a reload before it reads: none, except the pipes that were read already.
+    /// The files of a reload before it reads any: none, except the pipes that were read already.
     pub(super) fn before_reload(&self) -> Self {
         Self { pipes: self.pipes.clone(), is_reload: true, ..Self::default() }
     }
@@ -53,7 +53,7 @@ impl Files {
         self.origin.as_deref()
     }
 
-    /// Adds the configuration file with the contents that were read.
+    /// Adds the configuration file with its contents.
     pub(super) fn add_origin(&mut self, path: &Path, contents: &[u8]) {
         self.origin = Some(path.to_owned());
         if fs::metadata(path).is_ok_and(|file| file.is_file()) {
@@ -91,12 +91,12 @@ impl Files {
         Self { contents, ..self.clone() }
     }
 
-    /// True if the same files had the same contents when they were read.
+    /// Returns true if both have the same files with the same contents.
     pub fn has_contents_of(&self, other: &Self) -> bool {
         self.origin == other.origin && self.contents == other.contents && self.pipes == other.pipes
     }
 
-    /// True if no file can change.
+    /// Returns true if no file can change.
     pub fn is_empty(&self) -> bool {
         self.contents.is_empty()
     }

@@ -1,4 +1,5 @@
-//! `proxy` of an upstream or of `[network]`, the environment's proxies, and which of them applies.
+//! `proxy` of an upstream or of `[network]`, the proxies of the environment, and the choice among
+//! them.
 //!
 //! Exactly one place decides: the upstream's `proxy`, else that of `[network]`, else `HTTPS_PROXY`
 //! and its relatives. If that is "none", or its `bypass` contains the host, or its `only` does not,
@@ -41,9 +42,9 @@ pub(super) enum ProxyChoice {
     Through {
         /// Boxed, because it is much larger than `Direct`.
         proxy: Box<ForwardProxy>,
-        /// Hosts that are reached directly.
+        /// Hosts that are reached without the proxy.
         bypass: Hosts,
-        /// The only hosts that are not; empty: all.
+        /// The only hosts that are reached through the proxy. Empty: all.
         only: Hosts,
     },
 }
@@ -89,7 +90,7 @@ pub(super) fn chosen(
     })
 }
 
-/// Services on this machine are never reached through a proxy that only the environment names.
+/// A proxy that only the environment names is never used for services on this machine.
 fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<(Option<ForwardProxy>, String)> {
     let environment = table.environment();
     let chosen = proxy_variable(environment, url.is_https(), url.host());
@@ -167,7 +168,7 @@ fn credentials(
     Ok(Some((username, password)))
 }
 
-/// How the proxy's own certificate is verified.
+/// The verification of the proxy's own certificate.
 fn tls(table: &Table<'_>, scheme: Option<Scheme>) -> Read<ClientSettings> {
     let trust = trust(table).and_then(|keys| keys.settings(table.at(&[ADDS])));
     let Some(scheme) = scheme.filter(|scheme| *scheme != Scheme::Https) else { return trust };
@@ -182,7 +183,7 @@ fn tls(table: &Table<'_>, scheme: Option<Scheme>) -> Read<ClientSettings> {
     all(unused).map(|_: Vec<()>| ClientSettings::default())
 }
 
-/// Where a proxy is. A URL in the file cannot contain credentials, which are secrets.
+/// The address of a proxy. A URL in the file cannot contain credentials, which are secrets.
 fn address() -> Kind<impl Fn(&Entry<'_>) -> Read<ProxyAddress>> {
     const WHAT: &str = "\"none\", or an address in quotes, such as \"http://proxy:3128\"";
     parsed("proxy URL", Some("^(https?|socks5h?)://.+$"), WHAT, |text| {
@@ -202,7 +203,7 @@ fn address() -> Kind<impl Fn(&Entry<'_>) -> Read<ProxyAddress>> {
     })
 }
 
-/// Why the scheme cannot carry such credentials.
+/// The reason for which the scheme cannot carry these credentials.
 fn unfit(scheme: Scheme, username: &str, password: &Secret) -> Option<&'static str> {
     if username.is_empty() {
         Some("is empty")

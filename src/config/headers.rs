@@ -1,4 +1,4 @@
-//! Headers that are put on every request to an upstream, a forward proxy or a collector.
+//! Headers that are added to every request to an upstream, a forward proxy or a collector.
 
 use http::{HeaderName, HeaderValue, header};
 
@@ -51,7 +51,7 @@ fn read(
         }
         names.push(name.clone());
         let mut value = value?;
-        // Keys are secrets also where the user wrote them as plain text.
+        // Keys are secrets even if the user wrote them as plain text.
         value.set_sensitive(
             value.is_sensitive() || name == header::PROXY_AUTHORIZATION || is_credential(name.as_str()),
         );
@@ -61,7 +61,7 @@ fn read(
 
 fn value(entry: &Entry<'_>) -> Read<HeaderValue> {
     let (text, is_secret) = text_or_secret(entry)?;
-    // An empty value is legal, and removes what the client sent.
+    // An empty value is legal, and removes the client's header.
     let unfit = unfit(&text).filter(|_| !text.is_empty());
     let mut value = match (unfit, HeaderValue::try_from(text)) {
         (None, Ok(value)) => value,

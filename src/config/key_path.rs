@@ -1,4 +1,4 @@
-//! The path to a value, and how it is written in the file and in the environment.
+//! The path to a value, with its notations in the file and in the environment.
 
 use std::fmt;
 
@@ -48,17 +48,17 @@ impl KeyPath {
         }
     }
 
-    /// The table or array that contains it; the root for the root.
+    /// The table or array that contains the value; the root for the root.
     pub(super) fn parent(&self) -> Self {
         Self(self.0[..self.0.len().saturating_sub(1)].to_vec())
     }
 
-    /// Itself, then each table that contains it, without the root.
+    /// The path itself, then each table that contains it, without the root.
     pub(super) fn outwards(&self) -> impl Iterator<Item = Self> {
         (1..=self.0.len()).rev().map(|length| Self(self.0[..length].to_vec()))
     }
 
-    /// The environment variable that sets it.
+    /// The environment variable that sets the key.
     pub(super) fn variable(&self) -> String {
         let parts = self.0.iter().map(|step| match step {
             Step::Key(key) => key.to_uppercase().replace('-', "_"),

@@ -1,5 +1,5 @@
-//! Kinds of values: how each is read, and how it is described. Both are
-//! written side by side, so that the schema and the documentation cannot differ from the reader.
+//! Kinds of values: their readers and their descriptions. Both are defined together, so that the
+//! schema and the documentation cannot differ from the reader.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -28,7 +28,7 @@ pub(super) enum Shape {
     Integer(usize, usize),
     /// A number from 0, up to this one.
     Number(Option<f64>),
-    /// A text: what it is, and the regular expression that it matches.
+    /// A text: its description, and the regular expression that it matches.
     Text(&'static str, Option<&'static str>),
     Choice(Vec<&'static str>),
     List(Box<Shape>),
@@ -73,7 +73,7 @@ impl Shape {
     }
 }
 
-/// Whether a key must be there.
+/// The presence of a key: required, optional, or with a default.
 #[derive(Clone, Debug)]
 pub(super) enum Presence {
     Required,
@@ -92,12 +92,12 @@ impl<F> Kind<F> {
         Self { shape, default: None, read }
     }
 
-    /// The value where the key is missing.
+    /// The value if the key is missing.
     pub(super) fn default(self, value: impl Into<Value>) -> Self {
         Self { default: Some(value.into()), ..self }
     }
 
-    /// The same kind, or `""` for none of it.
+    /// The same kind, with `""` for no value.
     pub(super) fn or_empty<T>(self) -> Kind<impl FnOnce(&Entry<'_>) -> Read<Option<T>>>
     where
         F: FnOnce(&Entry<'_>) -> Read<T>,
@@ -162,8 +162,8 @@ pub(super) fn text() -> Kind<impl Fn(&Entry<'_>) -> Read<String>> {
     Kind::new(Shape::Text("text", None), |entry: &Entry<'_>| entry.text("text in quotes").map(str::to_owned))
 }
 
-/// A text that `parse` takes; it says why it refuses others. `what` the text should be goes into
-/// messages about values of other types, `name` and `pattern` into the description.
+/// A text that `parse` accepts, or refuses with a reason. Messages about values of other types
+/// contain `what`; the description contains `name` and `pattern`.
 pub(super) fn parsed<T>(
     name: &'static str,
     pattern: Option<&'static str>,
@@ -259,7 +259,7 @@ pub(super) fn address() -> Kind<impl Fn(&Entry<'_>) -> Read<SocketAddr>> {
     })
 }
 
-/// A host as lists of hosts name it: a name, `*.suffix`, `*`, or an address.
+/// A host as in lists of hosts: a name, `*.suffix`, `*`, or an address.
 pub(super) fn host(text: &str) -> Result<Pattern, String> {
     match Pattern::parse(text) {
         Ok(pattern @ (Pattern::All | Pattern::Name(_))) => Ok(pattern),

@@ -1,4 +1,4 @@
-//! The layers of a configuration, merged; each value keeps the layer that it comes from.
+//! The layers of a configuration, merged. Each value keeps the layer that it comes from.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::mistakes::Mistake;
 use super::outline::Outline;
 use super::{DEFAULTS, Overrides, environment};
 
-/// The variable that suffices as a configuration without a file.
+/// The variable that is a sufficient configuration without a file.
 pub(super) const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
 
 /// The origin of a value. Later layers win.
@@ -92,14 +92,14 @@ impl Layers {
         self.file.is_some()
     }
 
-    /// The folder of the file, at which relative paths of secrets begin.
+    /// The directory of the file, to which relative paths of secrets refer.
     pub(super) fn folder(&self) -> &Path {
         let origin = self.file.as_ref().and_then(|(origin, _)| origin.as_deref());
         origin.and_then(Path::parent).unwrap_or(Path::new(""))
     }
 
-    /// The layer of a value. A table that the file has belongs to the file, also if other layers add
-    /// to it. A missing value belongs to the layer of the table that lacks it.
+    /// The layer of a value. A table in the file belongs to the file, even if other layers add to
+    /// it. A missing value belongs to the layer of the table that lacks it.
     pub(super) fn layer(&self, path: &KeyPath) -> Layer {
         let found = path.outwards().find_map(|path| Some((self.value(&path)?, path)));
         match found {
@@ -158,7 +158,8 @@ impl Layers {
     }
 }
 
-/// Without a file, OpenAI's own variable makes an upstream, unless the environment describes others.
+/// Without a file, OpenAI's own variable implies an upstream, unless the environment describes
+/// others.
 fn implied(env: &BTreeMap<String, String>, in_env: &Dict) -> Dict {
     let elsewhere = match in_env.get("upstreams") {
         Some(Value::Dict(_, upstreams)) => upstreams.keys().any(|name| name != "openai"),

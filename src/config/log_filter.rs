@@ -7,11 +7,11 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Checks a filter in the form of `RUST_LOG`.
 ///
-/// `EnvFilter` reads every word as a target, so that `inf` logs only a crate of that name. Here a word
-/// alone is a level or, with `::` in it, a target.
+/// `EnvFilter` reads every word as a target, so that `inf` logs only a crate of that name. Here a
+/// single word is a level or, with `::` in it, a target.
 ///
 /// # Errors
-/// The mistake, and the words to write.
+/// Fails with the mistake, and the words to write.
 pub fn check_log_filter(text: &str) -> Result<(), String> {
     let what = "is not a filter such as \"info\" or \"warn,streamgauge=debug\"";
     EnvFilter::builder().parse(text).map_err(|error| format!("{text:?} {what}: {error}"))?;

@@ -1,9 +1,9 @@
-//! The mistakes in a configuration, for the person who wrote it.
+//! The mistakes in a configuration, for the user who wrote it.
 
 use std::error::Error;
 use std::fmt;
 
-/// One thing to change. It contains no secret.
+/// A mistake to correct. It contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     /// Its place: `streamgauge.toml:12: upstreams.azure.url`, `environment

@@ -1,4 +1,4 @@
-//! `[network]`: what applies to all upstreams, or to those on one host.
+//! `[network]`: settings of all upstreams, or of those on one host.
 
 use super::connection::{Connection, connection};
 use super::forward_proxy::{self, ProxyChoice};
@@ -14,7 +14,7 @@ use crate::support::Hosts;
 pub(super) struct Network {
     /// The hosts on which upstreams may be.
     pub(super) allowed: Hosts,
-    /// For upstreams without `proxy`.
+    /// The proxy of upstreams without `proxy`.
     pub(super) proxy: Option<ProxyChoice>,
     hosts: Vec<(BaseUrl, Connection)>,
 }

@@ -12,11 +12,11 @@ use super::layers::{Layers, Rank, VARIABLE_RANK};
 use super::mistakes::{Mistake, Mistakes};
 use super::suggest::suggest;
 
-/// Proof that a mistake has been noted, so that its holder has nothing to add.
+/// Proof that a mistake has been reported, so that its holder reports nothing more.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noted(());
 
-/// A value, or a mistake that has been noted.
+/// A value, or the proof of a reported mistake.
 pub(super) type Read<T> = Result<T, Noted>;
 
 /// Keys by their form, in which `NAME` replaces a name that the user chooses.
@@ -26,7 +26,7 @@ pub(super) type Asked = BTreeMap<KeyPath, (Shape, Presence)>;
 pub(super) struct Notes {
     mistakes: RefCell<Vec<(Rank, Mistake)>>,
     warnings: RefCell<Vec<(Rank, String)>>,
-    /// Keys that are there and that no section asked for, with their form.
+    /// Keys in the file that no section requested, with their form.
     unknown: RefCell<Vec<(KeyPath, KeyPath)>>,
     asked: RefCell<Asked>,
     /// The files of secrets.
@@ -36,7 +36,7 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// For a reading that goes on from `files`.
+    /// The notes of a reading that continues from `files`.
     pub(super) fn after(files: Files) -> Self {
         Self { files: RefCell::new(files), ..Self::default() }
     }
@@ -47,7 +47,7 @@ impl Notes {
         Noted(())
     }
 
-    /// Notes a mistake of a variable that is not a key; once, also if several upstreams meet it.
+    /// Reports a mistake of a variable that is not a key, once, even if several upstreams meet it.
     pub(super) fn variable_mistake(&self, variable: &str, reason: String) -> Noted {
         let mistake = Mistake { place: format!("environment {variable}"), reason };
         let mut mistakes = self.mistakes.borrow_mut();
@@ -93,8 +93,8 @@ impl Notes {
         self.asked.borrow().clone()
     }
 
-    /// The value and the warnings, or every mistake in its order, those of variables' names among
-    /// them.
+    /// The value and the warnings, or all mistakes in their order, including those of variables'
+    /// names.
     pub(super) fn finish<T>(
         self,
         layers: &Layers,
@@ -121,7 +121,7 @@ impl Notes {
         }
     }
 
-    /// The known key that an unknown one was probably meant to be: one of the same table, or the
+    /// The known key for which an unknown one was probably meant: one of the same table, or the
     /// same key of other tables.
     fn meant(&self, form: &KeyPath) -> Option<String> {
         let asked = self.asked.borrow();
@@ -136,5 +136,5 @@ impl Notes {
     }
 }
 
-/// A key of more tables than this is not suggested.
+/// The most tables of a key that is suggested.
 const MOST_MEANT: usize = 2;

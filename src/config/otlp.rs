@@ -1,4 +1,4 @@
-//! `[otlp]`: the OpenTelemetry collector that spans and metrics are sent to.
+//! `[otlp]`: the OpenTelemetry collector that gets spans and metrics.
 
 use super::forward_proxy;
 use super::headers::headers;
@@ -78,7 +78,7 @@ pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<
     }))
 }
 
-/// The URL below which the signals' paths are, also if the user wrote one of these paths
+/// The URL to which the signals' paths are appended, also if the user wrote one of these paths
 /// (opentelemetry.io/docs/specs/otlp/#otlphttp-request).
 fn without_signal(url: BaseUrl, entry: &Entry<'_>) -> BaseUrl {
     let text = url.to_string();
@@ -102,7 +102,7 @@ fn share() -> Kind<impl FnOnce(&Entry<'_>) -> Read<f64>> {
     })
 }
 
-/// Attributes of everything that is sent.
+/// The attributes of all exports.
 fn resource(table: &Table<'_>) -> Read<Vec<(String, String)>> {
     all(table.names("resource", None, Shape::Text("text", None))?.into_iter().map(|(name, entry)| {
         let value = entry.text("text in quotes")?.to_owned();

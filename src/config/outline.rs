@@ -13,15 +13,15 @@ pub(super) struct Outline(BTreeMap<KeyPath, Place>);
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// Its number among all paths of the file.
+    /// The number of the path among all paths of the file.
     position: usize,
-    /// Counts from 1.
+    /// The line number, from 1.
     line: usize,
 }
 
 impl Outline {
     /// # Errors
-    /// The text is not TOML.
+    /// Fails if the text is not TOML.
     pub(super) fn of(text: &str) -> Result<Self, TomlError> {
         let document = ImDocument::parse(text)?;
         let mut walk = Walk { outline: Self::default(), lines: Lines::of(text) };
@@ -33,12 +33,13 @@ impl Outline {
         self.0.contains_key(path)
     }
 
-    /// The position of the path, or of the nearest table that the file has; the last for the root.
+    /// The position of the path, or of the nearest enclosing table in the file; the last one for
+    /// the root.
     pub(super) fn position(&self, path: &KeyPath) -> usize {
         self.nearest(path).map_or(usize::MAX, |place| place.position)
     }
 
-    /// The line of the path, or of the nearest table that the file has; `None` for the root.
+    /// The line of the path, or of the nearest enclosing table in the file. `None` for the root.
     pub(super) fn line(&self, path: &KeyPath) -> Option<usize> {
         self.nearest(path).map(|place| place.line)
     }

@@ -16,8 +16,8 @@ use super::tls;
 use crate::support::secret::Secret;
 use crate::tls::{ClientSettings, Verification};
 
-/// The most records of one round trip: a batch is held in memory, and sent again when the
-/// connection breaks.
+/// The most records of one round trip: a batch is held in memory, and sent again if the connection
+/// breaks.
 const LARGEST_BATCH: usize = 10_000;
 
 /// The name of our connections on the server, in `pg_stat_activity`.
@@ -55,7 +55,7 @@ pub(super) fn postgres(table: &Table<'_>) -> Read<Postgres> {
 /// A connection string.
 struct ConnectionString {
     config: Config,
-    /// The value of `sslmode=verify-…`, in place of `verification_mode`.
+    /// The value of `sslmode=verify-…`, an alternative to `verification_mode`.
     verification: Option<Verification>,
 }
 
@@ -87,7 +87,7 @@ fn server(entry: &Entry<'_>, text: &Secret) -> Read<ConnectionString> {
 
 const FORM: &str = "it has the form postgres://user:password@host:5432/database";
 
-/// Translates `verify-full` and `verify-ca` into `require` and how the certificate is verified.
+/// Translates `verify-full` and `verify-ca` into `require` and a verification mode.
 fn verification(text: &str) -> (String, Option<Verification>) {
     for (mode, verification) in
         [("sslmode=verify-full", Verification::Full), ("sslmode=verify-ca", Verification::Certificate)]
@@ -113,7 +113,7 @@ fn reason(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// Returns true if no network is in between.
+/// Returns true if the connection uses no network.
 fn is_local(host: &Host) -> bool {
     match host {
         Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),

@@ -1,4 +1,4 @@
-//! `[[prices]]`: what tokens and calls of some models cost, from some day on.
+//! `[[prices]]`: the costs of tokens and calls of some models, from a day on.
 
 use jiff::civil::Date;
 

@@ -11,7 +11,7 @@ use super::secrets::secret;
 use super::{Sources, file};
 use crate::support::secret::Secret;
 
-/// Where the admin server of a process with this configuration listens.
+/// The listener of the admin server of a process with this configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdminPort {
     /// `None`: there is no admin server.
@@ -20,11 +20,11 @@ pub struct AdminPort {
     pub has_tls: bool,
 }
 
-/// Reads `admin.listen`, and whether there is a table `[admin.tls]`, from the same places as
-/// [`load`](super::load). Of a file that is not TOML, the lines before the first mistake count.
+/// Reads `admin.listen`, and whether a table `[admin.tls]` exists, from the same sources as
+/// [`load`](super::load). If a file is not TOML, the lines before the first mistake count.
 ///
 /// # Errors
-/// The file cannot be read, or `admin.listen` is not an address.
+/// Fails if the file cannot be read, or if `admin.listen` is not an address.
 pub fn load_admin_port(sources: &Sources) -> Result<AdminPort, Mistakes> {
     let file = file::find_with(sources.file.as_deref(), &sources.env, &file::CANDIDATES, file::parse_begun)
         .map_err(Mistakes::one)?;
@@ -40,7 +40,7 @@ pub fn load_admin_port(sources: &Sources) -> Result<AdminPort, Mistakes> {
     reader.finish(port, Vec::new()).map(|(port, _)| port)
 }
 
-/// Reads `admin.token` from the same places. `None`: there is none, or it cannot be read.
+/// Reads `admin.token` from the same sources. `None` if it is missing or cannot be read.
 pub fn load_admin_token(sources: &Sources) -> Option<Secret> {
     let file =
         file::find_with(sources.file.as_deref(), &sources.env, &file::CANDIDATES, file::parse_begun).ok()?;
@@ -54,7 +54,7 @@ pub fn load_admin_token(sources: &Sources) -> Option<Secret> {
 /// Reads the file alone.
 ///
 /// # Errors
-/// It cannot be read, or is not TOML.
+/// Fails if it cannot be read, or is not TOML.
 pub fn check_file(sources: &Sources) -> Result<(), Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES);
     file.map(drop).map_err(Mistakes::one)

@@ -1,4 +1,4 @@
-//! `query` of an upstream: parameters that are put on every request.
+//! `query` of an upstream: parameters that are added to every request.
 
 use super::notes::Read;
 use super::reader::{Table, all};

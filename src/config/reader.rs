@@ -1,9 +1,10 @@
-//! A typed view of the merged tree. Reading goes on after a mistake, so that all of them are found:
-//! each read gives the value or [`Noted`], and a struct is built after all its fields were read.
+//! A typed view of the merged tree. Reading continues after a mistake, so that all of them are
+//! found: each read gives the value or [`Noted`], and a struct is built after all its fields were
+//! read.
 //!
-//! A key exists because a section asks for it, with its [`Kind`]. A key of the
-//! file that no section asked for is unknown, and what was asked for is the description of the
-//! configuration. So no second list of keys can disagree with the reader.
+//! A key exists because a section requests it, with its [`Kind`]. A key of the file that no section
+//! requested is unknown, and the requested keys are the description of the configuration. So no
+//! second list of keys can disagree with the reader.
 
 mod entry;
 
@@ -39,7 +40,7 @@ impl<'a> Reader<'a> {
         Self::after(Files::default(), layers, env)
     }
 
-    /// As [`Reader::new`]; adds to `files`.
+    /// Like [`Reader::new`]; adds to `files`.
     pub(super) fn after(files: Files, layers: &'a Layers, env: &'a BTreeMap<String, String>) -> Self {
         Self { layers, env, notes: Notes::after(files) }
     }
@@ -59,7 +60,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value and the warnings, or every mistake. `variables` are the mistakes in the names of
+    /// The value and the warnings, or all mistakes. `variables` are the mistakes in the names of
     /// variables.
     pub(super) fn finish<T>(
         self,
@@ -69,7 +70,7 @@ impl<'a> Reader<'a> {
         self.notes.finish(self.layers, value, variables)
     }
 
-    /// Every key that a section asked for, by its form.
+    /// Every key that a section requested, by its form.
     pub(super) fn asked(&self) -> Asked {
         self.notes.asked()
     }
@@ -94,11 +95,11 @@ pub(super) struct Table<'a> {
     asked: RefCell<Vec<&'static str>>,
 }
 
-/// A section that is not in the file.
+/// The value of a missing section.
 static EMPTY: Dict = Dict::new();
 
 impl<'a> Table<'a> {
-    /// The key's value, if the key is there.
+    /// The value of the key, if it exists.
     pub(super) fn optional<T>(
         &self,
         key: &'static str,
@@ -108,7 +109,7 @@ impl<'a> Table<'a> {
         self.ask(key, kind.shape, presence).map(|entry| (kind.read)(&entry)).transpose()
     }
 
-    /// The key's value, or that of the kind's default.
+    /// The value of the key, or the kind's default.
     pub(super) fn or_default<T>(
         &self,
         key: &'static str,
@@ -126,7 +127,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The value of a key that must be there; `missing` says what to write.
+    /// The value of a required key. `missing` is the message if it does not exist.
     pub(super) fn required<T>(
         &self,
         key: &'static str,
@@ -151,12 +152,12 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The key with its value, if the key is there, for keys with rules of their own.
+    /// The key with its value, if it exists, for keys with rules of their own.
     pub(super) fn entry(&self, key: &'static str, shape: Shape) -> Option<Entry<'a>> {
         self.ask(key, shape, Presence::Optional)
     }
 
-    /// The table under the key; an empty one if there is none.
+    /// The table under the key. Empty if it does not exist.
     pub(super) fn section<T>(&self, key: &'static str, read: impl FnOnce(&Table<'_>) -> Read<T>) -> Read<T> {
         match self.entry(key, Shape::Table) {
             Some(entry) => entry.table(read),
@@ -164,7 +165,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The table under the key, if there is one.
+    /// The table under the key, if it exists.
     pub(super) fn table<T>(
         &self,
         key: &'static str,
@@ -191,7 +192,7 @@ impl<'a> Table<'a> {
         entry.map_or(Ok(Vec::new()), |entry| entry.names())
     }
 
-    /// A value inside this table that was asked for already, for rules that look at it again.
+    /// A value inside this table that was requested before, for rules that read it again.
     pub(super) fn at(&self, keys: &[&str]) -> Option<Entry<'a>> {
         let path = keys.iter().fold(self.path.clone(), |path, key| path.key(key));
         let value = self.reader.layers.value(&path)?;
@@ -206,12 +207,12 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Notes a mistake of the key, which may be missing.
+    /// Reports a mistake of the key, which may be missing.
     pub(super) fn mistake(&self, key: &'static str, reason: impl Into<String>) -> Noted {
         self.reader.notes.mistake(self.reader.layers, &self.path.key(key), reason)
     }
 
-    /// Notes something that is allowed and probably a mistake.
+    /// Reports a value that is allowed but probably a mistake.
     pub(super) fn warning(&self, key: &'static str, reason: &str) {
         self.reader.notes.warning(self.reader.layers, &self.path.key(key), reason);
     }
@@ -221,12 +222,12 @@ impl<'a> Table<'a> {
         self.reader.env
     }
 
-    /// Notes a mistake of a variable that is not a key.
+    /// Reports a mistake of a variable that is not a key.
     pub(super) fn variable_mistake(&self, variable: &str, reason: String) -> Noted {
         self.reader.notes.variable_mistake(variable, reason)
     }
 
-    /// Returns true if there is a file, from which keys can be missing.
+    /// Returns true if there is a file, in which keys can be missing.
     pub(super) fn has_file(&self) -> bool {
         self.reader.layers.has_file()
     }

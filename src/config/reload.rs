@@ -1,7 +1,6 @@
-//! Reloads of the configuration: how they are requested, and what became of them.
+//! Reloads of the configuration: their requests and their outcomes.
 //!
-//! The thread that does them is `app`'s; signals, the admin pages and metrics know this module
-//! alone.
+//! `app` runs the thread that reloads; signals, the admin pages and metrics use only this module.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -12,22 +11,22 @@ use tokio::sync::oneshot;
 
 use crate::support::{SharedCount, SharedGuard};
 
-/// The reloads of one process. Clones are the same.
+/// The reloads of one process. Clones share their state.
 #[derive(Clone, Debug, Default)]
 pub struct Reload(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// `None` before the thread runs, and after it.
+    /// `None` before the thread starts, and after it ends.
     requests: Mutex<Option<Sender<ReloadRequest>>>,
     taken: AtomicU64,
     refused: AtomicU64,
-    /// Configurations of which a request is still running, the present one included.
+    /// Configurations in use by a running request, including the present one.
     in_use: SharedCount,
     status: Mutex<ReloadStatus>,
 }
 
-/// Asks the reloading thread for one reading; the response goes to the sender.
+/// Requests one reading from the reloading thread, which sends the response to the sender.
 #[derive(Debug)]
 pub struct ReloadRequest {
     pub kind: ReloadKind,
@@ -36,36 +35,37 @@ pub struct ReloadRequest {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadKind {
-    /// Reads the configuration and takes it over.
+    /// Reads the configuration and puts it in use.
     Reload,
-    /// Compares the files, as the thread does every two seconds by itself.
+    /// Compares the files, as the thread does by itself every two seconds.
     Look,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
-    /// The configuration is the one in use, or [`ReloadKind::Look`] has found a change only once.
+    /// The configuration is the one in use, or [`ReloadKind::Look`] has found a change for the
+    /// first time.
     Unchanged,
-    /// New requests are served by the configuration.
+    /// The configuration serves new requests.
     Taken {
-        /// Keys of which the old value stays in use until a restart.
+        /// Keys whose old value stays in use until a restart.
         needs_restart: Vec<&'static str>,
-        /// Workers that are busy and go on with the earlier configuration until they are not.
+        /// Busy workers that keep the earlier configuration until they are idle.
         late_workers: usize,
     },
     /// The earlier configuration stays in use, because of these mistakes.
     Refused(String),
 }
 
-/// The configuration in use, and the one that was refused after it.
+/// The configuration in use, and one that was refused after it.
 #[derive(Clone, Debug, Default)]
 pub struct ReloadStatus {
-    /// Counts the configurations that were in use; the first one is 1.
+    /// The number of configurations that were in use; the first one is 1.
     pub generation: u64,
     pub taken_at: Timestamp,
     /// The latest configuration, if it was refused.
     pub refused: Option<Refused>,
-    /// Keys of which the value in the file takes effect at the next start.
+    /// Keys whose value in the file takes effect at the next start.
     pub needs_restart: Vec<&'static str>,
     /// The configuration without its secrets.
     pub effective: Arc<serde_json::Value>,
@@ -74,12 +74,12 @@ pub struct ReloadStatus {
 #[derive(Clone, Debug)]
 pub struct Refused {
     pub at: Timestamp,
-    /// All of them, one a line.
+    /// All mistakes, one a line.
     pub mistakes: String,
 }
 
 impl Reload {
-    /// Requests one reading. The receiver fails when the process is stopping. `None`: this process
+    /// Requests one reading. The receiver fails if the process is stopping. `None` if this process
     /// has no file to reload.
     pub fn request(&self, kind: ReloadKind) -> Option<oneshot::Receiver<ReloadOutcome>> {
         let (reply, outcome) = oneshot::channel();
@@ -91,12 +91,12 @@ impl Reload {
         self.lock().clone()
     }
 
-    /// How many changed configurations were taken over, and how often one was refused.
+    /// The number of changed configurations put in use, and the number of refused ones.
     pub fn counts(&self) -> (u64, u64) {
         (self.0.taken.load(Ordering::Relaxed), self.0.refused.load(Ordering::Relaxed))
     }
 
-    /// How many configurations are in use: the present one, and those of requests that still run.
+    /// The number of configurations in use: the present one, and those of running requests.
     pub fn in_use(&self) -> usize {
         self.0.in_use.get()
     }
@@ -106,12 +106,12 @@ impl Reload {
         self.0.in_use.enter()
     }
 
-    /// Requests go to `requests` from now on.
+    /// Sends requests to `requests` from now on.
     pub fn connect(&self, requests: Sender<ReloadRequest>) {
         *self.requests() = Some(requests);
     }
 
-    /// Nothing can be requested any more.
+    /// Stops taking requests.
     pub fn disconnect(&self) {
         *self.requests() = None;
     }
@@ -120,7 +120,7 @@ impl Reload {
         self.0.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A configuration is in use from now on.
+    /// Records that a configuration is in use from now on.
     pub fn record_taken(&self, effective: serde_json::Value, needs_restart: Vec<&'static str>) {
         let mut status = self.lock();
         if status.generation > 0 {
@@ -135,7 +135,7 @@ impl Reload {
         };
     }
 
-    /// The files are again those of the configuration in use.
+    /// Records that the files are again those of the configuration in use.
     pub fn record_unchanged(&self) {
         self.lock().refused = None;
     }

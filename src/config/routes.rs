@@ -1,4 +1,4 @@
-//! `[[routes]]`: which requests go to which upstream, and whether each route can match any.
+//! `[[routes]]`: the upstreams of requests, and a check that each route can match a request.
 
 use super::kind::parsed;
 use super::notes::Read;
@@ -81,9 +81,9 @@ fn upstream(text: &str, names: &[String]) -> Result<usize, String> {
     })
 }
 
-/// Returns true if `earlier` leaves no request for `later`. A glob that matches a pattern as if
-/// that were a model also matches everything that the pattern matches: its literal pieces have no
-/// stars, so a star of its own covers each star of the pattern.
+/// Returns true if `earlier` leaves no request for `later`. A glob that matches a pattern as a text
+/// also matches everything that the pattern matches: its literal pieces have no stars, so a star of
+/// its own covers each star of the pattern.
 fn takes_all_of(earlier: &Route, later: &Route) -> bool {
     let path = match (&earlier.path, &later.path) {
         (None, _) => true,

@@ -1,8 +1,7 @@
 //! The description as JSON Schema (draft 2020-12), for editors that check TOML files.
 //!
-//! The schema judges a file alone: it knows neither the environment, from which a required key may
-//! come as well, nor the rules between keys. It accepts every file that the reader accepts without
-//! an environment.
+//! The schema judges only a file: it ignores the environment, which may provide a required key, and
+//! the rules between keys. It accepts every file that the reader accepts without an environment.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -84,7 +83,7 @@ fn shape(description: &Description, form: &KeyPath, of: &Shape) -> Json {
     }
 }
 
-/// The text with the line breaks of its paragraphs and lists only.
+/// The text with only the line breaks of its paragraphs and lists.
 fn unwrapped(text: &str) -> String {
     let mut unwrapped = String::new();
     for line in text.lines() {

@@ -1,4 +1,4 @@
-//! Secrets: fetched from a variable or a file, never repeated in a message.
+//! Secrets: read from a variable or a file, never repeated in a message.
 
 use std::io;
 
@@ -13,7 +13,7 @@ const FORMS: &[&str] = &["env", "file", "value"];
 const ADVICE: &str =
     "write { env = \"NAME\" } or { file = \"PATH\" }, or { value = \"...\" } if it must stand here";
 
-/// A secret, which is fit to be a header's value. Relative paths begin at the folder of the file.
+/// A secret that is valid as a header's value. Relative paths refer to the directory of the file.
 /// One line break at the end of a file is not part of the secret.
 pub(super) fn secret() -> Kind<impl Fn(&Entry<'_>) -> Read<Secret>> {
     Kind::new(secret_shape(), read)
@@ -56,8 +56,8 @@ fn read(entry: &Entry<'_>) -> Read<Secret> {
     Ok(Secret::new(text))
 }
 
-/// Reads a table that locates `what` with one of `forms`: the form, its entry, and its text, which
-/// is not empty.
+/// Reads a table that locates `what` with one of `forms`. Returns the form, its entry, and its
+/// text, which is not empty.
 pub(super) fn source<'a>(
     entry: &Entry<'a>,
     what: &str,
@@ -83,7 +83,7 @@ pub(super) fn source<'a>(
     }
 }
 
-/// Returns true if the quotes of a shell or a file of variables were copied with the text.
+/// Returns true if the text includes the quotes of a shell or of a file of variables.
 fn is_quoted(text: &str) -> bool {
     text.len() > 1 && ['"', '\'', '`'].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
 }
@@ -130,7 +130,8 @@ fn from_file(form: &Entry<'_>, path: &str) -> Read<String> {
     }
 }
 
-/// Why a header cannot carry the text as it is. Receivers trim spaces at the ends.
+/// The reason for which a header cannot carry the text unchanged. Receivers trim spaces at the
+/// ends.
 pub(super) fn unfit(text: &str) -> Option<&'static str> {
     if text.ends_with(['\n', '\r']) {
         Some("ends with a line break: remove it")

@@ -23,7 +23,7 @@ use crate::support::Pattern;
 use crate::support::secret::Secret;
 use crate::support::telemetry::LogFormat;
 
-/// The most threads that serve. A larger number probably means connections.
+/// The most worker threads. A user who writes a larger number probably means connections.
 const MAX_WORKERS: usize = 1024;
 
 /// The longest name of a client or an upstream, in bytes: it is a label of every metric and a
@@ -33,8 +33,8 @@ const MAX_NAME: usize = 64;
 /// The pattern of names of clients and upstreams.
 pub(super) const NAME_PATTERN: &str = "^\\S{1,64}$";
 
-/// The shortest admin token, and the shortest key of a client without a warning, in bytes. Shorter
-/// ones can be guessed by trying.
+/// The least length of the admin token, and of a client's key without a warning, in bytes. Shorter
+/// ones can be guessed.
 const MIN_KEY: usize = 16;
 
 /// The client of requests without a key, in records. No configured client may have this name.
@@ -43,7 +43,7 @@ pub const ANONYMOUS: &str = "anonymous";
 /// `[server]`.
 pub(super) fn server(table: &Table<'_>) -> Read<Server> {
     let origin = parsed("origin", Some("^[^/]+://[^/]+$"), "text in quotes", Origin::parse);
-    // Concerns the clients; `cross_checks` reads its value.
+    // The key concerns the clients; `cross_checks` reads its value.
     let allow_anonymous = table.defaulted("allow_anonymous", boolean());
     let server = read_all!(Server {
         listen: table.defaulted("listen", address()),
@@ -170,7 +170,7 @@ fn too_short(key: &Secret) -> Option<String> {
     })
 }
 
-/// Notes a name that records, logs and metrics cannot carry.
+/// Reports a name that records, logs and metrics cannot carry.
 pub(super) fn check_name(name: &str, entry: &Entry<'_>) -> Read<()> {
     if name.is_empty()
         || name.len() > MAX_NAME
@@ -183,7 +183,7 @@ pub(super) fn check_name(name: &str, entry: &Entry<'_>) -> Read<()> {
     Ok(())
 }
 
-/// A number of threads; 0 is one per CPU of this process.
+/// A number of threads; 0 means one per CPU of this process.
 fn workers() -> Kind<impl FnOnce(&Entry<'_>) -> Read<usize>> {
     Kind::new(Shape::Integer(0, MAX_WORKERS), |entry: &Entry<'_>| match entry.integer()? {
         0 => Ok(thread::available_parallelism().map_or(1, usize::from)),

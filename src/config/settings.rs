@@ -1,5 +1,5 @@
 //! The settings of the program. Every value has passed the rules of its key and those between keys,
-//! so that nothing else checks it again.
+//! so that no other code checks it again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,10 +32,10 @@ pub struct Settings {
     pub clients: Vec<Client>,
     /// In the order of the file; at least one.
     pub upstreams: Vec<Upstream>,
-    /// The first match wins. Empty only if there is one upstream, which gets everything.
+    /// The first match wins. Empty only if there is one upstream, which gets all requests.
     pub routes: Vec<Route>,
     pub prices: Prices,
-    /// All layers merged, for people to read; without secrets.
+    /// All layers merged, as shown to users; without secrets.
     pub effective: serde_json::Value,
 }
 
@@ -49,16 +49,16 @@ pub struct Server {
     pub origins: Origins,
     /// At least 1.
     pub workers: usize,
-    /// For bodies that are held; at least 1.
+    /// For bodies that are buffered; at least 1.
     pub max_request_bytes: usize,
-    /// For bodies that are not held; `None`: any size.
+    /// For bodies that pass through; `None`: any size.
     pub max_passing_bytes: Option<u64>,
     pub drop_headers: HeaderNames,
     /// True if the configuration is read again when its files change.
     pub watch: bool,
     pub accel_buffering_header: bool,
     pub drain_timeout: Duration,
-    /// Of the whole process; 0: as many as open files allow.
+    /// Of the whole process; 0: as many as the limit of open files allows.
     pub max_connections: usize,
     /// Longer than zero.
     pub header_timeout: Duration,
@@ -133,13 +133,13 @@ pub struct OtlpSettings {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `None`: no spans.
     pub traces: Option<Sampling>,
-    /// How often; `None`: no metrics.
+    /// The interval; `None`: no metrics.
     pub metrics: Option<Duration>,
     pub timeout: Duration,
     pub gzip: bool,
     /// Not empty.
     pub service_name: String,
-    /// None is `service.name`.
+    /// None of them is `service.name`.
     pub resource: Vec<(String, String)>,
     /// `None`: a direct connection.
     pub proxy: Option<ForwardProxy>,
@@ -164,7 +164,7 @@ pub struct Log {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessLines {
     All,
-    /// Neither `complete` nor disconnected by their client.
+    /// Requests that are neither `complete` nor disconnected by their client.
     Failures,
     Off,
 }
@@ -190,9 +190,9 @@ pub struct Upstream {
     pub organization: Option<String>,
     /// For `openai` only; a valid header value.
     pub project: Option<String>,
-    /// True if a client's own headers for these two are forwarded if they are not configured.
+    /// True if a client's own headers for these two are forwarded, unless they are configured.
     pub clients_choose_billing: bool,
-    /// Always there for `other`.
+    /// Always set for `other`.
     pub default_model: Option<String>,
     /// From alias to real name; neither is empty.
     pub models: BTreeMap<String, String>,
@@ -212,7 +212,7 @@ pub struct Upstream {
     pub allowed_hosts: Hosts,
     /// `None`: a direct connection.
     pub proxy: Option<ForwardProxy>,
-    /// The key or variable that chose the proxy; or the reason for none, with spaces.
+    /// The key or variable that chose the proxy, or the reason for none, which contains spaces.
     pub why_this_way: String,
     pub http: HttpVersion,
     pub timeouts: Timeouts,
@@ -224,7 +224,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Everything secret that is sent to it or to its proxy.
+    /// All secrets that are sent to the upstream or to its proxy.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let headers = self.headers.iter().filter(|(_, value)| value.is_sensitive());
         let headers = headers.filter_map(|(_, value)| value.to_str().ok());
@@ -237,10 +237,10 @@ impl Upstream {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardProxy {
     pub address: ProxyAddress,
-    /// Of CONNECT, each name once; none for SOCKS5. Secrets are marked sensitive.
+    /// For CONNECT, each name once; none for SOCKS5. Secrets are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// A user name, which is not empty, and a password. For SOCKS5, both have 1 to 255 bytes; for
-    /// HTTP, the name has no colon. `headers` has no `Proxy-Authorization` then.
+    /// HTTP, the name has no colon. If they are set, `headers` has no `Proxy-Authorization`.
     pub credentials: Option<(String, Secret)>,
     /// For TLS with an `https` proxy itself.
     pub tls: ClientSettings,
@@ -249,7 +249,7 @@ pub struct ForwardProxy {
 /// The treatment of a response whose client disconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDisconnect {
-    /// The upstream is stopped at once.
+    /// The upstream request is aborted.
     Cancel,
     /// The rest is read, so that the usage is known.
     Drain,
@@ -272,9 +272,9 @@ impl OnDisconnect {
 /// The limits of [`OnDisconnect::Drain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainLimits {
-    /// Of one response, from the disconnect on: longer than zero, at most a day.
+    /// For one response, from the disconnect on: longer than zero, at most a day.
     pub time: Duration,
-    /// Of one response; at least 1.
+    /// For one response; at least 1.
     pub bytes: u64,
     /// On all workers; 0: none.
     pub concurrent: usize,
@@ -289,12 +289,12 @@ pub enum HttpVersion {
     Http2,
 }
 
-/// How long an upstream may take. All durations are longer than zero.
+/// The timeouts of an upstream. All durations are longer than zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For name resolution, TCP, the proxy and TLS together.
     pub connect: Duration,
-    /// From the request sent to the head of a streamed response.
+    /// From the sent request to the head of a streamed response.
     pub first_byte: Duration,
     /// The same for other responses.
     pub first_byte_unstreamed: Duration,
@@ -306,7 +306,7 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// The limit from the request to the head of the response, and the key that sets it.
-    /// `is_streamed`: the request asks for a stream.
+    /// `is_streamed` means that the request is for a stream.
     pub fn first_byte_of(&self, is_streamed: bool) -> (Duration, &'static str) {
         if is_streamed || self.first_byte == self.first_byte_unstreamed {
             (self.first_byte, "timeouts.first_byte")

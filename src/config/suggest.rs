@@ -1,12 +1,12 @@
-//! "Did you mean": the known word that a mistyped one was probably meant to be.
+//! "Did you mean": the known word for which a mistyped one was probably meant.
 
 use strsim::osa_distance;
 
-/// The candidate nearest to `word`. Case does not count, and `-` equals `_`.
+/// The candidate nearest to `word`. Case is ignored, and `-` equals `_`.
 ///
 /// A candidate is near if at most a third of its letters are changed, omitted, added or swapped
-/// with their neighbour. Failing that, the first candidate of which one is a part of the other
-/// (`key` and `api_key`).
+/// with their neighbour. Otherwise, the first candidate that contains the word, or that the word
+/// contains (`key` and `api_key`).
 pub(super) fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = normalize(word);
     let candidates: Vec<_> = candidates.into_iter().collect();
@@ -19,7 +19,7 @@ pub(super) fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     near.or_else(|| candidates.into_iter().find(|candidate| is_part(&word, &normalize(candidate))))
 }
 
-/// Shorter words are part of too many others.
+/// The shortest word that is searched in others. Shorter ones are part of too many.
 const SHORTEST_PART: usize = 3;
 
 fn is_part(word: &str, candidate: &str) -> bool {

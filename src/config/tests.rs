@@ -29,7 +29,7 @@ fn mistakes(text: &str) -> Vec<String> {
     lines(from_text(text).expect_err(text))
 }
 
-/// Without line numbers.
+/// The lines of the message, without line numbers.
 fn lines(mistakes: Mistakes) -> Vec<String> {
     mistakes.0.iter().map(|mistake| without_line(&mistake.to_string())).collect()
 }

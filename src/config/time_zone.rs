@@ -8,10 +8,10 @@ use jiff::tz::{Offset, TimeZone};
 const FORMS: &str =
     "write UTC, local, a place such as Europe/Berlin (IANA's database), or an offset such as +02:00";
 
-/// Reads `UTC`, `local` (that of the system), a name of IANA's database, or an offset from UTC.
+/// Parses `UTC`, `local` (the system's zone), a name of IANA's database, or an offset from UTC.
 ///
 /// # Errors
-/// The mistake in the text, and the right form.
+/// Fails with the mistake in the text, and the right form.
 pub fn time_zone(text: &str) -> Result<TimeZone, String> {
     let text = text.trim();
     if text.starts_with(['+', '-']) {

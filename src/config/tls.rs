@@ -76,13 +76,13 @@ pub(super) fn client(table: &Table<'_>) -> Read<TlsKeys> {
     Ok(TlsKeys { identity: identity?, ..trust? })
 }
 
-/// `tls` of a peer that has no other table to take keys from.
+/// `tls` of a peer without another table that provides keys.
 pub(super) fn client_settings(table: &Table<'_>) -> Read<ClientSettings> {
     client(table)?.settings(table.at(&[ADDS]))
 }
 
-/// How a server's certificate is verified: the keys that upstreams, hosts and forward proxies have
-/// in common.
+/// The verification of a server's certificate: the keys that upstreams, hosts and forward proxies
+/// have in common.
 pub(super) fn trust(table: &Table<'_>) -> Read<TlsKeys> {
     const MODES: &[(&str, Verification)] = &[
         ("full", Verification::Full),
@@ -128,7 +128,7 @@ pub(super) fn server(table: &Table<'_>) -> Read<ServerSettings> {
     Ok(ServerSettings { identity, client_ca, client_certificates })
 }
 
-/// A certificate with its private key; neither of them unless it is `needed`.
+/// A certificate with its private key. `None` if both are missing and not `needed`.
 fn identity(table: &Table<'_>, needed: bool) -> Read<Option<IdentitySource>> {
     let certificate = table.optional("certificate", pem());
     let private_key = table.optional("private_key", pem());
@@ -177,7 +177,7 @@ fn authorities(table: &Table<'_>, key: &'static str) -> Read<Vec<Source>> {
     }
 }
 
-/// Where a PEM text is. Relative paths begin at the folder of the file.
+/// The place of a PEM text. Relative paths refer to the directory of the file.
 fn pem() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Source>> {
     Kind::new(Shape::Source("PEM text", FORMS), read)
 }

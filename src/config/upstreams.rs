@@ -1,4 +1,4 @@
-//! `[upstreams.NAME]`: the keys of a service, and which of them belong to which provider.
+//! `[upstreams.NAME]`: the keys of a service, and those that belong to one provider.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use crate::llm::provider::{ApiVersion, BaseUrl, Endpoint, IncludeUsage, Provider
 use crate::support::secret::Secret;
 use crate::support::{Hosts, is_loopback};
 
-/// The `api_key` of a service that needs none.
+/// The value of `api_key` for a service that needs none.
 const NO_KEY: &str = "none";
 
-/// The default `max_connection_age`, within which a connection in constant use notices that the
-/// service's name has moved.
+/// The default `max_connection_age`, after which a connection in constant use is replaced, so that
+/// a new address of the service's name takes effect.
 pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(10 * 60);
 
 /// The pattern of URLs of services.
@@ -76,8 +76,8 @@ fn missing(root: &Table<'_>) -> String {
     }
 }
 
-/// Reads one upstream. `hosts_unread`: `[[network.hosts]]` is not valid, and may have a client
-/// certificate for this upstream.
+/// Reads one upstream. `hosts_unread` means that `[[network.hosts]]` is not valid, and may have a
+/// client certificate for this upstream.
 fn upstream(
     name: String,
     table: &Table<'_>,
@@ -159,7 +159,7 @@ fn upstream(
     })
 }
 
-/// The provider. A table that is named openai or azure has that provider by default.
+/// The provider. A table named openai or azure has that provider by default.
 fn provider(name: &str, table: &Table<'_>) -> Read<Provider> {
     let implied = match Provider::parse(name) {
         Some(provider @ (Provider::OpenAi | Provider::Azure)) => Some(provider),
@@ -172,7 +172,7 @@ fn provider(name: &str, table: &Table<'_>) -> Read<Provider> {
     table.optional("provider", choice(PROVIDERS))?.or(implied).ok_or_else(missing)
 }
 
-/// Returns true if the provider is known and another one.
+/// Returns true if the provider is known and differs.
 fn is_not(provider: Read<Provider>, wanted: Provider) -> bool {
     provider.is_ok_and(|provider| provider != wanted)
 }
@@ -219,7 +219,7 @@ fn endpoint_at_end(url: &BaseUrl) -> Option<&str> {
         let endpoint = Endpoint::of(&format!("/v1/{rest}"));
         endpoint.takes_json_model() || endpoint.has_deployment_form()
     };
-    // The longest: `chat/completions` ends with `completions`.
+    // The longest match: `chat/completions` ends with `completions`.
     rests.find(is_endpoint)
 }
 
@@ -301,7 +301,7 @@ fn pool(table: &Table<'_>) -> Read<PoolLimits> {
     })
 }
 
-/// Returns true if what is sent to the host stays on this machine.
+/// Returns true if requests to the host stay on this machine.
 pub(super) fn is_local(host: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(is_loopback)
 }

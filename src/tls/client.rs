@@ -18,21 +18,21 @@ pub struct ClientSettings {
     pub verification: Verification,
     /// The client certificate.
     pub identity: Option<IdentitySource>,
-    /// Trusted instead of the system's authorities; empty: the system's.
+    /// Authorities that replace the system's. Empty: the system's.
     pub ca: Vec<Source>,
-    /// Trusts the system's authorities too.
+    /// True if the system's authorities are trusted too.
     pub ca_adds_to_system: bool,
 }
 
 impl ClientSettings {
-    /// Builds a configuration from the present files. `alpn` has the protocols to offer, the
-    /// preferred first.
+    /// Builds a configuration from the present files. `alpn` lists the offered protocols in the
+    /// order of preference.
     ///
     /// Each configuration has its own session cache: a session of one identity is never resumed
     /// with another.
     ///
     /// # Errors
-    /// A part cannot be read or used.
+    /// Fails if a part cannot be read or used.
     pub fn config(&self, alpn: &[&[u8]]) -> Result<ClientConfig, Fault> {
         self.config_before(alpn, None)
     }
@@ -68,8 +68,8 @@ impl ClientSettings {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match identity {
-            // Presented to every server that requests one, also if the server's list of authorities
-            // does not name its issuer: such lists are often wrong, and a refusal is easier to
+            // Presented to every server that requests one, even if the server's list of authorities
+            // does not contain its issuer: such lists are often wrong, and a refusal is easier to
             // diagnose than a certificate that was silently withheld.
             Some(identity) => {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from((*identity.key).clone())))
@@ -122,7 +122,7 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// `name` is sent as SNI, and the upstream's certificate must be for it.
+    /// `name` is sent as SNI, and the upstream's certificate must be valid for it.
     pub fn new(live: Arc<Live<ClientConfig>>, name: ServerName<'static>) -> Self {
         Self { live, name }
     }
@@ -132,7 +132,7 @@ impl Connector {
         self.live.load()
     }
 
-    /// See [`Live::generation`].
+    /// Like [`Live::generation`].
     pub fn generation(&self) -> u64 {
         self.live.generation()
     }

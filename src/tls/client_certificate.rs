@@ -18,15 +18,17 @@ pub struct ClientCertificate(Arc<Presented>);
 
 struct Presented {
     name: Arc<str>,
-    /// With its intermediates.
+    /// The certificate with its intermediates.
     chain: Vec<CertificateDer<'static>>,
     tls: Arc<Live<ServerTls>>,
-    /// The generation of `tls` that the chain was verified by, doubled; plus one if it is trusted.
+    /// The generation of `tls` whose authorities verified the chain, doubled; plus one if it is
+    /// trusted.
     verdict: AtomicU64,
 }
 
 impl ClientCertificate {
-    /// The verified certificate of a connection. `generation` is that of `tls` before the handshake.
+    /// The verified certificate of a connection. `generation` is that of `tls` before the
+    /// handshake.
     pub fn of(session: &ServerConnection, tls: &Arc<Live<ServerTls>>, generation: u64) -> Option<Self> {
         let chain: Vec<_> =
             session.peer_certificates()?.iter().map(|part| part.clone().into_owned()).collect();
@@ -35,8 +37,8 @@ impl ClientCertificate {
         Some(Self(Arc::new(Presented { name, chain, tls: Arc::clone(tls), verdict })))
     }
 
-    /// The client's name, if the present authorities trust the certificate. It is verified after
-    /// each change of the server's configuration, once.
+    /// The client's name, if the present authorities trust the certificate. Verifies it once after
+    /// each change of the server's configuration.
     pub fn name(&self) -> Option<&Arc<str>> {
         let Presented { name, tls, verdict, .. } = &*self.0;
         let generation = tls.generation();

@@ -27,7 +27,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// `None`: the certificate cannot be parsed.
+    /// The claims of a certificate. `None` if it cannot be parsed.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let parsed = Certificate::from_der(certificate).ok()?.tbs_certificate;
         let second = |time: x509_cert::time::Time| {
@@ -61,8 +61,8 @@ impl Facts {
 }
 
 /// The name of the client that presented a certificate: the subject's common name, else the first
-/// alternative name, else the serial number. Has no control characters and at most 255 bytes.
-/// `None`: the certificate cannot be parsed.
+/// alternative name, else the serial number. It has no control characters and at most 255 bytes.
+/// `None` if the certificate cannot be parsed.
 pub fn client_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = Certificate::from_der(certificate).ok()?.tbs_certificate;
     let serial = || parsed.serial_number.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -78,7 +78,7 @@ pub fn client_name(certificate: &CertificateDer<'_>) -> Option<String> {
     Some(name)
 }
 
-/// `CN` (2.5.4.3), the last one, which is the most specific.
+/// The last `CN` (2.5.4.3), which is the most specific.
 fn common_name(subject: &Name) -> Option<String> {
     const CN: &str = "2.5.4.3";
     let mut attributes = subject.0.iter().flat_map(|set| set.0.iter());

@@ -26,7 +26,7 @@ pub struct IdentitySource {
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub(super) key: Arc<CertifiedKey>,
-    /// `None`: the certificate cannot be parsed that far.
+    /// `None` if the certificate cannot be parsed.
     pub facts: Option<Facts>,
     /// A passphrase was given for a key that is not encrypted.
     pub passphrase_unused: bool,
@@ -34,7 +34,7 @@ pub struct Identity {
 
 impl Identity {
     /// # Errors
-    /// A part cannot be read or used, or certificate and key do not match.
+    /// Fails if a part cannot be read or used, or if certificate and key do not match.
     pub fn read(source: &IdentitySource) -> Result<Self, Fault> {
         let chain = read_blocks(&source.certificate, TlsPart::Certificate).and_then(|blocks| {
             certificates(blocks, &source.certificate)
@@ -59,13 +59,13 @@ impl Identity {
 #[derive(Clone, Debug)]
 pub struct Authorities {
     pub(super) roots: RootCertStore,
-    /// As in the files: a server may present one of them as its own.
+    /// The certificates as in the files: a server may present one of them as its own.
     pub(super) certificates: Vec<CertificateDer<'static>>,
 }
 
 impl Authorities {
     /// # Errors
-    /// A bundle cannot be read, has no certificate, or has one that cannot be used.
+    /// Fails if a bundle cannot be read, has no certificate, or has one that cannot be used.
     pub fn read(sources: &[Source]) -> Result<Self, Fault> {
         let fault = |reason| Fault::new(TlsPart::Ca, reason);
         let mut found = Self { roots: RootCertStore::empty(), certificates: Vec::new() };
@@ -95,7 +95,7 @@ fn read_blocks(source: &Source, part: TlsPart) -> Result<Vec<Block>, Fault> {
     Ok(blocks)
 }
 
-/// All certificates of a bundle. Skips keys and parameters, since both are often in one file.
+/// All certificates of a bundle. Skips keys and parameters, since one file often has both.
 fn certificates(blocks: Vec<Block>, source: &Source) -> Result<Vec<CertificateDer<'static>>, String> {
     let labels = labels(&blocks);
     let is_certificate = |block: &Block| matches!(block.label.as_str(), "CERTIFICATE" | "X509 CERTIFICATE");

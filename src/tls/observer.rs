@@ -16,11 +16,11 @@ pub struct HandshakeObserver(Mutex<ObservedHandshake>);
 
 #[derive(Clone, Debug, Default)]
 pub struct ObservedHandshake {
-    /// The certificate that the peer presented, also if it was refused.
+    /// The certificate that the peer presented, even if it was refused.
     pub peer: Option<Facts>,
     /// The peer requested a certificate.
     pub asked: bool,
-    /// The certificate that it was sent.
+    /// The certificate that was sent to the peer.
     pub presented: Option<Facts>,
 }
 

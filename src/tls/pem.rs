@@ -1,8 +1,9 @@
-//! Parses PEM (RFC 7468) as it occurs in practice: bundles, CRLF, text around the blocks, and a whole
-//! file on one line, with spaces or `\n` instead of line breaks, as in an environment variable.
+//! Parses PEM (RFC 7468) in the forms that occur in practice: bundles, CRLF, text around the
+//! blocks, and a whole file on one line, with spaces or `\n` instead of line breaks, as in an
+//! environment variable.
 //!
-//! Laxer than the RFC in white space only: a block without its end, or with a character that is not
-//! base64, is an error.
+//! The parser is laxer than the RFC in white space only: a block without its end, or with a
+//! character that is not base64, is an error.
 
 use base64::Engine as _;
 use base64::engine::GeneralPurpose;

@@ -1,12 +1,12 @@
-//! Certificates, keys and authorities that change while the proxy runs.
+//! Replaces certificates, keys and authorities while the proxy runs.
 //!
-//! The reloading thread compares the files every two seconds by their contents: that follows
-//! renames, the symlink that Kubernetes swaps, and a file written over in place, where times and
-//! inodes can deceive. A set that is whole and valid replaces the earlier one at once. One that is
-//! not is read once more before it is reported as broken, because certificate and key are often
+//! The reloading thread compares the files every two seconds by their contents: this detects
+//! renames, the symlink that Kubernetes swaps, and a file overwritten in place, for which times and
+//! inodes can be misleading. A complete and valid set replaces the earlier one immediately. A
+//! broken set is read once more before it is reported, because certificate and key are often
 //! written one after the other. Connections keep their certificates; those of clients are verified
-//! again by the new authorities ([`ClientCertificate`](super::ClientCertificate)), and those to
-//! upstreams get no new request after a change ([`Live::generation`]).
+//! again by the new authorities ([`ClientCertificate`](super::ClientCertificate)), and connections
+//! to upstreams get no new request after a change ([`Live::generation`]).
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,12 +33,12 @@ pub(super) trait Recipe: Send + 'static {
     fn identity(&self) -> Option<&IdentitySource>;
 }
 
-/// Counts changed files.
+/// Counts reloads of changed files.
 #[derive(Debug, Default)]
 pub struct Reloads {
     /// Sets that were put in use.
     pub done: AtomicU64,
-    /// Sets that were broken, so that the earlier one stayed in use.
+    /// Broken sets, for which the earlier one stayed in use.
     pub failed: AtomicU64,
 }
 
@@ -50,10 +50,10 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The client's configuration for an upstream, which offers `alpn`. Messages name it `name`.
+    /// The client's configuration for an upstream, which offers `alpn`. Messages call it `name`.
     ///
     /// # Errors
-    /// It is broken now.
+    /// Fails if the configuration is broken now.
     pub fn client(
         &mut self,
         name: &str,
@@ -63,10 +63,10 @@ impl Watch {
         self.client_before(name, settings, alpn, None)
     }
 
-    /// As [`Watch::client`], with an observer.
+    /// Like [`Watch::client`], with an observer.
     ///
     /// # Errors
-    /// It is broken now.
+    /// Fails if the configuration is broken now.
     pub fn client_before(
         &mut self,
         name: &str,
@@ -81,7 +81,7 @@ impl Watch {
     /// The configuration for clients.
     ///
     /// # Errors
-    /// It is broken now.
+    /// Fails if the configuration is broken now.
     pub fn server(&mut self, settings: &ServerSettings) -> Result<Arc<Live<ServerTls>>, Fault> {
         self.add("server.tls", settings.clone())
     }
@@ -89,7 +89,7 @@ impl Watch {
     /// The configuration of the admin pages.
     ///
     /// # Errors
-    /// It is broken now.
+    /// Fails if the configuration is broken now.
     pub fn admin(&mut self, settings: &ServerSettings) -> Result<Arc<Live<ServerTls>>, Fault> {
         self.add("admin.tls", settings.clone())
     }
@@ -98,7 +98,7 @@ impl Watch {
         Arc::clone(&self.reloads)
     }
 
-    /// True if no file can change.
+    /// Returns true if no file can change.
     pub fn is_empty(&self) -> bool {
         self.watched.is_empty()
     }
@@ -106,7 +106,7 @@ impl Watch {
     /// Builds a configuration that [`Watch::replace`] puts in use.
     ///
     /// # Errors
-    /// It is broken now.
+    /// Fails if the configuration is broken now.
     pub fn prepare(
         name: &'static str,
         settings: &ServerSettings,
@@ -117,7 +117,7 @@ impl Watch {
         Ok(Replacement { name, settings: settings.clone(), present, made, live: Arc::clone(live) })
     }
 
-    /// Uses another configuration for new connections, and follows its files instead.
+    /// Uses another configuration for new connections, and watches its files instead.
     pub fn replace(&mut self, replacement: Replacement) {
         let Replacement { name, settings, present, made, live } = replacement;
         self.watched.retain(|watched| watched.name() != name);
@@ -125,14 +125,15 @@ impl Watch {
         self.follow(name, &live, settings, present);
     }
 
-    /// Compares all files once, and takes over what changed. Forgets the files of configurations that
-    /// are no longer used.
+    /// Compares all files once, and puts changed ones in use. Forgets the files of configurations
+    /// that are no longer used.
     pub fn look(&mut self) {
         self.watched.retain_mut(|watched| watched.look(&self.reloads));
     }
 
     fn add<R: Recipe>(&mut self, name: &str, recipe: R) -> Result<Arc<Live<R::Made>>, Fault> {
-        // Before the configuration is built, so that a change in between is noticed later.
+        // Computed before the configuration is built, so that a change in between is detected
+        // later.
         let present = fingerprint(&recipe);
         let live = Live::new(recipe.make()?);
         self.follow(name, &live, recipe, present);
@@ -148,7 +149,7 @@ impl Watch {
     }
 }
 
-/// A server's configuration that is built and not in use yet.
+/// A server's configuration that is built but not in use yet.
 pub struct Replacement {
     name: &'static str,
     settings: ServerSettings,
@@ -166,7 +167,7 @@ impl fmt::Debug for Watch {
 pub(super) trait Look: Send {
     fn name(&self) -> &str;
 
-    /// Compares the files once; false if the configuration is no longer used.
+    /// Compares the files once. Returns false if the configuration is no longer used.
     fn look(&mut self, reloads: &Reloads) -> bool;
 }
 
@@ -178,11 +179,11 @@ struct Watched<R: Recipe> {
     name: String,
     live: Weak<Live<R::Made>>,
     recipe: R,
-    /// Of the configuration in use.
+    /// The fingerprint of the configuration in use.
     present: Fingerprint,
-    /// Of the set that could not be used at the last comparison.
+    /// The fingerprint of the set that could not be used at the last comparison.
     suspect: Option<Fingerprint>,
-    /// Of the set that was reported as broken, so that it is reported once.
+    /// The fingerprint of the set that was reported as broken, so that it is reported once.
     broken: Option<Fingerprint>,
 }
 

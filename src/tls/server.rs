@@ -15,17 +15,17 @@ use super::{Authorities, Fault, HTTP_1_1, HTTP_2, Identity, IdentitySource, Sour
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
     pub identity: IdentitySource,
-    /// Authorities of client certificates; empty: clients are not asked for a certificate.
+    /// Authorities of client certificates. Empty: no certificate is requested.
     pub client_ca: Vec<Source>,
     pub client_certificates: ClientCertificates,
 }
 
-/// Whether clients that are asked for a certificate need one.
+/// The treatment of clients without a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// Serves clients without one too, and refuses a wrong one.
+    /// Serves clients without a certificate too, and refuses a wrong one.
     Optional,
-    /// Serves only clients with one.
+    /// Serves only clients with a certificate.
     Required,
 }
 
@@ -36,11 +36,11 @@ impl ServerSettings {
     }
 }
 
-/// TLS with clients, as its files are now.
+/// TLS with clients, built from the present files.
 #[derive(Debug)]
 pub struct ServerTls {
     pub config: Arc<ServerConfig>,
-    /// Verifies certificates of clients; `None`: clients are not asked for one.
+    /// Verifies certificates of clients. `None`: no certificate is requested.
     pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
@@ -51,8 +51,8 @@ impl Recipe for ServerSettings {
         [&self.identity.certificate, &self.identity.private_key].into_iter().chain(&self.client_ca).collect()
     }
 
-    /// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1. The key of session tickets lives as long as this
-    /// configuration, so that certificates of earlier sessions are verified again.
+    /// Offers TLS 1.2 and 1.3, and HTTP/2 before HTTP/1.1. The key of session tickets lives as long
+    /// as this configuration, so that certificates of earlier sessions are verified again.
     fn make(&self) -> Result<ServerTls, Fault> {
         let client_ca = |fault: Fault| Fault { part: TlsPart::ClientCa, ..fault };
         let authorities = Authorities::read(&self.client_ca).map_err(client_ca)?;

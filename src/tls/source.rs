@@ -9,13 +9,13 @@ use super::pem;
 use crate::support::secret::Secret;
 use crate::support::whole_file;
 
-/// The most that is read of a file. The roots of a whole system are about 0.25 MB.
+/// The most bytes of a file that are read. The roots of a whole system are about 0.25 MB.
 const MAX_BYTES: usize = 8 << 20;
 
 /// A file that may change, or a fixed text.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Source {
-    /// Read each time.
+    /// A file that is read each time.
     File(PathBuf),
     Text {
         /// For messages, such as `the variable NAME`.
@@ -29,7 +29,7 @@ impl Source {
     /// A text from `name`: PEM, or the base64 of PEM.
     ///
     /// # Errors
-    /// It is neither; the words do not show it.
+    /// Fails if the text is neither. The message does not repeat it.
     pub fn text(name: &str, text: &str) -> Result<Self, String> {
         Ok(Self::Text { name: name.into(), text: Arc::new(Secret::new(decode(text)?)) })
     }
@@ -46,7 +46,7 @@ impl Source {
     /// it.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// Fails if the file cannot be read.
     pub fn read(&self) -> Result<Secret, String> {
         let path = match self {
             Self::Text { text, .. } => return Ok(Secret::clone(text)),
@@ -91,10 +91,10 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Turns PEM, or PEM in base64, into PEM.
+/// Converts PEM, or PEM in base64, into PEM.
 ///
 /// # Errors
-/// It is neither; the words do not show it.
+/// Fails if the text is neither. The message does not repeat it.
 pub fn decode(text: &str) -> Result<String, String> {
     const MARK: &str = "-----BEGIN ";
     if text.contains(MARK) {

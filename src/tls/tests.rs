@@ -1,4 +1,4 @@
-//! What holds between a client and a server, in memory, and what is said of wrong material.
+//! Handshakes between a client and a server in memory, and the messages about wrong material.
 
 mod material;
 mod rotation;
@@ -50,7 +50,7 @@ pub(crate) fn client_certificate(ours: &Authority, server: &Arc<Live<ServerTls>>
     ClientCertificate::of(&session, server, server.generation()).expect("the client has one")
 }
 
-/// A whole handshake, with what follows it until both have nothing more to say.
+/// A whole handshake, and the data after it until neither side has more to send.
 fn handshake(
     client: &Arc<ClientConfig>,
     name: &str,

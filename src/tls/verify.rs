@@ -15,12 +15,13 @@ use super::{Facts, HandshakeObserver};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verification {
-    /// A trusted authority signed the certificate, it is valid now, and it is for the expected name.
+    /// A trusted authority must have signed the certificate, it must be valid now, and for the
+    /// expected name.
     #[default]
     Full,
-    /// As `Full`, for any name.
+    /// Like `Full`, for any name.
     Certificate,
-    /// Nothing, so that a machine in between can pose as the upstream.
+    /// Verifies nothing, so that a machine in between can pose as the upstream.
     None,
 }
 
@@ -43,9 +44,9 @@ impl Verification {
 pub(super) struct Verifier {
     pub(super) mode: Verification,
     pub(super) roots: Arc<RootCertStore>,
-    /// Certificates that are trusted themselves. A server may present one of them as its own, also if
-    /// it is marked as an authority, as those of `openssl req -x509` are and as no end of a path of
-    /// RFC 5280 may be.
+    /// Certificates that are themselves trusted. A server may present one of them as its own, even
+    /// if it is marked as an authority, as those of `openssl req -x509` are, which the end of a
+    /// path of RFC 5280 must not be.
     pub(super) pinned: Vec<CertificateDer<'static>>,
     pub(super) provider: Arc<CryptoProvider>,
     /// Records each certificate.

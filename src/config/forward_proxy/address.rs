@@ -30,7 +30,7 @@ impl Scheme {
         }
     }
 
-    /// SOCKS5 has no headers.
+    /// Returns true for SOCKS5, which has no headers.
     pub fn is_socks(self) -> bool {
         matches!(self, Self::Socks5 | Self::Socks5h)
     }
@@ -57,19 +57,19 @@ pub struct ProxyAddress {
 /// The credentials in a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserInfo {
-    /// The name; never empty.
+    /// Never empty.
     pub username: String,
-    /// The password; empty where there is none.
+    /// Empty if the URL has none.
     pub password: Secret,
 }
 
 impl ProxyAddress {
-    /// Reads `scheme://[user[:password]@]host[:port][/]`; a text without a scheme is `http://`, as
-    /// curl takes it. The ports that are not written are 80, 443 and 1080. Credentials are
-    /// percent-encoded (RFC 3986 section 3.2.1).
+    /// Parses `scheme://[user[:password]@]host[:port][/]`. A text without a scheme is `http://`, as
+    /// in curl. The default ports are 80, 443 and 1080. Credentials are percent-encoded (RFC 3986
+    /// section 3.2.1).
     ///
     /// # Errors
-    /// What is wrong with it. The text itself is not repeated: it may hold a password.
+    /// Fails with the mistake. The message does not repeat the text, which may contain a password.
     pub fn parse(text: &str) -> Result<(Self, Option<UserInfo>), String> {
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let lower = scheme.to_ascii_lowercase();
@@ -114,7 +114,7 @@ impl UserInfo {
     }
 }
 
-/// Percent-decoding, where every `%` must begin a byte.
+/// Decodes percent-encoding, in which every `%` must begin a byte.
 fn decoded(text: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

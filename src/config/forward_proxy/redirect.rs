@@ -1,11 +1,11 @@
-//! Where a response's `Location` leads its client (RFC 9110 section 10.2.2).
+//! The host to which a response's `Location` leads its client (RFC 9110 section 10.2.2).
 
-/// The host that a reference leads to, in lower case; `None` if it stays on the same host.
+/// The host to which a reference leads, in lower case. `None` if it is the same host.
 ///
 /// Clients differ in how they read invalid references (RFC 3986): browsers read `\` as `/`, drop
-/// tabs, and find a host in `https:evil.test`; others do not. Such references therefore lead to the
+/// tabs, and find a host in `https:evil.test`; others do not. Therefore such references lead to the
 /// empty host, which no list contains: invalid characters, user information, a host that is neither
-/// a name nor an address, a port that is no number, a scheme without `//`, and three slashes.
+/// a name nor an address, a port that is not a number, a scheme without `//`, and three slashes.
 pub fn redirects_to(reference: &[u8]) -> Option<String> {
     let nowhere = Some(String::new());
     let Some(text) = str::from_utf8(reference).ok().filter(|text| text.bytes().all(is_of_references)) else {
@@ -24,8 +24,8 @@ pub fn redirects_to(reference: &[u8]) -> Option<String> {
     Some(host(authority).unwrap_or_default().to_ascii_lowercase())
 }
 
-/// The host that a `Refresh` header leads to (`5; url=https://a.test/`), which browsers follow
-/// whatever the status is.
+/// The host to which a `Refresh` header leads (`5; url=https://a.test/`), which browsers follow
+/// under any status.
 pub fn refreshes_to(value: &[u8]) -> Option<String> {
     let rest = value.trim_ascii_start();
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'.').count();
@@ -44,7 +44,7 @@ pub fn refreshes_to(value: &[u8]) -> Option<String> {
     redirects_to(quoted(b"'").or_else(|| quoted(b"\"")).unwrap_or(url))
 }
 
-/// RFC 3986's unreserved and reserved characters, and `%`.
+/// Returns true for RFC 3986's unreserved and reserved characters, and `%`.
 fn is_of_references(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte)
 }

@@ -15,11 +15,11 @@ use crate::support::Hosts;
 pub struct ProxyVariable<'a> {
     /// The variable's name.
     pub variable: &'static str,
-    /// Its value, which may have a password.
+    /// Its value, which may contain a password.
     pub value: &'a str,
 }
 
-/// The variable of `env` that applies to a target; `None`: connect directly.
+/// The variable of `env` that applies to a target. `None`: connect directly.
 pub fn proxy_variable<'a>(
     env: &'a BTreeMap<String, String>,
     is_https: bool,

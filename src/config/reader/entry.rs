@@ -1,4 +1,4 @@
-//! A key that is there, read as a value of some kind.
+//! An existing key, read as a value of some kind.
 
 use std::io;
 use std::path::Path;
@@ -21,12 +21,12 @@ pub(in crate::config) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Notes a mistake of this value. `reason` must not contain what could be a secret.
+    /// Reports a mistake of this value. `reason` must not contain a possible secret.
     pub(in crate::config) fn mistake(&self, reason: impl Into<String>) -> Noted {
         self.reader.notes.mistake(self.reader.layers, &self.path, reason)
     }
 
-    /// Notes something that is allowed and probably a mistake.
+    /// Reports a value that is allowed but probably a mistake.
     pub(in crate::config) fn warning(&self, reason: &str) {
         self.reader.notes.warning(self.reader.layers, &self.path, reason);
     }
@@ -39,7 +39,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A text. `what` it should be goes into the message about a value of another type.
+    /// A text. `what` goes into the message about a value of another type.
     pub(in crate::config) fn text(&self, what: &str) -> Read<&'a str> {
         self.as_text().ok_or_else(|| self.not(what))
     }
@@ -118,7 +118,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The items of an array of texts, each read by `read`. A variable holds them between commas.
+    /// The items of an array of texts, each read by `read`. A variable separates them by commas.
     pub(in crate::config) fn list<T>(&self, read: impl Fn(&Entry<'_>) -> Read<T>) -> Read<Vec<T>> {
         match self.value {
             Value::Array(_, items) => all(self.indexed(items).map(|item| read(&item))),
@@ -135,9 +135,10 @@ impl<'a> Entry<'a> {
         items.iter().enumerate().map(item)
     }
 
-    /// The one of `forms` that a table of alternatives has, such as `env` or `file`. The keys of the
-    /// last layer that wrote any replace those of earlier layers. Other keys are unknown. Errors:
-    /// the forms that are there, if they are not exactly one; `None` if the value is not a table.
+    /// The one of `forms` that a table of alternatives has, such as `env` or `file`. The keys of
+    /// the last layer that wrote any replace those of earlier layers. Other keys are unknown. Fails
+    /// with the present forms if there is not exactly one, and with `None` if the value is not a
+    /// table.
     pub(in crate::config) fn one_of(
         &self,
         forms: &[&'static str],
@@ -167,12 +168,12 @@ impl<'a> Entry<'a> {
         self.reader.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Notes that the value of this table comes from a variable of the environment.
+    /// Records that the value of this table comes from a variable of the environment.
     pub(in crate::config) fn comes_from(&self, variable: &str) {
         self.reader.notes.variable(self.path.clone(), variable);
     }
 
-    /// The text of a secret's file, which is noted as a part of the configuration.
+    /// The text of a secret's file, which becomes a part of the configuration's files.
     pub(in crate::config) fn secret_file(&self, path: &Path) -> io::Result<String> {
         let SecretText { text, is_pipe } = self.reader.notes.read_secret(path)?;
         if is_pipe {
@@ -181,7 +182,7 @@ impl<'a> Entry<'a> {
         Ok(text)
     }
 
-    /// The folder at which relative paths begin.
+    /// The directory to which relative paths refer.
     pub(in crate::config) fn folder(&self) -> &'a Path {
         self.reader.layers.folder()
     }
@@ -195,7 +196,7 @@ impl<'a> Entry<'a> {
         self.reader.layers.layer(&self.path) == Layer::Defaults
     }
 
-    /// Returns true if the value comes from a variable. Those are all text.
+    /// Returns true if the value comes from a variable, so that it is a text.
     pub(in crate::config) fn is_from_environment(&self) -> bool {
         self.reader.layers.layer_of(self.value.tag()) == Layer::Environment
     }
@@ -218,7 +219,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Notes that the value has another type than `what`.
+    /// Reports that the value has another type than `what`.
     pub(in crate::config) fn not(&self, what: &str) -> Noted {
         let found = match self.value {
             Value::String(..) | Value::Char(..) => "text",
@@ -233,7 +234,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// All values, or the proof of a mistake; every item is read first.
+/// All values, or the proof of a mistake. Every item is read first.
 pub(in crate::config) fn all<T>(reads: impl IntoIterator<Item = Read<T>>) -> Read<Vec<T>> {
     let mut noted = None;
     let values =

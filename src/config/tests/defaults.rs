@@ -26,7 +26,7 @@ const VARIABLES: [(&str, &str); 13] = [
     ("ADMIN_TOKEN", "0123456789abcdef"),
 ];
 
-/// The same, with certificates. Their keys are encrypted, as the reference has it.
+/// The variables and their values; certificates have encrypted keys, as in the reference.
 fn variables() -> BTreeMap<String, String> {
     let mut variables = env(&VARIABLES);
     let pair = certificates::Authority::new("a").issue_encrypted("b", "pass");

@@ -62,7 +62,7 @@ fn schema_has_every_key_of_the_description_and_no_other() {
     assert_eq!(found, expected);
 }
 
-/// The forms of all properties. Those of a table that says where a text is are not keys.
+/// The forms of all properties, without those of a table that locates a text.
 fn collect(schema: &serde_json::Value, form: &KeyPath, found: &mut Vec<String>) {
     let is_source = schema.get("maxProperties").is_some();
     for (key, property) in schema["properties"].as_object().into_iter().flatten().filter(|_| !is_source) {

@@ -1,4 +1,4 @@
-//! Defaults, then the file, then the environment, then the command line.
+//! Precedence: the command line over the environment, the file, and the defaults.
 
 use super::*;
 use crate::support::telemetry::LogFormat;
@@ -67,7 +67,7 @@ fn mistake_in_a_variable_names_the_variable() {
         ("STREAMGAUGE_ADMIN__LISTEN", "127.0.0.1:8080", "both server.listen and admin.listen"),
     ] {
         let found = lines(load_text(Some(OPENAI), &[(variable, value)], None).expect_err(variable));
-        // What is wrong with a part of an array is wrong with the array.
+        // A mistake in a part of an array is reported for the array.
         let place = if variable.contains("ROUTES") { "STREAMGAUGE_ROUTES" } else { variable };
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(

@@ -1,4 +1,4 @@
-//! Secrets come from variables, files or the text itself, and are shown nowhere.
+//! Secrets come from variables, files or the text itself, and never appear in output.
 
 use std::fs;
 

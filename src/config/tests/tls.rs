@@ -12,7 +12,7 @@ use super::certificates::Authority;
 use super::*;
 use crate::tls::{ClientCertificates, Verification};
 
-/// A folder with a configuration beside certificates.
+/// A directory with a configuration beside certificates.
 struct Folder {
     folder: tempfile::TempDir,
     ca: Authority,
@@ -268,7 +268,7 @@ fn client_certificate_key_alone_requires_the_others() {
     for (line, expected) in found.iter().zip(missing) {
         assert!(line.contains(&format!("upstreams.internal.tls.{expected}")), "{expected:?} in {line:?}");
     }
-    // A certificate is configured, so that the key of the service is not missed.
+    // The client certificate makes the missing key of the service valid.
     let found =
         folder.lines(folder.load(&format!("{INTERNAL}tls.certificate = {{ file = \"one.crt\" }}"), &[]));
     assert!(found.len() == 1 && found[0].contains("tls.private_key: is missing"), "{found:?}");

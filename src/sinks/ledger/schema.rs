@@ -112,7 +112,8 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Resul
     Ok(transaction.commit()?)
 }
 
-/// Returns true for an empty file, and false for a ledger that may be written. Changes nothing.
+/// Returns true if the file is empty. Fails unless it is empty or a ledger that may be written.
+/// Changes nothing.
 pub(super) fn is_new(connection: &Connection) -> Result<bool, Reason> {
     Ok(version(connection, MIGRATIONS)? == 0)
 }

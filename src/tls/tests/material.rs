@@ -1,4 +1,4 @@
-//! Keys of every kind and form, and what is said of wrong ones.
+//! Keys of every kind and form, and the messages about wrong ones.
 
 use pkcs8::PrivateKeyInfo;
 use pkcs8::der::Decode as _;
@@ -19,7 +19,7 @@ fn keys_of_every_kind_are_read_in_every_form() {
     ] {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let pair = ours.issue_for(&key, "any", &["llm.internal"]);
-        // PKCS#1 and SEC1 are what PKCS#8 holds inside (RFC 5208 section 5, RFC 5915).
+        // PKCS#8 contains PKCS#1 or SEC1 (RFC 5208 section 5, RFC 5915).
         let info = PrivateKeyInfo::from_der(key.serialized_der()).unwrap();
         let mut forms = vec![pair.key.clone()];
         forms.extend(inner.map(|label| pem(label, info.private_key)));

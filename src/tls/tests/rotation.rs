@@ -1,4 +1,4 @@
-//! Files that change: what is new and whole is used, what is broken is not.
+//! Files that change: complete sets are used, broken ones are not.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -6,7 +6,7 @@ use super::*;
 
 const HOST: &str = "llm.internal";
 
-/// What each mode says of a server with this certificate, asked for as `name` by a client that
+/// The verdict of each mode on a server with this certificate, requested as `name` by a client that
 /// trusts `ca`.
 fn modes(pair: &Pair, name: &str, ca: &str) -> [Result<(), String>; 3] {
     let server = server_config(&server(pair));
@@ -16,7 +16,7 @@ fn modes(pair: &Pair, name: &str, ca: &str) -> [Result<(), String>; 3] {
     })
 }
 
-/// Which of `full`, `certificate` and `none` take it, and what the first two say against it.
+/// Checks which of `full`, `certificate` and `none` accept it, and the messages of the first two.
 fn assert_modes(what: &str, pair: &Pair, name: &str, ca: &str, expected: [Result<(), &str>; 2]) {
     let [full, certificate, nothing] = modes(pair, name, ca);
     for (mode, found, expected) in [("full", full, expected[0]), ("certificate", certificate, expected[1])] {
@@ -89,7 +89,7 @@ fn a_pinned_certificate_still_expires() {
 
 #[test]
 fn signatures_of_the_handshake_are_verified_unless_nothing_is() {
-    // The server shows a certificate and signs with another key of the same kind.
+    // The server presents a certificate but signs with another key of the same kind.
     let ours = Authority::new("ours");
     let (shown, signs) = (ours.issue("shown", &[HOST]), ours.issue("signs", &[HOST]));
     let shown = Identity::read(&identity(&shown)).unwrap();
