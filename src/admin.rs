@@ -15,9 +15,9 @@
 //! | `memory`, `stream` | what responses hold until they are taken |
 //! | `respond` | responses and their headers |
 //!
-//! The port has one thread and one runtime; slow work runs on other threads. Nothing here can make
-//! a request of the proxy wait: running streams are read without a lock, and the ledger is read
-//! beside its writer.
+//! The port has one thread and one runtime; slow work runs on other threads. No request of the
+//! proxy waits for it: running streams are read without a lock, and the ledger is read concurrently
+//! with its writer.
 
 mod access;
 mod api;
@@ -63,8 +63,8 @@ use query::Fields;
 use reader::LedgerReader;
 use respond::{fault, not_allowed, text};
 
-/// The most clients that may watch at once. Each has a page open, and costs a look at the running
-/// streams per second.
+/// The most watchers at once. Each has a page open, and costs a check of the running streams per
+/// second.
 const WATCHERS: usize = 64;
 
 /// The prefix of the workers' thread names.
@@ -72,7 +72,7 @@ pub const WORKER: &str = "worker-";
 
 /// The sources of the pages.
 pub struct Shown {
-    /// The proxy's: a draining proxy is not ready.
+    /// The proxy's stop: a draining proxy is not ready.
     pub stop: Stop,
     /// The proxy's threads, including its workers.
     pub threads: Threads,
@@ -80,7 +80,7 @@ pub struct Shown {
     pub workers_wanted: usize,
     pub metrics: Arc<Metrics>,
     pub boards: Boards,
-    /// Counts what became of records.
+    /// The journal, with the counters of records.
     pub journal: Journal,
     /// The ledger that the pages show, if one is kept.
     pub ledger: Option<LedgerSource>,
@@ -139,7 +139,7 @@ impl Admin {
         let open = Routes::new()
             .route("/login", form.fallback(|| async { not_allowed("GET, HEAD, POST") }))
             .route("/assets/{name}", read(asset));
-        // Probes have no token, and know no name of this machine.
+        // Probes have no token, and use no name of this machine.
         let probes = Routes::new()
             .route("/healthz", read(|| async { text(StatusCode::OK, "ok\n") }))
             .route("/readyz", read(ready));

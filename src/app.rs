@@ -43,8 +43,8 @@ use worker::{Parts, on_this_thread, work};
 
 pub use running::Running;
 
-/// Threads beside the workers: one per sink, those of records, estimates, reloads, checkpoints and
-/// the admin pages, and a few for name lookups.
+/// The number of threads besides the workers: one per sink, those of records, estimates, reloads,
+/// checkpoints and the admin pages, and a few for name lookups.
 const OTHER_THREADS: usize = 16;
 
 /// The silence after which a connection without a request is closed for a new one: the round trip
@@ -54,39 +54,40 @@ const GRACE: Duration = Duration::from_millis(1500);
 /// The bound addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
-    /// For clients.
+    /// The address for clients.
     pub proxy: SocketAddr,
-    /// For operators.
+    /// The address for operators.
     pub admin: Option<SocketAddr>,
 }
 
-/// Everything bound and opened; nothing runs yet.
+/// Everything is bound and opened; nothing runs yet.
 pub struct App {
     addresses: Addresses,
     listeners: Vec<Listener>,
     balance: Balance,
     admin: Option<admin::AdminServer>,
     parts: Parts,
-    /// The certificate for clients; `None`: plain HTTP.
+    /// The certificate for clients. `None`: plain HTTP.
     tls: Option<Arc<Live<ServerTls>>>,
     reloader: Reloader,
     sinks: Sinks,
 }
 
 impl App {
-    /// Binds the sockets and opens the files. `sinks` get every usage record, besides those that
-    /// the settings name.
+    /// Binds the sockets and opens the files. `sinks` get every usage record, besides those in the
+    /// settings.
     ///
     /// # Errors
-    /// Names the address or file and the system's error.
+    /// Fails with the address or file, and the system's error.
     pub fn bind(settings: &Settings, sinks: Vec<Box<dyn Sink>>) -> Result<Self, String> {
         Self::bind_on(settings, sinks, None, Threads::default())
     }
 
-    /// As [`App::bind`], with an observer of the connections; `settings` should have one upstream.
+    /// Like [`App::bind`], with an observer of the connections; `settings` should have one
+    /// upstream.
     ///
     /// # Errors
-    /// As for [`App::bind`].
+    /// Fails like [`App::bind`].
     pub fn bind_before(
         settings: &Settings,
         sinks: Vec<Box<dyn Sink>>,
@@ -95,10 +96,10 @@ impl App {
         Self::bind_on(settings, sinks, observer, Threads::default())
     }
 
-    /// As [`App::bind_before`]; the threads are added to `threads`.
+    /// Like [`App::bind_before`]; the threads are added to `threads`.
     ///
     /// # Errors
-    /// As for [`App::bind`].
+    /// Fails like [`App::bind`].
     pub fn bind_on(
         settings: &Settings,
         sinks: Vec<Box<dyn Sink>>,
@@ -169,7 +170,7 @@ impl App {
         self
     }
 
-    /// Filters the log by `log.level` after a reload too.
+    /// Applies `log.level` to the log after a reload too.
     pub fn setting_log_level(mut self) -> Self {
         if let Some(source) = &mut self.reloader.source {
             source.sets_log_level = true;
@@ -184,7 +185,7 @@ impl App {
     /// Starts the threads.
     ///
     /// # Errors
-    /// The system gives no thread or runtime. Threads that had started are stopped.
+    /// Fails if the system provides no thread or runtime. Threads that had started are stopped.
     pub fn spawn(self) -> io::Result<Running> {
         let Self { addresses, listeners, balance, admin, parts, tls, reloader, sinks } = self;
         let workers_wanted = listeners.len();
@@ -236,14 +237,14 @@ impl App {
         Ok(running)
     }
 
-    /// As [`App::spawn`], but returns the last worker as a future for the caller's
+    /// Like [`App::spawn`], but returns the last worker as a future for the caller's
     /// [`LocalRuntime`](tokio::runtime::LocalRuntime). It ends at the stop.
     ///
     /// # Errors
-    /// As for [`App::spawn`].
+    /// Fails like [`App::spawn`].
     ///
     /// # Panics
-    /// There is no worker, which [`App::bind`] rules out.
+    /// Panics if there is no worker, which [`App::bind`] rules out.
     pub fn spawn_all_but_one(
         mut self,
     ) -> io::Result<(Running, impl Future<Output = io::Result<()>> + 'static)> {
@@ -255,15 +256,15 @@ impl App {
     }
 }
 
-/// `/readyz` counts the threads with these names.
+/// The thread's name. `/readyz` counts the threads with these names.
 fn worker_name(number: usize) -> String {
     format!("{WORKER}{number}")
 }
 
-/// Shares out the open files that the system allows.
+/// Divides the open files that the system allows.
 ///
 /// # Errors
-/// There are too few files or threads for a start.
+/// Fails if there are too few files or threads for a start.
 fn share_files(settings: &Settings) -> Result<Shares, String> {
     let (limit, open) = (raise_limit(), open_now());
     let shares = Shares::new(settings, limit, open);

@@ -1,9 +1,8 @@
 //! The commands, one file each. Every message goes to stderr; only results go to stdout.
 //!
-//! Exit status: 0 done, 1 it failed while running, 2 the command line or the configuration is
-//! wrong.
+//! Exit status: 0 success, 1 a failure at run time, 2 a wrong command line or configuration.
 
-/// Writes a line to stderr, as `eprintln!`, which panics where stderr cannot be written.
+/// Writes a line to stderr, like `eprintln!`, which panics if stderr cannot be written.
 macro_rules! say {
     ($($words:tt)*) => {
         $crate::cli::say(format_args!($($words)*))
@@ -42,13 +41,13 @@ fn say(words: fmt::Arguments<'_>) {
     telemetry::say(words);
 }
 
-/// It failed while running.
+/// A failure at run time.
 const FAILED: u8 = 1;
 
-/// The command line or the configuration is wrong.
+/// A wrong command line or configuration.
 const WRONG: u8 = 2;
 
-/// A reverse proxy for OpenAI-style APIs that knows exactly how many tokens went by.
+/// A reverse proxy for OpenAI-style APIs that counts every token
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Cli {
@@ -66,23 +65,23 @@ struct Cli {
 enum Command {
     /// Run the proxy (the default command)
     Serve(serve::ServeArgs),
-    /// Check the configuration and name every mistake in it; with --live, send a request to every
+    /// Check the configuration and report every mistake in it; with --live, send a request to every
     /// upstream
     Check(check::CheckArgs),
-    /// Show the effective configuration, or describe all keys of it
+    /// Show the effective configuration, or describe all its keys
     Config(config::ConfigArgs),
-    /// Try it out: start a simulated upstream and the proxy, and stream one chat completion through
+    /// Try it: start a simulated upstream and the proxy, and stream one chat completion through
     /// them
     #[cfg(feature = "simulator")]
     Demo(demo::DemoArgs),
     /// Run a simulated upstream that speaks OpenAI's API
     #[cfg(feature = "simulator")]
     Simulate(simulate::SimulateArgs),
-    /// Ask the running proxy whether it is well, for probes: status 0 if it is, else 1
+    /// Check the health of the running proxy, for probes: status 0 if it is healthy, else 1
     Health(health::HealthArgs),
-    /// Have the process that runs read its configuration again (0: taken over, 2: refused)
+    /// Make the running process read its configuration again (0: in use, 2: refused)
     Reload(reload::ReloadArgs),
-    /// Report who used how many tokens, from the ledger
+    /// Report the use of tokens by client, model, time and more, from the ledger
     Usage(usage::UsageArgs),
     /// Maintain the ledger
     Ledger(ledger::LedgerArgs),
@@ -111,7 +110,7 @@ pub fn run() -> ExitCode {
 }
 
 impl Cli {
-    /// The command with the options that stood before its name.
+    /// The command with the options before its name.
     ///
     /// # Errors
     /// An option that the command does not have.

@@ -1,4 +1,4 @@
-//! Small mechanisms that several modules need once each: one backoff, one counter of what runs, one
+//! Small mechanisms that several modules share: one backoff, one counter of running work, one
 //! notice of an outage, one bounded queue, one value that is replaced while it is read, one key of
 //! an upstream.
 

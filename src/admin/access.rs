@@ -1,10 +1,11 @@
-//! Access to the pages.
+//! Controls access to the pages.
 //!
 //! Every page except the open ones needs two checks:
 //!
 //! * **The host.** A web page elsewhere can give its own name the address of this machine (DNS
-//!   rebinding), and would be same-origin with these pages. So the host that the browser was sent
-//!   to must be one of [`OwnHosts`]. A program that sends the token itself is not such a browser.
+//!   rebinding), and would be same-origin with these pages. So the host in the request must be one
+//!   of [`OwnHosts`]. A program that sends the token itself is not a browser in this position, and
+//!   needs no such host.
 //! * **The client.** If a token or an authority of client certificates is configured, a request
 //!   needs the token (`Authorization: Bearer`, RFC 6750), a connection with a verified certificate,
 //!   or the cookie that the login form gave. Otherwise every program on this machine has access,
@@ -32,13 +33,13 @@ use crate::tls::ClientCertificate;
 
 const COOKIE_NAME: &str = "streamgauge_session";
 
-/// How long a session lasts.
+/// The length of a session.
 const SESSION: Duration = Duration::from_hours(12);
 
 /// Separates the session key from other keys derived from the token.
 const PURPOSE: &[u8] = b"streamgauge admin session, 2";
 
-/// The most sessions that are remembered as ended early. Beyond it, all present sessions end.
+/// The most sessions that are remembered as ended early. Beyond it, all current sessions end.
 const MAX_ENDED: usize = 1024;
 
 /// The rules of access.
@@ -59,9 +60,9 @@ struct Token {
 /// Sessions that ended early.
 #[derive(Default)]
 struct Ended {
-    /// Each with the end that its cookie has.
+    /// Each with the expiry in its cookie.
     sessions: HashMap<Box<str>, i64>,
-    /// All sessions that end by then have ended.
+    /// All sessions that expire until then have ended.
     by: i64,
 }
 
@@ -71,18 +72,18 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// Why a request is refused.
+/// The reason for which a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The browser was sent to a name that is not known to be this machine's.
+    /// The request's host is not known to be this machine's.
     Host(String),
     /// The client has not authenticated.
     Stranger,
 }
 
 impl Access {
-    /// `certificates`: a verified client certificate opens the pages; `tls`: browsers connect
-    /// through TLS.
+    /// `certificates` means that a verified client certificate opens the pages; `tls` means that
+    /// browsers connect through TLS.
     pub fn new(hosts: OwnHosts, token: Option<&Secret>, certificates: bool, tls: bool) -> Self {
         let token = token.map(|token| {
             let token = token.expose().as_bytes();
@@ -224,7 +225,8 @@ fn end_of_session(now: Timestamp) -> i64 {
     now.as_second().saturating_add(SESSION.as_secs() as i64)
 }
 
-/// The values of the session cookie. A request may have several, also of another program.
+/// The values of the session cookie. A request may have several, including those of another
+/// program.
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let pairs = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));

@@ -24,7 +24,7 @@ const JSON: &str = "application/json";
 const TOML: &str = "application/toml; charset=utf-8";
 
 /// `/usage?since=&until=&by=&client=&user=&upstream=&model=&time_zone=&format=`: the output of
-/// `streamgauge usage`, written on the thread that reads, as far as there is memory.
+/// `streamgauge usage`, written on the thread that reads, within the memory limit.
 pub(super) async fn usage(
     State(admin): State<Arc<Admin>>,
     RawQuery(query): RawQuery,
@@ -58,7 +58,7 @@ pub(super) async fn usage(
     }
 }
 
-/// `/usage/<id>`: one record. The id may be no UTF-8.
+/// `/usage/<id>`: one record. The id may not be UTF-8.
 pub(super) async fn one(
     State(admin): State<Arc<Admin>>,
     id: Result<Path<String>, PathRejection>,
@@ -78,7 +78,7 @@ pub(super) async fn one(
 }
 
 /// `/records?since=&until=&client=&user=&upstream=&model=&time_zone=&limit=&format=`: the latest
-/// records, in order of their end, the latest first.
+/// records, in the order of descending ends.
 pub(super) async fn latest(
     State(admin): State<Arc<Admin>>,
     RawQuery(query): RawQuery,
@@ -97,7 +97,7 @@ pub(super) async fn latest(
     }
 }
 
-/// `/config?format=`: the configuration in use, without secrets. Comments of the TOML text name the
+/// `/config?format=`: the configuration in use, without secrets. Comments of the TOML text give the
 /// time since when it is in use, and the mistakes of a later one that was refused.
 pub(super) async fn config(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
     let status = admin.shown.reload.status();

@@ -26,7 +26,7 @@ pub(super) enum Level {
     Client,
 }
 
-/// Passes on requests that have the access which their route needs, and refuses others.
+/// Passes on requests with the access that their route needs, and refuses others.
 pub(super) async fn guard(
     State((admin, level)): State<(Arc<Admin>, Level)>,
     request: Request,
@@ -83,7 +83,7 @@ fn refuse(admin: &Admin, refusal: &Refusal, request: &Request) -> Response {
     }
 }
 
-/// Browsers name HTML when they load a page.
+/// Returns true if the client accepts HTML: browsers name it when they load a page.
 fn wants_page(headers: &HeaderMap) -> bool {
     headers
         .get(ACCEPT)
@@ -91,8 +91,8 @@ fn wants_page(headers: &HeaderMap) -> bool {
         .is_some_and(|accept| accept.contains("text/html"))
 }
 
-/// Returns true if a form was sent from a page of this host, by the headers of browsers.
-/// (`SameSite` covers browsers that send neither.)
+/// Returns true if the headers of browsers show that a page of this host sent the form. (`SameSite`
+/// covers browsers that send neither.)
 pub(super) fn is_same_origin(request: &Request) -> bool {
     let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     match (text("sec-fetch-site"), text("origin")) {

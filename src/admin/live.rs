@@ -1,9 +1,9 @@
-//! Changes, as server-sent events (WHATWG HTML, section 9.2), for every open dashboard:
+//! Sends changes as server-sent events (WHATWG HTML, section 9.2) to every open dashboard:
 //!
 //! * `running`: the table of running streams, when it has changed, at most once a second;
-//! * `records`: how many usage records the ledger has received since the start, when that differs
-//!   from the number that the page has read, whereupon the page reads itself again. For a fleet,
-//!   whose other instances report nothing here: how many times [`FLEET`] has passed.
+//! * `records`: the number of usage records that the ledger has received since the start, when it
+//!   differs from the number that the page has; the page then reloads its data. For a fleet, whose
+//!   other instances report nothing here: the number of times that [`FLEET`] has passed.
 //!
 //! The number of watchers is limited. Nothing is gathered for a watcher that does not read.
 
@@ -22,22 +22,22 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use super::pages::running;
 use crate::record::{Boards, Journal};
 
-/// How often changes are looked for.
+/// The interval of checks for changes.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often a page of a fleet reads itself again.
+/// The interval at which a page of a fleet reloads its data.
 const FLEET: Duration = Duration::from_secs(10);
 
 /// A comment keeps the connection alive after a silence of this length.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// How soon a browser reconnects, in milliseconds.
+/// The delay before a browser reconnects, in milliseconds.
 const RETRY: &str = "retry: 2000\n\n";
 
-/// One watcher's events. They never end by themselves.
+/// The events of one watcher. They never end by themselves.
 pub(super) struct LiveEvents {
     boards: Boards,
-    /// The zone of the times that pages show.
+    /// The time zone of the pages.
     zone: TimeZone,
     journal: Journal,
     ticks: Interval,
@@ -53,7 +53,7 @@ pub(super) struct LiveEvents {
 
 impl LiveEvents {
     /// Begins now, for a page of this instance's records or of the fleet's (`of_fleet`). `since` is
-    /// how many records there were when the page was read. `place` is returned at the end.
+    /// the number of records when the page was read. `place` is released at the end.
     pub(super) fn new(
         boards: Boards,
         zone: TimeZone,
@@ -79,7 +79,7 @@ impl LiveEvents {
         }
     }
 
-    /// The events of what has changed.
+    /// The events for the changes.
     fn news(&mut self) -> Option<String> {
         let mut text = String::new();
         let running = running::table(&self.boards, &self.zone).into_string();
@@ -91,7 +91,7 @@ impl LiveEvents {
             true => self.since.elapsed().as_secs() / FLEET.as_secs(),
             false => self.journal.health().kept.load(Ordering::Relaxed),
         };
-        // A client without `since` learns only of later records.
+        // A client without `since` gets only later records.
         if self.kept.replace(kept).is_some_and(|before| before != kept) {
             event(&mut text, "records", &kept.to_string());
         }

@@ -1,4 +1,4 @@
-//! The login form, for browsers: takes the admin token and gives the cookie of a session.
+//! The login form for browsers: takes the admin token and gives the cookie of a session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use super::respond::{fault, page, see_other};
 /// The largest login form.
 const MAX_FORM_BYTES: usize = 8 * 1024;
 
-/// How long a login form may take to arrive.
+/// The time within which a login form must arrive.
 const FORM_TIME: Duration = Duration::from_secs(5);
 
 /// The most login forms that may be arriving at once, so that they do not fill the connections that
 /// probes need.
 pub(super) const FORMS: usize = 16;
 
-/// How long the refusal of a wrong token takes. Guessing is hopeless anyway; this keeps the log
+/// The delay of the response to a wrong token. Guessing is hopeless anyway; the delay keeps the log
 /// short.
 const WRONG_TOKEN: Duration = Duration::from_secs(1);
 
@@ -76,7 +76,7 @@ pub(super) async fn logout(State(admin): State<Arc<Admin>>, request: Request) ->
     with_cookie(see_other("./login"), admin.access.load().no_session())
 }
 
-/// The login form in place of the page at `path`; `next` is the page after the login.
+/// The login form instead of the page at `path`; `next` is the page after the login.
 pub(super) fn login_page(
     admin: &Admin,
     path: &str,
@@ -99,7 +99,7 @@ fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Response 
     response
 }
 
-/// Returns true if `next` is a path of these pages. Browsers take `//host` and `/\host` for another
+/// Returns true if `next` is a path of these pages. Browsers read `//host` and `/\host` as another
 /// host.
 fn is_page(next: &str) -> bool {
     next.starts_with('/')

@@ -1,9 +1,9 @@
-//! The memory of responses that their clients have not taken yet.
+//! Limits the memory of responses that clients have not read yet.
 //!
-//! A response without a small bound holds a [`Reservation`] from before it is made until its client
-//! has taken it, or was disconnected for not reading (`server.write_timeout`). All reservations
-//! together are [`UNITS`] MiB, so that clients that do not read cost no more than that. A request
-//! that finds no memory gets 503 and `retry-after`.
+//! A response without a small bound holds a [`Reservation`] from before it is built until its
+//! client has read it, or was disconnected for not reading (`server.write_timeout`). All
+//! reservations together are [`UNITS`] MiB, which bounds the cost of clients that do not read. A
+//! request that finds no memory gets 503 and `retry-after`.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -24,17 +24,17 @@ use tokio::time::timeout;
 use super::reader::ReadError;
 use super::{Admin, api};
 
-/// The memory of all responses, in [`UNIT`]s. Each response has one at least, so this also limits
-/// how many there are at once.
+/// The memory of all responses, in [`UNIT`]s. Each response has at least one, so this also limits
+/// their number.
 const UNITS: usize = 64;
 
 /// A MiB: nearly all responses are smaller.
 const UNIT: usize = 1 << 20;
 
-/// How long a request waits for memory.
+/// The time that a request waits for memory.
 const TURN: Duration = Duration::from_secs(5);
 
-/// The size of a piece of a response; hyper holds a few of them at most.
+/// The size of a piece of a response. hyper holds a few of them at most.
 const PIECE: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl ResponseMemory {
         Self(Arc::new(Semaphore::new(UNITS)))
     }
 
-    /// Memory for one response; `None`: there was none for [`TURN`].
+    /// Reserves memory for one response. `None` if there was none for [`TURN`].
     async fn reserve(&self) -> Option<Reservation> {
         let held = timeout(TURN, Arc::clone(&self.0).acquire_owned()).await.ok()?.ok()?;
         Some(Reservation { all: Arc::clone(&self.0), held })
@@ -68,11 +68,11 @@ impl FromRequestParts<Arc<Admin>> for Reservation {
     }
 }
 
-/// Reserves memory, makes the response, and has its body hold the memory.
+/// Reserves memory, builds the response, and has its body hold the memory.
 pub(super) async fn reserve(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let Some(memory) = admin.memory.reserve().await else { return api::unreadable(&ReadError::NoRoom) };
     let (head, body) = next.run(request).await.into_parts();
-    // The handlers behind this layer make whole bodies.
+    // The handlers behind this layer build whole bodies.
     let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     match HeldBody::new(bytes, memory) {
         Some(body) => Response::from_parts(head, axum::body::Body::new(body)),
@@ -81,7 +81,7 @@ pub(super) async fn reserve(State(admin): State<Arc<Admin>>, request: Request, n
 }
 
 impl Reservation {
-    /// Grows to `bytes` in all, if there is memory now.
+    /// Grows to `bytes` in all, if the memory is free now.
     fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.div_ceil(UNIT).saturating_sub(self.held.num_permits());
         if more == 0 {
@@ -98,7 +98,7 @@ impl Reservation {
     }
 }
 
-/// A response that is being written, in pieces for which there is memory.
+/// A response that is being written in pieces, each within the reserved memory.
 #[derive(Debug)]
 pub(super) struct HeldText {
     pieces: Vec<Bytes>,
@@ -119,7 +119,7 @@ impl HeldText {
     }
 }
 
-/// The error says that there is no memory.
+/// An error means that there is no memory.
 impl io::Write for HeldText {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         if !self.memory.grow_to(self.length + text.len()) {
@@ -149,7 +149,7 @@ pub(super) struct HeldBody {
 }
 
 impl HeldBody {
-    /// `None`: there is not enough memory.
+    /// `None` if there is not enough memory.
     pub(super) fn new(bytes: Bytes, mut memory: Reservation) -> Option<Self> {
         let left = bytes.len();
         let has_memory = memory.grow_to(left);

@@ -1,5 +1,5 @@
-//! Pages for people, rendered as HTML and SVG that need no script; the script only keeps the
-//! dashboard up to date.
+//! Pages for people, rendered as HTML and SVG that need no script; the script only updates the
+//! dashboard.
 //!
 //! maud renders the markup and escapes its input. The charts are hand-written SVG in the same
 //! templates: chart crates (plotters, charming) write sizes, colours and fonts into the picture, so
@@ -35,7 +35,7 @@ pub(super) use overviews::Overviews;
 
 use super::respond;
 
-/// The folder of the assets.
+/// The path of the assets.
 pub(super) const ASSETS: &str = "/assets/";
 
 struct Asset {
@@ -44,7 +44,7 @@ struct Asset {
     body: &'static str,
 }
 
-/// Named by a part of its digest, so that browsers never use an old one.
+/// Named by a part of its digest, so that browsers never use an old version.
 static STYLE: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("style", "css", "text/css; charset=utf-8", include_str!("pages/style.css")));
 static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
@@ -68,8 +68,8 @@ pub(super) fn asset(path: &str) -> Option<Response> {
     Some(respond::asset(asset.kind, asset.body))
 }
 
-/// How many path segments a page is below the root. Links are relative, since another server may
-/// publish the pages below a path of its own.
+/// The number of path segments between the root and a page. Links are relative, since another
+/// server may publish the pages below a path of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Depth(usize);
 
@@ -121,7 +121,7 @@ fn brand() -> Markup {
     }
 }
 
-/// The login form, or why there is none. `next` is the page after the login.
+/// The login form, or the reason for its absence. `next` is the page after the login.
 pub(super) fn login(depth: Depth, next: Option<&str>, wrong: Option<&str>, has_login: bool) -> Markup {
     let body = html! {
         main.login {

@@ -33,7 +33,7 @@ impl Fields {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Refuses names that are not known.
+    /// Refuses unknown names.
     fn check(&self, known: &[&str]) -> Result<(), String> {
         match self.0.iter().find(|(key, _)| !known.contains(&key.as_str())) {
             Some((key, _)) => Err(format!("{key:?} is none of {}", known.join(", "))),
@@ -41,7 +41,7 @@ impl Fields {
         }
     }
 
-    /// `time_zone`, or `zone` where it is not there.
+    /// `time_zone`, or `zone` if it is missing.
     fn zone(&self, zone: &TimeZone) -> Result<TimeZone, String> {
         let named = self.get("time_zone").map(config::time_zone).transpose();
         Ok(named.map_err(|reason| format!("time_zone: {reason}"))?.unwrap_or_else(|| zone.clone()))
@@ -99,7 +99,7 @@ pub(super) struct UsageQuery {
 
 impl UsageQuery {
     /// # Errors
-    /// The mistake, in words.
+    /// Fails with a message about the mistake.
     pub(super) fn parse(query: &str, now: Timestamp, zone: &TimeZone) -> Result<Self, String> {
         let fields = Fields::parse(query.as_bytes());
         fields.check(&[
@@ -128,7 +128,7 @@ pub(super) struct RecordsQuery {
 
 impl RecordsQuery {
     /// # Errors
-    /// The mistake, in words.
+    /// Fails with a message about the mistake.
     pub(super) fn parse(query: &str, now: Timestamp, zone: &TimeZone) -> Result<Self, String> {
         let fields = Fields::parse(query.as_bytes());
         fields.check(&[

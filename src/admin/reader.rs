@@ -1,6 +1,6 @@
-//! Reads of the ledger, on threads of their own: few at once, each with a time limit, and cancelled
-//! when the client leaves. The connections are read-only, so the ledger's writer never waits for
-//! them. A database that is away delays only requests for its contents.
+//! Reads the ledger on threads of their own: few reads at once, each with a time limit, and
+//! cancelled when the client leaves. The connections are read-only, so the ledger's writer never
+//! waits for them. An unreachable database delays only requests for its contents.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,14 +12,14 @@ use tokio::time::timeout;
 
 use crate::sinks::ledger::{Bounds, LedgerError, LedgerSource};
 
-/// Reads at once. One of a million rows keeps a CPU busy for a second, or two for half of it, and
-/// the workers need theirs.
+/// The most reads at once. A read of a million rows keeps a CPU busy for a second, or two CPUs for
+/// half of it, and the workers need them.
 const AT_ONCE: usize = 2;
 
-/// How long a read waits for its turn.
+/// The time that a read waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
 
-/// How long a read may take, including the wait for its turn.
+/// The most time of a read, including the wait for its turn.
 const MOST_TIME: Duration = Duration::from_secs(15);
 
 /// The most groups of a response: some 60 MB of JSON.
@@ -32,12 +32,12 @@ pub(super) struct LedgerReader {
     turns: Arc<Semaphore>,
 }
 
-/// Why a read has no result.
+/// The reason for which a read has no result.
 #[derive(Debug)]
 pub(super) enum ReadError {
     /// The configuration keeps no ledger.
     NoLedger,
-    /// No turn came in time.
+    /// No turn was free in time.
     Busy,
     /// Unread responses leave no memory for this one.
     NoRoom,

@@ -1,9 +1,9 @@
 //! The response of `/readyz`.
 //!
-//! A proxy is ready while it accepts with all of its workers and no thread has ended for good. Each
-//! further line names a part that is not well. A stuck sink, a lost record or a lost line of the
-//! log does not change the status: requests are served without them, and taking the proxy out of
-//! rotation would help no client.
+//! A proxy is ready while it accepts connections with all of its workers and no thread has ended
+//! for good. Each further line names a failing part. A stuck sink, a lost record or a lost line of
+//! the log does not change the status: requests are served without them, and taking the proxy out
+//! of rotation would help no client.
 
 use std::fmt::Write as _;
 
@@ -62,7 +62,7 @@ pub(super) fn report(shown: &Shown) -> (StatusCode, String) {
     (status, text)
 }
 
-/// The condition of a sink, in words.
+/// The condition of a sink, as text.
 fn condition(sink: &SinkHealth) -> String {
     let (lost, busy) = (sink.lost(), sink.busy_for());
     let lost = if lost > 0 { format!("{lost} records lost") } else { String::new() };

@@ -1,4 +1,5 @@
-//! The configuration in use: since when, what was refused after it, and a request to read it again.
+//! The configuration in use, with its start time and a later one that was refused, and requests to
+//! read it again.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ struct Shown {
     generation: u64,
     taken_at: Timestamp,
     needs_restart: Vec<&'static str>,
-    /// Of the latest configuration, if it is not the one in use.
+    /// The latest configuration, if it is not the one in use.
     refused: Option<ShownRefusal>,
 }
 
@@ -39,12 +40,12 @@ impl From<ReloadStatus> for Shown {
     }
 }
 
-/// What became of a request, and the status after it.
+/// The outcome of a request, and the status after it.
 #[derive(Serialize)]
 struct ShownOutcome {
-    /// `taken`, or `unchanged` where the files are those of the configuration in use.
+    /// `taken`, or `unchanged` if the files are those of the configuration in use.
     outcome: &'static str,
-    /// Workers that are busy and go on with the earlier configuration until they are not.
+    /// Busy workers that keep the earlier configuration until they are idle.
     late_workers: usize,
     #[serde(flatten)]
     status: Shown,
@@ -55,8 +56,8 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
     json(&Shown::from(admin.shown.reload.status()))
 }
 
-/// `POST /config/reload`: 200 with the status if the configuration is taken over or has not changed,
-/// 422 with the mistakes if it is refused, 503 if the process does not reload (any more).
+/// `POST /config/reload`: 200 with the status if the configuration is put in use or has not
+/// changed, 422 with the mistakes if it is refused, 503 if the process does not reload (any more).
 pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) -> Response {
     if !is_same_origin(&request) {
         let reason = "a page of another site cannot have the configuration read again";

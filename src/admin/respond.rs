@@ -18,7 +18,7 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 /// Content policy of everything else.
 const DATA_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// For responses that are true at one moment only.
+/// For responses that are valid at one moment only.
 const NO_STORE: &str = "no-store";
 
 /// For assets, whose names change with their content.

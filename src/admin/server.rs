@@ -1,8 +1,8 @@
 //! The accept loop of the admin port, with the limits that neither axum nor hyper has.
 //!
-//! hyper speaks HTTP/1.1 and HTTP/2 on each connection, in a task of its own, and axum responds.
+//! hyper serves HTTP/1.1 and HTTP/2 on each connection, in a task of its own, and axum responds.
 //! The loop limits the number of connections, closes those that take too long, and reserves a few
-//! descriptors, so that probes are answered although clients have taken everything else.
+//! descriptors, so that probes get a response although clients have taken all others.
 
 mod conn;
 mod reserve;
@@ -35,17 +35,17 @@ use crate::tls::{ClientCertificate, Live, ServerTls};
 use conn::Conn;
 use reserve::Reserve;
 
-/// How long a connection may be silent before it can be evicted. Probes usually give up after a
-/// second, and must not wait for silent connections.
+/// The time for which a connection may be silent before it can be evicted. Probes usually give up
+/// after a second, and must not wait for silent connections.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Descriptors that are reserved for when the process has no other left.
+/// Descriptors reserved for the case that the process has no other left.
 pub const RESERVED_FILES: usize = 4;
 
 /// Pause of the loop when the system has no descriptor or memory left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How often limits are enforced, which is their accuracy.
+/// The interval at which limits are enforced, which is their accuracy.
 const BEAT: Duration = Duration::from_millis(100);
 
 /// The most streams that one HTTP/2 connection may have open.
@@ -81,11 +81,10 @@ impl AdminServer {
     }
 
     /// Serves until `stop` cuts. The port is closed when `draining` begins to drain, so that a
-    /// following process can bind it; open connections are served on, so that the drain can be
-    /// observed.
+    /// following process can bind it; open connections continue, so that the drain can be observed.
     ///
     /// # Errors
-    /// The socket cannot be used in this runtime.
+    /// Fails if the socket cannot be used in this runtime.
     pub async fn run(self, router: Router, draining: Stop, stop: Stop) -> io::Result<()> {
         let Self { socket, tls, bounds, mut reserve } = self;
         let mut socket = Some(TcpListener::from_std(socket)?);
@@ -209,7 +208,7 @@ async fn serve(stream: TcpStream, tls: Option<Arc<Live<ServerTls>>>, conn: Arc<C
     }
 }
 
-/// Speaks HTTP; the first bytes decide the version.
+/// Serves HTTP; the first bytes decide the version.
 async fn speak<S>(io: S, certificate: Option<ClientCertificate>, conn: Arc<Conn>, router: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

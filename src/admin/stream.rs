@@ -1,4 +1,4 @@
-//! Records as a body, read from the ledger page by page as the client takes them.
+//! Records as a body, read from the ledger page by page as the client reads.
 //!
 //! Each page is a read of its own, from the end of the previous one, so that a client that does not
 //! read holds no transaction and at most one page in memory.
@@ -18,7 +18,7 @@ use super::reader::{LedgerReader, ReadError};
 use crate::sinks::ledger::output::csv;
 use crate::sinks::ledger::{Next, Page, Record};
 
-/// The ledger could not be read further: the response ends early.
+/// The response ends early, because the ledger could not be read further.
 #[derive(Debug)]
 pub(super) struct BrokenOff(ReadError);
 
@@ -42,7 +42,7 @@ pub(super) struct RecordStream {
     written: usize,
     /// The piece that is ready.
     ready: Option<Bytes>,
-    /// The read of the next page; `None`: there is none.
+    /// The read of the next page. `None` if there is none.
     reading: Option<Reading>,
     memory: Reservation,
 }

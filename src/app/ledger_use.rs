@@ -1,8 +1,8 @@
 //! Detects another process that writes to the same ledger.
 //!
 //! SQLite lets several processes write to one file, and a restart may overlap with the process
-//! before it. The records of two proxies that run side by side by mistake would be added up, so a
-//! start warns.
+//! before it. The records of two proxies that run at the same time by mistake would be added up, so
+//! a start warns.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -17,8 +17,8 @@ use rustix::fs::{FlockOperation, flock};
 #[derive(Debug)]
 pub(super) struct Mark(#[expect(dead_code, reason = "held, never read")] File);
 
-/// Marks the ledger. The warning names the process that had marked it before. `None`: there is none,
-/// or the file system has no such locks.
+/// Marks the ledger. The warning names the process that had marked it before. `None` if there is
+/// none, or if the file system has no such locks.
 pub(super) fn mark(path: &Path) -> (Option<Mark>, Option<String>) {
     let Ok(file) = File::open(path) else { return (None, None) };
     let is_taken = flock(&file, FlockOperation::NonBlockingLockExclusive)

@@ -1,7 +1,7 @@
-//! Finds what would make a start fail on this machine now, without starting: folders, files and
-//! ports.
+//! Finds obstacles to a start on this machine without starting: directories, files and ports.
 //!
-//! Nothing is created and nothing listens. What another program changes in between is not foreseen.
+//! The check creates nothing and listens nowhere. It cannot foresee what another program changes
+//! until the start.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -20,7 +20,7 @@ use crate::sinks::ledger;
 pub(crate) enum Obstacle {
     /// The start would fail, with this message.
     Fatal(String),
-    /// The start would fail unless the program that the message names ends before, as in a restart.
+    /// The start would fail unless the program in the message ends first, as in a restart.
     Replaced(String),
 }
 
@@ -55,7 +55,7 @@ fn port(key: &str, address: SocketAddr) -> Option<Obstacle> {
 /// The system's name of a process of this program.
 const OUR_NAME: &str = env!("CARGO_PKG_NAME");
 
-/// Explains why a file there could not be appended to.
+/// The reason for which a file at the path could not be appended to.
 fn appended(key: &str, path: &Path) -> Option<String> {
     let error = match fs::metadata(path) {
         // A FIFO without a reader would block here; other special files have rules of their own.

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io;
 
-/// The table has room for so many from the start: 128 KB of the kernel's memory.
+/// The number of files for which the table has room from the start, which takes 128 KB of the
+/// kernel's memory.
 const ROOM: u64 = 16 * 1024;
 
 /// Raises the soft limit on open files to the hard one, and returns the limit then.

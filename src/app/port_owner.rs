@@ -13,7 +13,7 @@ pub(super) enum Owner {
         id: u32,
         name: String,
     },
-    /// A process whose files this user may not see; its user's number.
+    /// A process whose files this user may not see, by its user's number.
     User(u32),
 }
 
@@ -47,7 +47,7 @@ pub(super) fn owner(wanted: SocketAddr) -> Option<Owner> {
     })
 }
 
-/// Parses a line of the table. `None`: it is no listening socket.
+/// Parses a line of the table. `None` if it is not a listening socket.
 fn listening(line: &str) -> Option<Listening> {
     const LISTEN: &str = "0A";
     let mut fields = line.split_ascii_whitespace();

@@ -1,5 +1,5 @@
-//! Tries whether the system allows the files and threads that a start needs, before anything is
-//! bound or opened.
+//! Checks that the system allows the files and threads that a start needs, before anything is bound
+//! or opened.
 //!
 //! Runtimes and libraries report a missing file or thread in many ways, some with a panic. The errors
 //! here name the limit.
@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-/// Open files of any command beyond those that it was started with: its configuration, a runtime, a
+/// The open files of any command beyond those that it inherits: its configuration, a runtime, a
 /// database.
 pub(crate) const ANY_COMMAND: u64 = 10;
 
-/// The system may count a thread for so long after its end.
+/// The time for which the system may still count a thread after its end.
 const UNCOUNTED: Duration = Duration::from_millis(100);
 
 const MORE_THREADS: &str = "raise the limit on processes and threads (ulimit -u, TasksMax= and LimitNPROC= of a systemd unit, \
                             --pids-limit of a container), or lower the number of workers";
 
-/// Tries whether so many more files can be open.
+/// Checks that this many more files can be open.
 ///
 /// # Errors
-/// Names the limit, and what raises it.
+/// Fails with the limit, and the way to raise it.
 pub(crate) fn files(count: u64) -> Result<(), String> {
     let limit = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
     let open = || {
@@ -43,17 +43,17 @@ pub(crate) fn files(count: u64) -> Result<(), String> {
     })
 }
 
-/// Tries whether so many more threads can run at once.
+/// Checks that this many more threads can run at once.
 ///
 /// # Errors
-/// Says what to change.
+/// Fails with the setting to change.
 pub(crate) fn threads(count: usize) -> Result<(), String> {
     let before = running();
     let (release, released) = mpsc::channel::<()>();
     let released = &Mutex::new(released);
     let result = thread::scope(|scope| {
         let started = (0..count).try_for_each(|_| {
-            // Each ends when the sender is gone.
+            // Each thread ends when the sender is dropped.
             let wait = move || drop(released.lock().map(|released| released.recv()));
             thread::Builder::new().spawn_scoped(scope, wait).map(drop)
         });
@@ -70,7 +70,7 @@ pub(crate) fn threads(count: usize) -> Result<(), String> {
     })
 }
 
-/// Explains why a thread was not started, and what to change if a limit is reached.
+/// Explains why a thread was not started, and which limit to change if one is reached.
 pub(crate) fn no_thread(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::WouldBlock => format!("threads: {error}; {MORE_THREADS}"),

@@ -1,8 +1,8 @@
 //! Reads the configuration again and puts it in use.
 //!
 //! A new configuration is read, checked and built as a whole before any part of it is used. Then
-//! each worker gets the snapshot and serves the requests from now on by it; those that run keep the
-//! one that they began with.
+//! each worker gets the snapshot and uses it for new requests; running requests keep the one with
+//! which they began.
 
 mod secrets;
 mod thread;
@@ -32,23 +32,23 @@ use crate::upstream::ConnectObserver;
 use secrets::Secrets;
 pub(super) use thread::Reloading;
 
-/// How long the workers may take to adopt a snapshot. They do it between two events; a worker that
-/// takes longer does it later.
+/// The time for workers to adopt a snapshot. They do it between two events; a busy worker does it
+/// later.
 const ADOPTION: Duration = Duration::from_secs(2);
 
-/// Where a configuration was read from.
+/// The sources of the configuration.
 pub(super) struct Source {
     pub(super) sources: Sources,
     pub(super) files: Files,
-    /// The log is filtered by `log.level`, and by nothing that overrides it.
+    /// `log.level` alone decides the log's filter: nothing overrides it.
     pub(super) sets_log_level: bool,
 }
 
-/// The configuration in use, and all that changes with it.
+/// The configuration in use, and everything that changes with it.
 pub(super) struct Reloader {
-    /// `None`: it does not change.
+    /// `None` if it cannot change.
     pub(super) source: Option<Source>,
-    /// In use, with the values that a reload could not change.
+    /// The settings in use, including the values that a reload could not change.
     pub(super) settings: Settings,
     pub(super) snapshot: Arc<Snapshot>,
     /// The files of certificates, keys and authorities.
@@ -70,7 +70,7 @@ pub(super) struct Reloader {
     refused: Option<String>,
 }
 
-/// A new configuration, built and not in use yet.
+/// A new configuration that is built but not in use yet.
 struct Built {
     settings: Settings,
     files: Files,
@@ -83,7 +83,7 @@ impl Reloader {
     /// Builds the first configuration.
     ///
     /// # Errors
-    /// Which key, and what is wrong with its value.
+    /// Fails with the key, and the mistake in its value.
     pub(super) fn new(
         settings: &Settings,
         observer: Option<&Arc<ConnectObserver>>,
@@ -133,7 +133,7 @@ impl Reloader {
         })
     }
 
-    /// Reads the configuration and takes it over. A refusal is logged and counted once, unless the
+    /// Reads the configuration and puts it in use. A refusal is logged and counted once, unless the
     /// reload `is_requested`.
     fn reload(&mut self, is_requested: bool) -> ReloadOutcome {
         match self.read() {
@@ -157,8 +157,8 @@ impl Reloader {
         }
     }
 
-    /// Reads and builds the configuration. `None`: it is the one in use. A panic is a refusal, so
-    /// that no file can end the process.
+    /// Reads and builds the configuration. `None` if it is the one in use. A panic counts as a
+    /// refusal, so that no file can end the process.
     fn read(&mut self) -> Result<Option<Built>, String> {
         let read = || {
             fault::strike("reload");
@@ -207,7 +207,7 @@ impl Reloader {
         Ok(Built { settings, files, needs_restart, snapshot, tls })
     }
 
-    /// Nothing here can fail.
+    /// Infallible, so that a configuration is never put in use only in part.
     fn put_in_use(&mut self, built: Built) -> ReloadOutcome {
         let Built { settings, files, needs_restart, snapshot, tls } = built;
         let sets_log_level = self.source.as_ref().is_some_and(|source| source.sets_log_level);
@@ -241,7 +241,7 @@ impl Reloader {
         ReloadOutcome::Taken { needs_restart, late_workers }
     }
 
-    /// Waits until all workers serve by the snapshot; returns the number of those that do not yet.
+    /// Waits until all workers use the snapshot. Returns the number of those that do not yet.
     fn hand_to_workers(&self, snapshot: &Arc<Snapshot>) -> usize {
         let (adopted, adoptions) = mpsc::channel();
         self.updates.send_replace(Update { snapshot: Arc::clone(snapshot), adopted });
@@ -259,14 +259,14 @@ impl Reloader {
     }
 }
 
-/// The upstreams as spans and exported metrics name them.
+/// The upstreams with their names in spans and exported metrics.
 pub(super) fn services(settings: &Settings) -> impl Iterator<Item = Service> {
     settings.upstreams.iter().map(|upstream| {
         Service::new(&upstream.name, upstream.provider, upstream.url.host(), upstream.url.port())
     })
 }
 
-/// Which operators may see the pages. Sessions go on if the token is the same.
+/// The access rules of the pages. Sessions continue if the token is the same.
 pub(super) fn access(settings: &Settings, previous: Option<&Access>) -> Access {
     let admin = &settings.admin;
     let asks_certificates = admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());

@@ -7,8 +7,7 @@ use serde_json::Value;
 use crate::config::{AdminSettings, Server, Settings};
 use crate::support::is_loopback;
 
-/// Puts the values that are in use in the place of those that a reload cannot change; returns the
-/// keys that differ.
+/// Replaces values that a reload cannot change by those in use. Returns the keys that differ.
 pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
     let mut differing = Differing::default();
     differing.pin("server.listen", &mut new.server.listen, &in_use.server.listen);
@@ -55,7 +54,7 @@ impl Differing {
         }
     }
 
-    /// A table that is there or not for as long as the process runs, and may change inside.
+    /// Keeps the presence of a table for as long as the process runs; its contents may change.
     fn pin_presence<T: Clone>(&mut self, key: &'static str, new: &mut Option<T>, in_use: &Option<T>) {
         if new.is_some() != in_use.is_some() {
             new.clone_from(in_use);
@@ -64,8 +63,8 @@ impl Differing {
     }
 }
 
-/// Why `pinned` must not be used although `new` is right for itself: an address that stays in use
-/// would be open to other machines, which neither `new` nor `in_use` says.
+/// The reason for which `pinned` must not be used although `new` is valid by itself: an address
+/// that stays in use would be open to other machines, which neither `new` nor `in_use` allows.
 pub(super) fn exposes(new: &Settings, pinned: &Settings, in_use: &Settings) -> Option<String> {
     let is_new = |is_open: fn(&Settings) -> bool| is_open(pinned) && !is_open(new) && !is_open(in_use);
     let reason = |key: &str, address: Option<SocketAddr>| {
@@ -145,7 +144,7 @@ mod tests {
         let reason = exposes(&new, &pinned, &in_use).expect("it would be open");
         assert!(reason.starts_with("server.listen: 0.0.0.0:1 stays in use"), "{reason}");
 
-        // The user says so.
+        // The user allows it.
         let open = settings("[server]\nlisten = \"0.0.0.0:1\"\nallow_anonymous = true");
         assert_eq!(exposes(&open, &open, &in_use), None);
         // Nothing new.

@@ -1,4 +1,4 @@
-//! The running threads, and the stop with its deadline.
+//! The running threads, and their stop with a deadline.
 
 use std::io;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::support::threads::{Deadline, Thread, Threads};
 /// that cannot be written are spilled after it.
 const SINKS: Duration = Duration::from_secs(1);
 
-/// The most time for the end after the drain: the sinks write the records that wait, and the ledger
+/// The most time for the end after the drain: the sinks write the waiting records, and the ledger
 /// ships them. Records that are not written by then are counted, reported and lost. A
 /// [cut](Stop::cut) leaves a second. Container runtimes kill after ten seconds.
 const GRACE: Duration = Duration::from_secs(8);
 
-/// The running threads. Dropping this cuts what runs; [`Running::finish`] waits for the drain.
+/// The running threads. Dropping this cuts running work; [`Running::finish`] waits for the drain.
 pub struct Running {
     pub(super) addresses: Addresses,
     pub(super) balance: Balance,
@@ -30,15 +30,15 @@ pub struct Running {
     pub(super) drain_timeout: Duration,
     pub(super) threads: Threads,
     pub(super) workers: Vec<Thread>,
-    /// Outlives the workers, so that the drain can be watched.
+    /// Outlives the workers, so that the drain can be observed.
     pub(super) admin: Option<(Stop, Thread)>,
-    /// Opens the JSON-lines file again.
+    /// Reopens the JSON-lines file.
     pub(super) reopener: Option<Reopener>,
     /// Marks the ledger as used, for other processes.
     pub(super) _ledger_mark: Option<Mark>,
-    /// How a reload is requested, and what became of it.
+    /// The requests and outcomes of reloads.
     pub(super) reload: Reload,
-    /// The thread that reloads; `None`: nothing can change.
+    /// The thread that reloads. `None` if nothing can change.
     pub(super) reloading: Option<Reloading>,
     /// Writes the records that refusals share.
     pub(super) refusals: Option<RefusalCounter>,
@@ -59,17 +59,18 @@ impl Running {
         self.workers.len()
     }
 
-    /// The load of each worker: its connections, and once more those with a running request.
+    /// The load of each worker: its connections, plus those with a running request.
     pub fn loads(&self) -> Vec<usize> {
         self.balance.loads()
     }
 
-    /// Drains or cuts. A thread that cannot be started again drains too.
+    /// The stop, which drains or cuts. It drains too after a thread that cannot be restarted has
+    /// ended.
     pub fn stop(&self) -> &Stop {
         &self.stop
     }
 
-    /// Opens the JSON-lines file again; `None`: there is none.
+    /// Reopens the JSON-lines file. `None` if there is none.
     pub fn reopener(&self) -> Option<Reopener> {
         self.reopener.clone()
     }
@@ -78,7 +79,7 @@ impl Running {
         &self.reload
     }
 
-    /// Includes the threads that ended unexpectedly.
+    /// The threads, including those that ended unexpectedly.
     pub fn threads(&self) -> &Threads {
         &self.threads
     }
@@ -88,7 +89,7 @@ impl Running {
     /// seconds; after a cut, about one second, or two if estimates are slow.
     ///
     /// # Errors
-    /// A thread ended unexpectedly, did not end in time, or did not write every record.
+    /// Fails if a thread ended unexpectedly, did not end in time, or did not write every record.
     pub fn finish(mut self) -> io::Result<()> {
         self.stop.wait(Phase::Draining);
         let deadline = Deadline::after(self.drain_timeout + GRACE).until_cut(&self.stop);

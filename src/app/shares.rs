@@ -1,4 +1,4 @@
-//! Shares out the open files that the system allows.
+//! Divides the open files that the system allows.
 //!
 //! A client's connection may need a second file, for the upstream. The process's own files come
 //! first, then a part for the admin pages, so that they respond when clients have taken all others,
@@ -13,7 +13,7 @@ use crate::server::MOST_WATCHED;
 /// The admin server has one thread and few clients, and must not take files from requests.
 const ADMIN_CONNECTIONS: u64 = 256;
 
-/// Files of a runtime: the poll twice, its wake-up, its end of the signals.
+/// The files of a runtime: two for the poll, its wake-up, its end of the signals.
 const RUNTIME: u64 = 4;
 
 /// Files of SQLite for one connection: the database, its log, and the log's index.
@@ -22,7 +22,7 @@ const SQLITE: u64 = 3;
 /// Connections to the ledger: the writer's, the checkpoint's, and those of two pages that read it.
 const LEDGER_CONNECTIONS: u64 = 4;
 
-/// Certificates that are read again, and what libraries open.
+/// Certificates that are read again, and files that libraries open.
 const SPARE: u64 = 8;
 
 /// The most files for concurrent name lookups.
@@ -45,14 +45,14 @@ pub(super) struct Shares {
     pub(super) watched: usize,
     /// Files of the process itself, including those that are open now.
     own: u64,
-    /// The files that are shared out.
+    /// The files that are divided.
     limit: u64,
     /// `server.max_connections`; 0: as many as fit.
     wanted: usize,
 }
 
 impl Shares {
-    /// Shares out `limit` open files, of which `open` are open now.
+    /// Divides `limit` open files, of which `open` are open now.
     pub(super) fn new(settings: &Settings, limit: u64, open: u64) -> Self {
         let own = open + to_come(settings);
         let rest = limit.saturating_sub(own);
@@ -79,7 +79,7 @@ impl Shares {
         self.own.saturating_sub(open) + admin + 2 * FEWEST_CLIENTS
     }
 
-    /// Warns of few clients, unless the operator chose so few.
+    /// Warns of few clients, unless the operator configured so few.
     pub(super) fn warning(&self) -> Option<String> {
         const RAISE: &str = "raise the limit with `ulimit -n`, LimitNOFILE= of a systemd unit, or --ulimit nofile= of a container";
         let Self { clients, limit, wanted, .. } = *self;
@@ -98,10 +98,10 @@ impl Shares {
     }
 }
 
-/// The number of open files. If it is unknown: more than a start has.
+/// The number of open files. If it is unknown, more than a start has.
 pub(super) fn open_now() -> u64 {
     const USUAL: u64 = 32;
-    // The folder itself is one of them.
+    // The directory itself is one of them.
     fs::read_dir("/proc/self/fd").map_or(USUAL, |files| (files.count() as u64).saturating_sub(1))
 }
 

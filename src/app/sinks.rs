@@ -1,4 +1,4 @@
-//! The sinks that the settings name.
+//! Opens the sinks in the settings.
 
 use std::fs::File;
 use std::io;
@@ -20,12 +20,12 @@ use crate::sinks::prometheus::Metrics;
 use crate::support::Live;
 use crate::tls::Watch;
 
-/// Everything that gets usage records.
+/// All receivers of usage records.
 pub(super) struct Sinks {
     pub(super) all: Vec<Box<dyn Sink>>,
-    /// Opens the JSON-lines file again.
+    /// Reopens the JSON-lines file.
     pub(super) reopener: Option<Reopener>,
-    /// Tells other processes that the ledger is in use.
+    /// Marks the ledger as used, for other processes.
     pub(super) ledger_mark: Option<Mark>,
 }
 
@@ -34,11 +34,11 @@ impl Sinks {
         Self { all, reopener: None, ledger_mark: None }
     }
 
-    /// Adds the metrics and those that the settings name. The collector knows upstreams by
-    /// `services`.
+    /// Adds the metrics and the sinks in the settings. `services` are the names of upstreams for
+    /// the collector.
     ///
     /// # Errors
-    /// Which file or address, and what the system said.
+    /// Fails with the file or address, and the system's error.
     pub(super) fn open(
         &mut self,
         settings: &Settings,
@@ -88,8 +88,8 @@ impl Sinks {
     fn open_jsonl(&mut self, lines: &JsonlPath) -> Result<(), String> {
         match lines {
             JsonlPath::Stdout => {
-                // Without the buffer and the lock of `io::stdout`, which the end of the process
-                // would wait for.
+                // Avoids the buffer and the lock of `io::stdout`, for which the end of the process
+                // would wait.
                 let stdout = io::stdout().as_fd().try_clone_to_owned();
                 let stdout = stdout.map_err(|error| format!("ledger.jsonl: stdout: {error}"))?;
                 self.all.push(Box::new(Jsonl::new("stdout".to_owned(), File::from(stdout))));

@@ -1,4 +1,4 @@
-//! Builds the snapshot that the workers serve by.
+//! Builds the snapshot that the workers use.
 
 use std::sync::Arc;
 
@@ -20,20 +20,20 @@ use crate::support::{SharedGuard, UpstreamId};
 use crate::tls::Watch;
 use crate::upstream::{ConnectObserver, ConnectSpec};
 
-/// The input of a snapshot beside the settings.
+/// The input of a snapshot besides the settings.
 pub(super) struct Parts<'a> {
     pub(super) watch: &'a mut Watch,
     pub(super) observer: Option<&'a Arc<ConnectObserver>>,
     pub(super) budget: &'a Budget,
     pub(super) generation: SharedGuard,
-    /// The settings in use, and what was made of them. What is equal is used again.
+    /// The settings in use, and their snapshot. Equal parts are reused.
     pub(super) previous: Option<(&'a Settings, &'a Snapshot)>,
 }
 
-/// The snapshot of these settings.
+/// Builds the snapshot of these settings.
 ///
 /// # Errors
-/// A value that cannot stand in a header, or a certificate that cannot be read.
+/// Fails for a value that a header cannot carry, or a certificate that cannot be read.
 pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snapshot, String> {
     let specs = settings.upstreams.iter().map(|upstream| continued(upstream, settings, &mut parts));
     let upstreams = specs.collect::<Result<Vec<_>, _>>()?;
@@ -75,8 +75,8 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snap
     })
 }
 
-/// The spec of an upstream: the one in use if its settings are equal, so that the workers go on
-/// with all that they have of it. If it can be reached as before, its connections are used again.
+/// The spec of an upstream: the one in use if its settings are equal, so that the workers keep its
+/// state. If it can be reached as before, its connections are reused.
 fn continued(
     upstream: &config::Upstream,
     settings: &Settings,
@@ -123,7 +123,7 @@ pub(super) fn budget(settings: &Settings, counts: &Arc<LimitCounts>) -> Budget {
     Budget::new(server.max_buffered_bytes, has_several_clients(settings), Arc::clone(counts))
 }
 
-/// Returns true if one client can leave others without memory. Certificates name clients too, and
+/// Returns true if one client can use up the memory of others. Certificates name clients too, and
 /// their number is unknown.
 pub(super) fn has_several_clients(settings: &Settings) -> bool {
     let has_certificates = settings.server.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());

@@ -84,7 +84,7 @@ pub(super) fn collector(otlp: &config::OtlpSettings, watch: &mut Watch) -> Resul
     })
 }
 
-/// The proxy on the way to `url`, which `table` is about.
+/// The proxy to `url`, which `table` configures.
 fn proxy_for(
     table: &str,
     url: &BaseUrl,

@@ -20,7 +20,7 @@ use crate::support::drain::Stop;
 use crate::support::threads::fault;
 use crate::tls::{Live, ServerTls};
 
-/// Shared by the workers.
+/// The parts that the workers share.
 #[derive(Clone)]
 pub(super) struct Parts {
     pub(super) updates: watch::Receiver<Update>,
@@ -33,7 +33,7 @@ pub(super) struct Parts {
     pub(super) ledger: Option<LedgerSource>,
 }
 
-/// A snapshot for the requests from now on.
+/// A snapshot for new requests.
 #[derive(Clone, Debug)]
 pub(super) struct Update {
     pub(super) snapshot: Arc<Snapshot>,
@@ -42,7 +42,7 @@ pub(super) struct Update {
 }
 
 impl Update {
-    /// The snapshot of the start, whose adoption is not waited for.
+    /// The snapshot of the start, for whose adoption no thread waits.
     pub(super) fn first(snapshot: Arc<Snapshot>) -> Self {
         Self { snapshot, adopted: mpsc::channel().0 }
     }

@@ -14,7 +14,7 @@ use crate::tls::{ClientSettings, HTTP_1_1, Verification};
 /// The longest response that is read.
 const MAX_RESPONSE: u64 = 256 << 10;
 
-/// Where the port is.
+/// The address of the port.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AdminClient {
     pub(super) address: SocketAddr,
@@ -30,10 +30,10 @@ pub(super) struct Response {
 }
 
 impl AdminClient {
-    /// The port that the configuration names, or the one at `address`. `None`: it names none.
+    /// The port in the configuration, or the one at `address`. `None` if there is none.
     ///
     /// # Errors
-    /// The configuration does not say where the port is.
+    /// Fails if the configuration does not tell the port's address.
     pub(super) fn find(
         sources: &Sources,
         address: Option<SocketAddr>,
@@ -71,7 +71,7 @@ impl AdminClient {
     }
 }
 
-/// A server on all addresses is on this machine's own one too.
+/// A server on all addresses listens on the loopback address too.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -94,7 +94,7 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<Response
     }
 }
 
-/// `None` where the head is not complete, or not HTTP/1.1.
+/// `None` if the head is not complete, or not HTTP/1.1.
 fn parse(bytes: &[u8]) -> Option<Response> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;
@@ -113,7 +113,7 @@ mod tests {
         AdminClient { address, has_tls: false, patience }
     }
 
-    /// What is made of a server that answers with these bytes.
+    /// The result for a server that sends these bytes.
     fn answered(bytes: &'static [u8]) -> io::Result<Response> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

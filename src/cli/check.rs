@@ -27,8 +27,8 @@ use summary::Summary;
 pub(crate) struct CheckArgs {
     #[arg(skip)]
     pub(crate) config: Option<PathBuf>,
-    /// Also send a small request through each upstream, as `serve` would, and say what came back;
-    /// it costs some tokens, and is in no ledger
+    /// Also send a small request through each upstream, as `serve` would, and report the response;
+    /// it costs some tokens, and no ledger counts it
     #[arg(long)]
     live: bool,
     /// Only this upstream; may be repeated
@@ -64,7 +64,7 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
     }
 }
 
-/// Prints the summary, and whether a start would succeed here and now.
+/// Prints the summary, and whether a start would succeed now.
 fn offline(loaded: &Loaded, status: &mut u8) -> Result<(), Failed> {
     print(Summary(loaded))?;
     let mut fatal = 0;
@@ -94,7 +94,7 @@ fn verdict(mistakes: usize) -> String {
     }
 }
 
-/// Why a check ended early.
+/// The reason for which a check ended early.
 enum Failed {
     Here(u8, String),
     Stdout(io::Error),
@@ -129,7 +129,7 @@ fn check(args: &CheckArgs, loaded: &Loaded, status: &mut u8) -> Result<(), Faile
     })
 }
 
-/// The upstreams of these names; all if there are no names.
+/// The upstreams with these names; all if there are no names.
 fn selected<'a>(names: &[String], upstreams: &'a [Upstream]) -> Result<Vec<&'a Upstream>, String> {
     if names.is_empty() {
         return Ok(upstreams.iter().collect());

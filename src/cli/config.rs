@@ -37,9 +37,9 @@ struct ShowArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// As a file would have it
+    /// As a configuration file
     Toml,
-    /// One object
+    /// As one JSON object
     Json,
 }
 

@@ -1,4 +1,4 @@
-//! What `serve` does at each signal, from before it reads its configuration until its end.
+//! The reactions of `serve` to signals, from before it reads its configuration until its end.
 
 use std::io;
 use std::process;
@@ -19,34 +19,34 @@ use crate::support::threads::Threads;
 /// supervisors signal both the process and its group.
 const TOGETHER: Duration = Duration::from_millis(500);
 
-/// The thread that answers signals. It ends with the process.
+/// The thread that handles signals. It ends with the process.
 #[derive(Clone, Debug)]
 pub(super) struct Control(Arc<Mutex<Stage>>);
 
-/// What there is to stop.
+/// The object of a stop.
 #[derive(Debug)]
 enum Stage {
     /// Nothing yet.
     Starting,
     Running(Served),
-    /// Since when.
+    /// The time since when the drain runs.
     Draining(Served, Instant),
 }
 
-/// What signals act on.
+/// The parts of a running proxy that signals act on.
 #[derive(Clone, Debug)]
 pub(super) struct Served {
     pub(super) stop: Stop,
-    /// Opens the JSON-lines file again; `None`: there is none.
+    /// Reopens the JSON-lines file. `None` if there is none.
     pub(super) files: Option<Reopener>,
     pub(super) reload: Reload,
 }
 
 impl Control {
-    /// Starts the thread, among `threads`. Signals are answered when this returns.
+    /// Starts the thread, among `threads`. Signals are handled when this returns.
     ///
     /// # Errors
-    /// The system gives no thread, runtime or listener.
+    /// Fails if the system provides no thread, runtime or listener.
     pub(super) fn start(threads: &Threads) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let mut signals = runtime.block_on(async { Signals::listen() })?;
@@ -61,7 +61,7 @@ impl Control {
         Ok(control)
     }
 
-    /// Signals act on `served` from now on.
+    /// Makes signals act on `served` from now on.
     pub(super) fn attach(&self, served: Served) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Running(served);
     }
@@ -84,8 +84,8 @@ impl Control {
 }
 
 impl Stage {
-    /// The first signal drains, also where a failure has begun the drain: streams that still run
-    /// may finish. The second ends at once, if `at_once`.
+    /// The first signal drains, also after a failure has begun the drain: running streams may
+    /// finish. The second ends immediately, if `at_once`.
     fn stop(&mut self, name: &str, at_once: bool, now: Instant) {
         match self {
             Self::Starting => {
@@ -109,7 +109,7 @@ impl Stage {
         }
     }
 
-    /// The reloading thread logs what became of it.
+    /// The reloading thread logs the outcome.
     fn reload(&self, name: &str) {
         match self {
             Self::Running(served) => {

@@ -25,22 +25,22 @@ use crate::config;
 use crate::record::{Sink, UsageRecord};
 use crate::simulator::{self, SimulatorSettings};
 
-/// How long the record may take after the last byte. It is written within milliseconds.
+/// The longest wait for the record after the last byte. It is written within milliseconds.
 const RECORD_WAIT: Duration = Duration::from_secs(10);
 
 /// The question of the demonstration.
 const QUESTION: &str = "What does a stream gauge do?";
 
-/// The simulator's directions: so many events, at a pace that can be watched.
+/// The simulator's directions: the number of events, at a visible pace.
 const DIRECTIONS: &str = "events=24,pace=40ms";
 
-/// Files of the simulator and its connections. The proxy looks after its own.
+/// The files of the simulator and its connections. The proxy counts its own.
 const SIMULATOR_FILES: u64 = 16;
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
-    /// End after the one request instead of serving until Ctrl-C
+    /// End after one request instead of serving until Ctrl-C
     #[arg(long)]
     once: bool,
 }
@@ -62,7 +62,7 @@ fn demo(once: bool) -> Result<()> {
     preflight::files(SIMULATOR_FILES)?;
     preflight::threads(2)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // From here on a signal ends what follows in order, and the folder does not stay behind.
+    // From here on a signal ends the following steps in order, so that the directory is removed.
     let mut signals = runtime.block_on(async { StopSignals::listen() })?;
     let settings = SimulatorSettings { listen: ([127, 0, 0, 1], 0).into(), workers: 1, api_key: None };
     let upstream = simulator::bind(&settings)?;
@@ -104,7 +104,7 @@ fn demo(once: bool) -> Result<()> {
     Ok(())
 }
 
-/// A folder that goes away at the end.
+/// A directory that is removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -146,7 +146,7 @@ fn start(upstream: SocketAddr, ledger: &Path, records: mpsc::Sender<String>) -> 
     Ok(App::bind(&settings, vec![Box::new(Records(records))])?.spawn()?)
 }
 
-/// Asks the question through the proxy, and prints the response's text as it comes.
+/// Sends the question through the proxy, and prints the response's text as it comes.
 async fn chat(proxy: SocketAddr, out: &mut impl Write) -> Result<()> {
     let stream = TokioIo::new(TcpStream::connect(proxy).await?);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
@@ -195,7 +195,7 @@ impl sse::EventHandler for Text {
     }
 }
 
-/// A sink that hands records on as JSON.
+/// A sink that passes records on as JSON.
 struct Records(mpsc::Sender<String>);
 
 impl Sink for Records {
@@ -205,7 +205,7 @@ impl Sink for Records {
 
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
         for row in batch {
-            // Once the demonstration has its record, the receiver is gone.
+            // After the demonstration has its record, there is no receiver.
             drop(self.0.send(serde_json::to_string_pretty(row)?));
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! `streamgauge health`: asks the admin port of the process that runs with this configuration. It is
-//! for probes in images that have no shell and no curl.
+//! `streamgauge health`: requests the health of the process that runs with this configuration from
+//! its admin port. It is for probes in images without a shell and curl.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -21,15 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct HealthArgs {
     #[arg(skip)]
     pub(super) config: Option<PathBuf>,
-    /// Ask whether it can take requests (/readyz), not only whether it runs (/healthz)
+    /// Check that it can take requests (/readyz), not only that it runs (/healthz)
     #[arg(long)]
     ready: bool,
-    /// The address of the admin port, in place of the configuration's
+    /// The address of the admin port, instead of the configuration's
     #[arg(long, value_name = "ADDR")]
     address: Option<SocketAddr>,
 }
 
-/// Prints the response's body. What keeps it from being 200 goes to stderr.
+/// Prints the response's body. Any other status than 200, and errors, go to stderr.
 pub(super) fn run(args: &HealthArgs) -> ExitCode {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };

@@ -1,4 +1,4 @@
-//! `streamgauge ledger`: what the owner of a ledger does with it.
+//! `streamgauge ledger`: commands for the owner of a ledger.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,25 +21,25 @@ pub(super) struct LedgerArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Create the tables in the database of [ledger.postgres], or bring them up to date
+    /// Create the tables in the database of [ledger.postgres], or migrate them
     ///
-    /// Safe to run as often as one likes, and by several at once. The user of the url must own the
+    /// It can be repeated, also by several processes at once. The user of the url must own the
     /// tables, and may be another than the one that ships records, which needs SELECT and INSERT on
     /// them.
     Migrate,
     /// Copy this instance's ledger to a new file, also while it is being written
     ///
-    /// The copy is one file, with all records up to one moment. A file that is there is not
+    /// The copy is one file, with all records up to one moment. An existing file is not
     /// overwritten. `cp` of a ledger in use misses the records in its log.
     Backup(BackupArgs),
 }
 
 #[derive(Debug, Args)]
 struct BackupArgs {
-    /// The file to make
+    /// The file to create
     #[arg(value_name = "FILE")]
     to: PathBuf,
-    /// The ledger's file, in place of the configuration's
+    /// The ledger's file, instead of the configuration's
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Results on stdout, and the end of a command that cannot go on.
+//! Results on stdout, and messages about the end of a command.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use super::FAILED;
 
-/// Reports why a command that logs cannot go on: as a line of the log, or as plain text to a
-/// terminal and where the log's filter would hide it.
+/// Reports why a command that logs cannot continue: as a line of the log, or as plain text to a
+/// terminal and if the log's filter would hide it.
 pub(super) fn say_failure(error: impl Display) {
     if io::stderr().is_terminal() || !tracing::enabled!(tracing::Level::ERROR) {
         say!("streamgauge: {error}");
@@ -23,8 +23,8 @@ pub(super) fn print(text: impl Display) -> io::Result<()> {
     out.flush()
 }
 
-/// The exit status where stdout cannot be written. A reader that has left, as `head` does, has seen
-/// enough: `otherwise`, without a message.
+/// The exit status if stdout cannot be written. If the reader has closed it, as `head` does, it has
+/// seen enough: returns `otherwise`, without a message.
 pub(super) fn unwritten(error: &io::Error, otherwise: u8) -> ExitCode {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return ExitCode::from(otherwise);

@@ -1,10 +1,10 @@
-//! `streamgauge reload`: has the process that runs with this configuration read it again.
+//! `streamgauge reload`: makes the process that runs with this configuration read it again.
 //!
-//! Exit status: 0 it is taken over or has not changed, 2 it is refused, with the mistakes on stderr, 1 the process
-//! cannot be reached or does not let this command in.
+//! Exit status: 0 it is in use or has not changed, 2 it is refused, with the mistakes on stderr, 1
+//! the process cannot be reached or refuses this command.
 //!
-//! The address and the token are those of the file as it is now. A file that is not TOML does not
-//! contain them reliably, so that no process is asked.
+//! The address and the token are those of the present file. A file that is not TOML does not
+//! contain them reliably, so that no request is sent.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -34,7 +34,7 @@ const CHANGED_ADDRESS: &str = "if admin.listen has changed, the process listens 
 pub(super) struct ReloadArgs {
     #[arg(skip)]
     pub(super) config: Option<PathBuf>,
-    /// The address of the admin port, in place of the configuration's
+    /// The address of the admin port, instead of the configuration's
     #[arg(long, value_name = "ADDR")]
     address: Option<SocketAddr>,
 }
@@ -94,7 +94,7 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
     }
 }
 
-/// How many workers did not take the configuration over in time.
+/// The number of workers that did not adopt the configuration in time.
 fn late_workers(body: &str) -> u64 {
     let value = serde_json::from_str::<serde_json::Value>(body).ok();
     value.and_then(|value| value["late_workers"].as_u64()).unwrap_or(0)

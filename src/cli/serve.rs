@@ -18,7 +18,7 @@ use crate::config::{self, Files, Loaded, Overrides, Sources};
 use crate::support::telemetry::{self, InitError};
 use crate::support::threads::Threads;
 
-/// How long the last lines of the log may take at the end.
+/// The time for writing the last lines of the log at the end.
 pub(super) const FLUSH: Duration = Duration::from_millis(500);
 
 /// Options of `serve`.
@@ -26,7 +26,7 @@ pub(super) const FLUSH: Duration = Duration::from_millis(500);
 pub(crate) struct ServeArgs {
     #[arg(skip)]
     pub(crate) config: Option<PathBuf>,
-    /// The address to listen on, in place of the configuration's
+    /// The address to listen on, instead of the configuration's
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
     /// What to log: a level or a filter such as info,streamgauge::access=off [default: $RUST_LOG,
@@ -36,7 +36,7 @@ pub(crate) struct ServeArgs {
 }
 
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
-    // While the process has one thread, which `make_room` lets wait for none.
+    // Called while the process has one thread, so that `make_room` need not wait for others.
     make_room(raise_limit());
     let threads = Threads::default();
     // Before anything else: a signal during the start must not end the process in the middle of it.
@@ -64,7 +64,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(WRONG);
         }
     };
-    // What is meant for other programs too must not keep this one from starting.
+    // A variable that other programs use too must not keep this one from starting.
     let rust_log = rust_log.filter(|filter| match config::check_log_filter(filter) {
         Ok(()) => true,
         Err(reason) => {
@@ -97,7 +97,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     status
 }
 
-/// Runs the proxy, and says why it ends if it should not.
+/// Runs the proxy, and reports an unexpected end.
 fn start(
     control: &Control,
     threads: Threads,
@@ -144,7 +144,7 @@ fn serve(app: App, has_tls: HasTls, control: &Control) -> io::Result<()> {
         tracing::info!(%address, url, "admin pages");
         url
     });
-    // For people, whatever the log's filter and form.
+    // For people, regardless of the log's filter and form.
     if io::stderr().is_terminal() {
         say!("proxy      {proxy_url}   (the base URL for SDKs)");
         if let Some(url) = admin_url {
@@ -154,7 +154,7 @@ fn serve(app: App, has_tls: HasTls, control: &Control) -> io::Result<()> {
     running.finish()
 }
 
-/// Which of the two servers speak TLS.
+/// Tells which of the two servers use TLS.
 #[derive(Clone, Copy)]
 struct HasTls {
     proxy: bool,

@@ -1,7 +1,7 @@
-//! The signals that a long-running command answers.
+//! The signals that a long-running command handles.
 //!
-//! None of them ends the process by itself: each has a listener from [`Signals::listen`] on, in
-//! place of the system's default action. The meanings are nginx's, where nginx has one.
+//! None of them ends the process by itself: each has a listener from [`Signals::listen`] on,
+//! instead of the system's default action. The meanings are those of nginx, if nginx defines one.
 
 use std::future::poll_fn;
 use std::io;
@@ -10,18 +10,18 @@ use std::task::Poll;
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{self, SignalKind, signal};
 
-/// What a signal asks for.
+/// The request in a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// Stop; the second time, at once.
+    /// Stop; at the second signal, immediately.
     Stop,
-    /// Stop, and never at once.
+    /// Stop, never immediately.
     Finish,
     /// Read the configuration again, and open files again.
     Reload,
     /// Open files again.
     Reopen,
-    /// Start a new version of the program in the place of this one.
+    /// Start a new version of the program in place of this one.
     Upgrade,
     /// Nothing: the default action would end the process.
     Nothing,
@@ -60,13 +60,13 @@ impl Signals {
     /// Listens from now on; needs a runtime.
     ///
     /// # Errors
-    /// The system refuses a listener.
+    /// Fails if the system refuses a listener.
     pub(super) fn listen() -> io::Result<Self> {
         let listener = |(kind, name, asked)| Ok((signal(kind)?, name, asked));
         Ok(Self { listeners: SIGNALS.into_iter().map(listener).collect::<io::Result<_>>()? })
     }
 
-    /// Waits for the next signal; returns its name and what it asks for. Several of one kind may
+    /// Waits for the next signal. Returns its name and its request. Several signals of one kind may
     /// come as one. Cancel-safe.
     pub(super) async fn next(&mut self) -> (&'static str, Asked) {
         poll_fn(|cx| {

@@ -1,4 +1,4 @@
-//! `streamgauge simulate`: an OpenAI-style upstream that answers from nothing.
+//! `streamgauge simulate`: an OpenAI-style upstream that generates its responses.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::tls::{ClientCertificates, IdentitySource, ServerSettings, Source, Wat
 /// Files of a worker: its socket, and its runtime's.
 const FILES_PER_WORKER: u64 = 5;
 
-/// Files for a few connections, without which there is no sense in starting.
+/// Files for a few connections, without which a start is useless.
 const SPARE_FILES: u64 = 8;
 
 /// Options of `simulate`.
@@ -29,7 +29,7 @@ pub(super) struct SimulateArgs {
     /// The address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
-    /// Threads; 0 is one for each CPU that this process may use
+    /// Threads; 0 means one for each CPU that this process may use
     #[arg(long, value_name = "N", default_value_t = 0)]
     workers: usize,
     /// The key that requests must have, as `Authorization: Bearer KEY` or `api-key: KEY`
@@ -62,8 +62,8 @@ fn simulate(args: &SimulateArgs) -> Result<(), String> {
     };
     preflight::files(FILES_PER_WORKER * (workers as u64 + 1) + SPARE_FILES)?;
     preflight::threads(workers)?;
-    // Thousands of idle streams are what it is for. Where the limit stays, the system says so at
-    // the connection.
+    // The command is meant for thousands of idle streams. If the limit cannot be raised, the system
+    // reports it at a connection.
     make_room(raise_limit());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let runtime = runtime.map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! The signals that end a command without files and without a configuration.
+//! The signals that end a command that has neither files nor a configuration.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use rustix::process::Signal as Number;
 
 use super::signals::{Asked, Signals};
 
-/// Listeners for all signals, of which those that ask for a stop count. The end of the terminal
+/// Listeners for all signals. Those that request a stop end the command. The end of the terminal
 /// (`SIGHUP`) is one of these, unless `nohup` started the command.
 pub(super) struct StopSignals {
     signals: Signals,
@@ -17,7 +17,7 @@ impl StopSignals {
     /// Listens from now on; needs a runtime.
     ///
     /// # Errors
-    /// The system refuses a listener.
+    /// Fails if the system refuses a listener.
     pub(super) fn listen() -> io::Result<Self> {
         // Read first: the listener for `SIGHUP` replaces the action that `nohup` set.
         let is_hangup_ignored = is_ignored(Number::HUP);

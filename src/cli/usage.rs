@@ -1,4 +1,4 @@
-//! `streamgauge usage`: reads the ledger, and prints how many tokens went where.
+//! `streamgauge usage`: reads the ledger, and prints the use of tokens.
 
 mod layout;
 mod table;
@@ -23,11 +23,11 @@ use crate::sinks::ledger::{Bounds, By, LedgerSource, Order, Selection, TimeSpec}
 pub(super) struct UsageArgs {
     #[arg(skip)]
     pub(super) config: Option<PathBuf>,
-    /// The ledger's file, in place of the configuration's
+    /// The ledger's file, instead of the configuration's
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
-    /// Where to read: this instance's file, or the fleet's database [default: as
-    /// ledger.postgres.read says]
+    /// Where to read: this instance's file, or the fleet's database [default: the one that
+    /// ledger.postgres.read names]
     #[arg(long, value_enum, conflicts_with = "ledger")]
     from: Option<From>,
     /// How far to look back (30m, 24h, 1w), or from when on: a day (2026-07-30), a time
@@ -35,20 +35,19 @@ pub(super) struct UsageArgs {
     /// week", "last month" and so on
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = TimeSpec::parse)]
     since: TimeSpec,
-    /// Until when, in the same forms; of a day, a week or a month that is its beginning [default:
-    /// now]
+    /// Until when, in the same forms; a day, a week or a month means its beginning [default: now]
     #[arg(long, value_name = "TIME", value_parser = TimeSpec::parse)]
     until: Option<TimeSpec>,
     /// Only this client's requests
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
-    /// Only those that named this user
+    /// Only requests of this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Only those that went to this upstream
+    /// Only requests to this upstream
     #[arg(long, value_name = "NAME")]
     upstream: Option<String>,
-    /// Only those that this model answered
+    /// Only responses of this model
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// What to group by, in this order: model, client, user, upstream, provider, endpoint, status,
@@ -60,14 +59,14 @@ pub(super) struct UsageArgs {
     /// [default: --by, in its order]
     #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_parser = orders)]
     sort: Option<Orders>,
-    /// Turn the order of --sort around
+    /// Reverse the order of --sort
     #[arg(long, requires = "sort")]
     reverse: bool,
     /// Show the first N groups, and the others as one line (in JSON as "rest"; CSV leaves them out)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Whose days, weeks, months and times these are, and on whose days prices change: UTC, local,
-    /// Europe/Berlin, +02:00 [default: ledger.time_zone of the configuration]
+    /// Time zone of days, weeks, months and times, and of the days on which prices change: UTC,
+    /// local, Europe/Berlin, +02:00 [default: ledger.time_zone of the configuration]
     #[arg(long, value_name = "ZONE", allow_hyphen_values = true, value_parser = config::time_zone)]
     time_zone: Option<TimeZone>,
     /// The form of the result
@@ -75,19 +74,19 @@ pub(super) struct UsageArgs {
     format: Format,
 }
 
-/// Which ledger to read.
+/// Selects the ledger to read.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum From {
-    /// This instance's own
+    /// The instance's own
     Sqlite,
-    /// That of the whole fleet
+    /// The one of the whole fleet
     Postgres,
 }
 
 /// The form of the result.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// For people: as wide as the terminal, and with whole names elsewhere
+    /// For people: as wide as the terminal, otherwise with whole names
     Table,
     /// One object with every sum
     Json,
@@ -110,7 +109,7 @@ fn orders(text: &str) -> Result<Orders, String> {
     Order::list(text).map(Orders)
 }
 
-/// The usual cause where there is no file.
+/// The usual cause if there is no file.
 fn hint(source: &LedgerSource) -> String {
     match source {
         LedgerSource::File(path) if !path.exists() => {
@@ -145,7 +144,7 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
     if args.reverse {
         orders = orders.into_iter().map(Order::reversed).collect();
     }
-    // Before the ledger is read, which may take a while.
+    // Checked before the ledger is read, which may take a while.
     if let Err(reason) = Order::check(&orders, &args.by.0, prices.currencies()) {
         say!("usage: --sort: {reason}");
         return ExitCode::from(WRONG);
@@ -200,7 +199,7 @@ fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices, TimeZone), Stri
         None => (ledger.time_zone, prices),
     };
     let source = match (args.ledger.clone().or(ledger.path), ledger.postgres) {
-        // What was not wanted was not read.
+        // The reader omits the ledger that was not requested.
         (_, Some(postgres)) => LedgerSource::Fleet(Box::new(postgres)),
         (_, None) if which == Which::Fleet => {
             return Err("usage: the configuration has no [ledger.postgres] to read from".to_owned());
@@ -216,7 +215,7 @@ fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices, TimeZone), Stri
     Ok((source, prices, zone))
 }
 
-/// The width of the terminal that shows the result; `None`: no terminal does.
+/// The width of the terminal that shows the result. `None` if stdout is not a terminal.
 fn terminal_width() -> Option<usize> {
     let out = io::stdout();
     if !out.is_terminal() {

@@ -1,4 +1,4 @@
-//! Pauses between attempts that fail.
+//! Pauses between failing attempts.
 
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ impl Backoff {
         pause
     }
 
-    /// The next pause, drawn from the upper half of its range, so that the instances of a fleet
-    /// do not come back at the same moment.
+    /// The next pause, drawn from the upper half of its range, so that the instances of a fleet do
+    /// not retry at the same moment.
     pub fn take_jittered(&mut self) -> Duration {
         self.take_next().mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    /// An attempt succeeded: the next pause is the first one again.
+    /// Records a success: the next pause is the first one again.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

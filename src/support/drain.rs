@@ -1,7 +1,7 @@
-//! Stopping: first drain, then cut.
+//! Stops a process in two steps: first drain, then cut.
 //!
 //! *Drain*: no connection is accepted, keep-alive connections are closed after their request, and
-//! running work finishes. *Cut*: work that still runs is dropped, which its records say.
+//! running work finishes. *Cut*: running work is dropped, and its records say so.
 
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -25,7 +25,7 @@ pub struct Stop(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     phase: watch::Sender<Phase>,
-    /// When the cut was requested.
+    /// The time at which the cut was requested.
     cut: OnceLock<Instant>,
     /// Held while the phase changes, for threads that wait without a runtime.
     changing: Mutex<()>,
@@ -49,7 +49,7 @@ impl Stop {
         self.advance(Phase::Draining);
     }
 
-    /// Cuts everything at once.
+    /// Cuts all running work immediately.
     pub fn cut(&self) {
         self.0.cut.get_or_init(Instant::now);
         self.advance(Phase::Cut);
@@ -59,7 +59,7 @@ impl Stop {
         *self.0.phase.borrow()
     }
 
-    /// When the cut began.
+    /// The time at which the cut began.
     pub fn cut_since(&self) -> Option<Instant> {
         self.0.cut.get().copied()
     }
@@ -70,7 +70,7 @@ impl Stop {
         let _ = self.0.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
-    /// As [`Stop::reached`], without a runtime.
+    /// Like [`Stop::reached`], without a runtime.
     pub fn wait(&self, phase: Phase) {
         let changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.0.changed.wait_while(changing, |()| self.phase() < phase));

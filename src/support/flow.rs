@@ -1,5 +1,5 @@
-//! Metrics of streams while they run: the gaps between events, the time that streamgauge adds to
-//! each, and the number of streams; and counts of client connections and of limits that acted.
+//! Metrics of running streams: the gaps between events, the time that streamgauge adds to each, and
+//! the number of streams; and counts of client connections and of limits that acted.
 //!
 //! Each worker has a [`StreamMetrics`] per upstream and is its only writer; a scrape adds them up.
 //! An event takes no lock and no allocation: it costs two reads of the clock (when its bytes were
@@ -19,7 +19,7 @@ pub use stream_timing::StreamTiming;
 
 use crate::support::{SharedCount, SharedGuard, UpstreamId};
 
-/// One per process. An upstream is added when it is first asked for, and stays.
+/// One per process. An upstream is added when it is first requested, and stays.
 #[derive(Debug, Default)]
 pub struct StreamMetricsRegistry {
     workers: usize,
@@ -64,7 +64,7 @@ impl StreamMetricsRegistry {
     /// The measurements of one worker.
     ///
     /// # Panics
-    /// There is no worker of this number.
+    /// Panics if there is no worker with this number.
     pub fn of(&self, worker: usize, upstream: &UpstreamId) -> Arc<StreamMetrics> {
         self.with(upstream, |upstream| Arc::clone(&upstream.workers[worker]))
     }
@@ -114,19 +114,19 @@ impl UpstreamMetrics {
     }
 }
 
-/// What was measured of one upstream by all workers.
+/// The measurements of one upstream by all workers.
 #[derive(Debug)]
 pub struct StreamTotals {
     pub upstream: UpstreamId,
-    /// Event streams that clients are being sent.
+    /// Event streams that are being sent to clients.
     pub streams: usize,
-    /// Responses that are read on without a client.
+    /// Responses that are read without a client.
     pub draining: usize,
-    /// From one event to the next, as they arrived from the upstream.
+    /// From one event to the next, as they arrive from the upstream.
     pub upstream_gaps: Counts,
-    /// From one event to the next, as they were written to the client.
+    /// From one event to the next, as they are written to the client.
     pub client_gaps: Counts,
-    /// From the read that brought an event's last byte to the write that took it.
+    /// From the read of an event's last byte to its write.
     pub added: Counts,
 }
 
@@ -140,7 +140,7 @@ pub struct StreamMetrics {
 }
 
 impl StreamMetrics {
-    /// Counts an event stream that a client is being sent, until the guard is dropped.
+    /// Counts an event stream that is being sent to a client, until the guard is dropped.
     pub fn begin_stream(&self) -> SharedGuard {
         self.streams.enter()
     }

@@ -1,5 +1,5 @@
-//! Lists of hosts: those that bypass a forward proxy or use it, and those that redirects may lead
-//! to.
+//! Lists of hosts: those that bypass a forward proxy or use it, and those to which redirects may
+//! lead.
 
 use std::net::IpAddr;
 
@@ -21,12 +21,12 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// Reads an entry of the configuration: `llm.internal` is that host, `.internal` and
+    /// Parses an entry of the configuration: `llm.internal` is that host, `.internal` and
     /// `*.internal` are the names below it, `10.0.0.0/8` and `fd00::/8` are networks, `*` is
     /// everything.
     ///
     /// # Errors
-    /// What is wrong with it, and what to write.
+    /// Fails with the mistake, and the right form.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text == "*" {
             return Ok(Self::All);
@@ -70,7 +70,7 @@ impl Hosts {
         Self(patterns)
     }
 
-    /// Reads `NO_PROXY` by curl's rules: commas or spaces separate entries; a name, with or
+    /// Parses `NO_PROXY` by curl's rules: commas or spaces separate entries; a name, with or
     /// without a leading dot, contains itself and its subdomains; an address contains itself, a
     /// network its addresses; `*` alone contains everything. An entry of any other form contains
     /// nothing. Ports are ignored, and loopback addresses are excluded only if they are listed.
@@ -115,7 +115,7 @@ pub fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// A host as it is compared. IPv4-mapped IPv6 addresses equal the IPv4 address.
+/// A host in a form for comparison. IPv4-mapped IPv6 addresses equal the IPv4 address.
 enum Host {
     Address(IpAddr),
     Name(String),

@@ -1,4 +1,4 @@
-//! A value that is replaced as a whole while others read it.
+//! A value that is replaced as a whole while other threads read it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
-/// There is always a whole, valid value. Reading it takes no lock.
+/// The value is always complete and valid. Reading it takes no lock.
 pub struct Live<T> {
     present: ArcSwap<T>,
     generation: AtomicU64,
@@ -22,8 +22,8 @@ impl<T> Live<T> {
         self.present.load_full()
     }
 
-    /// How often the value has been replaced. A reader that loads this first and then the value has one
-    /// that is at least as new as the number says.
+    /// The number of replacements. A reader that loads it before the value gets a value that is at
+    /// least as new.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }

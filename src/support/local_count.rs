@@ -1,4 +1,4 @@
-//! Counts what runs on one thread.
+//! Counts running work on one thread.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ impl LocalCount {
         self.0.count.get()
     }
 
-    /// Waits until no guard lives. For one waiter at a time. Cancel-safe.
+    /// Waits until no guard lives. Supports one waiter at a time. Cancel-safe.
     pub async fn wait_empty(&self) {
         while self.0.count.get() > 0 {
             self.0.empty.notified().await;

@@ -1,12 +1,12 @@
-//! When a failure that lasts is logged.
+//! Limits the log lines about a lasting failure.
 
-/// Tells the first failure from those that repeat it, so that an outage is logged once, and its end
+/// Distinguishes a first failure from repeated ones, so that an outage is logged once, and its end
 /// once. `K` is the kind of the failure: another kind is logged again.
 #[derive(Debug, Default)]
 pub struct OutageNotice<K = ()>(Option<K>);
 
 impl<K: PartialEq> OutageNotice<K> {
-    /// Records a failure. Returns true if it is to be logged.
+    /// Records a failure. Returns true if it must be logged.
     pub fn record_failure(&mut self, kind: K) -> bool {
         let is_known = self.0.as_ref() == Some(&kind);
         self.0 = Some(kind);

@@ -1,7 +1,7 @@
-//! A bounded queue from many threads to one, which takes all that waits at once.
+//! A bounded queue from many threads to one, which takes all waiting items at once.
 //!
-//! Pushing never waits. The bound is a weight, which includes the items that were taken until they
-//! are reported as done.
+//! Pushing never waits. The bound is a weight, which includes the taken items until they are
+//! reported as done.
 
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::threads::Deadline;
 
-/// When the items that wait are handed over.
+/// The conditions under which waiting items are handed over.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gathering {
-    /// How long items are gathered after the first one.
+    /// The time for which items are gathered after the first one.
     pub time: Duration,
-    /// Items of this weight are handed over at once.
+    /// The weight of items that are handed over without further gathering.
     pub enough: usize,
 }
 
@@ -31,24 +31,24 @@ pub struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     items: Vec<T>,
-    /// The weight of `items` and of those that the thread has in hand.
+    /// The weight of `items` and of those that the thread is working on.
     weight: usize,
-    /// Since when the thread has had items in hand without finishing one.
+    /// The time since when the thread has had items without finishing one.
     busy_since: Option<Instant>,
-    /// By when the last items are to be done; `None` while the queue is open.
+    /// The deadline of the last items. `None` while the queue is open.
     closed: Option<Deadline>,
-    /// The thread has ended, or is waited for no longer.
+    /// The thread has ended, or no one waits for it.
     is_abandoned: bool,
 }
 
 /// The next step of the thread.
 #[derive(Debug)]
 pub enum QueueStep<T> {
-    /// Work on these.
+    /// The thread must work on these items.
     Items(Vec<T>),
-    /// The moment `wake` has come.
+    /// The time `wake` has come.
     Wake,
-    /// The queue is closed, and everything was taken.
+    /// The queue is closed and empty.
     End,
 }
 
@@ -76,7 +76,7 @@ impl<T> Queue<T> {
         true
     }
 
-    /// Waits for items and lets them gather, or for the moment `wake`.
+    /// Waits for items and lets them gather, or for the time `wake`.
     pub fn next(&self, wake: Option<Instant>) -> QueueStep<T> {
         let mut state = self.lock();
         while state.items.is_empty() {
@@ -97,50 +97,50 @@ impl<T> Queue<T> {
             state = gathered.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.busy_since = Some(Instant::now());
-        // The next items are likely to be as many.
+        // The next batch is likely to have the same size.
         let room = Vec::with_capacity(state.items.len());
         QueueStep::Items(mem::replace(&mut state.items, room))
     }
 
-    /// Takes what waits, without waiting.
+    /// Takes the waiting items without waiting.
     pub fn take(&self) -> Vec<T> {
         let mut state = self.lock();
         state.weight = 0;
         mem::take(&mut state.items)
     }
 
-    /// Makes room again for items that are done.
+    /// Frees the room of items that are done.
     pub fn done(&self, weight: usize) {
         let mut state = self.lock();
         state.weight = state.weight.saturating_sub(weight);
         state.busy_since = Some(Instant::now());
     }
 
-    /// The thread has nothing in hand.
+    /// Records that the thread has no items.
     pub fn idle(&self) {
         self.lock().busy_since = None;
     }
 
-    /// Waits for `pause`, or for the close. Returns the deadline of a queue that is closed.
+    /// Waits for `pause`, or for the close. Returns the deadline if the queue is closed.
     pub fn pause(&self, pause: Duration) -> Option<Instant> {
         let open = |state: &mut State<T>| state.closed.is_none();
         let waited = self.changed.wait_timeout_while(self.lock(), pause, open);
         waited.unwrap_or_else(PoisonError::into_inner).0.closed.as_ref().map(Deadline::at)
     }
 
-    /// No more items come, and those that wait are to be done by `deadline`.
+    /// Closes the queue for further items. The waiting ones must be done by `deadline`.
     pub fn close(&self, deadline: &Deadline) {
         self.lock().closed = Some(deadline.clone());
         self.changed.notify_all();
     }
 
-    /// Gives up all items that wait or that the thread has, and returns their weight. The queue
-    /// takes nothing from now on.
+    /// Drops all items that wait or that the thread has, and returns their weight. The queue
+    /// accepts no items from now on.
     pub fn abandon(&self) -> usize {
         let mut state = self.lock();
         state.is_abandoned = true;
         state.closed.get_or_insert_with(|| Deadline::after(Duration::ZERO));
-        // Dropped outside the lock: they may be many.
+        // Dropped outside the lock, since they may be many.
         let items = mem::take(&mut state.items);
         let weight = mem::take(&mut state.weight);
         drop(state);
@@ -148,15 +148,15 @@ impl<T> Queue<T> {
         weight
     }
 
-    /// The weight of the items that wait or are in the thread's hand, and for how long it has
-    /// finished none of those in its hand.
+    /// The weight of the items that wait or that the thread has, and the time for which it has
+    /// finished none of its own.
     pub fn waiting(&self) -> (usize, Duration) {
         let state = self.lock();
         (state.weight, state.busy_since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // No code under the lock can panic with the state half changed.
+        // No code under the lock can panic with a half-changed state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

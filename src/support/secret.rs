@@ -1,9 +1,8 @@
 //! A value that does not print itself: keys of upstreams and clients.
 //!
-//! It promises that no formatting shows it: `Debug` prints `***`, and there is neither `Display`
-//! nor `Serialize`. Code that needs the text calls [`Secret::expose`], which can be searched for.
-//! The memory is not wiped: the same text was in the environment or in a file, and will be in every
-//! request.
+//! No formatting shows it: `Debug` prints `***`, and there is neither `Display` nor `Serialize`.
+//! Code that needs the text calls [`Secret::expose`], which can be searched for. The memory is not
+//! wiped: the same text was in the environment or in a file, and will be in every request.
 
 use std::fmt;
 
@@ -29,14 +28,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The text in place of a secret.
+/// Replaces a secret.
 const MASK: &str = "***";
 
-/// The shortest beginning of a secret that is looked for at the end of a text, in bytes.
+/// The shortest beginning of a secret that is searched for at the end of a text, in bytes.
 const MIN_BEGINNING: usize = 8;
 
-/// Takes secrets out of texts from the network: an upstream may repeat in an error what it was
-/// sent.
+/// Removes secrets from texts of the network: an upstream may repeat a secret in an error.
 #[derive(Default)]
 pub struct Masks {
     /// The longest first, since one may be a part of another.
@@ -44,8 +42,8 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// Masks these. Of one with a scheme before it (`Bearer ...`), the credential alone is masked
-    /// too.
+    /// Masks these secrets. If one has a scheme before it (`Bearer ...`), the credential without it
+    /// is masked too.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let parts =
             |secret: &'a str| [Some(secret), secret.split_once(' ').map(|(_, credential)| credential)];
@@ -56,8 +54,8 @@ impl Masks {
         Self { secrets }
     }
 
-    /// The text without the secrets; `None` where it has none. A secret that the end of the text
-    /// cuts is taken out too.
+    /// The text with masked secrets. `None` if it contains none. A secret that is cut off at the
+    /// end of the text is masked too.
     pub fn mask(&self, text: &str) -> Option<String> {
         let mut masked = None;
         for secret in &self.secrets {
@@ -81,7 +79,7 @@ impl fmt::Debug for Masks {
     }
 }
 
-/// The length of the longest beginning of `secret` that `text` ends with.
+/// The length of the longest beginning of `secret` at the end of `text`.
 fn beginning_at_end(secret: &str, text: &str) -> Option<usize> {
     let lengths = (MIN_BEGINNING..secret.len()).rev();
     lengths.into_iter().find(|&length| text.as_bytes().ends_with(&secret.as_bytes()[..length]))

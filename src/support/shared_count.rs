@@ -1,4 +1,4 @@
-//! Counts what runs on all threads.
+//! Counts running work on all threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ impl SharedCount {
         SharedGuard(Arc::clone(&self.0))
     }
 
-    /// Counts one more until the guard is dropped. `None`: `limit` guards live already.
+    /// Counts one more until the guard is dropped. `None` if `limit` guards live already.
     pub fn enter_below(&self, limit: usize) -> Option<SharedGuard> {
         let below = |count: usize| (count < limit).then_some(count + 1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).ok()?;

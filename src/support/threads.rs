@@ -1,8 +1,8 @@
-//! The threads of the process: named, supervised, started again where that is possible.
+//! The threads of the process: named, supervised, and restarted if possible.
 //!
-//! An unexpected end of a thread, by a panic, an error or a return, is shown by `/readyz` and
-//! `/metrics`. If the work can continue, it is called again on the same thread, at most
-//! [`RESTARTS`] times within [`WINDOW`]. Otherwise the process drains and ends with status 1.
+//! `/readyz` and `/metrics` show an unexpected end of a thread, by a panic, an error or a return.
+//! If the work can continue, it is called again on the same thread, at most [`RESTARTS`] times
+//! within [`WINDOW`]. Otherwise the process drains and ends with status 1.
 //!
 //! # Which thread may block on what
 //!
@@ -24,7 +24,7 @@
 //! | `configuration` | reads of the configuration and of the files that it names; the workers' adoption of a snapshot | `app::reload::ADOPTION`; the deadline of the stop | started again |
 //! | `log-writer` | `write` on stderr, for as long as that takes | its buffer; a moment at the end | started again |
 //!
-//! No thread waits for a thread that may block, except at the end, and there with a deadline.
+//! No thread waits for a thread that may block, except at the end, with a deadline.
 
 pub mod fault;
 
@@ -41,7 +41,7 @@ use crate::support::drain::{Phase, Stop};
 /// The most restarts within [`WINDOW`].
 pub const RESTARTS: usize = 3;
 
-/// The time in which restarts are counted.
+/// The time within which restarts are counted.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
 /// The most time for the end after a [cut](Stop::cut).
@@ -86,7 +86,7 @@ pub struct Status {
 }
 
 impl Threads {
-    /// Drains after an unexpected end without a restart.
+    /// The stop that begins to drain after an unexpected end without a restart.
     pub fn stop(&self) -> &Stop {
         &self.0.stop
     }
@@ -95,7 +95,7 @@ impl Threads {
     /// `work` is an expected end.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// Fails if the system provides no thread.
     pub fn spawn(
         &self,
         name: &str,
@@ -108,7 +108,7 @@ impl Threads {
     /// begins.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// Fails if the system provides no thread.
     pub fn spawn_once(
         &self,
         name: &str,
@@ -161,7 +161,7 @@ impl Threads {
         Ok(Thread { threads: self.clone(), index, generation })
     }
 
-    /// Adds a row with this name, or with a number behind it while another thread has the name.
+    /// Adds a row with this name. If another thread has the name, a number is appended.
     fn enlist(&self, name: &str) -> (usize, u64, String) {
         let mut rows = self.rows();
         let numbered = (2_usize..).map(|number| format!("{name}-{number}"));
@@ -221,7 +221,7 @@ impl Threads {
     }
 
     fn rows(&self) -> MutexGuard<'_, Vec<Row>> {
-        // No code under the lock can panic with the rows half changed.
+        // No code under the lock can panic with half-changed rows.
         self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -244,7 +244,7 @@ impl Thread {
         self.is_running_in(&self.threads.rows())
     }
 
-    /// Waits for the thread's end until the deadline; true if it has ended.
+    /// Waits for the thread's end until the deadline. Returns true if it has ended.
     pub fn wait(&self, deadline: &Deadline) -> bool {
         let mut rows = self.threads.rows();
         while self.is_running_in(&rows) {
@@ -268,14 +268,14 @@ impl Thread {
 /// after the cut.
 #[derive(Clone, Debug)]
 pub struct Deadline {
-    /// The moment is not before this one, also after a cut.
+    /// The deadline is not before this moment, even after a cut.
     earliest: Instant,
     latest: Instant,
     cut: Option<Stop>,
 }
 
 impl Deadline {
-    /// `duration` from now.
+    /// The deadline `time` from now.
     pub fn after(time: Duration) -> Self {
         let now = Instant::now();
         Self { earliest: now, latest: now + time, cut: None }
@@ -287,14 +287,13 @@ impl Deadline {
         self
     }
 
-    /// The same, but no later than `duration` from now.
+    /// The same, but at most `time` from now.
     pub fn within(mut self, time: Duration) -> Self {
         self.latest = self.latest.min(Instant::now() + time);
         self
     }
 
-    /// The same, but no earlier than `duration` from now, so that earlier waits cannot use up this
-    /// time.
+    /// The same, but at least `time` from now, so that earlier waits cannot use up this time.
     pub fn at_least(mut self, time: Duration) -> Self {
         self.earliest = Instant::now() + time;
         self

@@ -1,4 +1,4 @@
-//! Files that are read as a whole, with a bound.
+//! Reads whole files, with a bound.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 /// refused.
 ///
 /// # Errors
-/// The file cannot be read, is not regular, or has more than `max` bytes (`FileTooLarge`).
+/// Fails if the file cannot be read, is not regular, or has more than `max` bytes (`FileTooLarge`).
 pub fn read_regular(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
@@ -24,7 +24,7 @@ pub fn read_regular(path: &Path, max: usize) -> io::Result<Vec<u8>> {
 /// Reads a file of any kind, and returns whether it is regular. Waits for the writers of a pipe.
 ///
 /// # Errors
-/// The file cannot be read, or has more than `max` bytes (`FileTooLarge`).
+/// Fails if the file cannot be read, or has more than `max` bytes (`FileTooLarge`).
 pub fn read_any(path: &Path, max: usize) -> io::Result<(Vec<u8>, bool)> {
     let file = File::open(path)?;
     Ok((read(&file, max)?, file.metadata()?.is_file()))
@@ -67,7 +67,7 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
             assert_eq!(error.to_string(), "it has more than 1 KiB");
         }
-        // Without end.
+        // An endless file.
         assert_eq!(
             read_any(Path::new("/dev/zero"), 1 << 20).unwrap_err().to_string(),
             "it has more than 1 MiB"

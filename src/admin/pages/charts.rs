@@ -16,13 +16,13 @@ const BELOW: f64 = 22.0;
 const FILL: f64 = 0.72;
 
 pub(super) struct Step {
-    /// Its beginning, as on the axis.
+    /// The column's beginning, as on the axis.
     pub(super) short: String,
-    /// The same in the table.
+    /// The column's beginning, as in the table.
     pub(super) long: String,
     /// The values of the parts, from the bottom up.
     pub(super) values: Vec<u64>,
-    /// How much of each is estimated: the top of it is hatched.
+    /// The estimated part of each value, whose area is hatched.
     pub(super) estimated: Vec<u64>,
 }
 
@@ -152,7 +152,7 @@ fn table(chart: &Columns<'_>, totals: &[u64]) -> Markup {
     }
 }
 
-/// A bar of parts in a table that has its numbers, so screen readers skip it.
+/// A bar of parts beside a table with its numbers, so screen readers skip it.
 pub(super) fn bar(parts: &[(&str, u64)], whole: u64) -> Markup {
     let share = |value: u64| if whole == 0 { 0.0 } else { value as f64 / whole as f64 * 100.0 };
     let values: Vec<u64> = parts.iter().map(|(_, value)| *value).collect();
@@ -188,7 +188,8 @@ fn describe(parts: &[(&str, &str)], step: &Step) -> String {
     told.collect::<Vec<_>>().join(", ")
 }
 
-/// The least of 1, 2, 4, 6, 8 or 10 times a power of ten that is not less: its half is round too.
+/// The smallest of 1, 2, 4, 6, 8 or 10 times a power of ten that is not less than `most`, so that
+/// its half is round too.
 fn nice(most: u64) -> u64 {
     let mut power = 1_u64;
     loop {

@@ -22,15 +22,15 @@ const MOST_SUGGESTED: usize = 200;
 pub(super) enum State<'a> {
     /// Rows, or none.
     Read(&'a Overview),
-    /// Why the ledger could not be read.
+    /// The reason for which the ledger could not be read.
     Failed(String),
     /// The mistake in the query.
     Wrong(&'a str),
 }
 
 /// The dashboard. The script replaces elements with `data-part` by those of a later reading of the
-/// page. `kept` is how many records the ledger had received when this page was read; the script
-/// compares it with what `/live` reports.
+/// page. `kept` is the number of records that the ledger had received when this page was read; the
+/// script compares it with the number from `/live`.
 pub(super) fn page(
     query: &PageQuery,
     at: Timestamp,
@@ -249,7 +249,7 @@ fn nothing(query: &PageQuery) -> Markup {
     }
 }
 
-/// An error, and what to do about it.
+/// An error, and its remedy.
 fn failed(what: &str, reason: &str) -> Markup {
     html! {
         section.card.failed #failed role="alert" {

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 pub(super) use crate::sinks::ledger::output::numbers::{grouped, percent};
 
-/// In place of an unknown number.
+/// Replaces an unknown number.
 pub(super) const UNKNOWN: &str = "–";
 
 /// Three digits and a letter: `1.23M`. Up to 9,999 the number itself. Truncated, so that no part
@@ -30,7 +30,7 @@ pub(super) fn compact(number: u64) -> String {
     }
 }
 
-/// The same, with all digits in the title and for programs.
+/// The short number, with all digits in the title and for programs.
 pub(super) fn count(number: u64) -> Markup {
     html! { data value=(number) title=(grouped(number)) { (compact(number)) } }
 }

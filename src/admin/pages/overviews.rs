@@ -1,5 +1,5 @@
-//! The dashboard's data, read from the ledger and kept for a moment: several clients look at the
-//! same page, and each open page reads itself again after a write.
+//! The dashboard's data, read from the ledger and cached briefly: several clients open the same
+//! page, and each open page reloads its data after a write.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -20,11 +20,11 @@ use crate::sinks::ledger::{LedgerSource, Overview};
 /// The number of latest records on the page.
 const LATEST: usize = 20;
 
-/// The number of pages that are kept.
+/// The number of cached pages.
 const KEPT: usize = 16;
 
-/// How long a page is kept, as a multiple of the time its read took, so that reads take a limited
-/// share of a CPU however many pages are open; and the least time.
+/// The time for which a page is cached, as a multiple of the time of its read, so that reads use a
+/// limited share of a CPU however many pages are open; and the least time.
 const TIMES_AS_LONG: u32 = 8;
 const AT_LEAST: Duration = Duration::from_millis(500);
 
@@ -41,7 +41,7 @@ struct Kept {
 /// A read, and its time.
 struct Read {
     at: Timestamp,
-    /// How many records the ledger had received before.
+    /// The number of records that the ledger had received before.
     kept: u64,
     overview: Overview,
 }
@@ -65,7 +65,7 @@ impl Overviews {
         };
         match self.read(admin, &query).await {
             Ok(read) => {
-                // No instance knows how many records its whole fleet has written.
+                // No instance knows the number of records that its fleet has written.
                 let is_fleet = matches!(ledger, Some(LedgerSource::Fleet(_)));
                 let kept = Some(read.kept).filter(|_| !is_fleet);
                 show(StatusCode::OK, &query, read.at, &State::Read(&read.overview), kept)

@@ -9,7 +9,7 @@ use crate::admin::query::PageQuery;
 use crate::llm::price::{Amount, Currency};
 use crate::sinks::ledger::{Group, Overview, Percentiles, Sums};
 
-/// The most names that are shown one by one; the others are one line.
+/// The most names that are listed; the others share one line.
 const MOST_NAMES: usize = 12;
 
 /// The two kinds of tokens that every service bills.
@@ -23,7 +23,7 @@ struct Line<'a> {
     sums: Sums,
 }
 
-/// The largest groups by total tokens, then by requests; then all others as one.
+/// The largest groups by total tokens, then by requests; then all others as one line.
 fn lines(groups: &[Group]) -> Vec<Line<'_>> {
     let mut sorted: Vec<_> = groups.iter().collect();
     sorted.sort_by(|a, b| size(&b.sums).cmp(&size(&a.sums)).then_with(|| a.key.cmp(&b.key)));
@@ -187,7 +187,7 @@ pub(super) fn breakdown(
     )
 }
 
-/// The cost in one currency. Empty: no price is known, which is not 0.
+/// The cost in one currency. Empty if no price is known, which differs from 0.
 pub(super) fn money(sums: &Sums, currency: Currency) -> Markup {
     match sums.cost.amount(currency) {
         Some(amount) => {
@@ -214,7 +214,7 @@ pub(super) fn money(sums: &Sums, currency: Currency) -> Markup {
     }
 }
 
-/// How requests ended.
+/// The outcomes of requests.
 pub(super) fn outcomes(overview: &Overview) -> Markup {
     let rows = overview.outcomes.iter().map(|(outcome, rows)| (outcome.as_str(), *rows));
     shares("outcomes", "Outcomes", "Outcome", &rows.collect::<Vec<_>>(), overview.total.requests)

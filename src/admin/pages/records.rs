@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::numbers::{UNKNOWN, maybe, millis, time};
 use crate::sinks::ledger::Record;
 
-/// The table of the latest records, each with its id, which links to the whole record as JSON.
+/// The table of the latest records. Each has its id, which links to the whole record as JSON.
 pub(super) fn table(records: &[Record], zone: &TimeZone) -> Markup {
     html! {
         div.scroll #records-scroll role="group" aria-label="Latest records" {

@@ -15,7 +15,7 @@ pub(in crate::admin) enum Range {
     Day,
     Week,
     Month,
-    /// From, until.
+    /// From the first time until the second.
     Custom(Timestamp, Timestamp),
 }
 
@@ -45,7 +45,7 @@ impl Range {
         }
     }
 
-    /// The bounds at `now`; `None`: until now.
+    /// The bounds at `now`. `None`: no end.
     pub(in crate::admin) fn bounds(self, now: Timestamp) -> (Timestamp, Option<Timestamp>) {
         let hours = match self {
             Self::Hour => 1,
@@ -57,7 +57,7 @@ impl Range {
         (now.checked_sub(Duration::from_hours(hours)).unwrap_or(Timestamp::MIN), None)
     }
 
-    /// The width of a column in its charts: at most [`MOST_STEPS`] of them.
+    /// The width of a column in the charts: at most [`MOST_STEPS`] of them.
     pub(in crate::admin) fn step(self) -> Duration {
         const MINUTE: u64 = 60;
         const STEPS: [u64; 11] = [
@@ -96,7 +96,7 @@ pub(in crate::admin) struct PageQuery {
 
 impl PageQuery {
     /// # Errors
-    /// The mistake, in words.
+    /// Fails with a message about the mistake.
     pub(in crate::admin) fn parse(query: &str, zone: &TimeZone) -> Result<Self, String> {
         let fields = Fields::parse(query.as_bytes());
         let filters = FILTERS.map(|name| fields.get(name).map(str::to_owned));

@@ -19,7 +19,7 @@ struct State {
     /// The last progress: the connection began, a head was complete, hyper took a frame of a
     /// response, or a response ended.
     progress: Instant,
-    /// The head of a request has been complete.
+    /// The connection has had a complete request head.
     has_asked: bool,
     /// Requests whose responses have not ended.
     running: usize,
@@ -61,7 +61,7 @@ impl Conn {
         (now.saturating_duration_since(state.progress) >= timeout).then_some(limit)
     }
 
-    /// The order of eviction, the first to be evicted being the least; `None`: not now. A
+    /// The order of eviction; the least is evicted first. `None` if it cannot be evicted now. A
     /// connection has `grace` for its first head.
     pub(super) fn rank(&self, now: Instant, grace: Duration) -> Option<Rank> {
         let State { progress, has_asked, running } = *self.state();

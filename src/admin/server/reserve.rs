@@ -1,8 +1,8 @@
-//! Reserved descriptors, for when the process has no other left.
+//! Reserved descriptors, for the case that the process has no other left.
 
 use std::fs::File;
 
-/// Open files, of which one is closed when accepting fails for want of a descriptor, so that the
+/// Open files. If accepting fails because no descriptor is free, one is closed, so that the
 /// connection can have it.
 #[derive(Debug, Default)]
 pub(super) struct Reserve {
@@ -18,7 +18,7 @@ impl Reserve {
         reserve
     }
 
-    /// Reopens what was spent, as far as the system permits.
+    /// Reopens the spent files, as far as the system permits.
     pub(super) fn fill(&mut self) {
         while self.files.len() < self.size {
             let Ok(file) = File::open("/dev/null") else { break };
@@ -26,7 +26,7 @@ impl Reserve {
         }
     }
 
-    /// Frees one descriptor; false: none is left.
+    /// Frees one descriptor. Returns false if none is left.
     pub(super) fn spend(&mut self) -> bool {
         self.files.pop().is_some()
     }

@@ -1,4 +1,4 @@
-//! The secrets that errors of records must not show.
+//! The secrets that must not appear in errors of records.
 
 use std::sync::{Arc, Weak};
 
@@ -6,8 +6,8 @@ use crate::config::{Settings, Upstream};
 use crate::proxy::Snapshot;
 use crate::support::secret::Masks;
 
-/// The shortest secret that is masked in the errors of records, in bytes. A shorter one is a word
-/// that errors may have.
+/// The shortest secret that is masked in the errors of records, in bytes. A shorter one may be a
+/// common word.
 const MIN_SECRET: usize = 6;
 
 /// The secrets of all configurations in use, since a request of an earlier one may still fail.
@@ -15,7 +15,7 @@ const MIN_SECRET: usize = 6;
 pub(super) struct Secrets(Vec<(Weak<Snapshot>, Vec<String>)>);
 
 impl Secrets {
-    /// The masks, with those of a snapshot that is about to be in use.
+    /// The masks, including those of a snapshot that is about to be used.
     pub(super) fn with(&mut self, snapshot: &Arc<Snapshot>, settings: &Settings) -> Masks {
         let secrets = settings.upstreams.iter().flat_map(Upstream::secrets);
         let secrets = secrets.filter(|secret| secret.len() >= MIN_SECRET).map(str::to_owned).collect();

@@ -9,14 +9,14 @@ use crate::config::reload::{Reload, ReloadKind, ReloadOutcome, ReloadRequest};
 use crate::support::drain::Phase;
 use crate::support::threads::{Thread, Threads, fault};
 
-/// How often the files are compared with what was read.
+/// The interval at which the files are compared with the contents that were read.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 impl Reloader {
     /// Starts the thread, unless nothing can change.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// Fails if the system provides no thread.
     pub(in crate::app) fn spawn(mut self, threads: &Threads) -> io::Result<Option<Reloading>> {
         if self.source.is_none() && self.watch.is_empty() {
             return Ok(None);
@@ -35,14 +35,14 @@ impl Reloader {
         let mut next = Instant::now() + INTERVAL;
         loop {
             match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                // The reply is dropped.
+                // Dropping the reply tells the requester that no reading follows.
                 Ok(ReloadRequest { kind: ReloadKind::Reload, .. }) if self.is_stopping() => {}
                 Ok(ReloadRequest { kind, reply }) => {
                     let outcome = match kind {
                         ReloadKind::Reload => self.reload(true),
                         ReloadKind::Look => self.look(),
                     };
-                    // The client may have left.
+                    // The requester may have left.
                     let _ = reply.send(outcome);
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -59,9 +59,9 @@ impl Reloader {
         self.journal.threads().stop().phase() != Phase::Running
     }
 
-    /// Takes over what changed in the files. Editors write in steps, so that a change counts when
-    /// two comparisons in a row have found it. While a configuration is refused it is read at each
-    /// comparison: a file that it names, and that nothing is known of, may have been added.
+    /// Takes over changed files. Editors write in steps, so that a change counts when two
+    /// consecutive comparisons have found it. While a configuration is refused it is read at each
+    /// comparison: a file that it names, and that is not watched, may have been added.
     fn look(&mut self) -> ReloadOutcome {
         self.watch.look();
         let Some(source) = self.source.as_ref().filter(|source| !source.files.is_empty()) else {
@@ -83,8 +83,7 @@ impl Reloader {
     }
 }
 
-/// The thread that reloads. Dropping it ends the thread, without waiting for a reading that is
-/// under way.
+/// The thread that reloads. Dropping it ends the thread, without waiting for a running reading.
 #[derive(Debug)]
 pub(in crate::app) struct Reloading {
     reload: Reload,

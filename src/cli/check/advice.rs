@@ -1,4 +1,4 @@
-//! Why a live check failed, and which key of the configuration to change.
+//! Explains why a live check failed, and which key of the configuration to change.
 //!
 //! Our own errors are recognized by their code and by the type of their source, a [`SendError`],
 //! which the connection's observer keeps. A service's error is recognized by its status and
@@ -19,17 +19,17 @@ use crate::support::secret::Masks;
 use crate::tls::ObservedHandshake;
 use crate::upstream::{SendCause, SendError, TunnelError};
 
-/// Why an upstream cannot be used, and what to do.
+/// The reason for which an upstream cannot be used, and the remedy.
 #[derive(Debug)]
 pub(super) struct Diagnosis {
     pub(super) what: String,
     pub(super) change: String,
 }
 
-/// The most characters of a foreign message that are shown.
+/// The most characters of a foreign message that are printed.
 const MOST: usize = 300;
 
-/// `None`: the check succeeded.
+/// `None` if the check succeeded.
 pub(super) fn failure(finding: &Finding<'_>, answer: &CheckResponse) -> Option<Diagnosis> {
     let upstream = finding.upstream;
     let record = finding.record();
@@ -54,7 +54,7 @@ pub(super) fn failure(finding: &Finding<'_>, answer: &CheckResponse) -> Option<D
         }
         Reply::Foreign(_, body) => (body.clone(), of_status(finding, answer, body)),
         Reply::Result if record.outcome != Outcome::Complete => {
-            // The response had begun: apart from the limits, its status and code say nothing.
+            // The response had begun: except for the limits, its status and code do not matter.
             let is_limit =
                 |error: &&Error| matches!(error.kind(), Kind::IdleTimeout { .. } | Kind::TotalTimeout { .. });
             let code = finding.trace.error.as_ref().filter(is_limit).map_or("", Error::code);
@@ -74,7 +74,7 @@ fn key(upstream: &Upstream, key: &str) -> String {
     format!("upstreams.{}.{key}", upstream.name)
 }
 
-/// What to do about an error of streamgauge.
+/// The remedy for an error of streamgauge.
 fn of_code(finding: &Finding<'_>, code: &str) -> String {
     let upstream = finding.upstream;
     let error = finding.send_error();
@@ -181,7 +181,7 @@ fn of_tls(finding: &Finding<'_>, error: Option<&SendError>) -> String {
     format!("{}: what listens there does not speak TLS; does it want http://?", key("url"))
 }
 
-/// What to do about a certificate that was rejected here. `ca` is the key of the authorities,
+/// The remedy for a certificate that was rejected here. `ca` is the key of the authorities,
 /// `trusted` describes the current ones.
 fn of_peer(
     seen: &ObservedHandshake,
@@ -228,7 +228,7 @@ fn is_authoritys(error: &CertificateError) -> bool {
 
 fn of_proxy(finding: &Finding<'_>, proxy: &ForwardProxy, code: &str, error: Option<&SendError>) -> String {
     let upstream = finding.upstream;
-    // What configured the proxy: a key, or a variable of the environment.
+    // The source of the proxy's configuration: a key, or a variable of the environment.
     let place = &upstream.why_this_way;
     let target = format!("{} port {}", upstream.url.host(), upstream.url.port());
     let is_key = !place.contains(' ');
@@ -277,7 +277,7 @@ fn tunnel_status(error: Option<&SendError>) -> Option<StatusCode> {
     }
 }
 
-/// What to do about an error of the service.
+/// The remedy for an error of the service.
 fn of_status(finding: &Finding<'_>, answer: &CheckResponse, message: &str) -> String {
     let upstream = finding.upstream;
     let key = |name| key(upstream, name);

@@ -22,7 +22,7 @@ pub(super) struct Finding<'a> {
     pub(super) target: ObservedHandshake,
     /// The TLS handshake with the forward proxy.
     pub(super) proxy: ObservedHandshake,
-    /// `None`: the check succeeded.
+    /// `None` if the check succeeded.
     pub(super) failure: Option<Diagnosis>,
 }
 

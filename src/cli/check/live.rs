@@ -1,5 +1,5 @@
 //! Sends one request to an upstream through a proxy of its own, with the code and settings of
-//! `serve`, so that the findings are what clients will meet.
+//! `serve`, so that clients will get the same results.
 
 use std::collections::VecDeque;
 use std::error::Error as StdError;
@@ -31,7 +31,7 @@ const AT_ONCE: usize = 8;
 /// The limit on waiting for the record, which is written within milliseconds.
 const RECORD_WAIT: Duration = Duration::from_secs(10);
 
-/// The delay before a message says that the response is awaited.
+/// The delay before a message reports that the response is awaited.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// The version that Anthropic's SDKs send; the latest one (docs.anthropic.com/en/api/versioning).
@@ -65,7 +65,7 @@ pub(super) fn each<E: From<String>>(
 
 type Failed = Box<dyn StdError + Send + Sync>;
 
-/// Sends the bodies in turn until the upstream does not refuse one for its limit on tokens.
+/// Sends the bodies in turn until the upstream does not refuse one because of its limit on tokens.
 fn check_in_turn<'a>(
     settings: &Settings,
     upstream: &'a Upstream,

@@ -14,7 +14,7 @@ use crate::llm::provider::{Endpoint, Provider};
 /// The model for OpenAI if none is named anywhere.
 const USUAL_MODEL: &str = "gpt-4.1-mini";
 
-/// The limit on output tokens; the minimum of OpenAI's Responses.
+/// The limit on output tokens: the minimum of OpenAI's Responses.
 const MAX_TOKENS: u32 = 16;
 
 /// Options of the request.
@@ -27,7 +27,7 @@ pub(super) struct Probe {
     /// deployments, else gpt-4.1-mini]
     #[arg(long, value_name = "NAME", requires = "live")]
     model: Option<String>,
-    /// Send this file ("-" is stdin) in place of a question, as a client would
+    /// Send this file ("-" is stdin) instead of a question, as a client would
     #[arg(long, value_name = "FILE", requires = "live", conflicts_with_all = ["message", "model"])]
     body: Option<PathBuf>,
     /// The endpoint to ask, such as embeddings or /v1/embeddings
@@ -65,8 +65,8 @@ impl Probe {
         }
     }
 
-    /// The bodies to try, in order, until one is not refused for its limit; at least one. The proxy
-    /// inserts `default_model`.
+    /// The bodies to try, in order, until one is not refused because of its limit; at least one.
+    /// The proxy inserts `default_model`.
     pub(super) fn bodies(&self, upstream: &Upstream) -> Vec<Bytes> {
         let text = self.message.as_str();
         let chat = json!({ "messages": [{ "role": "user", "content": text }] });
@@ -95,7 +95,7 @@ impl Probe {
     }
 }
 
-/// The model if `--model` is not given; `None`: the proxy inserts one.
+/// The model if `--model` is not given. `None` if the proxy inserts one.
 fn usual_model(upstream: &Upstream) -> Option<&str> {
     if upstream.default_model.is_some() {
         return None;

@@ -14,7 +14,7 @@ pub(super) struct CheckResponse {
     pub(super) reply: Reply,
 }
 
-/// Where the content of a response comes from.
+/// The source of a response's content.
 #[derive(Debug, Default, PartialEq)]
 pub(super) enum Reply {
     /// A result of the service.

@@ -4,14 +4,13 @@ use std::collections::HashMap;
 
 use crate::sinks::ledger::output::numbers::{shortened, width_of};
 
-/// Names that are no longer than this are shown whole wherever columns that others can do without
-/// leave room for them.
+/// The length up to which names are whole if dropping less important columns makes enough room.
 const NAME: usize = 32;
 
-/// Names get this much before columns that are worth more than whole names give way.
+/// The width of names at which more important columns are dropped.
 const SHORT_NAME: usize = 16;
 
-/// Names get at least this much.
+/// The least width of names.
 const MIN_NAME: usize = 8;
 
 /// Between columns.
@@ -20,9 +19,9 @@ const GAP: &str = "  ";
 /// A column of names.
 pub(super) struct NameColumn {
     pub(super) head: String,
-    /// One for each line.
+    /// One cell for each line.
     pub(super) cells: Vec<String>,
-    /// How many of the cells are names, from the first. The others are never shortened.
+    /// The number of cells that are names, from the first. The others are never shortened.
     pub(super) names: usize,
 }
 
@@ -30,24 +29,24 @@ pub(super) struct NameColumn {
 pub(super) struct Column {
     pub(super) head: String,
     pub(super) rank: Rank,
-    /// One for each line.
+    /// One cell for each line.
     pub(super) cells: Vec<String>,
 }
 
-/// Which columns give way to names, the last first.
+/// The order in which columns are dropped for names, the last first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
     Always,
-    /// Gives way only where names would be shorter than [`SHORT_NAME`].
+    /// Dropped only if names would be shorter than [`SHORT_NAME`].
     Main,
     First,
     Second,
     Last,
 }
 
-/// Names to the left, numbers to the right; and the heads of the columns that found no room.
+/// Names on the left, numbers on the right. Also returns the heads of the dropped columns.
 ///
-/// Where names have to be shortened, no two become the same: rather the lines become wider.
+/// If names must be shortened, no two become equal: instead the lines become wider.
 pub(super) fn layout(
     names: Vec<NameColumn>,
     columns: Vec<Column>,
@@ -88,7 +87,7 @@ fn widest(head: &str, cells: &[String]) -> usize {
     cells.iter().map(|cell| width_of(cell)).chain([width_of(head)]).max().unwrap_or(0)
 }
 
-/// The width that columns up to the rank leave to names; `None`: as much as they need.
+/// The width that columns up to the rank leave to names. `None`: unlimited.
 fn room(columns: &[Column], rank: Rank, names: usize, width: Option<usize>) -> Option<usize> {
     let shown = columns.iter().filter(|column| column.rank <= rank);
     let widths: Vec<_> = shown.map(|column| widest(&column.head, &column.cells)).collect();
@@ -96,11 +95,11 @@ fn room(columns: &[Column], rank: Rank, names: usize, width: Option<usize>) -> O
     width.map(|width| width.saturating_sub(widths.iter().sum::<usize>() + gaps))
 }
 
-/// How wide a column of names can be.
+/// The possible widths of a column of names.
 struct NameWidths {
-    /// All names are whole.
+    /// The width of whole names.
     whole: usize,
-    /// All names are different, and what is no name is whole.
+    /// The least width at which all names differ; other cells are whole.
     least: usize,
 }
 
@@ -113,7 +112,7 @@ impl NameWidths {
             let mut known = HashMap::new();
             cells.iter().all(|cell| *known.entry(shortened(cell, width)).or_insert(cell) == cell)
         };
-        // From the top: a width at which they are different may follow one at which they are not.
+        // From the largest down: names may differ at a width and be equal at a larger one.
         let mut least = widest("", cells);
         while least > floor && is_distinct(least - 1) {
             least -= 1;
@@ -122,8 +121,7 @@ impl NameWidths {
     }
 }
 
-/// How wide each column of names is. The widest gives way first, as long as its names stay
-/// different.
+/// The width of each column of names. The widest is shortened first, as long as its names differ.
 fn widths(needs: &[NameWidths], room: usize) -> Vec<usize> {
     let mut widths: Vec<_> = needs.iter().map(|width| width.whole).collect();
     while widths.iter().sum::<usize>() > room {

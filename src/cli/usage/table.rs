@@ -9,11 +9,11 @@ use crate::llm::price::{Amount, Currency};
 use crate::sinks::ledger::output::numbers::{grouped, name, percent};
 use crate::sinks::ledger::{Estimated, Report, Rest, Sums};
 
-/// A line per group, the totals, and how the counts are known. Where there are prices, a column for
+/// A line per group, the totals, and the sources of the counts. With prices, there is a column for
 /// each currency.
 ///
-/// In `width` columns, as far as that is possible; `None`: names are whole and every column that
-/// holds anything is there.
+/// The table has `width` columns, as far as possible. `None`: names are whole, and every column
+/// with a value is printed.
 pub(super) fn write(
     report: &Report,
     since: Timestamp,
@@ -39,7 +39,7 @@ pub(super) fn write(
     text
 }
 
-/// `since ... until ...`, the end only where one was given, in the zone of the report.
+/// `since ... until ...`, the end only if one was given, in the zone of the report.
 fn range(since: Timestamp, until: Option<Timestamp>, zone: &TimeZone) -> String {
     let is_utc = *zone == TimeZone::UTC;
     let text = |at: Timestamp| {
@@ -72,7 +72,7 @@ fn lines(report: &Report) -> Vec<(Vec<String>, &Sums)> {
     if let Some(Rest { groups, sums }) = &report.rest {
         lines.push((first(format!("and {} more", grouped(*groups as u64))), sums));
     }
-    // Without groups, the total is the one group.
+    // Without groups, the total is the only line.
     if !report.by.is_empty() {
         lines.push((first("all".to_owned()), &report.total));
     }
@@ -119,13 +119,12 @@ fn columns(report: &Report, lines: &[&Sums]) -> Vec<Column> {
         let paid = Paid::of(report, *currency);
         columns.push(column(currency.as_str(), Rank::Always, &|sums| paid.cell(sums)));
     }
-    // The share of the requests that could have had tokens whose counts the upstream reported to
-    // the end.
+    // The share of requests with reported and final counts among those that could have had tokens.
     columns.push(column("REPORTED", Rank::First, &|sums| percent(sums.reported(), sums.countable)));
     columns
 }
 
-/// How the counts are known, and what the marks mean.
+/// The sources of the counts, and the meaning of the marks.
 fn notes(report: &Report) -> String {
     let total = &report.total;
     let known = total.known().into_iter().filter(|(_, rows)| *rows > 0);
@@ -161,7 +160,7 @@ fn notes(report: &Report) -> String {
     text
 }
 
-/// How much of each sum is estimated, in tokens and not in requests.
+/// The estimated part of each sum, in tokens, not in requests.
 fn estimated_parts(total: &Sums, estimated: &Estimated) -> String {
     let parts = [
         ("INPUT", estimated.input_tokens, total.input_tokens),
@@ -178,7 +177,7 @@ fn estimated_parts(total: &Sums, estimated: &Estimated) -> String {
 /// A column of money.
 struct Paid {
     currency: Currency,
-    /// As few as tell the amounts apart.
+    /// The least number that keeps the amounts distinguishable.
     decimals: usize,
 }
 
@@ -193,7 +192,7 @@ impl Paid {
         Self { currency, decimals }
     }
 
-    /// Only nothing is 0.
+    /// 0 is printed only for nothing.
     fn cell(&self, sums: &Sums) -> String {
         let Some(amount) = sums.cost.amount(self.currency) else { return "-".to_owned() };
         let is_estimated =

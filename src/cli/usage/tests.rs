@@ -218,7 +218,7 @@ fn reported_cost_is_shown_beside_computed_cost() {
     assert_eq!(value["total"]["reported_cost"], 0.0125);
 }
 
-/// Thirty dated models, as those of one service are named.
+/// Thirty dated models with the names of a real service.
 fn dated() -> Report {
     let sizes = ["", "-mini", "-nano"];
     let days = ["2025-04-14", "2025-06-10", "2025-08-07", "2025-11-13", "2026-01-22"];
@@ -246,7 +246,7 @@ fn dated() -> Report {
     Report { by: vec![By::Model], groups, total, currencies, ..example() }
 }
 
-/// An amount of so many thousand tokens at 1 a million.
+/// The price of this many thousand tokens at 1 a million.
 fn amount(thousands: u64) -> crate::llm::price::Amount {
     let one = Rate::parse("1").unwrap();
     let rates = Rates::new(Currency::parse("USD").unwrap(), one, one);

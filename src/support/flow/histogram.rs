@@ -13,7 +13,7 @@ pub const BOUNDS: usize = 25;
 /// the sum.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// By bound. The last counts what is beyond all of them.
+    /// Counts by bound. The last one counts durations beyond all bounds.
     counts: [AtomicU64; BOUNDS + 1],
     nanoseconds: AtomicU64,
 }

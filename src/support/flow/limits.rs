@@ -9,7 +9,7 @@ pub enum Limit {
     HeaderTimeout,
     /// A connection that had no request for too long.
     KeepAliveTimeout,
-    /// A connection whose socket took nothing of a response for too long.
+    /// A connection whose socket accepted nothing of a response for too long.
     WriteTimeout,
     /// A connection without a complete request head, closed for a new one.
     EvictedSilent,
@@ -17,7 +17,7 @@ pub enum Limit {
     EvictedIdle,
     /// An HTTP/2 stream beyond `server.max_connections`.
     StreamPlaces,
-    /// An HTTP/2 stream whose client took nothing of a response for too long.
+    /// An HTTP/2 stream whose client accepted nothing of a response for too long.
     StreamWriteTimeout,
     /// A request body slower than `server.min_body_rate`.
     BodyRate,

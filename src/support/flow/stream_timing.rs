@@ -1,4 +1,4 @@
-//! The times of one event stream on its way to its client.
+//! The times of one event stream, from the upstream to its client.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ pub struct StreamTiming {
     metrics: Arc<StreamMetrics>,
     last_read: Cell<Option<Instant>>,
     last_written: Cell<Option<Instant>>,
-    /// The events that were passed on and are not written: when the oldest was read, and their
+    /// The events that were passed on but not written: the time when the oldest was read, and their
     /// number.
     waiting: Cell<Option<(Instant, u32)>>,
     /// The writer was notified of them.
@@ -66,7 +66,7 @@ impl StreamTiming {
     }
 }
 
-/// Counts the gap to the event before, and none between events that came together.
+/// Counts the gap since the event before. Events that came together have no gap.
 fn observe_gaps(gaps: &super::Histogram, before: Option<Instant>, now: Instant, events: u32) {
     let mut together = u64::from(events);
     if events > 0 {
@@ -92,7 +92,7 @@ mod tests {
         let flows = StreamMetricsRegistry::new(2);
         let timing = StreamTiming::new(flows.of(1, &"up".into()));
         let start = Instant::now();
-        // 1 event, then 3 with one read, then 2 that leave with the 3 in one write.
+        // 1 event, then 3 with one read, then 2 that are written together with the 3.
         for (read, events, written) in [(0, 1, Some(2)), (10, 3, None), (11, 2, Some(15))] {
             let at = start + MS * read;
             timing.on_read(at, events);

@@ -1,7 +1,7 @@
-//! Lines on their way to stderr.
+//! Buffers lines for stderr.
 //!
-//! Our own rather than `tracing_appender::non_blocking`: that one bounds lines and not bytes, does
-//! not count the lines that stderr refuses, and its thread is not supervised.
+//! Our own instead of `tracing_appender::non_blocking`: that one bounds lines instead of bytes,
+//! does not count the lines that stderr refuses, and its thread is not supervised.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use crate::support::threads::{Threads, fault};
 
-/// Bytes that may wait for stderr, besides those that are being written. Some 10,000 lines.
+/// The most bytes that wait for stderr, besides those that are being written. Some 10,000 lines.
 const CAPACITY: usize = 4 << 20;
 
-/// How long to wait before another attempt where stderr does not block and has no room.
+/// The pause before another attempt if stderr is non-blocking and full.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// The buffer of the process: the log is one, as stderr is.
+/// The buffer of the process: there is one log, as there is one stderr.
 static BUFFER: Buffer = Buffer::new();
 
 #[derive(Debug)]
@@ -38,11 +38,11 @@ struct Buffer {
 #[derive(Debug)]
 struct Waiting {
     lines: Lines,
-    /// The thread has lines in hand.
+    /// The thread is writing lines.
     is_writing: bool,
 }
 
-/// Bytes, and where each line ends.
+/// Bytes, with the end of each line.
 #[derive(Debug)]
 struct Lines {
     bytes: Vec<u8>,
@@ -59,13 +59,13 @@ impl Lines {
         self.ends.clear();
     }
 
-    /// Lines that are not complete in the first `written` bytes.
+    /// The number of lines that are not complete in the first `written` bytes.
     fn beyond(&self, written: usize) -> usize {
         self.ends.len() - self.ends.partition_point(|&end| end <= written)
     }
 }
 
-/// Where the formatter writes one line to. Never fails and never waits for stderr.
+/// The formatter's destination for one line. Never fails and never waits for stderr.
 pub(super) struct Line;
 
 impl Write for Line {
@@ -129,7 +129,7 @@ impl Buffer {
         }
     }
 
-    /// Waits for lines, and puts them in the place of those in `taken`, which were dealt with.
+    /// Waits for lines, and replaces the finished ones in `taken` with them.
     fn take(&self, taken: &mut Lines) {
         taken.clear();
         let mut waiting = self.lock();
@@ -157,20 +157,20 @@ impl Buffer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // No code under the lock can panic with the lines half changed.
+        // No code under the lock can panic with half-changed lines.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The thread's own. It survives a panic: the lines in hand are written on.
+/// The state of the thread. It survives a panic: the remaining lines are written next.
 struct Writer<W> {
     out: W,
     lines: Lines,
-    /// How much of `lines` was written.
+    /// The bytes of `lines` that were written.
     written: usize,
     /// The last write stopped inside a line: the next one begins with a line break.
     is_torn: bool,
-    /// Lost lines that the log has reported.
+    /// The number of lost lines that the log has reported.
     said: u64,
 }
 
@@ -184,7 +184,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Writes what is in hand; lines that are refused are lost and counted.
+    /// Writes the lines. Refused ones are lost and counted.
     fn write(&mut self, buffer: &Buffer) {
         if self.lines.ends.is_empty() {
             return;
@@ -213,7 +213,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Tries again what was interrupted, and what has no room although it does not block.
+/// Repeats an interrupted write, and one to a full descriptor that does not block.
 fn retry(mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match write() {
@@ -229,7 +229,7 @@ fn retry(mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 mod tests {
     use super::*;
 
-    /// Takes so many bytes, is full for one call, then takes everything.
+    /// A disk that takes this many bytes, is full for one call, then takes everything.
     struct Disk {
         kept: Vec<u8>,
         room: usize,

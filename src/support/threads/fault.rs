@@ -1,12 +1,13 @@
-//! Faults that tests request. They exist only with the cargo feature `faults`, which no release has.
+//! Faults that tests request. They exist only with the cargo feature `faults`, which no release
+//! has.
 //!
 //! `STREAMGAUGE_FAULT="panic:NAME"` lets the thread NAME panic at each of its points: a sink
-//! (`access-log`, `metrics`, `ledger`, `otlp`, `jsonl`) at each write, which loses the records in
-//! hand; `records` after each batch, `estimates` after each estimate, `checkpoint` at each copy,
+//! (`access-log`, `metrics`, `ledger`, `otlp`, `jsonl`) at each write, which loses its records;
+//! `records` after each batch, `estimates` after each estimate, `checkpoint` at each copy,
 //! `otlp-export` and `ledger-ship` at each start of their work, `configuration` at each comparison,
-//! `reload` at each reading of the configuration, `log-writer` at each write, `worker-N` and `admin`
-//! [`DELAY`] after their start. `late:worker-N` lets that worker adopt a new configuration [`LATE`]
-//! too late. `panic:NAME:COUNT` (`late:NAME:COUNT`) does so COUNT times and then no more. Several
+//! `reload` at each reading of the configuration, `log-writer` at each write, `worker-N` and
+//! `admin` [`DELAY`] after their start. `late:worker-N` lets that worker adopt a new configuration
+//! [`LATE`] too late. `panic:NAME:COUNT` (`late:NAME:COUNT`) limits the faults to COUNT. Several
 //! faults are separated by commas.
 
 #[cfg(feature = "faults")]
@@ -14,11 +15,11 @@ use std::sync::Mutex;
 #[cfg(feature = "faults")]
 use std::time::Duration;
 
-/// How long a worker runs before it panics.
+/// The time after which a worker panics.
 #[cfg(feature = "faults")]
 pub const DELAY: Duration = Duration::from_millis(300);
 
-/// How late a worker is, beyond the time for which the reloading thread waits.
+/// The delay of a late worker, beyond the time for which the reloading thread waits.
 #[cfg(feature = "faults")]
 pub const LATE: Duration = Duration::from_secs(3);
 
@@ -41,8 +42,8 @@ pub async fn strike_later(name: &str) {
     std::future::pending().await
 }
 
-/// Waits for [`LATE`] if the worker is requested to be late; otherwise, and without the cargo
-/// feature, returns at once.
+/// Waits for [`LATE`] if the worker must be late; otherwise, and without the cargo feature, returns
+/// immediately.
 #[cfg_attr(not(feature = "faults"), expect(clippy::unused_async, reason = "it waits with `faults`"))]
 pub async fn be_late(worker: usize) {
     #[cfg(feature = "faults")]
@@ -60,7 +61,7 @@ struct Fault {
     count: usize,
 }
 
-/// Takes one fault of this kind and name from those that the environment requests.
+/// Takes one fault of this kind and name from those in the environment.
 #[cfg(feature = "faults")]
 fn take(kind: &str, name: &str) -> bool {
     static LEFT: Mutex<Option<Vec<Fault>>> = Mutex::new(None);
