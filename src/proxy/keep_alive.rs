@@ -145,7 +145,11 @@ impl KeptAlive {
                 Stage::Refused(refusal) => {
                     let frame = ready!(Pin::new(&mut refusal.response).poll_frame(cx));
                     if refusal.is_stream() {
-                        if let Stage::Refused(refusal) = std::mem::replace(&mut self.stage, Stage::Ended) {
+                        if let Stage::Refused(mut refusal) = std::mem::replace(&mut self.stage, Stage::Ended)
+                        {
+                            if !self.defers {
+                                refusal.response.sent();
+                            }
                             self.stage = Stage::Relaying(refusal.response);
                         }
                         return Poll::Ready(frame);
@@ -198,7 +202,8 @@ impl KeptAlive {
         let status = head.status;
         let is_plain = matches!(Codings::of(&head.headers), Codings::Identity);
         let relays = status == StatusCode::OK && is_plain && response.takes_events();
-        if self.defers && relays {
+        // A refusal's record waits for the error that the client gets in its place.
+        if self.defers || !relays {
             response.defer();
         }
         self.stage = if relays {
@@ -234,6 +239,7 @@ impl Refusal {
         let body = String::from_utf8_lossy(&self.body).into_owned();
         let upstream = std::mem::take(&mut self.upstream);
         let error = Kind::Refused { status: self.status.as_u16(), body }.at(upstream);
+        self.response.replaced_by(&error);
         let event = upstream_error_event(&self.body, &self.stream);
         (event.unwrap_or_else(|| error.to_event(&self.stream)), error)
     }

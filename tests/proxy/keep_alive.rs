@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use crate::harness::encoders::{header_value, whole};
 use crate::harness::{
-    CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,
 };
 
 const COMMENT: &[u8] = b": keep-alive\n\n";
@@ -90,6 +90,28 @@ fn an_error_after_the_first_comment_is_told_as_an_event() {
         let record = proxy.record();
         assert_eq!(record["outcome"], outcome);
         assert_eq!(record["status"], status[..3].parse::<u16>().unwrap());
+    }
+}
+
+#[test]
+fn response_without_stream_after_a_comment_is_an_upstream_error() {
+    for (body, has_usage) in [(CHAT_BODY, true), ("{\"hello\":1}", false)] {
+        let (up, go_on) = slow(vec![sized("200 OK", "application/json", body.as_bytes())]);
+        let proxy = proxy().upstream(&up).tables(KEEP_ALIVE).run();
+        let mut client = proxy.client();
+        let head = client.post("/v1/chat/completions", CHAT_REQUEST).head();
+        assert_eq!(client.chunk(), COMMENT);
+        go_on.send(()).unwrap();
+        assert!(client.cut_body(&head).contains("upstream_refused"));
+        let record = proxy.record();
+        assert_eq!(
+            (&record["outcome"], &record["status"]),
+            (&"upstream_error".into(), &200.into()),
+            "{record}"
+        );
+        assert_eq!(record["error"], "upstream_refused: the response is no event stream");
+        // The upstream bills it.
+        assert_eq!(record["usage_source"] == "reported", has_usage, "{record}");
     }
 }
 

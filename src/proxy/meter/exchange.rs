@@ -1,5 +1,7 @@
 //! One response while it is read: its body, its meter and its record.
 
+mod completeness;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -7,12 +9,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
 use super::{ResponseMeter, UsageFeedback};
 use crate::codec::sse::Position;
-use crate::llm::usage::{Cause, Progress, Tally};
+use crate::llm::usage::{Cause, Progress};
 use crate::record::error::{Error, EventStream, Kind};
 use crate::record::{Entry, Outcome};
 use crate::support::flow::StreamTiming;
@@ -27,9 +29,6 @@ pub trait ResponseFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
     /// complete.
     fn ends_by_close(&self) -> bool;
 }
-
-/// Endpoints whose streams end with an event that marks the end.
-const ENDED_BY_EVENT: [&str; 4] = ["chat/completions", "completions", "messages", "responses"];
 
 impl ResponseFrames for UpstreamBody {
     fn read_at(&self) -> Instant {
@@ -79,6 +78,8 @@ enum End {
     Failed(Outcome),
     /// The response is complete, and the client was not sent all of it.
     Unsent,
+    /// The response is complete, and the client gets an error of ours in its place.
+    Replaced(Outcome),
     /// The response is read no further.
     Left,
 }
@@ -208,6 +209,20 @@ impl<B: ResponseFrames> Exchange<B> {
         }
     }
 
+    /// Closes a deferred record: the response is no event stream, and the client, which has the head
+    /// of one, gets `error` in its place. Its text has the body, which no record may have.
+    pub(super) fn replaced_by(&mut self, error: &Error) {
+        self.defers = false;
+        match self.ended.take() {
+            Some(End::Whole) if self.status.is_success() => {
+                self.entry.row().code = Some(error.code());
+                self.close(End::Replaced(error.outcome()));
+            }
+            Some(end) => self.close(end),
+            None => {}
+        }
+    }
+
     /// Records that the client is cut off, and the reason.
     pub(super) fn explain(&mut self, reason: String) {
         self.is_aborted = true;
@@ -316,7 +331,7 @@ impl<B: ResponseFrames> Exchange<B> {
             self.entry.events(first, last);
         }
         let is_events = self.kind.is_events();
-        let ended = matches!(end, End::Whole | End::Unsent);
+        let ended = matches!(end, End::Whole | End::Unsent | End::Replaced(_));
         let mut whole = matches!(end, End::Whole);
         let mut lacks_end = ended && is_events && self.status.is_success() && self.body.ends_by_close();
         // The cause is in the status, or inside the response.
@@ -337,9 +352,14 @@ impl<B: ResponseFrames> Exchange<B> {
             cause = cause.or(tally.error.is_some().then_some(tally.cause));
             self.entry.metered(tally, ended);
         }
+        if matches!(end, End::Replaced(_)) {
+            let row = self.entry.row();
+            let code = row.code.unwrap_or_default();
+            row.error.get_or_insert_with(|| format!("{code}: the response is no event stream").into());
+        }
         match end {
             // A drain ends like a client that left, unless the process is stopping.
-            End::Whole | End::Failed(_) if self.entry.has_client_left() => {
+            End::Whole | End::Failed(_) | End::Replaced(_) if self.entry.has_client_left() => {
                 self.entry.close(Outcome::ClientDisconnected);
             }
             End::Left if self.entry.has_client_left() => self.entry.abandon(),
@@ -349,38 +369,11 @@ impl<B: ResponseFrames> Exchange<B> {
                 self.entry.close(Outcome::Truncated);
             }
             End::Failed(outcome) => self.entry.close(outcome),
+            End::Replaced(outcome) => self.entry.close(cause.map_or(outcome, Outcome::from)),
             _ if whole => self.entry.close(cause.map_or(Outcome::Complete, Outcome::from)),
             // The entry knows whether the client left or the process is stopping.
             _ => self.entry.abandon(),
         }
-    }
-}
-
-impl<B: ResponseFrames> Exchange<B> {
-    /// The reason for which a complete response with status 200 counts as a failure: it has no
-    /// content. Some servers fail like this (llama-cpp-python, if a prompt is too long for the
-    /// model).
-    fn lack(&mut self, is_events: bool, tally: &Tally) -> Option<&'static str> {
-        let is_body = self.entry.method().is_some_and(|method| method != Method::HEAD);
-        if self.status != StatusCode::OK || tally.skipped > 0 || !is_body {
-            return None;
-        }
-        let is_empty = self.entry.row().response_bytes == 0;
-        if is_events {
-            return (tally.events == 0).then_some(if is_empty {
-                "the upstream answered with an empty body"
-            } else {
-                "the upstream's event stream ended without an event"
-            });
-        }
-        let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
-        let is_answer = tally.usage.is_some() || tally.model.is_some() || tally.pending || has_output;
-        (self.promises_events && !is_answer)
-            .then_some("the upstream answered with neither an event stream nor a completion")
-    }
-
-    fn ends_by_event(&mut self) -> bool {
-        self.entry.row().endpoint.as_deref().is_some_and(|endpoint| ENDED_BY_EVENT.contains(&endpoint))
     }
 }
 

@@ -151,6 +151,11 @@ impl<B: ResponseFrames> Metered<B> {
         self.exchange.iter_mut().for_each(|exchange| exchange.sent());
     }
 
+    /// Closes a deferred record whose client gets `error` in place of the response.
+    pub fn replaced_by(&mut self, error: &Error) {
+        self.exchange.iter_mut().for_each(|exchange| exchange.replaced_by(error));
+    }
+
     /// The exchange, for a drain.
     pub(super) fn into_exchange(mut self) -> Option<Box<Exchange<B>>> {
         self.exchange.take()
