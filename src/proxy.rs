@@ -25,6 +25,7 @@ mod stream_options;
 mod upgrade;
 mod worker;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -122,12 +123,12 @@ impl Proxy {
         mut entry: Entry,
     ) -> impl Future<Output = Response<ProxyBody>> {
         async move {
-            let (prepared, buffered) = match Self::prepare(&snapshot, received, &mut entry).await {
+            let (mut prepared, buffered) = match Self::prepare(&snapshot, received, &mut entry).await {
                 Ok(prepared) => prepared,
                 Err(error) => return respond::refuse(&error, entry),
             };
             entry.show();
-            let (keep_alive, on_disconnect) = (prepared.keep_alive, prepared.on_disconnect);
+            let (keep_alive, on_disconnect) = (prepared.keep_alive(), prepared.on_disconnect);
             if keep_alive.is_none() && on_disconnect == OnDisconnect::Cancel {
                 return match prepared.send(buffered, Rc::clone(&snapshot)).await {
                     Ok(accepted) if accepted.response.body.is_upgraded() => {
@@ -141,8 +142,10 @@ impl Proxy {
                 };
             }
             let policy = Self::policy(&prepared.upstream, on_disconnect);
+            let is_abandoned = Rc::<Cell<bool>>::default();
+            prepared.is_abandoned = Some(Rc::clone(&is_abandoned));
             let send = Box::pin(prepared.send(buffered, Rc::clone(&snapshot)));
-            let mut pending = PendingResponse::new(send, entry, policy.clone());
+            let mut pending = PendingResponse::new(send, is_abandoned, entry, policy.clone());
             let accepted = match keep_alive {
                 None => Ok((&mut pending).await),
                 Some(interval) => timeout(interval, &mut pending).await.map_err(|_| interval),

@@ -63,7 +63,7 @@ impl Prepared {
                 };
                 let mut response = match self.upstream.connections.send(request).await {
                     Ok(response) => response,
-                    Err(error) if error.retry() == Retry::NotSent => {
+                    Err(error) if error.retry() == Retry::NotSent && self.may_begin_again() => {
                         let Some(attempt) = self.attempts.next_member(Instant::now()) else {
                             return Err(error);
                         };
@@ -83,6 +83,9 @@ impl Prepared {
                 }
                 if let Seen::Response(content) = option.check(&mut response, support).await {
                     return Ok(self.accept(response, at, content));
+                }
+                if !self.may_begin_again() {
+                    return Ok(self.accept(response, at, None));
                 }
                 let status = response.head.status;
                 drop(response);

@@ -1,6 +1,8 @@
 //! A request whose upstream has not responded, with its record.
 
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::attempt::Accepted;
@@ -16,14 +18,21 @@ pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Accepted>>>>;
 /// upstream or continues in a drain, as configured.
 pub(super) struct PendingResponse {
     send: Sending,
+    /// Tells the attempts that the client has left.
+    is_abandoned: Rc<Cell<bool>>,
     /// `None` after the response, or after a drain took over.
     entry: Option<Entry>,
     policy: ResponsePolicy,
 }
 
 impl PendingResponse {
-    pub(super) fn new(send: Sending, entry: Entry, policy: ResponsePolicy) -> Self {
-        Self { send, entry: Some(entry), policy }
+    pub(super) fn new(
+        send: Sending,
+        is_abandoned: Rc<Cell<bool>>,
+        entry: Entry,
+        policy: ResponsePolicy,
+    ) -> Self {
+        Self { send, is_abandoned, entry: Some(entry), policy }
     }
 
     /// The record, before the response.
@@ -61,6 +70,7 @@ impl Future for PendingResponse {
 impl Drop for PendingResponse {
     fn drop(&mut self) {
         if let (Some(entry), Some(drains)) = (self.entry.take(), &self.policy.drains) {
+            self.is_abandoned.set(true);
             let send = std::mem::replace(&mut self.send, Box::pin(std::future::pending()));
             let policy = self.policy.clone();
             drains

@@ -285,6 +285,37 @@ fn a_client_that_leaves_before_the_answer_begins_is_drained_too() {
 }
 
 #[test]
+fn client_that_left_has_no_second_request_without_stream_options() {
+    for comments in ["", "keep_alive_comments = \"1ms\""] {
+        let (go, gone) = mpsc::channel();
+        let (arrived, arrival) = mpsc::channel();
+        let gone = Mutex::new(gone);
+        let up = upstream(move |connection| {
+            while connection.request().is_some() {
+                arrived.send(()).unwrap();
+                gone.lock().unwrap().recv().unwrap();
+                let refusal = b"{\"error\":{\"message\":\"stream_options are unknown\"}}";
+                connection.send(sized("400 Bad Request", "application/json", refusal));
+            }
+        });
+        let proxy = proxy().upstream(&up).tables("on_disconnect = \"drain\"").tables(comments).run();
+        let mut client = proxy.client();
+        client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[],\"stream\":true}");
+        arrival.recv().unwrap();
+        if !comments.is_empty() {
+            client.head();
+        }
+        drop(client);
+        until_noticed(&proxy);
+        go.send(()).unwrap();
+        let record = proxy.record();
+        assert_eq!((&record["outcome"], &record["status"]), (&json!("client_disconnected"), &json!(400)));
+        assert_eq!(proxy.stop().len(), 0);
+        assert_eq!(arrival.try_iter().count(), 0, "nothing is sent for a client that is gone");
+    }
+}
+
+#[test]
 fn a_body_is_drained_and_what_cannot_be_read_is_not() {
     let (go, gone) = mpsc::channel();
     let gone = Mutex::new(gone);

@@ -1,5 +1,6 @@
 //! A request that is written for the upstream of its first attempt.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,9 +21,22 @@ pub(in crate::proxy) struct Prepared {
     pub(in crate::proxy) outbound: Outbound,
     /// The request asks for a stream, whose head is due sooner than that of a whole response.
     pub(in crate::proxy) is_streamed: bool,
-    /// The longest silence of a stream before its client is sent a comment.
-    pub(in crate::proxy) keep_alive: Option<Duration>,
+    /// The request asks for a stream in its body, so that its response may begin with comments.
+    pub(in crate::proxy) takes_comments: bool,
     pub(in crate::proxy) on_disconnect: OnDisconnect,
+    /// Set once the client has left a request that a drain goes on with: no further attempt begins.
+    pub(in crate::proxy) is_abandoned: Option<Rc<Cell<bool>>>,
+}
+
+impl Prepared {
+    /// The longest silence of a stream before its client is sent a comment.
+    pub(in crate::proxy) fn keep_alive(&self) -> Option<Duration> {
+        self.upstream.spec.keep_alive_comments.filter(|_| self.takes_comments)
+    }
+
+    pub(in crate::proxy) fn may_begin_again(&self) -> bool {
+        self.is_abandoned.as_ref().is_none_or(|is_abandoned| !is_abandoned.get())
+    }
 }
 
 /// What one attempt sends.

@@ -52,9 +52,10 @@ impl Routed<'_> {
             upstream: Rc::clone(upstream),
             outbound,
             is_streamed: is_stream || buffered.upgrade.is_some() || include_usage::asks_for_stream(inbound),
-            keep_alive: upstream.spec.keep_alive_comments.filter(|_| is_stream),
+            takes_comments: is_stream,
             // A WebSocket is never drained: without its client nothing would ever close it.
             on_disconnect: if buffered.upgrade.is_some() { OnDisconnect::Cancel } else { on_disconnect },
+            is_abandoned: None,
         })
     }
 
