@@ -177,9 +177,10 @@ impl<'a> SendRequest<'a> {
     /// Why a response with this status is not this request's.
     ///
     /// On a kept connection, bytes that arrive before the request's last byte was written may
-    /// belong to the previous exchange. A response to an unfinished upload is legal (RFC 9112
-    /// section 9.5) only as an error, and not as 408, with which servers end idle connections. A
-    /// new connection has no previous exchange.
+    /// belong to the previous exchange. An error is legal before the request's end (RFC 9112 section
+    /// 9.5), except 408, with which servers end idle connections. Any other response refutes that the
+    /// upstream waits for the rest, and is relayed where the request cannot be sent again. A new
+    /// connection has no previous exchange.
     fn early_response(&self, status: StatusCode) -> Option<Violation> {
         let Kept { is_repeatable } = self.kept?;
         let is_timeout = status == StatusCode::REQUEST_TIMEOUT;
@@ -193,7 +194,9 @@ impl<'a> SendRequest<'a> {
                     && self.unanswered(self.silence).may_be_sent_again();
                 crossed.then_some(Violation::IdleTimeout)
             }
-            _ if !is_timeout && (status.is_client_error() || status.is_server_error()) => None,
+            _ if !is_timeout && (!is_repeatable || status.is_client_error() || status.is_server_error()) => {
+                None
+            }
             _ => Some(Violation::EarlyStatus(status.as_u16())),
         }
     }

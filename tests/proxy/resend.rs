@@ -138,10 +138,10 @@ fn upload(client: &mut Client, go_on: &mpsc::Receiver<()>) -> Answer {
 }
 
 #[test]
-fn early_answer_on_kept_connection_is_only_taken_as_refusal() {
+fn early_answer_to_an_upload_is_relayed_except_a_408() {
     for (early, seen) in [
-        ("200 OK", 502),
-        ("302 Found", 502),
+        ("200 OK", 200),
+        ("302 Found", 302),
         ("408 Request Timeout", 502),
         ("401 Unauthorized", 401),
         ("413 Content Too Large", 413),
@@ -163,6 +163,22 @@ fn early_answer_on_kept_connection_is_only_taken_as_refusal() {
         assert_eq!(answer.text().contains("stale"), seen != 502, "{early}");
         assert_eq!(up.accepted(), 1);
     }
+}
+
+#[test]
+fn early_success_for_a_held_body_is_not_its_answer() {
+    // More than the sockets hold.
+    let large = format!("{{\"model\":\"m\",\"x\":\"{}\"}}", "x".repeat(24 << 20));
+    let (up, requests) = upstream_with_second_request(|connection| {
+        connection.head();
+        connection.send(sized("200 OK", "application/json", b"{\"stale\":1}"));
+        connection.wait_for_close();
+    });
+    let proxy = proxy().server("max_request_bytes = 50000000").upstream(&up).run();
+    let mut client = proxy.client();
+    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+    assert_eq!(client.post(PATH, &large).answer().text(), CHAT_BODY);
+    assert_eq!(requests.try_iter().collect::<Vec<_>>(), [0, 1]);
 }
 
 #[test]
