@@ -1,5 +1,5 @@
-//! The properties that the fuzzers check: any bytes in, a panic if a promise is broken. `fuzz/`
-//! runs them for as long as it is let; the unit tests run them over the seeds.
+//! The properties that the fuzzers check: any bytes in, and a panic if a guarantee is violated.
+//! `fuzz/` runs them without end; the unit tests run them over the seeds.
 
 mod body_edit;
 mod coding;

@@ -1,6 +1,6 @@
-//! A reverse proxy for OpenAI-style APIs. It puts the right URL and credentials on each request,
-//! relays the response's bytes the moment they arrive, and knows afterwards exactly how many tokens
-//! passed, whose they were, and how that is known.
+//! A reverse proxy for OpenAI-style APIs. It adds the right URL and credentials to each request,
+//! relays the response's bytes the moment they arrive, and then knows exactly how many tokens
+//! passed, whose they were, and how they were counted.
 //!
 //! # The path of a request
 //!
@@ -13,8 +13,8 @@
 //!                           └──> record: journal ──> its own thread ──> sinks: ledger, Prometheus, JSON lines, log, OpenTelemetry
 //! ```
 //!
-//! One thread per core has its own runtime, listening socket and connection pools; one task per
-//! client connection does everything for it, from the client's first byte to the upstream's last.
+//! One thread per core has its own runtime, listening socket and connection pools. One task per
+//! client connection does all of its work, from the client's first byte to the upstream's last.
 //! [`proxy`] is the place to start reading: its `prepare` and `respond` are the whole path in a few
 //! lines.
 //!
@@ -38,17 +38,16 @@
 //!
 //! # The invariants
 //!
-//! 1. Bytes of a response are passed on as they came; the meter looks and never holds. The one
-//!    exception is the event that the proxy itself asked for
-//!    ([`llm::usage::Withhold`]); to take it out of an encoded stream, the coding is undone
-//!    ([`proxy::meter::DecodedBody`]).
-//! 2. Every request has one [`record::Entry`], which closes itself exactly once, also on drop.
-//!    When the client has left, it is dropped at once, or goes on in a
-//!    [drain](proxy::meter::Drains), which the worker waits for when it stops.
+//! 1. The bytes of a response are passed on unchanged and immediately; the meter never delays them.
+//!    The one exception is the event that the proxy itself requested ([`llm::usage::Withhold`]); to
+//!    remove it from an encoded stream, the stream is decoded ([`proxy::meter::DecodedBody`]).
+//! 2. Every request has one [`record::Entry`], which closes itself exactly once, also on drop. When
+//!    the client leaves, the entry is dropped immediately, or continues in a
+//!    [drain](proxy::meter::Drains), for which a stopping worker waits.
 //! 3. Every buffer and queue has a bound, with a name.
 //! 4. Input from the network is parsed into an error, never into a panic.
 
-// They panic where the reader has left, and block where it is too slow.
+// `println!` and `eprintln!` panic if the reader has closed the pipe, and block if it is too slow.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod admin;

@@ -1,6 +1,6 @@
-//! The server side: accepts connections, bounds what they may cost, and speaks HTTP.
+//! The server side: accepts connections, bounds their cost, and implements HTTP.
 //!
-//! Nothing here knows what a request is for: a [`Handler`] responds to it.
+//! The module does not know the purpose of a request: a [`Handler`] responds to it.
 
 mod accept;
 mod accept_errors;
@@ -55,7 +55,7 @@ pub trait Handler: 'static {
         from: Option<SocketAddr>,
     ) -> impl Future<Output = Response<Self::Body>>;
 
-    /// Responds in place of [`Handler::handle`] to a request that the listener has no room for.
+    /// Responds instead of [`Handler::handle`] to a request for which the listener has no room.
     fn reject(
         &self,
         request: Request<RequestBody>,
@@ -74,26 +74,25 @@ pub trait Handler: 'static {
     fn drained(&self) -> impl Future<Output = ()>;
 }
 
-/// A response's body, which the listener tells what becomes of the response.
+/// A response's body, which the listener informs about the fate of the response.
 pub trait ResponseBody: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'static {
-    /// Measures how long events wait for the client; `None`: the body has no events.
+    /// Measures the time that events wait for the client. `None`: the body has no events.
     fn timing(&self) -> Option<&Rc<StreamTiming>>;
 
-    /// The client did not read, for the given reason: the body is dropped next.
+    /// Called when the client did not read, for the given reason. The body is dropped next.
     fn abort(&mut self, reason: String);
 
-    /// The end of the body is not the end of its response, which ends with
-    /// [`ResponseBody::on_sent`]. In HTTP/2 a response can wait for the client's window; a socket
-    /// takes what HTTP/1.1 writes.
+    /// Makes the response end with [`ResponseBody::on_sent`] instead of with its body. In HTTP/2 a
+    /// response can wait for the client's window; over HTTP/1.1 the socket accepts it.
     fn defer_end(&mut self);
 
-    /// The client has been sent all frames of a body whose end is deferred.
+    /// Called when the client has been sent all frames of a body whose end is deferred.
     fn on_sent(&mut self);
 
-    /// The process is stopping: the next poll ends the body with an error.
+    /// Called when the process is stopping: the next poll ends the body with an error.
     fn stop(&mut self);
 
-    /// What takes the connection over after a response with status 101.
+    /// Takes the code that serves the connection after a response with status 101.
     fn take_upgrade(&mut self) -> Option<Upgrade>;
 }
 
@@ -104,10 +103,10 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Limits {
     /// From the first byte of a head to its last; for the first head, from the accept on.
     pub header_timeout: Duration,
-    /// How long a connection may wait between two requests.
+    /// The longest wait of a connection between two requests.
     pub keep_alive_timeout: Duration,
-    /// How long a client may take no bytes, on its connection or one HTTP/2 stream; `None`: without
-    /// limit.
+    /// The longest time for which a client may accept no bytes, on its connection or one HTTP/2
+    /// stream. `None`: no limit.
     pub write_timeout: Option<Duration>,
 }
 

@@ -1,13 +1,13 @@
-//! An OpenAI-style upstream that answers from nothing, for tests, demonstrations and load.
+//! An OpenAI-style upstream that generates its responses, for tests, demonstrations and load.
 //!
-//! It answers as OpenAI, Azure OpenAI and Anthropic do, at their paths and in their shapes. Each
-//! request can say how much it wants, how fast, and what is to go wrong ([`HELP`]); its text and
-//! its token counts follow from that alone, so that what a proxy in between reports can be checked
-//! to the last token. It must never be what a load test is limited by: each thread has its own
-//! listening socket and runtime, and shares nothing with the others but counters.
+//! It responds as OpenAI, Azure OpenAI and Anthropic do, at their paths and in their forms. Each
+//! request can choose the amount, the pace and the faults of its response ([`HELP`]). Its text and
+//! its token counts follow from that alone, so that a proxy's counts can be checked to the last
+//! token. It must never limit a load test: each thread has its own listening socket and runtime,
+//! and shares only counters with the others.
 //!
-//! It is for tests: it believes everyone, echoes credentials when asked, and bounds what one
-//! request may cost, but not how many there are.
+//! It is for tests only: it trusts all clients, echoes credentials on request, and bounds the cost
+//! of one request, but not the number of requests.
 
 mod answer;
 mod ask;
@@ -63,28 +63,28 @@ use wire::{Order, Socket, Wire};
 use crate::server;
 use crate::tls::HTTP_2;
 
-/// The bytes that are gathered for one write while events come without a pause.
+/// The bytes gathered for one write while events come without a pause.
 const WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
-/// How long to wait when no connection can be accepted, such as when there are too many open files.
+/// The pause after a failed accept, for example because of too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// The settings of the simulator.
 #[derive(Clone, Debug)]
 pub struct SimulatorSettings {
-    /// Where it listens. Port 0 takes a free one.
+    /// The address to listen on. Port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Threads; 0 is one for each CPU that this process may use.
+    /// Threads; 0 means one for each CPU that this process may use.
     pub workers: usize,
-    /// The key that requests must have, as `Authorization: Bearer` or `api-key`; `None` asks for
-    /// none.
+    /// The key that requests must have, as `Authorization: Bearer` or `api-key`. `None`: requests
+    /// need no key.
     pub api_key: Option<String>,
 }
 
 /// Binds the simulator's address. Connections wait until it is spawned.
 ///
 /// # Errors
-/// What the system says, such as that the address is in use.
+/// Fails with the system's error, such as an address in use.
 pub fn bind(settings: &SimulatorSettings) -> io::Result<Bound> {
     let workers = match settings.workers {
         0 => thread::available_parallelism().map_or(1, usize::from),
@@ -105,7 +105,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Where it listens.
+    /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -117,10 +117,10 @@ impl Bound {
         self
     }
 
-    /// Starts its threads.
+    /// Starts the threads.
     ///
     /// # Panics
-    /// When the system can start no thread.
+    /// Panics if the system cannot start a thread.
     pub fn spawn(self) -> RunningSimulator {
         let (stop, stopped) = watch::channel(());
         let start = |socket| {
@@ -141,7 +141,7 @@ pub struct RunningSimulator {
 }
 
 impl RunningSimulator {
-    /// Ends it: its connections are closed, whatever they were doing, and its threads joined.
+    /// Ends the simulator: closes all connections in any state, and joins the threads.
     pub fn stop(self) {}
 }
 
@@ -149,13 +149,13 @@ impl Drop for RunningSimulator {
     fn drop(&mut self) {
         self.stop = None;
         for thread in self.threads.drain(..) {
-            // It can only have panicked, and said so.
+            // A failed thread has panicked and reported it.
             let _ = thread.join();
         }
     }
 }
 
-/// One thread: accepts connections until `stopped`, then drops them all.
+/// Runs one thread: accepts connections until `stopped`, then drops them all.
 fn work(
     socket: TcpListener,
     shared: &Arc<Shared>,
@@ -186,7 +186,7 @@ async fn accept(listener: &tokio::net::TcpListener, shared: &Arc<Shared>, tls: O
     }
 }
 
-/// One connection, to its end. How it ended is not logged: the other side saw it.
+/// Serves one connection to its end. Its end is not logged, since the client sees it.
 async fn serve(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
     let _ = stream.set_nodelay(true);
     let (stream, is_http2) = match tls {
@@ -207,21 +207,21 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAcceptor>)
         let _ = http2::Builder::new(Local).timer(TokioTimer::new()).serve_connection(io, service).await;
     } else {
         let mut http1 = http1::Builder::new();
-        // One buffer, so that as many events as fit leave in one write.
+        // One buffer, so that as many events as fit are sent in one write.
         http1.writev(false).max_buf_size(WRITE_BUFFER_BYTES);
         let _ = http1.serve_connection(io, service).with_upgrades().await;
     }
 }
 
 /// Returns true if the client begins with HTTP/2's preface (RFC 9113 section 3.4). No HTTP/1 method
-/// is `PRI`. Clients send the preface in one piece, so that a first segment shorter than the word
-/// is taken for HTTP/1.
+/// is `PRI`. Clients send the preface in one piece, so a first segment shorter than the word counts
+/// as HTTP/1.
 async fn speaks_http2(stream: &TcpStream) -> bool {
     let mut start = [0; 4];
     matches!(stream.peek(&mut start).await, Ok(4)) && &start == b"PRI "
 }
 
-/// Runs what HTTP/2 spawns on this thread.
+/// Runs the tasks of HTTP/2 on this thread.
 #[derive(Clone, Copy, Debug)]
 struct Local;
 

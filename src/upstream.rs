@@ -1,8 +1,8 @@
 //! Sends requests to upstreams: connects, pools connections, and returns responses as bodies.
 //!
-//! All but the frames of HTTP/2 connections runs in the task that serves the client. Dropping a
-//! response closes its connection or resets its stream, and a response that is not polled is not
-//! read, so that cancellation and backpressure reach the upstream.
+//! All work except the frames of HTTP/2 connections runs in the task that serves the client.
+//! Dropping a response closes its connection or resets its stream, and a response that is not
+//! polled is not read, so that cancellation and backpressure reach the upstream.
 
 mod connect;
 mod connect_spec;
@@ -77,7 +77,7 @@ pub struct OutboundRequest<'a> {
     pub payload: Payload,
     /// The request asks for a stream, whose response begins sooner than a whole one.
     pub is_streamed: bool,
-    /// When the request arrived; `timeouts.total` counts from here.
+    /// The time when the request arrived; `timeouts.total` counts from here.
     pub started: Instant,
 }
 
@@ -123,8 +123,8 @@ impl UpstreamClient {
     /// resets the stream.
     ///
     /// # Errors
-    /// No connection, no TLS session, no response in time, a response that is not HTTP, or a redirect
-    /// to a host that is not allowed. The source is a [`SendError`].
+    /// Fails without a connection, a TLS session, a response in time or a valid response, and for a
+    /// redirect to a host that is not allowed. The source is a [`SendError`].
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub fn send<'a>(
         &'a self,

@@ -1,4 +1,4 @@
-//! The host that a request was sent to (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
+//! The host of a request (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Uri, Version, uri};
 /// The longest host in bytes: a DNS name with its final dot, and room for any address.
 const MAX_HOST: usize = 254;
 
-/// A host and a port as a `Host` header has them, valid by RFC 3986 section 3.2.
+/// A host and a port in the form of a `Host` header, valid by RFC 3986 section 3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {
     text: &'a str,
@@ -17,7 +17,7 @@ pub struct Authority<'a> {
     port: Option<u16>,
 }
 
-/// Why a request's host cannot be determined.
+/// The reason for which a request's host cannot be determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostFault {
     /// HTTP/1.1 without `Host`, or HTTP/2 with neither `:authority` nor `Host`.
@@ -31,10 +31,10 @@ pub enum HostFault {
 }
 
 impl<'a> Authority<'a> {
-    /// The host that a request names; `None`: HTTP/1.0 without one.
+    /// The host in a request. `None` for HTTP/1.0 without one.
     ///
     /// # Errors
-    /// The request names no host, several, or an invalid one. It gets 400.
+    /// Fails if the request names no host, several, or an invalid one. It gets 400.
     pub fn of(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<Self>, HostFault> {
         let mut values = headers.get_all(HOST).iter();
         let header = values.next();
@@ -59,7 +59,7 @@ impl<'a> Authority<'a> {
     /// Parses `host[:port]`.
     ///
     /// # Errors
-    /// The text has another form.
+    /// Fails if the text has another form.
     pub fn parse(text: &'a [u8]) -> Result<Self, HostFault> {
         Self::split(text).ok_or(HostFault::Invalid)
     }
@@ -91,7 +91,7 @@ impl<'a> Authority<'a> {
         Some(Self { text, host, port })
     }
 
-    /// As written.
+    /// The text as written.
     pub fn text(&self) -> &'a str {
         self.text
     }
@@ -114,7 +114,8 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// RFC 3986's `reg-name`: unreserved characters, sub-delimiters, and the `%` of an escape.
+/// Returns true for RFC 3986's `reg-name`: unreserved characters, sub-delimiters, and the `%` of an
+/// escape.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
 }

@@ -1,9 +1,9 @@
-//! Content codings (RFC 9110 section 8.4.1) undone for the meter: `gzip`, `deflate`, `br`, `zstd`,
-//! and several in a row.
+//! Content codings (RFC 9110 section 8.4.1), decoded for the meter: `gzip`, `deflate`, `br`,
+//! `zstd`, and several in sequence.
 //!
-//! It decodes a copy while the bytes go their way, as much at each push as the encoder has flushed.
-//! Memory and work are bounded: what would need more, or is no such coding, is an error, and costs
-//! no more than the number.
+//! It decodes a copy of the relayed bytes, at each push as far as the encoder has flushed. Memory
+//! and work are bounded: input beyond the bounds, or not in the coding, is an error, which costs
+//! only the token count.
 
 mod brotli;
 mod codings;
@@ -17,12 +17,12 @@ pub use decoder::{ContentDecoder, DecodeError, FREE_OUTPUT, MAX_RATIO};
 /// The result of one step of a decoder.
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// Bytes of input that are done with.
+    /// Input bytes consumed.
     read: usize,
-    /// Bytes of output that were written.
+    /// Output bytes written.
     written: usize,
 }
 
-/// The input is not what the coding allows, or needs a larger window than it may.
+/// The input is invalid for the coding, or needs a larger window than allowed.
 #[derive(Clone, Copy, Debug)]
 struct Corrupt;

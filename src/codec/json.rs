@@ -1,12 +1,12 @@
 //! A cursor over one complete JSON text, for finding a few values in a request body without
 //! building the rest.
 //!
-//! It answers "where does this value begin and end?" at the speed of the search for the next quote,
-//! however large the prompt in between. The text is RFC 8259's; what is skipped is not validated
-//! beyond finding its end: brackets are counted and not paired, numbers and literals are runs of
-//! bytes, escapes are not looked into. So every valid text is read correctly, and of an invalid one
-//! the cursor either says so or reports spans that lie inside it; it neither panics nor reads
-//! twice. There is no depth limit because nothing recurses.
+//! The cursor finds the beginning and the end of a value at the speed of the search for the next
+//! quote, however large the prompt in between. The text is RFC 8259's. Skipped parts are not
+//! validated beyond finding their end: brackets are counted but not paired, numbers and literals
+//! are runs of bytes, escapes are not decoded. So every valid text is read correctly. For an
+//! invalid one the cursor either fails or reports spans inside the text; it neither panics nor
+//! reads a byte twice. There is no depth limit, because nothing recurses.
 
 mod interruption;
 mod text;
@@ -17,16 +17,16 @@ pub(crate) use interruption::interruption;
 pub use text::Text;
 pub(crate) use text::escape;
 
-/// Why a text cannot be read.
+/// The reason for which a text cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The text ends inside a value.
     Truncated,
-    /// The byte at this place cannot stand there.
+    /// The byte at this offset is not allowed there.
     Unexpected(usize),
 }
 
-/// A place in a JSON text. It moves forward only.
+/// A position in a JSON text, which only advances.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
     text: &'a [u8],
@@ -35,12 +35,12 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// At the beginning of `text`.
+    /// A cursor at the beginning of `text`.
     pub fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
     }
 
-    /// The same behind its next `count` bytes, or at the end of the text.
+    /// The same cursor, advanced by `count` bytes, or to the end of the text.
     #[must_use]
     pub fn skipping(self, count: usize) -> Self {
         Self { at: (self.at + count).min(self.text.len()), ..self }
@@ -51,7 +51,7 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
-    /// The next byte that is not whitespace, without going past it; `None` at the end of the text.
+    /// The next byte that is not whitespace, without consuming it. `None` at the end of the text.
     pub fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.text.get(self.at) {
             if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
@@ -62,41 +62,41 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// Goes past `byte` if it is the next one after whitespace, and says whether it was.
+    /// Consumes `byte`, if it is the next one after whitespace. Returns true if it was.
     pub fn take(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
         self.at += usize::from(is_next);
         is_next
     }
 
-    /// Goes past `byte`, and whitespace before it.
+    /// Consumes `byte`, and whitespace before it.
     ///
     /// # Errors
     ///
-    /// Anything else is next.
+    /// Fails if another byte is next.
     pub fn expect(&mut self, byte: u8) -> Result<(), Error> {
         if self.take(byte) { Ok(()) } else { Err(self.unexpected()) }
     }
 
-    /// Goes past the next member of an object, whose opening brace or last member lies just behind:
-    /// its key, and where its value is. `None` when the object's closing brace was next, which is
-    /// then behind too.
+    /// Consumes the next member of an object, after the opening brace or the last member. Returns
+    /// its key, and the range of its value. `None` at the object's closing brace, which is consumed
+    /// too.
     ///
     /// # Errors
     ///
-    /// Neither a member nor the closing brace is next.
+    /// Fails if neither a member nor the closing brace is next.
     pub fn member(&mut self, first: bool) -> Result<Option<(Text<'a>, Range<usize>)>, Error> {
         let Some(key) = self.key(first)? else { return Ok(None) };
         Ok(Some((key, self.value()?)))
     }
 
-    /// The same up to the member's value, which is next then.
+    /// Consumes the next key with its colon. The member's value is next.
     ///
     /// # Errors
     ///
-    /// Neither a key with its colon nor the closing brace is next.
+    /// Fails if neither a key with its colon nor the closing brace is next.
     pub fn key(&mut self, first: bool) -> Result<Option<Text<'a>>, Error> {
-        // As most writers write it, without whitespace.
+        // The form of most writers, without whitespace.
         let opening: &[u8] = if first { b"\"" } else { b",\"" };
         if self.text[self.at..].starts_with(opening) {
             self.at += opening.len();
@@ -117,28 +117,28 @@ impl<'a> Cursor<'a> {
         Ok(Some(key))
     }
 
-    /// Goes past a string.
+    /// Consumes a string.
     ///
     /// # Errors
     ///
-    /// No string is next, or it does not end.
+    /// Fails if no string is next, or if it does not end.
     pub fn string(&mut self) -> Result<Text<'a>, Error> {
         self.expect(b'"')?;
         self.string_inside()
     }
 
-    /// The same from behind its opening quote.
+    /// The same after the opening quote.
     fn string_inside(&mut self) -> Result<Text<'a>, Error> {
         let begin = self.at;
         let has_escapes = self.skip_string()?;
         Ok(Text::new(&self.text[begin..self.at - 1], has_escapes))
     }
 
-    /// Goes past any value, and says where it is, without the whitespace around it.
+    /// Consumes a value of any type, and returns its range without the whitespace around it.
     ///
     /// # Errors
     ///
-    /// No value is next, or it does not end.
+    /// Fails if no value is next, or if it does not end.
     pub fn value(&mut self) -> Result<Range<usize>, Error> {
         let first = self.peek().ok_or(Error::Truncated)?;
         let begin = self.at;
@@ -156,9 +156,9 @@ impl<'a> Cursor<'a> {
         Ok(begin..self.at)
     }
 
-    /// Goes past an integer that is next, if it has no sign and no fraction and the comma or the
-    /// brace follows at once, as in nearly every object of counts. `None`, and nothing is passed,
-    /// where any other value is next, or whitespace is.
+    /// Consumes an integer without a sign or fraction that a comma or brace follows immediately, as
+    /// in nearly every object of counts. `None` for any other value or whitespace, and nothing is
+    /// consumed.
     pub fn integer(&mut self) -> Option<u64> {
         let mut integer = 0;
         for (at, &byte) in self.text[self.at..].iter().enumerate() {
@@ -174,8 +174,8 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// From behind the opening quote to behind the closing one. Says whether a backslash was on the
-    /// way.
+    /// Consumes the rest of a string after its opening quote, including the closing one. Returns
+    /// true if it contains a backslash.
     fn skip_string(&mut self) -> Result<bool, Error> {
         let mut has_escapes = false;
         loop {
@@ -185,7 +185,7 @@ impl<'a> Cursor<'a> {
                 return Ok(has_escapes);
             }
             has_escapes = true;
-            // What is escaped may be a quote. Of `\uXXXX`, the rest is plain bytes.
+            // The escaped byte may be a quote. The rest of `\uXXXX` is plain text.
             if self.at == self.text.len() {
                 return Err(Error::Truncated);
             }
@@ -193,7 +193,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// From an opening bracket to behind the closing one.
+    /// Consumes an array or object, from its opening bracket to the closing one.
     fn skip_nested(&mut self) -> Result<(), Error> {
         let mut depth = 0_usize;
         loop {

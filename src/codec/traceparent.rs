@@ -1,9 +1,9 @@
-//! W3C Trace Context (Level 1, and the random flag of Level 2): which span of which trace a request
-//! is.
+//! W3C Trace Context (Level 1, and the random flag of Level 2): the span and the trace of a
+//! request.
 //!
-//! A valid `traceparent` makes the request's span a child of the client's, and `tracestate` goes on
-//! with it; without one, or with one that is not valid, a trace begins here (sections 3.2 and 4.3).
-//! The header that is sent upstream names this span, so that the upstream's is its child.
+//! A valid `traceparent` makes the request's span a child of the client's, and `tracestate` is
+//! passed on. Without a valid one, a trace begins here (sections 3.2 and 4.3). The header that is
+//! sent upstream names this span, so that the upstream's span is its child.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -24,8 +24,8 @@ const RANDOM: u8 = 2;
 /// `00-`, 32 digits, `-`, 16 digits, `-`, 2 digits.
 const LENGTH: usize = 55;
 
-/// The longest `tracestate` that is recorded with the span; a longer one passes all the same
-/// (section 3.3.1.5 asks for 512).
+/// The longest `tracestate` that is recorded with the span; a longer one is passed on nevertheless
+/// (section 3.3.1.5 requires 512).
 const MAX_STATE: usize = 512;
 
 /// A request's span.
@@ -35,18 +35,18 @@ pub struct SpanContext {
     pub trace_id: [u8; 16],
     /// The span; not all zeros.
     pub span_id: [u8; 8],
-    /// The client's span; `None`: the trace begins here.
+    /// The client's span. `None` if the trace begins here.
     pub parent_id: Option<[u8; 8]>,
-    /// The trace flags as they go upstream.
+    /// The trace flags that are sent upstream.
     pub flags: u8,
-    /// The client's `tracestate`; empty where there is none.
+    /// The client's `tracestate`; empty if there is none.
     pub state: Box<str>,
 }
 
 impl SpanContext {
-    /// The span `span_id` of a request with these headers. Where the client began no trace, it is
-    /// the first one of `trace_id`, whose last seven bytes are random, and `sampling` says whether
-    /// it is recorded; else the client has said that.
+    /// The span `span_id` of a request with these headers. If the client began no trace, this is
+    /// the first span of `trace_id`, whose last seven bytes are random, and `sampling` decides
+    /// whether it is recorded. Otherwise the client has decided.
     pub fn of(headers: &HeaderMap, trace_id: [u8; 16], span_id: [u8; 8], sampling: Sampling) -> Self {
         match Parent::of(headers) {
             Some(Parent { trace_id, span_id: parent, flags }) => {
@@ -67,7 +67,7 @@ impl SpanContext {
         self.flags = self.flags & !SAMPLED | sampled;
     }
 
-    /// Returns true if the span is to be recorded.
+    /// Returns true if the span must be recorded.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
@@ -79,7 +79,7 @@ impl SpanContext {
         text
     }
 
-    /// The value of `traceparent` for requests that are made within this span.
+    /// The value of `traceparent` for requests within this span.
     pub fn traceparent(&self) -> HeaderValue {
         let mut text = String::with_capacity(LENGTH);
         text.push_str("00-");
@@ -91,23 +91,23 @@ impl SpanContext {
         HeaderValue::try_from(text).expect("hexadecimal digits and hyphens")
     }
 
-    /// Puts it on a request: in the place of the client's `traceparent`, or behind the other
-    /// headers. All others stay in their order; a `tracestate` goes where it belongs to no trace.
+    /// Sets the header on a request: replaces the client's `traceparent`, or follows the other
+    /// headers, which stay in their order. A `tracestate` without a valid trace is removed.
     pub fn put_on(&self, headers: &mut HeaderMap) {
         if self.parent_id.is_none() && headers.contains_key(TRACESTATE) {
-            // Removing would move the last header into the gap.
+            // `HeaderMap::remove` would move the last header into the gap.
             let mut kept = HeaderMap::with_capacity(headers.len());
             for (name, value) in headers.iter().filter(|(name, _)| **name != TRACESTATE) {
                 kept.append(name, value.clone());
             }
             *headers = kept;
         }
-        // As many headers as a map can hold would leave no room; none come so far.
+        // Fails only if the map is full, which no request fills.
         let _ = headers.try_insert(TRACEPARENT, self.traceparent());
     }
 }
 
-/// The share of the traces begun here that are recorded, by the trace's id alone.
+/// The share of recorded traces among those begun here, decided by the trace's id alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// Ids whose last 56 bits are less than this are not recorded.
@@ -115,7 +115,7 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// `share` is between 0, none, and 1, all.
+    /// `share` is between 0 (none) and 1 (all).
     pub fn new(share: f64) -> Self {
         let threshold = (1.0 - share.clamp(0.0, 1.0)) * (1_u64 << 56) as f64;
         Self { threshold: threshold as u64 }
@@ -135,15 +135,15 @@ struct Parent {
 }
 
 impl Parent {
-    /// Two of them are none.
+    /// Two headers count as none.
     fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(TRACEPARENT).iter();
         let value = values.next().filter(|_| values.next().is_none())?;
         Self::parse(value.as_bytes())
     }
 
-    /// Section 3.2.2, and section 4.3 for later versions, which may have more behind a further
-    /// hyphen.
+    /// Parses by section 3.2.2, and by section 4.3 for later versions, which may have more after a
+    /// further hyphen.
     fn parse(text: &[u8]) -> Option<Self> {
         let (known, more) = text.split_at_checked(LENGTH)?;
         let [version] = hex::decode(&known[..2])?;

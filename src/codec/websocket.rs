@@ -1,7 +1,7 @@
-//! WebSocket frames (RFC 6455 section 5), read beside their way through a tunnel.
+//! Reads WebSocket frames (RFC 6455 section 5) while they pass through a tunnel.
 //!
-//! Pure: bytes in, pieces of messages out. Nothing of a message is held, so that none is too long;
-//! the one frame that is written here is the close frame.
+//! Pure: bytes in, pieces of messages out. The reader holds nothing of a message, so that none is
+//! too long. The module writes a single kind of frame, the close frame.
 
 mod close;
 mod frames;

@@ -1,4 +1,4 @@
-//! The look into a body and the edit of it, against serde_json.
+//! Compares the parsing and the editing of a body with serde_json.
 //!
 //! Input: the new model's name, a line feed, the body.
 
@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::llm::rewrite::body::{Edited, Peek, ask_for_usage, peek, set_model};
 
-/// Where serde_json sees an object, the look agrees with it and the edited body is the same value
-/// except `model`. Whatever the body is, an edit touches nothing but the place of the model.
+/// If serde_json parses an object, `peek` agrees with it and the edited body is the same value
+/// except `model`. An edit of any body changes only the place of the model.
 pub fn body_edit(data: &[u8]) {
     let mut parts = data.splitn(2, |&byte| byte == b'\n');
     let (Some(model), Some(body)) = (parts.next(), parts.next()) else { return };
@@ -37,8 +37,8 @@ pub fn body_edit(data: &[u8]) {
     }
 }
 
-/// The body that asks for usage besides is the same value except `stream_options.include_usage`,
-/// and one that is left alone was not streamed, asked already, or was not clear.
+/// The body with `include_usage` added is the same value except for `stream_options.include_usage`.
+/// A body that is not changed was not streamed, had it already, or was ambiguous.
 fn asked(body: &[u8], seen: &Peek<'_>, model: &str, mut expected: serde_json::Map<String, Value>) {
     let Some(splice) = ask_for_usage(body, seen) else {
         let options = expected.get("stream_options");
@@ -67,7 +67,7 @@ fn asked(body: &[u8], seen: &Peek<'_>, model: &str, mut expected: serde_json::Ma
     assert_eq!(value, Value::Object(expected), "nothing but the asking may change");
 }
 
-/// The edited body, after a look at what was left of the old one.
+/// The edited body, after a check of its unchanged parts.
 fn edit(body: &[u8], seen: &Peek<'_>, model: &str) -> Vec<u8> {
     let edited = Edited::new(&Bytes::copy_from_slice(body), [set_model(body, seen, model)]);
     let length = edited.len();
@@ -105,7 +105,7 @@ fn agree(body: &[u8], seen: &Peek<'_>, object: &serde_json::Map<String, Value>) 
     assert_eq!(seen.has_data_sources, object.contains_key("data_sources"));
 }
 
-/// Every key of an object, also those that a map would lose.
+/// Every key of an object, including those that a map would lose.
 struct Keys(Vec<String>);
 
 impl<'de> Deserialize<'de> for Keys {

@@ -1,8 +1,7 @@
-//! Content codings, against themselves at another split: the same bytes give the same text and the
-//! same verdict.
+//! Compares content codings with themselves at another split: the same bytes give the same text and
+//! the same verdict.
 //!
-//! Input: a byte that says which codings, a byte that says how the rest is cut, and the encoded
-//! bytes.
+//! Input: a byte that selects the codings, a byte that selects the split, and the encoded bytes.
 
 use crate::codec::coding::{Coding, ContentDecoder, DecodeError, FREE_OUTPUT, MAX_RATIO};
 
@@ -15,15 +14,15 @@ const CODINGS: [&[Coding]; 6] = [
     &[Coding::Zstd, Coding::Zstd, Coding::Deflate],
 ];
 
-/// Nothing is decoded beyond the bounds, and where the input is cut makes no difference.
+/// Nothing is decoded beyond the bounds, and the split makes no difference.
 pub fn coding(data: &[u8]) {
     let [which, step, encoded @ ..] = data else { return };
     let codings = CODINGS[usize::from(*which) % CODINGS.len()];
     let whole = decode(codings, encoded.chunks(encoded.len().max(1)));
     let cut = decode(codings, encoded.chunks(usize::from(*step).max(1)));
     if codings.contains(&Coding::Zstd) {
-        // Its library has a way of its own for a frame that is all here, which looks at other
-        // things first where a frame is broken. Of whole frames both ways make the same.
+        // The library has a separate path for a complete frame, which checks a broken frame in
+        // another order. Both paths give the same result for complete frames.
         assert!(whole.1 != Ok(true) || cut.1 != Ok(true) || whole.0 == cut.0, "{codings:?}: two texts");
         return;
     }
@@ -31,14 +30,14 @@ pub fn coding(data: &[u8]) {
         whole.0.starts_with(&cut.0) || cut.0.starts_with(&whole.0),
         "{codings:?}: what comes of it depends on how it is cut"
     );
-    // How much may come out depends on how much has gone in.
+    // The allowed output depends on the input so far.
     if ![whole.1, cut.1].contains(&Err(DecodeError::TooLarge)) {
         assert_eq!(whole.1, cut.1, "{codings:?}: the verdict depends on how it is cut");
         assert!(whole.1.is_err() || whole.0 == cut.0, "{codings:?}: two texts");
     }
 }
 
-/// What comes of it, and whether it is complete.
+/// The output, and whether it is complete.
 fn decode<'a>(
     codings: &[Coding],
     pieces: impl Iterator<Item = &'a [u8]>,
@@ -69,7 +68,7 @@ mod tests {
         for seed in fs::read_dir(seeds).unwrap() {
             let seed = fs::read(seed.unwrap().path()).unwrap();
             super::coding(&seed);
-            // Each also as every coding, and with a byte turned over.
+            // Each seed also in every coding, and with an inverted byte.
             for which in 0..6 {
                 let mut other = seed.clone();
                 other[0] = which;

@@ -1,11 +1,11 @@
-//! Forms: the same fields however the bytes are cut, and an edit that changes the model alone.
+//! Forms: the same fields at every split, and an edit that changes only the model.
 //!
-//! Input: a byte that says how the body is cut, the boundary, a line feed, the body.
+//! Input: a byte that selects the split, the boundary, a line feed, the body.
 
 use crate::llm::rewrite::form::{Fields, Form, MAX_VALUE};
 
-/// What is read does not depend on the cuts, stays within its bounds, and stands where it is said
-/// to. Behind the edit of a model the form has the other model, and else says the same.
+/// The fields do not depend on the split, stay within their bounds, and are in the reported places.
+/// After an edit of the model, the form has the new model and is otherwise equal.
 pub fn form(data: &[u8]) {
     let [step, rest @ ..] = data else { return };
     let mut parts = rest.splitn(2, |&byte| byte == b'\n');
@@ -26,7 +26,8 @@ pub fn form(data: &[u8]) {
     assert_eq!(*model, named);
     let edited = [&body[..span.start], b"another", &body[span.end..]].concat();
     let again = read(boundary, edited.chunks(edited.len()));
-    // A boundary may be such that the new name makes a delimiter of what stands around it.
+    // With an unusual boundary the new name could form a delimiter together with the bytes around
+    // it.
     if !boundary.contains(&b'-') && !boundary.starts_with(b"another") {
         let mut expected = whole.clone();
         expected.model = Some("another".to_owned());

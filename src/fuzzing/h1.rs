@@ -1,7 +1,7 @@
-//! Our client half of HTTP/1.1 against itself at another split, and against hyper's.
+//! Compares our client half of HTTP/1.1 with itself at another split, and with hyper's.
 //!
-//! Input: a byte for the request's method, a byte for the size of the pieces, and what the upstream
-//! sends before it closes the connection.
+//! Input: a byte for the request's method, a byte for the size of the pieces, and the bytes that
+//! the upstream sends before it closes the connection.
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, StatusCode, Version};
@@ -15,16 +15,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use crate::codec::h1::replay::{Replay, Verdict, replay};
 use crate::codec::h1::{Framing, MAX_HEADERS, ProtocolError, ResponseHead};
 
-/// Longer input is left out: hyper limits all extensions of a body, and its trailers, to 16 KiB,
-/// where our limits are others.
+/// Longer input is ignored: hyper limits all extensions of a body, and its trailers, to 16 KiB, and
+/// our limits differ.
 const MAX_INPUT: usize = 8 * 1024;
 
-/// What we drop from trailers and hyper does not.
+/// Trailers that we drop and hyper does not.
 const NOT_FOR_TRAILERS: [&str; 7] =
     ["transfer-encoding", "content-length", "connection", "host", "te", "trailer", "upgrade"];
 
-/// The same bytes give the same response at any split, and hyper's answer, or they are refused for
-/// a reason that [`is_stricter`] states.
+/// The same bytes give the same response at any split, equal to hyper's, or they are refused for a
+/// reason that [`is_stricter`] states.
 pub fn h1(data: &[u8]) {
     let [method, step, answer @ ..] = data else { return };
     if answer.len() > MAX_INPUT {
@@ -45,25 +45,24 @@ pub fn h1(data: &[u8]) {
     compare(&ours, &theirs);
 }
 
-/// Why hyper may accept what we refuse.
+/// Returns true for errors that hyper may accept.
 fn is_stricter(error: ProtocolError) -> bool {
     match error {
-        // It takes LF for a line end wherever its line parser looks, and skips empty lines before a
-        // head.
+        // hyper accepts LF as a line end in its line parser, and skips empty lines before a head.
         ProtocolError::BareLineFeed | ProtocolError::EmptyLineFirst => true,
-        // It believes the coding and forgets the length, which is how two readers come to see two
-        // messages.
+        // hyper uses the coding and ignores the length, so that two readers may see two messages.
         ProtocolError::LengthAndCoding => true,
-        // It reads other codings until the close, or takes `chunked` off and hands on the rest as
-        // if it were the payload.
+        // hyper reads other codings until the close, or removes `chunked` and passes the rest on as
+        // the payload.
         ProtocolError::TransferEncoding => true,
-        // It takes any number of leading zeros, and any byte but LF in an extension of any length.
+        // hyper accepts any number of leading zeros, and any byte except LF in an extension of any
+        // length.
         ProtocolError::ChunkSizeTooLong
         | ProtocolError::ChunkExtension
         | ProtocolError::ChunkExtensionsTooLarge => true,
-        // It waits through any number of them.
+        // hyper waits through any number of them.
         ProtocolError::TooManyInterim => true,
-        // All else it refuses as we do.
+        // hyper refuses all other errors as we do.
         _ => false,
     }
 }
@@ -92,12 +91,12 @@ fn compare(ours: &Replay, theirs: &Theirs) {
 
 fn compare_heads(ours: &ResponseHead, theirs: &TheirHead) {
     assert_eq!((ours.status, ours.version), (theirs.status, theirs.version));
-    // hyper gives no reason that has a byte beyond ASCII.
+    // hyper returns no reason with a byte beyond ASCII.
     let reason = ours.reason.as_ref().map(|reason| if reason.is_ascii() { &reason[..] } else { b"" });
     assert_eq!(reason, theirs.reason.as_deref());
     let (mut headers, mut their_headers) = (ours.headers.clone(), theirs.headers.clone());
     if let Framing::Length(length) = ours.framing {
-        // What was said more than once, we pass on once.
+        // We pass a repeated header on once.
         assert_eq!(headers.get_all(CONTENT_LENGTH).iter().count(), 1);
         let said = headers.remove(CONTENT_LENGTH).expect("it is there once");
         assert_eq!(said.to_str().ok().and_then(|said| said.parse().ok()), Some(length));
@@ -106,13 +105,13 @@ fn compare_heads(ours: &ResponseHead, theirs: &TheirHead) {
     assert_eq!(headers, their_headers);
 }
 
-/// What hyper's client gives of a response.
+/// hyper's reading of a response.
 #[derive(Default)]
 struct Theirs {
     head: Option<TheirHead>,
     body: Vec<u8>,
     trailers: HeaderMap,
-    /// It came to the body's end without an error.
+    /// It reached the body's end without an error.
     complete: bool,
 }
 
@@ -136,7 +135,7 @@ fn ask_hyper(method: Method, answer: &[u8]) -> Theirs {
     })
 }
 
-/// The upstream: waits for the request, answers, and closes the connection.
+/// The upstream: waits for the request, responds, and closes the connection.
 async fn serve(mut stream: DuplexStream, answer: &[u8]) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
@@ -145,7 +144,7 @@ async fn serve(mut stream: DuplexStream, answer: &[u8]) {
         }
         return;
     }
-    // An error only says that hyper has closed the connection.
+    // An error only means that hyper has closed the connection.
     let _closed = stream.write_all(answer).await;
 }
 

@@ -1,6 +1,7 @@
-//! Our server half of HTTP/1.1 against itself at another split, and against hyper's.
+//! Compares our server half of HTTP/1.1 with itself at another split, and with hyper's.
 //!
-//! Input: a byte for the size of the pieces, and what the client sends before it closes its side.
+//! Input: a byte for the size of the pieces, and the bytes that the client sends before it closes
+//! its side.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -16,12 +17,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::codec::h1::server::{BadRequest, RequestReader};
 use crate::codec::h1::{BodyDecoder, ProtocolError};
 
-/// Longer input is left out: hyper limits all extensions of a body, and its trailers, to 16 KiB,
-/// where our limits are others.
+/// Longer input is ignored: hyper limits all extensions of a body, and its trailers, to 16 KiB, and
+/// our limits differ.
 const MAX_INPUT: usize = 8 * 1024;
 
-/// The same bytes give the same requests at any split, and hyper's requests, or they are refused
-/// for a reason that [`is_stricter`] states.
+/// The same bytes give the same requests at any split, equal to hyper's, or they are refused for a
+/// reason that [`is_stricter`] states.
 pub fn h1_server(data: &[u8]) {
     let [step, sent @ ..] = data else { return };
     if sent.len() > MAX_INPUT || sent.starts_with(b"PRI ") {
@@ -33,23 +34,24 @@ pub fn h1_server(data: &[u8]) {
     compare(&ours, &ask_hyper(sent));
 }
 
-/// Why hyper may accept what we refuse.
+/// Returns true for errors that hyper may accept.
 fn is_stricter(error: ProtocolError) -> bool {
     match error {
-        // It takes LF for a line end wherever its line parser looks.
+        // hyper accepts LF as a line end in its line parser.
         ProtocolError::BareLineFeed => true,
-        // It believes the coding and forgets the length.
+        // hyper uses the coding and ignores the length.
         ProtocolError::LengthAndCoding => true,
-        // It asks only that the last coding be `chunked`, and hands on the rest as if it were the
+        // hyper requires only that the last coding is `chunked`, and passes the rest on as the
         // payload.
         ProtocolError::TransferEncoding => true,
-        // It takes lengths that no signed number holds.
+        // hyper accepts lengths beyond signed numbers.
         ProtocolError::ContentLength => true,
-        // It takes any number of leading zeros, and any byte but LF in an extension of any length.
+        // hyper accepts any number of leading zeros, and any byte except LF in an extension of any
+        // length.
         ProtocolError::ChunkSizeTooLong
         | ProtocolError::ChunkExtension
         | ProtocolError::ChunkExtensionsTooLarge => true,
-        // All else it refuses as we do.
+        // hyper refuses all other errors as we do.
         _ => false,
     }
 }
@@ -61,7 +63,7 @@ struct Seen {
     version: Version,
     headers: HeaderMap,
     body: Vec<u8>,
-    /// It came to its end.
+    /// It reached its end.
     whole: bool,
 }
 
@@ -71,7 +73,7 @@ struct Ours {
     refused: Option<BadRequest>,
 }
 
-/// Reads request after request from the pieces, the way a connection does.
+/// Reads consecutive requests from the pieces, as a connection does.
 fn replay<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Ours {
     let mut ours = Ours::default();
     let mut reader = RequestReader::default();
@@ -135,13 +137,13 @@ fn replay<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Ours {
 fn compare(ours: &Ours, theirs: &[Seen]) {
     for (number, ours) in ours.requests.iter().enumerate() {
         let Some(theirs) = theirs.get(number) else {
-            // Of a body that breaks off hyper need not tell who handles it.
+            // hyper need not report a truncated body to its handler.
             assert!(!ours.whole, "hyper refuses a request that we take: {ours:?}");
             return;
         };
         assert_eq!((&ours.method, &ours.uri, ours.version), (&theirs.method, &theirs.uri, theirs.version));
         let (mut headers, mut their_headers) = (ours.headers.clone(), theirs.headers.clone());
-        // What was said more than once, we pass on once.
+        // We pass a repeated header on once.
         headers.remove("content-length");
         their_headers.remove("content-length");
         assert_eq!(headers, their_headers);
@@ -191,7 +193,7 @@ fn ask_hyper(sent: &[u8]) -> Vec<Seen> {
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(far), service);
         let client = async {
-            // An error only says that hyper has closed the connection.
+            // An error only means that hyper has closed the connection.
             let _closed = near.write_all(sent).await;
             let _closed = near.shutdown().await;
             let mut answers = Vec::new();

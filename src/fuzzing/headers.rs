@@ -1,16 +1,16 @@
-//! Headers on their way through, against the plain list of what may not pass.
+//! Compares the headers that pass with a plain list of those that must not.
 //!
 //! Input: `name: value` lines in up to three blocks with an empty line between them: the client's
-//! headers, the custom ones, the credentials. Lines that no header can be are left out.
+//! headers, the custom ones, the credentials. Invalid lines are ignored.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::llm::rewrite::headers::{OutboundHeaders, end_hop, inbound};
 
-/// Hop-by-hop, beside `proxy-*` and what `Connection` names.
+/// Hop-by-hop headers, besides `proxy-*` and those that `Connection` names.
 const HOP_BY_HOP: [&str; 6] = ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
-/// What a client says that is not for an upstream, beside `x-streamgauge-*`.
+/// Headers of a client that are not for an upstream, besides `x-streamgauge-*`.
 const NOT_FOR_UPSTREAMS: [&str; 14] = [
     "host",
     "content-length",
@@ -30,8 +30,7 @@ const NOT_FOR_UPSTREAMS: [&str; 14] = [
 
 type Line = (String, Vec<u8>);
 
-/// Nothing that concerns a hop, and no credential of the client, goes out; all else is there, in
-/// its order.
+/// No header of the hop and no credential of the client passes; all others do, in their order.
 pub fn headers(data: &[u8]) {
     let mut blocks = [Vec::new(), Vec::new(), Vec::new()];
     let mut block = 0;
@@ -83,7 +82,7 @@ fn outbound(
         .collect();
     let own_names: Vec<_> = own.iter().map(|(name, _)| name.replace('_', "-")).collect();
     expected.extend(client.iter().map(line).filter(|(name, _)| {
-        // Some servers read an underscore so.
+        // Some servers read an underscore as a hyphen.
         let read = name.replace('_', "-");
         !(is_hop_by_hop(client, name)
             || is_hop(&read)

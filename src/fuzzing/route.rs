@@ -1,15 +1,15 @@
-//! The table against its definition, and targets against what a server could make of them.
+//! Compares the table with its definition, and targets with the readings of servers.
 //!
 //! Input, by lines: the inbound `path[?query]`; the model, empty for none; the upstream's URL; then
-//! the rules, `prefix glob`, with `-` where a rule does not ask.
+//! the rules, `prefix glob`, with `-` for a missing one.
 
 use crate::llm::provider::{ApiVersion, BaseUrl, Dialect, Inbound, Provider, TargetError};
 use crate::llm::route::{Glob, Match, Rule, Table};
 
-/// The version in the URLs of a dated Azure.
+/// The version in the URLs of dated Azure APIs.
 const VERSION: &str = "2024-10-21";
 
-/// The table finds what the definition finds, and no target leaves the upstream's own path.
+/// The table finds the same rule as the definition, and no target leaves the upstream's own path.
 pub fn route(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut lines = text.split('\n');
@@ -36,7 +36,7 @@ pub fn route(data: &[u8]) {
     }
 }
 
-/// What the table finds, after a comparison with the definition.
+/// The result of the table, compared with the definition.
 fn find<'p>(rules: &[(&str, &str)], path: &'p str, model: Option<&str>) -> Option<(usize, &'p str)> {
     let asks = |text: &str| Some(text.to_owned()).filter(|text| text != "-");
     let table = Table::new(
@@ -75,7 +75,7 @@ fn naive_rest<'p>(prefix: &str, path: &'p str) -> Option<&'p str> {
     path.starts_with(&format!("/{prefix}/")).then(|| &path[1 + prefix.len()..])
 }
 
-/// Row by row: which beginnings of the text fit the pattern so far.
+/// Row by row: the beginnings of the text that match the pattern so far.
 fn naive_glob(pattern: &[u8], text: &[u8]) -> bool {
     let mut fits = vec![false; text.len() + 1];
     fits[0] = true;

@@ -1,16 +1,16 @@
-//! What a body is by its first bytes, against the rule as one would write it with the whole body at
-//! hand.
+//! Compares the classification of a body by its first bytes with the rule applied to the whole
+//! body.
 
 use crate::llm::usage::{Content, Sniff};
 
-/// So much of an input is looked at: each is cut everywhere.
+/// The length of an input that is used: each is split everywhere.
 const LENGTH: usize = 96;
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
 const FIELDS: [&[u8]; 4] = [b"data:", b"event:", b"id:", b"retry:"];
 
-/// Input: a body. However it is cut, it is judged as by [`naive`], and what is skipped and what is
-/// kept of the pieces before the one that decides is all there was of them.
+/// Input: a body. At every split the class is that of [`naive`], and the skipped and kept parts of
+/// the pieces before the deciding one are all of their bytes.
 pub fn sniff(data: &[u8]) {
     let body = &data[..data.len().min(LENGTH)];
     for says_events in [false, true] {
@@ -28,10 +28,10 @@ pub fn sniff(data: &[u8]) {
     }
 }
 
-/// What a body is, and where what it is begins; `None` if its bytes do not tell.
+/// The class of a body, and the offset of its content. `None` if its bytes do not tell.
 fn naive(body: &[u8], says_events: bool) -> Option<(usize, Content)> {
-    // Also the beginning of a mark is skipped: its bytes may have passed before the next one shows
-    // that it is none.
+    // The beginning of a mark is skipped too: its bytes may have passed before the next one shows
+    // that it is incomplete.
     let mark = MARK.iter().zip(body).take_while(|(mark, byte)| mark == byte).count();
     let rest = body[mark..].trim_ascii_start();
     let content = match rest.first()? {
@@ -46,7 +46,7 @@ fn naive(body: &[u8], says_events: bool) -> Option<(usize, Content)> {
     Some((body.len() - rest.len(), content))
 }
 
-/// The same of a body in pieces.
+/// The same for a body in pieces.
 fn sniffed(pieces: &[&[u8]], says_events: bool) -> Option<(usize, Content)> {
     let mut sniff = Sniff::new(says_events);
     let (mut skipped, mut come) = (0, 0);

@@ -1,17 +1,17 @@
-//! The event-stream decoder against a naive one.
+//! Compares the event-stream decoder with a naive one.
 //!
-//! The property: for any bytes, cut in any way, the decoder shows its sink exactly what a naive
-//! reading of the whole text shows (events, comments, unknown fields, and the data of events that
-//! are too large, joined), ends at the same position, and counts as many skipped events. What it
-//! lends as lying in the pushed slice does lie there. It holds for a limit that nothing reaches and
-//! for a small one.
+//! The property: at every split the decoder passes to its sink exactly the results of a naive
+//! reading of the whole text (events, comments, unknown fields, and the data of events that are too
+//! large, joined), ends at the same position, and counts as many skipped events. Borrowed data does
+//! lie in the pushed slice. The property holds for a limit that nothing reaches and for a small
+//! one.
 
 use crate::codec::sse::{Event, EventDecoder, EventHandler, LIMIT, Position};
 
-/// Small enough that fuzzed lines are longer.
+/// Small enough that fuzzed lines exceed it.
 const SMALL: usize = 24;
 
-/// Two-way cuts are tried at this many places at most.
+/// The most two-way splits that are tried.
 const CUTS: usize = 64;
 
 /// Checks the property for one input.
@@ -36,8 +36,8 @@ pub fn sse(data: &[u8]) {
     }
 }
 
-/// Ways to cut an input: whole, byte by byte, in two at many places, and in pieces as long as its
-/// own bytes say.
+/// Splits of an input: whole, byte by byte, in two at many places, and in pieces as long as its own
+/// bytes say.
 pub(super) fn cuts(data: &[u8]) -> Vec<Vec<&[u8]>> {
     let step = data.len().div_ceil(CUTS).max(1);
     let mut cuts = vec![vec![data], data.chunks(1).collect()];
@@ -103,9 +103,9 @@ impl EventHandler for Listener<'_> {
     }
 }
 
-/// The standard's text, in its order, over the whole stream at once.
+/// The standard's algorithm, in its order, over the whole stream at once.
 fn naive(data: &[u8], limit: usize) -> Outcome {
-    // Every line end becomes LF, on a text that cannot hold one in the middle of anything.
+    // Every line end becomes LF, in a text without an LF in any other place.
     let mut lines = vec![Vec::new()];
     for (i, &byte) in data.iter().enumerate() {
         match byte {
@@ -114,7 +114,7 @@ fn naive(data: &[u8], limit: usize) -> Outcome {
             _ => lines.last_mut().expect("there is one").push(byte),
         }
     }
-    // The standard discards what is not ended; but a long data line has been given up by then.
+    // The standard discards an unfinished event, but a long data line has been given up before.
     let unfinished = lines.pop().expect("there is one");
     let mut heard = Vec::new();
     let (mut name, mut values, mut id) = (Vec::new(), None::<Vec<u8>>, Vec::new());
@@ -171,7 +171,7 @@ fn naive(data: &[u8], limit: usize) -> Outcome {
     Outcome { heard, skipped, retry, position }
 }
 
-/// The seeds of a target, and what becomes of them when bytes change: runs each through `property`.
+/// Runs each seed of a target, and mutations of it, through `property`.
 #[cfg(test)]
 pub(super) fn run_seeds(target: &str, words: &[&[u8]], property: fn(&[u8])) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);

@@ -1,4 +1,4 @@
-//! Trace context, against what a `traceparent` looks like.
+//! Compares the trace context with the form of a `traceparent`.
 //!
 //! Input: the value of `traceparent`, and after a line break that of `tracestate`.
 
@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::codec::traceparent::{Sampling, SpanContext, TRACEPARENT, TRACESTATE};
 
-/// What goes out is always valid, reads as the same trace again, and is the client's trace exactly
-/// where that is valid.
+/// The header that is sent is always valid, parses as the same trace, and has the client's trace
+/// exactly if that is valid.
 pub fn traceparent(data: &[u8]) {
     let (parent, state) = data.split_at(data.iter().position(|&byte| byte == b'\n').unwrap_or(data.len()));
     let mut headers = HeaderMap::new();
@@ -31,7 +31,7 @@ pub fn traceparent(data: &[u8]) {
     assert_eq!(child.state, span.state);
 }
 
-/// As section 3.2 says it, in words of its own.
+/// Section 3.2, implemented independently.
 fn is_valid(value: &[u8]) -> bool {
     let fields: Vec<_> = value.split(|&byte| byte == b'-').collect();
     let [version, trace, span, flags, more @ ..] = fields.as_slice() else { return false };

@@ -1,16 +1,16 @@
-//! The meters against naive ones.
+//! Compares the meters with naive ones.
 //!
 //! The properties, for any bytes:
-//! * cut in any way, [`StreamMeter`] and [`BodyMeter`] tell the same, the output's text included,
-//!   and the parts of [`StreamMeter`]'s progress add up to the same;
-//! * [`StreamMeter`] tells what a decoder, a whole parse of every payload by `serde_json`, and the
-//!   rule written down plainly tell;
-//! * [`BodyMeter`] tells what the same rule makes of the whole body, and nothing for what is not
-//!   JSON. A body that is JSON so far may have yielded what was whole in it.
+//! * at every split, [`StreamMeter`] and [`BodyMeter`] give the same result, including the output's
+//!   text, and the parts of [`StreamMeter`]'s progress have the same sum;
+//! * [`StreamMeter`] gives the result of a decoder, a complete parse of every payload by
+//!   `serde_json`, and a plain implementation of the rule;
+//! * [`BodyMeter`] gives the result of the same rule for the whole body, and nothing for a body
+//!   that is not JSON. A body that is JSON so far may have yielded complete parts.
 //!
-//! The oracle abstains where the two are allowed to differ: lone surrogate escapes, numbers that no
-//! type holds and nesting at the limit (`serde_json` refuses what the meters read on), numbers of
-//! more than 15 digits (`serde_json` rounds them otherwise), and texts that are so long that they
+//! The oracle abstains from differences that are allowed: lone surrogate escapes, numbers beyond
+//! all types and nesting at the limit (`serde_json` refuses them, the meters do not), numbers of
+//! more than 15 digits (`serde_json` rounds them differently), and texts that are so long that they
 //! are cut.
 
 mod billing;
@@ -84,7 +84,7 @@ fn meter_stream(pieces: &[&[u8]]) -> Streamed {
     Streamed { tally: meter.into_tally(), position, events, first_tokens, terminal }
 }
 
-/// The usage that held after each report.
+/// The usage after each report.
 fn reports(data: &[u8]) -> Vec<Usage> {
     let mut meter = StreamMeter::new();
     let mut reports = Vec::new();
@@ -103,7 +103,7 @@ fn meter_body(pieces: &[&[u8]]) -> Tally {
     meter.finish()
 }
 
-/// Texts up to these lengths cannot have been cut, however they were escaped.
+/// The lengths up to which texts cannot have been cut, whatever their escapes.
 const MODEL_SURE: usize = 40;
 const ERROR_SURE: usize = 80;
 
@@ -126,7 +126,7 @@ fn agree(tally: &Tally, expected: &Oracle, data: &[u8]) {
     }
 }
 
-/// What an error said: its text, or something in its own JSON.
+/// The text of an error, or any part of its own JSON.
 #[derive(Debug)]
 enum Said {
     Text(String),
@@ -149,7 +149,7 @@ struct Oracle {
     unsure: bool,
 }
 
-/// A stream decoded, every payload parsed. An error when one of them is one to abstain from.
+/// A decoded stream with every payload parsed. Fails if the oracle must abstain from one.
 fn naive_stream(data: &[u8]) -> Result<Oracle, ()> {
     let mut oracle = Oracle::default();
     EventDecoder::new().push(data, &mut oracle);
@@ -266,7 +266,7 @@ impl Oracle {
         self.terminal |= TERMINAL.contains(&kind);
     }
 
-    /// Returns true if a usage adds to the one before it, as that of another choice of a legacy
+    /// Returns true if a usage is added to the one before it, as that of another choice of a legacy
     /// completion.
     fn adds(&mut self, json: &Json, choices: &[Json]) -> bool {
         let is_completion = json.get("object").plain() == Some("text_completion");

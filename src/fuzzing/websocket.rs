@@ -1,10 +1,10 @@
-//! WebSocket frames in pieces, against a reader that has all of them.
+//! Compares WebSocket frames in pieces with a reader of the whole.
 //!
-//! Input: a byte that says in what pieces the rest comes, and the frames.
+//! Input: a byte that selects the split, and the frames.
 
 use crate::codec::websocket::{FrameError, FrameHandler, Frames, Opcode};
 
-/// What is heard of a direction.
+/// The messages of one direction.
 #[derive(Debug, Default, PartialEq)]
 struct Heard {
     /// Whole messages and control frames, in the order in which they ended.
@@ -27,7 +27,7 @@ impl FrameHandler for Heard {
     }
 }
 
-/// Both hear the same, and find the same fault.
+/// Both read the same messages, and find the same fault.
 pub fn websocket(data: &[u8]) {
     let Some((&step, bytes)) = data.split_first() else { return };
     let (mut frames, mut heard) = (Frames::new(), Heard::default());

@@ -1,5 +1,5 @@
-//! The filter that takes the usage event out of a stream, against one that has the whole stream and
-//! serde_json.
+//! Compares the filter that removes the usage event from a stream with one that has the whole
+//! stream and serde_json.
 
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -8,12 +8,12 @@ use std::fmt;
 
 use crate::llm::usage::{HOLD_LIMIT, RESPONSE_MEMBERS, Room, StreamMeter, Withhold};
 
-/// Input: a seed byte for the cuts, then the stream. However it is cut, the same bytes come out,
-/// and they are those that the naive filter leaves.
+/// Input: a seed byte for the splits, then the stream. At every split the same bytes remain, equal
+/// to those of the naive filter.
 pub fn withhold(data: &[u8]) {
     let Some((&seed, stream)) = data.split_first() else { return };
     let whole = filtered([stream]);
-    // Where the grammars differ: half surrogate pairs, and bytes that are no UTF-8.
+    // The grammars differ in half surrogate pairs, and in bytes that are not UTF-8.
     if !stream.windows(2).any(|pair| pair == b"\\u") && std::str::from_utf8(stream).is_ok() {
         assert_eq!(text(&whole), text(&naive(stream)), "the naive filter is right");
     }
@@ -27,10 +27,10 @@ pub fn withhold(data: &[u8]) {
     assert_eq!(text(&filtered([&stream[..at], &stream[at..]])), text(&whole), "cut at {at}");
 }
 
-/// What comes out of the filter that the proxy uses.
+/// The output of the proxy's filter.
 pub(crate) fn filtered<'a>(slices: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let (mut meter, mut withhold) = (StreamMeter::new(), Withhold::new());
-    // As in the proxy, where events that repeat each other are told together.
+    // As in the proxy, where repeated events are read together.
     meter.keep_output(&Room::new(1 << 20));
     let mut passed = Vec::new();
     for slice in slices {
@@ -42,7 +42,8 @@ pub(crate) fn filtered<'a>(slices: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8
     passed
 }
 
-/// `expected` comes out whole, byte by byte, at every cut, and with an empty slice in the cut.
+/// Checks that `expected` remains whole, byte by byte, at every split, and with an empty slice at
+/// the split.
 #[cfg(test)]
 pub(crate) fn every_split(stream: &[u8], expected: &[u8]) {
     assert_eq!(text(&filtered([stream])), text(expected), "whole");
@@ -53,7 +54,7 @@ pub(crate) fn every_split(stream: &[u8], expected: &[u8]) {
     }
 }
 
-/// The filter as one would write it with the whole stream at hand.
+/// A filter that has the whole stream.
 pub(crate) fn naive(stream: &[u8]) -> Vec<u8> {
     let (mut passed, mut block) = (Vec::new(), Vec::new());
     let (mut meter, mut has_content, mut at_start) = (StreamMeter::new(), false, true);
@@ -73,7 +74,7 @@ pub(crate) fn naive(stream: &[u8]) -> Vec<u8> {
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What passes of a block, which may be the stream's unfinished last one.
+/// The rest of a block, which may be the stream's unfinished last one.
 fn kept(block: &[u8], at_start: bool, has_content: bool) -> &[u8] {
     let mark = MARK.iter().zip(block).take_while(|(mark, byte)| at_start && mark == byte).count();
     if matches!(mark, 1 | 2) {
@@ -137,7 +138,7 @@ fn is_asked_for(json: &[u8], has_content: bool) -> bool {
     has_usage && members.iter().all(fits) && (has_content || !is_hollow)
 }
 
-/// Returns true if a value in `choices` says nothing.
+/// Returns true if a value in `choices` has no content.
 fn is_empty(value: &Tree, depth: usize, key: &str, is_hollow: &mut bool) -> bool {
     match (value, depth, key) {
         (Tree::Null | Tree::Bool(false), ..) | (Tree::Object(_), 3, "usage") => true,
@@ -158,8 +159,8 @@ fn is_empty(value: &Tree, depth: usize, key: &str, is_hollow: &mut bool) -> bool
     }
 }
 
-/// A JSON value with every member of its objects, also those that a map would lose. A key with
-/// escapes is not what it stands for.
+/// A JSON value with every member of its objects, including those that a map would lose. A key with
+/// escapes is compared as spelled.
 enum Tree {
     Null,
     Bool(bool),

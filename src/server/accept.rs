@@ -25,23 +25,23 @@ use crate::tls::{Live, ServerTls};
 /// Pause of the loop when the system has no descriptor or memory left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a connection without a place tries again to evict another one.
+/// The interval at which a connection without a place tries again to evict another one.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// How long connections have to end the responses that the drain timeout cuts.
+/// The time for connections to end the responses that the drain timeout cuts.
 const STOP: Duration = Duration::from_secs(1);
 
-/// Connections on their way to one worker from the others.
+/// The most connections that wait for a worker after another one gave them away.
 const INBOX: usize = 1024;
 
-/// A connection on its way to another worker.
+/// A connection that is given to another worker.
 type Given = (std::net::TcpStream, Claim);
 
 /// What a connection holds: its place, and its weight on the worker that serves it.
 type Claim = (Place, SharedGuard);
 
-/// What one worker needs to accept connections. Built before the workers' threads start, then moved
-/// into one.
+/// Everything that one worker needs to accept connections. Built before the workers' threads start,
+/// then moved into one.
 #[derive(Debug)]
 pub struct Listener {
     worker: usize,
@@ -78,7 +78,7 @@ impl Listener {
     }
 }
 
-/// How a worker's connections ended.
+/// The way in which a worker's connections ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// All connections ended by themselves, and so did the work that outlived them.
@@ -118,7 +118,7 @@ impl<H: Handler> Acceptor<H> {
     /// outlived it have ended, the drain timeout expires, or `stop` cuts.
     ///
     /// # Errors
-    /// The socket cannot be used in this worker's runtime.
+    /// Fails if the socket cannot be used in this worker's runtime.
     pub async fn run(self, stop: Stop, drain_timeout: Duration) -> io::Result<Ended> {
         let Self { listener, context } = self;
         let Listener { worker, socket, mut inbox, outboxes, balance, places } = listener;
@@ -171,7 +171,7 @@ impl<H: Handler> Acceptor<H> {
         drop((socket, newcomer));
         context.connections.drain();
         // From now on other workers keep the connections that they would have given to this one.
-        // Those on their way are taken here; otherwise they would wait for the end of the drain,
+        // Those already given are taken here; otherwise they would wait for the end of the drain,
         // neither served nor closed.
         inbox.close();
         while let Ok(given) = inbox.try_recv() {
@@ -191,7 +191,7 @@ impl<H: Handler> Acceptor<H> {
                     tracing::warn!("requests were still running when the drain timeout was over; they are cut");
                     context.handler.shutdown().await;
                     context.connections.stop();
-                    // A client that does not take its last event in time loses it.
+                    // A client that does not read its last event in time loses it.
                     let _ = timeout(STOP, context.connections.gone()).await;
                     return Ok(Ended::Cut);
                 }
@@ -201,7 +201,7 @@ impl<H: Handler> Acceptor<H> {
     }
 }
 
-/// When the limits of connections are enforced: as often as they need. A reload can change them.
+/// The interval at which the limits of connections are enforced, which a reload can change.
 struct Beat(Interval);
 
 impl Beat {

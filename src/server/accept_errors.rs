@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-/// How long the same error is not logged again.
+/// The time for which the same error is not logged again.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// Returns true if the process or the system has no descriptor or memory left.
@@ -21,7 +21,7 @@ pub struct AcceptErrors {
 }
 
 impl AcceptErrors {
-    /// Logs the error, unless it was logged just now.
+    /// Logs the error, unless it was logged recently.
     pub fn report(&mut self, error: &io::Error) {
         if self.take_news(error, Instant::now()) {
             tracing::warn!(%error, "a connection could not be accepted; it is tried again");

@@ -1,12 +1,11 @@
-//! Which worker serves a new connection.
+//! Chooses the worker that serves a new connection.
 
 use std::sync::Arc;
 
 use crate::support::{SharedCount, SharedGuard};
 
-/// How many more connections than the least loaded worker a worker may have before it gives new
-/// ones away. The kernel distributes by hash: good enough for short requests, not for streams of
-/// minutes.
+/// A worker gives new connections away if it has this many more than the least loaded worker. The
+/// kernel distributes by hash: good enough for short requests, not for streams of minutes.
 const SLACK: usize = 1;
 
 /// The load of each worker: its connections, plus its running requests.

@@ -15,7 +15,7 @@ const BACKLOG: i32 = 4096;
 /// port gets an error instead of half of the connections.
 ///
 /// # Errors
-/// The system's error, such as an address in use.
+/// Fails with the system's error, such as an address in use.
 pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     let first = socket(address)?;
     first.bind(&address.into())?;
@@ -38,7 +38,7 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<Tc
 /// Tests whether a listening socket can be bound to the address, without listening.
 ///
 /// # Errors
-/// As for [`bind`].
+/// Fails like [`bind`].
 pub fn may_bind(address: SocketAddr) -> io::Result<()> {
     socket(address)?.bind(&address.into())
 }

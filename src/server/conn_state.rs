@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::Limits;
 use crate::support::flow::{Limit, StreamTiming};
 
-/// How long a connection may take to obey a command.
+/// The time within which a connection must obey a command.
 const FINISH: Duration = Duration::from_secs(2);
 
 /// Shared by the parts of one connection, which all run on one thread.
@@ -25,21 +25,21 @@ pub(super) struct ConnState {
     silent: Cell<bool>,
     /// The last response is written; further bytes of the client are read and discarded.
     lingers: Cell<bool>,
-    /// The head of a request has been complete.
+    /// The connection has had a complete request head.
     proven: Cell<bool>,
-    /// When the wait for the next head began, while no request runs: for the first head at accept,
-    /// for later ones at their first byte.
+    /// The time when the wait for the next head began, while no request runs: for the first head at
+    /// accept, for later ones at their first byte.
     head_since: Cell<Option<Instant>>,
-    /// When the last request ended, or the connection began.
+    /// The time when the last request ended, or the connection began.
     idle_since: Cell<Instant>,
-    /// The command to the connection, and when it was given.
+    /// The command to the connection, and its time.
     command: Cell<Option<(ConnCommand, Instant)>>,
     /// The task that drives the connection.
     waker: RefCell<Option<Waker>>,
     /// The connection has ended. Its requests may run for a moment longer, in tasks of their own
     /// (HTTP/2).
     over: Cell<bool>,
-    /// When the client stopped taking bytes; `None`: nothing is pending.
+    /// The time when the client stopped accepting bytes. `None`: nothing is pending.
     stalled_since: Cell<Option<Instant>>,
     /// The write timeout, if the connection is dropped because of it.
     stalled_for: Cell<Option<Duration>>,
@@ -247,7 +247,7 @@ impl ConnState {
         None
     }
 
-    /// The order of eviction, the first to be evicted being the least; `None`: not now. A
+    /// The order of eviction; the least is evicted first. `None` if it cannot be evicted now. A
     /// connection has `grace` for its first head, so that a flood of connections does not close
     /// those that are about to send one.
     pub(super) fn rank(&self, now: Instant, grace: Duration) -> Option<Rank> {

@@ -60,7 +60,7 @@ impl<H> WorkerContext<H> {
 /// The properties of a connection before its first byte of HTTP.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ConnInfo {
-    /// Whether ALPN chose HTTP/2; `None`: the first bytes decide.
+    /// True if ALPN chose HTTP/2. `None`: the first bytes decide.
     pub(super) http2: Option<bool>,
     pub(super) certificate: Option<ClientCertificate>,
 }
@@ -102,7 +102,7 @@ where
 async fn unless_dropped(mut served: Pin<&mut impl Future<Output = ()>>, state: &ConnState) {
     let mut known = false;
     poll_fn(|cx| {
-        // One task polls a connection all its life.
+        // One task polls a connection for its whole life.
         if !std::mem::replace(&mut known, true) {
             state.wake_me(cx);
         }

@@ -1,5 +1,5 @@
-//! The registry of a worker's connections: enforces their limits, passes on the drain, and knows
-//! when the last has ended.
+//! The registry of a worker's connections: enforces their limits, passes on the drain, and detects
+//! their end.
 //!
 //! One pass over all connections at a fixed interval replaces a timer in each: an active connection
 //! touches two cells and no timer, and an idle one costs a glance per pass.
@@ -18,8 +18,8 @@ use crate::support::{LocalCount, LocalGuard};
 /// shortest limit.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// One in this many connections is evicted at once when places are short, and at least one: a pass
-/// over all connections per new one would make a flood expensive.
+/// One in this many connections, and at least one, is evicted at once when places are short: a pass
+/// over all connections for each new one would make a flood expensive.
 const EVICTED_AT_ONCE: usize = 256;
 
 /// The registry. It stays on its thread; clones share it.
@@ -73,7 +73,7 @@ impl Connections {
         }
     }
 
-    /// Evicts connections for new ones; false: none can be evicted.
+    /// Evicts connections for new ones. Returns false if none can be evicted.
     pub(super) fn evict(&self, places: &Places) -> bool {
         let now = Instant::now();
         let open = self.0.open.borrow();
@@ -128,7 +128,7 @@ impl Drop for Registered {
         inner.open.borrow_mut()[self.place] = None;
         inner.free.borrow_mut().push(self.place);
         if inner.count.get() == 1 {
-            // Frees the capacity that a crowd needed.
+            // Frees the capacity that many connections needed.
             *inner.open.borrow_mut() = Vec::new();
             *inner.free.borrow_mut() = Vec::new();
         }

@@ -44,10 +44,11 @@ pub fn watch_at_most(count: usize) {
 /// One permit per descriptor.
 pub(super) static WATCHED: Semaphore = Semaphore::const_new(MOST_WATCHED);
 
-/// Waits until the other side has closed its direction, even behind bytes that are not read.
+/// Waits until the other side has closed its direction, even behind unread bytes.
 ///
-/// A read reaches the close only behind those bytes; the kernel reports it at once. The watch has
-/// its own descriptor for the same socket, so that it does not change the readiness of the stream.
+/// A read reaches the close only behind those bytes; the kernel reports it immediately. The watch
+/// has its own descriptor for the same socket, so that it does not change the readiness of the
+/// stream.
 pub(super) struct DisconnectWatch {
     closed: Pin<Box<dyn Future<Output = ()>>>,
     /// Dropped after the descriptor.
@@ -58,7 +59,7 @@ impl DisconnectWatch {
     /// Takes one of the `permits`, usually of [`WATCHED`].
     ///
     /// # Errors
-    /// No permit is free, or the process has no descriptor left.
+    /// `None` if no permit is free, or if the process has no descriptor left.
     pub(super) fn watch(socket: &TcpStream, permits: &'static Semaphore) -> io::Result<Self> {
         if permits.available_permits() <= RESERVED.load(Ordering::Relaxed) {
             return Err(Errno::MFILE.into());

@@ -11,8 +11,8 @@ use super::conn_state::ConnState;
 use super::connection::{ConnInfo, wait_for_command};
 use crate::tls::{ClientCertificate, HTTP_1_1, HTTP_2, Live, ServerTls};
 
-/// Performs the handshake, which counts toward the time of the first head. `None`: it failed, or a
-/// command ended the connection; TLS alerts have been sent.
+/// Performs the handshake, which counts toward the time of the first head. `None` if it failed, or
+/// if a command ended the connection; TLS alerts have been sent.
 pub(super) async fn handshake<S>(
     io: S,
     tls: &Arc<Live<ServerTls>>,
@@ -21,7 +21,8 @@ pub(super) async fn handshake<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // Before the configuration, so that a change in between has the certificate verified again.
+    // Read before the configuration, so that after a change in between the certificate is verified
+    // again.
     let generation = tls.generation();
     let config = Arc::clone(&tls.load().config);
     let accepted = tokio::select! {
@@ -33,7 +34,7 @@ where
             let session = stream.get_ref().1;
             let certificate = ClientCertificate::of(session, tls, generation);
             let info = ConnInfo { http2: is_http2(session), certificate };
-            // Boxed, as it has 1.2 KB and is moved several times.
+            // Boxed, since it has 1.2 KB and is moved several times.
             Some((Box::new(stream), info))
         }
         Err(error) => {

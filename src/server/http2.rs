@@ -39,7 +39,7 @@ const RECEIVE_WINDOW: u32 = 1 << 20;
 /// The largest frame that is accepted.
 const FRAME: u32 = 16 * 1024;
 
-/// Serves a connection from which `read` was read already, until one side ends it.
+/// Serves a connection from which the bytes `read` were read already, until one side ends it.
 pub(super) async fn serve<S, H>(
     io: S,
     read: Vec<u8>,
@@ -109,9 +109,9 @@ impl<H: Handler> Connection<H> {
                 Some(ConnCommand::Drop) => return Poll::Ready(Ok(())),
                 Some(command) if !told => {
                     told = true;
-                    // A graceful shutdown waits for the client's acknowledgement, which a new
-                    // connection should not have to. A request that crosses the GOAWAY is above its
-                    // last stream id, so the client may send it again (RFC 9113 section 6.8).
+                    // A graceful shutdown waits for the client's acknowledgement, which would delay
+                    // a new connection. A request that crosses the GOAWAY is above its last stream
+                    // id, so the client may send it again (RFC 9113 section 6.8).
                     match command {
                         ConnCommand::Yield => connection.abrupt_shutdown(Reason::NO_ERROR),
                         _ => connection.graceful_shutdown(),
@@ -132,7 +132,8 @@ impl<H: Handler> Connection<H> {
         .await
     }
 
-    /// The client's certificate was trusted when the connection began, and is no longer.
+    /// Returns true if the client's certificate was trusted when the connection began, but is no
+    /// longer.
     fn is_distrusted(&self) -> bool {
         self.certificate.as_ref().is_some_and(|shown| shown.name().is_none())
     }
@@ -218,7 +219,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_flush(cx);
         ready!(self.state.track_write(polled))?;
-        // h2 flushes when it has written everything it had.
+        // h2 flushes after it has written everything.
         self.state.flushed();
         Poll::Ready(Ok(()))
     }

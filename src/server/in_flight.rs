@@ -24,24 +24,24 @@ pub(super) type Guard = (RequestGuard, SharedGuard);
 /// A response's body.
 pub(super) struct InFlightBody<B: ResponseBody> {
     body: B,
-    /// Measures how long its events wait for the client.
+    /// Measures the time that its events wait for the client.
     timing: Option<Rc<StreamTiming>>,
     /// The connection, whose writes end the measurement.
     state: Rc<ConnState>,
     running: Option<Guard>,
     /// The body has been told to stop.
     stopped: bool,
-    /// The error of the body, while the client takes the bytes before it. Boxed, as it is rare.
+    /// The error of the body, while the client reads the bytes before it. Boxed, since it is rare.
     cut: Option<Box<Cut<B::Error>>>,
 }
 
-/// How long a client may take for the end of a response that is cut.
+/// The time for a client to read the end of a response that is cut.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often its progress is checked.
+/// The interval at which its progress is checked.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// An error that is delayed until the client has taken the bytes before it.
+/// An error that is delayed until the client has accepted the bytes before it.
 struct Cut<E> {
     error: E,
     until: Instant,
@@ -53,7 +53,7 @@ impl<E> Cut<E> {
         Self { error, until: Instant::now() + PATIENCE, timer: Box::pin(sleep(LOOK)) }
     }
 
-    /// Ready when the client has taken what was written, or its time is over.
+    /// Ready when the client has accepted the written bytes, or its time is over.
     fn poll_written(&mut self, state: &ConnState, cx: &mut Context<'_>) -> Poll<()> {
         while state.is_stalled() && Instant::now() < self.until {
             ready!(self.timer.as_mut().poll(cx));
@@ -63,7 +63,7 @@ impl<E> Cut<E> {
     }
 }
 
-/// Why a client was disconnected.
+/// The reason for which a client was disconnected.
 fn reason(limit: Duration) -> String {
     format!("the client took nothing of its response for {limit:?} (server.write_timeout)")
 }
@@ -82,7 +82,8 @@ impl<B: ResponseBody> InFlightBody<B> {
         self.body.on_sent();
     }
 
-    /// What takes the connection over, and the request, which runs until that ends.
+    /// Takes the code that serves the upgraded connection, and the guard of the request, which runs
+    /// until that ends.
     pub(super) fn take_upgrade(&mut self) -> Option<(Upgrade, Guard)> {
         self.body.take_upgrade().zip(self.running.take())
     }

@@ -17,11 +17,11 @@ use crate::support::flow::{ConnectionCounts, Limit, LimitCounts};
 /// The fraction of the places that streams leave to connections: one in this many.
 const FOR_CONNECTIONS: usize = 10;
 
-/// How many clients a server takes, and what happens beyond.
+/// The number of clients of a server, and the treatment of further ones.
 #[derive(Clone, Debug)]
 pub struct Capacity {
     pub places: usize,
-    /// How long a connection may wait for its first head before it can be evicted.
+    /// The time for which a connection may wait for its first head before it can be evicted.
     pub grace: Duration,
     /// Counts limits that acted.
     pub counts: Arc<LimitCounts>,
@@ -33,18 +33,18 @@ pub struct Capacity {
 #[derive(Debug)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
-    /// How many places streams leave free.
+    /// The number of places that streams leave free.
     for_connections: usize,
     grace: Duration,
     counts: Arc<LimitCounts>,
     connections: Arc<ConnectionCounts>,
-    /// Places that other workers are to free.
+    /// The number of places that other workers must free.
     wanted: AtomicUsize,
     /// Wakes each worker to free one.
     calls: Box<[Notify]>,
 }
 
-/// A place, until it is dropped.
+/// A place, freed on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
@@ -88,7 +88,7 @@ impl Places {
         Some(Place { _permit: permit, _open: None })
     }
 
-    /// How long a connection may wait for its first head before it can be evicted.
+    /// The time for which a connection may wait for its first head before it can be evicted.
     pub(super) fn grace(&self) -> Duration {
         self.grace
     }
@@ -113,7 +113,7 @@ impl Places {
         self.calls[me].notified().await;
     }
 
-    /// Takes one call; false: no place is needed any more.
+    /// Takes one call. Returns false if no more places are needed.
     pub(super) fn take_call(&self) -> bool {
         let one_less = |wanted: usize| wanted.checked_sub(1);
         self.free.available_permits() == 0

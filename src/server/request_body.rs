@@ -18,7 +18,7 @@ pub enum RequestBody {
 }
 
 impl RequestBody {
-    /// Appends the next bytes to `all`, over HTTP/1.1 with one copy less than a frame takes.
+    /// Appends the next bytes to `all`, over HTTP/1.1 with one copy less than a frame needs.
     /// `None`: the body is complete.
     ///
     /// While this is pending, `all` is lent to the connection and empty. Dropping the body then

@@ -1,4 +1,4 @@
-//! One request answered.
+//! Responds to one request.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -51,7 +51,7 @@ impl Shared {
         Self { api_key, ..Self::default() }
     }
 
-    /// A panic that held it has left it whole: nothing in it is changed in more than one step.
+    /// No code can panic with half-changed files: each change is one step.
     fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,7 +61,7 @@ impl Shared {
     }
 }
 
-/// Answers one request. `order` is the connection's.
+/// Responds to one request. `order` controls the connection.
 pub(super) async fn answer(
     shared: Arc<Shared>,
     order: Order,
@@ -93,14 +93,14 @@ pub(super) async fn answer(
 struct Exchange {
     shared: Arc<Shared>,
     order: Order,
-    /// Of all requests, this one's.
+    /// The number of this request among all.
     number: u64,
 }
 
-/// A request that was read.
+/// A parsed request.
 struct Asked {
     dialect: Dialect,
-    /// Without the directions.
+    /// The name without directions.
     model: String,
     directions: Directions,
     ask: Ask,
@@ -245,7 +245,8 @@ impl Exchange {
         if given == Some(key.as_bytes()) { Ok(()) } else { Err(Failure::wrong_key(given.is_some())) }
     }
 
-    /// The events before the response headers: the delay, the faults, the other status.
+    /// Applies the directions that act before the response headers: the delay, the faults, the
+    /// other status.
     async fn misbehave(&self, directions: &Directions, ask: &Ask, model: &str) -> Result<(), Failure> {
         if !directions.delay.is_zero() {
             tokio::time::sleep(directions.delay).await;
@@ -256,7 +257,7 @@ impl Exchange {
             if let Some(ending) = ending(fault.kind) {
                 self.order.give(ending);
             }
-            // Until the connection ends, or the other side has had enough.
+            // Until the connection ends, or the client gives up.
             pending::<()>().await;
         }
         if let Some(status) = directions.reject.filter(|_| ask.stream_options.is_some()) {
@@ -265,8 +266,8 @@ impl Exchange {
         if directions.status == 200 { Ok(()) } else { Err(Failure::with_status(directions.status, model)) }
     }
 
-    /// A response that is not streamed, with the fault that was ordered. What it reports is counted
-    /// where it arrives whole.
+    /// A response that is not streamed, with the fault in the directions. Its usage is counted if
+    /// it arrives whole.
     fn whole(&self, made: Made, directions: &Directions, dialect: Dialect) -> Response<Answer> {
         let Made { content_type, body, tokens } = made;
         let answer = match directions.fault {
@@ -293,7 +294,7 @@ impl Exchange {
     }
 }
 
-/// A model's name as it stands between quotes in JSON.
+/// A model's name, escaped for JSON, without quotes.
 fn escaped(model: &str) -> String {
     let quoted = serde_json::to_string(model).expect("a string is always JSON");
     quoted[1..quoted.len() - 1].to_owned()

@@ -1,5 +1,5 @@
-//! The parts of a request's body that the simulator reads: the model, how it is to be answered, and
-//! how many words it has.
+//! The parts of a request's body that the simulator reads: the model, the form of the response, and
+//! the number of words.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::form::Form;
 
-/// The members of a body that matter here, of any endpoint.
+/// The members of a body that matter here, for all endpoints.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Ask {
@@ -16,7 +16,7 @@ pub(super) struct Ask {
     stream: Option<bool>,
     pub(super) stream_options: Option<StreamOptions>,
     messages: Words,
-    /// Anthropic's.
+    /// Anthropic's system prompt.
     system: Words,
     prompt: Words,
     instructions: Words,
@@ -29,14 +29,14 @@ pub(super) struct Ask {
     text: Given,
     output_format: Given,
     output_config: Given,
-    /// Whether a response is kept; it is where nothing is said.
+    /// True, or missing, if the response must be kept.
     pub(super) store: Option<bool>,
     pub(super) background: Option<bool>,
-    /// False: an agent warms up what comes next, and wants nothing said.
+    /// False for an agent that only warms up the cache, and wants no output.
     pub(super) generate: Option<bool>,
 }
 
-/// Whether a member is there, and not null. Nothing of it is kept.
+/// True if a member exists and is not null. Its value is not kept.
 #[derive(Debug, Default)]
 struct Given(bool);
 
@@ -70,33 +70,32 @@ impl Ask {
         self.stream == Some(true)
     }
 
-    /// Returns true if it may want something else than the sentence, so that its body is worth a
-    /// second look.
+    /// Returns true if the request may want more than the sentence, so that its whole body must be
+    /// parsed.
     pub(super) fn may_want_content(&self) -> bool {
         [&self.tools, &self.response_format, &self.text, &self.output_format, &self.output_config]
             .iter()
             .any(|given| given.0)
     }
 
-    /// The words of all texts.
+    /// The number of words of all texts.
     pub(super) fn input_tokens(&self) -> u64 {
         let texts = [self.messages, self.system, self.prompt, self.instructions, self.input];
         texts.iter().map(|words| words.count).sum()
     }
 }
 
-/// Counts the words in a value without keeping any of it: strings, in arrays and under `content`,
-/// `text` and `output` of objects. Words are what stands between ASCII blanks; a number is one (a
-/// token id).
+/// Counts the words in a value without keeping them: strings, in arrays and under `content`, `text`
+/// and `output` of objects. ASCII whitespace separates words; a number is one (a token id).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Words {
     pub(super) count: u64,
-    /// The number of texts: 1, or the length of an array of anything but numbers.
+    /// The number of texts: 1, or the length of an array of texts.
     pub(super) items: usize,
 }
 
 impl Words {
-    /// Those of one text.
+    /// The words of one text.
     pub(super) fn of(text: &str) -> Self {
         let mut blank = true;
         let count = text.bytes().filter(|byte| {
@@ -112,7 +111,7 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
-/// A number: a token, and no text by itself.
+/// A number: a token, but not a text.
 const TOKEN: Words = Words { count: 1, items: 0 };
 
 struct Counter;
@@ -154,7 +153,7 @@ impl<'de> Visitor<'de> for Counter {
             words.count += count;
             words.items += usize::from(items > 0);
         }
-        // Numbers alone are the tokens of one text.
+        // An array of numbers is the tokens of one text.
         words.items = words.items.max(1);
         Ok(words)
     }

@@ -1,4 +1,4 @@
-//! A response's body: events when they are due, and the fault where it was ordered.
+//! A response's body: events at their times, and the fault in the directions.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,25 +16,25 @@ use super::play::Play;
 use super::tally::{Tally, Tokens};
 use super::wire::{Ending, Order};
 
-/// Room that is taken at once for events that come without a pause; each is a slice of it.
+/// The memory allocated for events without a pause between them; each is a slice of it.
 const BLOCK_BYTES: usize = 32 * 1024;
 
-/// Room for an event beside its text. It grows where that is not enough.
+/// The memory for an event besides its text. It grows if necessary.
 const EVENT_BYTES: usize = 1024;
 
 /// The body of any response.
 pub(super) enum Answer {
-    /// All of it. `None` when it has been taken.
+    /// A whole body. `None` after it has been taken.
     Whole(Option<Bytes>),
-    /// An unstreamed response with something wrong in it.
+    /// An unstreamed response with a fault.
     Broken(Broken),
-    /// Event by event.
+    /// A stream of events.
     Stream(Box<Stream>),
 }
 
-/// A body that says it is longer than what will come.
+/// A body that declares more bytes than it sends.
 pub(super) struct Broken {
-    /// The bytes that will come. `None` after they were taken.
+    /// The bytes that are sent. `None` after they were taken.
     pub(super) start: Option<Bytes>,
     /// The value of `content-length`.
     pub(super) length: u64,
@@ -50,20 +50,20 @@ pub(super) struct Stream {
     /// The place of the fault, if any.
     fault: Option<(FaultKind, Point)>,
     clock: Option<Clock>,
-    /// Written and not handed over yet.
+    /// Written, but not passed on yet.
     written: BytesMut,
     reported: Option<Tokens>,
-    /// True if all has been written.
+    /// True if all events are written.
     ended: bool,
-    /// True if we end the connection ourselves.
+    /// True if the simulator ends the connection.
     failed: bool,
     is_repeated: bool,
     tally: Arc<Tally>,
     order: Order,
 }
 
-/// When events are due: each a whole number of steps after the first, so that a late one delays no
-/// other.
+/// The times of events: each a whole number of steps after the first, so that a late event delays
+/// no other.
 struct Clock {
     start: Instant,
     sleep: Pin<Box<Sleep>>,
@@ -72,9 +72,9 @@ struct Clock {
 /// The result of [`Stream::advance`].
 enum Step {
     Wrote,
-    /// Nothing until the clock, or ever, says so.
+    /// Nothing is due before the clock's next step, or ever.
     Waiting,
-    /// The fault is due. All that was written must be handed over first.
+    /// The fault is due. All bytes written before must be passed on first.
     Fault(FaultKind),
     Ended,
 }
@@ -82,7 +82,7 @@ enum Step {
 impl Stream {
     pub(super) fn new(play: Arc<Play>, tally: Arc<Tally>, order: Order) -> Self {
         let start = Point { events: 0, bytes: 0 };
-        // Only an error can be without a place here: the others came before the headers.
+        // Only an error can lack a place here: the other faults came before the headers.
         let fault = play.directions().fault.map(|fault| (fault.kind, fault.at.unwrap_or(start)));
         tally.stream();
         Self {
@@ -100,8 +100,8 @@ impl Stream {
         }
     }
 
-    /// The same from an event on, for a client that has seen the ones before: what it reports is
-    /// counted already.
+    /// The stream from an event on, for a client that has seen the earlier ones: its usage is
+    /// already counted.
     pub(super) fn again(mut self, from: u64) -> Self {
         self.next = from.min(self.play.events());
         self.is_repeated = true;
@@ -136,8 +136,8 @@ impl Stream {
             let start = Instant::now();
             Clock { start, sleep: Box::pin(tokio::time::sleep_until(start)) }
         });
-        // As nanoseconds: a Duration can be multiplied by 32 bits only. Beyond 584 years it never
-        // comes.
+        // In nanoseconds, since a Duration can be multiplied by 32 bits only. After 584 years it
+        // never comes.
         let nanos = (pace.as_nanos() as u64).saturating_mul(self.next);
         let due = clock.start + std::time::Duration::from_nanos(nanos);
         if Instant::now() >= due {
@@ -151,7 +151,7 @@ impl Stream {
         let directions = self.play.directions();
         let room = directions.size + EVENT_BYTES;
         if self.written.capacity() - self.written.len() < room {
-            // A stream that pauses keeps little while it does.
+            // A stream with pauses keeps little memory.
             self.written.reserve(if directions.pace.is_zero() { room.max(BLOCK_BYTES) } else { room });
         }
         let stamp = directions.stamp.then(nanoseconds);
@@ -170,7 +170,7 @@ impl Stream {
         self.next += 1;
     }
 
-    /// Brings the fault about. `None`: there is nothing more to say, ever.
+    /// Executes the fault. `None` if no bytes follow.
     fn fail(&mut self, kind: FaultKind) -> Option<Bytes> {
         match ending(kind) {
             Some(ending) => {
@@ -201,7 +201,7 @@ impl Stream {
                 return Poll::Ready(Some(self.written.split().freeze()));
             }
             return match step {
-                // An event of which nothing was to be written.
+                // The event has no bytes before its fault.
                 Step::Wrote => continue,
                 Step::Waiting => Poll::Pending,
                 Step::Ended => Poll::Ready(None),
@@ -256,12 +256,12 @@ impl Broken {
         if let Some(ending) = ending(self.fault) {
             self.order.give(ending);
         }
-        // The order is carried out by the flush that follows; no task needs to be woken.
+        // The following flush executes the order; no task needs to be woken.
         Poll::Pending
     }
 }
 
-/// How that fault ends the connection, if it does.
+/// The way in which that fault ends the connection, if it does.
 pub(super) fn ending(fault: FaultKind) -> Option<Ending> {
     match fault {
         FaultKind::Cut => Some(Ending::Close),

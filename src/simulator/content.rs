@@ -1,5 +1,5 @@
-//! The content of a response where the request asks for more than text: tool calls, and instances
-//! of a schema.
+//! The content of a response to a request for more than text: tool calls, and instances of a
+//! schema.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ pub(super) const MAX_CALLS: u64 = 128;
 /// The most text in one response.
 const MAX_TEXT: usize = 256 * 1024;
 
-/// A piece of what is streamed, where the directions give no size.
+/// The bytes of a streamed piece, if the directions give no size.
 const PIECE_BYTES: usize = 8;
 
 /// A part of a response.
@@ -66,10 +66,10 @@ impl Part {
     }
 }
 
-/// The content of the response to `body`; `None` is the sentence.
+/// The content of the response to `body`. `None` means the sentence.
 ///
-/// Where there are tools, they are called until a result stands after the last thing that the model
-/// said. A choice that forces a call is followed also then, as the services do.
+/// Tools are called until a result follows the model's last output. A choice that forces a call is
+/// followed in any case, as the services do.
 pub(super) fn of(kind: Kind, body: &Value, directions: &Directions) -> Result<Option<Vec<Part>>, Failure> {
     if let Some(calls) = calls(kind, body, directions)? {
         return Ok(Some(calls));
@@ -122,9 +122,9 @@ fn made(schema: &Value, member: &'static str) -> Result<String, Failure> {
     Ok(made.to_string())
 }
 
-/// `None` for what the service runs itself.
+/// `None` for a tool that the service runs itself.
 fn tool(tool: &Value) -> Option<Tool<'_>> {
-    // The objects that a missing schema allows.
+    // The schema of a tool without one, which allows any object.
     static ANY: Value = Value::Null;
     let function = if tool["function"].is_object() { &tool["function"] } else { tool };
     match tool["type"].as_str() {
@@ -134,7 +134,7 @@ fn tool(tool: &Value) -> Option<Tool<'_>> {
         Some("custom") if tool.get("input_schema").is_none() => {
             Some(Tool { name: tool["custom"]["name"].as_str().or(tool["name"].as_str())?, schema: None })
         }
-        // Anthropic's; those that the service runs have no schema.
+        // Anthropic's tools; those that the service runs have no schema.
         _ => Some(Tool { name: tool["name"].as_str()?, schema: Some(tool.get("input_schema")?) }),
     }
 }
@@ -146,7 +146,7 @@ impl Tool<'_> {
     }
 }
 
-/// Returns true if a tool's result stands after the last thing that the model said.
+/// Returns true if a tool's result follows the model's last output.
 fn has_result(kind: Kind, body: &Value) -> bool {
     let list = if kind == Kind::Responses { &body["input"] } else { &body["messages"] };
     let after = list.as_array().into_iter().flatten().rev().take_while(|item| !is_of_model(item));

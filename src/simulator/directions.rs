@@ -1,17 +1,17 @@
-//! The directions of one request to the simulator: how much, how fast, in which shape, and what is
-//! to go wrong.
+//! The directions of one request to the simulator: the amount, the pace, the form and the faults of
+//! its response.
 //!
 //! Directions are `key=value` pairs with commas between them. They come in the header `x-simulate`,
-//! and, since most applications can set little more than a model, behind a colon in the model's
-//! name: `sim:events=100,pace=10ms`. Where both say something, the header wins.
-//! [`HELP`](super::HELP) is the whole language.
+//! and, since most applications can set little more than a model, after a colon in the model's
+//! name: `sim:events=100,pace=10ms`. If both have a key, the header wins. [`HELP`](super::HELP)
+//! documents all keys.
 
 use std::time::Duration;
 
 use super::content::MAX_CALLS;
 use super::text::SENTENCE;
 
-/// The most text that an unstreamed response, or one that repeats itself at its end, may have.
+/// The most text of an unstreamed response, or of one that repeats its text at the end.
 const MAX_WHOLE_TEXT: u64 = 64 * 1024 * 1024;
 
 /// The most events in a response whose events are written beforehand.
@@ -23,7 +23,7 @@ const MAX_EVENT_TEXT: u64 = 16 * 1024 * 1024;
 /// The most events in one response.
 const MAX_EVENTS: u64 = 1_000_000_000;
 
-/// The longest time that can be asked for: an hour.
+/// The longest time in directions: an hour.
 const MAX_TIME: Duration = Duration::from_secs(3600);
 
 /// Directions for the response to one request.
@@ -60,7 +60,7 @@ pub(super) enum UsagePlace {
     None,
 }
 
-/// Why the response ended, as it says itself.
+/// The finish reason of the response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Finish {
     Stop,
@@ -86,7 +86,7 @@ pub(super) enum FaultKind {
     Error,
 }
 
-/// A place in a response: after so many events, and so many bytes of the next.
+/// A place in a response: the number of whole events, and of bytes of the next.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Point {
     pub(super) events: u64,
@@ -116,10 +116,10 @@ impl Default for Directions {
 }
 
 impl Directions {
-    /// Takes what `text` says over what was said before.
+    /// Overrides earlier directions by those in `text`.
     ///
     /// # Errors
-    /// Which pair is wrong and what it should be, in words for the user.
+    /// Fails with the wrong pair and the right form, for the user.
     pub(super) fn add(&mut self, text: &str) -> Result<(), String> {
         for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not key=value"))?;
@@ -151,10 +151,10 @@ impl Directions {
         Ok(())
     }
 
-    /// Whether the text is small enough to be held whole.
+    /// Checks that the text is small enough to be held whole.
     ///
     /// # Errors
-    /// The limit that they exceed, in words for the user.
+    /// Fails with the exceeded limit, for the user.
     pub(super) fn fits_in_memory(&self) -> Result<(), String> {
         // No word of the text is longer than 16 bytes.
         let text = self.events.saturating_mul(self.size.max(16) as u64);
@@ -166,10 +166,10 @@ impl Directions {
 }
 
 impl Directions {
-    /// Whether its events may be written beforehand.
+    /// Checks that the events may be written beforehand.
     ///
     /// # Errors
-    /// The limit that they exceed, in words for the user.
+    /// Fails with the exceeded limit, for the user.
     pub(super) fn fits_in_a_reel(&self) -> Result<(), String> {
         if self.events > MAX_HELD_EVENTS {
             return Err(format!("more than {MAX_HELD_EVENTS} events in an answer of this kind"));

@@ -1,11 +1,11 @@
-//! Errors as the services word them.
+//! Errors in the words of the services.
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::place::Dialect;
 
-/// An error to be answered.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) status: StatusCode,
@@ -29,7 +29,7 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", None, message)
     }
 
-    /// A member of the body that is wrong.
+    /// A wrong member of the body.
     pub(super) fn parameter(
         param: &'static str,
         code: Option<&'static str>,
@@ -60,7 +60,7 @@ impl Failure {
         Self { param: Some(param), ..failure }
     }
 
-    /// `given`: whether there was a key at all. It is not repeated.
+    /// `given` is true if the request had a key. It is not repeated.
     pub(super) fn wrong_key(given: bool) -> Self {
         let (code, message) = if given {
             (
@@ -82,7 +82,7 @@ impl Failure {
         }
     }
 
-    /// The error that the directions ask for.
+    /// The error in the directions.
     pub(super) fn with_status(status: u16, model: &str) -> Self {
         let number = status;
         let status = checked(status);
@@ -145,7 +145,7 @@ impl Failure {
     }
 }
 
-/// Anthropic names errors after their status.
+/// Anthropic's type of an error, which follows from its status.
 fn anthropic_type(status: StatusCode) -> &'static str {
     match status.as_u16() {
         401 => "authentication_error",

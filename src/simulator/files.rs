@@ -1,4 +1,4 @@
-//! `files`: what was uploaded, in memory.
+//! `files`: uploaded files, in memory.
 
 use bytes::Bytes;
 
@@ -30,7 +30,7 @@ impl Default for Files {
 }
 
 impl Files {
-    /// Keeps the file of the form. Its id is made of `number`.
+    /// Keeps the file of the form. Its id is derived from `number`.
     pub(super) fn upload(&mut self, number: u64, created: u64, form: &Form) -> Result<Json, Failure> {
         let missing = |param| Failure::parameter(param, None, format!("'{param}' is a required property"));
         let (name, content) = form.file("file").ok_or_else(|| missing("file"))?;

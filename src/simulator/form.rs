@@ -26,7 +26,7 @@ impl Form {
     /// Reads the body of a request with this `content-type`.
     ///
     /// # Errors
-    /// The mistake, in words for the user.
+    /// Fails with the mistake, for the user.
     pub(super) fn read(content_type: &str, body: Bytes) -> Result<Self, String> {
         let boundary =
             parameter(content_type, "boundary").filter(|_| content_type.starts_with("multipart/form-data"));
@@ -37,7 +37,7 @@ impl Form {
         let mut at = starts.next().ok_or("the boundary is missing")? + delimiter.len();
         let mut fields = Vec::new();
         for next in starts {
-            // What stands between two delimiters begins and ends with a line break.
+            // A part between two delimiters begins and ends with a line break.
             let part =
                 at + 2..next.checked_sub(2).filter(|end| *end >= at + 2).ok_or("a part has no lines")?;
             fields.push(field(&body, part).ok_or("a part has no name")?);
@@ -58,8 +58,8 @@ impl Form {
         std::str::from_utf8(&self.body[field.content.clone()]).ok()
     }
 
-    /// The name and the content of the first file, under any name that begins thus: `image` is also
-    /// `image[]`.
+    /// The name and the content of the first file, under any name with this beginning: `image` is
+    /// also `image[]`.
     pub(super) fn file(&self, name: &str) -> Option<(&str, Bytes)> {
         let mut files = self.fields.iter().filter(|field| field.name.starts_with(name));
         let field = files.find(|field| field.file_name.is_some())?;

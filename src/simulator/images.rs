@@ -15,11 +15,11 @@ const PNG: &str = concat!(
     "lEQVR42mPQyFuAFTEMLQkAKopNgcOStj8AAAAASUVORK5CYII="
 );
 
-/// The most pictures in one response, and the most partial pictures of each, as the service has it.
+/// The most pictures in one response, and the most partial pictures of each: the service's limits.
 const MAX_PICTURES: u64 = 10;
 const MAX_PARTIAL: u64 = 3;
 
-/// Tokens of a picture that is to be edited.
+/// The tokens of a picture to be edited.
 const IMAGE_TOKENS: u64 = 40;
 
 /// The request.
@@ -29,7 +29,7 @@ pub(super) struct Picture {
     count: u64,
     partial: u64,
     size: String,
-    /// Older models answer without usage.
+    /// An older model, whose responses have no usage.
     is_dall_e: bool,
     wants_base64: bool,
     text_tokens: u64,

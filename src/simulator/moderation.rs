@@ -1,4 +1,4 @@
-//! `moderations`: nothing is ever flagged.
+//! `moderations`: no input is ever flagged.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::ordered::{Json, object};
 /// The most results in one response.
 const MAX_RESULTS: usize = 1_024;
 
-/// The categories in the service's order, and whether images are looked at for them.
+/// The categories in the service's order, each with true if it applies to images.
 const CATEGORIES: [(&str, bool); 13] = [
     ("harassment", false),
     ("harassment/threatening", false),

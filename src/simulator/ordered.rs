@@ -1,4 +1,4 @@
-//! JSON whose members stand in the order in which they were written, as the services' do:
+//! JSON whose members are in the order in which they were written, as the services' are:
 //! `serde_json` sorts them.
 
 use serde_json::Value;
@@ -139,7 +139,7 @@ macro_rules! displayed {
     };
 }
 
-// Their text is JSON. No float of the simulator is infinite or no number.
+// Their text is JSON. No float of the simulator is infinite or NaN.
 displayed!(bool, i32, u32, u64, usize, f64, Value);
 
 #[cfg(test)]

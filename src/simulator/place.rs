@@ -1,10 +1,11 @@
-//! Where a request goes, from its path: OpenAI's paths, the two forms of Azure's, and Anthropic's.
+//! The destination of a request, by its path: OpenAI's paths, the two forms of Azure's, and
+//! Anthropic's.
 
 use std::borrow::Cow;
 
 use crate::support::hex;
 
-/// Whose paths and shapes.
+/// The service whose paths and forms apply.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Dialect {
     OpenAi,
@@ -13,7 +14,7 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
-    /// The one that a response to this path has, also where there is nothing.
+    /// The dialect of a response to this path, also if the path is unknown.
     pub(super) fn of(path: &str) -> Self {
         let messages =
             path.strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -27,12 +28,12 @@ impl Dialect {
     }
 }
 
-/// A path, taken apart.
+/// A parsed path.
 #[derive(Debug, PartialEq)]
 pub(super) struct Place<'a> {
     pub(super) dialect: Dialect,
-    /// The name in `/openai/deployments/{name}/`, decoded. It says which model answers; the body's
-    /// is ignored.
+    /// The name in `/openai/deployments/{name}/`, decoded. It names the model; the body's is
+    /// ignored.
     pub(super) deployment: Option<Cow<'a, str>>,
     /// The endpoint, such as `chat/completions`.
     pub(super) endpoint: &'a str,
@@ -51,8 +52,8 @@ const DEPLOYED: [&str; 8] = [
 ];
 
 impl<'a> Place<'a> {
-    /// `None` where the service has nothing: another path, a dated Azure path without
-    /// `api-version`, an endpoint that must have a deployment without one, or the other way round.
+    /// `None` if the service has no such endpoint: another path, a dated Azure path without
+    /// `api-version`, an endpoint that needs a deployment without one, or the reverse.
     pub(super) fn of(path: &'a str, query: Option<&str>) -> Option<Self> {
         let endpoint = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/anthropic/v1/"));
         if let Some(endpoint) = endpoint {
@@ -75,7 +76,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Takes the percent-encoding off (RFC 3986 section 2.1). `None` where it is none, or no UTF-8.
+/// Decodes percent-encoding (RFC 3986 section 2.1). `None` if it is invalid, or not UTF-8.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));

@@ -11,10 +11,10 @@ use super::error::Failure;
 use super::ordered::{Json, object};
 use super::shapes::Kind;
 
-/// The models of `/v1/models`. Any other is answered for as well, but does not exist there.
+/// The models of `/v1/models`. Any other model responds as well, but is not listed.
 const MODELS: [&str; 4] = ["sim", "gpt-4.1", "gpt-4.1-mini", "text-embedding-3-small"];
 
-/// The dimensions of an embedding that asks for none.
+/// The default dimensions of an embedding.
 const DIMENSIONS: u32 = 1536;
 
 /// The most numbers in one response.
@@ -35,7 +35,7 @@ fn model(id: &str) -> Value {
 }
 
 /// `/v1/embeddings`: a vector of length one for each text, as numbers or as the base64 of
-/// little-endian floats. `model` is as it stands between quotes in JSON.
+/// little-endian floats. `model` is escaped for JSON.
 pub(super) fn embeddings(ask: &Ask, model: &str) -> Result<BytesMut, Failure> {
     let dimensions = ask.dimensions.unwrap_or(DIMENSIONS);
     let texts = ask.input.items as u64;
@@ -44,7 +44,7 @@ pub(super) fn embeddings(ask: &Ask, model: &str) -> Result<BytesMut, Failure> {
         return Err(Failure::parameter("dimensions", None, message));
     }
     let in_base64 = ask.encoding_format.as_deref() == Some("base64");
-    // All its numbers are the same, so that its length is one.
+    // All its numbers are equal, chosen so that its length is one.
     let component = 1.0 / (dimensions as f32).sqrt();
     let vector = if in_base64 {
         let bytes = component.to_le_bytes().repeat(dimensions as usize);
@@ -77,9 +77,8 @@ pub(super) fn count(kind: Kind, tokens: u64) -> Json {
     }
 }
 
-/// The echo of a request as it arrived. Header names are in lower case; where one comes
-/// twice, its values stand together at the place of the first. A body that is not UTF-8 has U+FFFD
-/// for what is wrong.
+/// The echo of a request as it arrived. Header names are in lower case; the values of a repeated
+/// one are joined at the place of the first. Invalid UTF-8 in a body becomes U+FFFD.
 pub(super) fn echo(parts: &Parts, body: &[u8]) -> Value {
     let headers = parts.headers.iter();
     let headers = headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));

@@ -1,4 +1,4 @@
-//! The two kinds of responses in events.
+//! The two kinds of responses that consist of events.
 
 use bytes::BytesMut;
 
@@ -7,12 +7,12 @@ use super::reel::Reel;
 use super::script::{Facts, Script};
 use super::tally::Tokens;
 
-/// A response in events.
+/// A response that consists of events.
 #[derive(Debug)]
 pub(super) enum Play {
-    /// The sentence, of any length, made as it goes out.
+    /// The sentence, of any length, generated while it is sent.
     Script(Script),
-    /// Anything else, made beforehand.
+    /// Any other response, generated beforehand.
     Reel(Reel),
 }
 
@@ -39,7 +39,7 @@ impl Play {
         }
     }
 
-    /// How many events it has in all.
+    /// The number of events.
     pub(super) fn events(&self) -> u64 {
         match self {
             Self::Script(script) => script.events(),
@@ -55,7 +55,7 @@ impl Play {
         }
     }
 
-    /// Appends the error that stands in place of event `index`.
+    /// Appends the error that replaces event `index`.
     pub(super) fn write_error(&self, index: u64, out: &mut BytesMut) {
         match self {
             Self::Script(script) => script.write_error(index, out),

@@ -1,4 +1,4 @@
-//! `realtime`: a session over a WebSocket that answers `response.create` with the sentence, as
+//! `realtime`: a session over a WebSocket that responds to `response.create` with the sentence, as
 //! text.
 
 use std::io;
@@ -120,7 +120,7 @@ impl Realtime {
         self.send(socket, "response.output_item.done", |event| place(event).with("item", &done)).await?;
         let tokens = Tokens { input: self.words, output: self.directions.events };
         let whole = response(id, "completed", &[done], Some(self.usage(tokens)));
-        // What the model said is input from now on.
+        // The model's output is input from now on.
         self.words += self.directions.events;
         // Counts of one session are added up.
         let before = self.reported.unwrap_or_default();
@@ -142,7 +142,7 @@ impl Realtime {
         }
     }
 
-    /// Sends an event when its time has come, or does what was ordered instead.
+    /// Sends an event at its time, or executes the fault in its place.
     async fn send<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         socket: &mut WebSocket<S>,
@@ -156,7 +156,7 @@ impl Realtime {
     }
 }
 
-/// The pace before an event, and the fault in its place.
+/// Waits for the pace before an event, or executes the fault in its place.
 pub(super) async fn pause(directions: &Directions, sent: u64) -> io::Result<()> {
     if !directions.pace.is_zero() && sent > 0 {
         tokio::time::sleep(directions.pace).await;

@@ -1,7 +1,7 @@
-//! A response whose events were written beforehand: tool calls, structured outputs, and whatever
-//! else is not the sentence.
+//! A response whose events are written beforehand: tool calls, structured outputs, and everything
+//! else except the sentence.
 //!
-//! Pure, as a script is. It is held whole, so its makers bound what goes into it.
+//! Pure, like a script. It is held whole, so its makers bound its size.
 
 mod chat;
 mod messages;
@@ -24,10 +24,10 @@ use super::tally::Tokens;
 pub(super) struct Reel {
     pub(super) directions: Directions,
     pub(super) events: Vec<Event>,
-    /// The error that replaces an event where one is ordered.
+    /// The error that replaces an event for a fault.
     pub(super) error: String,
     pub(super) whole: Json,
-    /// The usage of the whole.
+    /// The usage of the whole response.
     pub(super) tokens: Option<Tokens>,
     pub(super) facts: Facts,
 }
@@ -49,7 +49,7 @@ pub(super) struct Plot {
 }
 
 impl Plot {
-    /// `include_usage`: what the request's `stream_options` say.
+    /// `include_usage` is the value in the request's `stream_options`.
     pub(super) fn new(
         kind: Kind,
         dialect: Dialect,
@@ -71,12 +71,12 @@ impl Plot {
         }
     }
 
-    /// Returns true if a response whose usage always comes has it.
+    /// Returns true if a response that always has usage must have it.
     fn reports(&self) -> bool {
         self.directions.usage != UsagePlace::None
     }
 
-    /// The counts when so many pieces have been written.
+    /// The counts after this many pieces.
     fn tokens(&self, pieces: usize) -> Tokens {
         Tokens { input: self.facts.input_tokens, output: pieces as u64 + self.directions.reasoning }
     }
@@ -106,7 +106,7 @@ impl Event {
         Self { text: format!("data: {}\n\n", json.as_str()), tokens: None }
     }
 
-    /// An event whose type stands on a line of its own too.
+    /// An event whose type has a line of its own.
     pub(super) fn named(name: &str, json: &Json) -> Self {
         Self { text: format!("event: {name}\ndata: {}\n\n", json.as_str()), tokens: None }
     }
@@ -121,7 +121,7 @@ impl Event {
 }
 
 impl Reel {
-    /// A response in events only.
+    /// A response that can only be streamed.
     pub(super) fn of_events(events: Vec<Event>, directions: Directions) -> Self {
         let error = ERROR.to_owned();
         Self { directions, events, error, whole: Json::default(), tokens: None, facts: Facts::default() }

@@ -1,8 +1,7 @@
 //! An instance of a JSON schema, for structured outputs and the arguments of tool calls.
 //!
-//! Covers what structured outputs allow (`$ref`, `anyOf`, `enum`, `const`, bounds, formats,
-//! patterns). An object has its required members only. `not`, `if` and `uniqueItems` are not looked
-//! at.
+//! Covers the subset for structured outputs (`$ref`, `anyOf`, `enum`, `const`, bounds, formats,
+//! patterns). An object has only its required members. `not`, `if` and `uniqueItems` are ignored.
 
 mod number;
 mod pattern;
@@ -14,14 +13,14 @@ use super::text;
 /// The most values in one instance.
 const MAX_VALUES: usize = 10_000;
 
-/// How deep a schema is followed. Recursive schemas end where a member is not required or an array
-/// may be empty.
+/// The depth to which a schema is followed. A recursive schema ends at a member that is not
+/// required, or at an array that may be empty.
 const MAX_DEPTH: usize = 64;
 
 /// The most text in one instance.
 const MAX_TEXT: usize = 64 * 1024;
 
-/// The value of a member with the name of a command: harmless where it is run.
+/// The value of a member with the name of a command: harmless if it is run.
 const COMMAND: &str = "echo A stream gauge";
 
 /// Strings of the formats that structured outputs allow.
@@ -41,13 +40,13 @@ const FORMATS: [(&str, &str); 10] = [
 /// An instance of `schema`, the same each time.
 ///
 /// # Errors
-/// The limit that the schema exceeds, in words for the user.
+/// Fails with the exceeded limit, for the user.
 pub(super) fn instance(schema: &Value) -> Result<Value, String> {
     let mut walk = Walk { root: schema, values: 0, text: 0 };
     walk.value(schema, "", 0)
 }
 
-/// Returns true if that is the name of a member that is run as a command.
+/// Returns true if a member of this name is run as a command.
 pub(super) fn is_command(name: &str) -> bool {
     matches!(name, "command" | "cmd")
 }
@@ -60,7 +59,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// `name`: of the member that it is for.
+    /// `name` is the name of the member.
     fn value(&mut self, schema: &'a Value, name: &str, depth: usize) -> Result<Value, String> {
         self.values += 1;
         if self.values > MAX_VALUES || depth > MAX_DEPTH {
@@ -80,7 +79,7 @@ impl<'a> Walk<'a> {
         }
         for options in ["anyOf", "oneOf"] {
             if let Some(options) = schema[options].as_array() {
-                // Beside null there is something to say.
+                // An option other than null has content.
                 let chosen = options.iter().find(|option| option["type"] != "null").or(options.first());
                 return chosen.map_or(Ok(Value::Null), |option| self.value(option, name, depth + 1));
             }
@@ -115,7 +114,7 @@ impl<'a> Walk<'a> {
         Ok(Value::Object(object))
     }
 
-    /// One item, or as many as there must be.
+    /// One item, or the least number allowed.
     fn array(&mut self, schema: &'a Value, name: &str, depth: usize) -> Result<Value, String> {
         let least = schema["minItems"].as_u64();
         let most = schema["maxItems"].as_u64().unwrap_or(u64::MAX);
@@ -128,8 +127,8 @@ impl<'a> Walk<'a> {
         (0..count).map(|_| self.value(&schema["items"], "", depth + 1)).collect()
     }
 
-    /// The members of all; of anything but objects, the first. The schema's own members are one
-    /// more.
+    /// Merges the members of all objects; of other values, takes the first. The schema's own
+    /// members are one more object.
     fn all_of(
         &mut self,
         schema: &'a Value,
@@ -151,7 +150,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The type that it is an instance of. Without one, the members tell.
+/// The type of the instance. Without one, the members of the schema decide.
 fn kind(schema: &Value) -> &str {
     let named = match &schema["type"] {
         Value::Array(kinds) => {
@@ -173,7 +172,7 @@ fn usual(name: &str) -> &'static str {
     if is_command(name) { COMMAND } else { "A stream gauge" }
 }
 
-/// As long as `usual` where the bounds allow it.
+/// The length: that of `usual` within the bounds.
 fn length(schema: &Value, usual: &str) -> usize {
     let least = schema["minLength"].as_u64().unwrap_or(0);
     let most = schema["maxLength"].as_u64().unwrap_or(u64::MAX);

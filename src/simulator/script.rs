@@ -1,6 +1,6 @@
-//! One response: which event comes when, and every byte of it.
+//! One response: the order of its events, and all of their bytes.
 //!
-//! Pure: the same script gives the same bytes, except for the stamps that its caller hands in.
+//! Pure: the same script gives the same bytes, except for the stamps that its caller passes.
 
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ use super::tally::Tokens;
 use super::template::{Mark, Part, Template};
 use super::text;
 
-/// One response to be given.
+/// One response.
 #[derive(Debug)]
 pub(super) struct Script {
     shape: &'static Shape,
@@ -23,13 +23,13 @@ pub(super) struct Script {
     usage: UsageRule,
 }
 
-/// The values of a response beside its text.
+/// The values of a response besides its text.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) id: u64,
     /// Seconds since 1970.
     pub(super) created: u64,
-    /// As it stands between quotes in JSON.
+    /// Escaped for JSON, without quotes.
     pub(super) model: String,
     pub(super) input_tokens: u64,
 }
@@ -40,23 +40,23 @@ impl Facts {
     }
 }
 
-/// Which events have a usage member, and what it says.
+/// The events with a usage member, and its value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum UsageRule {
-    /// None has it.
+    /// No event has it.
     Absent,
-    /// All have it, null; and there is one more that has the counts.
+    /// All events have null, and an additional one has the counts.
     Event,
-    /// All up to the one with the finish reason have it: null, then the counts.
+    /// All events up to the one with the finish reason have it: null, and at the end the counts.
     Finish,
     /// All have the counts so far.
     Every,
-    /// The object at the end has the counts, those at the beginning null (`responses`).
+    /// The object at the end has the counts, those at the beginning have null (`responses`).
     Object,
-    /// The first event has the counts so far, the one with the stop reason those at the end
+    /// The first event has the counts so far, the one with the stop reason the final ones
     /// (`messages`).
     Both,
-    /// `responses` and `messages` where there is to be none: null wherever it would stand.
+    /// For `responses` and `messages` without usage: null in all places of usage.
     Null,
 }
 
@@ -90,7 +90,7 @@ enum Cue {
 struct Moment {
     /// The number of the text in this event.
     text: u64,
-    /// How many texts there have been, with this one.
+    /// The number of texts up to this one.
     said: u64,
     sequence: u64,
     usage: Usage,
@@ -102,7 +102,7 @@ enum Usage {
     Absent,
     Null,
     Counts,
-    /// The counts as they stand in a whole response, where that is another form.
+    /// The counts in the form of a whole response, if it differs.
     Full,
 }
 
@@ -113,7 +113,7 @@ impl Usage {
 }
 
 impl Script {
-    /// `include_usage`: what the request's `stream_options` say.
+    /// `include_usage` is the value in the request's `stream_options`.
     pub(super) fn new(
         kind: Kind,
         dialect: Dialect,
@@ -160,7 +160,7 @@ impl Script {
         moment.usage.has_counts().then(|| self.tokens(said))
     }
 
-    /// Appends the error that stands in place of event `index`.
+    /// Appends the error that replaces event `index`.
     pub(super) fn write_error(&self, index: u64, out: &mut BytesMut) {
         for (template, sequence) in self.shape.error.iter().zip(index..) {
             let moment = Moment { text: 0, said: 0, sequence, usage: Usage::Absent, stamp: None };

@@ -1,8 +1,7 @@
-//! The responses of each endpoint, byte for byte as the services send them, apart from the
-//! values.
+//! The responses of each endpoint, equal to the services' byte for byte except for the values.
 //!
-//! Only text is here: which event comes when is `script`'s business. Sources: recorded answers of
-//! OpenAI and Azure OpenAI, of Anthropic, and OpenAI's published API description.
+//! This module contains only text; `script` decides the order of events. Sources: recorded
+//! responses of OpenAI and Azure OpenAI, of Anthropic, and OpenAI's published API description.
 
 mod azure;
 mod chat;
@@ -15,18 +14,18 @@ use std::sync::LazyLock;
 use super::place::Dialect;
 use super::template::Template;
 
-/// One endpoint's answers, streamed and not.
+/// One endpoint's responses, streamed and not.
 #[derive(Debug)]
 pub(super) struct Shape {
     /// The events before the text.
     pub(super) opening: Vec<Template>,
     /// An event of text.
     pub(super) text: Template,
-    /// The events after the text. The first of them says why the response ended.
+    /// The events after the text. The first of them has the finish reason.
     pub(super) closing: Vec<Template>,
-    /// The event that has the usage and nothing else, where there is such a thing.
+    /// The event with nothing but usage, if the endpoint has one.
     pub(super) usage_event: Option<Template>,
-    /// The last event, where it is none of the response's own.
+    /// The last event, if it is not part of the response itself.
     pub(super) end: Option<Template>,
     /// An error in the middle of the stream.
     pub(super) error: Vec<Template>,
@@ -34,11 +33,11 @@ pub(super) struct Shape {
     pub(super) whole: Template,
     /// The usage object.
     pub(super) usage: Template,
-    /// The same in the first event and in the response unstreamed, where that is another.
+    /// The usage object in the first event and in the response unstreamed, if it differs.
     pub(super) full_usage: Option<Template>,
 }
 
-/// The responses in events.
+/// The responses that consist of events.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
     Chat,
@@ -48,7 +47,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The endpoint of that path, if it is one.
+    /// The endpoint of that path, if it is one of these.
     pub(super) fn of(endpoint: &str) -> Option<Self> {
         match endpoint {
             "chat/completions" => Some(Self::Chat),
@@ -59,7 +58,7 @@ impl Kind {
         }
     }
 
-    /// How that service answers.
+    /// The responses of that service.
     pub(super) fn shape(self, dialect: Dialect) -> &'static Shape {
         static CHAT: LazyLock<Shape> = LazyLock::new(chat::shape);
         static AZURE_CHAT: LazyLock<Shape> = LazyLock::new(azure::shape);
@@ -78,10 +77,10 @@ impl Kind {
 
 pub(super) use messages::ERROR as MESSAGES_ERROR;
 
-/// The end of every stream but those of `responses` and `messages`.
+/// The end of every stream except those of `responses` and `messages`.
 const DONE: &str = "data: [DONE]\n\n";
 
-/// An error in place of a chunk.
+/// An error instead of a chunk.
 pub(super) const ERROR: &str = concat!(
     r#"data: {"error":{"message":"The server had an error while processing your request. Sorry about that!","#,
     r#""type":"server_error","param":null,"code":null}}"#,

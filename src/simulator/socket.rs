@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::codec::websocket::{FrameHandler, Frames, Opcode, close_frame};
 
-/// The value that the key is hashed with (RFC 6455 section 1.3).
+/// The value that is hashed with the key (RFC 6455 section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The longest message that is read: a few seconds of sound in base64 fit.
@@ -24,7 +24,7 @@ const READ_BYTES: usize = 16 * 1024;
 const NORMAL: u16 = 1000;
 const TOO_BIG: u16 = 1009;
 
-/// `sec-websocket-accept` for a request that asks for a WebSocket; `None` for any other.
+/// `sec-websocket-accept` for a request for a WebSocket. `None` for any other request.
 pub(super) fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
     let is_websocket = headers.get(UPGRADE)?.as_bytes().eq_ignore_ascii_case(b"websocket");
     let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_websocket)?;
@@ -43,9 +43,9 @@ pub(super) struct WebSocket<S> {
 struct Inbox {
     /// Whole messages: at most those of one read.
     messages: VecDeque<String>,
-    /// The beginning of the next one.
+    /// The beginning of the next message.
     begun: Vec<u8>,
-    /// Pongs to be sent.
+    /// Pongs to send.
     replies: Vec<u8>,
     is_closed: bool,
     is_too_big: bool,
@@ -56,7 +56,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Self { stream, frames: Frames::new(), inbox: Inbox::default() }
     }
 
-    /// The next message. `None`: the client has closed, properly or not.
+    /// The next message. `None` after the client has closed, with or without a close frame.
     pub(super) async fn receive(&mut self) -> io::Result<Option<String>> {
         loop {
             if let Some(message) = self.inbox.messages.pop_front() {

@@ -62,7 +62,7 @@ impl Sound {
         }
     }
 
-    /// As many pieces as there are events.
+    /// A file with as many pieces as there are events.
     pub(super) fn file(self, directions: &Directions) -> Bytes {
         let sound = self.piece().repeat(pieces(directions) as usize);
         let mut file = BytesMut::with_capacity(sound.len() + 44);

@@ -1,5 +1,5 @@
-//! The state that the simulator keeps between requests: files, responses. Bounded; the oldest
-//! goes first.
+//! The state that the simulator keeps between requests: files and responses. It is bounded; the
+//! oldest entry is dropped first.
 
 use std::collections::VecDeque;
 
@@ -14,13 +14,12 @@ pub(super) struct Store<T> {
 }
 
 impl<T> Store<T> {
-    /// An empty store that holds so many values of so many bytes in sum.
+    /// An empty store for this many values of this many bytes in total.
     pub(super) fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self { entries: VecDeque::new(), bytes: 0, max_entries, max_bytes }
     }
 
-    /// Keeps a value of `bytes` bytes under a number that was not used before. One that is too
-    /// large is not kept.
+    /// Keeps a value of `bytes` bytes under a new number. A value that is too large is not kept.
     pub(super) fn insert(&mut self, number: u64, value: T, bytes: usize) {
         if bytes > self.max_bytes {
             return;
@@ -50,7 +49,7 @@ impl<T> Store<T> {
     }
 }
 
-/// The number in an id that the simulator gave: a prefix and hexadecimal digits.
+/// The number in an id of the simulator: a prefix and hexadecimal digits.
 pub(super) fn number_of(id: &str, prefix: &str) -> Option<u64> {
     u64::from_str_radix(id.strip_prefix(prefix)?, 16).ok()
 }

@@ -1,5 +1,4 @@
-//! Stored responses: looked at again, cancelled, deleted; and those in the background, which are
-//! done later.
+//! Stored responses: retrieved, cancelled, deleted; and those in the background, which end later.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,14 +13,14 @@ use super::reel::response_without_output;
 use super::store::{Store, number_of};
 use super::tally::Tokens;
 
-/// The most responses, and the bytes of their requests in sum.
+/// The most responses, and the total bytes of their requests.
 const MAX_RESPONSES: usize = 1_024;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// The largest request whose input can be looked at again.
+/// The largest request whose input can be retrieved.
 const MAX_INPUT_BYTES: usize = 64 * 1024;
 
-/// The approximate memory of a response beside its request.
+/// The approximate memory of a response besides its request.
 const ENTRY_BYTES: usize = 512;
 
 /// All stored responses.
@@ -31,19 +30,19 @@ pub(super) struct Responses(Store<Stored>);
 #[derive(Debug)]
 struct Stored {
     play: Arc<Play>,
-    /// The request's body, empty where it is too large.
+    /// The request's body, empty if it is too large.
     request: Bytes,
-    /// Of one in the background: when it is done.
+    /// The time at which a response in the background ends.
     due: Option<Instant>,
     is_cancelled: bool,
-    /// True if its counts are in the tally.
+    /// True if the tally has its counts.
     is_reported: bool,
 }
 
-/// A look at a response.
+/// The result of retrieving a response.
 pub(super) struct Look {
     pub(super) body: Bytes,
-    /// A new id.
+    /// The counts, if they were not reported before.
     pub(super) tokens: Option<Tokens>,
 }
 
@@ -54,7 +53,7 @@ impl Default for Responses {
 }
 
 impl Responses {
-    /// Keeps a response; `background` is how long it takes.
+    /// Keeps a response; `background` is its duration in the background.
     pub(super) fn insert(
         &mut self,
         number: u64,
@@ -84,7 +83,7 @@ impl Responses {
         let Some(due) = stored.due else {
             return Err(Failure::invalid("Cannot cancel a synchronous response."));
         };
-        // Cancelling again changes nothing, nor does cancelling what is done.
+        // Cancelling a cancelled or finished response has no effect.
         stored.is_cancelled |= Instant::now() < due;
         Ok(stored.look())
     }
@@ -145,13 +144,12 @@ impl Stored {
     }
 }
 
-/// The response to a request for one in the background.
+/// The response to a request for a response in the background.
 pub(super) fn queued(play: &Play) -> Bytes {
     in_background(response_without_output(play.facts(), "queued").as_str())
 }
 
-/// A response object that says that it ran in the background. The member stands before anything of
-/// the request's.
+/// A response object with `background: true`, which precedes all members of the request's.
 fn in_background(response: &str) -> Bytes {
     response.replacen("\"background\":false", "\"background\":true", 1).into()
 }

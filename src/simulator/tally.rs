@@ -1,11 +1,10 @@
-//! Counters of the simulator since its start, for tests that compare: `GET
-//! /simulator/tally`.
+//! Counters of the simulator since its start, for tests that compare them: `GET /simulator/tally`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
-/// Where the numbers of further answers begin: beyond those of requests.
+/// The first number of further responses, beyond those of requests.
 const FURTHER: u64 = 1 << 40;
 
 /// Token counts that a response reported.
@@ -34,23 +33,23 @@ impl Tally {
         self.requests.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The number of a further answer to a request that has had one.
+    /// The number of a further response to a request that has had one.
     pub(super) fn number(&self) -> u64 {
         FURTHER + self.further.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A stream has begun.
+    /// Counts the begin of a stream.
     pub(super) fn stream(&self) {
         self.streams.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A stream was dropped before its end: the other side went away.
+    /// Counts a stream that was dropped before its end, because the client left.
     pub(super) fn cancelled(&self) {
         self.cancelled.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A response reported `now`, where it had reported `before` already: counts within a stream
-    /// are cumulative.
+    /// Counts the usage `now` of a response that had reported `before`: counts within a stream are
+    /// cumulative.
     pub(super) fn report(&self, before: Option<Tokens>, now: Tokens) {
         self.reports.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
         let before = before.unwrap_or_default();

@@ -13,14 +13,14 @@ pub(super) enum Task<'a> {
     Embeddings,
     Moderations,
     Text(Kind),
-    /// How many tokens a request would have; the form of the response.
+    /// The number of tokens of a request; the form of the response.
     Count(Kind),
     Speech,
-    /// Transcription, or translation.
+    /// A transcription, or a translation.
     Transcription {
         is_translation: bool,
     },
-    /// Generation, or edit.
+    /// A generation, or an edit.
     Image {
         is_edit: bool,
     },
@@ -56,7 +56,7 @@ pub(super) enum Session {
 }
 
 impl<'a> Task<'a> {
-    /// `None` where the service has nothing.
+    /// `None` if the service has no such task.
     pub(super) fn of(method: &Method, endpoint: &'a str) -> Option<Self> {
         if endpoint == "simulator/echo" {
             return Some(Self::Echo);

@@ -1,9 +1,9 @@
-//! A piece of a response as the service writes it, with names in angle brackets where values go.
+//! A piece of a response in the service's form, with names in angle brackets for values.
 //!
-//! The templates in `shapes` are read once; writing one is a run of copies. No template has `<` for
-//! anything else.
+//! The templates in `shapes` are parsed once; writing one is a sequence of copies. No template
+//! contains another `<`.
 
-/// A template, taken apart.
+/// A parsed template.
 #[derive(Debug)]
 pub(super) struct Template(Vec<Part>);
 
@@ -19,9 +19,9 @@ pub(super) enum Part {
 pub(super) enum Mark {
     /// The number of the response, 24 hexadecimal digits.
     Id,
-    /// When the response was begun, in seconds since 1970.
+    /// The time when the response was begun, in seconds since 1970.
     Created,
-    /// The model's name, as it stands between quotes in JSON.
+    /// The model's name, escaped for JSON, without quotes.
     Model,
     /// The text of this event.
     Text,
@@ -49,11 +49,11 @@ pub(super) enum Mark {
 }
 
 impl Template {
-    /// Takes a template apart.
+    /// Parses a template.
     ///
     /// # Panics
-    /// When a name is not known or a bracket not closed: templates are constants, and a test reads
-    /// them all.
+    /// Panics if a name is unknown or a bracket is not closed: templates are constants, and a test
+    /// reads them all.
     pub(super) fn new(text: &'static str) -> Self {
         let mut parts = Vec::new();
         let mut pieces = text.split('<');
@@ -71,7 +71,7 @@ impl Template {
         &self.0
     }
 
-    /// Returns true if it has a place for usage.
+    /// Returns true if the template has a place for the mark.
     #[cfg(test)]
     pub(super) fn has(&self, mark: Mark) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Mark(found) if *found == mark))

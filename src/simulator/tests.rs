@@ -1,4 +1,4 @@
-//! The simulator over real sockets. What each event says is tested in `script`.
+//! The simulator over real sockets. `script` tests the contents of events.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -12,7 +12,7 @@ use super::*;
 mod endpoints;
 mod messages;
 
-/// A simulator on a free port, and how to ask it.
+/// A simulator on a free port, and its client.
 struct Sim {
     address: SocketAddr,
     _running: RunningSimulator,
@@ -28,7 +28,7 @@ fn simulator(api_key: Option<&str>) -> Sim {
     Sim { address: bound.address(), _running: bound.spawn() }
 }
 
-/// What came back, up to the end of the connection.
+/// A response, up to the end of the connection.
 #[derive(Debug)]
 struct Reply {
     head: String,
@@ -85,7 +85,7 @@ impl Reply {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The HTTP chunks, and whether the last one came.
+    /// The HTTP chunks, and true if the last one came.
     fn chunks(&self) -> (Vec<String>, bool) {
         let (mut chunks, mut rest) = (Vec::new(), self.body.as_slice());
         while let Some(at) = rest.windows(2).position(|window| window == b"\r\n") {
@@ -115,7 +115,7 @@ fn pieces_of_another_size_are_the_same_bytes() {
     let sim = simulator(None);
     let (pieces, ended) = sim.stream("events=5,chunk=7").chunks();
     assert!(ended && pieces.iter().rev().skip(1).all(|piece| piece.len() == 7));
-    // All but the number of the response and the time.
+    // Everything except the number of the response and the time.
     let plain = sim.stream("events=5").chunks().0.concat();
     let text = |stream: &str| {
         stream
@@ -364,7 +364,7 @@ fn stopping_closes_what_is_open() {
     let sim = simulator(None);
     let mut stream = sim.connect(&post("/v1/chat/completions", "fault=silence", CHAT));
     drop(sim);
-    // Closed or reset, but not left hanging.
+    // Closed or reset, not left open.
     let end = stream.read(&mut [0]);
     assert!(
         matches!(&end, Ok(0))

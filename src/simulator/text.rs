@@ -1,33 +1,33 @@
-//! The simulator's text: one sentence of 24 words, over and over, so that every byte of an
-//! answer is known beforehand.
+//! The simulator's text: one sentence of 24 words, repeated, so that every byte of a response is
+//! known beforehand.
 
 use std::sync::LazyLock;
 
 use bytes::BytesMut;
 
-/// The words, each with the space before it. ASCII, nothing that JSON would escape.
+/// The words, each with a space before it. ASCII, without characters that JSON escapes.
 #[rustfmt::skip]
 const WORDS: [&str; 24] = [
     " A", " stream", " gauge", " measures", " a", " river", " without", " ever", " holding", " any", " of", " it", " back,",
     " and", " knows", " afterwards", " exactly", " how", " much", " of", " the", " water", " went", " by.",
 ];
 
-/// How often the sentence stands in the tape: enough that most texts are one copy.
+/// The number of sentences in the tape: enough that most texts are one copy.
 const REPEATS: usize = 64;
 
-/// The sentence [`REPEATS`] times, and where each of its words begins.
+/// The sentence [`REPEATS`] times, and the beginning of each of its words.
 static TAPE: LazyLock<(String, Vec<usize>)> = LazyLock::new(|| {
     let sentence = WORDS.concat();
     let starts = WORDS.iter().scan(0, |at, word| Some(std::mem::replace(at, *at + word.len()))).collect();
     (sentence.repeat(REPEATS), starts)
 });
 
-/// The number of events in a response that no directions were given for: the sentence, once.
+/// The number of events in a response without directions: one sentence.
 pub(super) const SENTENCE: u64 = WORDS.len() as u64;
 
 /// Appends the text of event `index`: one word, or exactly `size` bytes that begin with that word.
 ///
-/// The very first word has no space before it, as in what a model writes.
+/// The very first word has no space before it, as in the output of a model.
 pub(super) fn write(index: u64, size: usize, out: &mut BytesMut) {
     let word = (index % SENTENCE) as usize;
     let text = WORDS[word];

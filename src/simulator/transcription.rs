@@ -1,4 +1,4 @@
-//! `audio/transcriptions` and `audio/translations`: the sentence, whatever was sent.
+//! `audio/transcriptions` and `audio/translations`: the sentence, for any sound.
 
 use bytes::BytesMut;
 
@@ -10,7 +10,7 @@ use super::reel::{Event, Reel};
 use super::tally::Tokens;
 use super::text;
 
-/// Bytes that are taken for a second of sound, and the tokens of one.
+/// The bytes that count as a second of sound, and its tokens.
 const BYTES_A_SECOND: usize = 16_000;
 const TOKENS_A_SECOND: u64 = 10;
 
@@ -33,7 +33,7 @@ enum Format {
     Verbose,
 }
 
-/// A response that is not JSON, or is.
+/// A response in JSON or in another form.
 pub(super) struct Written {
     pub(super) content_type: &'static str,
     pub(super) body: String,
@@ -80,7 +80,7 @@ impl Transcription {
         Written { content_type: "application/json", body: json.into_string(), tokens }
     }
 
-    /// Its lines end as the service's do.
+    /// Lines end as in the service's response.
     pub(super) fn reel(&self, directions: Directions) -> Reel {
         let delta = |index| object! { "type": "transcript.text.delta", "delta": word(index, &directions) };
         let mut events: Vec<_> =

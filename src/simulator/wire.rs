@@ -1,8 +1,9 @@
-//! A connection that can be told to misbehave in ways that HTTP has no words for.
+//! A connection with faults that HTTP cannot express.
 //!
-//! An order is carried out when what was written before has left: hyper flushes the connection only
+//! An order is executed when all bytes written before have left: hyper flushes the connection only
 //! when its own buffer is empty. So exactly the bytes before the fault arrive. Over HTTP/2 an order
-//! ends the connection too, with all its streams, and what is still queued for it may be lost.
+//! ends the connection too, with all its streams, and bytes that are still queued for it may be
+//! lost.
 
 use std::io;
 use std::pin::Pin;
@@ -17,24 +18,24 @@ use tokio_rustls::server::TlsStream;
 /// Bytes that are neither HTTP nor a chunk.
 pub(super) const GARBAGE: &[u8] = b"\x00\x16\xffthis is not HTTP\r\n\r\n\x80\x81";
 
-/// The end that a connection is to have.
+/// The ways in which a connection can end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Ending {
     /// Closed in the ordinary way of TCP.
     Close = 1,
-    /// Reset; what the system still holds is thrown away.
+    /// Reset; the system discards unsent bytes.
     Reset,
     /// [`GARBAGE`], then closed.
     Garbage,
 }
 
-/// The other end of a [`Wire`], which gives it orders. Used on one thread, but a connection that
-/// can be upgraded must be `Send`. 0 is no order.
+/// The handle of a [`Wire`] that gives it orders. Used on one thread, but a connection that can be
+/// upgraded must be `Send`. 0 is no order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order(Arc<AtomicU8>);
 
 impl Order {
-    /// The connection will end thus when it is next flushed.
+    /// Makes the connection end like this at its next flush.
     pub(super) fn give(&self, ending: Ending) {
         self.0.store(ending as u8, Ordering::Relaxed);
     }

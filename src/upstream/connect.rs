@@ -22,7 +22,7 @@ use crate::record::error::Kind;
 use crate::tls::{HTTP_1_1, HTTP_2};
 use crate::upstream::resolver::Resolver;
 
-/// Connects within `timeouts.connect` and before `total`. `http` decides what ALPN offers.
+/// Connects within `timeouts.connect` and before `total`. `http` decides the ALPN offer.
 pub(super) async fn connect(
     spec: &ConnectSpec,
     total: Option<Instant>,
@@ -93,8 +93,8 @@ fn jittered(age: Duration) -> Duration {
     age.mul_f64(1.0 - fastrand::f64() / 5.0)
 }
 
-/// A TCP connection to the upstream's or the forward proxy's host, and how long the connect to the
-/// address that accepted it took.
+/// A TCP connection to the upstream's or the forward proxy's host, and the connect time to the
+/// address that accepted it.
 pub(super) async fn tcp(host: &str, port: u16, spec: &ConnectSpec) -> io::Result<(TcpStream, Duration)> {
     let addresses = Resolver::system().lookup(host, port).await?;
     if let Some(observer) = &spec.observer {
@@ -145,7 +145,7 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     let connecting = connector.with_alpn(protocols(http)).connect(tls.name().clone(), stream);
     // Boxed, so that the future of a plain connection has no room for it.
     let tls = Box::pin(connecting).await.map_err(|error| match alert(&error) {
-        // The peer speaks none of the protocols that were offered.
+        // The peer speaks none of the offered protocols.
         Some(AlertDescription::NoApplicationProtocol) if http == HttpVersion::Http2 => {
             SendError::new(SendPhase::Connect, Ending::Refused)
         }

@@ -16,7 +16,7 @@ use crate::record::error::Kind;
 use crate::support::Hosts;
 use crate::tls::Connector;
 
-/// Where an upstream is, how it is reached, and its time limits.
+/// The address of an upstream, the way to reach it, and its time limits.
 #[derive(Debug)]
 pub struct ConnectSpec {
     /// Its name in the configuration, for messages and records.
@@ -35,7 +35,7 @@ pub struct ConnectSpec {
     pub timeouts: Timeouts,
     /// A connection of this age takes no further request; `None`: any age.
     pub max_connection_age: Option<Duration>,
-    /// Which address, its own or its forward proxy's, is tried first.
+    /// The address, of the upstream or its forward proxy, that is tried first.
     pub winner: Winner,
     pub observer: Option<Arc<ConnectObserver>>,
 }

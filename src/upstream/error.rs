@@ -1,4 +1,4 @@
-//! Why an upstream gave no complete response.
+//! The errors of exchanges with upstreams that yield no complete response.
 //!
 //! [`SendError`] keeps the typed cause. [`ConnectSpec::fail`] turns it into the crate's [`Error`],
 //! whose source it becomes.
@@ -19,7 +19,7 @@ use crate::record::error::{Error, Kind};
 /// A failed exchange with an upstream.
 #[derive(Clone, Debug)]
 pub struct SendError {
-    /// How far the exchange had come.
+    /// The progress of the exchange.
     pub phase: SendPhase,
     /// The cause.
     pub cause: SendCause,
@@ -57,7 +57,7 @@ pub enum SendCause {
     Violation(Violation),
     /// The forward proxy of this URL opened no tunnel.
     ForwardProxy(Arc<str>, Arc<TunnelError>),
-    /// A limit or a rule of ours, of which the kind says all.
+    /// A limit or a rule of ours, which the kind describes completely.
     Limit(Kind),
     /// The client failed, for instance inside its body.
     Client(Error),
@@ -76,7 +76,7 @@ pub enum Violation {
     IdleTimeout,
     /// It refused HTTP/1.1 by ALPN, which a WebSocket needs.
     NoHttp1ForUpgrade,
-    /// It sent 101 without being asked to.
+    /// It sent 101 although no upgrade was requested.
     UnrequestedSwitch,
     /// It sent 101 before it had the request.
     EarlySwitch,
@@ -89,7 +89,7 @@ impl SendError {
         Self { phase, cause: cause.into() }
     }
 
-    /// The TLS session failed, or there is none.
+    /// The failure of a TLS session, or of an attempt to begin one.
     pub(super) fn tls(phase: SendPhase, error: io::Error) -> Self {
         Self { phase, cause: SendCause::Tls(Arc::new(error)) }
     }
@@ -128,7 +128,8 @@ impl SendError {
         }
     }
 
-    /// Why the certificate of the upstream, or of its forward proxy, was rejected here.
+    /// The reason for which the certificate of the upstream, or of its forward proxy, was rejected
+    /// here.
     pub fn certificate_error(&self) -> Option<&CertificateError> {
         let error = match &self.cause {
             SendCause::Tls(error) => &**error,
@@ -159,7 +160,7 @@ impl ConnectSpec {
         error
     }
 
-    /// `was_sent`: all of the request was written.
+    /// `was_sent` is true if the whole request was written.
     pub(super) fn first_byte_timeout(&self, is_streamed: bool, was_sent: bool) -> SendCause {
         let (limit, key) = self.timeouts.first_byte_of(is_streamed);
         SendCause::Limit(Kind::FirstByteTimeout { limit, key, was_sent })
@@ -169,7 +170,7 @@ impl ConnectSpec {
         SendCause::Limit(Kind::IdleTimeout { limit: self.timeouts.idle })
     }
 
-    /// `was_sent`: all of the request was written.
+    /// `was_sent` is true if the whole request was written.
     pub(super) fn total_timeout(&self, was_sent: bool) -> SendCause {
         SendCause::Limit(Kind::TotalTimeout { limit: self.timeouts.total.unwrap_or_default(), was_sent })
     }

@@ -39,11 +39,11 @@ pub struct ForwardProxyConnector {
     /// The TLS client for the forward proxy and the name in its certificate; `None` for `http` and
     /// SOCKS5.
     pub tls: Option<Connector>,
-    /// How a tunnel is requested.
+    /// The protocol for requesting a tunnel.
     pub protocol: ProxyProtocol,
 }
 
-/// How a tunnel is requested from a forward proxy.
+/// The protocol for requesting a tunnel from a forward proxy.
 #[derive(Debug)]
 pub enum ProxyProtocol {
     /// HTTP/1.1's CONNECT.
@@ -119,7 +119,7 @@ impl TunnelRequest<'_> {
     }
 }
 
-/// Why there is no tunnel.
+/// The reason for which there is no tunnel.
 #[derive(Debug)]
 pub enum TunnelError {
     /// The forward proxy responded with this status.

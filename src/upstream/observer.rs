@@ -1,4 +1,4 @@
-//! Records how a connection to an upstream is made, for `streamgauge check --live`. `serve` has no
+//! Records the steps of a connection to an upstream, for `streamgauge check --live`. `serve` has no
 //! observer.
 
 use std::net::SocketAddr;
@@ -99,7 +99,7 @@ impl TlsSession {
         };
         let cipher = connection.negotiated_cipher_suite();
         let cipher = cipher.and_then(|suite| suite.suite().as_str()).unwrap_or("an unnamed cipher");
-        // rustls has its own prefix for the suites of TLS 1.3.
+        // rustls adds a prefix to the suites of TLS 1.3.
         Self { version, cipher: cipher.replace("TLS13_", "TLS_") }
     }
 }

@@ -26,7 +26,7 @@ use tokio::time::sleep;
 /// section 5).
 const DELAY: Duration = Duration::from_millis(250);
 
-/// How long a winner is tried first (RFC 6555 section 4.2; RFC 8305 gives no time).
+/// The time for which a winner is tried first (RFC 6555 section 4.2; RFC 8305 gives no time).
 const MEMORY: Duration = Duration::from_secs(10 * 60);
 
 /// The most attempts at once, since each is an open file. The oldest is dropped for the next
@@ -37,13 +37,13 @@ const AT_ONCE: usize = 4;
 #[derive(Debug, Default)]
 pub struct Winner(Mutex<Option<(SocketAddr, Instant)>>);
 
-/// A connection, and how long its own attempt took.
+/// A connection, and the duration of its own attempt.
 type Connected = (TcpStream, Duration);
 
 /// Connects to one of the addresses; remembers a winner that was not the first of them.
 ///
 /// # Errors
-/// The last failure, when every address has failed.
+/// Fails with the last failure, if every address has failed.
 pub(super) async fn connect(addresses: Vec<SocketAddr>, winner: &Winner) -> io::Result<Connected> {
     if let [only] = addresses[..] {
         return attempt(only).await;

@@ -25,17 +25,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
-/// How long addresses are used without another lookup. The next connection after it notices a name
-/// that has moved.
+/// The time for which addresses are used without another lookup. The first connection after it
+/// notices a changed address.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How long a failure is cached.
+/// The time for which a failure is cached.
 const FAILURE: Duration = Duration::from_secs(1);
 
-/// How long old addresses may be used while lookups fail.
+/// The age up to which old addresses may be used while lookups fail.
 const STALE: Duration = Duration::from_secs(10 * 60);
 
-/// How long a lookup may run before older addresses are used, if there are any.
+/// The time that a lookup may take before older addresses are used, if there are any.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// One per process, since the limit of one lookup per name is the process's.
@@ -67,7 +67,7 @@ struct Name {
 #[derive(Clone)]
 struct RunningLookup {
     since: Instant,
-    /// `None` until it ends. Closed without a result: its thread panicked.
+    /// `None` until it ends. If it is closed without a result, its thread panicked.
     result: watch::Receiver<Option<Result<Addresses, LookupError>>>,
 }
 
@@ -78,7 +78,7 @@ struct LookupError {
     message: Arc<str>,
 }
 
-/// How a caller gets its addresses.
+/// The source of a caller's addresses.
 enum Lookup {
     Ready(Result<Addresses, LookupError>),
     /// Wait for the lookup; after the instant, use the older addresses.
@@ -183,7 +183,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Name>> {
-        // No code under the lock can panic with a name half changed.
+        // No code under the lock can panic with a half-changed name.
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 const SIZE: usize = 64 * 1024;
 
 /// One read buffer per worker: a read fills it, the bytes are copied out at their exact size, and
-/// none stay behind. A stream that waits for its next event therefore holds no buffer.
+/// none stay in it. A stream that waits for its next event therefore holds no buffer.
 #[derive(Clone, Debug)]
 pub struct Scratch(Rc<RefCell<Box<[u8]>>>);
 

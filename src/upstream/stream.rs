@@ -33,7 +33,7 @@ pub(super) enum Wire {
 }
 
 impl Stream {
-    /// `generation` numbers the certificates that it was made with, see
+    /// `generation` numbers the certificates with which it was made, see
     /// [`ConnectSpec::generation`](super::ConnectSpec::generation).
     pub(super) fn new(wire: Wire, is_http2: bool, generation: u64) -> Self {
         Self { wire, is_http2, connect: 0, generation, expires: None }
@@ -55,8 +55,7 @@ impl Stream {
         self.expires
     }
 
-    /// The time that the connect took: one round trip to the upstream, also through a forward
-    /// proxy.
+    /// The connect time: one round trip to the upstream, also through a forward proxy.
     pub(super) fn connect_time(&self) -> Duration {
         Duration::from_micros(self.connect.into())
     }

@@ -1,4 +1,4 @@
-//! Writes a request's head and body over HTTP/1.1, as fast as the socket takes them.
+//! Writes a request's head and body over HTTP/1.1, as fast as the socket accepts them.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -40,21 +40,21 @@ impl Payload {
     }
 }
 
-/// Why the upload stopped.
+/// The reason for which the upload stopped.
 #[derive(Debug)]
 pub(super) enum UploadError {
     /// The client's body ended early.
     Client(Error),
-    /// The upstream takes no more. Reading then yields its response, or why there is none.
+    /// The upstream accepts no more bytes. Reading then yields its response, or an error.
     Upstream,
 }
 
-/// How much of a request was written.
+/// The written part of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     /// At most a part of the head.
     Nothing,
-    /// The head, and not all of the body.
+    /// The head, but not the whole body.
     Head,
     Everything,
 }
@@ -89,7 +89,7 @@ impl Upload {
         std::mem::take(&mut self.moved)
     }
 
-    /// How much was written; only until `poll` is ready.
+    /// The written part; only until `poll` is ready.
     pub(super) fn sent(&self) -> Sent {
         if self.has_head { Sent::Nothing } else { Sent::Head }
     }
@@ -99,7 +99,7 @@ impl Upload {
         self.starved
     }
 
-    /// Writes as much as the socket takes and the client has sent. `Ready(Ok)` is the end of the
+    /// Writes as much as the socket accepts and the client has sent. `Ready(Ok)` is the end of the
     /// request; it must not be polled again.
     pub(super) fn poll(
         &mut self,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep_until};
 
-/// Which limit was reached.
+/// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expired {
     /// The peer was silent for too long.
@@ -21,10 +21,10 @@ pub(crate) enum Expired {
 pub(crate) struct Watchdog {
     /// The longest silence.
     silence: Duration,
-    /// When the exchange must have ended.
+    /// The deadline of the exchange.
     total: Option<Instant>,
-    /// The beginning of the current wait; `None` while there is something to read, so that a client
-    /// that reads slowly does not make its upstream late.
+    /// The beginning of the current wait. `None` while bytes are available, so that a client that
+    /// reads slowly does not make its upstream late.
     waiting_since: Option<Instant>,
     timer: Option<Timer>,
 }
@@ -45,7 +45,7 @@ impl Watchdog {
         self.waiting_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Ends the current wait: the peer was heard.
+    /// Ends the current wait: the peer has sent bytes.
     pub(crate) fn heard(&mut self) {
         self.waiting_since = None;
     }

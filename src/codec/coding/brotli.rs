@@ -8,10 +8,10 @@ use super::{Corrupt, Step};
 
 type State = BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>;
 
-/// Decodes one Brotli stream. Its window is at most 16 MiB (RFC 7932): a large one, which browsers
-/// do not take either, is refused.
+/// Decodes one Brotli stream. Its window is at most 16 MiB (RFC 7932): larger windows, which
+/// browsers do not accept either, are refused.
 pub(super) struct Brotli {
-    /// `None` behind the end.
+    /// `None` after the end.
     state: Option<Box<State>>,
     total: usize,
 }

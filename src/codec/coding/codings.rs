@@ -4,10 +4,10 @@ use std::fmt;
 
 use http::{HeaderMap, header};
 
-/// The most codings of one response that are undone. No service is known to use more than one.
+/// The most codings of one response that are decoded. No service is known to use more than one.
 pub const MAX_CODINGS: usize = 3;
 
-/// A coding that can be undone.
+/// A coding that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
     /// `gzip` or `x-gzip`: RFC 1952.
@@ -36,9 +36,9 @@ impl fmt::Display for Coding {
 pub enum Codings {
     /// None, or `identity`: the bytes are the content.
     Identity,
-    /// These, in the order in which they were applied.
+    /// These codings, in the order in which they were applied.
     Known(Vec<Coding>),
-    /// With an unknown one, or more than [`MAX_CODINGS`].
+    /// An unknown coding, or more than [`MAX_CODINGS`].
     Unknown,
 }
 

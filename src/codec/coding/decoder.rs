@@ -1,4 +1,4 @@
-//! All codings of a response, undone within bounds.
+//! Decodes all codings of a response within bounds.
 
 use std::fmt;
 
@@ -10,18 +10,18 @@ use super::{Coding, Corrupt, Step};
 /// The output that is allowed for any input: a short response may repeat itself much.
 pub const FREE_OUTPUT: u64 = 8 << 20;
 
-/// Further output that is allowed, as a multiple of the input. Event streams of models shrink
-/// to a tenth, bodies to a third; a hundredth is a bomb.
+/// Further output that is allowed, as a multiple of the input. Models' event streams shrink to a
+/// tenth, bodies to a third; a ratio of a hundred is a bomb.
 pub const MAX_RATIO: u64 = 128;
 
-/// The output of one step: on the stack, once for each coding.
+/// The output buffer of one step, on the stack, once for each coding.
 const PIECE: usize = 8 * 1024;
 
-/// Undoes a response's codings in pieces of any size.
+/// Decodes a response's codings in pieces of any size.
 ///
-/// What the encoder has flushed comes out with the push that brought it. Besides what it needs for
-/// its codings (50 KB for `gzip` and `deflate`; for `br` and `zstd` what comes out, up to their
-/// windows of 16 and 8 MiB) it holds nothing.
+/// A push returns everything that the encoder has flushed up to it. The decoder holds only the
+/// state of its codings: 50 KB for `gzip` and `deflate`; the output for `br` and `zstd`, up to
+/// their windows of 16 and 8 MiB.
 ///
 /// ```
 /// use streamgauge::codec::coding::{Coding, ContentDecoder};
@@ -36,19 +36,19 @@ const PIECE: usize = 8 * 1024;
 /// ```
 #[derive(Debug)]
 pub struct ContentDecoder {
-    /// The coding that was applied last comes first.
+    /// The decoder of the coding that was applied last comes first.
     stages: Vec<Stage>,
     budget: Budget,
-    /// Set after an error: nothing more is decoded.
+    /// Set after an error. Nothing more is decoded.
     failed: Option<DecodeError>,
 }
 
-/// Why a response cannot be decoded.
+/// The reason for which a response cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// It is not what the coding allows, or its window is too large.
+    /// The input is invalid for the coding, or its window is too large.
     Corrupt,
-    /// More comes out of it than [`FREE_OUTPUT`] and [`MAX_RATIO`] allow.
+    /// The output exceeds [`FREE_OUTPUT`] and [`MAX_RATIO`].
     TooLarge,
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for DecodeError {
 impl std::error::Error for DecodeError {}
 
 impl ContentDecoder {
-    /// A decoder of what was encoded with `codings`, applied in this order.
+    /// A decoder for `codings`, applied in this order.
     pub fn new(codings: &[Coding]) -> Self {
         Self {
             stages: codings.iter().rev().map(|coding| Stage::new(*coding)).collect(),
@@ -73,10 +73,11 @@ impl ContentDecoder {
         }
     }
 
-    /// Reads on; `out` gets what comes of it, in pieces.
+    /// Decodes a piece, and calls `out` with the pieces of the output.
     ///
     /// # Errors
-    /// It cannot be decoded, or costs too much. So does every further push, at no cost.
+    /// Fails if the input cannot be decoded, or costs too much. Then every further push fails too,
+    /// at no cost.
     pub fn push(&mut self, input: &[u8], out: &mut dyn FnMut(&[u8])) -> Result<(), DecodeError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -87,19 +88,19 @@ impl ContentDecoder {
         result
     }
 
-    /// Returns true if the codings have come to their ends. Streams that are whole need not: some
-    /// servers flush and hang up.
+    /// Returns true if all codings have reached their ends. A complete response may lack them: some
+    /// servers flush and close.
     pub fn is_complete(&self) -> bool {
         self.stages.iter().all(Stage::is_complete)
     }
 
-    /// Returns true if it has met an error.
+    /// Returns true after an error.
     pub fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
 }
 
-/// The bytes of input and of output, over all codings.
+/// The number of input and output bytes, over all codings.
 #[derive(Debug, Default)]
 struct Budget {
     read: u64,
@@ -114,7 +115,7 @@ impl Budget {
     }
 }
 
-/// Lets `input` through all stages.
+/// Passes `input` through all stages.
 fn run(
     stages: &mut [Stage],
     budget: &mut Budget,
@@ -133,7 +134,7 @@ fn run(
             budget.spend(written)?;
             run(rest, budget, &piece[..written], out)?;
         }
-        // A full piece may have left more behind.
+        // After a full piece the stage may hold more output.
         if input.is_empty() && written < PIECE {
             return Ok(());
         }
@@ -143,7 +144,7 @@ fn run(
     }
 }
 
-/// One coding.
+/// The decoder of one coding.
 #[derive(Debug)]
 enum Stage {
     Inflate(Inflate),

@@ -4,13 +4,13 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{Corrupt, Step};
 
-/// The base-2 logarithm of the largest window that the format has.
+/// The base-2 logarithm of the format's largest window.
 const WINDOW_BITS: u8 = 15;
 
 /// The first bytes of a gzip member (RFC 1952 section 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Inflates a stream, or members one after the other.
+/// Inflates a stream, or consecutive members.
 #[derive(Debug)]
 pub(super) struct Inflate {
     is_gzip: bool,
@@ -19,12 +19,12 @@ pub(super) struct Inflate {
 
 #[derive(Debug)]
 enum At {
-    /// Waits for the first two bytes, which tell the format; one may be here.
+    /// Waits for the first two bytes, which decide the format. Holds the first one.
     Beginning(Option<u8>),
     Inside(Decompress),
     /// A gzip member has ended, and another may follow.
     BetweenMembers(Option<u8>),
-    /// What follows says nothing: padding, as gzip itself passes it over.
+    /// The rest has no meaning: padding, which gzip itself ignores.
     Ended,
 }
 
@@ -55,7 +55,7 @@ impl Inflate {
         self.begin([first, byte], out)
     }
 
-    /// Both bytes of a beginning are here, the second of them new.
+    /// Decides the format by the first two bytes, of which the second is new.
     fn begin(&mut self, two: [u8; 2], out: &mut [u8]) -> Result<Step, Corrupt> {
         self.at = match self.at {
             _ if self.is_gzip && two == GZIP_MAGIC => At::Inside(Decompress::new_gzip(WINDOW_BITS)),
@@ -90,8 +90,8 @@ impl Inflate {
     }
 }
 
-/// RFC 1950 section 2.2: the compression method, the window, and the check of both bytes. Without
-/// that header it is the bare compression, as some servers send it.
+/// Returns true for RFC 1950's header (section 2.2): the compression method, the window, and the
+/// check of both bytes. Without it the data is bare deflate, as some servers send it.
 fn is_zlib([first, second]: [u8; 2]) -> bool {
     first & 0x0f == 8 && first >> 4 <= 7 && u16::from_be_bytes([first, second]).is_multiple_of(31)
 }

@@ -6,14 +6,14 @@ use zstd::stream::raw::{DParameter, Decoder, Operation};
 
 use super::{Corrupt, Step};
 
-/// The base-2 logarithm of the largest window: the 8 MiB that RFC 9659 allows for this coding.
+/// The base-2 logarithm of the largest window: RFC 9659 allows 8 MiB for this coding.
 pub(super) const WINDOW_LOG_MAX: u32 = 23;
 
-/// Decodes frames, one after the other.
+/// Decodes consecutive frames.
 pub(super) struct Zstd {
-    /// `None`: there was no memory for it.
+    /// `None` if its memory could not be allocated.
     inner: Option<Decoder<'static>>,
-    /// A frame has ended and nothing has followed.
+    /// A frame has ended, and no byte has followed.
     at_end: bool,
 }
 
@@ -32,7 +32,7 @@ impl Zstd {
 
     pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, Corrupt> {
         if input.is_empty() && self.at_end {
-            // Asked for more, it would begin another frame.
+            // A further call would begin another frame.
             return Ok(Step { read: 0, written: 0 });
         }
         let inner = self.inner.as_mut().ok_or(Corrupt)?;

@@ -1,13 +1,13 @@
-//! Where the inside of a JSON string is interrupted.
+//! Searches for the end of plain text in a JSON string.
 
 use memchr::memchr2;
 
-/// Where in these bytes the first quote or backslash is, or, with `CONTROLS`, the first control
-/// character, which JSON does not allow there. `None` when all of the bytes are text.
+/// The offset of the first quote or backslash, or, with `CONTROLS`, of the first control character,
+/// which JSON does not allow in a string. `None` if all bytes are text.
 #[inline]
 pub(crate) fn interruption<const CONTROLS: bool>(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
-    // Keys, most values and what lies between escapes are short: eight bytes at a time, without the
+    // Keys, most values and the text between escapes are short: eight bytes at a time, without the
     // cost of setting up a search.
     while at < SHORT
         && let Some(eight) = bytes.get(at..at + 8)
@@ -23,17 +23,17 @@ pub(crate) fn interruption<const CONTROLS: bool>(bytes: &[u8]) -> Option<usize> 
     let rest = &bytes[at..];
     let end = memchr2(b'"', b'\\', rest);
     let stride = &rest[..end.unwrap_or(rest.len())];
-    // A fold rather than a search: it has no early way out, so it becomes vector code.
+    // A fold instead of a search: without an early exit it becomes vector code.
     if CONTROLS && stride.iter().fold(false, |found, &b| found | (b < 0x20)) {
         return stride.iter().position(|&b| b < 0x20).map(|i| at + i);
     }
     end.map(|end| at + end)
 }
 
-/// From this length on a search for text's end pays for its set-up.
+/// The length from which on the cost of setting up a search is worth it.
 const SHORT: usize = 64;
 
-/// One in every byte.
+/// A one in every byte.
 const SPREAD: u64 = 0x0101_0101_0101_0101;
 
 /// Marks the bytes of `eight` that are below `n` (at most 0x80) with their highest bit. Marks above
@@ -55,7 +55,7 @@ mod tests {
                 for at in 0..length {
                     let mut text = vec![b'\xc3'; length];
                     text[at] = byte;
-                    // What follows does not matter.
+                    // The following bytes do not matter.
                     text[at + 1..].fill(b'"');
                     assert_eq!(interruption::<true>(&text), Some(at));
                     let quote = Some(at + usize::from(is_control)).filter(|quote| *quote < length);

@@ -1,6 +1,6 @@
 use super::*;
 
-/// The members of an object as the cursor sees them, up to an error.
+/// The members of an object by the cursor, up to an error.
 fn members(text: &str) -> Result<Vec<(String, &str)>, Error> {
     let mut cursor = Cursor::new(text.as_bytes());
     cursor.expect(b'{')?;

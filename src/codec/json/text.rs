@@ -1,4 +1,4 @@
-//! The text between two quotes, compared and decoded on request only.
+//! The text between two quotes, compared and decoded only on request.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use memchr::memchr;
 
 use crate::support::hex;
 
-/// A JSON string as it is written, without its quotes.
+/// A JSON string as written, without its quotes.
 #[derive(Clone, Copy, Debug)]
 pub struct Text<'a> {
     raw: &'a [u8],
@@ -23,22 +23,22 @@ impl<'a> Text<'a> {
         Self::new(raw, memchr(b'\\', raw).is_some())
     }
 
-    /// As it is written, escapes and all.
+    /// The text as written, with escapes.
     pub fn spelled(&self) -> &'a [u8] {
         self.raw
     }
 
-    /// The string's value. It is borrowed unless there are escapes.
+    /// The string's value, borrowed unless there are escapes.
     ///
-    /// Invalid text (bytes that are not UTF-8, half of a surrogate pair, an escape that JSON
-    /// does not have) becomes U+FFFD, as lenient parsers have it.
+    /// Invalid text (bytes that are not UTF-8, half of a surrogate pair, an unknown escape) becomes
+    /// U+FFFD, as in lenient parsers.
     pub fn decode(&self) -> Cow<'a, str> {
         if self.has_escapes { Cow::Owned(unescape(self.raw)) } else { String::from_utf8_lossy(self.raw) }
     }
 }
 
 impl PartialEq<str> for Text<'_> {
-    /// By value: `"mod\u0065l"` is `model`.
+    /// Compares values: `"mod\u0065l"` equals `model`.
     fn eq(&self, other: &str) -> bool {
         if self.has_escapes { unescape(self.raw) == *other } else { self.raw == other.as_bytes() }
     }
@@ -49,7 +49,7 @@ fn unescape(mut raw: &[u8]) -> String {
     while let Some(at) = memchr(b'\\', raw) {
         out.push_str(&String::from_utf8_lossy(&raw[..at]));
         let (character, length) = escape(&raw[at..]).unwrap_or_else(|| {
-            // Another byte than `u` may be the first of several.
+            // Any byte other than `u` may be the first of several.
             (char::REPLACEMENT_CHARACTER, 1 + usize::from(raw.get(at + 1) == Some(&b'u')))
         });
         out.push(character);
@@ -59,8 +59,8 @@ fn unescape(mut raw: &[u8]) -> String {
     out
 }
 
-/// The character of the escape that `raw` begins with, and the escape's length. Half of a surrogate
-/// pair is U+FFFD. `None`: JSON has no such escape, or it is cut off.
+/// The character of the escape at the beginning of `raw`, and the escape's length. Half of a
+/// surrogate pair is U+FFFD. `None` if the escape is unknown or incomplete.
 pub(crate) fn escape(raw: &[u8]) -> Option<(char, usize)> {
     let character = match raw.get(1)? {
         b'u' => return unicode_escape(raw),
@@ -75,7 +75,7 @@ pub(crate) fn escape(raw: &[u8]) -> Option<(char, usize)> {
     Some((character, 2))
 }
 
-/// `\uXXXX`, or two of them that are a surrogate pair.
+/// `\uXXXX`, or two of them that form a surrogate pair.
 fn unicode_escape(raw: &[u8]) -> Option<(char, usize)> {
     let first = code_unit(raw)?;
     let second = code_unit(&raw[UNIT..]);

@@ -1,33 +1,34 @@
-//! Events from lines.
+//! Decodes lines into events.
 
 use super::{Event, EventHandler, LIMIT, Line, Lines};
 
-/// Event types and IDs are words. A longer one costs its event, so that what is kept stays small.
+/// The longest event type and ID, which are words. A longer one discards its event, so that little
+/// is kept.
 const NAME_LIMIT: usize = 4096;
 
-/// Below this, a line could be taken for too long before its field is known.
+/// The least limit. With a smaller one, a line could exceed it before its field is known.
 const LEAST_LIMIT: usize = 16;
 
-/// The one byte order mark that may begin a stream.
+/// The byte order mark that may begin a stream.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Where in the stream the pushed bytes end: whether something may be said here, and whether an end
-/// here cuts an event off.
+/// The position within an event at the end of the pushed bytes: decides whether an event can be
+/// inserted, and whether the end of the stream would cut an event off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// Nothing is unfinished.
+    /// No event has begun.
     BetweenEvents,
-    /// At the start of a line, but the event is not ended.
+    /// At the start of a line within an event.
     InEvent,
     /// Inside a line.
     InLine,
 }
 
-/// A push parser for one event stream. See the [module](super) for what it promises.
+/// A push parser for one event stream. The [module](super) lists its guarantees.
 ///
-/// At the end of the stream there is nothing to call: an unfinished event is discarded, and
-/// [`EventDecoder::position`] tells whether there was one. [`EventDecoder::finish`] is for those
-/// who read it nevertheless.
+/// At the end of the stream no call is needed: an unfinished event is discarded, and
+/// [`EventDecoder::position`] tells whether there is one. [`EventDecoder::finish`] is for callers
+/// that read it nevertheless.
 ///
 /// ```
 /// use streamgauge::codec::sse::{EventDecoder, Event, EventHandler};
@@ -51,30 +52,30 @@ pub struct EventDecoder {
     limit: usize,
     /// The first line has not ended, so a byte order mark may begin it.
     at_start: bool,
-    /// The event's type, when the line was in an earlier push.
+    /// The event's type, if the line was in an earlier push.
     name: Vec<u8>,
-    /// The event's data, when it is not one line of this push.
+    /// The event's data, unless it is one line of this push.
     data: Vec<u8>,
     /// The event has had a `data` line, possibly empty.
     has_data: bool,
     /// The event has had an `id` line.
     has_id: bool,
-    /// The event is too large: its data goes to the sink in pieces.
+    /// The event is too large: its data goes to the handler in pieces.
     oversize: bool,
-    /// The line that passes in pieces is a `data` line.
+    /// The line that is passed on in pieces is a `data` line.
     long_data: bool,
     id: Vec<u8>,
     retry: Option<u64>,
     skipped: u64,
 }
 
-/// The part of the unfinished event in the slice being pushed, lent until the end of the push.
+/// The part of the unfinished event in the pushed slice, borrowed until the end of the push.
 #[derive(Default)]
 struct Open<'a> {
     name: Option<&'a [u8]>,
     data: Option<(&'a [u8], usize)>,
-    /// Where in the slice the line being read is over, its end included; after a blank line, where
-    /// to go on.
+    /// The offset in the slice after the current line and its end; after a blank line, the offset
+    /// at which to continue.
     behind: usize,
 }
 
@@ -109,7 +110,8 @@ impl EventDecoder {
         }
     }
 
-    /// Reads a piece of the stream and shows the sink what ended in it, in stream order.
+    /// Reads a piece of the stream and calls the sink for everything that ended in it, in stream
+    /// order.
     #[inline]
     pub fn push<S: EventHandler>(&mut self, bytes: &[u8], sink: &mut S) {
         let mut open = Open::default();
@@ -129,8 +131,8 @@ impl EventDecoder {
         self.hold(open);
     }
 
-    /// The stream has ended: shows the sink the event that is unfinished, if there is one with
-    /// data. The standard discards it, the SDKs do not.
+    /// Ends the stream: passes the unfinished event to the sink, if it has data. The standard
+    /// discards it, the SDKs do not.
     pub fn finish<S: EventHandler>(&mut self, sink: &mut S) {
         let mut open = Open::default();
         match self.lines.take_unfinished() {
@@ -140,17 +142,17 @@ impl EventDecoder {
         self.dispatch(&mut open, sink);
     }
 
-    /// How many events were too large to be held.
+    /// The number of events that were too large to be held.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// The reconnection time in milliseconds that the stream asked for last.
+    /// The latest reconnection time of the stream, in milliseconds.
     pub fn retry(&self) -> Option<u64> {
         self.retry
     }
 
-    /// Where in the stream the pushed bytes end.
+    /// The position at the end of the pushed bytes.
     pub fn position(&self) -> Position {
         if self.lines.in_line() {
             Position::InLine
@@ -161,19 +163,18 @@ impl EventDecoder {
         }
     }
 
-    /// The bytes behind which another event may follow: they end the line and the event that are
-    /// unfinished here. What was begun of the event is then dispatched as it is; it cannot be taken
-    /// back.
+    /// The bytes after which another event may follow: they end the unfinished line and event. The
+    /// client then dispatches the beginning of that event, which cannot be undone.
     pub fn separator(&self) -> &'static [u8] {
         match (self.position(), self.lines.is_after_cr()) {
             (Position::BetweenEvents, false) => b"",
-            // Behind a CR, a first LF is the other half of its line end.
+            // After a CR, a first LF completes its line end.
             (Position::BetweenEvents, true) | (Position::InEvent, false) => b"\n",
             (Position::InEvent, true) | (Position::InLine, _) => b"\n\n",
         }
     }
 
-    /// A line that lies in the pushed slice, where it ends at `end`.
+    /// Reads a line within the pushed slice that ends at `end`.
     #[inline]
     fn line<'a, S: EventHandler>(&mut self, line: &'a [u8], end: usize, open: &mut Open<'a>, sink: &mut S) {
         let line = self.without_bom(line);
@@ -192,7 +193,7 @@ impl EventDecoder {
         }
     }
 
-    /// A line that came in pieces.
+    /// Reads a line that came in pieces.
     fn pieced<S: EventHandler>(&mut self, mut line: Vec<u8>, open: &mut Open<'_>, sink: &mut S) {
         if self.at_start && line.starts_with(BOM) {
             line.drain(..BOM.len());
@@ -218,7 +219,7 @@ impl EventDecoder {
         }
     }
 
-    /// The beginning of a line that is too long. Only data is worth an event; the rest is ignored,
+    /// Reads the beginning of a line that is too long. Only data is passed on; the rest is ignored,
     /// as an unknown field would be.
     #[cold]
     fn long<S: EventHandler>(&mut self, line: &[u8], open: &mut Open<'_>, sink: &mut S) {
@@ -235,7 +236,7 @@ impl EventDecoder {
         }
     }
 
-    /// A `data` line that is not the event's first, or is the first of one given up.
+    /// Reads a further `data` line of the event, or the first one of an oversize event.
     fn more_data<S: EventHandler>(&mut self, value: &[u8], open: &mut Open<'_>, sink: &mut S) {
         if !self.oversize {
             if let Some((first, _)) = open.data.take() {
@@ -252,7 +253,8 @@ impl EventDecoder {
         self.oversize_data(value, sink);
     }
 
-    /// Neither data nor a type: a comment, an ID, a retry time, or an unknown field.
+    /// Reads a line that is neither data nor a type: a comment, an ID, a retry time, or an unknown
+    /// field.
     fn other_field<S: EventHandler>(
         &mut self,
         line: &[u8],
@@ -273,7 +275,7 @@ impl EventDecoder {
             }
             b"retry" => {
                 if !value.is_empty() && value.iter().all(u8::is_ascii_digit) {
-                    // Only digits, so what fails here is a time of many million years.
+                    // Only digits, so a failure means a time of many million years.
                     self.retry = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok()).or(self.retry);
                 }
             }
@@ -281,7 +283,7 @@ impl EventDecoder {
         }
     }
 
-    /// A blank line.
+    /// Reads a blank line.
     #[inline]
     fn dispatch<S: EventHandler>(&mut self, open: &mut Open<'_>, sink: &mut S) {
         if self.oversize {
@@ -302,12 +304,12 @@ impl EventDecoder {
         self.has_data = false;
         self.has_id = false;
         self.oversize = false;
-        // Freed, not kept: most streams never need them, and many wait at this point.
+        // Freed, since most streams never need them, and many wait at this point.
         self.name = Vec::new();
         self.data = Vec::new();
     }
 
-    /// From here on the event is too large to be held: what there is of its data goes to the sink.
+    /// Marks the event as too large to be held, and passes its data so far to the sink.
     #[cold]
     fn give_up<S: EventHandler>(&mut self, open: &mut Open<'_>, sink: &mut S) {
         if self.oversize {
@@ -328,7 +330,7 @@ impl EventDecoder {
         sink.oversize(value);
     }
 
-    /// At the end of a push: what was lent is lost, so it is copied.
+    /// Copies the borrowed parts at the end of a push.
     #[inline]
     fn hold(&mut self, open: Open<'_>) {
         if let Some(name) = open.name {
@@ -351,11 +353,11 @@ impl EventDecoder {
     }
 }
 
-/// A line's field: up to the first colon, and what follows without one leading space. A comment is
-/// a field without a name.
+/// Splits a line at the first colon into its field and value, without one leading space. A comment
+/// is a field without a name.
 #[inline]
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
-    // Nearly every line of these streams.
+    // The form of nearly every line of these streams.
     if let Some(value) = line.strip_prefix(b"data:") {
         return (b"data", value.strip_prefix(b" ").unwrap_or(value));
     }

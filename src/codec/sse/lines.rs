@@ -1,4 +1,4 @@
-//! Lines from bytes in any pieces: CRLF, LF and CR end one, and nothing else does.
+//! Splits bytes in pieces of any size into lines, at CRLF, LF and CR.
 
 use std::borrow::Cow;
 
@@ -7,44 +7,43 @@ use memchr::memchr2;
 /// The result of [`Lines::next`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// A line that lies whole in the pushed slice.
+    /// A line within the pushed slice.
     Here {
-        /// Its bytes, without what ended it.
+        /// The line without its end.
         line: &'a [u8],
-        /// Where in the slice they end.
+        /// The offset in the slice after the line's end.
         end: usize,
     },
     /// A line that began in an earlier slice.
     Pieced(Vec<u8>),
-    /// The beginning of a line that is longer than the limit: all of it so far.
+    /// The beginning of a line that exceeds the limit: all of it so far.
     Long(Cow<'a, [u8]>),
-    /// More of a line that is longer than the limit.
+    /// More of a line that exceeds the limit.
     More(&'a [u8]),
     /// The end of the long line.
     LongEnd,
 }
 
-/// Finds the lines of a stream. It keeps the unfinished line, and nothing at all between lines.
+/// Finds the lines of a stream. It keeps the unfinished line, and nothing between lines.
 #[derive(Debug)]
 pub struct Lines {
-    /// The unfinished line so far; empty while a long one passes.
+    /// The unfinished line so far; empty for a line beyond the limit.
     tail: Vec<u8>,
-    /// The unfinished line is beyond the limit and passes in pieces.
+    /// The unfinished line exceeds the limit and is passed on in pieces.
     long: bool,
-    /// The last line ended with a CR that was the slice's last byte: an LF now belongs to it.
+    /// The slice ended with the CR of a line end, to which an LF now belongs.
     after_cr: bool,
     limit: usize,
 }
 
 impl Lines {
-    /// Lines of up to `limit` bytes are given whole.
+    /// Lines of up to `limit` bytes are returned whole.
     pub fn new(limit: usize) -> Lines {
         Lines { tail: Vec::new(), long: false, after_cr: false, limit }
     }
 
-    /// The next line that ends in `bytes` at or after `at`, which moves past it. `None` when there
-    /// is no further one: then the rest of the slice has been kept, and the next slice may be
-    /// given.
+    /// The next line that ends in `bytes` at or after `at`, which is advanced past it. `None` if
+    /// there is none: then the rest of the slice is kept, and the next slice may follow.
     #[inline]
     pub fn next<'a>(&mut self, bytes: &'a [u8], at: &mut usize) -> Option<Line<'a>> {
         if self.after_cr && *at < bytes.len() {
@@ -66,7 +65,7 @@ impl Lines {
         if (self.long || self.tail.len() + end > self.limit)
             && let Some(piece) = self.outgrow(&rest[..end])
         {
-            // The line's end stays where it is, for the next call.
+            // The line's end stays for the next call.
             *at += end;
             return Some(piece);
         }
@@ -96,14 +95,14 @@ impl Lines {
         &self.tail
     }
 
-    /// Ends the unfinished line, as the stream's end does. `None` where there is none, or a long
-    /// one passes.
+    /// Takes the unfinished line at the end of the stream. `None` if there is none, or if it
+    /// exceeds the limit.
     pub(super) fn take_unfinished(&mut self) -> Option<Vec<u8>> {
         let is_whole = !std::mem::take(&mut self.long) && !self.tail.is_empty();
         is_whole.then(|| std::mem::take(&mut self.tail))
     }
 
-    /// Returns true if a line has begun and not ended.
+    /// Returns true inside a line.
     pub fn in_line(&self) -> bool {
         self.long || !self.tail.is_empty()
     }
@@ -113,7 +112,7 @@ impl Lines {
         self.after_cr
     }
 
-    /// Takes the rest of a slice, which has no line end.
+    /// Keeps the rest of a slice, which has no line end.
     fn keep<'a>(&mut self, rest: &'a [u8]) -> Option<Line<'a>> {
         if self.long || self.tail.len() + rest.len() > self.limit {
             return self.outgrow(rest);
@@ -122,7 +121,7 @@ impl Lines {
         None
     }
 
-    /// A piece of a line that is known to be beyond the limit; `None` when it has no bytes.
+    /// A piece of a line beyond the limit. `None` if it is empty.
     #[cold]
     fn outgrow<'a>(&mut self, piece: &'a [u8]) -> Option<Line<'a>> {
         if self.long {

@@ -3,16 +3,16 @@
 /// The payload of a close frame (RFC 6455 section 5.5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
-    /// Why; `None` where it does not say.
+    /// The status code. `None` if the frame has none.
     pub code: Option<u16>,
-    /// The reason as text; broken UTF-8 is replaced.
+    /// The reason as text; invalid UTF-8 is replaced.
     pub reason: Box<str>,
 }
 
-/// The session came to its end as it should.
+/// The session ended normally.
 const NORMAL: u16 = 1000;
 
-/// One end goes away: a server stops, a page is left.
+/// An endpoint leaves: a server stops, a page is closed.
 pub(crate) const GOING_AWAY: u16 = 1001;
 
 /// The other side of the session failed (RFC 6455 section 7.4.1).
@@ -39,7 +39,7 @@ impl Close {
 /// The longest reason: a control frame has 125 bytes, and the code takes two.
 const MAX_REASON: usize = 123;
 
-/// A close frame with this code; `mask` is what a client has to mask it with.
+/// A close frame with this code. `mask` is required from a client.
 pub fn close_frame(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut end = reason.len().min(MAX_REASON);
     while !reason.is_char_boundary(end) {

@@ -1,11 +1,11 @@
-//! The reader of one direction's frames.
+//! Reads the frames of one direction.
 
 use std::fmt;
 
 /// Receives the messages and control frames of one direction.
 pub trait FrameHandler {
-    /// A piece of a message's payload, unmasked; `is_text` is the message's kind. Its pieces come
-    /// in their order, and never two messages' between each other.
+    /// A piece of a message's payload, unmasked; `is_text` is the message's kind. The pieces of a
+    /// message come in order, without pieces of another message between them.
     fn data(&mut self, is_text: bool, piece: &[u8]) {
         let _ = (is_text, piece);
     }
@@ -15,7 +15,7 @@ pub trait FrameHandler {
         let _ = is_text;
     }
 
-    /// A control frame, whole and unmasked: it may come inside a message.
+    /// A control frame, complete and unmasked. It may come inside a message.
     fn control(&mut self, opcode: Opcode, payload: &[u8]) {
         let _ = (opcode, payload);
     }
@@ -26,22 +26,22 @@ pub trait FrameHandler {
 pub enum Opcode {
     /// The last frame of its direction.
     Close,
-    /// Wants a pong.
+    /// Requires a pong.
     Ping,
-    /// Answers a ping.
+    /// The response to a ping.
     Pong,
 }
 
 /// A violation of the framing. The rest of the direction cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// A reserved bit is set: an extension was agreed on that this proxy did not offer.
+    /// A reserved bit is set, although the proxy offered no extension.
     Reserved,
-    /// The opcode is none of RFC 6455.
+    /// The opcode is not one of RFC 6455.
     Opcode,
     /// A control frame is longer than 125 bytes, or not final.
     Control,
-    /// A continuation where no message was begun, or a beginning inside a message.
+    /// A continuation outside of a message, or a beginning inside one.
     Order,
     /// A length of 2^63 and more.
     Length,
@@ -67,11 +67,11 @@ const MAX_HEAD: usize = 14;
 /// The longest payload of a control frame.
 const MAX_CONTROL: usize = 125;
 
-/// The bytes that are unmasked at once.
+/// The most bytes unmasked at once.
 const PIECE: usize = 1024;
 
-/// Reads frames in pieces of any size. It holds a frame's head and a control frame's payload while
-/// they are not whole, and nothing of a message.
+/// Reads frames in pieces of any size. It holds an incomplete frame head and an incomplete control
+/// frame, but nothing of a message.
 ///
 /// ```
 /// use streamgauge::codec::websocket::{Frames, FrameHandler};
@@ -93,7 +93,7 @@ const PIECE: usize = 1024;
 #[derive(Debug, Default)]
 pub struct Frames {
     at: At,
-    /// The kind of the message that has begun and not ended.
+    /// The kind of the current message.
     message: Option<bool>,
     failed: Option<FrameError>,
 }
@@ -110,13 +110,13 @@ impl Default for At {
     }
 }
 
-/// The rest of a frame.
+/// The rest of a frame's payload.
 #[derive(Debug)]
 struct Payload {
     kind: Kind,
     is_final: bool,
     left: u64,
-    /// Turned so that the next byte's comes first.
+    /// Rotated so that the next byte's mask comes first.
     mask: [u8; 4],
 }
 
@@ -132,10 +132,10 @@ impl Frames {
         Self::default()
     }
 
-    /// Reads on.
+    /// Reads a piece.
     ///
     /// # Errors
-    /// The bytes are no frame. All later calls return the same error.
+    /// Fails if the bytes are not a frame. All later calls return the same error.
     pub fn push(&mut self, mut bytes: &[u8], sink: &mut impl FrameHandler) -> Result<(), FrameError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -143,7 +143,7 @@ impl Frames {
         while !bytes.is_empty() {
             let read = match &mut self.at {
                 At::Head { bytes: head, have } => {
-                    // Its length is known byte by byte, so it is read so.
+                    // Each byte may change the head's length, so it is read byte by byte.
                     head[*have] = bytes[0];
                     *have += 1;
                     let (head, have) = (*head, *have);
@@ -158,17 +158,17 @@ impl Frames {
         Ok(())
     }
 
-    /// Returns true if a frame may be put in here.
+    /// Returns true if a frame may be inserted here.
     pub fn is_between_frames(&self) -> bool {
         self.failed.is_none() && matches!(self.at, At::Head { have: 0, .. })
     }
 
-    /// Returns true if it has met an error.
+    /// Returns true after an error.
     pub fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
 
-    /// Looks at as much of a head as is here; begins its payload when it is whole.
+    /// Parses an incomplete or complete head; begins the payload when it is complete.
     fn head(&mut self, head: &[u8]) -> Result<(), FrameError> {
         let [first, second, rest @ ..] = head else { return Ok(()) };
         let length = usize::from(second & 0x7f);
@@ -210,7 +210,7 @@ impl Frames {
         Ok(())
     }
 
-    /// Ends the frame if all of it is here.
+    /// Ends the frame if it is complete.
     fn end_frame(&mut self, sink: &mut impl FrameHandler) {
         let At::Payload(Payload { kind, is_final, left: 0, .. }) = &self.at else { return };
         match kind {

@@ -1,4 +1,4 @@
-//! What is billed beside the tokens, by the rule written down plainly.
+//! The billing data besides the tokens, by a plain implementation of the rule.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,19 @@ type Calls = BTreeMap<&'static str, u64>;
 #[derive(Debug, Default)]
 pub(super) struct Billing {
     pub(super) is_body: bool,
-    /// All tiers that were named, and the last one of a payload with counts.
+    /// All tiers, and the last one of a payload with counts.
     tiers: Vec<String>,
     tier: Option<String>,
     cost: Option<f64>,
     counted: Calls,
     done: Calls,
     listed: Calls,
-    /// A payload had items or counts, and nothing for which the meter is bound to read it.
+    /// A payload had items or counts that the meter need not read.
     is_unsure: bool,
 }
 
 impl Billing {
-    /// Whether the payload's usage has counts that are not known; `None`: it has no usage.
+    /// Returns true if the payload's usage has unknown counts. `None`: it has no usage.
     pub(super) fn take(&mut self, json: &Json, is_picture: bool, is_terminal: bool) -> Option<bool> {
         let [response, message, groq] = ["response", "message", "x_groq"].map(|key| json.get(key));
         let in_choices = items(json.get("choices")).iter().flat_map(|choice| choice.all("usage"));
@@ -93,8 +93,7 @@ impl Billing {
 
     pub(super) fn agree(&self, tally: &Tally, data: &str) {
         let tier = tally.service_tier.as_deref();
-        // A name that is too long to be one is left out, and an escaped one is longer than it
-        // reads.
+        // A name beyond the limit is ignored, and an escaped one is longer than its value.
         if self.tiers.iter().all(|tier| tier.len() < 10) {
             match &self.tier {
                 Some(expected) => assert_eq!(tier, Some(&**expected), "{data:?}"),
@@ -107,7 +106,7 @@ impl Billing {
             tally.reported_cost.as_deref().map(|cost| cost.parse::<f64>().expect("a cost is a number"));
         let is_near = match (cost, self.cost) {
             (Some(one), Some(other)) => (one - other).abs() <= 1e-9 * one.abs().max(1.0),
-            // Amounts of many digits are not added.
+            // Amounts with many digits are not added.
             (cost, expected) => cost.is_none() && expected.is_none_or(|cost| cost > 1e15),
         };
         assert!(is_near, "{cost:?} instead of {:?}: {data:?}", self.cost);

@@ -1,4 +1,4 @@
-//! Counts and how they accumulate, by the rule written down plainly.
+//! Counts and their accumulation, by a plain implementation of the rule.
 
 use super::json::Json;
 use crate::llm::usage::Usage;

@@ -1,9 +1,9 @@
-//! Random documents full of what looks like usage and is none, and of what is: the meters against
-//! the oracle.
+//! Compares the meters with the oracle on random documents with usage and with values that only
+//! resemble it.
 
 use fastrand::Rng;
 
-/// The keys on the way to usage, and some that lead nowhere.
+/// Keys that lead to usage, and some that do not.
 const KEYS: [&str; 30] = [
     "usage",
     "usage",
@@ -37,7 +37,7 @@ const KEYS: [&str; 30] = [
     "session",
 ];
 
-/// Values that say something at the right place, and nothing at any other.
+/// Values that have a meaning at the right place, and none at any other.
 const SAYINGS: [&str; 32] = [
     r#"{"prompt_tokens":1}"#,
     r#"{"prompt_tokens":3,"completion_tokens":2.0,"total_tokens":"5"}"#,
@@ -73,10 +73,10 @@ const SAYINGS: [&str; 32] = [
     r#"[{"index":0,"finish_reason":"stop","text":"x"}]"#,
 ];
 
-/// How many are made of each kind.
+/// The number of documents of each kind.
 const DOCUMENTS: usize = 600;
 
-/// A value that is at most so deep.
+/// A value of at most this depth.
 fn value(random: &mut Rng, depth: u32) -> String {
     match random.u8(..8) {
         0..=2 if depth > 0 => object(random, depth - 1),
@@ -88,7 +88,7 @@ fn value(random: &mut Rng, depth: u32) -> String {
     }
 }
 
-/// Keys may come twice, and space anywhere.
+/// Keys may be repeated, and whitespace may be anywhere.
 fn object(random: &mut Rng, depth: u32) -> String {
     let members: Vec<_> = (0..random.usize(..5))
         .map(|_| {

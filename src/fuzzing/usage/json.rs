@@ -1,11 +1,10 @@
-//! A whole parse by `serde_json` that keeps what the rule asks about and `serde_json`'s own values
-//! lose: equal keys, and how strings were spelled.
+//! A complete parse by `serde_json` that keeps details that the rule needs and `serde_json`'s own
+//! values lose: equal keys, and the spelling of strings.
 
 use serde::Deserializer;
 use serde::de::{Deserialize, MapAccess, SeqAccess, Visitor};
 
-/// JSON as the rule sees it: every member in order, and whether a string was written without
-/// escapes.
+/// JSON for the rule: every member in order, and whether a string was written without escapes.
 #[derive(Debug)]
 pub(super) enum Json {
     Null,
@@ -17,7 +16,7 @@ pub(super) enum Json {
 }
 
 impl Json {
-    /// The values under a key, as it is spelled.
+    /// The values under a key, compared as spelled.
     pub(super) fn all(&self, key: &str) -> impl Iterator<Item = &Json> {
         let members = match self {
             Json::Object(members) => &members[..],
@@ -58,7 +57,7 @@ pub(super) enum Parsed {
     NoJson,
     /// It may become JSON.
     CutOff,
-    /// Not for this oracle.
+    /// The oracle must abstain.
     Unsure,
 }
 
@@ -66,7 +65,7 @@ pub(super) fn parse(data: &[u8]) -> Parsed {
     parse_text(&String::from_utf8_lossy(data))
 }
 
-/// Of a body, which may begin with a byte order mark.
+/// Parses a body, which may begin with a byte order mark.
 pub(super) fn parse_body(data: &[u8]) -> Parsed {
     parse(data.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(data))
 }
@@ -118,7 +117,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(Json::Number(n))
     }
 
-    // serde_json lends what has no escapes, and nothing else.
+    // serde_json borrows only strings without escapes.
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json, E> {
         Ok(Json::Text { text: text.to_owned(), plain: true })
     }

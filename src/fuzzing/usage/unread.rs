@@ -1,9 +1,9 @@
-//! Whether a usage object has counts whose names are not known, by the rule written down plainly.
+//! Finds usage objects with unknown counts, by a plain implementation of the rule.
 
 use super::counts::read;
 use super::json::Json;
 
-/// Every name that is known.
+/// Every known name.
 const KNOWN: &str = "prompt_tokens input_tokens completion_tokens output_tokens total_tokens cache_read_input_tokens \
     prompt_cache_hit_tokens cached_tokens num_cached_tokens cache_creation_input_tokens reasoning_tokens \
     promptTokenCount candidatesTokenCount totalTokenCount cachedContentTokenCount thoughtsTokenCount \
@@ -43,7 +43,7 @@ pub(super) fn unread(usage: &Json) -> bool {
     })
 }
 
-/// Those of them that are no column of their own, wherever they are.
+/// Known counts without a column of their own, in any place.
 const APART: &str = "accepted_prediction_tokens audio_prompt_tokens audio_tokens connector_tokens image_tokens \
     prompt_cache_miss_tokens rejected_prediction_tokens text_tokens video_tokens prompt_image_tokens \
     prompt_text_tokens toolUsePromptTokenCount total_tool_use_tokens";

@@ -55,7 +55,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 const LIMITS: Limits = Limits { header_timeout: SOON, keep_alive_timeout: SOON, write_timeout: None };
 
-/// A client's connection, and our side of it.
+/// A client's connection, and the server's side of it.
 fn pair() -> (std::net::TcpStream, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 #[derive(Debug)]
 pub struct Http2RequestBody {
     stream: RecvStream,
-    /// The bytes that follow by `Content-Length`, which h2 enforces.
+    /// The remaining bytes by `Content-Length`, which h2 enforces.
     rest: Option<u64>,
     /// Only trailers may follow.
     is_read: bool,

@@ -2,10 +2,10 @@
 //!
 //! A response waits here, frame by frame, until the client has window for it, so that its record
 //! ends when the last byte has left for the client. A client that leaves a stream without window
-//! for `write_timeout` loses the stream (RFC 9113 section 5.2 permits it to hold one open for
-//! ever). Progress is defined as for a socket of HTTP/1.1, which is writable again when a part of
-//! its buffer is free: the client must take [`PROGRESS`] bytes, or everything that waits, within
-//! the time. A window that opens byte by byte is no progress.
+//! for `write_timeout` loses the stream (RFC 9113 section 5.2 would permit it to hold one open for
+//! ever). Progress is defined as for a socket of HTTP/1.1, which becomes writable when a part of
+//! its buffer is free: the client must accept [`PROGRESS`] bytes, or all waiting bytes, within the
+//! time. A window that opens byte by byte is not progress.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -27,7 +27,7 @@ use crate::server::in_flight::{Guard, InFlightBody};
 use crate::server::{Handler, ResponseBody};
 use crate::support::flow::Limit;
 
-/// The bytes that a client must take within `write_timeout`, if so many wait.
+/// The bytes that a client must accept within `write_timeout`, if this many wait.
 const PROGRESS: usize = 4 * 1024;
 
 /// The most connection window that a stream requests at once, so that streams take turns.
@@ -183,21 +183,21 @@ impl<B: ResponseBody> ResponseSender<B> {
 /// The wait for the client's progress.
 #[derive(Debug, Default)]
 struct Stall {
-    /// When it began, and the bytes still to be taken.
+    /// The time when the wait began, and the bytes still to be accepted.
     since: Option<(Instant, usize)>,
     /// Created once, and reset only when it fires.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stall {
-    /// The client took this many bytes.
+    /// Records that the client accepted this many bytes.
     fn took(&mut self, bytes: usize) {
         self.since = self
             .since
             .and_then(|(since, owed)| Some((since, owed.checked_sub(bytes).filter(|&owed| owed > 0)?)));
     }
 
-    /// Nothing waits.
+    /// Records that no bytes wait.
     fn end(&mut self) {
         self.since = None;
     }

@@ -12,7 +12,8 @@ pub(super) struct Streams(Rc<RefCell<Vec<Option<Waker>>>>);
 impl Streams {
     /// Runs a stream in a task of its own.
     pub(super) fn spawn(&self, stream: impl Future<Output = ()> + 'static) {
-        // Boxed first, as a task reserves space for what it captures and for what it awaits.
+        // Boxed first, since a task reserves space for its captures and for the future that it
+        // awaits.
         let (streams, stream) = (self.clone(), Box::pin(stream));
         tokio::task::spawn_local(async move {
             let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;

@@ -1,4 +1,4 @@
-//! Answers about sound and pictures, and what is harmful in texts.
+//! Responses about sound and pictures, and moderation of texts.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ impl Exchange {
     }
 }
 
-/// Whether the events are few enough to be written beforehand.
+/// Fails if there are too many events to be written beforehand.
 fn check(asked: &Asked) -> Result<(), Failure> {
     asked.directions.fits_in_a_reel().map_err(|message| Failure::directions(&message))
 }

@@ -19,7 +19,7 @@ use super::super::task::{FileTask, Task};
 /// The largest request body that is read.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
-/// The largest body of which all members are looked at.
+/// The largest body whose members are all parsed.
 const MAX_DETAILED_BYTES: usize = 8 * 1024 * 1024;
 
 /// The header with directions.
@@ -48,7 +48,7 @@ pub(super) fn ask(task: Task<'_>, headers: &HeaderMap, body: &Bytes) -> Result<(
         Task::Models | Task::Model(_) | Task::Files(_) | Task::Response(..) => Ask::default(),
         _ => parse(body)?,
     };
-    // Where the service has a default, or needs no model.
+    // The default of the service, for tasks that have one or need no model.
     let usual = match task {
         Task::Moderations => Some("omni-moderation-latest"),
         Task::Image { .. } => Some("gpt-image-1"),
@@ -65,7 +65,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Ask, Failure> {
     })
 }
 
-/// All members of a body that is not too large.
+/// Parses all members of a body that is not too large.
 pub(super) fn detailed(body: &[u8]) -> Result<Value, Failure> {
     if body.len() > MAX_DETAILED_BYTES {
         return Err(Failure::invalid(format!("A body of this kind may have {MAX_DETAILED_BYTES} bytes.")));
@@ -73,7 +73,7 @@ pub(super) fn detailed(body: &[u8]) -> Result<Value, Failure> {
     serde_json::from_slice(body).map_err(|error| Failure::invalid(error.to_string()))
 }
 
-/// The content of the response, if it is not the sentence.
+/// The content of the response, unless it is the sentence.
 pub(super) fn content(
     kind: Kind,
     ask: &Ask,
@@ -83,7 +83,7 @@ pub(super) fn content(
     if ask.may_want_content() { content::of(kind, &detailed(body)?, directions) } else { Ok(None) }
 }
 
-/// The model that answers, and how. The deployment's name stands for the body's model, as it does
+/// The model that responds, and the directions. A deployment's name replaces the body's model, as
 /// at Azure.
 pub(super) fn directions(
     headers: &HeaderMap,
@@ -104,8 +104,8 @@ pub(super) fn directions(
     Ok((model.to_owned(), directions))
 }
 
-/// The requests that the services refuse. A proxy that asks for usage on its client's behalf must
-/// not run into these.
+/// Refuses the requests that the services refuse. A proxy that requests usage for its client must
+/// not cause them.
 pub(super) fn check_stream_options(kind: Kind, ask: &Ask) -> Result<(), Failure> {
     let Some(options) = &ask.stream_options else { return Ok(()) };
     if !ask.stream() {

@@ -44,7 +44,7 @@ impl Exchange {
                 let realtime = Realtime::new(self.number, model, directions, Arc::clone(&self.shared.tally));
                 tokio::task::spawn_local(async move {
                     let Ok(upgraded) = upgrade.await else { return };
-                    // However it ends, the client saw it.
+                    // The client has seen the end, whatever it was.
                     let _ = realtime.run(WebSocket::new(TokioIo::new(upgraded))).await;
                 });
             }
@@ -83,7 +83,7 @@ impl Exchange {
                     socket.send(&error.to_string()).await?;
                 }
             }
-            // Each has an id of its own.
+            // Each response has an id of its own.
             self.number = self.shared.tally.number();
         }
         Ok(())
@@ -118,7 +118,7 @@ impl Exchange {
     }
 }
 
-/// The model of a session, or the deployment, as Azure's dated paths have it.
+/// The model of a session, or the deployment in Azure's dated paths.
 fn model_in(query: Option<&str>) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.unwrap_or("").as_bytes());
     pairs.find(|(name, _)| matches!(&**name, "model" | "deployment")).map(|(_, value)| value.into_owned())

@@ -1,4 +1,4 @@
-//! Answers about what was kept of earlier requests.
+//! Responses from the state that earlier requests left.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ fn look(look: Look) -> Made {
     Made::json(look.body).reporting(look.tokens)
 }
 
-/// The first event that is wanted, where a stream is: `?stream=true&starting_after=N`.
+/// The first event of a requested stream: `?stream=true&starting_after=N`.
 fn resumed(query: Option<&str>) -> Option<u64> {
     let pairs = || form_urlencoded::parse(query.unwrap_or("").as_bytes());
     let value = |name: &str| pairs().find(|(found, _)| found == name).map(|(_, value)| value.into_owned());

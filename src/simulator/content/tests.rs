@@ -17,7 +17,7 @@ fn names(parts: Option<Vec<Part>>) -> String {
     parts.map(name).collect::<Vec<_>>().join(" ")
 }
 
-/// Two tools as each endpoint has them: `look`, and `run`, which runs a command.
+/// Two tools in each endpoint's form: `look`, and `run`, which runs a command.
 fn tools(kind: Kind) -> Value {
     let run =
         json!({"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]});
@@ -36,7 +36,7 @@ fn tools(kind: Kind) -> Value {
     }
 }
 
-/// A conversation in which the tool was called; the result comes after it, or does not.
+/// A conversation with a tool call, with or without its result.
 fn conversation(kind: Kind, with_result: bool) -> Value {
     let mut list = match kind {
         Kind::Messages => vec![

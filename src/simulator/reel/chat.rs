@@ -60,7 +60,7 @@ fn finish(plot: &Plot) -> &'static str {
     }
 }
 
-/// The member of a call that says what is called.
+/// The names of the members of a call for the tool and its input.
 fn body(call: &Call) -> (&'static str, &'static str) {
     if call.is_custom { ("custom", "input") } else { ("function", "arguments") }
 }
@@ -83,14 +83,14 @@ fn deltas(call: Json) -> Json {
     object! { "tool_calls": [call] }
 }
 
-/// A chunk, with the usage that the rule puts into one that is neither the last nor the usage's
-/// own.
+/// A chunk, with the usage that the rule requires in a chunk that is neither the last nor the one
+/// for usage.
 fn chunk(plot: &Plot, delta: Json, finish: Option<&str>, said: usize) -> Event {
     let tokens = (plot.usage == UsageRule::Every).then(|| plot.tokens(said));
     chunk_with(plot, &choice(plot, delta, finish), tokens)
 }
 
-/// `choices`: what stands between the brackets.
+/// `choices` is the text between the brackets.
 fn chunk_with(plot: &Plot, choices: &str, tokens: Option<Tokens>) -> Event {
     let mut json = object! {
         "id": format!("chatcmpl-{:024x}", plot.facts.id), "object": "chat.completion.chunk", "created": plot.facts.created,
@@ -149,7 +149,7 @@ fn usage(plot: &Plot, tokens: Tokens) -> Json {
     }
 }
 
-/// Azure's choices say what the content filter found.
+/// Azure's choices contain the results of the content filter.
 fn filtered(plot: &Plot, choice: Json) -> Json {
     if plot.dialect == Dialect::Azure { choice.with("content_filter_results", &object! {}) } else { choice }
 }

@@ -101,7 +101,7 @@ fn output_text(text: &str) -> Json {
     object! { "type": "output_text", "annotations": Vec::new(), "logprobs": Vec::new(), "text": text }
 }
 
-/// An item as it stands at its beginning or its end.
+/// An item at its beginning or its end.
 fn item(plot: &Plot, part: &Part, index: usize, status: &str) -> Json {
     let id = id(plot, part, index);
     let is_done = status == "completed";
@@ -120,7 +120,7 @@ fn item(plot: &Plot, part: &Part, index: usize, status: &str) -> Json {
     }
 }
 
-/// A response object that has nothing to show, yet or ever.
+/// A response object without output, so far or for good.
 pub(in super::super) fn response_without_output(facts: &Facts, status: &str) -> Json {
     shown(facts, status, "null", &[], None)
 }
@@ -154,7 +154,7 @@ fn usage(plot: &Plot, tokens: Tokens) -> Json {
     }
 }
 
-/// The error that replaces an event where one is ordered.
+/// The error that replaces an event for a fault.
 fn error() -> String {
     let message = "The server had an error while processing your request. Sorry about that!";
     let error = object! { "type": "server_error", "code": "server_error", "message": message, "param": () };

@@ -35,7 +35,7 @@ fn two_calls() -> Vec<Part> {
     vec![call("run", false), call("look", false)]
 }
 
-/// Each event's type and data; `[DONE]` is left out.
+/// The type and data of each event, without `[DONE]`.
 fn events(reel: &Reel) -> Vec<(String, Value)> {
     let read = |index| {
         let mut out = BytesMut::new();

@@ -6,7 +6,7 @@ use serde_json::{Number, Value};
 const INTEGER: f64 = 1.0;
 const NUMBER: f64 = 0.5;
 
-/// A bound, and whether it is itself allowed.
+/// A bound, and true if it is itself allowed.
 #[derive(Clone, Copy)]
 struct Bound {
     at: f64,

@@ -3,24 +3,24 @@
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// How often what may be repeated without end is repeated at most.
+/// The most repetitions of an unbounded repetition.
 const MAX_REPEATS: u32 = 4_096;
 
-/// How deep a pattern may be.
+/// The greatest depth of a pattern.
 const MAX_DEPTH: u32 = 64;
 
 /// The longest string that is tried.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// A match of `pattern` with at least so many bytes.
+/// A match of `pattern` with at least `least` bytes.
 ///
 /// # Errors
-/// There is none that is found, in words for the user. Look-around and back references are not
-/// understood.
+/// Fails if it finds none, with a message for the user. Look-around and back references are not
+/// supported.
 pub(super) fn matching(pattern: &str, least: usize) -> Result<String, String> {
     let mut parser = ParserBuilder::new().nest_limit(MAX_DEPTH).unicode(false).utf8(false).build();
     let hir = parser.parse(pattern).map_err(|_| format!("the pattern `{pattern}` is not understood"))?;
-    // What may be repeated is repeated until it is long enough.
+    // Unbounded repetitions are repeated until the match is long enough.
     let extra = std::iter::successors(Some(0_u32), |extra| Some(extra * 2 + 1))
         .take_while(|extra| *extra <= MAX_REPEATS);
     for extra in extra {
@@ -33,7 +33,7 @@ pub(super) fn matching(pattern: &str, least: usize) -> Result<String, String> {
     Err(format!("the pattern `{pattern}` has no match of {least} characters"))
 }
 
-/// `None` where it is too long, or nothing matches.
+/// `None` if it is too long, or if nothing matches.
 fn write(hir: &Hir, extra: u32, out: &mut Vec<u8>) -> Option<()> {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => {}
@@ -52,7 +52,7 @@ fn write(hir: &Hir, extra: u32, out: &mut Vec<u8>) -> Option<()> {
     (out.len() <= MAX_BYTES).then_some(())
 }
 
-/// A letter or a digit of the class, else anything that can be printed.
+/// A letter or a digit of the class, else any printable character.
 fn byte_of(class: &Class) -> Option<u8> {
     let Class::Bytes(class) = class else { return None };
     let holds = |byte: &u8| class.iter().any(|range| (range.start()..=range.end()).contains(byte));

@@ -115,7 +115,7 @@ fn azure_begins_with_neither_choices_nor_a_model() {
 
 #[test]
 fn usage_is_where_the_directions_put_it() {
-    // Of each event: absent, null, or the output tokens.
+    // The usage of each event: absent, null, or the output tokens.
     let usage = |directions: &str, asked: bool| {
         let found =
             payloads(&script(Kind::Completions, Dialect::OpenAi, &format!("events=2,{directions}"), asked));

@@ -1,5 +1,5 @@
-//! Anthropic's `messages`: typed events, the counts so far in the first and all of them in the last
-//! but one.
+//! Anthropic's `messages`: typed events. The first one has the counts so far, the last but one all
+//! of them.
 
 use super::super::template::Template;
 use super::{Shape, templates};
@@ -30,7 +30,7 @@ const MESSAGE_DELTA: &str =
     event!("message_delta", r#","delta":{"stop_reason":"<stop>","stop_sequence":null}<usage>"#);
 const STOP: &str = event!("message_stop", "");
 
-/// An error in place of an event.
+/// An error instead of an event.
 pub(in super::super) const ERROR: &str = concat!(
     "event: error\n",
     r#"data: {"type":"error","error":{"details":null,"type":"api_error","message":"Internal server error"}}"#,

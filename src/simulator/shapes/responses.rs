@@ -1,4 +1,4 @@
-//! `responses`: typed events, each with its number, that end with the whole response and without
+//! `responses`: typed, numbered events, of which the last has the whole response; there is no
 //! `[DONE]`.
 
 use super::super::template::Template;
@@ -15,7 +15,7 @@ macro_rules! event {
     };
 }
 
-/// The response object, as it stands at some moment.
+/// The response object at some moment.
 macro_rules! response {
     ($status:literal, $error:literal, $incomplete:literal, $($output:expr),+) => {
         concat!(
@@ -47,7 +47,7 @@ macro_rules! message {
     };
 }
 
-/// Where a part of the text belongs.
+/// The place of a part of the text.
 macro_rules! place {
     () => {
         r#""item_id":"msg_<id>","output_index":0,"content_index":0,"#

@@ -1,4 +1,4 @@
-//! The endpoints beside those for text.
+//! The endpoints besides those for text.
 
 use serde_json::json;
 

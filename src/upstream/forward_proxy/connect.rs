@@ -67,8 +67,8 @@ impl Connect {
                 }
             }
             bytes.reserve(READ);
-            // If the target may speak first, bytes after the head must stay in the stream: single
-            // byte reads for the length of a head, once per connection.
+            // If the target may speak first, bytes after the head must stay in the stream.
+            // Therefore the head is read byte by byte, once per connection.
             let most = if target_may_begin { 1 } else { READ as u64 };
             match (&mut stream).take(most).read_buf(&mut bytes).await {
                 Ok(1..) => {}

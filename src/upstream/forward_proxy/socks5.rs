@@ -12,7 +12,7 @@ use crate::upstream::resolver::Resolver;
 /// The most addresses of a target that are requested one after another.
 const MOST_TARGETS: usize = 4;
 
-/// How a SOCKS5 proxy is used.
+/// The options of a SOCKS5 proxy.
 #[derive(Debug)]
 pub struct Socks5 {
     /// Resolve the target's name here and send an address; otherwise the proxy gets the name.

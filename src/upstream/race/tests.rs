@@ -4,7 +4,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 
-/// An address that swallows SYNs: its listener's backlog is full, so that Linux answers none of
+/// An address that drops SYNs: its listener's backlog is full, so that Linux responds to none of
 /// them (tcp(7), `tcp_abort_on_overflow`).
 struct Silent {
     address: SocketAddr,

@@ -3,7 +3,7 @@ use std::sync::mpsc;
 
 use super::*;
 
-/// A system whose every call waits for its result; `calls` counts them.
+/// A system in which every call waits for its result; `calls` counts them.
 fn held() -> (Resolver, mpsc::Sender<io::Result<Vec<SocketAddr>>>, Arc<AtomicUsize>) {
     let (results, held) = mpsc::channel();
     let (held, calls) = (Mutex::new(held), Arc::new(AtomicUsize::new(0)));

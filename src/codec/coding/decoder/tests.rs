@@ -12,7 +12,7 @@ mod encoders;
 
 const ALL: [Coding; 4] = [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd];
 
-/// As a server encodes it: `pieces`, flushed after each.
+/// `pieces` as a server encodes them, each followed by a flush.
 fn encode(coding: Coding, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
     encoders::encode(&coding.to_string(), pieces)
 }
@@ -127,8 +127,8 @@ fn what_is_not_encoded_so_is_an_error_and_stays_one() {
     for coding in [Coding::Gzip, Coding::Zstd, Coding::Deflate] {
         let mut decoder = ContentDecoder::new(&[coding]);
         let mut nothing = |_: &[u8]| panic!("{coding}: nothing can come of it");
-        // A stored block's length and its complement do not agree, which the first byte of the text
-        // begins.
+        // A stored block's length, which the first byte of the text begins, does not match its
+        // complement.
         assert_eq!(
             decoder.push(b"hello\xff\xff\xff\xff", &mut nothing),
             Err(DecodeError::Corrupt),
@@ -153,7 +153,7 @@ fn windows_beyond_the_codings_own_limits_are_refused() {
     assert_eq!(decode(&[Coding::Brotli], &[&encoded]), Err(DecodeError::Corrupt));
 }
 
-/// Enough for every coding: `deflate` makes a thousandth of it at best.
+/// Enough for every coding: `deflate` shrinks it to a thousandth at best.
 const BOMB: usize = 12 << 20;
 
 #[test]
@@ -169,7 +169,7 @@ fn a_bomb_is_given_up_before_it_has_cost_much() {
         let allowed = FREE_OUTPUT + MAX_RATIO * bomb.len() as u64;
         assert!(written <= allowed, "{coding}: {written} of {allowed} bytes");
     }
-    // What the outer coding yields counts, also where the inner one yields nothing.
+    // The outer coding's output counts, even if the inner one yields nothing.
     let inner = whole(Coding::Zstd, &vec![0; BOMB]);
     let outer = whole(Coding::Gzip, &inner);
     assert_eq!(decode(&[Coding::Zstd, Coding::Gzip], &[&outer]).unwrap_err(), DecodeError::TooLarge);

@@ -147,7 +147,7 @@ fn an_endless_line_is_not_kept() {
     assert_eq!(decoder.position(), Position::InLine);
 }
 
-/// Linear: a search that began again with every byte would read half a tera here.
+/// Linear: a search that restarted with every byte would read half a terabyte here.
 #[test]
 fn a_line_of_the_limit_may_come_byte_by_byte() {
     let mut decoder = EventDecoder::new();

@@ -2,7 +2,7 @@ use super::*;
 
 const LIMIT: usize = 16;
 
-/// The lines of some pieces as text: `+` continues a long line, `$` ends it.
+/// The lines of the pieces as text: `+` continues a long line, `$` ends it.
 fn lines(pieces: &[&[u8]]) -> (Vec<String>, Lines) {
     let mut lines = Lines::new(LIMIT);
     let mut found = Vec::new();
