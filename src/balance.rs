@@ -1,12 +1,44 @@
 //! Which upstream gets the next attempt at a request, and in which variant.
 //!
 //! Decisions only: no upstream, no socket, no clock. A route leads to a [`Target`], whose members
-//! are numbered. [`Attempts`] chooses a member for each attempt, within a [`RetryPolicy`].
+//! are numbered. For one upstream, [`Attempts`] decides nothing but the variant. For a group:
+//!
+//! 1. [`HealthRegistry`] keeps what is known of upstreams, and of pairs of an upstream and a model.
+//!    All workers share it, and it survives a reload.
+//! 2. [`UpstreamGroup`] is a group as it is configured, bound to the registry.
+//! 3. [`Plan`] is the order of members for one request. Each [`Plan::next`] gives a [`Permit`] to
+//!    ask one member, which counts as running for as long as the permit lives.
+//! 4. A result goes back into the registry through the permit. A [`Failure`] has a [`Verdict`]: may
+//!    another member be asked, and what is closed for how long.
+//!
+//! A verdict that a request's content or model can cause never closes more than the pair of a
+//! member and its model, and a run of failures counts only with two clients or prompts in it, so
+//! that one client cannot take an upstream away from the others.
 
 mod attempts;
+mod circuit;
+mod group;
+mod health;
+mod latency;
+mod permit;
+mod plan;
 mod policy;
+mod rate_limit;
+mod retry_budget;
+mod retry_on;
+mod sticky;
 mod target;
+mod verdict;
 
 pub use attempts::{Attempt, Attempts, Variant};
+pub use circuit::{BreakerPolicy, Opening, OutReason};
+pub use group::{ChoiceBy, GroupSpec, MAX_MEMBERS, MemberSpec, UpstreamGroup};
+pub use health::{HealthRegistry, ModelHealth, UpstreamHealth};
+pub use permit::{Ending, Permit};
+pub use plan::{End, Plan, PlanRequest, Step, Unavailable};
 pub use policy::RetryPolicy;
-pub use target::Target;
+pub use rate_limit::{Clock, Cooldown, cooldown};
+pub use retry_on::{RetryOn, RetryWord};
+pub use sticky::{Fingerprint, StickyBy, StickyKey, StickyParts, StickyResult, sticky_key};
+pub use target::{GroupTarget, Target};
+pub use verdict::{Closes, Failure, RetryClass, UpstreamError, Verdict};

@@ -1,8 +1,8 @@
-//! The attempts at one request.
+//! The attempts at a request.
 
 use std::time::Instant;
 
-use super::RetryPolicy;
+use super::{Permit, Plan, Step};
 
 /// How a request is written for a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,21 +21,32 @@ pub struct Attempt {
     pub variant: Variant,
 }
 
-/// Decides after each attempt what the next one is. A member is tried once in each variant.
-#[derive(Clone, Copy, Debug)]
+/// The attempts at one request, of which one is the current one. A member is tried once in each
+/// variant.
+#[derive(Debug)]
 pub struct Attempts {
-    policy: RetryPolicy,
-    /// The number of members of the target.
-    members: usize,
     started: Instant,
     current: Attempt,
+    planned: Option<Box<Planned>>,
+}
+
+/// The part of a request to a group.
+#[derive(Debug)]
+struct Planned {
+    plan: Plan,
+    permit: Option<Permit>,
 }
 
 impl Attempts {
-    /// The attempts at a request that arrived at `started`, to a target with so many members. The
-    /// first attempt is the current one.
-    pub fn new(policy: RetryPolicy, members: usize, started: Instant) -> Self {
-        Self { policy, members, started, current: Attempt { member: 0, variant: Variant::Standard } }
+    /// The attempts at a request that arrived at `started`, to a target that is one upstream.
+    pub fn single(started: Instant) -> Self {
+        Self { started, current: Attempt { member: 0, variant: Variant::Standard }, planned: None }
+    }
+
+    /// The attempts at a request to a group, whose first member `permit` names.
+    pub fn planned(plan: Plan, permit: Permit, started: Instant) -> Self {
+        let current = Attempt { member: permit.number(), variant: Variant::Standard };
+        Self { started, current, planned: Some(Box::new(Planned { plan, permit: Some(permit) })) }
     }
 
     pub fn current(&self) -> Attempt {
@@ -53,16 +64,40 @@ impl Attempts {
         self.current
     }
 
-    /// The attempt failed at `now`, and the member cannot have worked on it: the next attempt is at
-    /// the next member. `None`: no further attempt is allowed.
+    /// The plan of a request to a group.
+    pub fn plan(&mut self) -> Option<&mut Plan> {
+        self.planned.as_mut().map(|planned| &mut planned.plan)
+    }
+
+    /// The permit of the current attempt.
+    pub fn permit(&mut self) -> Option<&mut Permit> {
+        self.planned.as_mut().and_then(|planned| planned.permit.as_mut())
+    }
+
+    /// Takes the permit of the current attempt, to record its result or to keep it while the
+    /// response runs.
+    pub fn take_permit(&mut self) -> Option<Permit> {
+        self.planned.as_mut().and_then(|planned| planned.permit.take())
+    }
+
+    /// The next attempt at another member, where one may begin at once. A permit that is still here
+    /// is dropped without a result.
     pub fn next_member(&mut self, now: Instant) -> Option<Attempt> {
-        let member = self.current.member + 1;
-        let in_time = now.saturating_duration_since(self.started) < self.policy.deadline;
-        if member >= self.members.min(self.policy.members) || !in_time {
-            return None;
+        let planned = self.planned.as_mut()?;
+        planned.permit = None;
+        match planned.plan.next(now, fastrand::u64(..)) {
+            Step::Ask(permit) => Some(self.begin(permit)),
+            Step::Wait(_) | Step::End(_) => None,
         }
-        self.current = Attempt { member, variant: Variant::Standard };
-        Some(self.current)
+    }
+
+    /// Makes the attempt of this permit the current one. Of no use for a single upstream.
+    pub fn begin(&mut self, permit: Permit) -> Attempt {
+        self.current = Attempt { member: permit.number(), variant: Variant::Standard };
+        if let Some(planned) = &mut self.planned {
+            planned.permit = Some(permit);
+        }
+        self.current
     }
 }
 

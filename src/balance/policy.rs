@@ -2,16 +2,42 @@
 
 use std::time::Duration;
 
+use super::RetryOn;
+
+/// The most attempts of one request where the configuration names no number.
+const DEFAULT_ATTEMPTS: usize = 4;
+
 /// The bounds of the attempts at one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryPolicy {
-    /// The most members that are tried.
-    pub members: usize,
-    /// The time since the request's start after which no further member is tried.
+    /// The most attempts, the first included. 0: as many as there are members, at most 4.
+    pub attempts: usize,
+    /// The failures after which another member is asked.
+    pub on: RetryOn,
+    /// The time since the request's start after which no further attempt begins.
     pub deadline: Duration,
+    /// `timeouts.first_byte` of all attempts but the last. `None`: the upstream's own.
+    pub first_byte: Option<Duration>,
+    /// The share of the requests of the last 10 s that may be sent again.
+    pub budget: f64,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 0,
+            on: RetryOn::RETRYABLE,
+            deadline: Duration::from_secs(60),
+            first_byte: None,
+            budget: 0.2,
+        }
+    }
 }
 
 impl RetryPolicy {
-    /// Of an upstream that is in no group, and of a request whose body cannot be sent again.
-    pub const SINGLE: Self = Self { members: 1, deadline: Duration::ZERO };
+    /// The most attempts at a request to so many members.
+    pub fn attempts_of(&self, members: usize) -> usize {
+        let attempts = if self.attempts == 0 { DEFAULT_ATTEMPTS } else { self.attempts };
+        attempts.min(members)
+    }
 }

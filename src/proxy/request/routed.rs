@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::prepared::Outbound;
 use super::{Body, Buffered, Prepared};
-use crate::balance::{Attempts, RetryPolicy, Target, Variant};
+use crate::balance::{Attempts, Target, Variant};
 use crate::codec::h1::BodyFraming;
 use crate::config::OnDisconnect;
 use crate::llm::provider::{Endpoint, Inbound, TargetError};
@@ -40,7 +40,7 @@ impl Routed<'_> {
     /// Prepares the first attempt.
     pub(in crate::proxy) fn prepare(&self, body: Body, entry: &Entry) -> Result<Prepared> {
         let Self { buffered, peek, target, inbound } = self;
-        let attempts = Attempts::new(RetryPolicy::SINGLE, target.len(), entry.started());
+        let attempts = Attempts::single(entry.started());
         let attempt = attempts.current();
         let upstream = target.member(attempt.member);
         let outbound = self.write(upstream, attempt.variant, body)?;

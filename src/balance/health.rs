@@ -1,0 +1,105 @@
+//! What is known of upstreams and of their models. All workers share it.
+
+mod model;
+mod recent;
+mod upstream;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+pub use model::ModelHealth;
+pub(super) use model::RateLimit;
+pub(super) use recent::Recent;
+pub(super) use upstream::MemberLoad;
+pub use upstream::UpstreamHealth;
+
+use super::retry_budget::RetryBudget;
+use crate::support::UpstreamId;
+
+/// The most pairs of an upstream and a model that are remembered: clients choose names of models.
+/// They take at most 2 MB.
+const PAIRS: usize = 10_000;
+
+/// What is known of upstreams and of their models, for the life of the process: it survives reloads
+/// of the configuration.
+#[derive(Debug)]
+pub struct HealthRegistry {
+    epoch: Instant,
+    /// Keys of maps of clients' names are hashed with a secret, so that no client can make one that
+    /// collides with another's.
+    hasher: RandomState,
+    upstreams: Mutex<HashMap<UpstreamId, Arc<UpstreamHealth>>>,
+    members: Mutex<HashMap<MemberKey, Arc<MemberLoad>>>,
+    budgets: Mutex<HashMap<Arc<str>, Arc<RetryBudget>>>,
+    pairs: Mutex<Recent<Arc<ModelHealth>>>,
+}
+
+/// The upstream, and the model that the member is asked for in place of the request's.
+type MemberKey = (UpstreamId, Option<Arc<str>>);
+
+impl HealthRegistry {
+    /// Nothing is known, and time begins at `now`.
+    pub fn new(now: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            epoch: now,
+            hasher: RandomState::new(),
+            upstreams: Mutex::default(),
+            members: Mutex::default(),
+            budgets: Mutex::default(),
+            pairs: Mutex::new(Recent::new(PAIRS)),
+        })
+    }
+
+    /// What is known of an upstream as a whole.
+    pub fn upstream(&self, id: &UpstreamId) -> Arc<UpstreamHealth> {
+        let mut upstreams = self.upstreams.lock().expect("no holder panics");
+        let next = u16::try_from(upstreams.len()).unwrap_or(u16::MAX);
+        let new = || Arc::new(UpstreamHealth::new(id.clone(), next));
+        Arc::clone(upstreams.entry(id.clone()).or_insert_with(new))
+    }
+
+    /// What is known of the pairs that were used of late.
+    pub fn models(&self) -> Vec<Arc<ModelHealth>> {
+        self.pairs.lock().expect("no holder panics").values().cloned().collect()
+    }
+
+    pub(super) fn model(&self, upstream: &Arc<UpstreamHealth>, model: &str) -> Arc<ModelHealth> {
+        let key = self.hash(&(upstream.index(), model));
+        let mut pairs = self.pairs.lock().expect("no holder panics");
+        if let Some(found) = pairs.get(key) {
+            return Arc::clone(found);
+        }
+        let new = Arc::new(ModelHealth::new(Arc::clone(upstream), model));
+        pairs.insert(key, Arc::clone(&new));
+        new
+    }
+
+    pub(super) fn member(&self, upstream: &UpstreamId, model: Option<&Arc<str>>) -> Arc<MemberLoad> {
+        let mut members = self.members.lock().expect("no holder panics");
+        Arc::clone(members.entry((upstream.clone(), model.cloned())).or_default())
+    }
+
+    pub(super) fn budget(&self, group: &Arc<str>) -> Arc<RetryBudget> {
+        let mut budgets = self.budgets.lock().expect("no holder panics");
+        Arc::clone(budgets.entry(Arc::clone(group)).or_default())
+    }
+
+    pub(super) fn hash(&self, key: &impl std::hash::Hash) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// Milliseconds since the registry's start, and never 0.
+    pub(super) fn tick(&self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.epoch).as_millis();
+        u64::try_from(elapsed).unwrap_or(u64::MAX).max(1)
+    }
+
+    pub(super) fn instant(&self, tick: u64) -> Instant {
+        self.epoch + Duration::from_millis(tick)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! What is known of an upstream as a whole.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::HealthRegistry;
+use crate::balance::OutReason;
+use crate::balance::circuit::Circuit;
+use crate::balance::sticky::Fingerprint;
+use crate::balance::verdict::CREDENTIALS;
+use crate::support::UpstreamId;
+
+/// What is known of an upstream as a whole: whether connections succeed, and whether it accepts the
+/// configured credentials.
+#[derive(Debug)]
+pub struct UpstreamHealth {
+    id: UpstreamId,
+    index: u16,
+    pub(in crate::balance) circuit: Circuit,
+    forbidden: Mutex<Forbidden>,
+}
+
+/// The requests of a member that run.
+#[derive(Debug, Default)]
+pub(in crate::balance) struct MemberLoad(AtomicU32);
+
+/// The models and clients of the last 403s.
+#[derive(Debug, Default)]
+struct Forbidden {
+    models: Distinct,
+    clients: Distinct,
+}
+
+/// The last different values, with the ticks at which they were last seen.
+#[derive(Debug, Default)]
+struct Distinct([(u32, u64); MANY]);
+
+/// 403 for so many models or clients closes an upstream
+const MANY: usize = 3;
+/// within this time.
+const FORBIDDEN_MS: u64 = 30_000;
+
+impl UpstreamHealth {
+    pub(super) fn new(id: UpstreamId, index: u16) -> Self {
+        Self { id, index, circuit: Circuit::default(), forbidden: Mutex::default() }
+    }
+
+    pub fn id(&self) -> &UpstreamId {
+        &self.id
+    }
+
+    /// The number of the upstream in this process.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// Why the upstream is left out, for all models.
+    pub fn out(&self) -> Option<OutReason> {
+        self.circuit.reason()
+    }
+
+    /// Lets requests in at once: its credentials were replaced, or a probe has succeeded.
+    pub fn readmit(&self, registry: &HealthRegistry, now: std::time::Instant) {
+        self.circuit.close(registry.tick(now));
+    }
+
+    /// The upstream refused the configured credentials. Returns whether it was not out for that.
+    pub(in crate::balance) fn refuse_credentials(&self, tick: u64) -> bool {
+        self.circuit.open(tick, &CREDENTIALS)
+    }
+
+    /// A 403 for this model and client. Returns whether the upstream is out because of it.
+    pub(in crate::balance) fn record_forbidden(
+        &self,
+        tick: u64,
+        model: u32,
+        fingerprint: Fingerprint,
+    ) -> bool {
+        let mut forbidden = self.forbidden.lock().expect("no holder panics");
+        let models = forbidden.models.add(model, tick);
+        let clients = forbidden.clients.add(fingerprint.client(), tick);
+        if models.max(clients) < MANY {
+            return false;
+        }
+        *forbidden = Forbidden::default();
+        self.refuse_credentials(tick)
+    }
+}
+
+impl Distinct {
+    /// Returns how many different values there were of late.
+    fn add(&mut self, value: u32, tick: u64) -> usize {
+        let is_recent = |&(_, at): &(u32, u64)| at != 0 && tick.saturating_sub(at) <= FORBIDDEN_MS;
+        let known = self.0.iter().position(|entry| is_recent(entry) && entry.0 == value);
+        let oldest = || self.0.iter().enumerate().min_by_key(|(_, (_, at))| *at).map(|(place, _)| place);
+        let place = known.or_else(oldest).unwrap_or_default();
+        self.0[place] = (value, tick);
+        self.0.iter().filter(|entry| is_recent(entry)).count()
+    }
+}
+
+impl MemberLoad {
+    pub(in crate::balance) fn running(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more. False: `limit` run already (0: any number may).
+    pub(in crate::balance) fn try_enter(&self, limit: u32) -> bool {
+        let below = |running: u32| (limit == 0 || running < limit).then_some(running + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok()
+    }
+
+    pub(in crate::balance) fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,192 @@
+//! The permission to ask one member, and the results that go back.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::circuit::Trial;
+use super::group::{Bound, Row};
+use super::health::{ModelHealth, UpstreamHealth};
+use super::rate_limit::{Clock, remaining};
+use super::sticky::{Fingerprint, StickyResult};
+use super::verdict::{Closes, Failure, Verdict};
+use super::{OutReason, UpstreamGroup};
+
+/// How a response ended that was relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Complete,
+    /// The upstream ended it early.
+    Truncated,
+}
+
+/// The permission to ask one member once. The request counts as running there until the permit is
+/// dropped, so it is kept as long as the response runs.
+///
+/// A permit that is dropped without a result, because the client has left, says nothing of the
+/// member. If it was the trial of a breaker, the next request is.
+#[derive(Debug)]
+pub struct Permit {
+    pub(super) group: Arc<UpstreamGroup>,
+    pub(super) row: Arc<Row>,
+    pub(super) number: usize,
+    pub(super) started: Instant,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) sticky: StickyResult,
+    pub(super) is_least_bad: bool,
+    /// Of the upstream's breaker, and of the model's.
+    pub(super) trials: [Option<Trial>; 2],
+}
+
+impl Permit {
+    /// The number of the member.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// The request decides whether a breaker closes.
+    pub fn is_trial(&self) -> bool {
+        self.trials.iter().any(Option::is_some)
+    }
+
+    /// All members are out, and this is the one that comes back first.
+    pub fn is_least_bad(&self) -> bool {
+        self.is_least_bad
+    }
+
+    /// What became of the conversation's key.
+    pub fn sticky(&self) -> StickyResult {
+        self.sticky
+    }
+
+    pub fn model(&self) -> &Arc<ModelHealth> {
+        &self.row[self.number]
+    }
+
+    pub fn upstream(&self) -> &Arc<UpstreamHealth> {
+        &self.bound().upstream
+    }
+
+    fn bound(&self) -> &Bound {
+        &self.group.bound[self.number]
+    }
+
+    fn tick(&self, now: Instant) -> u64 {
+        self.group.registry.tick(now)
+    }
+
+    /// The first event that is not an error, or the head of a good response that is no stream. Adds
+    /// a sample to the latency, and decides a trial.
+    pub fn record_first_event(&mut self, now: Instant) {
+        let tick = self.tick(now);
+        let elapsed = now.saturating_duration_since(self.started);
+        self.model().latency.record(tick, elapsed.as_secs_f32() * 1000.0);
+        self.decide_trials(tick);
+    }
+
+    /// What the headers of a good response say of rate limits.
+    pub fn record_headers(&self, headers: &http::HeaderMap, clock: Clock) {
+        self.model().record_accepted();
+        self.model().record_remaining(&remaining(headers, clock), self.tick(clock.now));
+    }
+
+    /// The end of a response that was relayed.
+    pub fn record_end(mut self, ending: Ending, now: Instant) -> Option<OutReason> {
+        let tick = self.tick(now);
+        let [upstream, model] = std::mem::take(&mut self.trials);
+        self.upstream().circuit.record_success(tick, upstream);
+        let circuit = &self.model().circuit;
+        match ending {
+            Ending::Complete => {
+                circuit.record_success(tick, model);
+                None
+            }
+            Ending::Truncated => {
+                let fingerprint = Some(self.fingerprint.whole());
+                circuit.record_failure(tick, model, fingerprint, &self.group.spec().breaker)
+            }
+        }
+    }
+
+    /// The attempt failed before anything of a response was relayed. Closes what the verdict closes.
+    pub fn record_failure(mut self, failure: &Failure<'_>, clock: Clock, random: u64) -> Verdict {
+        let tick = self.tick(clock.now);
+        let mut verdict = Verdict::of(failure, clock);
+        if let Failure::FirstByte(limit) = failure {
+            self.model().latency.record(tick, limit.as_secs_f32() * 1000.0);
+        }
+        verdict.opened = self.apply(&verdict, tick, random);
+        verdict
+    }
+
+    /// Returns why something is out now that was not before.
+    fn apply(&mut self, verdict: &Verdict, tick: u64, random: u64) -> Option<OutReason> {
+        let [upstream_trial, model_trial] = std::mem::take(&mut self.trials);
+        let (upstream, model) = (self.upstream(), self.model());
+        let policy = &self.group.spec().breaker;
+        if verdict.closes != Closes::Connection {
+            // The service has responded, or taken the request.
+            upstream.circuit.record_success(tick, upstream_trial);
+        }
+        match &verdict.closes {
+            Closes::Connection => {
+                if let Some(trial) = model_trial {
+                    model.circuit.free_trial(trial);
+                }
+                upstream.circuit.record_failure(tick, upstream_trial, None, policy)
+            }
+            Closes::Run => {
+                let fingerprint = Some(self.fingerprint.whole());
+                model.circuit.record_failure(tick, model_trial, fingerprint, policy)
+            }
+            Closes::Limit(cooldown) => {
+                if let Some(trial) = model_trial {
+                    // It is well, and busy.
+                    model.circuit.record_success(tick, Some(trial));
+                }
+                model.limit(*cooldown, tick, random);
+                None
+            }
+            Closes::Nothing => {
+                if let Some(trial) = model_trial {
+                    model.circuit.record_success(tick, Some(trial));
+                }
+                None
+            }
+            Closes::Model(opening) => {
+                let is_new = model.circuit.open(tick, opening);
+                let is_refused = opening.reason == OutReason::Forbidden
+                    && upstream.record_forbidden(tick, model.tag(), self.fingerprint);
+                if is_refused { Some(OutReason::Credentials) } else { is_new.then_some(opening.reason) }
+            }
+            Closes::Upstream(opening) => {
+                if let Some(trial) = model_trial {
+                    model.circuit.free_trial(trial);
+                }
+                upstream.circuit.open(tick, opening).then_some(opening.reason)
+            }
+        }
+    }
+
+    fn decide_trials(&mut self, tick: u64) {
+        let [upstream, model] = std::mem::take(&mut self.trials);
+        if upstream.is_some() {
+            self.upstream().circuit.record_success(tick, upstream);
+        }
+        if model.is_some() {
+            self.model().circuit.record_success(tick, model);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let bound = &self.group.bound[self.number];
+        let circuits = [&bound.upstream.circuit, &self.row[self.number].circuit];
+        for (circuit, trial) in circuits.into_iter().zip(self.trials) {
+            if let Some(trial) = trial {
+                circuit.free_trial(trial);
+            }
+        }
+        bound.load.leave();
+    }
+}

@@ -1,0 +1,210 @@
+//! The order of members for one request.
+//!
+//! Tiers in order; in a tier first the conversation's member, then by [`ChoiceBy`](super::ChoiceBy).
+//! Members with too few tokens left are the last of their tier. No member comes twice, except after
+//! waiting. The order is made step by step, so that each step knows what other requests have found
+//! out since.
+
+mod choice;
+mod members;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::group::Row;
+use super::sticky::{Fingerprint, StickyKey};
+use super::{Permit, UpstreamGroup, Verdict};
+use choice::Choice;
+use members::Members;
+
+/// No attempt and no wait begins later than this before the client's own timeout.
+const CLIENT_MARGIN: Duration = Duration::from_secs(1);
+
+/// What a request says that decides about members.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanRequest<'a> {
+    /// The model that the client asks for.
+    pub model: Option<&'a str>,
+    pub sticky: Option<StickyKey>,
+    /// The member that stores what the request refers to: no other is asked.
+    pub pin: Option<usize>,
+    pub fingerprint: Fingerprint,
+    /// An estimate of its tokens. 0: unknown.
+    pub tokens: u32,
+    pub started: Instant,
+    /// When the client's own timeout ends.
+    pub client_deadline: Option<Instant>,
+}
+
+/// The next step of a request.
+#[derive(Debug)]
+pub enum Step {
+    /// Ask this member.
+    Ask(Permit),
+    /// Wait, and take the next step then.
+    Wait(Unavailable),
+    /// No further attempt: relay the last response, or refuse the request.
+    End(End),
+}
+
+/// All members are out or full for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// When the first one may be available again. `None`: when a running request ends.
+    pub until: Option<Instant>,
+    /// When the request has waited long enough.
+    pub deadline: Instant,
+}
+
+/// Why there is no further attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// No member is left that was not tried.
+    Tried,
+    /// As many attempts were made as are allowed.
+    Attempts,
+    /// The time for attempts is over.
+    Deadline,
+    /// Too many requests are sent again already.
+    Budget,
+    /// The members that are left refuse requests until then, because of their rate limits.
+    RateLimited { until: Instant },
+    /// As many requests as are allowed run at each member that is left.
+    Full,
+}
+
+/// The order of members for one request, as far as it is known.
+#[derive(Debug)]
+pub struct Plan {
+    group: Arc<UpstreamGroup>,
+    row: Arc<Row>,
+    sticky: Option<StickyKey>,
+    pin: Option<usize>,
+    fingerprint: Fingerprint,
+    tokens: u32,
+    started: Instant,
+    client_deadline: Option<Instant>,
+    tried: Members,
+    attempts: usize,
+    /// The last failure was a rate limit.
+    was_limited: bool,
+    /// When it began to wait.
+    waiting_since: Option<Instant>,
+}
+
+impl Plan {
+    /// The plan of a request to `group`. `name_at` names the request's model as a member without a
+    /// model of its own is asked for it. It is called for models that were not asked for of late.
+    pub fn new(
+        group: &Arc<UpstreamGroup>,
+        request: &PlanRequest<'_>,
+        name_at: impl Fn(usize) -> Option<Box<str>>,
+    ) -> Self {
+        Self {
+            group: Arc::clone(group),
+            row: group.row(request.model, name_at),
+            sticky: request.sticky,
+            pin: request.pin.filter(|&number| number < group.members().len()),
+            fingerprint: request.fingerprint,
+            tokens: request.tokens,
+            started: request.started,
+            client_deadline: request.client_deadline,
+            tried: Members::NONE,
+            attempts: 0,
+            was_limited: false,
+            waiting_since: None,
+        }
+    }
+
+    pub fn group(&self) -> &Arc<UpstreamGroup> {
+        &self.group
+    }
+
+    /// The number of attempts so far.
+    pub fn attempts(&self) -> usize {
+        self.attempts
+    }
+
+    /// This attempt is the last that is allowed, so that `retry.first_byte` does not apply to it.
+    pub fn is_last(&self) -> bool {
+        let members = self.group.members().len();
+        self.pin.is_some() || self.attempts >= self.group.spec().retry.attempts_of(members)
+    }
+
+    /// Whether another member may be asked after this verdict on the last attempt.
+    pub fn record_verdict(&mut self, verdict: &Verdict) -> bool {
+        self.was_limited = verdict.is_rate_limit();
+        verdict.may_retry(self.group.spec().retry.on)
+    }
+
+    /// The next step at `now`. `random` is any number.
+    pub fn next(&mut self, now: Instant, random: u64) -> Step {
+        let is_first = self.attempts == 0;
+        if let Some(end) = self.end(now).filter(|_| !is_first) {
+            return Step::End(end);
+        }
+        let tick = self.group.registry.tick(now);
+        let found = Choice::new(self, now, random).available();
+        let permit = match found {
+            Ok(permit) => permit,
+            Err(nothing) => {
+                let limit = self.wait_until(now);
+                // With a limit in sight, waiting is better than asking a member that is out.
+                let first = nothing.first_end();
+                let may_wait = nothing.has_full || first.is_some();
+                let in_time = |limit: Instant| {
+                    nothing.has_full || first.is_some_and(|end| self.group.registry.instant(end) <= limit)
+                };
+                if let Some(deadline) = limit.filter(|&limit| may_wait && now < limit && in_time(limit)) {
+                    self.waiting_since.get_or_insert(now);
+                    // Those that are out may be tried again when they come back.
+                    self.tried = self.tried.without(nothing.limited);
+                    let until = first.map(|end| self.group.registry.instant(end));
+                    return Step::Wait(Unavailable { until, deadline });
+                }
+                match Choice::new(self, now, random).least_bad(&nothing).filter(|_| is_first) {
+                    Some(permit) => permit,
+                    None => return Step::End(self.refusal(&nothing, is_first)),
+                }
+            }
+        };
+        let budget = &self.group.budget;
+        if is_first {
+            budget.deposit(tick, self.group.spec().retry.budget);
+        } else if !self.was_limited && !budget.try_withdraw(tick) {
+            return Step::End(End::Budget);
+        }
+        self.attempts += 1;
+        self.tried = self.tried.with(permit.number());
+        Step::Ask(permit)
+    }
+
+    /// Why no further attempt may begin at `now`.
+    fn end(&self, now: Instant) -> Option<End> {
+        let retry = &self.group.spec().retry;
+        let client = self.client_deadline.is_some_and(|deadline| now + CLIENT_MARGIN > deadline);
+        if self.attempts >= retry.attempts_of(self.group.members().len()) {
+            return Some(End::Attempts);
+        }
+        let is_over = now.saturating_duration_since(self.started) >= retry.deadline;
+        (is_over || client).then_some(End::Deadline)
+    }
+
+    /// The end of the time that the request may wait.
+    fn wait_until(&self, now: Instant) -> Option<Instant> {
+        let until = self.waiting_since.unwrap_or(now) + self.group.spec().wait?;
+        let client = self.client_deadline.map(|deadline| deadline.checked_sub(CLIENT_MARGIN).unwrap_or(now));
+        Some(client.map_or(until, |client| client.min(until)))
+    }
+
+    fn refusal(&self, nothing: &choice::Nothing, is_first: bool) -> End {
+        match nothing.limited_until.filter(|_| is_first) {
+            _ if is_first && nothing.has_full => End::Full,
+            Some(until) => End::RateLimited { until: self.group.registry.instant(until) },
+            None => End::Tried,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! A set of members.
+
+use std::ops::Range;
+
+use crate::balance::MAX_MEMBERS;
+
+/// A set of the numbers of members, which are below [`MAX_MEMBERS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Members(u128);
+
+const _: () = assert!(MAX_MEMBERS <= u128::BITS as usize);
+
+impl Members {
+    pub(super) const NONE: Self = Self(0);
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) fn contains(self, number: usize) -> bool {
+        self.0 >> number & 1 != 0
+    }
+
+    pub(super) fn with(self, number: usize) -> Self {
+        Self(self.0 | 1 << number)
+    }
+
+    pub(super) fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    pub(super) fn remove(&mut self, number: usize) {
+        self.0 &= !(1 << number);
+    }
+
+    /// In ascending order.
+    pub(super) fn iter(self) -> impl Iterator<Item = usize> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let number = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+            rest &= rest - 1;
+            Some(number)
+        })
+    }
+
+    pub(super) fn of(range: &Range<usize>) -> Self {
+        range.clone().fold(Self::NONE, Self::with)
+    }
+}

@@ -1,0 +1,61 @@
+//! When a service's rate limit ends, and how much is left before it is reached.
+//!
+//! First that is there: `retry-after-ms`; `retry-after`; of `x-ratelimit-reset-*` and
+//! `anthropic-ratelimit-*-reset` those whose `remaining` is 0, the latest; Google's `retryDelay`;
+//! the time in the message. A time that is not above 0, no number, past or absurd is as none.
+
+mod headers;
+mod span;
+
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+
+use super::UpstreamError;
+
+pub(super) use headers::{Remaining, remaining};
+pub(super) use span::parse_span;
+
+/// The longest time that a member is left out because of a rate limit. Then it is asked again,
+/// whatever the service said.
+const MAX_COOLDOWN: Duration = Duration::from_secs(600);
+/// The longest time that is believed at all: a year.
+const ABSURD: Duration = Duration::from_secs(366 * 24 * 3600);
+/// The first pause where the service says no time, doubled up to the longest.
+const FIRST_GUESS: Duration = Duration::from_secs(1);
+const LONGEST_GUESS: Duration = Duration::from_secs(30);
+
+/// The time, as two clocks say it.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    pub now: Instant,
+    /// Since 1970, for dates in headers.
+    pub unix: Duration,
+}
+
+/// The rest of a rate limit: above 0, and at most 10 minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cooldown(pub Duration);
+
+/// When the rate limit ends that a 429 tells of. `None`: the service does not say.
+pub fn cooldown(headers: &HeaderMap, error: &UpstreamError, clock: Clock) -> Option<Cooldown> {
+    let pause = headers::pause(headers, clock)
+        .or(error.retry_delay.filter(is_believable))
+        .or_else(|| span::in_text(&error.message).filter(is_believable))?;
+    Some(Cooldown(pause.min(MAX_COOLDOWN)))
+}
+
+fn is_believable(pause: &Duration) -> bool {
+    !pause.is_zero() && *pause <= ABSURD
+}
+
+/// The pause after so many 429s without a time (at least 1): 1 s, doubled up to 30 s, ± 20 %.
+pub(super) fn guessed_pause(number: u8, random: u64) -> Duration {
+    let factor = 2_u32.saturating_pow(u32::from(number.saturating_sub(1)).min(10));
+    let pause = FIRST_GUESS.saturating_mul(factor).min(LONGEST_GUESS);
+    let uniform = (random >> 11) as f64 / (1_u64 << 53) as f64;
+    pause.mul_f64(0.8 + 0.4 * uniform)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Bounds how much more than the requests themselves is sent because of failures.
+
+use std::sync::Mutex;
+
+/// How long a deposit counts.
+const TTL_MS: u64 = 10_000;
+/// Retries that are allowed in any case, per second.
+const FLOOR: f64 = 3.0;
+/// The price of one retry. Deposits are fractions of it.
+const RETRY: f64 = 1.0;
+
+/// A token bucket: each request deposits a share of a retry, and each retry withdraws one. Deposits
+/// expire after 10 s, in slots of a second. Beside them there are 3 retries a second.
+#[derive(Debug, Default)]
+pub(super) struct RetryBudget(Mutex<Deposits>);
+
+#[derive(Debug, Default)]
+struct Deposits {
+    /// By second, modulo their number. A retry takes from the oldest first.
+    slots: [f64; SLOTS],
+    /// The newest second.
+    at: u64,
+    /// What is left of the floor.
+    floor: f64,
+    floor_at: u64,
+}
+
+const SLOTS: usize = (TTL_MS / 1000) as usize;
+
+impl RetryBudget {
+    /// A first attempt begins at `tick` (in milliseconds).
+    pub(super) fn deposit(&self, tick: u64, share: f64) {
+        let mut deposits = self.0.lock().expect("no holder panics");
+        deposits.advance(tick);
+        let slot = (deposits.at % SLOTS as u64) as usize;
+        deposits.slots[slot] += share * RETRY;
+    }
+
+    /// Takes one retry. False: the budget is exhausted.
+    pub(super) fn try_withdraw(&self, tick: u64) -> bool {
+        self.0.lock().expect("no holder panics").try_withdraw(tick)
+    }
+}
+
+impl Deposits {
+    fn advance(&mut self, tick: u64) {
+        let second = tick / 1000;
+        let passed = second.saturating_sub(self.at);
+        for step in 1..=passed.min(SLOTS as u64) {
+            self.slots[((self.at + step) % SLOTS as u64) as usize] = 0.0;
+        }
+        self.at = self.at.max(second);
+    }
+
+    fn try_withdraw(&mut self, tick: u64) -> bool {
+        self.advance(tick);
+        let elapsed = tick.saturating_sub(self.floor_at) as f64 / 1000.0;
+        // At the start a whole second's.
+        self.floor = if self.floor_at == 0 { FLOOR } else { (self.floor + elapsed * FLOOR).min(FLOOR) };
+        self.floor_at = tick.max(1);
+        if self.floor >= RETRY {
+            self.floor -= RETRY;
+            return true;
+        }
+        // A sum of fifths is not exact.
+        if self.slots.iter().sum::<f64>() < RETRY - 1e-9 {
+            return false;
+        }
+        let mut price = RETRY;
+        for step in 1..=SLOTS as u64 {
+            let slot = &mut self.slots[((self.at + step) % SLOTS as u64) as usize];
+            let taken = slot.min(price);
+            *slot -= taken;
+            price -= taken;
+        }
+        true
+    }
+}

@@ -1,0 +1,31 @@
+//! What keeps the requests of one conversation at one member.
+
+mod hash;
+mod key;
+mod rendezvous;
+
+pub(super) use key::name_tag;
+pub use key::{Fingerprint, StickyBy, StickyKey, StickyParts, sticky_key};
+pub(super) use rendezvous::{Rank, member_seed, rank};
+
+/// What became of a conversation's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StickyResult {
+    /// The member that all members being available would serve it.
+    Kept,
+    /// Another one: that member is out, full or loaded.
+    Moved,
+    /// The request has no key.
+    None,
+}
+
+impl StickyResult {
+    /// The value of the label `result`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Moved => "moved",
+            Self::None => "none",
+        }
+    }
+}

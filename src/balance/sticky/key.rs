@@ -1,0 +1,123 @@
+//! The key of a conversation.
+
+use http::{HeaderMap, HeaderName};
+
+use super::hash::Hash64;
+
+/// The beginning of the prompt that tells conversations apart, in bytes: beyond the beginning of
+/// the system prompt in all but tiny ones, and before the place where turns differ.
+const PROMPT_BYTES: usize = 2048;
+
+/// The header of a session.
+const SESSION: HeaderName = HeaderName::from_static("x-session-id");
+
+/// What keeps requests of one conversation at one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StickyBy {
+    /// A header; of `x-session-id` also `session_id` of the body, OpenRouter's name for it.
+    Header(HeaderName),
+    PromptCacheKey,
+    Conversation,
+    /// The client, the model and the beginning of the prompt.
+    Prompt,
+}
+
+/// What a request says of its conversation.
+#[derive(Clone, Copy, Debug)]
+pub struct StickyParts<'a> {
+    pub headers: &'a HeaderMap,
+    /// `session_id` of the body.
+    pub session_id: Option<&'a str>,
+    pub prompt_cache_key: Option<&'a str>,
+    /// `conversation`, or its `id`.
+    pub conversation: Option<&'a str>,
+    pub client: &'a str,
+    pub model: Option<&'a str>,
+    /// The raw values of `instructions`, `system`, `input` and `messages`, as far as the body has
+    /// them, always in the same order.
+    pub prompt: &'a [&'a [u8]],
+}
+
+/// The key of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StickyKey(pub(in crate::balance) u64);
+
+/// The client and the prompt of a request: results with the same fingerprint may have the same cause
+/// in the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    client: u32,
+    prompt: u32,
+}
+
+impl StickyBy {
+    /// The word of the configuration, or a header's name.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "session" => Some(Self::Header(SESSION)),
+            "prompt_cache_key" => Some(Self::PromptCacheKey),
+            "conversation" => Some(Self::Conversation),
+            "prompt" => Some(Self::Prompt),
+            // Names of headers that are no words of ours have a hyphen nearly always.
+            _ => HeaderName::from_bytes(word.as_bytes()).ok().map(Self::Header),
+        }
+    }
+
+    fn key(&self, parts: &StickyParts<'_>) -> Option<u64> {
+        let text = |text: &str| Hash64::new().bytes(text.as_bytes()).finish();
+        match self {
+            Self::Header(name) => {
+                let value = parts.headers.get(name).map(|value| value.as_bytes());
+                let in_body = parts.session_id.filter(|_| *name == SESSION).map(str::as_bytes);
+                let value = value.or(in_body).filter(|value| !value.is_empty())?;
+                Some(Hash64::new().bytes(value).finish())
+            }
+            Self::PromptCacheKey => parts.prompt_cache_key.filter(|key| !key.is_empty()).map(text),
+            Self::Conversation => parts.conversation.filter(|id| !id.is_empty()).map(text),
+            Self::Prompt => prompt_key(parts),
+        }
+    }
+}
+
+/// The key of a request's conversation: the first of `by` that it has.
+pub fn sticky_key(by: &[StickyBy], parts: &StickyParts<'_>) -> Option<StickyKey> {
+    by.iter().find_map(|by| by.key(parts)).map(StickyKey)
+}
+
+fn prompt_key(parts: &StickyParts<'_>) -> Option<u64> {
+    let hash = Hash64::new().bytes(parts.client.as_bytes());
+    let hash = hash.bytes(parts.model.unwrap_or_default().as_bytes());
+    let (prompt, length) = hash_prompt(hash, parts.prompt);
+    (length > 0).then(|| prompt.finish())
+}
+
+/// Adds the first 2 KiB of the prompt. Returns how many bytes there were.
+fn hash_prompt(hash: Hash64, prompt: &[&[u8]]) -> (Hash64, usize) {
+    prompt.iter().fold((hash, 0), |(hash, length), part| {
+        let part = &part[..part.len().min(PROMPT_BYTES - length)];
+        (hash.bytes(part), length + part.len())
+    })
+}
+
+impl Fingerprint {
+    /// `prompt` as in [`StickyParts::prompt`].
+    pub fn new(client: &str, prompt: &[&[u8]]) -> Self {
+        let client = name_tag(client);
+        let (prompt, _) = hash_prompt(Hash64::new(), prompt);
+        Self { client, prompt: prompt.finish() as u32 }
+    }
+
+    pub(in crate::balance) fn client(self) -> u32 {
+        self.client
+    }
+
+    /// The client and the prompt in one word.
+    pub(in crate::balance) fn whole(self) -> u32 {
+        Hash64::new().word(u64::from(self.client) << 32 | u64::from(self.prompt)).finish() as u32
+    }
+}
+
+/// A name in 32 bits.
+pub(in crate::balance) fn name_tag(name: &str) -> u32 {
+    Hash64::new().bytes(name.as_bytes()).finish() as u32
+}

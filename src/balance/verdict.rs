@@ -1,0 +1,186 @@
+//! What a failure means: may another member be asked, and what is closed for how long.
+//!
+//! A verdict that the request's content or model can cause closes no more than the pair of the
+//! member and its model. Only refused credentials, an exhausted account and failed connections are
+//! the upstream's.
+
+mod upstream_error;
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::circuit::Opening;
+use super::rate_limit::{Clock, Cooldown, cooldown};
+use super::{OutReason, RetryOn, RetryWord};
+
+pub use upstream_error::UpstreamError;
+use upstream_error::Words;
+
+/// What happened at a member in place of a response to relay.
+#[derive(Clone, Copy, Debug)]
+pub enum Failure<'a> {
+    /// There was no connection, TLS session or tunnel: nothing was sent.
+    Connect,
+    /// The connection ended after the request was sent.
+    Closed,
+    /// No response within this time. The time counts as a latency.
+    FirstByte(Duration),
+    /// A response with an error status, and the beginning of its body.
+    Response { status: u16, headers: &'a HeaderMap, error: &'a UpstreamError },
+    /// The first event of a 200 stream is an error.
+    FirstEvent { error: &'a UpstreamError },
+    /// A 200 stream ended without an event.
+    EmptyStream,
+}
+
+/// Whether another member is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryClass {
+    /// If `retry.on` has its word: the request was not billed.
+    Retryable,
+    /// If `retry.on` has its word: the request may have been billed.
+    Doubtful,
+    /// Yes: the refusal concerns the member, and is not billed.
+    OtherMember,
+    /// No: the response is the client's.
+    Relay,
+}
+
+/// What a failure closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closes {
+    Nothing,
+    /// It counts in the breaker of the upstream. No request can cause it.
+    Connection,
+    /// It counts in the breaker of the model at this member.
+    Run,
+    /// The model at this member, until its rate limit ends. `None`: the end is unknown.
+    Limit(Option<Cooldown>),
+    /// The model at this member.
+    Model(Opening),
+    /// The upstream with all models.
+    Upstream(Opening),
+}
+
+/// The meaning of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub class: RetryClass,
+    /// The words of `retry.on` that name it: any of them.
+    words: [Option<RetryWord>; 2],
+    pub closes: Closes,
+    /// Why something is out now that was not before, for logs and counters.
+    pub opened: Option<OutReason>,
+}
+
+const FORBIDDEN: Opening = Opening::fixed(OutReason::Forbidden, Duration::from_secs(60));
+const UNKNOWN_MODEL: Opening = Opening::fixed(OutReason::UnknownModel, Duration::from_secs(60));
+const QUOTA: Opening = Opening::fixed(OutReason::Quota, Duration::from_secs(5 * 60));
+/// A 401, and 403 for several models or clients.
+pub(super) const CREDENTIALS: Opening = Opening {
+    reason: OutReason::Credentials,
+    first: Duration::from_secs(60),
+    longest: Duration::from_secs(30 * 60),
+};
+
+impl Verdict {
+    const RELAY: Self = Self::new(RetryClass::Relay, None, Closes::Nothing);
+
+    pub fn of(failure: &Failure<'_>, clock: Clock) -> Self {
+        use RetryClass::{Doubtful, Retryable};
+        match failure {
+            Failure::Connect => Self::new(Retryable, Some(RetryWord::Connect), Closes::Connection),
+            Failure::Closed => Self::new(Doubtful, Some(RetryWord::Closed), Closes::Run),
+            Failure::FirstByte(_) => Self::new(Doubtful, Some(RetryWord::FirstByte), Closes::Run),
+            Failure::EmptyStream => {
+                Self::new(Retryable, Some(RetryWord::BadGateway), Closes::Run).or(RetryWord::FirstEvent)
+            }
+            Failure::FirstEvent { error } => Self::of_first_event(error, clock),
+            Failure::Response { status, headers, error } => Self::of_status(*status, headers, error, clock),
+        }
+    }
+
+    /// Whether another member is asked after it.
+    pub fn may_retry(&self, on: RetryOn) -> bool {
+        match self.class {
+            RetryClass::OtherMember => true,
+            RetryClass::Relay => false,
+            RetryClass::Retryable | RetryClass::Doubtful => {
+                self.words.iter().flatten().any(|&word| on.contains(word))
+            }
+        }
+    }
+
+    /// The member refused the request because of its rate limit or quota. Trying another does not
+    /// use the retry budget.
+    pub fn is_rate_limit(&self) -> bool {
+        self.words.contains(&Some(RetryWord::TooManyRequests))
+    }
+
+    const fn new(class: RetryClass, word: Option<RetryWord>, closes: Closes) -> Self {
+        Self { class, words: [word, None], closes, opened: None }
+    }
+
+    fn or(mut self, word: RetryWord) -> Self {
+        self.words[1] = Some(word);
+        self
+    }
+
+    fn of_status(status: u16, headers: &HeaderMap, error: &UpstreamError, clock: Clock) -> Self {
+        use RetryClass::{Doubtful, OtherMember, Relay, Retryable};
+        let words = error.words();
+        match status {
+            429 if words == Words::Quota => {
+                Self::new(Retryable, Some(RetryWord::TooManyRequests), Closes::Upstream(QUOTA))
+            }
+            429 => {
+                let limit = Closes::Limit(cooldown(headers, error, clock));
+                Self::new(Retryable, Some(RetryWord::TooManyRequests), limit)
+            }
+            401 => Self::new(OtherMember, None, Closes::Upstream(CREDENTIALS)),
+            403 => Self::new(OtherMember, None, Closes::Model(FORBIDDEN)),
+            404 if words == Words::UnknownModel => Self::new(OtherMember, None, Closes::Model(UNKNOWN_MODEL)),
+            400 | 404 if words == Words::OtherAccount => Self::new(OtherMember, None, Closes::Nothing),
+            408 => Self::new(Doubtful, Some(RetryWord::RequestTimeout), Closes::Nothing),
+            501 | 505 => Self::RELAY,
+            500..=599 => match server_error(status) {
+                Some((class, word)) => Self::new(class, Some(word), Closes::Run),
+                None => Self::new(Relay, None, Closes::Run),
+            },
+            _ => Self::RELAY,
+        }
+    }
+
+    /// The error's words stand for a status. Without one it is the client's error.
+    fn of_first_event(error: &UpstreamError, clock: Clock) -> Self {
+        let status = match error.words() {
+            Words::Quota => 429,
+            Words::Status(status @ (429 | 500..=599)) => status,
+            _ => return Self::RELAY,
+        };
+        let verdict = Self::of_status(status, &HeaderMap::new(), error, clock);
+        if verdict.class == RetryClass::Retryable { verdict.or(RetryWord::FirstEvent) } else { verdict }
+    }
+}
+
+impl Opening {
+    const fn fixed(reason: OutReason, pause: Duration) -> Self {
+        Self { reason, first: pause, longest: pause }
+    }
+}
+
+/// The statuses of services that are asked again.
+fn server_error(status: u16) -> Option<(RetryClass, RetryWord)> {
+    match status {
+        500 => Some((RetryClass::Retryable, RetryWord::InternalError)),
+        502 => Some((RetryClass::Retryable, RetryWord::BadGateway)),
+        503 => Some((RetryClass::Retryable, RetryWord::Unavailable)),
+        529 => Some((RetryClass::Retryable, RetryWord::Overloaded)),
+        504 => Some((RetryClass::Doubtful, RetryWord::GatewayTimeout)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
