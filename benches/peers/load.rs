@@ -61,17 +61,18 @@ pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     tasks.block_on(&runtime, future)
 }
 
-/// A request for a chat completion.
+/// A request for a chat completion. `directions` are for the service, in a header: LiteLLM takes a
+/// model's name with commas for several models.
 pub(crate) fn request(directions: &str, stream: bool, prompt: usize, keep_alive: bool) -> Vec<u8> {
     let content = "All that a river holds is water and time. ".repeat(prompt / 42 + 1);
     let body = format!(
-        r#"{{"model":"sim:{directions}","stream":{stream},"messages":[{{"role":"user","content":"{}"}}]}}"#,
+        r#"{{"model":"sim","stream":{stream},"messages":[{{"role":"user","content":"{}"}}]}}"#,
         &content[..prompt]
     );
     let connection = if keep_alive { "" } else { "connection: close\r\n" };
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nuser-agent: bench\r\naccept: */*\r\n\
-         content-type: application/json\r\n{connection}content-length: {}\r\n\r\n{body}",
+         content-type: application/json\r\nx-simulate: {directions}\r\n{connection}content-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()

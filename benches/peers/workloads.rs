@@ -10,7 +10,8 @@ use tokio::time::sleep;
 
 use super::load::{self, Reading, Seen};
 use super::process::{PROXY_CORE, Running, free_port};
-use super::proxies::{Peer, Services};
+use super::proxies::Peer;
+use super::services::Services;
 
 /// What the proxy speaks with the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,9 @@ const STAMPED: Reading = Reading { stamps: true, slow: None };
 const BLIND: Reading = Reading { stamps: false, slow: None };
 const SLOW: Reading = Reading { stamps: false, slow: Some((16 * 1024, Duration::from_millis(10))) };
 
+/// The characters of a short prompt.
+const SHORT: usize = 20;
+
 /// What is not measured of a turn.
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -78,13 +82,13 @@ const PACED: Load =
 /// 32 streams of events of about 250 bytes, each a chunk, as fast as they go.
 const BURST: Load = Load::Streams { count: 32, directions: "events=2000", reading: BLIND };
 /// Responses of 1 KB on 32 connections, as fast as they go.
-const SATURATED: Load = Load::Requests { connections: 32, prompt: 20, keep_alive: true, rate: None };
+const SATURATED: Load = Load::Requests { connections: 32, prompt: SHORT, keep_alive: true, rate: None };
 
 /// All of them.
 pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "requests",
-        what: "1 KB answers, 32 connections, saturation",
+        what: "1 KB responses, 32 connections, saturation",
         service: Service::Plain,
         unit: Unit::Request,
         load: SATURATED,
@@ -94,7 +98,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         what: "the same, 2,000 requests a second",
         service: Service::Plain,
         unit: Unit::Request,
-        load: Load::Requests { connections: 32, prompt: 20, keep_alive: true, rate: Some(2000) },
+        load: Load::Requests { connections: 32, prompt: SHORT, keep_alive: true, rate: Some(2000) },
     },
     Workload {
         name: "prompt-16k",
@@ -133,7 +137,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "requests-tls",
-        what: "1 KB answers, TLS to the service",
+        what: "1 KB responses, TLS to the service",
         service: Service::Tls,
         unit: Unit::Request,
         load: SATURATED,
@@ -154,7 +158,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "requests-h2",
-        what: "1 KB answers, HTTP/2 to the service",
+        what: "1 KB responses, HTTP/2 to the service",
         service: Service::Http2,
         unit: Unit::Request,
         load: SATURATED,
@@ -178,7 +182,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         what: "a new connection for each request",
         service: Service::Plain,
         unit: Unit::Request,
-        load: Load::Requests { connections: 32, prompt: 20, keep_alive: false, rate: None },
+        load: Load::Requests { connections: 32, prompt: SHORT, keep_alive: false, rate: None },
     },
     Workload {
         name: "slow-readers",
@@ -226,19 +230,26 @@ impl Measured {
 }
 
 impl Workload {
+    pub(crate) fn has_short_prompts(&self) -> bool {
+        matches!(self.load, Load::Requests { prompt: SHORT, .. })
+    }
+
     /// One proxy's turn: it is started, warmed up, measured, and stopped.
+    ///
+    /// # Errors
+    /// The proxy does not start.
     pub(crate) fn measure(
         &self,
         peer: &Peer,
         services: &Services,
         folder: &Path,
         seconds: Duration,
-    ) -> Measured {
-        let (proxy, port) = peer.start(services, self.service, folder);
-        match self.load {
+    ) -> Result<Measured, String> {
+        let (proxy, port) = peer.start(services, self.service, folder)?;
+        Ok(match self.load {
             Load::Idle { count } => self.idle(&proxy, port, count),
             _ => self.run(Some(&proxy), port, seconds),
-        }
+        })
     }
 
     /// The same without a proxy, for the time that the way itself takes, where the load can ask the
@@ -314,7 +325,7 @@ impl Workload {
 
     fn begin(&self, port: u16, seen: &Rc<Seen>) -> Vec<JoinHandle<()>> {
         let streams = |count: usize, directions: &str, reading, ramp: Duration| {
-            let request = Rc::new(load::request(directions, true, 20, true));
+            let request = Rc::new(load::request(directions, true, SHORT, true));
             // The same moments for every proxy.
             let mut random = fastrand::Rng::with_seed(1);
             let begin = |_| {
@@ -372,7 +383,7 @@ pub(crate) fn start(services: &Services, folder: &Path, rounds: usize) -> Start 
         let command = peer.command(services, Service::Plain, &place, port);
         let start = Instant::now();
         let running = Running::spawn(PROXY_CORE, &command);
-        let request = load::request("events=1", false, 20, true);
+        let request = load::request("events=1", false, SHORT, true);
         load::run(async { while load::once(port, &request).await.is_err() {} });
         first_answer.push(start.elapsed().as_secs_f64() * 1e3);
         idle = running.resident();
