@@ -20,6 +20,7 @@ mod upgrade;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ use http_body::Body;
 
 use crate::record::error::Error;
 use crate::support::flow::StreamTiming;
+use crate::support::pieces::{PieceSink, Relayed, poll_frames};
 
 #[cfg(test)]
 pub(crate) use accept::connection_task_size;
@@ -75,7 +77,7 @@ pub trait Handler: 'static {
 }
 
 /// A response's body, which the listener informs about the fate of the response.
-pub trait ResponseBody: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'static {
+pub trait ResponseBody: Body<Data = Bytes, Error: Into<BoxError>> + Sized + Unpin + 'static {
     /// Measures the time that events wait for the client. `None`: the body has no events.
     fn timing(&self) -> Option<&Rc<StreamTiming>>;
 
@@ -91,6 +93,11 @@ pub trait ResponseBody: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'sta
 
     /// Called when the process is stopping: the next poll ends the body with an error.
     fn stop(&mut self);
+
+    /// Gives `sink` the data of all frames that there are. For HTTP/1.1.
+    fn poll_pieces(&mut self, cx: &mut Context<'_>, sink: &mut dyn PieceSink) -> Poll<Relayed<Self::Error>> {
+        poll_frames(self, cx, sink)
+    }
 
     /// Takes the code that serves the connection after a response with status 101.
     fn take_upgrade(&mut self) -> Option<Upgrade>;

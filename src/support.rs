@@ -10,6 +10,7 @@ mod hosts;
 mod live;
 mod local_count;
 mod outage;
+pub mod pieces;
 mod queue;
 pub mod secret;
 mod shared_count;

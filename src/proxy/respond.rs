@@ -22,6 +22,7 @@ use crate::record::error::Error;
 use crate::record::{Entry, ID_HEADER, Outcome};
 use crate::server::{ResponseBody, Upgrade};
 use crate::support::flow::StreamTiming;
+use crate::support::pieces::{PieceSink, Relayed, poll_frames};
 use crate::upstream::{UpstreamBody, UpstreamHead, UpstreamResponse};
 
 /// Response headers with the upstream's own id of a request, the most usual first.
@@ -231,6 +232,13 @@ impl ProxyBody {
 }
 
 impl ResponseBody for ProxyBody {
+    fn poll_pieces(&mut self, cx: &mut Context<'_>, sink: &mut dyn PieceSink) -> Poll<Relayed<Error>> {
+        match self {
+            Self::Relayed(body) => body.poll_pieces(cx, sink),
+            Self::KeptAlive(_) | Self::Switching(_) | Self::Whole(_) => poll_frames(self, cx, sink),
+        }
+    }
+
     fn timing(&self) -> Option<&Rc<StreamTiming>> {
         match self {
             Self::Relayed(body) if body.is_events() => Some(body.timing()),

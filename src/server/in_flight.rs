@@ -14,6 +14,7 @@ use super::conn_state::{ConnCommand, ConnState, RequestGuard};
 use super::{ResponseBody, Upgrade};
 use crate::support::SharedGuard;
 use crate::support::flow::StreamTiming;
+use crate::support::pieces::{PieceSink, Relayed};
 
 /// The result of polling the body.
 type Polled<B> = Poll<Option<Result<Frame<Bytes>, <B as Body>::Error>>>;
@@ -111,6 +112,33 @@ impl<B: ResponseBody> InFlightBody<B> {
     pub(super) fn abort(&mut self, limit: Duration) {
         self.body.abort(reason(limit));
     }
+
+    /// Gives `sink` the data of all frames that there are. For HTTP/1.1, whose errors are not
+    /// delayed.
+    pub(super) fn poll_pieces(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut dyn PieceSink,
+    ) -> Poll<Relayed<B::Error>> {
+        self.obey();
+        let polled = self.body.poll_pieces(cx, sink);
+        self.track_timing();
+        polled
+    }
+
+    /// Tells the body to stop, once the connection is told to.
+    fn obey(&mut self) {
+        if self.state.command() == Some(ConnCommand::Stop) && !mem::replace(&mut self.stopped, true) {
+            self.body.stop();
+        }
+    }
+
+    /// Has the connection note when the events that were passed on are written.
+    fn track_timing(&self) {
+        if let Some(timing) = self.timing.as_ref().filter(|timing| timing.take_notification()) {
+            self.state.track_timing(timing);
+        }
+    }
 }
 
 impl<B: ResponseBody> Body for InFlightBody<B> {
@@ -124,16 +152,12 @@ impl<B: ResponseBody> Body for InFlightBody<B> {
         if self.cut.is_some() {
             return self.poll_cut(cx);
         }
-        if self.state.command() == Some(ConnCommand::Stop) && !mem::replace(&mut self.stopped, true) {
-            self.body.stop();
-        }
+        self.obey();
         let mut polled = Pin::new(&mut self.body).poll_frame(cx);
         if matches!(polled, Poll::Ready(Some(Err(_)))) {
             polled = self.fail(polled, cx);
         }
-        if let Some(timing) = self.timing.as_ref().filter(|timing| timing.take_notification()) {
-            self.state.track_timing(timing);
-        }
+        self.track_timing();
         polled
     }
 

@@ -15,6 +15,7 @@ use super::http2::Http2ResponseBody;
 use super::upgraded::UpgradedUpstream;
 use crate::codec::h1::ResponseHead;
 use crate::record::error::Error;
+use crate::support::pieces::Pieces;
 
 pub(super) use http1::Http1ResponseBody;
 
@@ -162,6 +163,17 @@ impl UpstreamBody {
             Wire::Http1(body) => body.read_at,
             Wire::Http2(body) => body.read_at(),
             Wire::Upgraded(_) => Instant::now(),
+        }
+    }
+}
+
+impl UpstreamBody {
+    /// The body as pieces; `None`: it has frames only, because it has no socket of its own or
+    /// something was read ahead.
+    pub fn as_pieces(&mut self) -> Option<&mut dyn Pieces<Error = Error>> {
+        match &mut self.wire {
+            Wire::Http1(body) if self.ahead.is_empty() && self.after.is_none() => Some(&mut **body),
+            _ => None,
         }
     }
 }

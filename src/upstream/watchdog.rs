@@ -53,7 +53,16 @@ impl Watchdog {
     /// Must be called when there is nothing to read. `Ready` when a limit is reached; otherwise the
     /// task is woken in time.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        self.poll_expired_since(cx, Instant::now)
+    }
+
+    /// The same for a caller that may know when the wait begins.
+    pub(crate) fn poll_expired_since(
+        &mut self,
+        cx: &mut Context<'_>,
+        begin: impl FnOnce() -> Instant,
+    ) -> Poll<Expired> {
+        let since = *self.waiting_since.get_or_insert_with(begin);
         loop {
             let silent = since + self.silence;
             let deadline = self.total.map_or(silent, |total| total.min(silent));

@@ -64,6 +64,14 @@ impl BodyDecoder {
         Ok(Decoded { data: 0..whole, consumed: whole })
     }
 
+    /// The error that the next call of [`BodyDecoder::decode`] returns.
+    pub fn failure(&self) -> Option<ProtocolError> {
+        match &self.0 {
+            Kind::Chunked(chunked) => chunked.failure(),
+            Kind::Length(_) | Kind::UntilClose => None,
+        }
+    }
+
     /// Returns true if the body has ended. Bytes after it belong to another message.
     pub fn is_done(&self) -> bool {
         match &self.0 {

@@ -71,6 +71,10 @@ impl Chunked {
         }
     }
 
+    pub(super) fn failure(&self) -> Option<ProtocolError> {
+        if let State::Failed(error) = self.state { Some(error) } else { None }
+    }
+
     pub(super) fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }

@@ -104,17 +104,27 @@ impl Withhold {
         if self.rejoin.is_some() || progress.is_llama_cpp {
             return self.pass_rejoined(bytes, progress);
         }
-        let ends_with_event = progress.last_end == bytes.len();
-        if ends_with_event && !progress.usage && self.held.is_empty() && !self.took_cr {
-            if let Some(&last) = bytes.last() {
-                self.open = Open::None;
-                self.after_cr = last == b'\r';
-                self.begun = true;
-                self.has_content |= progress.first_token;
-            }
-            return bytes;
+        if self.passes_whole(&bytes, progress) { bytes } else { self.look(bytes, progress) }
+    }
+
+    /// Passes a slice as it is if it ends with an event and nothing is withheld, and returns true.
+    /// Otherwise it must go through [`Withhold::pass`].
+    #[inline]
+    pub fn passes_whole(&mut self, bytes: &[u8], progress: Progress) -> bool {
+        if self.rejoin.is_some() || progress.is_llama_cpp {
+            return false;
         }
-        self.look(bytes, progress)
+        let ends_with_event = progress.last_end == bytes.len();
+        if !ends_with_event || progress.usage || !self.held.is_empty() || self.took_cr {
+            return false;
+        }
+        if let Some(&last) = bytes.last() {
+            self.open = Open::None;
+            self.after_cr = last == b'\r';
+            self.begun = true;
+            self.has_content |= progress.first_token;
+        }
+        true
     }
 
     /// Treats the stream as one of llama.cpp's server, which moves `timings` into the event that is

@@ -14,6 +14,7 @@ use super::ResponseFrames;
 use crate::codec::coding::{Coding, ContentDecoder, DecodeError};
 use crate::llm::rewrite;
 use crate::record::error::{Error, Kind};
+use crate::support::pieces::Pieces;
 
 /// The most encoded bytes decoded at once, which bounds the waiting output.
 const SLICE: usize = 4 << 10;
@@ -136,6 +137,10 @@ impl<B: ResponseFrames> ResponseFrames for DecodedBody<B> {
 
     fn ends_by_close(&self) -> bool {
         self.body.ends_by_close()
+    }
+
+    fn as_pieces(&mut self) -> Option<&mut dyn Pieces<Error = Error>> {
+        if self.decoding.is_none() { self.body.as_pieces() } else { None }
     }
 }
 

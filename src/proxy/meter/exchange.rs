@@ -1,8 +1,10 @@
 //! One response while it is read: its body, its meter and its record.
 
 mod completeness;
+mod reading;
 
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -18,7 +20,9 @@ use crate::llm::usage::{Cause, Progress};
 use crate::record::error::{Error, EventStream, Kind};
 use crate::record::{Entry, Outcome};
 use crate::support::flow::StreamTiming;
+use crate::support::pieces::{Pieces, Relayed};
 use crate::upstream::UpstreamBody;
+use reading::Reading;
 
 /// A response body, as this module reads it.
 pub trait ResponseFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
@@ -28,6 +32,11 @@ pub trait ResponseFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
     /// Returns true if the end of the connection ends the body, so that a truncated body looks
     /// complete.
     fn ends_by_close(&self) -> bool;
+
+    /// The body as pieces, to be polled in place of frames; `None`: it has frames only.
+    fn as_pieces(&mut self) -> Option<&mut dyn Pieces<Error = Error>> {
+        None
+    }
 }
 
 impl ResponseFrames for UpstreamBody {
@@ -38,7 +47,14 @@ impl ResponseFrames for UpstreamBody {
     fn ends_by_close(&self) -> bool {
         self.ends_by_close()
     }
+
+    fn as_pieces(&mut self) -> Option<&mut dyn Pieces<Error = Error>> {
+        self.as_pieces()
+    }
 }
+
+/// The number of events of a piece that were withheld. Breaks if no further piece is wanted.
+pub(super) type Passed = ControlFlow<u32, u32>;
 
 /// Reads a response, shows each frame to the meter, and closes the record at the end. Its user
 /// decides about the frames: [`Metered`](super::Metered) passes them to the client, a drain drops
@@ -47,17 +63,8 @@ impl ResponseFrames for UpstreamBody {
 /// Dropping it early closes the record and drops the body, which tells the upstream.
 pub(super) struct Exchange<B: ResponseFrames> {
     body: B,
-    kind: ResponseMeter,
-    entry: Entry,
+    reading: Reading,
     status: StatusCode,
-    /// The meter's findings in the last frame.
-    progress: Progress,
-    /// The times at which the first and the last event arrived.
-    events: Option<(Instant, Instant)>,
-    /// `None` for a body that is not a stream.
-    timing: Option<Rc<StreamTiming>>,
-    /// The number of events that ended in the last frame.
-    fresh: u32,
     /// The record stays open after the end of the body, until the client has been sent all of it.
     defers: bool,
     /// The client is cut off: it did not get the response, even if that is complete.
@@ -105,13 +112,8 @@ impl<B: ResponseFrames> Exchange<B> {
         let promises_events = kind.is_events() && !kind.is_ambiguous();
         let mut exchange = Box::new(Self {
             body,
-            kind,
-            entry,
+            reading: Reading { kind, entry, progress: Progress::default(), events: None, timing, fresh: 0 },
             status,
-            progress: Progress::default(),
-            events: None,
-            timing,
-            fresh: 0,
             defers: false,
             is_aborted: false,
             ended: None,
@@ -131,14 +133,14 @@ impl<B: ResponseFrames> Exchange<B> {
         match &polled {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.saw(data);
+                    self.reading.saw(data, self.body.read_at());
                 }
                 if self.body.is_end_stream() {
                     self.close(End::Whole);
                 }
             }
             // The coding breaks after the last event: the response is complete.
-            Some(Err(error)) if *error.kind() == Kind::Undecodable && self.kind.is_final() => {
+            Some(Err(error)) if *error.kind() == Kind::Undecodable && self.reading.kind.is_final() => {
                 self.close(End::Whole);
                 return Poll::Ready(None);
             }
@@ -148,11 +150,36 @@ impl<B: ResponseFrames> Exchange<B> {
         Poll::Ready(polled)
     }
 
+    /// Meters what there is, and passes it to `pass` with the meter's findings, until `pass` breaks.
+    /// `None`: the body has frames only. After an error the caller calls [`Exchange::fail`].
+    pub(super) fn poll_pieces(
+        &mut self,
+        cx: &mut Context<'_>,
+        pass: &mut dyn FnMut(&[u8], Progress) -> Passed,
+    ) -> Option<Poll<Relayed<Error>>> {
+        let Self { body, reading, .. } = self;
+        let polled = body.as_pieces()?.poll_pieces(cx, &mut |data, read| {
+            reading.saw(data, read);
+            match pass(data, reading.progress) {
+                ControlFlow::Continue(withheld) => {
+                    reading.passes(withheld);
+                    ControlFlow::Continue(())
+                }
+                ControlFlow::Break(withheld) => {
+                    reading.passes(withheld);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        if matches!(polled, Poll::Ready(Relayed::Whole(_))) {
+            self.close(End::Whole);
+        }
+        Some(polled)
+    }
+
     /// Counts the events of the last frame as passed on, except those withheld.
     pub(super) fn passes(&mut self, withheld: u32) {
-        if let (Some(timing), Some((_, read))) = (&self.timing, self.events) {
-            timing.on_passed(read, std::mem::take(&mut self.fresh).saturating_sub(withheld));
-        }
+        self.reading.passes(withheld);
     }
 
     /// Closes the record with `error`. A response that is stopped after its last event is
@@ -162,7 +189,7 @@ impl<B: ResponseFrames> Exchange<B> {
             return self.close(End::Left);
         }
         if self.is_open() {
-            let row = self.entry.row();
+            let row = self.reading.entry.row();
             (row.error, row.code) = (Some(error.to_string().into()), Some(error.code()));
         }
         self.close(End::Failed(error.outcome()));
@@ -178,10 +205,10 @@ impl<B: ResponseFrames> Exchange<B> {
         if !self.takes_events() || !self.status.is_success() || self.is_final() || !self.is_open() {
             return None;
         }
-        let mut stream = EventStream::of(&mut self.entry);
-        stream.model = self.kind.model().map(str::to_owned).or(stream.model);
-        stream.events = self.kind.progress().map_or(0, |(events, _)| events);
-        let separator = if held.is_some() { self.kind.separator() } else { b"" };
+        let mut stream = EventStream::of(&mut self.reading.entry);
+        stream.model = self.reading.kind.model().map(str::to_owned).or(stream.model);
+        stream.events = self.reading.kind.progress().map_or(0, |(events, _)| events);
+        let separator = if held.is_some() { self.reading.kind.separator() } else { b"" };
         Some([held.unwrap_or_default(), separator, &error.to_event(&stream)].concat())
     }
 
@@ -215,7 +242,7 @@ impl<B: ResponseFrames> Exchange<B> {
         self.defers = false;
         match self.ended.take() {
             Some(End::Whole) if self.status.is_success() => {
-                self.entry.row().code = Some(error.code());
+                self.reading.entry.row().code = Some(error.code());
                 self.close(End::Replaced(error.outcome()));
             }
             Some(end) => self.close(end),
@@ -227,51 +254,51 @@ impl<B: ResponseFrames> Exchange<B> {
     pub(super) fn explain(&mut self, reason: String) {
         self.is_aborted = true;
         if self.is_open() {
-            self.entry.row().error = Some(reason.into());
+            self.reading.entry.row().error = Some(reason.into());
         }
     }
 
     /// Reports to `feedback` at the end of the response.
     pub(super) fn teach(&mut self, feedback: UsageFeedback) {
         if !feedback.asked {
-            self.kind.expect_timings();
+            self.reading.kind.expect_timings();
         }
         self.feedback = Some(feedback);
     }
 
     pub(super) fn entry(&mut self) -> &mut Entry {
-        &mut self.entry
+        &mut self.reading.entry
     }
 
     fn is_open(&self) -> bool {
-        !self.entry.is_closed()
+        !self.reading.entry.is_closed()
     }
 
     /// Returns true if reading on can yield more usage.
     pub(super) fn has_more_to_tell(&self) -> bool {
         let is_open = self.is_open() && self.ended.is_none();
-        is_open && self.kind.is_metered() && !self.is_final() && self.entry.may_have_usage()
+        is_open && self.reading.kind.is_metered() && !self.is_final() && self.reading.entry.may_have_usage()
     }
 
     /// Returns true if the last event, or the end of the document, has been read.
     pub(super) fn is_final(&self) -> bool {
-        self.kind.is_final()
+        self.reading.kind.is_final()
     }
 
     /// Returns true if the body is an event stream, encoded or not. Only valid while the record is
     /// open.
     pub(super) fn is_events(&self) -> bool {
-        self.kind.is_events()
+        self.reading.kind.is_events()
     }
 
     /// The meter's findings in the last frame of a stream.
     pub(super) fn progress(&self) -> Progress {
-        self.progress
+        self.reading.progress
     }
 
     /// Returns true if an event of ours may be inserted. Only valid while the record is open.
     pub(super) fn takes_events(&self) -> bool {
-        self.kind.takes_events()
+        self.reading.kind.takes_events()
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -280,7 +307,7 @@ impl<B: ResponseFrames> Exchange<B> {
 
     /// The position within an event at the end of the last frame.
     pub(super) fn position(&self) -> Position {
-        self.kind.position()
+        self.reading.kind.position()
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
@@ -291,53 +318,27 @@ impl<B: ResponseFrames> Exchange<B> {
         self.body.size_hint()
     }
 
-    fn saw(&mut self, data: &Bytes) {
-        // The record is open until the body has ended.
-        self.entry.row().response_bytes += data.len() as u64;
-        if !self.kind.is_events() {
-            self.kind.push(data);
-            return;
-        }
-        let progress = self.kind.push(data);
-        self.progress = progress;
-        if progress.events == 0 {
-            return;
-        }
-        let read = self.body.read_at();
-        if progress.first_token {
-            self.entry.first_token(read);
-        }
-        self.events = Some((self.events.map_or(read, |(first, _)| first), read));
-        self.fresh = progress.events;
-        if let Some(timing) = &self.timing {
-            timing.on_read(read, progress.events);
-        }
-        if let Some((events, output_tokens)) = self.kind.progress() {
-            self.entry.progressed(events, output_tokens);
-        }
-    }
-
     /// Closes the record, once. A stream is complete after its last event, however its body ends:
     /// many SDKs close without reading further.
     fn close(&mut self, end: End) {
-        if self.entry.is_closed() {
+        if self.reading.entry.is_closed() {
             return;
         }
         if self.defers && matches!(end, End::Whole | End::Failed(_)) {
             self.ended = Some(end);
             return;
         }
-        if let Some((first, last)) = self.events {
-            self.entry.events(first, last);
+        if let Some((first, last)) = self.reading.events {
+            self.reading.entry.events(first, last);
         }
-        let is_events = self.kind.is_events();
+        let is_events = self.reading.kind.is_events();
         let ended = matches!(end, End::Whole | End::Unsent | End::Replaced(_));
         let mut whole = matches!(end, End::Whole);
         let mut lacks_end = ended && is_events && self.status.is_success() && self.body.ends_by_close();
         // The cause is in the status, or inside the response.
         let mut cause = Cause::of_status(self.status.as_u16());
-        if let Some(mut tally) = self.kind.take_tally(ended) {
-            self.entry.row().events = is_events.then_some(tally.events);
+        if let Some(mut tally) = self.reading.kind.take_tally(ended) {
+            self.reading.entry.row().events = is_events.then_some(tally.events);
             if whole && tally.error.is_none() {
                 tally.error = self.lack(is_events, &tally).map(Into::into);
             }
@@ -350,29 +351,29 @@ impl<B: ResponseFrames> Exchange<B> {
             whole |= is_events && tally.terminal && !self.is_aborted;
             lacks_end &= !tally.terminal && tally.error.is_none();
             cause = cause.or(tally.error.is_some().then_some(tally.cause));
-            self.entry.metered(tally, ended);
+            self.reading.entry.metered(tally, ended);
         }
         if matches!(end, End::Replaced(_)) {
-            let row = self.entry.row();
+            let row = self.reading.entry.row();
             let code = row.code.unwrap_or_default();
             row.error.get_or_insert_with(|| format!("{code}: the response is no event stream").into());
         }
         match end {
             // A drain ends like a client that left, unless the process is stopping.
-            End::Whole | End::Failed(_) | End::Replaced(_) if self.entry.has_client_left() => {
-                self.entry.close(Outcome::ClientDisconnected);
+            End::Whole | End::Failed(_) | End::Replaced(_) if self.reading.entry.has_client_left() => {
+                self.reading.entry.close(Outcome::ClientDisconnected);
             }
-            End::Left if self.entry.has_client_left() => self.entry.abandon(),
+            End::Left if self.reading.entry.has_client_left() => self.reading.entry.abandon(),
             End::Whole if lacks_end && self.ends_by_event() => {
                 let error = "the connection ended before the event that ends the stream";
-                self.entry.row().error.get_or_insert_with(|| error.into());
-                self.entry.close(Outcome::Truncated);
+                self.reading.entry.row().error.get_or_insert_with(|| error.into());
+                self.reading.entry.close(Outcome::Truncated);
             }
-            End::Failed(outcome) => self.entry.close(outcome),
-            End::Replaced(outcome) => self.entry.close(cause.map_or(outcome, Outcome::from)),
-            _ if whole => self.entry.close(cause.map_or(Outcome::Complete, Outcome::from)),
+            End::Failed(outcome) => self.reading.entry.close(outcome),
+            End::Replaced(outcome) => self.reading.entry.close(cause.map_or(outcome, Outcome::from)),
+            _ if whole => self.reading.entry.close(cause.map_or(Outcome::Complete, Outcome::from)),
             // The entry knows whether the client left or the process is stopping.
-            _ => self.entry.abandon(),
+            _ => self.reading.entry.abandon(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The response body for the client.
 
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -11,11 +12,12 @@ use http_body::{Body, Frame, SizeHint};
 use super::exchange::{Exchange, ResponseFrames};
 use super::{Drains, ResponseMeter, UsageFeedback};
 use crate::codec::sse::Position;
-use crate::llm::usage::Withhold;
+use crate::llm::usage::{Progress, Withhold};
 use crate::record::Entry;
 use crate::record::error::{Error, Kind};
 use crate::support::SharedGuard;
 use crate::support::flow::StreamTiming;
+use crate::support::pieces::{PieceSink, Relayed, poll_frames};
 
 /// Passes on the frames that its [`Exchange`] reads. It ends in one of these ways:
 ///
@@ -231,6 +233,34 @@ impl<B: ResponseFrames> Metered<B> {
         }
     }
 
+    /// Gives `sink` all that there is, without a frame for each piece where the body has pieces.
+    pub fn poll_pieces(&mut self, cx: &mut Context<'_>, sink: &mut dyn PieceSink) -> Poll<Relayed<Error>> {
+        let Self { exchange: Some(exchange), withhold, last: None, .. } = self else {
+            return poll_frames(self, cx, sink);
+        };
+        let polled = exchange.poll_pieces(cx, &mut |data, progress| {
+            let withheld = pass_piece(withhold, data, progress, sink);
+            if sink.is_full() { ControlFlow::Break(withheld) } else { ControlFlow::Continue(withheld) }
+        });
+        let Some(polled) = polled else { return poll_frames(self, cx, sink) };
+        match ready!(polled) {
+            Relayed::Full => Poll::Ready(Relayed::Full),
+            Relayed::Whole(trailers) => {
+                sink.copy(&withhold.as_mut().map(|withhold| withhold.finish()).unwrap_or_default());
+                self.last = Some(Last::Nothing);
+                Poll::Ready(Relayed::Whole(trailers))
+            }
+            Relayed::Failed(error) => match ready!(self.poll_failure(error, cx)) {
+                Some(Ok(words)) => {
+                    sink.copy(words.data_ref().map_or(&[][..], |words| words));
+                    poll_frames(self, cx, sink)
+                }
+                Some(Err(error)) => Poll::Ready(Relayed::Failed(error)),
+                None => Poll::Ready(Relayed::Whole(None)),
+            },
+        }
+    }
+
     /// Lets the connection write its buffer before the body fails: over HTTP/2 a failed body drops
     /// the buffer.
     fn poll_flush(
@@ -243,6 +273,29 @@ impl<B: ResponseFrames> Metered<B> {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+/// Passes a piece on without what is withheld; returns the number of events that are.
+fn pass_piece(
+    withhold: &mut Option<Box<Withhold>>,
+    data: &[u8],
+    progress: Progress,
+    sink: &mut dyn PieceSink,
+) -> u32 {
+    let Some(filter) = withhold.as_mut().filter(|_| !progress.is_other) else {
+        *withhold = None;
+        sink.copy(data);
+        return 0;
+    };
+    let (before, data) = data.split_at(progress.skipped);
+    sink.copy(before);
+    if filter.passes_whole(data, progress) {
+        sink.copy(data);
+        return 0;
+    }
+    let earlier = filter.withheld();
+    sink.copy(&filter.pass(Bytes::copy_from_slice(data), progress));
+    filter.withheld() - earlier
 }
 
 /// Joins two pieces, of which one is usually empty.
@@ -318,3 +371,6 @@ impl<B: ResponseFrames> Drop for Metered<B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::llm::usage::Content;
 use crate::record::error::{Error, Kind};
 use crate::record::{Entry, Journal, UsageRecord};
 use crate::support::flow::{StreamMetrics, StreamTiming};
+use crate::support::pieces::{Pieces, Relayed};
 
 /// A chunk with output, the chunk with the counts, and the event that ends the stream.
 pub(super) const TOKEN: &str =
@@ -40,12 +42,18 @@ pub(super) struct Script {
     steps: VecDeque<Step>,
     /// The body ends with its connection, so that its end is seen only by another poll.
     ends_by_close: bool,
+    has_pieces: bool,
     is_dropped: Rc<Cell<bool>>,
 }
 
 impl Script {
     pub(super) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
-        Self { steps: steps.into_iter().collect(), ends_by_close: false, is_dropped: Rc::default() }
+        Self {
+            steps: steps.into_iter().collect(),
+            ends_by_close: false,
+            has_pieces: false,
+            is_dropped: Rc::default(),
+        }
     }
 
     /// A script with these pieces, one per poll.
@@ -63,7 +71,13 @@ impl Script {
         self
     }
 
-    /// True after the body was dropped, which aborts the upstream request.
+    /// Shows its data as pieces.
+    pub(super) fn with_pieces(mut self) -> Self {
+        self.has_pieces = true;
+        self
+    }
+
+    /// True once the body was dropped, which tells the upstream.
     pub(super) fn is_dropped(&self) -> Rc<Cell<bool>> {
         Rc::clone(&self.is_dropped)
     }
@@ -110,6 +124,35 @@ impl ResponseFrames for Script {
 
     fn ends_by_close(&self) -> bool {
         self.ends_by_close
+    }
+
+    fn as_pieces(&mut self) -> Option<&mut dyn Pieces<Error = Error>> {
+        if self.has_pieces { Some(self) } else { None }
+    }
+}
+
+impl Pieces for Script {
+    type Error = Error;
+
+    fn poll_pieces(
+        &mut self,
+        cx: &mut Context<'_>,
+        show: &mut dyn FnMut(&[u8], Instant) -> ControlFlow<()>,
+    ) -> Poll<Relayed<Error>> {
+        loop {
+            match ready!(Pin::new(&mut *self).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    let flow = show(frame.data_ref().unwrap(), Instant::now());
+                    if self.is_end_stream() {
+                        return Poll::Ready(Relayed::Whole(None));
+                    } else if flow.is_break() {
+                        return Poll::Ready(Relayed::Full);
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Relayed::Failed(error)),
+                None => return Poll::Ready(Relayed::Whole(None)),
+            }
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Writes one response.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
@@ -12,11 +11,13 @@ use hyper::ext::ReasonPhrase;
 use crate::codec::h1::server::{BodyEncoder, RequestFraming, ResponseStart, write_response_head};
 use crate::server::in_flight::{Guard, InFlightBody};
 use crate::server::{ResponseBody, Upgrade};
+use crate::support::pieces::{PieceSink, Relayed};
 
-/// The most that small frames are gathered to for one write.
+/// When this much is gathered, it is written. One piece more, which is one read at most, may be in
+/// it.
 const GATHERED: usize = 16 * 1024;
 
-/// Data of this size and more is written without a copy.
+/// Shared data of this size and more is written without a copy.
 const LARGE: usize = 4 * 1024;
 
 /// A response: first its head, then its body as it comes.
@@ -41,7 +42,7 @@ pub(super) enum Cut {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The body may have more frames.
+    /// The body may have more.
     Flowing,
     /// The body is pending.
     Pausing,
@@ -90,51 +91,30 @@ impl<B: ResponseBody> ResponseWriter<B> {
         head.headers
     }
 
-    /// Takes available frames, up to one write: copies small ones to `out`, and returns a large one
-    /// to be written after them.
+    /// Takes what the body has, up to one write: copies it to `out`, and returns a large piece that
+    /// is shared already, to be written after it.
     pub(super) fn gather(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> (Bytes, &'static [u8]) {
-        self.stage = if self.is_gathered() { self.stage } else { Stage::Flowing };
-        while self.stage == Stage::Flowing && out.len() < GATHERED {
-            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => frame,
-                Poll::Ready(None) => {
-                    self.end(out, None);
-                    break;
-                }
-                Poll::Ready(Some(Err(_))) => {
-                    self.stage = Stage::Cut;
-                    break;
-                }
-                Poll::Pending => {
-                    self.stage = Stage::Pausing;
-                    break;
-                }
-            };
-            match frame.into_data() {
-                Ok(mut data) => {
-                    let (size, behind) = self.encoder.frame(&mut data);
-                    if let Some(size) = size {
-                        out.extend_from_slice(size.as_ref());
-                    }
-                    if data.len() >= LARGE {
-                        if self.encoder.is_done() {
-                            self.stage = Stage::Whole;
-                        }
-                        return (data, behind);
-                    }
-                    out.extend_from_slice(&data);
-                    out.extend_from_slice(behind);
-                    if self.encoder.is_done() || self.body.is_end_stream() {
-                        self.end(out, None);
-                    }
-                }
-                Err(frame) => {
-                    let trailers = frame.into_trailers().ok().filter(|_| self.framing.takes_trailers);
-                    self.end(out, trailers.as_ref());
-                }
-            }
+        if self.is_gathered() {
+            return (Bytes::new(), b"");
         }
-        (Bytes::new(), b"")
+        let mut gathered = Gathered { encoder: self.encoder, out, large: Bytes::new(), behind: b"" };
+        let polled = self.body.poll_pieces(cx, &mut gathered);
+        let Gathered { encoder, out, large, behind } = gathered;
+        self.encoder = encoder;
+        self.stage = match polled {
+            Poll::Pending => Stage::Pausing,
+            Poll::Ready(Relayed::Failed(_)) => Stage::Cut,
+            Poll::Ready(Relayed::Full) if self.encoder.is_done() => Stage::Whole,
+            Poll::Ready(Relayed::Full) => Stage::Flowing,
+            Poll::Ready(Relayed::Whole(trailers)) => {
+                out.extend_from_slice(&large);
+                out.extend_from_slice(behind);
+                let trailers = trailers.filter(|_| self.framing.takes_trailers);
+                self.end(out, trailers.as_deref());
+                return (Bytes::new(), b"");
+            }
+        };
+        (large, behind)
     }
 
     fn end(&mut self, out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
@@ -160,5 +140,35 @@ impl<B: ResponseBody> ResponseWriter<B> {
     /// Returns true if another request may follow.
     pub(super) fn keeps_connection(&self) -> bool {
         self.keep_alive
+    }
+}
+
+/// The data for one write.
+struct Gathered<'a> {
+    encoder: BodyEncoder,
+    out: &'a mut Vec<u8>,
+    /// Written behind `out`, with its frame.
+    large: Bytes,
+    behind: &'static [u8],
+}
+
+impl PieceSink for Gathered<'_> {
+    fn copy(&mut self, piece: &[u8]) {
+        self.encoder.append(self.out, piece);
+    }
+
+    fn take(&mut self, mut piece: Bytes) {
+        if piece.len() < LARGE {
+            return self.copy(&piece);
+        }
+        let (size, behind) = self.encoder.frame(&mut piece);
+        if let Some(size) = size {
+            self.out.extend_from_slice(size.as_ref());
+        }
+        (self.large, self.behind) = (piece, behind);
+    }
+
+    fn is_full(&self) -> bool {
+        self.out.len() >= GATHERED || !self.large.is_empty() || self.encoder.is_done()
     }
 }

@@ -1,5 +1,6 @@
 //! The body of a response over HTTP/1.1.
 
+use std::ops::{ControlFlow, Range};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::codec::h1::{BodyDecoder, Framing, ProtocolError};
 use crate::record::error::Error;
+use crate::support::pieces::{Pieces, Relayed};
 use crate::upstream::connect_spec::ConnectSpec;
 use crate::upstream::error::{SendCause, SendError, SendPhase};
 use crate::upstream::pool::Pool;
@@ -80,21 +82,22 @@ impl Http1ResponseBody {
         mut self: Box<Self>,
         rest: &mut [u8],
     ) -> Result<Box<Self>, SendError> {
-        self.first = self.decode(rest).map_err(|error| SendError::new(SendPhase::Body, error))?;
+        let data = self.decode(rest).map_err(|error| SendError::new(SendPhase::Body, error))?;
+        self.first = Bytes::copy_from_slice(&rest[data]);
         Ok(self)
     }
 
-    /// Removes the framing; ends the exchange when the body is complete.
-    fn decode(&mut self, buf: &mut [u8]) -> Result<Bytes, ProtocolError> {
+    /// Removes the framing, and returns the place of the payload; ends the exchange when the body
+    /// is complete.
+    fn decode(&mut self, buf: &mut [u8]) -> Result<Range<usize>, ProtocolError> {
         let read = buf.len();
         let decoded = self.decoder.decode(buf)?;
-        let data = Bytes::copy_from_slice(&buf[decoded.data]);
         if self.decoder.is_done() {
             // Bytes after the end belong to no response: the connection is not used again.
             self.keep &= decoded.consumed == read;
             self.end();
         }
-        Ok(data)
+        Ok(decoded.data)
     }
 
     /// Called when the body is complete.
@@ -127,13 +130,24 @@ impl Http1ResponseBody {
         if !self.first.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));
         }
+        self.poll_payload(cx, false, |data, _| Bytes::copy_from_slice(data))
+    }
+
+    /// Reads until there is payload, and shows that. `has_read`: the socket was read just before,
+    /// so that the clock need not be read for the beginning of a wait. `None`: the body is complete.
+    fn poll_payload<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        has_read: bool,
+        show: impl FnOnce(&[u8], Instant) -> T,
+    ) -> Poll<Option<Result<T, Error>>> {
         loop {
             self.poll_upload(cx)?;
-            if self.stream.is_some() {
-                // Reports a framing error behind the bytes that were already passed on.
-                self.decode(&mut []).map_err(|error| self.fail(error))?;
-            }
             let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+            if let Some(error) = self.decoder.failure() {
+                // A framing error behind the bytes that were already passed on.
+                return Poll::Ready(Some(Err(self.fail(error))));
+            }
             let scratch = self.scratch.clone();
             let mut scratch = scratch.borrow();
             match stream.poll_read(cx, &mut scratch) {
@@ -147,20 +161,53 @@ impl Http1ResponseBody {
                     self.watchdog.heard();
                     let data = self.decode(&mut scratch[..read]).map_err(|error| self.fail(error))?;
                     if !data.is_empty() {
-                        return Poll::Ready(Some(Ok(data)));
+                        return Poll::Ready(Some(Ok(show(&scratch[data], self.read_at))));
                     }
                 }
                 Poll::Ready(Err(error)) => {
                     return Poll::Ready(Some(Err(self.fail(error))));
                 }
                 Poll::Pending => {
-                    let expired = ready!(self.watchdog.poll_expired(cx));
+                    let since = || if has_read { self.read_at } else { Instant::now() };
+                    let expired = ready!(self.watchdog.poll_expired_since(cx, since));
                     return Poll::Ready(Some(Err(self.fail(match expired {
                         Expired::Silence => self.spec.idle_timeout(),
                         Expired::Total => self.spec.total_timeout(true),
                     }))));
                 }
             }
+        }
+    }
+}
+
+impl Pieces for Http1ResponseBody {
+    type Error = Error;
+
+    fn poll_pieces(
+        &mut self,
+        cx: &mut Context<'_>,
+        show: &mut dyn FnMut(&[u8], Instant) -> ControlFlow<()>,
+    ) -> Poll<Relayed<Error>> {
+        let first = std::mem::take(&mut self.first);
+        let mut flow = if first.is_empty() { ControlFlow::Continue(()) } else { show(&first, self.read_at) };
+        let mut has_read = false;
+        loop {
+            if self.stream.is_none() {
+                return Poll::Ready(Relayed::Whole(self.trailers.take()));
+            }
+            if flow.is_break() {
+                return Poll::Ready(Relayed::Full);
+            }
+            match ready!(self.poll_payload(cx, has_read, &mut *show)) {
+                Some(Ok(next)) => flow = next,
+                Some(Err(error)) => {
+                    // After an error no byte of this connection can be interpreted.
+                    self.stream = None;
+                    return Poll::Ready(Relayed::Failed(error));
+                }
+                None => {}
+            }
+            has_read = true;
         }
     }
 }

@@ -71,6 +71,25 @@ impl BodyEncoder {
         matches!(self, Self::None | Self::Length(0))
     }
 
+    /// Appends the next piece in its frame. See [`BodyEncoder::frame`].
+    pub fn append(&mut self, out: &mut Vec<u8>, data: &[u8]) {
+        match self {
+            Self::None => {}
+            Self::Length(left) => {
+                let data = &data[..usize::try_from(*left).unwrap_or(usize::MAX).min(data.len())];
+                *left -= data.len() as u64;
+                out.extend_from_slice(data);
+            }
+            Self::Chunked if data.is_empty() => {}
+            Self::Chunked => {
+                out.extend_from_slice(chunk_size_line(data.len()).as_ref());
+                out.extend_from_slice(data);
+                out.extend_from_slice(CHUNK_END);
+            }
+            Self::UntilClose => out.extend_from_slice(data),
+        }
+    }
+
     /// The frame of the next piece: what comes before and behind it. Of a body that is longer than
     /// its length the rest is cut off, for it would be taken for the next response.
     pub fn frame(&mut self, data: &mut Bytes) -> (Option<ChunkSize>, &'static [u8]) {

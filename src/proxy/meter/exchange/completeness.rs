@@ -13,11 +13,11 @@ impl<B: ResponseFrames> Exchange<B> {
     /// content. Some servers fail like this (llama-cpp-python, if a prompt is too long for the
     /// model).
     pub(super) fn lack(&mut self, is_events: bool, tally: &Tally) -> Option<&'static str> {
-        let is_body = self.entry.method().is_some_and(|method| method != Method::HEAD);
+        let is_body = self.reading.entry.method().is_some_and(|method| method != Method::HEAD);
         if self.status != StatusCode::OK || tally.skipped > 0 || !is_body {
             return None;
         }
-        let is_empty = self.entry.row().response_bytes == 0;
+        let is_empty = self.reading.entry.row().response_bytes == 0;
         if is_events {
             return (tally.events == 0).then_some(if is_empty {
                 "the upstream answered with an empty body"
@@ -32,6 +32,11 @@ impl<B: ResponseFrames> Exchange<B> {
     }
 
     pub(super) fn ends_by_event(&mut self) -> bool {
-        self.entry.row().endpoint.as_deref().is_some_and(|endpoint| ENDED_BY_EVENT.contains(&endpoint))
+        self.reading
+            .entry
+            .row()
+            .endpoint
+            .as_deref()
+            .is_some_and(|endpoint| ENDED_BY_EVENT.contains(&endpoint))
     }
 }

@@ -1,0 +1,58 @@
+//! What was read of a response so far.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::llm::usage::Progress;
+use crate::proxy::meter::ResponseMeter;
+use crate::record::Entry;
+use crate::support::flow::StreamTiming;
+
+/// The reading of a response so far, which its pieces are shown to.
+pub(super) struct Reading {
+    pub(super) kind: ResponseMeter,
+    pub(super) entry: Entry,
+    /// The meter's findings in the last frame.
+    pub(super) progress: Progress,
+    /// The times at which the first and the last event arrived.
+    pub(super) events: Option<(Instant, Instant)>,
+    /// `None` for a body that is not a stream.
+    pub(super) timing: Option<Rc<StreamTiming>>,
+    /// The number of events that ended in the last frame.
+    pub(super) fresh: u32,
+}
+
+impl Reading {
+    /// Meters the bytes read at `read`.
+    pub(super) fn saw(&mut self, data: &[u8], read: Instant) {
+        // The record is open until the body has ended.
+        self.entry.row().response_bytes += data.len() as u64;
+        if !self.kind.is_events() {
+            self.kind.push(data);
+            return;
+        }
+        let progress = self.kind.push(data);
+        self.progress = progress;
+        if progress.events == 0 {
+            return;
+        }
+        if progress.first_token {
+            self.entry.first_token(read);
+        }
+        self.events = Some((self.events.map_or(read, |(first, _)| first), read));
+        self.fresh = progress.events;
+        if let Some(timing) = &self.timing {
+            timing.on_read(read, progress.events);
+        }
+        if let Some((events, output_tokens)) = self.kind.progress() {
+            self.entry.progressed(events, output_tokens);
+        }
+    }
+
+    /// Counts the events of the last frame as passed on, except those withheld.
+    pub(super) fn passes(&mut self, withheld: u32) {
+        if let (Some(timing), Some((_, read))) = (&self.timing, self.events) {
+            timing.on_passed(read, std::mem::take(&mut self.fresh).saturating_sub(withheld));
+        }
+    }
+}
