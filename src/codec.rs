@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod coding;
 pub mod h1;
+pub mod head;
 pub mod json;
 pub mod sse;
 pub mod traceparent;

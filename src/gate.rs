@@ -17,9 +17,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use http::{HeaderMap, header};
 
-use crate::llm::rewrite::headers::KEY_HEADERS;
+use crate::codec::head::{Headers, KnownName};
+use crate::llm::rewrite::headers::KEY_NAMES;
 use crate::llm::rewrite::upgrade;
 use crate::support::secret::Secret;
 pub use query::QueryKeys;
@@ -63,7 +63,7 @@ impl Clients {
     /// Fails if clients are configured and the request has none of their keys.
     pub fn authenticate(
         &self,
-        headers: &HeaderMap,
+        headers: &Headers,
         query: &QueryKeys,
     ) -> Result<Option<Arc<str>>, Unauthorized> {
         if self.is_empty() {
@@ -98,11 +98,9 @@ fn digest(key: &[u8]) -> Digest {
 }
 
 /// The keys in a request's headers.
-fn keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let bearer =
-        headers.get_all(header::AUTHORIZATION).into_iter().filter_map(|value| bearer(value.as_bytes()));
-    let plain = KEY_HEADERS.iter().flat_map(|name| headers.get_all(name));
-    let plain = plain.map(|value| value.as_bytes().trim_ascii());
+fn keys(headers: &Headers) -> impl Iterator<Item = &[u8]> {
+    let bearer = headers.values(KnownName::Authorization).filter_map(bearer);
+    let plain = KEY_NAMES.iter().flat_map(|name| headers.values(*name)).map(<[u8]>::trim_ascii);
     bearer.chain(plain).chain(upgrade::keys(headers)).filter(|key| !key.is_empty())
 }
 
@@ -122,11 +120,9 @@ mod tests {
         Clients::new(keys.map(|(name, key)| (name.to_owned(), Secret::new(key.to_owned()))))
     }
 
-    fn who(lines: &[(&'static str, &str)]) -> Result<Option<String>, Unauthorized> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().unwrap());
-        }
+    fn who(lines: &[(&str, &str)]) -> Result<Option<String>, Unauthorized> {
+        let mut headers = Headers::default();
+        lines.iter().for_each(|(name, value)| headers.append(name.as_bytes(), value.as_bytes()));
         clients().authenticate(&headers, &QueryKeys::default()).map(|name| name.map(|name| name.to_string()))
     }
 
@@ -134,7 +130,7 @@ mod tests {
     fn without_clients_everybody_is_anonymous() {
         let none = Clients::new([]);
         assert!(none.is_empty());
-        assert_eq!(none.authenticate(&HeaderMap::new(), &QueryKeys::default()), Ok(None));
+        assert_eq!(none.authenticate(&Headers::default(), &QueryKeys::default()), Ok(None));
     }
 
     #[test]

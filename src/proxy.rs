@@ -30,7 +30,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, Response};
 use tokio::time::timeout;
 
 pub use budget::Budget;
@@ -40,13 +39,14 @@ pub use shared::Shared;
 pub use snapshot::{Snapshot, UpstreamSpec};
 pub use stream_options::StreamOptionsSupport;
 
+use crate::codec::head::{Headers, RequestHead};
 use crate::codec::traceparent::SpanContext;
 use crate::config::OnDisconnect;
 use crate::llm::rewrite::headers::end_hop;
 use crate::proxy::meter::ResponsePolicy;
 use crate::record::error::{Error, Result};
 use crate::record::{Board, Entry, Journal, Seen};
-use crate::server::{Handler, RequestBody};
+use crate::server::{ClientRequest, ClientResponse, Handler};
 use crate::support::flow::StreamTiming;
 use attempt::Accepted;
 use pending_response::PendingResponse;
@@ -95,7 +95,7 @@ impl Proxy {
         accepted: Accepted,
         entry: Entry,
         policy: ResponsePolicy,
-    ) -> Response<ProxyBody> {
+    ) -> ClientResponse<ProxyBody> {
         snapshot.announced(respond::relay(accepted, entry, policy))
     }
 
@@ -121,7 +121,7 @@ impl Proxy {
         snapshot: Rc<WorkerSnapshot>,
         received: Received,
         mut entry: Entry,
-    ) -> impl Future<Output = Response<ProxyBody>> {
+    ) -> impl Future<Output = ClientResponse<ProxyBody>> {
         async move {
             let (mut prepared, buffered) = match Self::prepare(&snapshot, received, &mut entry).await {
                 Ok(prepared) => prepared,
@@ -164,7 +164,7 @@ impl Proxy {
 
 impl Snapshot {
     /// Keeps what the access log says of a request, if there is one.
-    fn see(&self, request: &Request<RequestBody>, from: Option<SocketAddr>, entry: &mut Entry) {
+    fn see(&self, request: &RequestHead, from: Option<SocketAddr>, entry: &mut Entry) {
         if self.logs_requests {
             entry.row().seen = Seen::of(request, from);
         }
@@ -172,7 +172,7 @@ impl Snapshot {
 
     /// Opens a span and puts it into the request's headers, if traces are exported. All attempts
     /// send the same span. A trace that begins here has the record's id.
-    fn trace(&self, headers: &mut HeaderMap, entry: &mut Entry) {
+    fn trace(&self, headers: &mut Headers, entry: &mut Entry) {
         let Some(sampling) = self.tracing else { return };
         let span_id = fastrand::u64(1..).to_be_bytes();
         let span = SpanContext::of(headers, entry.row().id.into_bytes(), span_id, sampling);
@@ -190,7 +190,7 @@ impl Snapshot {
     }
 
     /// Adds the header for a proxy in front, if it is configured.
-    fn announced(&self, response: Response<ProxyBody>) -> Response<ProxyBody> {
+    fn announced(&self, response: ClientResponse<ProxyBody>) -> ClientResponse<ProxyBody> {
         if self.accel_buffering_header { respond::unbuffered(response) } else { response }
     }
 }
@@ -202,19 +202,19 @@ impl Handler for Proxy {
     /// left has one.
     fn handle(
         self: Rc<Self>,
-        mut request: Request<RequestBody>,
+        mut request: ClientRequest,
         from: Option<SocketAddr>,
-    ) -> impl Future<Output = Response<ProxyBody>> {
+    ) -> impl Future<Output = ClientResponse<ProxyBody>> {
         let snapshot = self.worker.snapshot();
-        if let Some(response) = probe::respond(&request, &snapshot.admission) {
+        if let Some(response) = probe::respond(&request.head, &snapshot.admission) {
             return Handled::Probe { response: Some(response) };
         }
         let mut entry = Entry::open(&self.journal, &snapshot.anonymous);
         entry.keep(snapshot.shared());
-        entry.row().method = Some(request.method().clone());
-        snapshot.see(&request, from, &mut entry);
-        end_hop(request.headers_mut());
-        snapshot.trace(request.headers_mut(), &mut entry);
+        entry.row().method = Some(request.head.method.clone());
+        snapshot.see(&request.head, from, &mut entry);
+        end_hop(&mut request.head.headers);
+        snapshot.trace(&mut request.head.headers, &mut entry);
         entry.shown_on(&self.board);
         Handled::Request { response: self.serve(snapshot, Received::new(request), entry) }
     }
@@ -235,21 +235,21 @@ impl Handler for Proxy {
         if snapshot.logs_requests {
             entry.row().seen = Seen::at(from);
         }
-        snapshot.trace(&mut HeaderMap::new(), &mut entry);
+        snapshot.trace(&mut Headers::default(), &mut entry);
         error.to_http1(respond::close(&error, entry))
     }
 
     fn reject(
         &self,
-        mut request: Request<RequestBody>,
+        mut request: ClientRequest,
         error: Error,
         from: Option<SocketAddr>,
-    ) -> Response<ProxyBody> {
+    ) -> ClientResponse<ProxyBody> {
         let snapshot = self.worker.snapshot();
         let mut entry = Entry::open(&self.journal, &snapshot.anonymous);
-        entry.row().method = Some(request.method().clone());
-        snapshot.see(&request, from, &mut entry);
-        snapshot.trace(request.headers_mut(), &mut entry);
+        entry.row().method = Some(request.head.method.clone());
+        snapshot.see(&request.head, from, &mut entry);
+        snapshot.trace(&mut request.head.headers, &mut entry);
         respond::refuse(&error, entry)
     }
 }

@@ -24,12 +24,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
 use http_body::Body;
 
+use crate::codec::head::{RequestHead, ResponseHead};
 use crate::record::error::Error;
 use crate::support::flow::StreamTiming;
 use crate::support::pieces::{PieceSink, Relayed, poll_frames};
+use crate::tls::ClientCertificate;
 
 #[cfg(test)]
 pub(crate) use accept::connection_task_size;
@@ -44,6 +45,29 @@ pub use places::Capacity;
 pub use request_body::RequestBody;
 pub use upgrade::{ClientStream, Upgrade};
 
+/// A request of a client.
+#[derive(Debug)]
+pub struct ClientRequest {
+    pub head: RequestHead,
+    pub body: RequestBody,
+    /// The client's certificate, if it has shown one.
+    pub certificate: Option<ClientCertificate>,
+}
+
+/// The response to a client.
+#[derive(Debug)]
+pub struct ClientResponse<B> {
+    pub head: ResponseHead,
+    pub body: B,
+}
+
+impl<B> ClientResponse<B> {
+    /// Replaces the body.
+    pub fn map<C>(self, f: impl FnOnce(B) -> C) -> ClientResponse<C> {
+        ClientResponse { head: self.head, body: f(self.body) }
+    }
+}
+
 /// Responds to requests.
 pub trait Handler: 'static {
     /// The response's body.
@@ -53,17 +77,17 @@ pub trait Handler: 'static {
     /// leaves, also before the first poll.
     fn handle(
         self: Rc<Self>,
-        request: Request<RequestBody>,
+        request: ClientRequest,
         from: Option<SocketAddr>,
-    ) -> impl Future<Output = Response<Self::Body>>;
+    ) -> impl Future<Output = ClientResponse<Self::Body>>;
 
     /// Responds instead of [`Handler::handle`] to a request for which the listener has no room.
     fn reject(
         &self,
-        request: Request<RequestBody>,
+        request: ClientRequest,
         error: Error,
         from: Option<SocketAddr>,
-    ) -> Response<Self::Body>;
+    ) -> ClientResponse<Self::Body>;
 
     /// Responds to a request whose head could not be read, in HTTP/1.1 bytes. The connection is
     /// closed afterwards.

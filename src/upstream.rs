@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request};
+use http::{Method, Request};
 use tokio::time::timeout_at;
 
 pub use connect_spec::ConnectSpec;
@@ -36,12 +36,13 @@ pub use forward_proxy::{Connect, ForwardProxyConnector, ProxyProtocol, Socks5, T
 pub use http2::{Ending, Http2Error};
 pub use observer::{ConnectObserver, ConnectTrace, TlsSession};
 pub use race::Winner;
-pub use response::{UpstreamBody, UpstreamHead, UpstreamResponse};
+pub use response::{UpstreamBody, UpstreamResponse};
 pub use scratch::Scratch;
 pub use upgraded::UpgradedUpstream;
 pub use upload::{ClientBody, Payload};
 
 use crate::codec::h1;
+use crate::codec::head::Headers;
 use crate::config::PoolLimits;
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
@@ -70,7 +71,7 @@ pub struct OutboundRequest<'a> {
     pub target: String,
     /// The upstream's own headers, and the filter for the client's.
     pub headers: &'a OutboundHeaders,
-    pub client: &'a HeaderMap,
+    pub client: &'a Headers,
     /// Set for a WebSocket upgrade.
     pub upgrade: Option<WebSocketUpgrade>,
     pub framing: h1::BodyFraming,
@@ -88,15 +89,16 @@ impl OutboundRequest<'_> {
     /// The bytes from the request line to the blank line.
     fn http1_head(&self) -> Bytes {
         let mut head = Vec::with_capacity(HEAD_ROOM);
-        let headers = self.headers.iter(self.client);
-        let headers = headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        let headers = headers.chain(self.upgrade.iter().flat_map(WebSocketUpgrade::fields));
-        h1::write_request_head(&mut head, self.method, &self.target, headers, self.framing);
+        let write_headers = |out: &mut Vec<u8>| {
+            self.headers.write(self.client, out);
+            out.extend_from_slice(self.upgrade.as_ref().map_or(b"", WebSocketUpgrade::lines));
+        };
+        h1::write_request_head(&mut head, self.method, &self.target, write_headers, self.framing);
         head.into()
     }
 
     fn http2_head(&self, is_https: bool) -> Result<Request<()>, SendError> {
-        let headers = self.headers.iter(self.client);
+        let headers = self.headers.pairs(self.client);
         http2::request(self.method, &self.target, headers, self.framing, is_https).map_err(|error| {
             tracing::debug!(%error, "a request's target cannot be written in HTTP/2");
             SendError::new(SendPhase::Unprocessed, SendCause::Client(Kind::UnsafePath.into()))

@@ -47,7 +47,7 @@ pub(super) async fn guard(
 }
 
 fn authority(request: &Request) -> Result<Option<Authority<'_>>, HostFault> {
-    Authority::of(request.version(), request.uri(), request.headers())
+    Authority::of_parts(request.version(), request.uri(), request.headers())
 }
 
 fn invalid_host(host: HostFault) -> Response {

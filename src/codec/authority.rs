@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Uri, Version, uri};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderValue, Uri, Version};
+
+use super::head::{KnownName, RequestHead};
 
 /// The longest host in bytes: a DNS name with its final dot, and room for any address.
 const MAX_HOST: usize = 254;
@@ -35,23 +38,46 @@ impl<'a> Authority<'a> {
     ///
     /// # Errors
     /// Fails if the request names no host, several, or an invalid one. It gets 400.
-    pub fn of(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<Self>, HostFault> {
-        let mut values = headers.get_all(HOST).iter();
-        let header = values.next();
-        if values.next().is_some() {
+    pub fn of(head: &'a RequestHead) -> Result<Option<Self>, HostFault> {
+        let target = head.authority().map(|authority| (authority, head.is_https()));
+        Self::read(head.version, target, head.headers.values(KnownName::Host))
+    }
+
+    /// The same for a request of the admin server.
+    ///
+    /// # Errors
+    /// As [`Authority::of`].
+    pub fn of_parts(
+        version: Version,
+        uri: &'a Uri,
+        headers: &'a HeaderMap,
+    ) -> Result<Option<Self>, HostFault> {
+        let is_https = uri.scheme() == Some(&Scheme::HTTPS);
+        let target = uri.authority().map(|authority| (authority.as_str(), is_https));
+        Self::read(version, target, headers.get_all(HOST).iter().map(HeaderValue::as_bytes))
+    }
+
+    /// `target`: the authority of the request's target, and whether its scheme is `https`.
+    fn read(
+        version: Version,
+        target: Option<(&'a str, bool)>,
+        mut hosts: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Option<Self>, HostFault> {
+        let header = hosts.next();
+        if hosts.next().is_some() {
             return Err(HostFault::Several);
         }
-        let header = header.map(HeaderValue::as_bytes).map(Self::parse).transpose()?;
-        let Some(target) = uri.authority() else {
+        let header = header.map(Self::parse).transpose()?;
+        let Some((target, is_https)) = target else {
             return match header {
                 None if version != Version::HTTP_10 => Err(HostFault::Missing),
                 header => Ok(header),
             };
         };
-        let target = Self::parse(target.as_str().as_bytes())?;
+        let target = Self::parse(target.as_bytes())?;
         match header {
             None if version == Version::HTTP_11 => Err(HostFault::Missing),
-            Some(header) if !target.is_same(&header, uri.scheme()) => Err(HostFault::Differing),
+            Some(header) if !target.is_same(&header, is_https) => Err(HostFault::Differing),
             _ => Ok(Some(target)),
         }
     }
@@ -106,8 +132,8 @@ impl<'a> Authority<'a> {
         self.host.parse().ok()
     }
 
-    fn is_same(&self, other: &Self, scheme: Option<&uri::Scheme>) -> bool {
-        let default = if scheme == Some(&uri::Scheme::HTTPS) { 443 } else { 80 };
+    fn is_same(&self, other: &Self, is_https: bool) -> bool {
+        let default = if is_https { 443 } else { 80 };
         let is_same_host = self.host.eq_ignore_ascii_case(other.host)
             || self.address().is_some_and(|address| other.address() == Some(address));
         is_same_host && self.port.unwrap_or(default) == other.port.unwrap_or(default)
@@ -130,7 +156,14 @@ mod tests {
             headers.append(HOST, HeaderValue::from_bytes(host.as_bytes()).unwrap());
         }
         let uri = Uri::from_static(uri);
-        Authority::of(version, &uri, &headers).map(|found| found.map(|found| found.host().to_owned()))
+        let host = |found: Result<Option<Authority<'_>>, HostFault>| {
+            found.map(|found| found.map(|found| found.host().to_owned()))
+        };
+        let of_parts = host(Authority::of_parts(version, &uri, &headers));
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        (parts.version, parts.uri, parts.headers) = (version, uri, headers);
+        assert_eq!(host(Authority::of(&RequestHead::from(parts))), of_parts);
+        of_parts
     }
 
     #[test]

@@ -24,7 +24,6 @@ mod chunked;
 mod error;
 mod framing;
 mod lines;
-mod names;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod replay;
 mod request;
@@ -38,5 +37,5 @@ pub use error::ProtocolError;
 pub use framing::{Framing, MAX_LENGTH};
 pub use lines::{MAX_HEAD, MAX_HEADERS};
 pub use request::{BodyFraming, CHUNK_END, ChunkSize, LAST_CHUNK, chunk_size_line, write_request_head};
-pub use response::{HeadReader, MAX_INTERIM, ResponseHead};
+pub use response::{HeadReader, MAX_INTERIM, ParsedResponse};
 pub use trailers::MAX_TRAILERS;

@@ -5,15 +5,8 @@
 //! passed on. Without a valid one, a trace begins here (sections 3.2 and 4.3). The header that is
 //! sent upstream names this span, so that the upstream's span is its child.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
+use crate::codec::head::{Headers, KnownName, visible};
 use crate::support::hex;
-
-/// The header that names the trace and the span.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// The header with vendors' additions; passes unchanged.
-pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The span is recorded.
 const SAMPLED: u8 = 1;
@@ -47,7 +40,7 @@ impl SpanContext {
     /// The span `span_id` of a request with these headers. If the client began no trace, this is
     /// the first span of `trace_id`, whose last seven bytes are random, and `sampling` decides
     /// whether it is recorded. Otherwise the client has decided.
-    pub fn of(headers: &HeaderMap, trace_id: [u8; 16], span_id: [u8; 8], sampling: Sampling) -> Self {
+    pub fn of(headers: &Headers, trace_id: [u8; 16], span_id: [u8; 8], sampling: Sampling) -> Self {
         match Parent::of(headers) {
             Some(Parent { trace_id, span_id: parent, flags }) => {
                 Self { trace_id, span_id, parent_id: Some(parent), flags, state: state(headers) }
@@ -80,7 +73,7 @@ impl SpanContext {
     }
 
     /// The value of `traceparent` for requests within this span.
-    pub fn traceparent(&self) -> HeaderValue {
+    pub fn traceparent(&self) -> String {
         let mut text = String::with_capacity(LENGTH);
         text.push_str("00-");
         hex::push(&mut text, &self.trace_id);
@@ -88,22 +81,16 @@ impl SpanContext {
         hex::push(&mut text, &self.span_id);
         text.push('-');
         hex::push(&mut text, &[self.flags]);
-        HeaderValue::try_from(text).expect("hexadecimal digits and hyphens")
+        text
     }
 
     /// Sets the header on a request: replaces the client's `traceparent`, or follows the other
     /// headers, which stay in their order. A `tracestate` without a valid trace is removed.
-    pub fn put_on(&self, headers: &mut HeaderMap) {
-        if self.parent_id.is_none() && headers.contains_key(TRACESTATE) {
-            // `HeaderMap::remove` would move the last header into the gap.
-            let mut kept = HeaderMap::with_capacity(headers.len());
-            for (name, value) in headers.iter().filter(|(name, _)| **name != TRACESTATE) {
-                kept.append(name, value.clone());
-            }
-            *headers = kept;
+    pub fn put_on(&self, headers: &mut Headers) {
+        if self.parent_id.is_none() {
+            headers.remove(KnownName::Tracestate);
         }
-        // Fails only if the map is full, which no request fills.
-        let _ = headers.try_insert(TRACEPARENT, self.traceparent());
+        headers.set(KnownName::Traceparent, self.traceparent().as_bytes());
     }
 }
 
@@ -136,10 +123,10 @@ struct Parent {
 
 impl Parent {
     /// Two headers count as none.
-    fn of(headers: &HeaderMap) -> Option<Self> {
-        let mut values = headers.get_all(TRACEPARENT).iter();
+    fn of(headers: &Headers) -> Option<Self> {
+        let mut values = headers.values(KnownName::Traceparent);
         let value = values.next().filter(|_| values.next().is_none())?;
-        Self::parse(value.as_bytes())
+        Self::parse(value)
     }
 
     /// Parses by section 3.2.2, and by section 4.3 for later versions, which may have more after a
@@ -161,9 +148,8 @@ impl Parent {
 }
 
 /// All values as one list.
-fn state(headers: &HeaderMap) -> Box<str> {
-    let values: Option<Vec<_>> =
-        headers.get_all(TRACESTATE).iter().map(|value| value.to_str().ok()).collect();
+fn state(headers: &Headers) -> Box<str> {
+    let values: Option<Vec<_>> = headers.values(KnownName::Tracestate).map(visible).collect();
     let state = values.unwrap_or_default().join(",");
     if state.len() > MAX_STATE { "".into() } else { state.into() }
 }

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use crate::codec::h1::replay::{Replay, Verdict, replay};
-use crate::codec::h1::{Framing, MAX_HEADERS, ProtocolError, ResponseHead};
+use crate::codec::h1::{Framing, MAX_HEADERS, ParsedResponse, ProtocolError};
 
 /// Longer input is ignored: hyper limits all extensions of a body, and its trailers, to 16 KiB, and
 /// our limits differ.
@@ -89,12 +89,12 @@ fn compare(ours: &Replay, theirs: &Theirs) {
     }
 }
 
-fn compare_heads(ours: &ResponseHead, theirs: &TheirHead) {
-    assert_eq!((ours.status, ours.version), (theirs.status, theirs.version));
+fn compare_heads(ours: &ParsedResponse, theirs: &TheirHead) {
+    assert_eq!((ours.head.status, ours.version), (theirs.status, theirs.version));
     // hyper returns no reason with a byte beyond ASCII.
-    let reason = ours.reason.as_ref().map(|reason| if reason.is_ascii() { &reason[..] } else { b"" });
+    let reason = ours.head.reason.as_ref().map(|reason| if reason.is_ascii() { &reason[..] } else { b"" });
     assert_eq!(reason, theirs.reason.as_deref());
-    let (mut headers, mut their_headers) = (ours.headers.clone(), theirs.headers.clone());
+    let (mut headers, mut their_headers) = (ours.head.headers.to_map(), theirs.headers.clone());
     if let Framing::Length(length) = ours.framing {
         // We pass a repeated header on once.
         assert_eq!(headers.get_all(CONTENT_LENGTH).iter().count(), 1);

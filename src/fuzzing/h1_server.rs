@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -59,12 +59,19 @@ fn is_stricter(error: ProtocolError) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     method: Method,
-    uri: Uri,
+    target: Target,
     version: Version,
     headers: HeaderMap,
     body: Vec<u8>,
     /// It reached its end.
     whole: bool,
+}
+
+/// The path, the query and the authority.
+type Target = (String, Option<String>, Option<String>);
+
+fn target(path: &str, query: Option<&str>, authority: Option<&str>) -> Target {
+    (path.to_owned(), query.map(str::to_owned), authority.map(str::to_owned))
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -86,18 +93,17 @@ fn replay<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Ours {
                 if held.is_empty() {
                     break;
                 }
-                match reader.read(&held, HeaderMap::new) {
+                match reader.read(&held) {
                     Ok(None) => break,
-                    Ok(Some((head, used))) => {
+                    Ok(Some((parsed, used))) => {
                         held.drain(..used);
-                        body = Some((BodyDecoder::new(head.framing), head.keep_alive));
-                        let (method, uri, version) = (head.method, head.uri, head.version);
-                        let headers = head.headers;
+                        body = Some((BodyDecoder::new(parsed.framing), parsed.keep_alive));
+                        let head = parsed.head;
                         ours.requests.push(Seen {
-                            method,
-                            uri,
-                            version,
-                            headers,
+                            target: target(head.path(), head.query(), head.authority()),
+                            headers: head.headers.to_map(),
+                            method: head.method,
+                            version: head.version,
                             body: Vec::new(),
                             whole: false,
                         });
@@ -141,7 +147,10 @@ fn compare(ours: &Ours, theirs: &[Seen]) {
             assert!(!ours.whole, "hyper refuses a request that we take: {ours:?}");
             return;
         };
-        assert_eq!((&ours.method, &ours.uri, ours.version), (&theirs.method, &theirs.uri, theirs.version));
+        assert_eq!(
+            (&ours.method, &ours.target, ours.version),
+            (&theirs.method, &theirs.target, theirs.version)
+        );
         let (mut headers, mut their_headers) = (ours.headers.clone(), theirs.headers.clone());
         // We pass a repeated header on once.
         headers.remove("content-length");
@@ -181,8 +190,9 @@ fn ask_hyper(sent: &[u8]) -> Vec<Seen> {
                     Some(Ok(frame)) => payload.extend(frame.into_data().into_iter().flatten()),
                 }
             };
-            let (method, uri, version, headers) = (parts.method, parts.uri, parts.version, parts.headers);
-            seen.borrow_mut().push(Seen { method, uri, version, headers, body: payload, whole });
+            let (uri, method, version, headers) = (parts.uri, parts.method, parts.version, parts.headers);
+            let target = target(uri.path(), uri.query(), uri.authority().map(|authority| authority.as_str()));
+            seen.borrow_mut().push(Seen { method, target, version, headers, body: payload, whole });
             let mut response = Response::new(Empty::<Bytes>::new());
             // Not a success, which would make a tunnel of CONNECT.
             *response.status_mut() = StatusCode::NOT_FOUND;

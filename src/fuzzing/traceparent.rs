@@ -2,27 +2,30 @@
 //!
 //! Input: the value of `traceparent`, and after a line break that of `tracestate`.
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 
-use crate::codec::traceparent::{Sampling, SpanContext, TRACEPARENT, TRACESTATE};
+use crate::codec::head::{Headers, KnownName};
+use crate::codec::traceparent::{Sampling, SpanContext};
 
 /// The header that is sent is always valid, parses as the same trace, and has the client's trace
 /// exactly if that is valid.
 pub fn traceparent(data: &[u8]) {
     let (parent, state) = data.split_at(data.iter().position(|&byte| byte == b'\n').unwrap_or(data.len()));
-    let mut headers = HeaderMap::new();
-    for (name, value) in [(TRACEPARENT, parent), (TRACESTATE, state.get(1..).unwrap_or_default())] {
-        let Ok(value) = HeaderValue::from_bytes(value) else { return };
-        headers.append(name, value);
+    let mut headers = Headers::default();
+    for (name, value) in [("traceparent", parent), ("tracestate", state.get(1..).unwrap_or_default())] {
+        if HeaderValue::from_bytes(value).is_err() {
+            return;
+        }
+        headers.append(name.as_bytes(), value);
     }
     let sampling = Sampling::new(0.5);
     let span = SpanContext::of(&headers, [7; 16], [9; 8], sampling);
     assert_eq!(span.parent_id.is_some(), is_valid(parent), "{parent:?}");
 
     span.put_on(&mut headers);
-    let sent = headers[TRACEPARENT].clone();
-    assert!(is_valid(sent.as_bytes()), "{sent:?}");
-    assert_eq!(headers.contains_key(TRACESTATE), span.parent_id.is_some());
+    let sent = headers.get(KnownName::Traceparent).expect("it was put on");
+    assert!(is_valid(sent), "{sent:?}");
+    assert_eq!(headers.has(KnownName::Tracestate), span.parent_id.is_some());
     let child = SpanContext::of(&headers, [1; 16], [2; 8], sampling);
     assert_eq!(
         (child.trace_id, child.parent_id, child.flags),

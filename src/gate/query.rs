@@ -13,9 +13,7 @@
 
 use std::fmt;
 
-use http::Uri;
-use http::uri::PathAndQuery;
-
+use crate::codec::head::RequestHead;
 use crate::llm::provider::percent_decoded;
 
 /// Parameters that are keys, in lower case and with hyphens.
@@ -43,20 +41,14 @@ pub struct QueryKeys(Option<Box<[Vec<u8>]>>);
 
 impl QueryKeys {
     /// Removes the keys from a request's target.
-    pub fn take(uri: &mut Uri) -> Self {
-        let Some(query) = uri.query() else { return Self::default() };
+    pub fn take(head: &mut RequestHead) -> Self {
+        let Some(query) = head.query() else { return Self::default() };
         if !parameters(query).any(is_key) {
             return Self::default();
         }
         let keys = parameters(query).filter(|parameter| is_key(parameter)).map(value).collect();
-        let target = match without_keys(query) {
-            query if query.is_empty() => uri.path().to_owned(),
-            query => format!("{}?{query}", uri.path()),
-        };
-        let mut parts = std::mem::take(uri).into_parts();
-        // A part of a valid target is valid.
-        parts.path_and_query = PathAndQuery::try_from(target).ok();
-        *uri = Uri::from_parts(parts).unwrap_or_default();
+        let left = without_keys(query);
+        head.set_query(Some(&*left).filter(|left| !left.is_empty()));
         Self(Some(keys))
     }
 
@@ -132,11 +124,20 @@ fn value(parameter: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn head(target: &str) -> RequestHead {
+        http::Request::get(target).body(()).unwrap().into_parts().0.into()
+    }
+
     /// The remaining target, and the keys.
     fn take(target: &str) -> (String, Vec<String>) {
-        let mut uri = target.parse().unwrap();
-        let keys = QueryKeys::take(&mut uri);
-        (uri.to_string(), keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect())
+        let mut head = head(target);
+        let keys = QueryKeys::take(&mut head);
+        let query = head.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let origin = head.authority().map(|authority| format!("http://{authority}")).unwrap_or_default();
+        (
+            format!("{origin}{}{query}", head.path()),
+            keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect(),
+        )
     }
 
     #[test]
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn keys_are_not_shown() {
-        let mut uri = "/v1/x?key=secret".parse().unwrap();
-        assert_eq!(format!("{:?}", QueryKeys::take(&mut uri)), "QueryKeys(1)");
+        let keys = QueryKeys::take(&mut head("/v1/x?key=secret"));
+        assert_eq!(format!("{keys:?}"), "QueryKeys(1)");
     }
 }

@@ -51,10 +51,10 @@ impl Prepared {
             let mut refused: Option<(StatusCode, Box<str>)> = None;
             loop {
                 let request = OutboundRequest {
-                    method: &buffered.parts.method,
+                    method: &buffered.head.method,
                     target: std::mem::take(&mut self.outbound.target),
                     headers: &self.upstream.spec.headers,
-                    client: self.outbound.decoded_headers.as_deref().unwrap_or(&buffered.parts.headers),
+                    client: self.outbound.decoded_headers.as_ref().unwrap_or(&buffered.head.headers),
                     upgrade: buffered.upgrade,
                     framing: self.outbound.framing,
                     payload: std::mem::replace(&mut self.outbound.payload, Payload::Held(Vec::new())),

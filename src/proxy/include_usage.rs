@@ -17,13 +17,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{Method, StatusCode};
 use tokio::time::timeout;
 
 use self::beginning::{Beginning, names_asking};
 use super::snapshot::UpstreamSpec;
 use super::stream_options::StreamOptionsSupport;
 use crate::codec::coding::{Codings, ContentDecoder};
+use crate::codec::head::{Headers, KnownName};
 use crate::llm::provider::{Endpoint, Inbound, IncludeUsage, may_create};
 use crate::llm::rewrite::body::Peek;
 use crate::llm::usage::Content;
@@ -117,10 +118,10 @@ pub(super) fn asks_for_stream(inbound: &Inbound<'_>) -> bool {
 /// Returns true if a client accepts a response without a content coding, since a coded stream is
 /// decoded to withhold the event. It does not where its `Accept-Encoding` has `identity;q=0`, or
 /// `*;q=0` and no `identity` (RFC 9110 section 12.5.3).
-pub(super) fn takes_identity(client: &HeaderMap) -> bool {
+pub(super) fn takes_identity(client: &Headers) -> bool {
     let mut others = true;
-    for value in client.get_all(header::ACCEPT_ENCODING) {
-        for item in value.as_bytes().split(|&byte| byte == b',') {
+    for value in client.values(KnownName::AcceptEncoding) {
+        for item in value.split(|&byte| byte == b',') {
             let mut parts = item.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
             let coding = parts.next().unwrap_or_default();
             let takes = !parts.any(is_zero_weight);
@@ -245,10 +246,8 @@ mod tests {
     #[test]
     fn identity_is_taken_unless_it_is_excluded() {
         let takes = |values: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(header::ACCEPT_ENCODING, http::HeaderValue::from_static(value));
-            }
+            let mut headers = Headers::default();
+            values.iter().for_each(|value| headers.append(b"accept-encoding", value.as_bytes()));
             takes_identity(&headers)
         };
         for values in [

@@ -9,42 +9,42 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{Method, StatusCode};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
 
 use super::respond::ProxyBody;
+use crate::codec::head::{KnownName, RequestHead, ResponseHead};
 use crate::gate::browser::Admission;
+use crate::server::ClientResponse;
 
 /// None of these is a path of the API.
 const PATHS: [&str; 3] = ["/", "/health", "/healthz"];
 
 /// The response to a probe; `None`: the request is none.
-pub(super) fn respond<B>(request: &Request<B>, admission: &Admission) -> Option<Response<ProxyBody>> {
-    let (method, uri) = (request.method(), request.uri());
-    if !PATHS.contains(&uri.path()) || !matches!(*method, Method::GET | Method::HEAD) {
+pub(super) fn respond(request: &RequestHead, admission: &Admission) -> Option<ClientResponse<ProxyBody>> {
+    if !PATHS.contains(&request.path()) || !matches!(request.method, Method::GET | Method::HEAD) {
         return None;
     }
-    admission.check(request.version(), uri, request.headers()).ok()?;
+    admission.check(request).ok()?;
+    let mut head = ResponseHead::new(StatusCode::OK);
+    head.headers.set(KnownName::ContentType, b"application/json");
+    head.headers.set(KnownName::CacheControl, b"no-store");
     let body = Full::new(Bytes::from_static(b"{\"status\":\"ok\"}\n"));
-    let mut response = Response::new(ProxyBody::Whole(body));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Some(response)
+    Some(ClientResponse { head, body: ProxyBody::Whole(body) })
 }
 
 pin_project! {
     /// A request's future; the response to a probe is ready at once.
     #[project = HandledProjection]
     pub(super) enum Handled<F> {
-        Probe { response: Option<Response<ProxyBody>> },
+        Probe { response: Option<ClientResponse<ProxyBody>> },
         Request { #[pin] response: F },
     }
 }
 
-impl<F: Future<Output = Response<ProxyBody>>> Future for Handled<F> {
-    type Output = Response<ProxyBody>;
+impl<F: Future<Output = ClientResponse<ProxyBody>>> Future for Handled<F> {
+    type Output = ClientResponse<ProxyBody>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {

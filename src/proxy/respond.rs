@@ -6,56 +6,38 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use hyper::ext::ReasonPhrase;
 
 use super::attempt::Accepted;
 use super::keep_alive::KeptAlive;
 use super::pending_response::PendingResponse;
 use crate::codec::coding::Codings;
+use crate::codec::head::{Headers, KnownName, ResponseHead, visible};
 use crate::llm::rewrite;
 use crate::llm::usage::Content;
 use crate::proxy::meter::{DecodedBody, Metered, ResponseMeter, ResponsePolicy};
 use crate::record::error::Error;
-use crate::record::{Entry, ID_HEADER, Outcome};
-use crate::server::{ResponseBody, Upgrade};
+use crate::record::{Entry, Outcome};
+use crate::server::{ClientResponse, ResponseBody, Upgrade};
 use crate::support::flow::StreamTiming;
 use crate::support::pieces::{PieceSink, Relayed, poll_frames};
-use crate::upstream::{UpstreamBody, UpstreamHead, UpstreamResponse};
+use crate::upstream::{UpstreamBody, UpstreamResponse};
 
 /// Response headers with the upstream's own id of a request, the most usual first.
-static REQUEST_IDS: [HeaderName; 4] = [
-    HeaderName::from_static("x-request-id"),
-    HeaderName::from_static("apim-request-id"),
-    HeaderName::from_static("request-id"),
-    HeaderName::from_static("x-ms-request-id"),
-];
-
-/// Tells an SDK whether to retry. The SDKs of OpenAI and Anthropic obey it, and retry after most
-/// errors otherwise.
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-
-/// Tells nginx whether to buffer a response.
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const REQUEST_IDS: [KnownName; 4] =
+    [KnownName::XRequestId, KnownName::ApimRequestId, KnownName::RequestId, KnownName::XMsRequestId];
 
 /// Relays a response. From here on its body owns the record.
-pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> Response<ProxyBody> {
+pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> ClientResponse<ProxyBody> {
     let id = entry.id();
-    let (head, metered) = meter(accepted, entry, policy);
-    let withholds = metered.withholds();
-    let mut response = Response::new(ProxyBody::Relayed(metered));
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
-    response.headers_mut().insert(ID_HEADER, id);
-    if withholds {
-        response.headers_mut().remove(header::CONTENT_LENGTH);
+    let (mut head, metered) = meter(accepted, entry, policy);
+    head.headers.set(KnownName::XStreamgaugeId, id.as_bytes());
+    if metered.withholds() {
+        head.headers.remove(KnownName::ContentLength);
     }
-    if let Some(reason) = head.reason.and_then(|reason| ReasonPhrase::try_from(reason).ok()) {
-        response.extensions_mut().insert(reason);
-    }
-    response
+    ClientResponse { head, body: ProxyBody::Relayed(metered) }
 }
 
 pub(super) type MeteredResponse = Metered<DecodedBody<UpstreamBody>>;
@@ -67,7 +49,7 @@ pub(super) fn meter(
     accepted: Accepted,
     entry: Entry,
     policy: ResponsePolicy,
-) -> (UpstreamHead, MeteredResponse) {
+) -> (ResponseHead, MeteredResponse) {
     meter_with(accepted, entry, policy, false)
 }
 
@@ -77,7 +59,7 @@ pub(super) fn meter_begun(
     accepted: Accepted,
     entry: Entry,
     policy: ResponsePolicy,
-) -> (UpstreamHead, MeteredResponse) {
+) -> (ResponseHead, MeteredResponse) {
     meter_with(accepted, entry, policy, true)
 }
 
@@ -86,7 +68,7 @@ fn meter_with(
     mut entry: Entry,
     policy: ResponsePolicy,
     has_begun: bool,
-) -> (UpstreamHead, MeteredResponse) {
+) -> (ResponseHead, MeteredResponse) {
     accepted.record_upstream(&mut entry);
     let Accepted {
         response: UpstreamResponse { mut head, body },
@@ -96,7 +78,7 @@ fn meter_with(
         feedback,
         ..
     } = accepted;
-    head.headers = rewrite::headers::inbound(head.headers);
+    rewrite::headers::inbound(&mut head.headers);
     entry.answered(head.status.as_u16(), at);
     let passes_unread = head.status.is_success() && entry.passes_unread();
     let row = entry.row();
@@ -112,7 +94,7 @@ fn meter_with(
         && let Codings::Known(codings) = Codings::of(&head.headers)
     {
         body = body.undoing(&codings, row.upstream.as_deref().unwrap_or_default());
-        head.headers = rewrite::headers::decoded(head.headers);
+        rewrite::headers::decoded(&mut head.headers);
         kind = ResponseMeter::of(&head.headers, asks_for_stream);
     }
     if let Some(content) = content {
@@ -121,8 +103,7 @@ fn meter_with(
     row.stream |= kind.is_events();
     row.upstream_request_id = upstream_request_id(&head.headers);
     entry.show();
-    let is_llama_cpp =
-        asked_for_usage && head.headers.get(header::SERVER).is_some_and(|server| server == "llama.cpp");
+    let is_llama_cpp = asked_for_usage && head.headers.get(KnownName::Server) == Some(b"llama.cpp");
     let mut metered = Metered::new(body, kind, entry, head.status, policy);
     if asked_for_usage {
         metered.withhold_usage();
@@ -137,14 +118,16 @@ fn meter_with(
 }
 
 /// Begins a stream before its upstream responds, since the client's interval is over.
-pub(super) fn begin_stream(pending: PendingResponse, interval: Duration) -> Response<ProxyBody> {
+pub(super) fn begin_stream(pending: PendingResponse, interval: Duration) -> ClientResponse<ProxyBody> {
     let id = pending.entry().map(Entry::id);
-    let mut response = Response::new(ProxyBody::KeptAlive(Box::new(KeptAlive::pending(pending, interval))));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.extend(id.map(|id| (ID_HEADER, id)));
-    response
+    let mut head = ResponseHead::new(StatusCode::OK);
+    head.headers.set(KnownName::ContentType, EVENT_STREAM);
+    head.headers.set(KnownName::CacheControl, b"no-cache");
+    if let Some(id) = id {
+        head.headers.set(KnownName::XStreamgaugeId, id.as_bytes());
+    }
+    let body = ProxyBody::KeptAlive(Box::new(KeptAlive::pending(pending, interval)));
+    ClientResponse { head, body }
 }
 
 /// The media type of an event stream (WHATWG, section 9.2.1).
@@ -152,38 +135,43 @@ const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// Tells an nginx in front of streamgauge not to buffer an event stream.
 /// <https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering>
-pub(super) fn unbuffered(mut response: Response<ProxyBody>) -> Response<ProxyBody> {
+pub(super) fn unbuffered(mut response: ClientResponse<ProxyBody>) -> ClientResponse<ProxyBody> {
     let is_events = || {
-        let media_type = response.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let media_type = response.head.headers.get(KnownName::ContentType).unwrap_or_default();
         media_type.get(..EVENT_STREAM.len()).is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
     };
-    if response.body().timing().is_some() && is_events() {
-        let header = response.headers_mut().entry(ACCEL_BUFFERING);
-        header.or_insert(const { HeaderValue::from_static("no") });
+    let is_stream = response.body.timing().is_some() && is_events();
+    if is_stream && !response.head.headers.has(KnownName::XAccelBuffering) {
+        response.head.headers.set(KnownName::XAccelBuffering, b"no");
     }
     response
 }
 
 /// Adds keep-alive comments to an event stream, if they are configured.
-pub(super) fn keep_alive(response: Response<ProxyBody>, interval: Option<Duration>) -> Response<ProxyBody> {
+pub(super) fn keep_alive(
+    response: ClientResponse<ProxyBody>,
+    interval: Option<Duration>,
+) -> ClientResponse<ProxyBody> {
     let Some(interval) = interval else { return response };
     let mut response = response.map(|body| body.kept_alive(interval));
-    if matches!(response.body(), ProxyBody::KeptAlive(_)) {
+    if matches!(response.body, ProxyBody::KeptAlive(_)) {
         // Comments make a declared length wrong.
-        response.headers_mut().remove(header::CONTENT_LENGTH);
+        response.head.headers.remove(KnownName::ContentLength);
     }
     response
 }
 
 /// Responds with an error, and closes the record.
-pub(super) fn refuse(error: &Error, entry: Entry) -> Response<ProxyBody> {
+pub(super) fn refuse(error: &Error, entry: Entry) -> ClientResponse<ProxyBody> {
     let is_safe = entry.method().is_none_or(Method::is_safe);
     let id = close(error, entry);
-    let mut response = error.to_response(id).map(|body| ProxyBody::Whole(Full::new(body)));
+    let (parts, body) = error.to_response(id).into_parts();
+    let mut head = ResponseHead::from(&parts);
     if error.may_be_executed() && !is_safe {
-        response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        // The SDKs of OpenAI and Anthropic obey it, and retry after most errors otherwise.
+        head.headers.set(KnownName::XShouldRetry, b"false");
     }
-    response
+    ClientResponse { head, body: ProxyBody::Whole(Full::new(body)) }
 }
 
 /// Closes the record of a request that ends with an error of ours. Returns the id of the record
@@ -203,9 +191,9 @@ pub(super) fn close(error: &Error, mut entry: Entry) -> HeaderValue {
     }
 }
 
-fn upstream_request_id(headers: &HeaderMap) -> Option<Box<str>> {
-    let value = REQUEST_IDS.iter().find_map(|name| headers.get(name))?;
-    value.to_str().ok().map(Into::into)
+fn upstream_request_id(headers: &Headers) -> Option<Box<str>> {
+    let value = REQUEST_IDS.iter().find_map(|name| headers.get(*name))?;
+    visible(value).map(Into::into)
 }
 
 /// A response body of the proxy.

@@ -10,20 +10,20 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::attempt::Accepted;
 use super::respond::ProxyBody;
+use crate::codec::head::KnownName;
 use crate::codec::websocket::{GOING_AWAY, INTERNAL_ERROR, close_frame};
 use crate::llm::rewrite;
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
 use crate::proxy::meter::{Peer, Session, SessionEnd};
+use crate::record::Entry;
 use crate::record::error::Kind;
-use crate::record::{Entry, ID_HEADER};
-use crate::server::{ClientStream, Upgrade};
+use crate::server::{ClientResponse, ClientStream, Upgrade};
 use crate::support::LocalCount;
 use crate::upstream::{Scratch, UpgradedUpstream, UpstreamResponse};
 
@@ -288,10 +288,10 @@ impl UpgradedConnections {
 
     /// Grants the client the upgrade that the upstream granted. From here on the session owns the
     /// record.
-    pub(super) fn begin(&self, accepted: Accepted, mut entry: Entry) -> Response<ProxyBody> {
+    pub(super) fn begin(&self, accepted: Accepted, mut entry: Entry) -> ClientResponse<ProxyBody> {
         accepted.record_upstream(&mut entry);
         let (id, started) = (entry.id(), entry.started());
-        let Accepted { response: UpstreamResponse { head, body }, upstream, .. } = accepted;
+        let Accepted { response: UpstreamResponse { mut head, body }, upstream, .. } = accepted;
         let session = Session::new(entry, head.status.as_u16());
         let (upgraded, stream_metrics) = (self.clone(), Arc::clone(&upstream.stream_metrics));
         let upgrade = body.into_upgraded().map(|upstream| {
@@ -302,12 +302,11 @@ impl UpgradedConnections {
                 connection.run(&upgraded).await;
             })
         });
-        let mut response = Response::new(ProxyBody::Switching(upgrade));
-        *response.status_mut() = head.status;
-        *response.headers_mut() = rewrite::headers::inbound(head.headers);
-        response.headers_mut().insert(ID_HEADER, id);
-        WebSocketUpgrade::grant(response.headers_mut());
-        response
+        rewrite::headers::inbound(&mut head.headers);
+        head.headers.set(KnownName::XStreamgaugeId, id.as_bytes());
+        WebSocketUpgrade::grant(&mut head.headers);
+        head.reason = None;
+        ClientResponse { head, body: ProxyBody::Switching(upgrade) }
     }
 
     /// Waits until the process stops. Cancel-safe.

@@ -2,12 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderName, Request};
-
 use super::row::MAX_TEXT;
-
-/// The header with the client's own id of a request.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::codec::head::{KnownName, RequestHead, visible};
 
 /// Fields for the access log, empty unless one is configured.
 #[derive(Clone, Debug, Default)]
@@ -22,10 +18,10 @@ pub struct Seen {
 
 impl Seen {
     /// The fields of a request head. Texts are cut at [`MAX_TEXT`] bytes.
-    pub fn of<B>(request: &Request<B>, from: Option<SocketAddr>) -> Self {
-        let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    pub fn of(head: &RequestHead, from: Option<SocketAddr>) -> Self {
+        let id = head.headers.get(KnownName::XRequestId).and_then(visible);
         let cut = |text: &str| text[..text.floor_char_boundary(MAX_TEXT)].into();
-        Self { path: Some(cut(request.uri().path())), request_id: id.map(cut), ..Self::at(from) }
+        Self { path: Some(cut(head.path())), request_id: id.map(cut), ..Self::at(from) }
     }
 
     /// The fields of a head that could not be read.

@@ -18,7 +18,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 
@@ -26,8 +25,8 @@ use super::conn_state::{ConnCommand, ConnState};
 use super::connection::WorkerContext;
 use super::disconnect::Socket;
 use super::in_flight::{Guard, InFlightBody};
-use super::{Handler, RequestBody, Upgrade};
-use crate::codec::h1::server::{BadRequest, RequestFraming, RequestHead};
+use super::{ClientRequest, Handler, RequestBody, Upgrade};
+use crate::codec::h1::server::{BadRequest, RequestFraming};
 use crate::record::error::{Error, Kind};
 use crate::tls::ClientCertificate;
 pub use body::Http1RequestBody;
@@ -82,10 +81,9 @@ struct Connection<'a, S, H> {
 }
 
 /// The next input of a client.
-#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation per request")]
 enum Next {
     Request {
-        request: Request<RequestBody>,
+        request: ClientRequest,
         framing: RequestFraming,
         /// The client may send another request.
         keep_alive: bool,
@@ -152,9 +150,11 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         loop {
             match found {
                 Ok(None) => {}
-                Ok(Some((head, body))) => {
-                    let (framing, keep_alive) = (RequestFraming::new(&head), head.keep_alive);
-                    let request = self.request(head, body);
+                Ok(Some((parsed, body))) => {
+                    let (framing, keep_alive) = (RequestFraming::new(&parsed.head), parsed.keep_alive);
+                    let body = RequestBody::Http1(body);
+                    let certificate = self.certificate.clone();
+                    let request = ClientRequest { head: parsed.head, body, certificate };
                     return Poll::Ready(Ok(Next::Request { request, framing, keep_alive }));
                 }
                 Err(error) => return end(End::Refuse(refusal(error))),
@@ -174,18 +174,6 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             }
             found = peer.head_in(&mut buf[..read]);
         }
-    }
-
-    fn request(&self, head: RequestHead, body: Http1RequestBody) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::Http1(body));
-        *request.method_mut() = head.method;
-        *request.uri_mut() = head.uri;
-        *request.version_mut() = head.version;
-        *request.headers_mut() = head.headers;
-        if let Some(certificate) = &self.certificate {
-            request.extensions_mut().insert(certificate.clone());
-        }
-        request
     }
 
     /// Polls the handler, and the client meanwhile.
@@ -229,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
                 peer.on_response_start();
                 let is_distrusted = self.certificate.as_ref().is_some_and(|shown| shown.name().is_none());
                 let closes = is_distrusted || peer.state.command().is_some() || !peer.poll_reusable(cx)?;
-                self.context.buffers.give_back_headers(writer.write_head(&mut out, closes));
+                writer.write_head(&mut out, closes);
             }
             let (data, behind) = writer.gather(cx, &mut out);
             let written = peer.poll_write(cx, &out, data, behind);

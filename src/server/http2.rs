@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::conn_state::{ConnCommand, ConnState};
 use super::connection::WorkerContext;
 use super::places::Place;
-use super::{Handler, MAX_HEAD_BYTES, MAX_HTTP2_STREAMS, RequestBody};
+use super::{ClientRequest, Handler, MAX_HEAD_BYTES, MAX_HTTP2_STREAMS, RequestBody};
 use crate::record::error::Kind;
 use crate::support::flow::Limit;
 use crate::tls::ClientCertificate;
@@ -144,10 +144,7 @@ impl<H: Handler> Connection<H> {
         let Self { certificate, state, context, .. } = self;
         let (head, body) = request.into_parts();
         let body = RequestBody::Http2(Http2RequestBody::new(body, &head.headers));
-        let mut request = Request::from_parts(head, body);
-        if let Some(certificate) = certificate {
-            request.extensions_mut().insert(certificate.clone());
-        }
+        let request = ClientRequest { head: head.into(), body, certificate: certificate.clone() };
         let seat = self.seat();
         let running = context.begin(state);
         let (state, context) = (Rc::clone(state), Rc::clone(context));

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header;
-
 use super::error::{SendError, SendPhase};
 use super::forward_proxy::ForwardProxyConnector;
 use super::observer::ConnectObserver;
 use super::race::Winner;
-use super::response::UpstreamHead;
+use crate::codec::head::{KnownName, ResponseHead};
 use crate::config::forward_proxy::{redirects_to, refreshes_to};
 use crate::config::{HttpVersion, Timeouts};
 use crate::record::error::Kind;
@@ -58,14 +56,12 @@ impl ConnectSpec {
 
     /// Rejects a response that leads the client to a host that is not allowed, whatever its status:
     /// clients also follow the `Location` of 201 and 202.
-    pub(super) fn check_redirect(&self, head: &UpstreamHead) -> Result<(), SendError> {
+    pub(super) fn check_redirect(&self, head: &ResponseHead) -> Result<(), SendError> {
         if self.allowed_hosts.is_everything() {
             return Ok(());
         }
-        let locations = head.headers.get_all(header::LOCATION).iter();
-        let refreshes = head.headers.get_all(header::REFRESH).iter();
-        let hosts = locations.filter_map(|location| redirects_to(location.as_bytes()));
-        for host in hosts.chain(refreshes.filter_map(|refresh| refreshes_to(refresh.as_bytes()))) {
+        let hosts = head.headers.values(KnownName::Location).filter_map(redirects_to);
+        for host in hosts.chain(head.headers.values(KnownName::Refresh).filter_map(refreshes_to)) {
             if !self.allowed_hosts.contains(&host) && !host.eq_ignore_ascii_case(&self.host) {
                 return Err(SendError::new(SendPhase::Head, Kind::Redirect { host }));
             }

@@ -8,12 +8,11 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::http2::Http2ResponseBody;
 use super::upgraded::UpgradedUpstream;
-use crate::codec::h1::ResponseHead;
+use crate::codec::head::ResponseHead;
 use crate::record::error::Error;
 use crate::support::pieces::Pieces;
 
@@ -21,25 +20,10 @@ pub(super) use http1::Http1ResponseBody;
 
 /// A response of an upstream.
 pub struct UpstreamResponse {
-    pub head: UpstreamHead,
+    /// The status is 200 or above, or 101 for an upgrade.
+    pub head: ResponseHead,
     /// Must be polled to its end for the connection to be used again.
     pub body: UpstreamBody,
-}
-
-/// The head of a response over either HTTP version.
-#[derive(Debug)]
-pub struct UpstreamHead {
-    /// 200 or above, or 101 for an upgrade.
-    pub status: StatusCode,
-    /// HTTP/1.1's reason phrase, unless it is the standard one.
-    pub reason: Option<Bytes>,
-    pub headers: HeaderMap,
-}
-
-impl From<ResponseHead> for UpstreamHead {
-    fn from(head: ResponseHead) -> Self {
-        Self { status: head.status, reason: head.reason, headers: head.headers }
-    }
 }
 
 /// The body of a response. It reads the connection only when polled; dropping it before its end

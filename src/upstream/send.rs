@@ -16,7 +16,7 @@ use super::upgraded::UpgradedUpstream;
 use super::upload::{Payload, Sent, Upload, UploadError};
 use super::watchdog::{Expired, Watchdog};
 use super::{OutboundRequest, UpstreamClient};
-use crate::codec::h1::{HeadReader, ResponseHead};
+use crate::codec::h1::{HeadReader, ParsedResponse};
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
 use crate::record::error::Kind;
 
@@ -136,30 +136,30 @@ impl<'a> SendRequest<'a> {
         loop {
             match self.reader.read(&buf[at..]).map_err(|error| SendError::new(SendPhase::Head, error))? {
                 None => return Ok((None, at)),
-                Some((head, used))
-                    if head.status == SWITCHING_PROTOCOLS
+                Some((parsed, used))
+                    if parsed.head.status == SWITCHING_PROTOCOLS
                         && self.may_switch
-                        && WebSocketUpgrade::is_granted(&head.headers) =>
+                        && WebSocketUpgrade::is_granted(&parsed.head.headers) =>
                 {
-                    return Ok((Some(self.upgraded(head, &buf[at + used..])?), at + used));
+                    return Ok((Some(self.upgraded(parsed, &buf[at + used..])?), at + used));
                 }
-                Some((head, _)) if head.status == SWITCHING_PROTOCOLS => {
+                Some((parsed, _)) if parsed.head.status == SWITCHING_PROTOCOLS => {
                     return Err(SendError::new(SendPhase::Head, Violation::UnrequestedSwitch));
                 }
                 // Interim responses are dropped: 100 was not requested, and the others are
                 // optional.
-                Some((head, used)) if head.status.is_informational() => {
+                Some((parsed, used)) if parsed.head.status.is_informational() => {
                     at += used;
                     self.has_interim = true;
                     // The next head is judged by its own first byte: an interim response often
                     // comes before the request's end, and says nothing of the final one.
                     self.heard = (at < buf.len()).then(|| self.sent());
                 }
-                Some((head, _)) if let Some(violation) = self.early_response(head.status) => {
+                Some((parsed, _)) if let Some(violation) = self.early_response(parsed.head.status) => {
                     return Err(SendError::new(SendPhase::Unprocessed, violation));
                 }
-                Some((head, used)) => {
-                    let response = self.response(head, &mut buf[at + used..])?;
+                Some((parsed, used)) => {
+                    let response = self.response(parsed, &mut buf[at + used..])?;
                     return Ok((Some(response), at + used));
                 }
             }
@@ -216,23 +216,23 @@ impl<'a> SendRequest<'a> {
     }
 
     /// After 101 the connection's bytes belong to another protocol.
-    fn upgraded(&mut self, head: ResponseHead, rest: &[u8]) -> Result<UpstreamResponse, SendError> {
+    fn upgraded(&mut self, parsed: ParsedResponse, rest: &[u8]) -> Result<UpstreamResponse, SendError> {
         let Parts { stream, upload, .. } = self.parts.take().expect(ONE_RESPONSE);
         if upload.is_some() {
             return Err(SendError::new(SendPhase::Head, Violation::EarlySwitch));
         }
         let upgraded = UpgradedUpstream::new(stream, Bytes::copy_from_slice(rest), &self.upstream.spec);
-        Ok(UpstreamResponse { body: UpstreamBody::upgraded(upgraded), head: head.into() })
+        Ok(UpstreamResponse { body: UpstreamBody::upgraded(upgraded), head: parsed.head })
     }
 
-    fn response(&mut self, head: ResponseHead, rest: &mut [u8]) -> Result<UpstreamResponse, SendError> {
+    fn response(&mut self, parsed: ParsedResponse, rest: &mut [u8]) -> Result<UpstreamResponse, SendError> {
         let spec = &self.upstream.spec;
         let Parts { stream, upload, broken, mut watchdog } = self.parts.take().expect(ONE_RESPONSE);
         watchdog.set_silence(spec.timeouts.idle);
-        let keep = head.keep_alive && broken.is_none();
-        let body = Http1ResponseBody::new(self.upstream, stream, upload, head.framing, watchdog, keep);
+        let keep = parsed.keep_alive && broken.is_none();
+        let body = Http1ResponseBody::new(self.upstream, stream, upload, parsed.framing, watchdog, keep);
         let body = body.beginning_with(rest)?;
-        Ok(UpstreamResponse { body: UpstreamBody::http1(body), head: head.into() })
+        Ok(UpstreamResponse { body: UpstreamBody::http1(body), head: parsed.head })
     }
 
     /// The error for a connection that ended before the response's head.

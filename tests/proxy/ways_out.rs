@@ -7,10 +7,11 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderValue, Method, header};
 use http_body_util::BodyExt as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use streamgauge::codec::h1::BodyFraming;
+use streamgauge::codec::head::Headers;
 use streamgauge::config::{HttpVersion, PoolLimits, Timeouts};
 use streamgauge::llm::rewrite::headers::OutboundHeaders;
 use streamgauge::support::Hosts;
@@ -476,7 +477,7 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
                     method: &Method::POST,
                     target: "/v1/chat/completions".to_owned(),
                     headers: &headers,
-                    client: &HeaderMap::new(),
+                    client: &Headers::default(),
                     upgrade: None,
                     framing: BodyFraming::None,
                     payload: Payload::Held(Vec::new()),

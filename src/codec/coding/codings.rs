@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::{HeaderMap, header};
+use crate::codec::head::{Headers, KnownName};
 
 /// The most codings of one response that are decoded. No service is known to use more than one.
 pub const MAX_CODINGS: usize = 3;
@@ -44,10 +44,10 @@ pub enum Codings {
 
 impl Codings {
     /// Reads all lines of the header.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &Headers) -> Self {
         let mut known = Vec::new();
-        for value in headers.get_all(header::CONTENT_ENCODING) {
-            for name in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+        for value in headers.values(KnownName::ContentEncoding) {
+            for name in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
                 let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
                 known.push(match () {
                     () if name.is_empty() || is("identity") => continue,
@@ -72,10 +72,8 @@ mod tests {
     use super::*;
 
     fn of(values: &[&'static str]) -> Codings {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(header::CONTENT_ENCODING, http::HeaderValue::from_static(value));
-        }
+        let mut headers = Headers::default();
+        values.iter().for_each(|value| headers.append(b"content-encoding", value.as_bytes()));
         Codings::of(&headers)
     }
 

@@ -1,9 +1,9 @@
 //! How long a body is, and whether its connection lives on: RFC 9112 sections 6.3 and 9.3.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderName, Method, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 
 use super::error::ProtocolError;
+use crate::codec::head::KnownName;
 
 /// The longest body that a `Content-Length` may promise: no sum of lengths overflows, and a
 /// ledger's signed column can hold it.
@@ -53,16 +53,19 @@ pub(super) struct FramingHeaders {
 }
 
 impl FramingHeaders {
-    pub(super) fn note(&mut self, name: &HeaderName, value: &[u8]) {
-        if *name == CONTENT_LENGTH {
-            self.note_length(value);
-        } else if *name == TRANSFER_ENCODING {
-            self.chunked = Some(self.chunked.is_none() && value.eq_ignore_ascii_case(b"chunked"));
-        } else if *name == CONNECTION {
-            for option in list(value) {
-                self.close |= option.eq_ignore_ascii_case(b"close");
-                self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+    pub(super) fn note(&mut self, name: KnownName, value: &[u8]) {
+        match name {
+            KnownName::ContentLength => self.note_length(value),
+            KnownName::TransferEncoding => {
+                self.chunked = Some(self.chunked.is_none() && value.eq_ignore_ascii_case(b"chunked"));
             }
+            KnownName::Connection => {
+                for option in list(value) {
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            _ => {}
         }
     }
 

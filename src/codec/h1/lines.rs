@@ -1,10 +1,12 @@
 //! The lines of a head and of trailers.
 
 use std::mem;
+use std::ops::Range;
 
 use memchr::memchr;
 
 use super::error::ProtocolError;
+use crate::codec::head::{Headers, KnownName};
 
 /// The largest head, with its blank line: several times what services send, cookies and policies
 /// included.
@@ -67,6 +69,31 @@ pub(super) fn ends_section(line: &[u8]) -> Result<bool, ProtocolError> {
         [.., b'\r', b'\n'] => Ok(false),
         _ => Err(ProtocolError::BareLineFeed),
     }
+}
+
+/// Copies a head from its start line to its blank line, which ends it. `note` sees the fields with
+/// known names.
+pub(super) fn copy_head(
+    head: &[u8],
+    lines: &[httparse::Header<'_>],
+    mut note: impl FnMut(KnownName, &[u8]),
+) -> Headers {
+    let mut headers = Headers::received(&head[..head.len() - BLANK_LINE.len()]);
+    for line in lines {
+        let name = place_in(head, line.name.as_bytes());
+        if let Some(known) = headers.add_received(name, place_in(head, line.value)) {
+            note(known, line.value);
+        }
+    }
+    headers
+}
+
+const BLANK_LINE: &[u8] = b"\r\n";
+
+/// The place of `part`, which is a part of `whole` or empty.
+pub(super) fn place_in(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+    start..start.wrapping_add(part.len())
 }
 
 /// The error of the line parser as ours.

@@ -3,14 +3,14 @@
 
 use http::{HeaderMap, Method, StatusCode};
 
-use super::{BodyDecoder, HeadReader, ProtocolError, ResponseHead};
+use super::{BodyDecoder, HeadReader, ParsedResponse, ProtocolError};
 
 /// A whole response, read to the end of its connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Replay {
     /// The statuses of the 1xx heads that came before.
     pub(crate) interim: Vec<StatusCode>,
-    pub(crate) head: Option<ResponseHead>,
+    pub(crate) head: Option<ParsedResponse>,
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: Option<HeaderMap>,
     /// The number of bytes after the end of the body.
@@ -68,14 +68,15 @@ impl Replay {
         for piece in pieces {
             held.extend_from_slice(piece);
             while decoder.is_none()
-                && let Some((head, used)) = reader.read(&held)?
+                && let Some((parsed, used)) = reader.read(&held)?
             {
                 held.drain(..used);
-                if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-                    self.interim.push(head.status);
+                let status = parsed.head.status;
+                if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+                    self.interim.push(status);
                 } else {
-                    decoder = Some(BodyDecoder::new(head.framing));
-                    self.head = Some(head);
+                    decoder = Some(BodyDecoder::new(parsed.framing));
+                    self.head = Some(parsed);
                 }
             }
             if let Some(decoder) = &mut decoder {

@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use crate::codec::head::KnownName;
+
 /// The framing of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFraming {
@@ -20,24 +22,25 @@ pub const CHUNK_END: &[u8] = b"\r\n";
 /// The end of a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Appends the request line, the headers as they come, the header that says how the body is framed,
-/// and the blank line (RFC 9112 section 3).
+/// Appends the request line, the lines that `write_headers` appends, the header that says how the
+/// body is framed, and the blank line (RFC 9112 section 3).
 ///
-/// The headers must have none that is about framing, and valid names and values; the target no
-/// space or control character. A request without a body whose method expects one says
+/// The headers must have none that is about framing; the target no space or control character. A request without a body whose method expects one says
 /// `content-length: 0`, as RFC 9110 section 8.6 asks: some servers answer 411 otherwise.
-pub fn write_request_head<'a>(
+pub fn write_request_head(
     out: &mut Vec<u8>,
     method: &Method,
     target: &str,
-    headers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    write_headers: impl FnOnce(&mut Vec<u8>),
     upload: BodyFraming,
 ) {
     debug_assert!(target.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{target:?} is one target");
     for piece in [method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"] {
         out.extend_from_slice(piece);
     }
-    write_fields(out, headers);
+    let before = out.len();
+    write_headers(out);
+    debug_assert!(!has_framing(&out[before..]), "the framing is written by who knows the body");
     match upload {
         BodyFraming::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
             write_length(out, 0)
@@ -85,15 +88,6 @@ impl AsRef<[u8]> for ChunkSize {
     }
 }
 
-fn write_fields<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
-    for (name, value) in fields {
-        debug_assert!(!is_framing(name), "the framing is written by who knows the body");
-        for piece in [name, b": ", value, b"\r\n"] {
-            out.extend_from_slice(piece);
-        }
-    }
-}
-
 pub(super) fn write_length(out: &mut Vec<u8>, length: u64) {
     // `fmt` takes some 300 instructions more, twice per request.
     let mut digits = [0; MAX_DIGITS];
@@ -114,8 +108,11 @@ pub(super) fn write_length(out: &mut Vec<u8>, length: u64) {
 /// The digits of the largest length.
 const MAX_DIGITS: usize = 20;
 
-fn is_framing(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
+fn has_framing(lines: &[u8]) -> bool {
+    lines.split(|&byte| byte == b'\n').any(|line| {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        matches!(KnownName::of(name), Some(KnownName::ContentLength | KnownName::TransferEncoding))
+    })
 }
 
 #[cfg(test)]
@@ -133,8 +130,9 @@ mod tests {
 
     fn head(method: Method, headers: &[(&str, &str)], upload: BodyFraming) -> String {
         let mut out = Vec::new();
-        let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        write_request_head(&mut out, &method, "/v1/x?y=1", headers, upload);
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let write_headers = |out: &mut Vec<u8>| out.extend_from_slice(lines.as_bytes());
+        write_request_head(&mut out, &method, "/v1/x?y=1", write_headers, upload);
         String::from_utf8(out).unwrap()
     }
 
@@ -166,7 +164,7 @@ mod tests {
     #[test]
     fn a_head_is_appended_to_what_is_there() {
         let mut out = b"before".to_vec();
-        write_request_head(&mut out, &Method::GET, "/", std::iter::empty(), BodyFraming::None);
+        write_request_head(&mut out, &Method::GET, "/", |_| (), BodyFraming::None);
         assert_eq!(out, b"beforeGET / HTTP/1.1\r\n\r\n");
     }
 

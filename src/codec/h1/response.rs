@@ -2,32 +2,26 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use memchr::memchr;
 
 use super::error::ProtocolError;
 use super::framing::{Framing, FramingHeaders, RequestKind};
-use super::lines::{HeadEnd, MAX_HEADERS, parse_error};
-use super::names::header_name;
+use super::lines::{HeadEnd, MAX_HEADERS, copy_head, parse_error};
+use crate::codec::head::{KnownName, ResponseHead};
 
 /// The most heads with a status of 1xx before the response: who sends one every few seconds to show
 /// that it still works stays below, who sends nothing else is stopped.
 pub const MAX_INTERIM: u8 = 100;
 
-/// The head of a response.
+/// The head of a response, and what it says of the body and the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResponseHead {
-    /// The status code, 100 to 999.
-    pub status: StatusCode,
-    /// The reason phrase, if it differs from the usual one. May be empty.
-    pub reason: Option<Bytes>,
+pub struct ParsedResponse {
+    /// The head as it came, except that a repeated `Content-Length` with one value is there once,
+    /// where it says how long the body is (RFC 9110 section 8.6). The status is 100 to 999.
+    pub head: ResponseHead,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// The headers as they came, except that a repeated `Content-Length` with one value is there
-    /// once, where it says how long the body is (RFC 9110 section 8.6).
-    pub headers: HeaderMap,
     /// The framing of the body.
     pub framing: Framing,
     /// True if the connection may be used again, once the body has ended and nothing has come after
@@ -62,19 +56,19 @@ impl HeadReader {
     /// # Errors
     /// The bytes are no valid response. Bytes that are no HTTP/1 at all are refused with their
     /// first bytes.
-    pub fn read(&mut self, buf: &[u8]) -> Result<Option<(ResponseHead, usize)>, ProtocolError> {
+    pub fn read(&mut self, buf: &[u8]) -> Result<Option<(ParsedResponse, usize)>, ProtocolError> {
         if self.end.is_in_first_line() {
             check_beginning(buf)?;
         }
         let Some(end) = self.end.find(buf)? else { return Ok(None) };
-        let head = parse(Bytes::copy_from_slice(&buf[..end]), self.request)?;
-        if head.status.is_informational() {
+        let parsed = parse(&buf[..end], self.request)?;
+        if parsed.head.status.is_informational() {
             self.interim += 1;
             if self.interim > MAX_INTERIM {
                 return Err(ProtocolError::TooManyInterim);
             }
         }
-        Ok(Some((head, end)))
+        Ok(Some((parsed, end)))
     }
 }
 
@@ -89,13 +83,13 @@ fn check_beginning(buf: &[u8]) -> Result<(), ProtocolError> {
     }
 }
 
-/// Reads a whole head. All values share its one allocation.
-fn parse(bytes: Bytes, request: RequestKind) -> Result<ResponseHead, ProtocolError> {
+/// Reads a whole head.
+fn parse(bytes: &[u8], request: RequestKind) -> Result<ParsedResponse, ProtocolError> {
     let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     let complete = config
-        .parse_response_with_uninit_headers(&mut parsed, &bytes, &mut lines)
+        .parse_response_with_uninit_headers(&mut parsed, bytes, &mut lines)
         .map_err(parse_error)?
         .is_complete();
     let (true, Some(version), Some(code)) = (complete, parsed.version, parsed.code) else {
@@ -105,30 +99,19 @@ fn parse(bytes: Bytes, request: RequestKind) -> Result<ResponseHead, ProtocolErr
     let status = StatusCode::from_u16(code).map_err(|_| ProtocolError::StatusLine)?;
 
     let mut framing_headers = FramingHeaders::default();
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ROOM);
-    for line in parsed.headers.iter() {
-        let name = header_name(line.name)?;
-        framing_headers.note(&name, line.value);
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value))
-            .map_err(|_| ProtocolError::HeaderValue)?;
-        headers.append(name, value);
-    }
-
+    let mut headers = copy_head(bytes, parsed.headers, |name, value| framing_headers.note(name, value));
     let framing = framing_headers.framing(request, status, version)?;
     if let (Framing::Length(_), Some(length)) = (framing, framing_headers.repeated_length()) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        headers.set(KnownName::ContentLength, length.to_string().as_bytes());
     }
     let keep_alive = framing_headers.keep_alive(request, status, version, framing);
-    let reason = unusual_reason(&bytes, status);
-    Ok(ResponseHead { status, reason, version, headers, framing, keep_alive })
+    let reason = unusual_reason(bytes, status);
+    Ok(ParsedResponse { head: ResponseHead { status, reason, headers }, version, framing, keep_alive })
 }
-
-/// Capacity for headers that are added later, so that the map is not built twice.
-const ROOM: usize = 2;
 
 /// The phrase after the code, if it is not the usual one. Taken from the bytes: the line parser
 /// gives none that has a byte beyond ASCII.
-fn unusual_reason(head: &Bytes, status: StatusCode) -> Option<Bytes> {
+fn unusual_reason(head: &[u8], status: StatusCode) -> Option<Box<[u8]>> {
     const CODE_END: usize = "HTTP/1.1 200".len();
     let rest = head[CODE_END..].strip_prefix(b" ").unwrap_or(&head[CODE_END..]);
     let usual = status.canonical_reason().and_then(|reason| rest.strip_prefix(reason.as_bytes()));
@@ -136,7 +119,7 @@ fn unusual_reason(head: &Bytes, status: StatusCode) -> Option<Bytes> {
         return None;
     }
     let end = memchr(b'\r', rest).expect("the line has an end, for it was parsed");
-    Some(head.slice_ref(&rest[..end]))
+    Some(rest[..end].into())
 }
 
 #[cfg(test)]

@@ -5,5 +5,5 @@
 mod request;
 mod response;
 
-pub use request::{BadRequest, MAX_REQUEST_HEADERS, RequestHead, RequestReader};
+pub use request::{BadRequest, MAX_REQUEST_HEADERS, ParsedRequest, RequestReader};
 pub use response::{BodyEncoder, RequestFraming, ResponseStart, write_response_head};

@@ -6,7 +6,6 @@ use memchr::memchr;
 
 use super::error::ProtocolError;
 use super::lines::{MAX_HEADERS, ends_section, parse_error};
-use super::names::header_name;
 
 /// The most bytes of trailers, with their blank line. Services send a checksum or a duration.
 pub const MAX_TRAILERS: usize = 16 * 1024;
@@ -76,7 +75,7 @@ fn parse(lines: &[u8]) -> Result<HeaderMap, ProtocolError> {
     let httparse::Status::Complete((_, fields)) = parsed else { return Err(ProtocolError::HeaderValue) };
     let mut trailers = HeaderMap::new();
     for field in fields {
-        let name = header_name(field.name)?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| ProtocolError::HeaderName)?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| ProtocolError::HeaderValue)?;
         if passes(&name) {
             trailers.append(name, value);

@@ -4,15 +4,13 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";
 const ALL: Sampling = Sampling { threshold: 0 };
 
-fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in lines {
-        headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
-    }
+fn headers(lines: &[(&str, &str)]) -> Headers {
+    let mut headers = Headers::default();
+    lines.iter().for_each(|(name, value)| headers.append(name.as_bytes(), value.as_bytes()));
     headers
 }
 
-fn of(lines: &[(&'static str, &str)]) -> SpanContext {
+fn of(lines: &[(&str, &str)]) -> SpanContext {
     SpanContext::of(&headers(lines), [7; 16], [9; 8], ALL)
 }
 
@@ -26,7 +24,7 @@ fn a_valid_parent_is_gone_on_with() {
     assert_eq!((span.trace_id, span.trace().as_str()), (hex::decode(TRACE.as_bytes()).unwrap(), TRACE));
     assert_eq!((span.span_id, span.parent_id), ([9; 8], hex::decode(SPAN.as_bytes())));
     assert_eq!((span.is_sampled(), &*span.state), (true, "a=1,b=2"));
-    assert_eq!(span.traceparent(), format!("00-{TRACE}-0909090909090909-01").as_str());
+    assert_eq!(span.traceparent(), format!("00-{TRACE}-0909090909090909-01"));
 }
 
 #[test]
@@ -36,10 +34,7 @@ fn the_parent_says_whether_the_span_is_recorded() {
     {
         let span = of(&[("traceparent", &format!("00-{TRACE}-{SPAN}-{flags}"))]);
         assert_eq!(span.is_sampled(), sampled, "{flags}");
-        assert!(
-            span.traceparent().to_str().unwrap().ends_with(&format!("-{out}")),
-            "unknown flags are not passed: {flags}"
-        );
+        assert!(span.traceparent().ends_with(&format!("-{out}")), "unknown flags are not passed: {flags}");
     }
 }
 
@@ -54,7 +49,7 @@ fn later_versions_are_read_as_far_as_they_are_known() {
     ] {
         let span = of(&[("traceparent", &text)]);
         assert_eq!(span.parent_id.is_some(), is_valid, "{text}");
-        assert!(span.traceparent().as_bytes().starts_with(b"00-"), "what is written is version 0");
+        assert!(span.traceparent().starts_with("00-"), "what is written is version 0");
     }
 }
 
@@ -81,21 +76,22 @@ fn what_is_not_valid_is_as_if_it_were_not_there() {
 
 #[test]
 fn the_header_takes_its_place_and_the_others_keep_theirs() {
-    let names = |headers: &HeaderMap| headers.keys().map(ToString::to_string).collect::<Vec<_>>();
+    let names = |headers: &Headers| {
+        headers.iter().map(|field| String::from_utf8(field.name.to_vec()).unwrap()).collect::<Vec<_>>()
+    };
     let valid = format!("00-{TRACE}-{SPAN}-01");
     let mut client =
         headers(&[("a", "1"), ("traceparent", &valid), ("b", "2"), ("tracestate", "x=y"), ("c", "3")]);
     let span = SpanContext::of(&client, [7; 16], [9; 8], ALL);
     span.put_on(&mut client);
     assert_eq!(names(&client), ["a", "traceparent", "b", "tracestate", "c"]);
-    assert_eq!(client["traceparent"], span.traceparent());
-    assert_eq!(client["tracestate"], "x=y");
+    assert_eq!(client.get(KnownName::Traceparent), Some(span.traceparent().as_bytes()));
+    assert_eq!(client.get(KnownName::Tracestate), Some(&b"x=y"[..]));
 
     let mut client = headers(&[("a", "1"), ("tracestate", "x=y"), ("b", "2"), ("c", "3"), ("b", "4")]);
     let span = SpanContext::of(&client, [7; 16], [9; 8], ALL);
     span.put_on(&mut client);
-    assert_eq!(names(&client), ["a", "b", "c", "traceparent"]);
-    assert_eq!(client.get_all("b").iter().count(), 2);
+    assert_eq!(names(&client), ["a", "b", "c", "b", "traceparent"]);
 }
 
 #[test]

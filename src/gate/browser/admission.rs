@@ -2,14 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
-
 use super::{Origin, Origins, OwnHosts};
 use crate::codec::authority::{Authority, HostFault};
+use crate::codec::head::{Headers, KnownName, NameSet, RequestHead};
 
-/// Fetch Metadata: how the page that sends a request relates to its target.
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// The headers that browsers send: `Sec-Fetch-Site` is how the page relates to the target.
+const OF_PAGES: NameSet = NameSet::of(&[KnownName::Origin, KnownName::SecFetchSite]);
 
 /// The longest part of a host or an origin that a message repeats, in bytes.
 const MAX_SHOWN: usize = 256;
@@ -24,7 +22,7 @@ pub struct Admission {
     is_https: bool,
     /// The first host that was admitted. Nearly every request names it, and comparing costs less
     /// than parsing.
-    usual: Arc<OnceLock<HeaderValue>>,
+    usual: Arc<OnceLock<Box<[u8]>>>,
 }
 
 /// The reason for which a request is not admitted.
@@ -54,36 +52,30 @@ impl Admission {
     ///
     /// # Errors
     /// Fails with the reason for the refusal.
-    pub fn check(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let authority = if self.is_usual(uri, headers) { None } else { self.judge(version, uri, headers)? };
+    pub fn check(&self, head: &RequestHead) -> Result<(), Refusal> {
+        let authority = if self.is_usual(head) { None } else { self.judge(head)? };
         let Some(origins) = &self.origins else { return Ok(()) };
-        let authority = || authority.or_else(|| Authority::of(version, uri, headers).ok().flatten());
-        self.check_page(origins, authority, headers)
+        let authority = || authority.or_else(|| Authority::of(head).ok().flatten());
+        self.check_page(origins, authority, &head.headers)
     }
 
-    fn is_usual(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+    fn is_usual(&self, head: &RequestHead) -> bool {
         let Some(usual) = self.usual.get() else { return false };
-        let mut hosts = headers.get_all(HOST).iter();
-        uri.authority().is_none() && hosts.next() == Some(usual) && hosts.next().is_none()
+        let mut hosts = head.headers.values(KnownName::Host);
+        head.authority().is_none() && hosts.next() == Some(usual) && hosts.next().is_none()
     }
 
-    fn judge<'a>(
-        &self,
-        version: Version,
-        uri: &'a Uri,
-        headers: &'a HeaderMap,
-    ) -> Result<Option<Authority<'a>>, Refusal> {
-        let authority = Authority::of(version, uri, headers).map_err(Refusal::Host)?;
+    fn judge<'a>(&self, head: &'a RequestHead) -> Result<Option<Authority<'a>>, Refusal> {
+        let authority = Authority::of(head).map_err(Refusal::Host)?;
         if let (Some(hosts), Some(authority)) = (&self.hosts, &authority)
             && !hosts.take(authority)
         {
             return Err(Refusal::ForeignHost(authority.host().to_owned()));
         }
-        if uri.authority().is_none()
-            && let Some(host) = headers.get(HOST)
+        if head.authority().is_none()
+            && let Some(host) = head.headers.get(KnownName::Host)
         {
-            // Copied: the value would keep the buffer of its head.
-            self.usual.get_or_init(|| HeaderValue::from_bytes(host.as_bytes()).expect("it is a value"));
+            self.usual.get_or_init(|| host.into());
         }
         Ok(authority)
     }
@@ -92,24 +84,27 @@ impl Admission {
         &self,
         origins: &Origins,
         authority: impl FnOnce() -> Option<Authority<'a>>,
-        headers: &HeaderMap,
+        headers: &Headers,
     ) -> Result<(), Refusal> {
+        if !headers.names().has_any_of(OF_PAGES) {
+            return Ok(());
+        }
         // Any other value is another page's, including values that are yet to be invented.
-        let site =
-            headers.get_all(&SEC_FETCH_SITE).iter().find(|site| *site != "same-origin" && *site != "none");
-        let mut said = headers.get_all(ORIGIN).iter();
+        let mut sites = headers.values(KnownName::SecFetchSite);
+        let site = sites.find(|site| *site != b"same-origin" && *site != b"none");
+        let mut said = headers.values(KnownName::Origin);
         let Some(origin) = said.next() else {
             return match site {
-                Some(site) => Err(Refusal::CrossSite(shown(site.as_bytes()))),
+                Some(site) => Err(Refusal::CrossSite(shown(site))),
                 None => Ok(()),
             };
         };
-        let parsed = Origin::of(origin.as_bytes()).filter(|_| said.next().is_none());
+        let parsed = Origin::of(origin).filter(|_| said.next().is_none());
         let is_taken = parsed.is_some_and(|origin| {
             origins.take(&origin)
                 || (site.is_none() && self.own_origin(authority()).as_ref() == Some(&origin))
         });
-        if is_taken { Ok(()) } else { Err(Refusal::ForeignOrigin(shown(origin.as_bytes()))) }
+        if is_taken { Ok(()) } else { Err(Refusal::ForeignOrigin(shown(origin))) }
     }
 
     /// Some WebSocket libraries without a page send the origin of the address that they connect to.
@@ -135,9 +130,15 @@ mod tests {
         Admission::new(OwnHosts::new(Hosts::new(hosts)), Origins::new(origins), has_clients, false)
     }
 
-    fn check(admission: &Admission, pairs: &[(&'static str, &str)]) -> Result<(), Refusal> {
-        let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        admission.check(Version::HTTP_11, &Uri::from_static("/v1/models"), &headers.collect())
+    fn check(admission: &Admission, pairs: &[(&str, &str)]) -> Result<(), Refusal> {
+        admission.check(&head("/v1/models", pairs))
+    }
+
+    fn head(target: &str, pairs: &[(&str, &str)]) -> RequestHead {
+        let request = pairs
+            .iter()
+            .fold(http::Request::get(target), |request, (name, value)| request.header(*name, *value));
+        request.body(()).unwrap().into_parts().0.into()
     }
 
     #[test]
@@ -157,10 +158,8 @@ mod tests {
             foreign("http://evil.example")
         );
         assert_eq!(check(&strict, &[host, ("origin", "http://127.0.0.1:8080")]), Ok(()));
-        let headers = [(HOST, HeaderValue::from_static("127.0.0.1:8080"))].into_iter().collect();
-        let target = Uri::from_static("http://evil.example/v1/models");
         assert_eq!(
-            strict.check(Version::HTTP_11, &target, &headers),
+            strict.check(&head("http://evil.example/v1/models", &[host])),
             Err(Refusal::Host(HostFault::Differing))
         );
     }
@@ -234,11 +233,7 @@ mod tests {
     fn two_origins_are_refused() {
         let strict = admission(&[], &["https://app.example"], false);
         let origin = ("origin", "https://app.example");
-        let mut headers = HeaderMap::new();
-        for (name, value) in [("host", "localhost"), origin, ("origin", "https://evil.example")] {
-            headers.append(name, value.parse().unwrap());
-        }
-        let refused = strict.check(Version::HTTP_11, &Uri::from_static("/"), &headers);
+        let refused = check(&strict, &[("host", "localhost"), origin, ("origin", "https://evil.example")]);
         assert_eq!(refused, foreign(origin.1));
     }
 }

@@ -1,6 +1,6 @@
 //! Patterns for the names of headers.
 //!
-//! Every name of every request is checked. One bit for the first three letters excludes most names
+//! Every name of every request that is not known is checked. One bit for the first three letters excludes most names
 //! without a comparison with any pattern.
 
 use crate::llm::route::Glob;
@@ -23,6 +23,11 @@ impl HeaderNames {
             names.patterns.push((beginning, Glob::new(&pattern)));
         }
         names
+    }
+
+    /// Returns true if a name in lower case matches.
+    pub(super) fn beginnings(&self) -> Beginnings {
+        self.beginnings
     }
 
     /// Returns true if a name in lower case matches.
@@ -59,20 +64,33 @@ impl Beginning {
     }
 }
 
-/// The first three letters of a name in the low bytes, 0 after the end of a shorter one.
+/// The first three letters of a name in the low bytes, 0 after the end of a shorter one. In lower
+/// case, and with hyphens for underscores, as servers behind CGI read names.
 #[inline]
 fn letters(name: &[u8]) -> u32 {
-    match name.first_chunk() {
-        Some(four) => u32::from_le_bytes(*four) & THREE,
-        None => name.iter().take(3).rev().fold(0, |letters, letter| letters << 8 | u32::from(*letter)),
+    let letter = |byte: u8| u32::from(if byte == b'_' { b'-' } else { byte | 0x20 });
+    match name {
+        [one, two, three, ..] => letter(*one) | letter(*two) << 8 | letter(*three) << 16,
+        _ => name.iter().rev().fold(0, |letters, byte| letters << 8 | letter(*byte)),
     }
 }
 
 /// A set of beginnings, with false positives where bits are shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Beginnings([u64; 4]);
+pub(super) struct Beginnings([u64; 4]);
 
 impl Beginnings {
+    /// Adds the beginning of a name in lower case.
+    pub(super) fn add_name(&mut self, name: &str) {
+        self.add(Beginning { letters: letters(name.as_bytes()), mask: THREE });
+    }
+
+    /// Returns true if a name, in any case, may begin so.
+    #[inline]
+    pub(super) fn may_have_name(self, name: &[u8]) -> bool {
+        self.may_have(letters(name))
+    }
+
     fn add(&mut self, beginning: Beginning) {
         if beginning.mask == THREE {
             let (word, bit) = Self::place(beginning.letters);
@@ -83,7 +101,7 @@ impl Beginnings {
     }
 
     #[inline]
-    fn may_have(&self, letters: u32) -> bool {
+    fn may_have(self, letters: u32) -> bool {
         let (word, bit) = Self::place(letters);
         self.0[word] & bit != 0
     }

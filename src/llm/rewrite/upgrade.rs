@@ -3,8 +3,9 @@
 //! No other protocol is offered to an upstream, since its bytes would bypass the proxy. A request
 //! for another protocol, or for several, is handled as if it had no `Upgrade`.
 
-use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{Method, Version};
+
+use crate::codec::head::{Headers, KnownName};
 
 /// The prefix of the subprotocol in which a browser sends its key, since its WebSockets cannot have
 /// headers.
@@ -19,62 +20,61 @@ pub struct WebSocketUpgrade(());
 impl WebSocketUpgrade {
     /// Reads it from a request's headers. Removes the client's key from the subprotocols, and the
     /// WebSocket extensions, since compressed messages could not be metered.
-    pub fn take(method: &Method, version: Version, headers: &mut HeaderMap) -> Option<Self> {
+    pub fn take(method: &Method, version: Version, headers: &mut Headers) -> Option<Self> {
         take_keys(headers);
         if version != Version::HTTP_11 || method != Method::GET || !names_websocket(headers) {
             return None;
         }
-        headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+        headers.remove(KnownName::SecWebsocketExtensions);
         Some(Self(()))
     }
 
     /// Returns true if a response with status 101 grants a WebSocket (RFC 6455 section 4.1).
-    pub fn is_granted(headers: &HeaderMap) -> bool {
+    pub fn is_granted(headers: &Headers) -> bool {
         names_websocket(headers)
     }
 
-    /// The headers for the next hop.
-    pub fn fields(&self) -> [(&[u8], &[u8]); 2] {
-        [(b"connection", b"Upgrade"), (b"upgrade", WEBSOCKET.as_bytes())]
+    /// The header lines for the next hop.
+    pub fn lines(&self) -> &'static [u8] {
+        b"connection: Upgrade\r\nupgrade: websocket\r\n"
     }
 
     /// Adds the headers to a response that grants the upgrade.
-    pub fn grant(headers: &mut HeaderMap) {
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    pub fn grant(headers: &mut Headers) {
+        headers.set(KnownName::Connection, b"Upgrade");
+        headers.set(KnownName::Upgrade, WEBSOCKET.as_bytes());
     }
 }
 
 /// Returns true if `Upgrade` names WebSocket and nothing else, and `Connection` names `Upgrade`.
-fn names_websocket(headers: &HeaderMap) -> bool {
-    let mut protocols = headers.get_all(UPGRADE).into_iter();
+fn names_websocket(headers: &Headers) -> bool {
+    let mut protocols = headers.values(KnownName::Upgrade);
     let (Some(protocol), None) = (protocols.next(), protocols.next()) else { return false };
-    is(protocol.as_bytes(), WEBSOCKET)
-        && headers.get_all(CONNECTION).into_iter().flat_map(members).any(|name| is(name, "upgrade"))
+    is(protocol, WEBSOCKET)
+        && headers.values(KnownName::Connection).flat_map(members).any(|name| is(name, "upgrade"))
 }
 
 /// The keys among the subprotocols.
-pub fn keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().flat_map(members).filter_map(key)
+pub fn keys(headers: &Headers) -> impl Iterator<Item = &[u8]> {
+    headers.values(KnownName::SecWebsocketProtocol).flat_map(members).filter_map(key)
 }
 
 /// Removes the keys from the subprotocols.
-fn take_keys(headers: &mut HeaderMap) {
+fn take_keys(headers: &mut Headers) {
     if keys(headers).next().is_none() {
         return;
     }
     let mut kept = Vec::new();
-    for name in headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().flat_map(members) {
+    for name in headers.values(KnownName::SecWebsocketProtocol).flat_map(members) {
         if key(name).is_none() {
             kept.push(name);
         }
     }
-    let kept = HeaderValue::from_bytes(&kept.join(&b", "[..]));
-    headers.remove(SEC_WEBSOCKET_PROTOCOL);
-    if let Ok(kept) = kept
-        && !kept.is_empty()
-    {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, kept);
+    let kept = kept.join(&b", "[..]);
+    if kept.is_empty() {
+        headers.remove(KnownName::SecWebsocketProtocol);
+    } else {
+        headers.set(KnownName::SecWebsocketProtocol, &kept);
     }
 }
 
@@ -84,8 +84,8 @@ fn key(protocol: &[u8]) -> Option<&[u8]> {
     prefix.eq_ignore_ascii_case(KEY_PROTOCOL.as_bytes()).then_some(key)
 }
 
-fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
 fn is(name: &[u8], other: &str) -> bool {
@@ -96,11 +96,13 @@ fn is(name: &[u8], other: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    fn headers(lines: &[(&str, &str)]) -> Headers {
+        let mut headers = Headers::default();
+        lines.iter().for_each(|(name, value)| headers.append(name.as_bytes(), value.as_bytes()));
+        headers
     }
 
-    fn take(lines: &[(&'static str, &'static str)]) -> (Option<WebSocketUpgrade>, HeaderMap) {
+    fn take(lines: &[(&str, &str)]) -> (Option<WebSocketUpgrade>, Headers) {
         let mut headers = headers(lines);
         (WebSocketUpgrade::take(&Method::GET, Version::HTTP_11, &mut headers), headers)
     }
@@ -113,11 +115,8 @@ mod tests {
             ("sec-websocket-key", "x"),
             ("sec-websocket-extensions", "permessage-deflate"),
         ]);
-        let upgrade = upgrade.unwrap();
-        assert_eq!(upgrade.fields(), [(&b"connection"[..], &b"Upgrade"[..]), (b"upgrade", b"websocket")]);
-        assert!(
-            headers.contains_key("sec-websocket-key") && !headers.contains_key("sec-websocket-extensions")
-        );
+        assert_eq!(upgrade.unwrap().lines(), b"connection: Upgrade\r\nupgrade: websocket\r\n");
+        assert!(headers.has(KnownName::SecWebsocketKey) && !headers.has(KnownName::SecWebsocketExtensions));
     }
 
     #[test]
@@ -141,7 +140,7 @@ mod tests {
         assert_eq!(take(&[wish[0], wish[1], ("upgrade", "h2c")]).0, None);
         for value in [&b"\xa0h2c"[..], b"\xa0websocket", b"websocket\xa0", b"websocket;h2c"] {
             let mut headers = headers(&wish[..1]);
-            headers.insert(UPGRADE, HeaderValue::from_bytes(value).unwrap());
+            headers.append(b"upgrade", value);
             assert_eq!(
                 WebSocketUpgrade::take(&Method::GET, Version::HTTP_11, &mut headers),
                 None,
@@ -174,9 +173,9 @@ mod tests {
             let lines = [("sec-websocket-protocol", value)];
             assert_eq!(keys(&headers(&lines)).collect::<Vec<_>>(), [b"sk-client"]);
             let (_, left) = take(&lines);
-            assert_eq!(left.get("sec-websocket-protocol").map(|value| value.to_str().unwrap()), rest);
+            assert_eq!(left.get(KnownName::SecWebsocketProtocol), rest.map(str::as_bytes));
         }
         let untouched = [("sec-websocket-protocol", "realtime,b")];
-        assert_eq!(take(&untouched).1["sec-websocket-protocol"], "realtime,b");
+        assert_eq!(take(&untouched).1, headers(&untouched));
     }
 }

@@ -104,7 +104,7 @@ impl Decoding {
         }
         self.end(last.map(|last| {
             last.map(|frame| match frame.into_trailers() {
-                Ok(trailers) => Frame::trailers(rewrite::headers::decoded(trailers)),
+                Ok(trailers) => Frame::trailers(rewrite::headers::decoded_trailers(trailers)),
                 Err(frame) => frame,
             })
         }));

@@ -1,9 +1,8 @@
 //! The meter of a response, chosen by its headers and first bytes.
 
-use http::{HeaderMap, header};
-
 use super::encoded_tap::EncodedTap;
 use crate::codec::coding::Codings;
+use crate::codec::head::{Headers, KnownName};
 use crate::codec::sse::Position;
 use crate::llm::usage::{BodyMeter, Content, Progress, Room, Sniff, StreamMeter, Tally};
 
@@ -74,11 +73,11 @@ enum Says {
 }
 
 impl Says {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &Headers) -> Self {
         let starts = |value: &[u8], with: &str| {
             value.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()))
         };
-        let media_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        let media_type = headers.get(KnownName::ContentType).unwrap_or_default();
         if starts(media_type, "text/event-stream") {
             Self::Events
         } else if ["audio/", "image/", "video/"].iter().any(|kind| starts(media_type, kind)) {
@@ -92,7 +91,7 @@ impl Says {
 impl ResponseMeter {
     /// Chooses by the response headers. With `asked_for_stream`, the first bytes decide whether the
     /// body is an event stream, regardless of its type.
-    pub fn of(headers: &HeaderMap, asked_for_stream: bool) -> Self {
+    pub fn of(headers: &Headers, asked_for_stream: bool) -> Self {
         let content = match Says::of(headers) {
             Says::Opaque => return Self::Opaque,
             Says::Events => Self::undecided(true),

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::{Version, header};
+use http::Version;
 use http_body::Body as _;
 
 use super::buffered::Inside;
 use super::look::{Look, Whole};
 use super::{Buffered, Received};
+use crate::codec::head::{KnownName, RequestHead};
 use crate::llm::provider::query_model;
 use crate::llm::rewrite::form::Form;
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
@@ -32,13 +32,13 @@ impl Authenticated {
         snapshot: &WorkerSnapshot,
         entry: &mut Entry,
     ) -> Result<(Buffered, Body)> {
-        let Received { mut parts, body, .. } = self.0;
-        let upgrade = WebSocketUpgrade::take(&parts.method, parts.version, &mut parts.headers);
-        let query_model = query_model(parts.uri.path(), parts.uri.query(), upgrade.is_some());
+        let Received { mut head, body, .. } = self.0;
+        let upgrade = WebSocketUpgrade::take(&head.method, head.version, &mut head.headers);
+        let query_model = query_model(head.path(), head.query(), upgrade.is_some());
         let limits = &snapshot.bodies;
-        let _head = reserve_head(&parts, &limits.budget, &entry.row().client)?;
+        let _head = reserve_head(&head, &limits.budget, &entry.row().client)?;
         let mut buffered = Buffered {
-            parts,
+            head,
             bytes: Bytes::new(),
             inside: None,
             in_session: false,
@@ -48,12 +48,12 @@ impl Authenticated {
             _head,
         };
         if body.is_end_stream() {
-            let nothing = if has_length(&buffered.parts) { Body::Buffered } else { Body::None };
+            let nothing = if has_length(&buffered.head) { Body::Buffered } else { Body::None };
             return Ok((buffered, nothing));
         }
         let length = body.size_hint().exact();
         let client = Arc::clone(&entry.row().client);
-        match Look::at(&buffered.parts, snapshot)? {
+        match Look::at(&buffered.head, snapshot)? {
             Look::Nothing => {
                 let passing = Passing::new(body, limits, entry.count_upload())?;
                 Ok((buffered, Body::Passing(Box::new(passing), length)))
@@ -113,12 +113,12 @@ impl Whole {
 
 /// Takes the memory of a head from the budget over HTTP/2, where one connection has many of them.
 /// Over HTTP/1.1 a connection has one head, and `server.max_connections` bounds them.
-fn reserve_head(parts: &Parts, budget: &Budget, client: &Arc<str>) -> Result<Option<Box<Reserved>>> {
-    if parts.version != Version::HTTP_2 {
+fn reserve_head(head: &RequestHead, budget: &Budget, client: &Arc<str>) -> Result<Option<Box<Reserved>>> {
+    if head.version != Version::HTTP_2 {
         return Ok(None);
     }
-    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-    let target = parts.uri.path().len() + parts.uri.query().map_or(0, str::len);
+    let fields = head.headers.iter().map(|field| field.name.len() + field.value.len());
+    let target = head.path().len() + head.query().map_or(0, str::len);
     let mut reserved = Box::new(budget.reserve());
     reserved.grow_to(target + fields.sum::<usize>(), client)?;
     Ok(Some(reserved))
@@ -135,6 +135,6 @@ pub(in crate::proxy) enum Body {
 }
 
 /// Returns true if the client declared a length, which may be 0.
-fn has_length(parts: &Parts) -> bool {
-    parts.headers.contains_key(header::CONTENT_LENGTH)
+fn has_length(head: &RequestHead) -> bool {
+    head.headers.has(KnownName::ContentLength)
 }

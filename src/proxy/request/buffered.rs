@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::request::Parts;
 
 use super::Routed;
+use crate::codec::head::RequestHead;
 use crate::llm::estimate::Shape;
 use crate::llm::provider::{Endpoint, Inbound};
 use crate::llm::rewrite::body::{Peek, is_utf16_or_32, metadata_user, peek, peek_session, without_bom};
@@ -24,7 +24,7 @@ const MODEL_COMES_LATER: &str = "no route by model could apply: a WebSocket's me
 
 /// A request whose body is buffered as far as it is needed.
 pub(in crate::proxy) struct Buffered {
-    pub(in crate::proxy) parts: Box<Parts>,
+    pub(in crate::proxy) head: RequestHead,
     /// The body as the client sent it.
     pub(super) bytes: Bytes,
     pub(super) inside: Option<Box<Inside>>,
@@ -115,7 +115,7 @@ impl Buffered {
             row.user = form.user().map(Into::into);
         }
 
-        let by_model = snapshot.routes.needs_model(self.parts.uri.path());
+        let by_model = snapshot.routes.needs_model(self.head.path());
         // A model that cannot be read matches no route.
         let routed = self.find(snapshot, peek).map_err(|error| {
             if by_model && is_utf16_or_32(self.text()) { Kind::BodyNotUtf8.into() } else { error }
@@ -139,7 +139,7 @@ impl Buffered {
             row.user = metadata_user(self.text(), peek).map(Into::into);
         }
         let background = peek.as_ref().map(|peek| peek.background);
-        let owner = endpoint.usage_owner(&self.parts.method, inbound.path, background);
+        let owner = endpoint.usage_owner(&self.head.method, inbound.path, background);
         if let Some(shape) = Shape::of(endpoint.name).filter(|_| owner.may_be_own()) {
             entry.keep_estimate_input(shape, &without_bom(self.text()));
         }
@@ -168,7 +168,7 @@ impl Buffered {
         snapshot: &'a WorkerSnapshot,
         peek: Option<Peek<'a>>,
     ) -> Result<Routed<'a>> {
-        let (path, query) = (self.parts.uri.path(), self.parts.uri.query());
+        let (path, query) = (self.head.path(), self.head.query());
         let model = self.asked(peek.as_ref());
         let Some(Match { target, rest }) = snapshot.routes.find(path, model) else {
             let model = model.filter(|_| snapshot.routes.needs_model(path)).map(str::to_owned);

@@ -11,10 +11,8 @@
 //! * An unknown content coding is refused with 415 where the model must be known, and passes unread
 //!   elsewhere.
 
-use http::request::Parts;
-use http::{HeaderMap, header};
-
 use crate::codec::coding::{Coding, Codings};
+use crate::codec::head::{Headers, KnownName, RequestHead};
 use crate::llm::provider::{Endpoint, Inbound};
 use crate::llm::rewrite::form::boundary;
 use crate::proxy::worker::WorkerSnapshot;
@@ -50,15 +48,15 @@ const MAX_SHOWN: usize = 64;
 impl Look {
     /// # Errors
     /// The model must be known, and the content coding is unknown.
-    pub(super) fn at(parts: &Parts, snapshot: &WorkerSnapshot) -> Result<Self> {
-        let (path, headers) = (parts.uri.path(), &parts.headers);
+    pub(super) fn at(head: &RequestHead, snapshot: &WorkerSnapshot) -> Result<Self> {
+        let (path, headers) = (head.path(), &head.headers);
         let by_model = snapshot.routes.needs_model(path);
         let found = snapshot.routes.find(path, None);
         let Some(rest) = found.as_ref().map(|found| found.rest).or_else(|| snapshot.routes.rest(path)) else {
             return Ok(Self::Nothing);
         };
         let endpoint = Endpoint::of(rest);
-        let inbound = Inbound { path: rest, query: parts.uri.query(), is_session: false };
+        let inbound = Inbound { path: rest, query: head.query(), is_session: false };
         let spec = found.map(|found| &found.target.first().spec);
         let is_needed = by_model || spec.is_some_and(|spec| spec.needs_model(&inbound));
         let is_unknown = endpoint == Endpoint::OTHER;
@@ -92,28 +90,27 @@ impl Look {
     }
 }
 
-fn coding_name(headers: &HeaderMap) -> String {
-    let values = headers.get_all(header::CONTENT_ENCODING).iter();
-    let names: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+fn coding_name(headers: &Headers) -> String {
+    let names: Vec<_> = headers.values(KnownName::ContentEncoding).map(String::from_utf8_lossy).collect();
     let mut names = names.join(", ");
     names.truncate(names.floor_char_boundary(MAX_SHOWN));
     names
 }
 
 /// Returns true if a media type declares JSON.
-fn says_json(headers: &HeaderMap) -> bool {
-    let mut said = headers.get_all(header::CONTENT_TYPE).iter();
-    said.any(|media_type| media_type.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"json")))
+fn says_json(headers: &Headers) -> bool {
+    let mut said = headers.values(KnownName::ContentType);
+    said.any(|media_type| media_type.windows(4).any(|word| word.eq_ignore_ascii_case(b"json")))
 }
 
-/// Returns true if one of the media types may be JSON: servers use any one of several. curl
-/// declares `application/x-www-form-urlencoded` unless it is given a type.
-fn may_be_json(headers: &HeaderMap) -> bool {
+/// Whether one of the media types may be JSON: servers use any one of several. curl declares
+/// `application/x-www-form-urlencoded` unless it is given a type.
+fn may_be_json(headers: &Headers) -> bool {
     let is_other = |media_type: &[u8]| {
         ["multipart/", "audio/", "image/", "video/", "application/octet-stream"].iter().any(|other| {
             media_type.get(..other.len()).is_some_and(|start| start.eq_ignore_ascii_case(other.as_bytes()))
         })
     };
-    let mut said = headers.get_all(header::CONTENT_TYPE).iter().peekable();
-    said.peek().is_none() || said.any(|media_type| !is_other(media_type.as_bytes()))
+    let mut said = headers.values(KnownName::ContentType).peekable();
+    said.peek().is_none() || said.any(|media_type| !is_other(media_type))
 }

@@ -4,10 +4,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::HeaderMap;
-
 use crate::balance::Attempts;
 use crate::codec::h1::BodyFraming;
+use crate::codec::head::Headers;
 use crate::config::OnDisconnect;
 use crate::proxy::include_usage::UsageOption;
 use crate::proxy::worker::WorkerUpstream;
@@ -47,6 +46,6 @@ pub(in crate::proxy) struct Outbound {
     /// Slices of the buffered body around the edits, or the body that passes through.
     pub(in crate::proxy) payload: Payload,
     /// The client's headers without its content coding, where the payload is decoded.
-    pub(in crate::proxy) decoded_headers: Option<Box<HeaderMap>>,
+    pub(in crate::proxy) decoded_headers: Option<Headers>,
     pub(in crate::proxy) usage: UsageOption,
 }

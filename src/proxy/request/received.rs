@@ -2,45 +2,44 @@
 
 use std::sync::Arc;
 
-use http::request::Parts;
-use http::{Method, Request};
+use http::Method;
 
 use super::Authenticated;
 use crate::codec::h1::server::MAX_REQUEST_HEADERS;
+use crate::codec::head::RequestHead;
 use crate::gate::browser::{Admission, Refusal};
 use crate::gate::{Clients, QueryKeys, Unauthorized};
 use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
-use crate::server::RequestBody;
+use crate::server::{ClientRequest, RequestBody};
 use crate::tls::ClientCertificate;
 
 /// A request whose head has arrived.
 pub(in crate::proxy) struct Received {
-    /// Boxed, since each stage takes space in the request's future.
-    pub(super) parts: Box<Parts>,
+    pub(super) head: RequestHead,
     pub(super) body: RequestBody,
+    certificate: Option<ClientCertificate>,
     /// The keys of the query, which were removed from it.
     keys: QueryKeys,
 }
 
 impl Received {
-    pub(in crate::proxy) fn new(request: Request<RequestBody>) -> Self {
-        let (mut parts, body) = request.into_parts();
-        let keys = QueryKeys::take(&mut parts.uri);
-        Self { parts: Box::new(parts), body, keys }
+    pub(in crate::proxy) fn new(request: ClientRequest) -> Self {
+        let ClientRequest { mut head, body, certificate } = request;
+        let keys = QueryKeys::take(&mut head);
+        Self { head, body, certificate, keys }
     }
 
     /// Refuses `CONNECT` and `TRACE`, and hosts and web pages that `admission` does not allow.
     pub(in crate::proxy) fn check_head(self, admission: &Admission) -> Result<Self> {
-        let Parts { method, version, uri, headers, .. } = &*self.parts;
-        if matches!(*method, Method::CONNECT | Method::TRACE) {
-            return Err(Kind::MethodNotAllowed(method.to_string()).into());
+        if matches!(self.head.method, Method::CONNECT | Method::TRACE) {
+            return Err(Kind::MethodNotAllowed(self.head.method.to_string()).into());
         }
         // The HTTP/1.1 parser counts headers itself.
-        if headers.len() > MAX_REQUEST_HEADERS {
+        if self.head.headers.len() > MAX_REQUEST_HEADERS {
             return Err(Kind::HeadTooLarge.into());
         }
-        admission.check(*version, uri, headers)?;
+        admission.check(&self.head)?;
         Ok(self)
     }
 
@@ -52,11 +51,11 @@ impl Received {
         requires_certificates: bool,
         entry: &mut Entry,
     ) -> Result<Authenticated> {
-        let certificate = self.parts.extensions.get::<ClientCertificate>().and_then(ClientCertificate::name);
+        let certificate = self.certificate.as_ref().and_then(ClientCertificate::name);
         if requires_certificates && certificate.is_none() {
             return Err(Kind::CertificateNotTrusted.into());
         }
-        match (clients.authenticate(&self.parts.headers, &self.keys), certificate) {
+        match (clients.authenticate(&self.head.headers, &self.keys), certificate) {
             (Ok(Some(client)), _) => entry.row().client = client,
             // A verified certificate is sufficient. SDKs always send a key, so that an unknown key
             // next to the certificate is ignored.

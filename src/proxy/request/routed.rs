@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
 
 use super::prepared::Outbound;
 use super::{Body, Buffered, Prepared};
 use crate::balance::{Attempts, Target, Variant};
 use crate::codec::h1::BodyFraming;
+use crate::codec::head::{Headers, KnownName, visible};
 use crate::config::OnDisconnect;
 use crate::llm::provider::{Endpoint, Inbound, TargetError};
 use crate::llm::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
@@ -25,7 +25,7 @@ use crate::upstream::Payload;
 
 /// A client's choice for a response that it leaves. Like all headers of streamgauge's own, it is
 /// not forwarded.
-static ON_DISCONNECT_HEADER: HeaderName = HeaderName::from_static("x-streamgauge-on-disconnect");
+const ON_DISCONNECT: KnownName = KnownName::XStreamgaugeOnDisconnect;
 
 /// A request whose target is known.
 pub(in crate::proxy) struct Routed<'a> {
@@ -46,7 +46,7 @@ impl Routed<'_> {
         let outbound = self.write(upstream, attempt.variant, body)?;
         let is_stream =
             peek.as_ref().is_some_and(|peek| peek.stream) || buffered.form().is_some_and(|form| form.stream);
-        let on_disconnect = on_disconnect(&buffered.parts.headers)?.unwrap_or(upstream.spec.on_disconnect);
+        let on_disconnect = on_disconnect(&buffered.head.headers)?.unwrap_or(upstream.spec.on_disconnect);
         Ok(Prepared {
             attempts,
             upstream: Rc::clone(upstream),
@@ -67,10 +67,10 @@ impl Routed<'_> {
         body: Body,
     ) -> Result<Outbound> {
         let Self { buffered, peek, inbound, .. } = self;
-        let (spec, parts) = (&*upstream.spec, &buffered.parts);
+        let (spec, head) = (&*upstream.spec, &buffered.head);
         let model = self.model(upstream);
         let target = spec.dialect.target(inbound, model).map_err(|error| match error {
-            TargetError::UnknownPath => Kind::UnknownPath(parts.uri.path().to_owned()).into(),
+            TargetError::UnknownPath => Kind::UnknownPath(head.path().to_owned()).into(),
             TargetError::UnsafePath => Error::from(Kind::UnsafePath),
             TargetError::ModelRequired => Kind::ModelRequired.at(&*spec.id),
         })?;
@@ -91,7 +91,7 @@ impl Routed<'_> {
                 let is_decoded = is_edited || variant == Variant::WithoutStreamOptions;
                 let body = if is_decoded { buffered.text() } else { &buffered.bytes };
                 if is_decoded && buffered.decoded().is_some() {
-                    decoded_headers = Some(Box::new(headers::decoded(parts.headers.clone())));
+                    headers::decoded(decoded_headers.insert(head.headers.clone()));
                 }
                 let pieces = Edited::new(body, [model_edit, usage_edit]).into_pieces();
                 let length = pieces.iter().map(Bytes::len).sum::<usize>();
@@ -122,12 +122,12 @@ impl Routed<'_> {
     /// Whether the attempt adds `stream_options.include_usage`, and the edit that adds it.
     fn usage_option(&self, upstream: &WorkerUpstream, variant: Variant) -> (UsageOption, Option<Splice>) {
         let Self { buffered, peek, inbound, .. } = self;
-        let (spec, parts) = (&*upstream.spec, &buffered.parts);
+        let (spec, head) = (&*upstream.spec, &buffered.head);
         let edit = peek
             .as_ref()
             .filter(|_| variant == Variant::Standard)
-            .filter(|peek| include_usage::may_ask(spec, &parts.method, inbound, peek))
-            .filter(|_| include_usage::takes_identity(&parts.headers))
+            .filter(|peek| include_usage::may_ask(spec, &head.method, inbound, peek))
+            .filter(|_| include_usage::takes_identity(&head.headers))
             .and_then(|peek| ask_for_usage(buffered.text(), peek));
         if edit.is_none() {
             return (UsageOption::Untouched, None);
@@ -139,14 +139,11 @@ impl Routed<'_> {
 }
 
 /// The client's choice, if it makes one.
-fn on_disconnect(headers: &HeaderMap) -> Result<Option<OnDisconnect>> {
-    let Some(value) = headers.get(&ON_DISCONNECT_HEADER) else { return Ok(None) };
-    match value.to_str().ok().and_then(OnDisconnect::parse) {
+fn on_disconnect(headers: &Headers) -> Result<Option<OnDisconnect>> {
+    let Some(value) = headers.get(ON_DISCONNECT) else { return Ok(None) };
+    match visible(value).and_then(OnDisconnect::parse) {
         Some(on_disconnect) => Ok(Some(on_disconnect)),
-        None => {
-            Err(Kind::HeaderValue { name: ON_DISCONNECT_HEADER.as_str(), values: OnDisconnect::VALUES }
-                .into())
-        }
+        None => Err(Kind::HeaderValue { name: ON_DISCONNECT.as_str(), values: OnDisconnect::VALUES }.into()),
     }
 }
 

@@ -2,12 +2,13 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::StatusCode;
 use http_body_util::Empty;
 
 use super::*;
+use crate::codec::head::ResponseHead;
 use crate::record::error::Error;
-use crate::server::{RequestBody, ResponseBody, Upgrade};
+use crate::server::{ClientRequest, ClientResponse, ResponseBody, Upgrade};
 use crate::support::flow::{LimitCounts, StreamTiming};
 
 impl ResponseBody for Empty<Bytes> {
@@ -34,7 +35,7 @@ struct Silent;
 impl Handler for Silent {
     type Body = Empty<Bytes>;
 
-    async fn handle(self: Rc<Self>, _: Request<RequestBody>, _: Option<SocketAddr>) -> Response<Self::Body> {
+    async fn handle(self: Rc<Self>, _: ClientRequest, _: Option<SocketAddr>) -> ClientResponse<Self::Body> {
         std::future::pending().await
     }
 
@@ -42,8 +43,8 @@ impl Handler for Silent {
         Vec::new()
     }
 
-    fn reject(&self, _: Request<RequestBody>, _: Error, _: Option<SocketAddr>) -> Response<Self::Body> {
-        Response::new(Empty::new())
+    fn reject(&self, _: ClientRequest, _: Error, _: Option<SocketAddr>) -> ClientResponse<Self::Body> {
+        ClientResponse { head: ResponseHead::new(StatusCode::OK), body: Empty::new() }
     }
 
     async fn shutdown(&self) {}

@@ -3,11 +3,6 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 
-use http::HeaderMap;
-
-/// The most header maps that are kept for reuse.
-const SPARE_MAPS: usize = 32;
-
 /// The size of the read buffer.
 const READ: usize = 64 * 1024;
 
@@ -15,14 +10,12 @@ const READ: usize = 64 * 1024;
 pub(in crate::server) struct Buffers {
     read: RefCell<Box<[u8]>>,
     write: Cell<Vec<u8>>,
-    /// Header maps of written responses, reused for requests.
-    headers: RefCell<Vec<HeaderMap>>,
 }
 
 impl Default for Buffers {
     fn default() -> Self {
         let read = RefCell::new(vec![0; READ].into_boxed_slice());
-        Self { read, write: Cell::default(), headers: RefCell::default() }
+        Self { read, write: Cell::default() }
     }
 }
 
@@ -47,19 +40,5 @@ impl Buffers {
 
     pub(super) fn give_back(&self, buffer: Vec<u8>) {
         self.write.set(buffer);
-    }
-
-    /// An empty map, with capacity if one was kept.
-    pub(super) fn headers(&self) -> HeaderMap {
-        self.headers.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Keeps a map for its capacity.
-    pub(super) fn give_back_headers(&self, mut headers: HeaderMap) {
-        headers.clear();
-        let mut spare = self.headers.borrow_mut();
-        if spare.len() < SPARE_MAPS {
-            spare.push(headers);
-        }
     }
 }

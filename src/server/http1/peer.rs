@@ -17,13 +17,13 @@ use tokio::time::timeout;
 use super::body::{BodyReader, Http1RequestBody};
 use super::buffers::Buffers;
 use super::unsent::{Unsent, write_once};
-use crate::codec::h1::server::{BadRequest, RequestHead, RequestReader};
+use crate::codec::h1::server::{BadRequest, ParsedRequest, RequestReader};
 use crate::server::ClientStream;
 use crate::server::conn_state::{ConnCommand, ConnState};
 use crate::server::disconnect::{DisconnectWatch, Socket, WATCHED};
 
 /// A complete head, and its body.
-type Found = Result<Option<(RequestHead, Http1RequestBody)>, BadRequest>;
+type Found = Result<Option<(ParsedRequest, Http1RequestBody)>, BadRequest>;
 
 /// The most that is read of the next request while a response is written.
 const EARLY_BYTES: usize = 256;
@@ -106,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     /// The head of the next request, once `new` completes it.
     pub(super) fn head_in(&mut self, new: &mut [u8]) -> Found {
         if self.unread.is_empty() {
-            return match self.reader.read(new, || self.buffers.headers())? {
+            return match self.reader.read(new)? {
                 Some((head, used)) => Ok(Some(self.begin(head, &mut new[used..]))),
                 None => {
                     self.unread.extend_from_slice(new);
@@ -115,15 +115,13 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
             };
         }
         self.unread.extend_from_slice(new);
-        let Some((head, used)) = self.reader.read(&self.unread, || self.buffers.headers())? else {
-            return Ok(None);
-        };
+        let Some((head, used)) = self.reader.read(&self.unread)? else { return Ok(None) };
         let mut bytes = mem::take(&mut self.unread);
         Ok(Some(self.begin(head, &mut bytes[used..])))
     }
 
     /// Passes bytes behind a head to the body, and keeps the rest for the next request.
-    fn begin(&mut self, head: RequestHead, rest: &mut [u8]) -> (RequestHead, Http1RequestBody) {
+    fn begin(&mut self, head: ParsedRequest, rest: &mut [u8]) -> (ParsedRequest, Http1RequestBody) {
         let (mut body_reader, body) = BodyReader::new(head.framing, head.expects_continue);
         if !rest.is_empty() {
             let used = body_reader.feed(rest);

@@ -4,13 +4,13 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, response};
+use http::{HeaderMap, StatusCode};
 use http_body::Body;
-use hyper::ext::ReasonPhrase;
 
 use crate::codec::h1::server::{BodyEncoder, RequestFraming, ResponseStart, write_response_head};
+use crate::codec::head::ResponseHead;
 use crate::server::in_flight::{Guard, InFlightBody};
-use crate::server::{ResponseBody, Upgrade};
+use crate::server::{ClientResponse, ResponseBody, Upgrade};
 use crate::support::pieces::{PieceSink, Relayed};
 
 /// When this much is gathered, it is written. One piece more, which is one read at most, may be in
@@ -22,7 +22,7 @@ const LARGE: usize = 4 * 1024;
 
 /// A response: first its head, then its body as it comes.
 pub(super) struct ResponseWriter<B: ResponseBody> {
-    head: Option<response::Parts>,
+    head: Option<ResponseHead>,
     body: InFlightBody<B>,
     framing: RequestFraming,
     keep_alive: bool,
@@ -54,11 +54,11 @@ enum Stage {
 
 impl<B: ResponseBody> ResponseWriter<B> {
     pub(super) fn new(
-        response: Response<InFlightBody<B>>,
+        response: ClientResponse<InFlightBody<B>>,
         framing: RequestFraming,
         keep_alive: bool,
     ) -> Self {
-        let (head, body) = response.into_parts();
+        let ClientResponse { head, body } = response;
         let encoder = BodyEncoder::None;
         Self { head: Some(head), body, framing, keep_alive, encoder, stage: Stage::Flowing }
     }
@@ -74,13 +74,12 @@ impl<B: ResponseBody> ResponseWriter<B> {
         self.head.is_some()
     }
 
-    /// Writes the head, and returns its header map for reuse. `closes`: the connection ends after
-    /// this response in any case.
-    pub(super) fn write_head(&mut self, out: &mut Vec<u8>, closes: bool) -> HeaderMap {
-        let Some(head) = self.head.take() else { return HeaderMap::new() };
+    /// Writes the head. `closes`: the connection ends after this response in any case.
+    pub(super) fn write_head(&mut self, out: &mut Vec<u8>, closes: bool) {
+        let Some(head) = self.head.take() else { return };
         self.keep_alive &= !closes;
-        let reason = head.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
-        let start = ResponseStart { status: head.status, reason, close: !self.keep_alive };
+        let start =
+            ResponseStart { status: head.status, reason: head.reason.as_deref(), close: !self.keep_alive };
         let exact = self.body.size_hint().exact();
         let date = || httpdate::fmt_http_date(SystemTime::now());
         self.encoder = write_response_head(out, self.framing, start, &head.headers, exact, date);
@@ -88,7 +87,6 @@ impl<B: ResponseBody> ResponseWriter<B> {
         if self.encoder.is_done() {
             self.stage = Stage::Whole;
         }
-        head.headers
     }
 
     /// Takes what the body has, up to one write: copies it to `out`, and returns a large piece that

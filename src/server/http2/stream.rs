@@ -16,15 +16,16 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderValue, Response, header};
 use http_body::Body as _;
 use tokio::time::{Sleep, sleep_until};
 
 use super::Seat;
+use crate::codec::head::{KnownName, NameSet, ResponseHead};
 use crate::server::conn_state::ConnState;
 use crate::server::connection::WorkerContext;
 use crate::server::in_flight::{Guard, InFlightBody};
-use crate::server::{Handler, ResponseBody};
+use crate::server::{ClientResponse, Handler, ResponseBody};
 use crate::support::flow::Limit;
 
 /// The bytes that a client must accept within `write_timeout`, if this many wait.
@@ -34,16 +35,16 @@ const PROGRESS: usize = 4 * 1024;
 const SHARE: usize = 16 * 1024;
 
 /// Headers that HTTP/2 forbids (RFC 9113 section 8.2.2).
-const OF_CONNECTIONS: [HeaderName; 5] = [
-    header::CONNECTION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-];
+const OF_CONNECTIONS: NameSet = NameSet::of(&[
+    KnownName::Connection,
+    KnownName::Te,
+    KnownName::TransferEncoding,
+    KnownName::Upgrade,
+    KnownName::KeepAlive,
+]);
 
 /// Serves one request. `seat` is held until the stream ends.
-pub(super) async fn run<H: Handler, F: Future<Output = Response<H::Body>> + Unpin>(
+pub(super) async fn run<H: Handler, F: Future<Output = ClientResponse<H::Body>> + Unpin>(
     mut handled: F,
     mut respond: SendResponse<Bytes>,
     running: Guard,
@@ -68,14 +69,13 @@ pub(super) async fn run<H: Handler, F: Future<Output = Response<H::Body>> + Unpi
 }
 
 async fn send<H: Handler>(
-    response: Response<InFlightBody<H::Body>>,
+    response: ClientResponse<InFlightBody<H::Body>>,
     mut respond: SendResponse<Bytes>,
     context: &WorkerContext<H>,
 ) -> Result<(), h2::Error> {
-    let (head, mut body) = response.into_parts();
-    let mut head = Response::from_parts(head, ());
+    let ClientResponse { head, mut body } = response;
     let is_whole = body.is_end_stream();
-    tidy(head.headers_mut(), body.size_hint().exact().filter(|_| !is_whole));
+    let head = http2_head(head, body.size_hint().exact().filter(|_| !is_whole));
     // Dropping the stream before its end resets it.
     let stream = respond.send_response(head, is_whole)?;
     if is_whole {
@@ -87,11 +87,13 @@ async fn send<H: Handler>(
     poll_fn(|cx| sender.poll(cx, context)).await
 }
 
-/// Adapts the headers to HTTP/2.
-fn tidy(headers: &mut http::HeaderMap, length: Option<u64>) {
-    for name in &OF_CONNECTIONS {
-        headers.remove(name);
-    }
+/// Writes a head for HTTP/2.
+fn http2_head(mut head: ResponseHead, length: Option<u64>) -> Response<()> {
+    head.headers.retain(|field| !field.known.is_some_and(|name| OF_CONNECTIONS.has(name)));
+    let mut response = Response::new(());
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers.to_map();
+    let headers = response.headers_mut();
     if let Some(length) = length {
         headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
     }
@@ -99,6 +101,7 @@ fn tidy(headers: &mut http::HeaderMap, length: Option<u64>) {
         let date = httpdate::fmt_http_date(SystemTime::now());
         HeaderValue::try_from(date).expect("a date is visible ASCII")
     });
+    response
 }
 
 /// Sends a response's body.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use prost::Message;
@@ -15,10 +15,11 @@ use tokio::time::timeout;
 
 use super::values::printable;
 use crate::codec::h1::BodyFraming;
+use crate::codec::head::{Headers, KnownName, ResponseHead, visible};
 use crate::config;
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::record::error::{Error, Kind};
-use crate::upstream::{ConnectSpec, OutboundRequest, Payload, Scratch, UpstreamClient, UpstreamHead};
+use crate::upstream::{ConnectSpec, OutboundRequest, Payload, Scratch, UpstreamClient};
 
 /// The time for which a connection is kept for the next export.
 const IDLE: Duration = Duration::from_secs(90);
@@ -87,7 +88,7 @@ impl fmt::Display for Failure {
 pub(super) struct Collector {
     upstream: UpstreamClient,
     custom: OutboundHeaders,
-    own: HeaderMap,
+    own: Headers,
     path: String,
     gzip: bool,
 }
@@ -102,7 +103,7 @@ impl Collector {
         Self {
             upstream: UpstreamClient::new(origin, limits, Scratch::default()),
             custom: OutboundHeaders::new(host, settings.headers.clone(), Vec::new()),
-            own: own.into_iter().chain(coding).collect(),
+            own: Headers::from(&own.into_iter().chain(coding).collect::<HeaderMap>()),
             path: settings.url.path().to_owned(),
             gzip: settings.gzip,
         }
@@ -128,13 +129,13 @@ impl Collector {
             started: Instant::now(),
         };
         let answer = self.upstream.send(call).await.map_err(Failure::Away)?;
-        let UpstreamHead { status, headers, .. } = answer.head;
+        let ResponseHead { status, headers, .. } = answer.head;
         // Read to its end, so that the connection can be used again.
         let body = timeout(self.timeout(), Limited::new(answer.body, MAX_ANSWER).collect()).await;
         let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes());
-        let is_protobuf = headers.get(CONTENT_TYPE) == Some(&PROTOBUF);
+        let is_protobuf = headers.get(KnownName::ContentType) == Some(PROTOBUF.as_bytes());
         if !status.is_success() {
-            let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            let seconds = headers.get(KnownName::RetryAfter).and_then(|value| visible(value)?.parse().ok());
             let words = reason(&body.unwrap_or_default(), is_protobuf);
             return Err(Failure::Refused { status, after: seconds.map(Duration::from_secs), words });
         }

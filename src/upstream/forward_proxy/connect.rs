@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::TunnelError;
 use crate::codec::h1::{BodyFraming, HeadReader, write_request_head};
+use crate::codec::head::Headers;
 
 /// The most bytes of one read of the response. The limit of the head is
 /// [`crate::codec::h1::MAX_HEAD`].
@@ -28,13 +29,16 @@ impl Connect {
         credentials: Option<&HeaderValue>,
     ) -> Self {
         let target = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let own = [(&header::PROXY_AUTHORIZATION, credentials)];
-        let own = own.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
-        let fields = own.chain(headers.iter().map(|(name, value)| (name, value)));
-        let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        let host = std::iter::once((&b"host"[..], target.as_bytes()));
+        let mut own = Headers::default();
+        own.append(b"host", target.as_bytes());
+        let credentials = credentials.map(|value| (&header::PROXY_AUTHORIZATION, value));
+        for (name, value) in credentials.into_iter().chain(headers.iter().map(|(name, value)| (name, value)))
+        {
+            own.append(name.as_str().as_bytes(), value.as_bytes());
+        }
         let mut head = Vec::new();
-        write_request_head(&mut head, &Method::CONNECT, &target, host.chain(fields), BodyFraming::None);
+        let write_headers = |out: &mut Vec<u8>| own.write(out, |_| true);
+        write_request_head(&mut head, &Method::CONNECT, &target, write_headers, BodyFraming::None);
         Self { head: head.into() }
     }
 
@@ -54,15 +58,16 @@ impl Connect {
         let mut reader = HeadReader::new(&Method::CONNECT);
         let mut bytes = Vec::new();
         loop {
-            while let Some((head, used)) = reader.read(&bytes).map_err(TunnelError::Http1)? {
+            while let Some((parsed, used)) = reader.read(&bytes).map_err(TunnelError::Http1)? {
                 bytes.drain(..used);
-                if head.status.is_success() {
+                let status = parsed.head.status;
+                if status.is_success() {
                     return if bytes.is_empty() { Ok(stream) } else { Err(TunnelError::EarlyBytes) };
                 }
-                if !head.status.is_informational() {
-                    return Err(TunnelError::Status(head.status));
+                if !status.is_informational() {
+                    return Err(TunnelError::Status(status));
                 }
-                if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+                if status == http::StatusCode::SWITCHING_PROTOCOLS {
                     return Err(TunnelError::Switched);
                 }
             }

@@ -11,10 +11,10 @@ use crate::codec::h1::BodyFraming;
 ///
 /// # Errors
 /// The target or the host is not valid in a URI.
-pub(in crate::upstream) fn request<'a>(
+pub(in crate::upstream) fn request(
     method: &Method,
     target: &str,
-    headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    headers: impl Iterator<Item = (HeaderName, HeaderValue)>,
     framing: BodyFraming,
     is_https: bool,
 ) -> Result<Request<()>, http::Error> {
@@ -24,7 +24,7 @@ pub(in crate::upstream) fn request<'a>(
         if name == header::HOST {
             parts.authority = Some(Authority::try_from(value.as_bytes())?);
         } else {
-            fields.append(name, value.clone());
+            fields.append(name, value);
         }
     }
     let length = match framing {
@@ -58,8 +58,7 @@ mod tests {
             (header::ACCEPT, HeaderValue::from_static("b")),
             (header::AUTHORIZATION, key),
         ];
-        let headers = headers.iter().map(|(name, value)| (name, value));
-        request(&method, "/v1/chat?api-version=1", headers, upload, is_https).unwrap()
+        request(&method, "/v1/chat?api-version=1", headers.into_iter(), upload, is_https).unwrap()
     }
 
     #[test]

@@ -12,11 +12,12 @@ use super::Http2ResponseBody;
 use super::connections::Slot;
 use super::error::Http2Error;
 use super::upload::Upload;
+use crate::codec::head::ResponseHead;
 use crate::record::error::Kind;
 use crate::upstream::connect_spec::ConnectSpec;
 use crate::upstream::error::{SendCause, SendError, SendPhase};
 use crate::upstream::resend::{Unanswered, Unsent};
-use crate::upstream::response::{UpstreamBody, UpstreamHead, UpstreamResponse};
+use crate::upstream::response::{UpstreamBody, UpstreamResponse};
 use crate::upstream::upload::{Payload, UploadError};
 use crate::upstream::watchdog::{Expired, Watchdog};
 
@@ -80,8 +81,7 @@ pub(in crate::upstream) async fn send(
             let (parts, stream) = response.into_parts();
             watchdog.set_silence(spec.timeouts.idle);
             let body = Http2ResponseBody::new(spec, slot, stream, upload, &parts.headers, watchdog);
-            let head = UpstreamHead { status: parts.status, reason: None, headers: parts.headers };
-            Ok(UpstreamResponse { head, body: UpstreamBody::http2(body) })
+            Ok(UpstreamResponse { head: ResponseHead::from(&parts), body: UpstreamBody::http2(body) })
         }
         Err(Failed::Ours(cause)) => Err(SendError::new(SendPhase::Request, cause).into()),
         Err(Failed::Theirs(error)) => {

@@ -2,31 +2,22 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{Method, Version};
 use memchr::memchr;
 
 use crate::codec::h1::error::ProtocolError;
 use crate::codec::h1::framing::{Framing, FramingHeaders};
-use crate::codec::h1::lines::{HeadEnd, MAX_HEAD, parse_error};
-use crate::codec::h1::names::header_name;
+use crate::codec::h1::lines::{HeadEnd, MAX_HEAD, copy_head, parse_error, place_in};
+use crate::codec::head::{KnownName, RequestHead};
 
 /// The most fields of one request's head, as of hyper's server.
 pub const MAX_REQUEST_HEADERS: usize = 100;
 
-/// The head of a request.
+/// The head of a request, and what it says of the body and the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestHead {
-    /// The method as it came.
-    pub method: Method,
-    /// The request's target, in any of its forms (RFC 9112 section 3.2).
-    pub uri: Uri,
-    /// HTTP/1.0 or HTTP/1.1.
-    pub version: Version,
-    /// The headers as they came, except that a repeated `Content-Length` with one value is there
-    /// once.
-    pub headers: HeaderMap,
+pub struct ParsedRequest {
+    /// The head as it came, except that a repeated `Content-Length` with one value is there once.
+    pub head: RequestHead,
     /// The framing of the body; never [`Framing::UntilClose`].
     pub framing: Framing,
     /// True if the client may send another request after this one.
@@ -70,17 +61,12 @@ impl RequestReader {
     /// are needed.
     ///
     /// Until there is a head, each call must be given what the call before was given, and more
-    /// behind it. After a head, the next one begins with the first byte of `buf`. `map` gives an
-    /// empty map for the headers, which may have room already.
+    /// behind it. After a head, the next one begins with the first byte of `buf`.
     ///
     /// # Errors
     /// The bytes are no valid request. Bytes that are no HTTP/1 at all are refused with their
     /// first line, or its first bytes.
-    pub fn read(
-        &mut self,
-        buf: &[u8],
-        map: impl FnOnce() -> HeaderMap,
-    ) -> Result<Option<(RequestHead, usize)>, BadRequest> {
+    pub fn read(&mut self, buf: &[u8]) -> Result<Option<(ParsedRequest, usize)>, BadRequest> {
         // RFC 9112 section 2.2: some clients send an empty line behind a body.
         while self.end.is_in_first_line() && buf[self.skipped..].starts_with(b"\r\n") {
             self.skipped += 2;
@@ -106,7 +92,7 @@ impl RequestReader {
         };
         let used = self.skipped + end;
         *self = Self::default();
-        Ok(Some((parse(Bytes::copy_from_slice(&rest[..end]), map())?, used)))
+        Ok(Some((parse(&rest[..end])?, used)))
     }
 
     /// Returns true if some of a head has been seen, and not its end.
@@ -149,49 +135,44 @@ fn parse_lines<'f, 'b>(
     })
 }
 
-/// Reads a whole head. Its target and all values share its one allocation.
-fn parse(bytes: Bytes, mut headers: HeaderMap) -> Result<RequestHead, ProtocolError> {
+/// Reads a whole head.
+fn parse(bytes: &[u8]) -> Result<ParsedRequest, ProtocolError> {
     let mut lines = [const { MaybeUninit::uninit() }; MAX_REQUEST_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
-    let complete = parse_lines(&mut parsed, &bytes, &mut lines)?;
+    let complete = parse_lines(&mut parsed, bytes, &mut lines)?;
     let (true, Some(method), Some(target), Some(version)) =
         (complete, parsed.method, parsed.path, parsed.version)
     else {
         return Err(ProtocolError::RequestLine);
     };
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| ProtocolError::RequestLine)?;
-    let uri = Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes()));
-    let uri = uri.map_err(|_| ProtocolError::RequestLine)?;
     let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
 
     let mut framing_headers = FramingHeaders::default();
-    let mut expects_continue = false;
-    headers.reserve(parsed.headers.len() + ROOM);
-    for line in parsed.headers.iter() {
-        let name = header_name(line.name)?;
-        // RFC 9110 section 8.6 lets a list of one length be refused, which no client sends.
-        if name == CONTENT_LENGTH && line.value.contains(&b',') {
-            return Err(ProtocolError::ContentLength);
+    let (mut expects_continue, mut has_length_list) = (false, false);
+    let mut headers = copy_head(bytes, parsed.headers, |name, value| {
+        match name {
+            KnownName::ContentLength => has_length_list |= value.contains(&b','),
+            KnownName::Expect => expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
+            _ => {}
         }
-        framing_headers.note(&name, line.value);
-        expects_continue |= name == EXPECT && line.value.eq_ignore_ascii_case(b"100-continue");
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value))
-            .map_err(|_| ProtocolError::HeaderValue)?;
-        headers.append(name, value);
+        framing_headers.note(name, value);
+    });
+    // RFC 9110 section 8.6 lets a list of one length be refused, which no client sends.
+    if has_length_list {
+        return Err(ProtocolError::ContentLength);
     }
-
     let framing = framing_headers.request_framing(version)?;
     if let Some(length) = framing_headers.repeated_length() {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        headers.set(KnownName::ContentLength, length.to_string().as_bytes());
     }
     let keep_alive = framing_headers.client_keeps_alive(version);
     // RFC 9110 section 10.1.1: not of an HTTP/1.0 client, which would not know what the word means.
     let expects_continue = expects_continue && version == Version::HTTP_11;
-    Ok(RequestHead { method, uri, version, headers, framing, keep_alive, expects_continue })
+    let head = RequestHead::received(method, version, place_in(bytes, target.as_bytes()), headers);
+    let head = head.ok_or(ProtocolError::RequestLine)?;
+    Ok(ParsedRequest { head, framing, keep_alive, expects_continue })
 }
-
-/// Capacity for headers that are added later, so that the map is not built twice.
-const ROOM: usize = 2;
 
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,12 @@
 //! A response's head, and the frame of its body.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 
-use super::RequestHead;
 use crate::codec::h1::framing::{is_bodiless, list, parse_length};
 use crate::codec::h1::request::{CHUNK_END, ChunkSize, LAST_CHUNK, chunk_size_line, write_length};
 use crate::codec::h1::trailers;
+use crate::codec::head::{Headers, KnownName, RequestHead};
 
 /// The properties of a request that its response depends on.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +20,11 @@ pub struct RequestFraming {
 impl RequestFraming {
     /// The properties of a request with this head.
     pub fn new(head: &RequestHead) -> Self {
-        let options = head.headers.get_all(TE).iter().flat_map(|value| list(value.as_bytes()));
+        let mut options = head.headers.values(KnownName::Te).flat_map(list);
         Self {
             is_head: head.method == Method::HEAD,
             version: head.version,
-            takes_trailers: options.into_iter().any(|option| option.eq_ignore_ascii_case(b"trailers")),
+            takes_trailers: options.any(|option| option.eq_ignore_ascii_case(b"trailers")),
         }
     }
 }
@@ -116,7 +115,7 @@ impl BodyEncoder {
             (Self::Chunked, Some(trailers)) => {
                 out.extend_from_slice(b"0\r\n");
                 let passing = trailers.iter().filter(|(name, _)| trailers::passes(name));
-                passing.for_each(|(name, value)| write_field(out, name.as_str(), value));
+                passing.for_each(|(name, value)| write_field(out, name.as_str(), value.as_bytes()));
                 out.extend_from_slice(b"\r\n");
             }
         }
@@ -131,7 +130,7 @@ pub fn write_response_head(
     out: &mut Vec<u8>,
     request: RequestFraming,
     start: ResponseStart<'_>,
-    headers: &HeaderMap,
+    headers: &Headers,
     exact: Option<u64>,
     date: impl FnOnce() -> String,
 ) -> BodyEncoder {
@@ -141,29 +140,24 @@ pub fn write_response_head(
     for piece in [version, status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
         out.extend_from_slice(piece);
     }
-    let declared = headers.get(CONTENT_LENGTH).and_then(|value| parse_length(value.as_bytes()).ok());
+    let declared = headers.get(KnownName::ContentLength).and_then(|value| parse_length(value).ok());
     let encoder = BodyEncoder::new(request, status, declared.or(exact));
     // That a body which is not sent has none at hand says nothing of its length.
-    let mut told = match encoder {
+    let told = match encoder {
         BodyEncoder::Length(length) => Some(length),
         BodyEncoder::None if !allows_length(status) => None,
         BodyEncoder::None => declared.or(exact.filter(|&length| length > 0)),
         BodyEncoder::Chunked | BodyEncoder::UntilClose => None,
     };
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
-    let mut has_date = false;
-    for (name, value) in headers {
-        match *name {
-            CONTENT_LENGTH => told.take().into_iter().for_each(|length| write_length(out, length)),
-            TRANSFER_ENCODING => {}
-            CONNECTION if !switches => {}
-            _ => {
-                has_date |= *name == DATE;
-                write_field(out, name.as_str(), value);
-            }
-        }
-    }
-    told.into_iter().for_each(|length| write_length(out, length));
+    let keeps_length = told.is_some() && told == declared && is_canonical(headers);
+    headers.write(out, |field| match field.known {
+        Some(KnownName::ContentLength) => keeps_length,
+        Some(KnownName::TransferEncoding) => false,
+        Some(KnownName::Connection) => switches,
+        _ => true,
+    });
+    told.filter(|_| !keeps_length).into_iter().for_each(|length| write_length(out, length));
     let more: &[u8] = match (encoder, request.version) {
         _ if switches => b"",
         (BodyEncoder::UntilClose, _) => b"connection: close\r\n",
@@ -174,7 +168,7 @@ pub fn write_response_head(
         _ => b"",
     };
     out.extend_from_slice(more);
-    if !has_date && !switches {
+    if !headers.has(KnownName::Date) && !switches {
         for piece in ["date: ", &date(), "\r\n"] {
             out.extend_from_slice(piece.as_bytes());
         }
@@ -183,13 +177,20 @@ pub fn write_response_head(
     encoder
 }
 
+/// Returns true if the length is there once and without leading zeros, so that it passes as it is.
+fn is_canonical(headers: &Headers) -> bool {
+    let mut lengths = headers.values(KnownName::ContentLength);
+    let is_plain = lengths.next().is_some_and(|length| length == b"0" || !length.starts_with(b"0"));
+    is_plain && lengths.next().is_none()
+}
+
 /// RFC 9110 section 8.6.
 fn allows_length(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT
 }
 
-fn write_field(out: &mut Vec<u8>, name: &str, value: &HeaderValue) {
-    for piece in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for piece in [name.as_bytes(), b": ", value, b"\r\n"] {
         out.extend_from_slice(piece);
     }
 }

@@ -1,18 +1,17 @@
 //! The boundary of a form.
 
-use http::{HeaderMap, header};
-
 use super::part::parameters;
+use crate::codec::head::{Headers, KnownName};
 
 /// The longest boundary (RFC 2046 section 5.1.1).
 const MAX_BOUNDARY: usize = 70;
 
 /// The boundary of a form, if there is exactly one `Content-Type`. With several, servers may use
 /// any.
-pub fn boundary(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+pub fn boundary(headers: &Headers) -> Option<Vec<u8>> {
+    let mut types = headers.values(KnownName::ContentType);
     let (Some(media_type), None) = (types.next(), types.next()) else { return None };
-    let (name, rest) = split(media_type.as_bytes());
+    let (name, rest) = split(media_type);
     if !name.eq_ignore_ascii_case(b"multipart/form-data") {
         return None;
     }
@@ -29,15 +28,11 @@ fn split(media_type: &[u8]) -> (&[u8], &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn of(types: &[&'static str]) -> Option<String> {
-        let mut headers = HeaderMap::new();
-        for media_type in types {
-            headers.append(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-        }
+        let mut headers = Headers::default();
+        types.iter().for_each(|media_type| headers.append(b"content-type", media_type.as_bytes()));
         boundary(&headers).map(|boundary| String::from_utf8(boundary).unwrap())
     }
 

@@ -1,10 +1,11 @@
 use super::*;
 
 /// Headers from lines, in their order.
-fn headers(lines: &[&str]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in pairs(lines) {
-        headers.append(name, value);
+fn headers(lines: &[&str]) -> Headers {
+    let mut headers = Headers::default();
+    for line in lines {
+        let (name, value) = line.split_once(": ").unwrap();
+        headers.append(name.as_bytes(), value.as_bytes());
     }
     headers
 }
@@ -17,12 +18,24 @@ fn pairs(lines: &[&str]) -> Vec<(HeaderName, HeaderValue)> {
     lines.iter().map(pair).collect()
 }
 
-fn lines(headers: &HeaderMap) -> Vec<String> {
-    headers.iter().map(line).collect()
+fn lines(headers: &Headers) -> Vec<String> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    headers.iter().map(|field| format!("{}: {}", text(field.name), text(field.value))).collect()
 }
 
-fn line((name, value): (&HeaderName, &HeaderValue)) -> String {
-    format!("{name}: {}", value.to_str().unwrap())
+/// The headers of both versions, which are the same except for the case of names.
+fn written(outbound: &OutboundHeaders, client: &Headers) -> Vec<String> {
+    let mut out = Vec::new();
+    outbound.write(client, &mut out);
+    let lines: Vec<_> = String::from_utf8(out).unwrap().lines().map(str::to_owned).collect();
+    let line = |(name, value): (HeaderName, HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
+    let pairs: Vec<_> = outbound.pairs(client).map(line).collect();
+    let lower = |line: &String| {
+        let (name, value) = line.split_once(": ").unwrap();
+        format!("{}: {value}", name.to_lowercase())
+    };
+    assert_eq!(pairs, lines.iter().map(lower).collect::<Vec<_>>());
+    lines
 }
 
 /// What goes upstream, behind the host.
@@ -31,7 +44,7 @@ fn sent(custom: &[&str], credentials: &[&str], client: &[&str]) -> Vec<String> {
         OutboundHeaders::new(HeaderValue::from_static("up.example"), pairs(custom), pairs(credentials));
     let mut client = headers(client);
     end_hop(&mut client);
-    let mut lines: Vec<_> = outbound.iter(&client).map(line).collect();
+    let mut lines = written(&outbound, &client);
     assert_eq!(lines.remove(0), "host: up.example", "the host comes first");
     lines
 }
@@ -158,30 +171,12 @@ fn an_underscore_is_judged_as_a_hyphen() {
 }
 
 #[test]
-fn an_underscore_is_found_wherever_it_stands() {
-    for length in 0..40 {
-        let name = vec![b'a'; length];
-        assert!(!has_underscore(&name));
-        for at in 0..length {
-            let mut name = name.clone();
-            name[at] = b'_';
-            assert!(has_underscore(&name), "{at} of {length}");
-            for other in [b'^', b'`', b'-', b'~'] {
-                name[at] = other;
-                assert!(!has_underscore(&name), "{at} of {length}");
-            }
-        }
-    }
-}
-
-#[test]
 fn headers_that_are_kept_from_clients_may_still_be_configured() {
     let names = ["openai-organization", "openai-project"];
     let host = HeaderValue::from_static("up.example");
     let outbound = OutboundHeaders::new(host, Vec::new(), pairs(&["openai-project: ours"])).without(&names);
     let client = headers(&["openai-organization: theirs", "OpenAI_Project: theirs", "x-stays: 1"]);
-    let sent: Vec<_> = outbound.iter(&client).map(line).skip(1).collect();
-    assert_eq!(sent, ["x-stays: 1", "openai-project: ours"]);
+    assert_eq!(written(&outbound, &client)[1..], ["x-stays: 1", "openai-project: ours"]);
 }
 
 #[test]
@@ -197,7 +192,7 @@ fn what_ends_here_outlives_the_end_of_its_hop() {
         "x-c: 1",
     ]);
     end_hop(&mut client);
-    let names: Vec<_> = client.keys().map(HeaderName::as_str).collect();
+    let names: Vec<_> = client.iter().map(|field| str::from_utf8(field.name).unwrap()).collect();
     assert_eq!(names, ["host", "authorization", "connection", "content-length", "x-b", "x-c"]);
 }
 
@@ -216,7 +211,7 @@ fn what_http_decides_cannot_be_configured() {
 
 #[test]
 fn an_answer_loses_its_hop_by_hop_headers_and_keeps_its_order() {
-    let response = headers(&[
+    let mut response = headers(&[
         "date: now",
         "transfer-encoding: chunked",
         "x-request-id: r1",
@@ -230,14 +225,15 @@ fn an_answer_loses_its_hop_by_hop_headers_and_keeps_its_order() {
         "proxy-authenticate: Basic",
         "www-authenticate: Bearer",
     ]);
+    inbound(&mut response);
     assert_eq!(
-        lines(&inbound(response)),
+        lines(&response),
         [
             "date: now",
             "x-request-id: r1",
             "set-cookie: a",
-            "set-cookie: b",
             "x-ratelimit-remaining-tokens: 7",
+            "set-cookie: b",
             "content-length: 5",
             "www-authenticate: Bearer"
         ]
@@ -248,7 +244,9 @@ fn an_answer_loses_its_hop_by_hop_headers_and_keeps_its_order() {
 fn an_answer_without_them_is_the_same() {
     let response =
         headers(&["date: now", "content-type: text/event-stream", "set-cookie: a", "set-cookie: b"]);
-    assert_eq!(lines(&inbound(response.clone())), lines(&response));
+    let mut kept = response.clone();
+    inbound(&mut kept);
+    assert_eq!(kept, response);
 }
 
 #[test]
@@ -264,7 +262,7 @@ fn a_debug_print_shows_names_only() {
 
 #[test]
 fn what_a_decoded_answer_says_is_true_of_what_is_sent() {
-    let response = headers(&[
+    let said = [
         "content-type: text/event-stream",
         "content-encoding: gzip",
         "content-encoding: br",
@@ -277,11 +275,14 @@ fn what_a_decoded_answer_says_is_true_of_what_is_sent() {
         "content-md5: AA==",
         "accept-ranges: bytes",
         "x-request-id: r1",
-    ]);
-    assert_eq!(
-        lines(&decoded(response)),
-        ["content-type: text/event-stream", "vary: accept-encoding", "etag: W/\"a\"", "x-request-id: r1"]
-    );
-    let weak = headers(&["etag: W/\"a\""]);
-    assert_eq!(lines(&decoded(weak.clone())), lines(&weak));
+    ];
+    let mut response = headers(&said);
+    decoded(&mut response);
+    let kept =
+        ["content-type: text/event-stream", "vary: accept-encoding", "etag: W/\"a\"", "x-request-id: r1"];
+    assert_eq!(lines(&response), kept);
+    assert_eq!(decoded_trailers(headers(&said).to_map()), headers(&kept).to_map());
+    let mut weak = headers(&["etag: W/\"a\""]);
+    decoded(&mut weak);
+    assert_eq!(weak, headers(&["etag: W/\"a\""]));
 }

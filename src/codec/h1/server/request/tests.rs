@@ -1,14 +1,14 @@
 use super::*;
 
 /// The head in `text`, the same at every split, and how many bytes it had.
-fn read(text: &str) -> Result<Option<(RequestHead, usize)>, BadRequest> {
+fn read(text: &str) -> Result<Option<(ParsedRequest, usize)>, BadRequest> {
     let bytes = text.as_bytes();
-    let whole = RequestReader::default().read(bytes, HeaderMap::new);
+    let whole = RequestReader::default().read(bytes);
     for step in 1..=bytes.len().min(40) {
         let mut reader = RequestReader::default();
         let mut found = Ok(None);
         for end in (step..bytes.len()).step_by(step).chain([bytes.len()]) {
-            found = reader.read(&bytes[..end], HeaderMap::new);
+            found = reader.read(&bytes[..end]);
             if !matches!(found, Ok(None)) {
                 break;
             }
@@ -18,11 +18,11 @@ fn read(text: &str) -> Result<Option<(RequestHead, usize)>, BadRequest> {
     whole
 }
 
-fn head(text: &str) -> RequestHead {
+fn head(text: &str) -> ParsedRequest {
     read(text).unwrap().unwrap_or_else(|| panic!("{text:?} is whole")).0
 }
 
-fn with(lines: &str) -> Result<RequestHead, BadRequest> {
+fn with(lines: &str) -> Result<ParsedRequest, BadRequest> {
     read(&format!("POST /v1/x HTTP/1.1\r\nhost: p\r\n{lines}\r\n")).map(|found| found.unwrap().0)
 }
 
@@ -31,30 +31,32 @@ fn a_head_is_its_line_and_its_fields_as_they_came() {
     let text = "POST /v1/chat/completions?a=%20b HTTP/1.1\r\nHost: p\r\nX-A:  1 \r\nx-a: \u{e9}\r\n\r\nrest";
     let (head, used) = read(text).unwrap().unwrap();
     assert_eq!(&text[used..], "rest");
-    assert_eq!((head.method, head.version), (Method::POST, Version::HTTP_11));
-    assert_eq!(head.uri, "/v1/chat/completions?a=%20b");
-    let values: Vec<_> = head.headers.get_all("x-a").iter().map(HeaderValue::as_bytes).collect();
-    assert_eq!(values, [&b"1"[..], "\u{e9}".as_bytes()]);
     assert_eq!((head.framing, head.keep_alive, head.expects_continue), (Framing::None, true, false));
+    let head = head.head;
+    assert_eq!((head.method.clone(), head.version), (Method::POST, Version::HTTP_11));
+    assert_eq!((head.path(), head.query()), ("/v1/chat/completions", Some("a=%20b")));
+    let fields: Vec<_> = head.headers.iter().map(|field| (field.name, field.value)).collect();
+    assert_eq!(fields, [(&b"Host"[..], &b"p"[..]), (b"X-A", b"1"), (b"x-a", "\u{e9}".as_bytes())]);
 }
 
 #[test]
 fn the_target_may_have_any_form() {
-    for (line, uri) in [
-        ("GET http://other/v1 HTTP/1.1", "http://other/v1"),
-        ("OPTIONS * HTTP/1.1", "*"),
-        ("CONNECT other:443 HTTP/1.1", "other:443"),
+    for (line, authority, path) in [
+        ("GET http://other/v1 HTTP/1.1", Some("other"), "/v1"),
+        ("OPTIONS * HTTP/1.1", None, "*"),
+        ("CONNECT other:443 HTTP/1.1", Some("other:443"), ""),
     ] {
-        assert_eq!(head(&format!("{line}\r\n\r\n")).uri, uri);
+        let head = head(&format!("{line}\r\n\r\n")).head;
+        assert_eq!((head.authority(), head.path()), (authority, path));
     }
 }
 
 #[test]
 fn empty_lines_before_a_request_are_skipped_and_not_without_end() {
     let (head, used) = read("\r\n\r\nGET / HTTP/1.1\r\n\r\n").unwrap().unwrap();
-    assert_eq!((head.method, used), (Method::GET, 22));
+    assert_eq!((head.head.method, used), (Method::GET, 22));
     assert_eq!(
-        RequestReader::default().read("\r\n".repeat(MAX_HEAD).as_bytes(), HeaderMap::new),
+        RequestReader::default().read("\r\n".repeat(MAX_HEAD).as_bytes()),
         Err(BadRequest::HeadTooLarge)
     );
 }
@@ -67,7 +69,7 @@ fn the_framing_is_certain_or_refused() {
     assert_eq!(framing("transfer-encoding: Chunked\r\n"), Ok(Framing::Chunked));
     let twice = with("content-length: 3\r\ncontent-length: 3\r\n").unwrap();
     assert_eq!(
-        (twice.framing, twice.headers.get_all(CONTENT_LENGTH).iter().count()),
+        (twice.framing, twice.head.headers.values(KnownName::ContentLength).count()),
         (Framing::Length(3), 1)
     );
     assert_eq!(
@@ -120,21 +122,16 @@ fn what_can_never_be_a_request_is_refused_before_its_blank_line() {
 
 #[test]
 fn a_head_has_limits() {
-    let fields = |count| with(&"a: b\r\n".repeat(count - 1)).map(|head| head.headers.len());
+    let fields = |count| with(&"a: b\r\n".repeat(count - 1)).map(|parsed| parsed.head.headers.len());
     assert_eq!(fields(MAX_REQUEST_HEADERS), Ok(MAX_REQUEST_HEADERS));
     assert_eq!(fields(MAX_REQUEST_HEADERS + 1), Err(BadRequest::HeadTooLarge));
     let sized = |length: usize| {
         let rest = "GET / HTTP/1.1\r\na: \r\n\r\n".len();
         let text = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(length - rest));
-        RequestReader::default()
-            .read(text.as_bytes(), HeaderMap::new)
-            .map(|found| found.map(|(_, used)| used))
+        RequestReader::default().read(text.as_bytes()).map(|found| found.map(|(_, used)| used))
     };
     assert_eq!(sized(MAX_HEAD), Ok(Some(MAX_HEAD)));
     assert_eq!(sized(MAX_HEAD + 1), Err(BadRequest::HeadTooLarge));
     let target = format!("GET /{}", "a".repeat(MAX_HEAD));
-    assert_eq!(
-        RequestReader::default().read(target.as_bytes(), HeaderMap::new),
-        Err(BadRequest::TargetTooLong)
-    );
+    assert_eq!(RequestReader::default().read(target.as_bytes()), Err(BadRequest::TargetTooLong));
 }

@@ -1,11 +1,11 @@
-use http::header;
+use http::{HeaderValue, header};
 
 use super::*;
 use crate::codec::h1::server::RequestReader;
 
 fn request(line: &str) -> RequestFraming {
     let text = format!("{line}\r\nte: trailers\r\n\r\n");
-    RequestFraming::new(&RequestReader::default().read(text.as_bytes(), HeaderMap::new).unwrap().unwrap().0)
+    RequestFraming::new(&RequestReader::default().read(text.as_bytes()).unwrap().unwrap().0.head)
 }
 
 fn get() -> RequestFraming {
@@ -21,11 +21,11 @@ fn write(
     exact: Option<u64>,
     close: bool,
 ) -> (String, BodyEncoder) {
-    let headers =
-        headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect();
+    let mut sent = Headers::default();
+    headers.iter().for_each(|(name, value)| sent.append(name.as_str().as_bytes(), value.as_bytes()));
     let start = ResponseStart { status: StatusCode::from_u16(status).unwrap(), reason: None, close };
     let mut out = Vec::new();
-    let encoder = write_response_head(&mut out, request, start, &headers, exact, || "now".to_owned());
+    let encoder = write_response_head(&mut out, request, start, &sent, exact, || "now".to_owned());
     (String::from_utf8(out).unwrap().replace("date: now\r\n", ""), encoder)
 }
 
@@ -100,12 +100,13 @@ fn a_switch_keeps_its_own_connection_header() {
 fn a_date_is_put_where_there_is_none_and_a_reason_is_kept() {
     let mut out = Vec::new();
     let start = ResponseStart { status: StatusCode::OK, reason: Some(b"Fine"), close: false };
-    write_response_head(&mut out, get(), start, &HeaderMap::new(), Some(0), || "today".to_owned());
+    write_response_head(&mut out, get(), start, &Headers::default(), Some(0), || "today".to_owned());
     assert_eq!(out, b"HTTP/1.1 200 Fine\r\ncontent-length: 0\r\ndate: today\r\n\r\n");
-    let dated = HeaderMap::from_iter([(DATE, HeaderValue::from_static("then"))]);
+    let mut dated = Headers::default();
+    dated.append(b"Date", b"then");
     out.clear();
     write_response_head(&mut out, get(), start, &dated, Some(0), || unreachable!("it has one"));
-    assert_eq!(out, b"HTTP/1.1 200 Fine\r\ndate: then\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!(out, b"HTTP/1.1 200 Fine\r\nDate: then\r\ncontent-length: 0\r\n\r\n");
 }
 
 #[test]

@@ -1,0 +1,330 @@
+//! The head of an HTTP message: its bytes as they came, and a table of where its fields are.
+//!
+//! The case, the order and the spelling of names pass unchanged, and repeated names stay where they
+//! were. A name that this proxy looks at is recognized once, as a [`KnownName`]; whether a head has
+//! such a field is then one test of a bit. Fields are forwarded as slices of the received bytes,
+//! neighbours in one piece.
+//!
+//! `http::HeaderMap` lowers names and moves those of one name together. It is used at the edges
+//! only: with h2, for trailers, and by code that is no part of a request's path.
+
+mod known;
+mod map;
+mod request;
+mod response;
+mod spare;
+
+use std::fmt;
+use std::ops::Range;
+
+pub use known::{KnownName, NameSet};
+pub use request::RequestHead;
+pub use response::ResponseHead;
+use spare::Buffer;
+
+/// The fields of a head, in their order. Empty, it has no buffer; dropped, it leaves its buffer to
+/// the next head of its thread.
+#[derive(Default)]
+pub struct Headers(Option<Box<Buffer>>);
+
+/// One field, with its name as it came, and its value without the whitespace around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct HeaderField<'a> {
+    pub name: &'a [u8],
+    pub known: Option<KnownName>,
+    pub value: &'a [u8],
+    /// The value is kept out of HTTP/2's compression tables (RFC 7541 section 7.1.3).
+    pub is_sensitive: bool,
+}
+
+/// The place of a field in the bytes of its head.
+#[derive(Clone, Copy)]
+struct Place {
+    start: u32,
+    value: u32,
+    end: u32,
+    name_length: u16,
+    known: Option<KnownName>,
+    flags: u8,
+}
+
+/// The line is `name: value` and CRLF, without other whitespace, so that it is forwarded as it is.
+const PLAIN: u8 = 1;
+
+/// [`HeaderField::is_sensitive`].
+const SENSITIVE: u8 = 2;
+
+const COLON: &[u8] = b": ";
+
+const LINE_END: &[u8] = b"\r\n";
+
+impl Place {
+    fn name(&self) -> Range<usize> {
+        let start = self.start as usize;
+        start..start + usize::from(self.name_length)
+    }
+
+    fn value(&self) -> Range<usize> {
+        self.value as usize..self.end as usize
+    }
+
+    fn line(&self) -> Range<usize> {
+        self.start as usize..self.end as usize + LINE_END.len()
+    }
+
+    fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+impl Headers {
+    /// Takes a head as it came, with its start line and without the blank line. The fields are added
+    /// with [`Headers::add_received`].
+    pub(super) fn received(head: &[u8]) -> Self {
+        let mut headers = Self::default();
+        headers.buffer_mut().bytes.extend_from_slice(head);
+        headers
+    }
+
+    /// Adds a field at its place in the received bytes. Lines end with CRLF. Returns its name, if it
+    /// is known.
+    #[inline]
+    pub(super) fn add_received(&mut self, name: Range<usize>, value: Range<usize>) -> Option<KnownName> {
+        let buffer = self.buffer_mut();
+        // An empty value may be anywhere.
+        let value = if value.is_empty() { name.end..name.end } else { value };
+        let known = KnownName::of(&buffer.bytes[name.clone()]);
+        let is_plain = value.start == name.end + COLON.len() && buffer.bytes.get(value.end) == Some(&b'\r');
+        known.into_iter().for_each(|known| buffer.names.add(known));
+        buffer.fields.push(Place {
+            start: name.start as u32,
+            value: value.start as u32,
+            end: value.end as u32,
+            name_length: name.len() as u16,
+            known,
+            flags: if is_plain { PLAIN } else { 0 },
+        });
+        known
+    }
+
+    /// The number of fields.
+    pub fn len(&self) -> usize {
+        self.buffer().fields.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The known names of the fields.
+    pub fn names(&self) -> NameSet {
+        self.buffer().names
+    }
+
+    pub fn has(&self, name: KnownName) -> bool {
+        self.names().has(name)
+    }
+
+    /// The value of the first field of this name.
+    pub fn get(&self, name: KnownName) -> Option<&[u8]> {
+        if self.has(name) { self.values(name).next() } else { None }
+    }
+
+    /// The values of the fields of this name, in their order.
+    pub fn values(&self, name: KnownName) -> impl Iterator<Item = &[u8]> {
+        let buffer = self.buffer();
+        let fields = if buffer.names.has(name) { &buffer.fields[..] } else { &[] };
+        fields.iter().filter(move |place| place.known == Some(name)).map(|place| &buffer.bytes[place.value()])
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = HeaderField<'_>> {
+        let buffer = self.buffer();
+        buffer.fields.iter().map(|place| buffer.field(place))
+    }
+
+    /// Adds a field behind the others. `name` and `value` are valid.
+    pub fn append(&mut self, name: &[u8], value: &[u8]) {
+        self.append_with(name, value, 0);
+    }
+
+    fn append_with(&mut self, name: &[u8], value: &[u8], flags: u8) {
+        let buffer = self.buffer_mut();
+        let place = buffer.write_line(name, value, flags);
+        buffer.fields.push(place);
+        place.known.into_iter().for_each(|known| buffer.names.add(known));
+    }
+
+    /// Replaces the fields of this name by one with this value: in the place of the first, or behind
+    /// all others.
+    pub fn set(&mut self, name: KnownName, value: &[u8]) {
+        if !self.has(name) {
+            return self.append(name.as_str().as_bytes(), value);
+        }
+        let buffer = self.buffer_mut();
+        let mut new = Some(buffer.write_line(name.as_str().as_bytes(), value, 0));
+        buffer.fields.retain_mut(|place| {
+            if place.known != Some(name) {
+                return true;
+            }
+            let Some(new) = new.take() else { return false };
+            *place = new;
+            true
+        });
+    }
+
+    /// Replaces the values of this name for which `new` returns another.
+    pub fn replace(&mut self, name: KnownName, new: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+        if !self.has(name) {
+            return;
+        }
+        let buffer = self.buffer_mut();
+        for at in 0..buffer.fields.len() {
+            let place = buffer.fields[at];
+            if place.known == Some(name)
+                && let Some(value) = new(&buffer.bytes[place.value()])
+            {
+                buffer.fields[at] = buffer.write_line(name.as_str().as_bytes(), &value, place.flags);
+            }
+        }
+    }
+
+    /// Removes the fields of this name.
+    pub fn remove(&mut self, name: KnownName) {
+        if self.has(name) {
+            let buffer = self.buffer_mut();
+            buffer.fields.retain(|place| place.known != Some(name));
+            buffer.names.remove(name);
+        }
+    }
+
+    /// Keeps the fields for which `keeps` returns true.
+    pub fn retain(&mut self, mut keeps: impl FnMut(HeaderField<'_>) -> bool) {
+        let Some(buffer) = self.0.as_deref_mut() else { return };
+        let Buffer { bytes, fields, names, .. } = buffer;
+        let mut left = NameSet::default();
+        fields.retain(|place| {
+            let keeps = keeps(place.field(bytes));
+            if let Some(known) = place.known.filter(|_| keeps) {
+                left.add(known);
+            }
+            keeps
+        });
+        *names = left;
+    }
+
+    /// Appends the fields that pass to `out`, as lines of HTTP/1.1. Lines that need no change and
+    /// follow each other are copied in one piece.
+    pub fn write(&self, out: &mut Vec<u8>, mut passes: impl FnMut(HeaderField<'_>) -> bool) {
+        let buffer = self.buffer();
+        let mut run = 0..0;
+        for place in buffer.fields.iter().filter(|place| passes(buffer.field(place))) {
+            let line = place.line();
+            if !place.is(PLAIN) {
+                out.extend_from_slice(&buffer.bytes[std::mem::take(&mut run)]);
+                write_line(out, &buffer.bytes[place.name()], &buffer.bytes[place.value()]);
+            } else if line.start == run.end {
+                run.end = line.end;
+            } else {
+                out.extend_from_slice(&buffer.bytes[std::mem::replace(&mut run, line)]);
+            }
+        }
+        out.extend_from_slice(&buffer.bytes[run]);
+    }
+
+    fn buffer(&self) -> &Buffer {
+        self.0.as_deref().unwrap_or(Buffer::EMPTY)
+    }
+
+    fn buffer_mut(&mut self) -> &mut Buffer {
+        self.0.get_or_insert_with(spare::take)
+    }
+}
+
+impl Place {
+    fn field<'a>(&self, bytes: &'a [u8]) -> HeaderField<'a> {
+        HeaderField {
+            name: &bytes[self.name()],
+            known: self.known,
+            value: &bytes[self.value()],
+            is_sensitive: self.is(SENSITIVE),
+        }
+    }
+}
+
+impl Buffer {
+    fn field(&self, place: &Place) -> HeaderField<'_> {
+        place.field(&self.bytes)
+    }
+
+    /// Writes a line behind the others, which no field points to yet.
+    fn write_line(&mut self, name: &[u8], value: &[u8], flags: u8) -> Place {
+        let start = self.bytes.len();
+        let value_start = start + name.len() + COLON.len();
+        write_line(&mut self.bytes, name, value);
+        Place {
+            start: start as u32,
+            value: value_start as u32,
+            end: (value_start + value.len()) as u32,
+            name_length: name.len() as u16,
+            known: KnownName::of(name),
+            flags: flags | PLAIN,
+        }
+    }
+}
+
+fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for piece in [name, COLON, value, LINE_END] {
+        out.extend_from_slice(piece);
+    }
+}
+
+impl HeaderField<'_> {
+    /// Returns true if the field has this name, which is in lower case.
+    pub fn is_named(&self, lower: &str) -> bool {
+        self.name.eq_ignore_ascii_case(lower.as_bytes())
+    }
+}
+
+/// A value as text. `None` if it has bytes other than visible ASCII, space and tab.
+pub fn visible(value: &[u8]) -> Option<&str> {
+    let is_visible = value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+    str::from_utf8(value).ok().filter(|_| is_visible)
+}
+
+impl Clone for Headers {
+    fn clone(&self) -> Self {
+        let Some(buffer) = &self.0 else { return Self::default() };
+        let mut copy = spare::take();
+        copy.bytes.extend_from_slice(&buffer.bytes);
+        copy.fields.extend_from_slice(&buffer.fields);
+        copy.names = buffer.names;
+        Self(Some(copy))
+    }
+}
+
+impl Drop for Headers {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.0.take() {
+            spare::give_back(buffer);
+        }
+    }
+}
+
+impl PartialEq for Headers {
+    /// The same fields in the same order and spelling.
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Headers {}
+
+impl fmt::Debug for Headers {
+    /// Names only: values may be keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|field| String::from_utf8_lossy(field.name))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! Headers as h2 and hyper have them.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{HeaderField, Headers, SENSITIVE};
+
+impl HeaderField<'_> {
+    /// The field as `http` has it, with its name in lower case. `None` for a name or a value that is
+    /// not valid, which no head has.
+    pub fn to_pair(self) -> Option<(HeaderName, HeaderValue)> {
+        let (name, mut value) =
+            HeaderName::from_bytes(self.name).ok().zip(HeaderValue::from_bytes(self.value).ok())?;
+        value.set_sensitive(self.is_sensitive);
+        Some((name, value))
+    }
+}
+
+impl Headers {
+    /// The fields as `http` has them: those of one name together.
+    pub fn to_map(&self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.len());
+        for (name, value) in self.iter().filter_map(HeaderField::to_pair) {
+            map.append(name, value);
+        }
+        map
+    }
+}
+
+impl From<&HeaderMap> for Headers {
+    fn from(map: &HeaderMap) -> Self {
+        let mut headers = Self::default();
+        for (name, value) in map {
+            let flags = if value.is_sensitive() { SENSITIVE } else { 0 };
+            headers.append_with(name.as_str().as_bytes(), value.as_bytes(), flags);
+        }
+        headers
+    }
+}

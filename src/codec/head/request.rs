@@ -1,0 +1,166 @@
+//! The head of a request.
+
+use std::ops::Range;
+
+use http::uri::Scheme;
+use http::{Method, Uri, Version, request};
+
+use super::Headers;
+
+/// The head of a request over either version of HTTP.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// The method as it came.
+    pub method: Method,
+    pub version: Version,
+    target: Target,
+    pub headers: Headers,
+}
+
+/// Where the parts of a request's target are in the bytes of its head. All of them are UTF-8.
+#[derive(Clone, Copy, Debug, Default)]
+struct Target {
+    start: u32,
+    /// The end of the path. The query, if there is one, follows `?`.
+    path_end: u32,
+    end: u32,
+    /// Of the absolute form and the authority form (RFC 9112 section 3.2), or HTTP/2's `:authority`.
+    authority: Option<(u32, u32)>,
+    is_https: bool,
+}
+
+/// Longer targets take the path of those that are not plain, which bounds them.
+const MAX_PLAIN: usize = 60_000;
+
+impl RequestHead {
+    /// `None`: the target has no valid form. `target` is where it is in the bytes of `headers`.
+    pub(in crate::codec) fn received(
+        method: Method,
+        version: Version,
+        target: Range<usize>,
+        mut headers: Headers,
+    ) -> Option<Self> {
+        let bytes = &headers.buffer().bytes[target.clone()];
+        let target = match plain_path(bytes) {
+            Some(path) => Target {
+                start: target.start as u32,
+                path_end: (target.start + path) as u32,
+                end: target.end as u32,
+                ..Target::default()
+            },
+            None => Target::add(&Uri::try_from(bytes).ok()?, &mut headers),
+        };
+        Some(Self { method, version, target, headers })
+    }
+
+    /// The path of the target, empty in the authority form.
+    pub fn path(&self) -> &str {
+        self.text(self.target.start, self.target.path_end)
+    }
+
+    /// The query without its `?`.
+    pub fn query(&self) -> Option<&str> {
+        let Target { path_end, end, .. } = self.target;
+        (path_end < end).then(|| self.text(path_end + 1, end))
+    }
+
+    /// The host and port of the target, where it has them, beside those of `Host`.
+    pub fn authority(&self) -> Option<&str> {
+        self.target.authority.map(|(start, end)| self.text(start, end))
+    }
+
+    /// Returns true if the target names the scheme `https`.
+    pub fn is_https(&self) -> bool {
+        self.target.is_https
+    }
+
+    /// Replaces the query, in which `None` leaves no `?`.
+    pub fn set_query(&mut self, query: Option<&str>) {
+        let Target { start, path_end, .. } = self.target;
+        let bytes = &mut self.headers.buffer_mut().bytes;
+        let new = bytes.len();
+        bytes.extend_from_within(start as usize..path_end as usize);
+        self.target.start = new as u32;
+        self.target.path_end = bytes.len() as u32;
+        if let Some(query) = query {
+            bytes.push(b'?');
+            bytes.extend_from_slice(query.as_bytes());
+        }
+        self.target.end = bytes.len() as u32;
+    }
+
+    /// Its parts are checked when the head is made, and valid.
+    fn text(&self, start: u32, end: u32) -> &str {
+        let text = &self.headers.buffer().bytes[start as usize..end as usize];
+        str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl From<request::Parts> for RequestHead {
+    fn from(parts: request::Parts) -> Self {
+        let request::Parts { method, uri, version, headers, .. } = parts;
+        let mut headers = Headers::from(&headers);
+        let target = Target::add(&uri, &mut headers);
+        Self { method, version, target, headers }
+    }
+}
+
+impl Target {
+    /// Adds the parts of `uri` to the bytes of its head.
+    fn add(uri: &Uri, headers: &mut Headers) -> Self {
+        let bytes = &mut headers.buffer_mut().bytes;
+        let mut add = |pieces: [&str; 2]| {
+            let start = bytes.len() as u32;
+            pieces.into_iter().for_each(|piece| bytes.extend_from_slice(piece.as_bytes()));
+            (start, bytes.len() as u32)
+        };
+        let (start, path_end) = add([uri.path(), ""]);
+        let end = uri.query().map_or(path_end, |query| add(["?", query]).1);
+        let authority = uri.authority().map(|authority| add([authority.as_str(), ""]));
+        Self { start, path_end, end, authority, is_https: uri.scheme() == Some(&Scheme::HTTPS) }
+    }
+}
+
+impl PartialEq for RequestHead {
+    /// The parts are compared, wherever they are in the bytes.
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |head: &Self| (head.path().to_owned(), head.query().map(str::to_owned), head.is_https());
+        (&self.method, self.version, self.authority()) == (&other.method, other.version, other.authority())
+            && parts(self) == parts(other)
+            && self.headers == other.headers
+    }
+}
+
+impl Eq for RequestHead {}
+
+/// The length of the path of a target in the origin form, in which nothing needs a closer look:
+/// every byte is one that RFC 3986 allows in both a path and a query.
+fn plain_path(target: &[u8]) -> Option<usize> {
+    if target.first() != Some(&b'/') || target.len() > MAX_PLAIN {
+        return None;
+    }
+    let is_plain = |byte: &u8| PLAIN_BYTES[usize::from(*byte)];
+    let path = target.iter().position(|byte| !is_plain(byte)).unwrap_or(target.len());
+    match &target[path..] {
+        [] => Some(path),
+        [b'?', query @ ..] if query.iter().all(|byte| is_plain(byte) || *byte == b'?') => Some(path),
+        _ => None,
+    }
+}
+
+/// Unreserved characters, sub-delimiters, `:`, `@`, `/` and the `%` of an escape.
+static PLAIN_BYTES: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        plain[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~!$&'()*+,;=:@/%";
+    let mut index = 0;
+    while index < others.len() {
+        plain[others[index] as usize] = true;
+        index += 1;
+    }
+    plain
+};
