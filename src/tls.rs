@@ -29,8 +29,6 @@ pub use facts::{Facts, client_name};
 pub use material::{Authorities, Identity, IdentitySource};
 pub use observer::{HandshakeObserver, ObservedHandshake};
 pub use rotate::{Reloads, Replacement, Watch};
-
-pub use crate::support::Live;
 pub use server::{ClientCertificates, ServerSettings, ServerTls};
 pub use source::{Source, decode};
 pub use verify::Verification;

@@ -16,9 +16,10 @@ use crate::record::{Boards, Journal};
 use crate::server::{Acceptor, Ended, Limits, Listener};
 use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::Metrics;
+use crate::support::Live;
 use crate::support::drain::Stop;
 use crate::support::threads::fault;
-use crate::tls::{Live, ServerTls};
+use crate::tls::ServerTls;
 
 /// The parts that the workers share.
 #[derive(Clone)]

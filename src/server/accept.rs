@@ -18,9 +18,10 @@ use super::connections::Connections;
 use super::handshake::handshake;
 use super::places::{Capacity, Place, Places};
 use super::{Balance, Handler, Limits};
+use crate::support::Live;
 use crate::support::SharedGuard;
 use crate::support::drain::{Phase, Stop};
-use crate::tls::{Live, ServerTls};
+use crate::tls::ServerTls;
 
 /// Pause of the loop when the system has no descriptor or memory left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);

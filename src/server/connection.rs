@@ -17,7 +17,8 @@ use super::disconnect::Socket;
 use super::in_flight::Guard;
 use super::places::Places;
 use super::{Handler, Limits, http1, http2};
-use crate::tls::{ClientCertificate, Live, ServerTls};
+use crate::support::Live;
+use crate::tls::{ClientCertificate, ServerTls};
 
 /// The HTTP/2 connection preface (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

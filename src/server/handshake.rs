@@ -9,7 +9,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::conn_state::ConnState;
 use super::connection::{ConnInfo, wait_for_command};
-use crate::tls::{ClientCertificate, HTTP_1_1, HTTP_2, Live, ServerTls};
+use crate::support::Live;
+use crate::tls::{ClientCertificate, HTTP_1_1, HTTP_2, ServerTls};
 
 /// Performs the handshake, which counts toward the time of the first head. `None` if it failed, or
 /// if a command ended the connection; TLS alerts have been sent.

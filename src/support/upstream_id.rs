@@ -5,8 +5,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// The key of an upstream: its name in the configuration. An upstream keeps its id when its
-/// settings change. Clones share one allocation, and a name is never reused while an id refers to
-/// it, so that an id outlives its upstream in running streams, records and metrics.
+/// settings change. Clones share one allocation, which outlives the upstream in running streams,
+/// records and metrics. An upstream that is removed and added again has an id of its own, which is
+/// equal to the earlier one.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpstreamId(Arc<str>);
 

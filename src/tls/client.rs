@@ -9,7 +9,8 @@ use rustls::{ClientConfig, RootCertStore};
 use super::observer::{HandshakeObserver, ObservedResolver};
 use super::rotate::Recipe;
 use super::verify::Verifier;
-use super::{Authorities, Fault, Identity, IdentitySource, Live, Source, TlsPart, Verification, provider};
+use super::{Authorities, Fault, Identity, IdentitySource, Source, TlsPart, Verification, provider};
+use crate::support::Live;
 
 /// The settings of TLS to an upstream. The default trusts the system's roots, verifies everything
 /// and has no client certificate.

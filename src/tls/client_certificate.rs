@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustls::ServerConnection;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
-use super::{Live, ServerTls, client_name};
+use super::{ServerTls, client_name};
+use crate::support::Live;
 
 /// The name of a client whose certificate has no readable name.
 const NAMELESS: &str = "certificate";

@@ -125,10 +125,20 @@ impl Watch {
         self.follow(name, &live, settings, present);
     }
 
-    /// Compares all files once, and puts changed ones in use. Forgets the files of configurations
-    /// that are no longer used.
-    pub fn look(&mut self) {
-        self.watched.retain_mut(|watched| watched.look(&self.reloads));
+    /// Compares all files once, and takes over what changed. Forgets the files of configurations that
+    /// are no longer used. Where another configuration with the same name has followed, an earlier
+    /// one, whose last requests still run, reports nothing: a key may need the later one's
+    /// passphrase.
+    ///
+    /// Broken sets are reported at the second comparison, and not before a later one if
+    /// `is_changing`: the settings that they need may be about to change too.
+    pub fn look(&mut self, is_changing: bool) {
+        self.watched.retain(|watched| watched.is_used());
+        for number in 0..self.watched.len() {
+            let (watched, later) = self.watched[number..].split_first_mut().expect("the number is in range");
+            let has_followed = later.iter().any(|later| later.name() == watched.name());
+            watched.look(&self.reloads, !is_changing && !has_followed);
+        }
     }
 
     fn add<R: Recipe>(&mut self, name: &str, recipe: R) -> Result<Arc<Live<R::Made>>, Fault> {
@@ -167,8 +177,11 @@ impl fmt::Debug for Watch {
 pub(super) trait Look: Send {
     fn name(&self) -> &str;
 
-    /// Compares the files once. Returns false if the configuration is no longer used.
-    fn look(&mut self, reloads: &Reloads) -> bool;
+    /// Returns false if the configuration is no longer used.
+    fn is_used(&self) -> bool;
+
+    /// Compares the files once.
+    fn look(&mut self, reloads: &Reloads, may_report: bool);
 }
 
 /// SHA-256 of the contents of all sources.
@@ -192,15 +205,19 @@ impl<R: Recipe> Look for Watched<R> {
         &self.name
     }
 
-    fn look(&mut self, reloads: &Reloads) -> bool {
-        let Some(live) = self.live.upgrade() else { return false };
-        self.compare(&live, reloads);
-        true
+    fn is_used(&self) -> bool {
+        self.live.strong_count() > 0
+    }
+
+    fn look(&mut self, reloads: &Reloads, may_report: bool) {
+        if let Some(live) = self.live.upgrade() {
+            self.compare(&live, reloads, may_report);
+        }
     }
 }
 
 impl<R: Recipe> Watched<R> {
-    fn compare(&mut self, live: &Live<R::Made>, reloads: &Reloads) {
+    fn compare(&mut self, live: &Live<R::Made>, reloads: &Reloads, may_report: bool) {
         let found = fingerprint(&self.recipe);
         if found == self.present {
             (self.suspect, self.broken) = (None, None);
@@ -216,7 +233,7 @@ impl<R: Recipe> Watched<R> {
                 reloads.done.fetch_add(1, Ordering::Relaxed);
                 self.tell();
             }
-            Err(_) if self.suspect != Some(found) => self.suspect = Some(found),
+            Err(_) if self.suspect != Some(found) || !may_report => self.suspect = Some(found),
             Err(fault) => {
                 self.broken = Some(found);
                 reloads.failed.fetch_add(1, Ordering::Relaxed);

@@ -15,6 +15,7 @@ use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 
 use super::rotate::Recipe;
 use super::*;
+use crate::support::Live;
 use certificates::{Authority, Pair, self_signed};
 
 fn text(pem: &str) -> Source {

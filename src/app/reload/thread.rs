@@ -39,7 +39,7 @@ impl Reloader {
                 Ok(ReloadRequest { kind: ReloadKind::Reload, .. }) if self.is_stopping() => {}
                 Ok(ReloadRequest { kind, reply }) => {
                     let outcome = match kind {
-                        ReloadKind::Reload => self.reload(true),
+                        ReloadKind::Reload => self.reload_all(),
                         ReloadKind::Look => self.look(),
                     };
                     // The requester may have left.
@@ -59,15 +59,34 @@ impl Reloader {
         self.journal.threads().stop().phase() != Phase::Running
     }
 
+    /// Reads the configuration, and then the certificates, whose settings it may have changed.
+    fn reload_all(&mut self) -> ReloadOutcome {
+        let outcome = self.reload(true);
+        // Certificate and key are not being written one after the other: the operator says so.
+        self.watch.look(true);
+        self.watch.look(false);
+        outcome
+    }
+
+    /// Takes over what changed in the files, the certificates last: their settings may have changed
+    /// too.
+    fn look(&mut self) -> ReloadOutcome {
+        if !self.settings.server.watch {
+            return ReloadOutcome::Unchanged;
+        }
+        let outcome = self.look_at_configuration();
+        self.watch.look(self.suspect.is_some() && self.refused.is_none());
+        outcome
+    }
+
     /// Takes over changed files. Editors write in steps, so that a change counts when two
     /// consecutive comparisons have found it. While a configuration is refused it is read at each
     /// comparison: a file that it names, and that is not watched, may have been added.
-    fn look(&mut self) -> ReloadOutcome {
-        self.watch.look();
+    fn look_at_configuration(&mut self) -> ReloadOutcome {
         let Some(source) = self.source.as_ref().filter(|source| !source.files.is_empty()) else {
             return ReloadOutcome::Unchanged;
         };
-        if !self.settings.server.watch || self.is_stopping() {
+        if self.is_stopping() {
             return ReloadOutcome::Unchanged;
         }
         let found = source.files.now();

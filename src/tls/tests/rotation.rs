@@ -48,14 +48,14 @@ fn a_renamed_file_is_taken_over_and_an_unchanged_one_is_not() {
     let mut watch = Watch::default();
     let live = watch.server(&settings(folder.path())).unwrap();
     let before = live.load();
-    watch.look();
+    watch.look(false);
     assert_eq!((serial(&live).as_str(), counts(&watch)), ("01", (0, 0)));
     let two = ours.issue_numbered(2, "two", &[HOST]);
     write(folder.path(), &two);
-    watch.look();
+    watch.look(false);
     assert_eq!((serial(&live).as_str(), counts(&watch)), ("02", (1, 0)));
     write(folder.path(), &two);
-    watch.look();
+    watch.look(false);
     assert_eq!(counts(&watch), (1, 0), "the same again is no change");
     assert_eq!(serial_of(&before.config), "01", "who had the earlier one keeps it");
 }
@@ -80,7 +80,7 @@ fn the_symlink_that_kubernetes_swaps_is_followed() {
     let live = watch.server(&settings(path)).unwrap();
     version(2);
     fs::remove_dir_all(path.join("..1")).unwrap();
-    watch.look();
+    watch.look(false);
     assert_eq!((serial(&live).as_str(), counts(&watch)), ("02", (1, 0)));
 }
 
@@ -96,27 +96,27 @@ fn a_broken_set_keeps_the_earlier_one_and_is_counted_once() {
 
     let two = ours.issue_numbered(2, "two", &[HOST]);
     fs::write(path.join("tls.crt"), &two.certificate).unwrap();
-    watch.look();
+    watch.look(false);
     assert_eq!((serial(&live).as_str(), counts(&watch)), ("01", (0, 0)), "the key may be on its way");
     fs::write(path.join("tls.key"), &two.key).unwrap();
-    watch.look();
+    watch.look(false);
     assert_eq!((serial(&live).as_str(), counts(&watch)), ("02", (1, 0)));
 
     fs::write(path.join("tls.crt"), &two.certificate[..two.certificate.len() / 2]).unwrap();
     for _ in 0..5 {
-        watch.look();
+        watch.look(false);
     }
     assert_eq!((serial(&live).as_str(), counts(&watch)), ("02", (1, 1)));
     fs::remove_file(path.join("tls.crt")).unwrap();
     for _ in 0..5 {
-        watch.look();
+        watch.look(false);
     }
     assert_eq!((serial(&live).as_str(), counts(&watch)), ("02", (1, 2)));
     write(path, &two);
-    watch.look();
+    watch.look(false);
     assert_eq!(counts(&watch), (1, 2), "what is in use came back");
     write(path, &ours.issue_numbered(3, "three", &[HOST]));
-    watch.look();
+    watch.look(false);
     assert_eq!((serial(&live).as_str(), counts(&watch)), ("03", (2, 2)));
 }
 
@@ -135,7 +135,7 @@ fn new_upstream_authority_replaces_the_trust_in_the_old_one() {
     };
     assert!(takes(&one) && !takes(&two));
     fs::write(&ca, two.pem()).unwrap();
-    watch.look();
+    watch.look(false);
     assert!(!takes(&one) && takes(&two));
 }
 
@@ -150,10 +150,10 @@ fn only_files_of_configurations_in_use_are_watched() {
     write(folder.path(), &ours.issue_numbered(1, "one", &[HOST]));
     let mut watch = Watch::default();
     let live = watch.server(&settings(folder.path())).unwrap();
-    watch.look();
+    watch.look(false);
     assert!(!watch.is_empty());
     drop(live);
-    watch.look();
+    watch.look(false);
     assert!(watch.is_empty());
 }
 
@@ -170,9 +170,9 @@ fn replacement_is_used_at_once_and_its_files_are_followed() {
     watch.replace(replacement);
     assert_eq!(serial(&live), "02");
     write(before.path(), &ours.issue_numbered(3, "three", &[HOST]));
-    watch.look();
+    watch.look(false);
     assert_eq!((serial(&live).as_str(), counts(&watch)), ("02", (0, 0)));
     write(after.path(), &ours.issue_numbered(4, "four", &[HOST]));
-    watch.look();
+    watch.look(false);
     assert_eq!((serial(&live).as_str(), counts(&watch)), ("04", (1, 0)));
 }

@@ -1,0 +1,134 @@
+//! A request is sent again once, whichever HTTP versions its connections speak.
+
+use std::sync::{Arc, Mutex, mpsc};
+
+use h2::{Reason, server};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Notify;
+
+use crate::harness::listen::{Listening, listen};
+use crate::harness::tls::{Folder, server_config};
+use crate::harness::{Answer, CHAT_BODY, CHAT_REQUEST, PATIENCE, Proxy, proxy, sized, until};
+
+const PATH: &str = "/v1/chat/completions";
+
+/// What became of a request at the upstream.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Answered,
+    /// The connection was closed inside the request.
+    Closed,
+    /// The stream was refused.
+    Refused,
+}
+
+/// Reads the head of a request over HTTP/1.1; returns the length of its body.
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<usize> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    Some(length.unwrap().parse().unwrap())
+}
+
+/// An upstream that refuses each stream of HTTP/2 once it may, answers small requests over HTTP/1.1
+/// and closes inside large ones.
+struct Both {
+    up: Listening,
+    seen: mpsc::Receiver<Seen>,
+    go: Arc<Notify>,
+    folder: Folder,
+}
+
+impl Both {
+    fn new(alpn: &[&[u8]]) -> Self {
+        let folder = Folder::new();
+        let (tell, seen) = mpsc::channel();
+        let (tell, go) = (Mutex::new(tell), Arc::new(Notify::new()));
+        let may_go = Arc::clone(&go);
+        let config = Self::config(&folder, alpn);
+        let up = listen(Some(config), move |accepted| {
+            let (tell, go, mut stream) = (tell.lock().unwrap().clone(), Arc::clone(&may_go), accepted.stream);
+            async move {
+                if accepted.is_http2 {
+                    let mut connection = server::handshake(stream).await.unwrap();
+                    while let Some(Ok((_, mut respond))) = connection.accept().await {
+                        go.notified().await;
+                        respond.send_reset(Reason::REFUSED_STREAM);
+                        tell.send(Seen::Refused).unwrap();
+                    }
+                    return;
+                }
+                while let Some(length) = read_head(&mut stream).await {
+                    if length > CHAT_REQUEST.len() {
+                        tell.send(Seen::Closed).unwrap();
+                        return;
+                    }
+                    stream.read_exact(&mut vec![0; length]).await.unwrap();
+                    tell.send(Seen::Answered).unwrap();
+                    let answer = sized("200 OK", "application/json", CHAT_BODY.as_bytes());
+                    stream.write_all(&answer).await.unwrap();
+                }
+            }
+        });
+        Self { up, seen, go, folder }
+    }
+
+    fn config(folder: &Folder, alpn: &[&[u8]]) -> Arc<ServerConfig> {
+        let pair = folder.ca.issue_numbered(7, "upstream", &["127.0.0.1"]);
+        server_config(&pair, None, alpn)
+    }
+
+    fn change(&self, alpn: &[&[u8]]) {
+        self.up.change_tls(Self::config(&self.folder, alpn));
+    }
+
+    fn proxy(&self) -> Proxy {
+        proxy()
+            .server("max_request_bytes = 50000000")
+            .https(self.up.address, &self.folder.ca_line("ca"))
+            .run()
+    }
+}
+
+/// More than the sockets hold.
+fn large() -> String {
+    format!("{{\"model\":\"m\",\"x\":\"{}\"}}", "x".repeat(24 << 20))
+}
+
+fn assert_unreachable(answer: &Answer) {
+    assert_eq!((answer.status(), &answer.error()["code"]), (502, &"upstream_unreachable".into()));
+    // Nothing was executed.
+    assert_eq!(answer.header("x-should-retry"), None);
+}
+
+#[test]
+fn refused_stream_after_a_stale_http1_connection_is_final() {
+    let both = Both::new(&[b"http/1.1"]);
+    let proxy = both.proxy();
+    let mut client = proxy.client();
+    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+    both.change(&[b"h2"]);
+    both.go.notify_one();
+    assert_unreachable(&client.post(PATH, &large()).answer());
+    assert_eq!(both.seen.try_iter().collect::<Vec<_>>(), [Seen::Answered, Seen::Closed, Seen::Refused]);
+}
+
+#[test]
+fn http1_connection_that_closes_after_a_refused_stream_is_final() {
+    let both = Both::new(&[b"h2"]);
+    let proxy = both.proxy();
+    let mut client = proxy.client();
+    std::thread::scope(|scope| {
+        // The upstream does not read the body before it refuses.
+        let answer = scope.spawn(move || client.post(PATH, &large()).answer());
+        until(PATIENCE, "a connection", || (both.up.accepted() == 1).then_some(()));
+        both.change(&[b"http/1.1"]);
+        both.go.notify_one();
+        assert_unreachable(&answer.join().unwrap());
+    });
+    assert_eq!(both.seen.try_iter().collect::<Vec<_>>(), [Seen::Refused, Seen::Closed]);
+}
