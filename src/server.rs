@@ -15,6 +15,7 @@ mod http1;
 mod http2;
 mod in_flight;
 mod places;
+mod rank;
 mod request_body;
 mod upgrade;
 
@@ -42,6 +43,7 @@ pub use disconnect::{MOST_WATCHED, watch_at_most};
 pub use http1::Http1RequestBody;
 pub use http2::Http2RequestBody;
 pub use places::Capacity;
+pub use rank::Rank;
 pub use request_body::RequestBody;
 pub use upgrade::{ClientStream, Upgrade};
 

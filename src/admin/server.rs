@@ -29,9 +29,10 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_rustls::TlsAcceptor;
 
 use crate::server::{AcceptErrors, Limits, MAX_HEAD_BYTES, is_exhaustion};
+use crate::support::Live;
 use crate::support::drain::{Phase, Stop};
 use crate::support::flow::{ConnectionCounts, Limit, LimitCounts};
-use crate::tls::{ClientCertificate, Live, ServerTls};
+use crate::tls::{ClientCertificate, ServerTls};
 use conn::Conn;
 use reserve::Reserve;
 
@@ -184,7 +185,7 @@ impl Connections {
         let ranked = self.open.iter().filter(|(_, task)| !task.is_finished());
         let ranked = ranked.filter_map(|(conn, task)| Some((conn.rank(now, GRACE)?, task)));
         if let Some((rank, task)) = ranked.min_by_key(|&(rank, _)| rank) {
-            self.close(task, if rank.has_asked { Limit::EvictedIdle } else { Limit::EvictedSilent });
+            self.close(task, rank.limit());
         }
     }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::Limits;
+use super::{Limits, Rank};
 use crate::support::flow::{Limit, StreamTiming};
 
 /// The time within which a connection must obey a command.
@@ -247,18 +247,15 @@ impl ConnState {
         None
     }
 
-    /// The order of eviction; the least is evicted first. `None` if it cannot be evicted now. A
-    /// connection has `grace` for its first head, so that a flood of connections does not close
-    /// those that are about to send one.
+    /// The rank in the order of eviction. `None` if it cannot be evicted now. A connection has `grace`
+    /// for each head.
     pub(super) fn rank(&self, now: Instant, grace: Duration) -> Option<Rank> {
         if self.is_running() || self.command().is_some() {
             return None;
         }
         match self.head_since.get() {
-            Some(since) if now.saturating_duration_since(since) < grace => None,
-            Some(since) if !self.proven.get() => Some(Rank { is_idle: false, since }),
-            Some(since) => Some(Rank { is_idle: true, since }),
-            None => Some(Rank { is_idle: true, since: self.idle_since.get() }),
+            Some(since) => Rank::in_head(self.proven.get(), since, now, grace),
+            None => Some(Rank::idle(self.idle_since.get())),
         }
     }
 
@@ -266,14 +263,6 @@ impl ConnState {
         let in_head = self.head_since.get().is_some();
         self.tell(if in_head { ConnCommand::Drop } else { ConnCommand::Yield }, now);
     }
-}
-
-/// Eviction order: connections that never sent a complete head come before those between two
-/// requests; in each group the longest wait comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank {
-    pub(super) is_idle: bool,
-    since: Instant,
 }
 
 /// Counts a running request.

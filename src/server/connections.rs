@@ -8,10 +8,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Limits;
-use super::conn_state::{ConnState, Rank};
+use super::conn_state::ConnState;
 use super::places::Places;
-use crate::support::flow::Limit;
+use super::{Limits, Rank};
 use crate::support::{LocalCount, LocalGuard};
 
 /// The longest interval between two passes: limits are exact to this, or to an eighth of the
@@ -88,7 +87,7 @@ impl Connections {
             ranked.truncate(most);
         }
         for (rank, state) in &ranked {
-            places.count(if rank.is_idle { Limit::EvictedIdle } else { Limit::EvictedSilent });
+            places.count(rank.limit());
             state.yield_place(now);
         }
         !ranked.is_empty()

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::server::Limits;
+use crate::server::{Limits, Rank};
 use crate::support::flow::Limit;
 
 /// The shortest time without progress that counts as a client that does not read: handlers, and
@@ -14,28 +14,31 @@ const LEAST_STALL: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Conn(Mutex<State>);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct State {
-    /// The last progress: the connection began, a head was complete, hyper took a frame of a
-    /// response, or a response ended.
-    progress: Instant,
+    /// When the connection began, or its last response ended.
+    idle_since: Instant,
     /// The connection has had a complete request head.
     has_asked: bool,
-    /// Requests whose responses have not ended.
-    running: usize,
+    /// The requests whose responses have not ended, at most as many as the connection may have
+    /// streams. A stream makes progress for itself: others do not hide that its client stopped
+    /// reading it.
+    running: Vec<Running>,
+    /// The number of the next request.
+    next: u64,
 }
 
-/// Eviction order: connections that never sent a complete head come before those between two
-/// requests; in each group the longest wait comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank {
-    pub(super) has_asked: bool,
-    since: Instant,
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    number: u64,
+    /// The last progress: its head was complete, or hyper took a frame of its response.
+    progress: Instant,
 }
 
 impl Conn {
     pub(super) fn new(now: Instant) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { progress: now, has_asked: false, running: 0 })))
+        let state = State { idle_since: now, has_asked: false, running: Vec::new(), next: 0 };
+        Arc::new(Self(Mutex::new(state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -45,46 +48,59 @@ impl Conn {
     /// Counts a request from the end of its head until the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> RequestGuard {
         let mut state = self.state();
-        *state = State { progress: Instant::now(), has_asked: true, running: state.running + 1 };
-        RequestGuard(Arc::clone(self))
+        let number = state.next;
+        state.next += 1;
+        state.has_asked = true;
+        state.running.push(Running { number, progress: Instant::now() });
+        RequestGuard { conn: Arc::clone(self), number }
     }
 
     /// The limit that closes the connection now. hyper takes a frame of a response only when the
-    /// client has room for it, so a client that does not read makes no progress.
+    /// client has room for it, so a response that its client does not read makes no progress.
     pub(super) fn exceeded(&self, now: Instant, limits: &Limits) -> Option<Limit> {
-        let state = *self.state();
-        let (timeout, limit) = match state {
-            State { running: 1.., .. } => (limits.write_timeout?.max(LEAST_STALL), Limit::WriteTimeout),
-            State { has_asked: false, .. } => (limits.header_timeout, Limit::HeaderTimeout),
-            State { has_asked: true, .. } => (limits.keep_alive_timeout, Limit::KeepAliveTimeout),
+        let state = self.state();
+        let oldest = state.running.iter().map(|running| running.progress).min();
+        let (since, timeout, limit) = match oldest {
+            Some(progress) => (progress, limits.write_timeout?.max(LEAST_STALL), Limit::WriteTimeout),
+            None if state.has_asked => (state.idle_since, limits.keep_alive_timeout, Limit::KeepAliveTimeout),
+            None => (state.idle_since, limits.header_timeout, Limit::HeaderTimeout),
         };
-        (now.saturating_duration_since(state.progress) >= timeout).then_some(limit)
+        (now.saturating_duration_since(since) >= timeout).then_some(limit)
     }
 
-    /// The order of eviction; the least is evicted first. `None` if it cannot be evicted now. A
-    /// connection has `grace` for its first head.
+    /// Its place in the order of eviction. `None` if it cannot be evicted now. It has `grace` for
+    /// its first head.
     pub(super) fn rank(&self, now: Instant, grace: Duration) -> Option<Rank> {
-        let State { progress, has_asked, running } = *self.state();
-        let is_new = !has_asked && now.saturating_duration_since(progress) < grace;
-        (running == 0 && !is_new).then_some(Rank { has_asked, since: progress })
+        let state = self.state();
+        match state.has_asked {
+            _ if !state.running.is_empty() => None,
+            false => Rank::in_head(false, state.idle_since, now, grace),
+            true => Some(Rank::idle(state.idle_since)),
+        }
     }
 }
 
 /// Counts a running request.
 #[derive(Debug)]
-pub(super) struct RequestGuard(Arc<Conn>);
+pub(super) struct RequestGuard {
+    conn: Arc<Conn>,
+    number: u64,
+}
 
 impl RequestGuard {
     /// Records that hyper took a frame of the response.
     pub(super) fn progress(&self) {
-        self.0.state().progress = Instant::now();
+        let mut state = self.conn.state();
+        let running = state.running.iter_mut().find(|running| running.number == self.number);
+        running.into_iter().for_each(|running| running.progress = Instant::now());
     }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.0.state().running -= 1;
-        self.progress();
+        let mut state = self.conn.state();
+        state.running.retain(|running| running.number != self.number);
+        state.idle_since = Instant::now();
     }
 }
 
@@ -126,6 +142,21 @@ mod tests {
         assert_eq!(conn.exceeded(Instant::now() + LEAST_STALL / 2, &short), None, "a handler may be silent");
         guard.progress();
         assert_eq!(conn.exceeded(Instant::now() + LEAST_STALL, &short), Some(Limit::WriteTimeout));
+    }
+
+    #[test]
+    fn progress_of_one_stream_does_not_hide_that_another_is_not_read() {
+        let conn = Conn::new(Instant::now());
+        let (stalled, read) = (conn.begin(), conn.begin());
+        let limits = Limits { write_timeout: Some(LEAST_STALL), ..LIMITS };
+        let late = Instant::now() + LEAST_STALL;
+        std::thread::sleep(Duration::from_millis(1));
+        read.progress();
+        assert_eq!(conn.exceeded(late, &limits), Some(Limit::WriteTimeout));
+        drop(stalled);
+        assert_eq!(conn.exceeded(late, &limits), None);
+        drop(read);
+        assert_eq!(conn.exceeded(late, &limits), None, "it is idle");
     }
 
     #[test]
