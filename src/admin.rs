@@ -37,7 +37,7 @@ mod stream;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
@@ -53,10 +53,10 @@ use crate::llm::price::Prices;
 use crate::record::{Boards, Journal};
 use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::{Exposition, Metrics};
-use crate::support;
+use crate::support::Live;
 use crate::support::drain::Stop;
 use crate::support::threads::Threads;
-use guard::{Level, guard};
+use guard::{Level, check, guard};
 use live::LiveEvents;
 use memory::ResponseMemory;
 use query::Fields;
@@ -84,7 +84,7 @@ pub struct Shown {
     pub journal: Journal,
     /// The ledger that the pages show, if one is kept.
     pub ledger: Option<LedgerSource>,
-    pub prices: Arc<support::Live<Prices>>,
+    pub prices: Arc<Live<Prices>>,
     /// The configuration in use, and its reloads.
     pub reload: Reload,
 }
@@ -92,7 +92,7 @@ pub struct Shown {
 /// The state that the handlers share.
 pub struct Admin {
     shown: Shown,
-    access: Arc<support::Live<Access>>,
+    access: Arc<Live<Access>>,
     reader: LedgerReader,
     memory: ResponseMemory,
     watchers: Arc<Semaphore>,
@@ -104,7 +104,7 @@ type Routes = Router<Arc<Admin>>;
 
 impl Admin {
     /// Shows `shown` to clients that `access` admits.
-    pub fn new(shown: Shown, access: Arc<support::Live<Access>>) -> Self {
+    pub fn new(shown: Shown, access: Arc<Live<Access>>) -> Self {
         let reader = LedgerReader::new(shown.ledger.clone());
         Self {
             shown,
@@ -187,21 +187,25 @@ async fn asset(method: Method, uri: Uri) -> Response {
     }
 }
 
-async fn live(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
+async fn live(State(admin): State<Arc<Admin>>, request: Request) -> Response {
     let Ok(place) = Arc::clone(&admin.watchers).try_acquire_owned() else {
         let reason = format!("{WATCHERS} pages are open already");
         return fault(StatusCode::SERVICE_UNAVAILABLE, "too_many_watchers", &reason);
     };
     let Shown { boards, journal, ledger, prices, .. } = &admin.shown;
+    let (parts, _) = request.into_parts();
+    let query = parts.uri.query().unwrap_or_default().to_owned();
     let of_fleet = matches!(ledger, Some(LedgerSource::Fleet(_)));
-    let since =
-        Fields::parse(query.unwrap_or_default().as_bytes()).get("since").and_then(|since| since.parse().ok());
+    let since = Fields::parse(query.as_bytes()).get("since").and_then(|since| since.parse().ok());
+    let access = Arc::clone(&admin.access);
+    let is_allowed = Box::new(move || check(&access.load(), &parts));
     respond::live(LiveEvents::new(
         boards.clone(),
         prices.load().zone().clone(),
         journal.clone(),
         of_fleet,
         since,
+        is_allowed,
         place,
     ))
 }

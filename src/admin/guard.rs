@@ -6,10 +6,11 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::ACCEPT;
+use http::request::Parts;
 use http::{HeaderMap, StatusCode, uri};
 
 use super::Admin;
-use super::access::Refusal;
+use super::access::{Access, Refusal};
 use super::login::login_page;
 use super::respond::fault;
 use crate::codec::authority::{Authority, HostFault};
@@ -44,6 +45,13 @@ pub(super) async fn guard(
         Ok(()) => next.run(request).await,
         Err(refusal) => refuse(&admin, &refusal, &request),
     }
+}
+
+/// Returns true if the client of a request has access now.
+pub(super) fn check(access: &Access, parts: &Parts) -> bool {
+    let authority = Authority::of_parts(parts.version, &parts.uri, &parts.headers);
+    authority
+        .is_ok_and(|authority| access.check(authority.as_ref(), &parts.headers, &parts.extensions).is_ok())
 }
 
 fn authority(request: &Request) -> Result<Option<Authority<'_>>, HostFault> {

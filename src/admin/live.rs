@@ -34,7 +34,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// The delay before a browser reconnects, in milliseconds.
 const RETRY: &str = "retry: 2000\n\n";
 
-/// The events of one watcher. They never end by themselves.
+/// The events of one watcher. They end when its client has lost access.
 pub(super) struct LiveEvents {
     boards: Boards,
     /// The time zone of the pages.
@@ -48,18 +48,22 @@ pub(super) struct LiveEvents {
     since: Instant,
     of_fleet: bool,
     begun: bool,
+    /// Checks the access of the request again: the token or its session may have ended.
+    is_allowed: Box<dyn Fn() -> bool + Send>,
     _place: OwnedSemaphorePermit,
 }
 
 impl LiveEvents {
     /// Begins now, for a page of this instance's records or of the fleet's (`of_fleet`). `since` is
-    /// the number of records when the page was read. `place` is released at the end.
+    /// the number of records when the page was read. `place` is released at the end, which comes
+    /// after `is_allowed` has said no.
     pub(super) fn new(
         boards: Boards,
         zone: TimeZone,
         journal: Journal,
         of_fleet: bool,
         since: Option<u64>,
+        is_allowed: Box<dyn Fn() -> bool + Send>,
         place: OwnedSemaphorePermit,
     ) -> Self {
         let mut ticks = interval(TICK);
@@ -75,6 +79,7 @@ impl LiveEvents {
             since: Instant::now(),
             of_fleet,
             begun: false,
+            is_allowed,
             _place: place,
         }
     }
@@ -111,6 +116,9 @@ impl Stream for LiveEvents {
             return Poll::Ready(Some(Ok(RETRY.into())));
         }
         while self.ticks.poll_tick(cx).is_ready() {
+            if !(self.is_allowed)() {
+                return Poll::Ready(None);
+            }
             if let Some(events) = self.news() {
                 self.told = Instant::now();
                 return Poll::Ready(Some(Ok(events.into())));
@@ -146,12 +154,17 @@ mod tests {
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
+    fn always() -> Box<dyn Fn() -> bool + Send> {
+        Box::new(|| true)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn live_sends_changes_only() {
         let (boards, journal) = (Boards::new(1), Journal::new(8));
         let places = Arc::new(Semaphore::new(1));
         let place = Arc::clone(&places).acquire_owned().await.unwrap();
-        let mut live = LiveEvents::new(boards.clone(), TimeZone::UTC, journal.clone(), false, Some(0), place);
+        let (boards_seen, seen) = (boards.clone(), journal.clone());
+        let mut live = LiveEvents::new(boards_seen, TimeZone::UTC, seen, false, Some(0), always(), place);
         assert_eq!(next(&mut live).await, RETRY);
         let first = next(&mut live).await;
         assert!(first.starts_with("event: running\ndata: ") && first.ends_with("\n\n"), "{first}");
@@ -176,7 +189,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn live_of_a_fleet_reports_records_periodically() {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let mut live = LiveEvents::new(Boards::new(1), TimeZone::UTC, Journal::new(8), true, None, place);
+        let (boards, journal) = (Boards::new(1), Journal::new(8));
+        let mut live = LiveEvents::new(boards, TimeZone::UTC, journal, true, None, always(), place);
         assert_eq!(next(&mut live).await, RETRY);
         assert!(next(&mut live).await.starts_with("event: running\n"));
         let start = Instant::now();
@@ -192,8 +206,8 @@ mod tests {
         journal.health().kept.store(7, Ordering::Relaxed);
         for (since, told) in [(Some(6), true), (Some(7), false), (None, false)] {
             let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-            let mut live =
-                LiveEvents::new(Boards::new(1), TimeZone::UTC, journal.clone(), false, since, place);
+            let (boards, journal) = (Boards::new(1), journal.clone());
+            let mut live = LiveEvents::new(boards, TimeZone::UTC, journal, false, since, always(), place);
             assert_eq!(next(&mut live).await, RETRY);
             assert_eq!(next(&mut live).await.contains("event: records\ndata: 7\n"), told, "{since:?}");
         }

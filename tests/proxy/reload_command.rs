@@ -166,10 +166,18 @@ fn token_that_changed_opens_the_pages_in_place_of_the_old_one() {
         Client::connect(admin).send(get).answer().status()
     };
     assert_eq!((page(TOKEN), page("another-token-1234")), (200, 401));
+    let mut live = Client::connect(admin);
+    let head = live
+        .send(format!(
+            "GET /live HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n"
+        ))
+        .head();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     edit(&program, TOKEN, "another-token-1234");
     serving.signal("-HUP");
     until(PATIENCE, "the new token", || (page("another-token-1234") == 200).then_some(()));
     assert_eq!(page(TOKEN), 401);
+    live.rest();
 }
 
 #[test]
