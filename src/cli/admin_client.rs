@@ -14,6 +14,9 @@ use crate::tls::{ClientSettings, HTTP_1_1, Verification};
 /// The longest response that is read.
 const MAX_RESPONSE: u64 = 256 << 10;
 
+pub(super) const CHANGED_ADDRESS: &str = "if admin.listen has changed, the process listens at the earlier address until it restarts: name that one with \
+     --address";
+
 /// The address of the port.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AdminClient {

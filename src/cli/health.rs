@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::admin_client::{AdminClient, Response};
+use super::admin_client::{AdminClient, CHANGED_ADDRESS, Response};
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources};
 
@@ -57,6 +57,9 @@ pub(super) fn run(args: &HealthArgs) -> ExitCode {
         }
         Err(error) => {
             say!("health: {address}{path}: {error}");
+            if args.address.is_none() && error.kind() == io::ErrorKind::ConnectionRefused {
+                say!("{CHANGED_ADDRESS}");
+            }
             ExitCode::from(FAILED)
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::admin_client::{AdminClient, Response};
+use super::admin_client::{AdminClient, CHANGED_ADDRESS, Response};
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources};
 use crate::support::secret::Secret;
@@ -26,8 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CHANGED_TOKEN: &str =
     "if admin.token has changed, the process knows the earlier one: send it SIGHUP, which needs no token";
 
-const CHANGED_ADDRESS: &str = "if admin.listen has changed, the process listens at the earlier address until it restarts: name that \
-     one with --address, or send SIGHUP to the process";
+const SIGNAL: &str = "SIGHUP needs no address";
 
 /// Options of `reload`.
 #[derive(Debug, Args)]
@@ -42,7 +41,10 @@ pub(super) struct ReloadArgs {
 pub(super) fn run(args: &ReloadArgs) -> ExitCode {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
-    if let Err(mistakes) = config::check_file(&sources) {
+    // An address says which process is meant.
+    if args.address.is_none()
+        && let Err(mistakes) = config::check_file(&sources)
+    {
         say!("{mistakes}");
         return ExitCode::from(WRONG);
     }
@@ -87,7 +89,7 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
         Err(error) => {
             say!("reload: {address}: {error}");
             if args.address.is_none() && error.kind() == io::ErrorKind::ConnectionRefused {
-                say!("{CHANGED_ADDRESS}");
+                say!("{CHANGED_ADDRESS}; {SIGNAL}");
             }
             ExitCode::from(FAILED)
         }

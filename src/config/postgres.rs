@@ -1,7 +1,6 @@
 //! `[ledger.postgres]`: the database that collects the usage records of a fleet.
 
 use std::fs;
-use std::net::IpAddr;
 
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
@@ -12,7 +11,8 @@ use super::reader::{Entry, Table};
 use super::secrets::secret;
 use super::sections::check_name;
 use super::settings::Postgres;
-use super::tls;
+use super::{tls, upstreams};
+use crate::support::is_loopback;
 use crate::support::secret::Secret;
 use crate::tls::{ClientSettings, Verification};
 
@@ -71,7 +71,7 @@ fn server(entry: &Entry<'_>, text: &Secret) -> Read<ConnectionString> {
         return Err(entry.mistake(format!("names no user: {FORM}")));
     }
     let is_local =
-        config.get_hosts().iter().all(is_local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+        config.get_hosts().iter().all(is_local) && config.get_hostaddrs().iter().all(|&ip| is_loopback(ip));
     if !text.contains("sslmode=") {
         config.ssl_mode(if is_local { SslMode::Disable } else { SslMode::Require });
     } else if !is_local && config.get_ssl_mode() != SslMode::Require {
@@ -116,7 +116,7 @@ fn reason(error: &tokio_postgres::Error) -> String {
 /// Returns true if the connection uses no network.
 fn is_local(host: &Host) -> bool {
     match host {
-        Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        Host::Tcp(name) => upstreams::is_local(name),
         Host::Unix(_) => true,
     }
 }

@@ -27,6 +27,24 @@ fn health_is_0_only_while_the_program_serves() {
     assert_eq!(off.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&off.stderr).contains("admin.listen"), "{off:?}");
     assert_eq!(health(&program, &["--address", &admin.to_string()]).status.code(), Some(0));
+    // A configuration that is missing names no process. An address does; a reload is then refused
+    // by the process, whose file is gone too.
+    std::fs::remove_file(program.path("streamgauge.toml")).unwrap();
+    for (command, status) in [("health", 0), ("reload", 2)] {
+        let run = |more: &[&str]| {
+            let named = [command, "--config", "streamgauge.toml"];
+            program.command(&[&named[..], more].concat()).output().unwrap()
+        };
+        let unnamed = run(&[]);
+        assert_eq!(unnamed.status.code(), Some(2), "{command}");
+        assert!(
+            String::from_utf8_lossy(&unnamed.stderr).starts_with("--config: there is no file"),
+            "{unnamed:?}"
+        );
+        let named = run(&["--address", &admin.to_string()]);
+        assert_eq!(named.status.code(), Some(status), "{named:?}");
+        assert!(!String::from_utf8_lossy(&named.stderr).contains("--config"), "{named:?}");
+    }
     serving.signal("-TERM");
     serving.end();
     assert_eq!(health(&program, &["--address", &admin.to_string()]).status.code(), Some(1));

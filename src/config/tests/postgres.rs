@@ -53,6 +53,9 @@ fn postgres_beyond_this_machine_requires_tls() {
     for (host, mode) in [
         ("postgres://u@db/d", SslMode::Require),
         ("postgres://u@127.0.0.1/d", SslMode::Disable),
+        ("postgres://u@%3A%3Affff%3A127.0.0.1/d", SslMode::Disable),
+        ("host=::1 hostaddr=::ffff:127.0.0.2 user=u", SslMode::Disable),
+        ("host=::1 hostaddr=::ffff:10.0.0.1 user=u", SslMode::Require),
         ("postgres://u@[::1]/d", SslMode::Disable),
         ("postgres://u@localhost/d", SslMode::Disable),
         ("host=/run/postgresql user=u", SslMode::Disable),
