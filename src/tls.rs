@@ -19,7 +19,7 @@ mod source;
 mod verify;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
@@ -39,8 +39,17 @@ pub const HTTP_1_1: &[u8] = b"http/1.1";
 /// The ALPN name of HTTP/2 (RFC 9113 section 3.2).
 pub const HTTP_2: &[u8] = b"h2";
 
+/// AWS-LC, seeded: its first random number in a process takes some 30 ms of computing. Every
+/// configuration is built with it, before there is a handshake, so that no worker computes that.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    let provider = PROVIDER.get_or_init(|| {
+        let provider = aws_lc_rs::default_provider();
+        // A failure would end each handshake with an error of its own.
+        let _ = provider.secure_random.fill(&mut [0]);
+        Arc::new(provider)
+    });
+    Arc::clone(provider)
 }
 
 /// A configured part.

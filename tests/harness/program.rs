@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use streamgauge::simulator::{self, SimulatorSettings};
@@ -147,6 +147,20 @@ impl Serving {
     /// How many threads it has now.
     pub fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
+    }
+
+    /// The CPU time so far of its threads with such a name.
+    pub fn cpu_time(&self, is_counted: impl Fn(&str) -> bool) -> Duration {
+        let mut nanos = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap() {
+            let read = |name: &str| fs::read_to_string(task.as_ref().unwrap().path().join(name));
+            // A thread can end in between.
+            let (Ok(thread), Ok(times)) = (read("comm"), read("schedstat")) else { continue };
+            if is_counted(thread.trim_end()) {
+                nanos += times.split(' ').next().unwrap().parse::<u64>().unwrap();
+            }
+        }
+        Duration::from_nanos(nanos)
     }
 
     pub fn signal(&self, name: &str) {

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "the modules of a test program are for it alone")]
 
 mod admin;
+mod first;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod listener;
