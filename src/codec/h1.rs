@@ -9,7 +9,8 @@
 //! Promises, all of them tested at every split:
 //! * pieces do not matter: the same bytes give the same head, the same body and the same verdict,
 //!   however they were cut;
-//! * every byte is looked at once, so the cost is linear also when a head comes byte by byte;
+//! * every byte of an incomplete head is looked at once, so the cost is linear also when a head
+//!   comes byte by byte;
 //! * a body is never copied out: its payload is brought together inside the buffer it was read
 //!   into;
 //! * a message that is framed in two ways, or in none that is certain, is refused with a
@@ -22,6 +23,7 @@
 mod body;
 mod chunked;
 mod error;
+mod fields;
 mod framing;
 mod lines;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -18,6 +18,7 @@ use std::fmt;
 use std::ops::Range;
 
 pub use known::{KnownName, NameSet};
+pub(super) use request::PlainTarget;
 pub use request::RequestHead;
 pub use response::ResponseHead;
 use spare::Buffer;
@@ -78,23 +79,18 @@ impl Place {
 }
 
 impl Headers {
-    /// Takes a head as it came, with its start line and without the blank line. The fields are added
-    /// with [`Headers::add_received`].
-    pub(super) fn received(head: &[u8]) -> Self {
-        let mut headers = Self::default();
-        headers.buffer_mut().bytes.extend_from_slice(head);
-        headers
-    }
-
-    /// Adds a field at its place in the received bytes. Lines end with CRLF. Returns its name, if it
-    /// is known.
+    /// Adds a field at its place in the received head, whose lines end with CRLF.
+    /// [`Headers::copy_received`] must follow.
     #[inline]
-    pub(super) fn add_received(&mut self, name: Range<usize>, value: Range<usize>) -> Option<KnownName> {
+    pub(super) fn add_received(
+        &mut self,
+        head: &[u8],
+        name: Range<usize>,
+        known: Option<KnownName>,
+        value: Range<usize>,
+    ) {
+        let is_plain = value.start == name.end + COLON.len() && head[value.end] == b'\r';
         let buffer = self.buffer_mut();
-        // An empty value may be anywhere.
-        let value = if value.is_empty() { name.end..name.end } else { value };
-        let known = KnownName::of(&buffer.bytes[name.clone()]);
-        let is_plain = value.start == name.end + COLON.len() && buffer.bytes.get(value.end) == Some(&b'\r');
         known.into_iter().for_each(|known| buffer.names.add(known));
         buffer.fields.push(Place {
             start: name.start as u32,
@@ -104,7 +100,13 @@ impl Headers {
             known,
             flags: if is_plain { PLAIN } else { 0 },
         });
-        known
+    }
+
+    /// Copies the received head, with its start line and without the blank line.
+    pub(super) fn copy_received(&mut self, head: &[u8]) {
+        let buffer = self.buffer_mut();
+        debug_assert!(buffer.bytes.is_empty(), "the places are those in the head");
+        buffer.bytes.extend_from_slice(head);
     }
 
     /// The number of fields.
@@ -287,7 +289,8 @@ impl HeaderField<'_> {
 
 /// A value as text. `None` if it has bytes other than visible ASCII, space and tab.
 pub fn visible(value: &[u8]) -> Option<&str> {
-    let is_visible = value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+    // Without an early end, the bytes are compared many at a time.
+    let is_visible = value.iter().fold(true, |is, byte| is & matches!(byte, b'\t' | b' '..=b'~'));
     str::from_utf8(value).ok().filter(|_| is_visible)
 }
 

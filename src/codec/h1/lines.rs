@@ -1,12 +1,10 @@
 //! The lines of a head and of trailers.
 
 use std::mem;
-use std::ops::Range;
 
 use memchr::memchr;
 
 use super::error::ProtocolError;
-use crate::codec::head::{Headers, KnownName};
 
 /// The largest head, with its blank line: several times what services send, cookies and policies
 /// included.
@@ -14,6 +12,13 @@ pub const MAX_HEAD: usize = 64 * 1024;
 
 /// The most fields of one head.
 pub const MAX_HEADERS: usize = 256;
+
+pub(super) const BLANK_LINE: &[u8] = b"\r\n";
+
+/// The bytes that a head at the beginning of `buf` can have.
+pub(super) fn at_most_a_head(buf: &[u8]) -> &[u8] {
+    &buf[..buf.len().min(MAX_HEAD)]
+}
 
 /// Finds where a head ends that comes in pieces. Every byte is looked at once.
 #[derive(Debug, Default)]
@@ -28,7 +33,7 @@ impl HeadEnd {
     /// The end of the head that `buf` begins with, behind its blank line. `None`: it is not here
     /// yet. The search goes on where the last one ended, and begins again after an end.
     pub(super) fn find(&mut self, buf: &[u8]) -> Result<Option<usize>, ProtocolError> {
-        let buf = &buf[..buf.len().min(MAX_HEAD)];
+        let buf = at_most_a_head(buf);
         while let Some(found) = memchr(b'\n', &buf[self.looked..]) {
             self.looked += found + 1;
             let line = mem::replace(&mut self.line, self.looked);
@@ -69,31 +74,6 @@ pub(super) fn ends_section(line: &[u8]) -> Result<bool, ProtocolError> {
         [.., b'\r', b'\n'] => Ok(false),
         _ => Err(ProtocolError::BareLineFeed),
     }
-}
-
-/// Copies a head from its start line to its blank line, which ends it. `note` sees the fields with
-/// known names.
-pub(super) fn copy_head(
-    head: &[u8],
-    lines: &[httparse::Header<'_>],
-    mut note: impl FnMut(KnownName, &[u8]),
-) -> Headers {
-    let mut headers = Headers::received(&head[..head.len() - BLANK_LINE.len()]);
-    for line in lines {
-        let name = place_in(head, line.name.as_bytes());
-        if let Some(known) = headers.add_received(name, place_in(head, line.value)) {
-            note(known, line.value);
-        }
-    }
-    headers
-}
-
-const BLANK_LINE: &[u8] = b"\r\n";
-
-/// The place of `part`, which is a part of `whole` or empty.
-pub(super) fn place_in(whole: &[u8], part: &[u8]) -> Range<usize> {
-    let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
-    start..start.wrapping_add(part.len())
 }
 
 /// The error of the line parser as ours.

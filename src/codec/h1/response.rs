@@ -1,14 +1,13 @@
 //! A response's head.
 
-use std::mem::MaybeUninit;
-
 use http::{Method, StatusCode, Version};
 use memchr::memchr;
 
 use super::error::ProtocolError;
+use super::fields::read_fields;
 use super::framing::{Framing, FramingHeaders, RequestKind};
-use super::lines::{HeadEnd, MAX_HEADERS, copy_head, parse_error};
-use crate::codec::head::{KnownName, ResponseHead};
+use super::lines::{BLANK_LINE, HeadEnd, MAX_HEADERS, at_most_a_head, parse_error};
+use crate::codec::head::{Headers, KnownName, ResponseHead};
 
 /// The most heads with a status of 1xx before the response: who sends one every few seconds to show
 /// that it still works stays below, who sends nothing else is stopped.
@@ -57,11 +56,7 @@ impl HeadReader {
     /// The bytes are no valid response. Bytes that are no HTTP/1 at all are refused with their
     /// first bytes.
     pub fn read(&mut self, buf: &[u8]) -> Result<Option<(ParsedResponse, usize)>, ProtocolError> {
-        if self.end.is_in_first_line() {
-            check_beginning(buf)?;
-        }
-        let Some(end) = self.end.find(buf)? else { return Ok(None) };
-        let parsed = parse(&buf[..end], self.request)?;
+        let Some((parsed, end)) = self.parse(buf)? else { return Ok(None) };
         if parsed.head.status.is_informational() {
             self.interim += 1;
             if self.interim > MAX_INTERIM {
@@ -69,6 +64,21 @@ impl HeadReader {
             }
         }
         Ok(Some((parsed, end)))
+    }
+
+    fn parse(&mut self, buf: &[u8]) -> Result<Option<(ParsedResponse, usize)>, ProtocolError> {
+        // Most heads come in one piece. For any other, and to find what is wrong with one, the end
+        // is looked for first.
+        if !self.end.has_begun()
+            && let Ok(Some(found)) = parse(at_most_a_head(buf), self.request)
+        {
+            return Ok(Some(found));
+        }
+        if self.end.is_in_first_line() {
+            check_beginning(buf)?;
+        }
+        let Some(end) = self.end.find(buf)? else { return Ok(None) };
+        parse(&buf[..end], self.request)?.ok_or(ProtocolError::StatusLine).map(Some)
     }
 }
 
@@ -83,30 +93,46 @@ fn check_beginning(buf: &[u8]) -> Result<(), ProtocolError> {
     }
 }
 
-/// Reads a whole head.
-fn parse(bytes: &[u8], request: RequestKind) -> Result<ParsedResponse, ProtocolError> {
-    let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-    let mut parsed = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
-    let complete = config
-        .parse_response_with_uninit_headers(&mut parsed, bytes, &mut lines)
-        .map_err(parse_error)?
-        .is_complete();
-    let (true, Some(version), Some(code)) = (complete, parsed.version, parsed.code) else {
-        return Err(ProtocolError::StatusLine);
-    };
-    let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let status = StatusCode::from_u16(code).map_err(|_| ProtocolError::StatusLine)?;
-
+/// Reads a head, and returns its length. `None`: it is incomplete.
+fn parse(bytes: &[u8], request: RequestKind) -> Result<Option<(ParsedResponse, usize)>, ProtocolError> {
+    let Some((version, status, line_end)) = read_status_line(bytes)? else { return Ok(None) };
+    let mut headers = Headers::default();
     let mut framing_headers = FramingHeaders::default();
-    let mut headers = copy_head(bytes, parsed.headers, |name, value| framing_headers.note(name, value));
+    let end = read_fields(bytes, line_end, MAX_HEADERS, |name, known, value| {
+        headers.add_received(bytes, name, known, value.clone());
+        if let Some(known) = known {
+            framing_headers.note(known, &bytes[value]);
+        }
+    })?;
+    let Some(end) = end else { return Ok(None) };
+    headers.copy_received(&bytes[..end - BLANK_LINE.len()]);
     let framing = framing_headers.framing(request, status, version)?;
     if let (Framing::Length(_), Some(length)) = (framing, framing_headers.repeated_length()) {
         headers.set(KnownName::ContentLength, length.to_string().as_bytes());
     }
     let keep_alive = framing_headers.keep_alive(request, status, version, framing);
-    let reason = unusual_reason(bytes, status);
-    Ok(ParsedResponse { head: ResponseHead { status, reason, headers }, version, framing, keep_alive })
+    let head = ResponseHead { status, reason: unusual_reason(bytes, status), headers };
+    Ok(Some((ParsedResponse { head, version, framing, keep_alive }, end)))
+}
+
+/// Reads the status line that `bytes` begin with, and returns its end. `None`: it is incomplete.
+fn read_status_line(bytes: &[u8]) -> Result<Option<(Version, StatusCode, usize)>, ProtocolError> {
+    if let Some(rest) = bytes.strip_prefix(b"HTTP/1.1 200 OK\r\n") {
+        return Ok(Some((Version::HTTP_11, StatusCode::OK, bytes.len() - rest.len())));
+    }
+    let Some(end) = memchr(b'\n', bytes).map(|at| at + 1) else { return Ok(None) };
+    let line = &bytes[..end];
+    if !line.ends_with(b"\r\n") {
+        return Err(ProtocolError::BareLineFeed);
+    }
+    let mut parsed = httparse::Response::new(&mut []);
+    parsed.parse(line).map_err(parse_error)?;
+    let (Some(version), Some(code)) = (parsed.version, parsed.code) else {
+        return Err(ProtocolError::StatusLine);
+    };
+    let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
+    let status = StatusCode::from_u16(code).map_err(|_| ProtocolError::StatusLine)?;
+    Ok(Some((version, status, end)))
 }
 
 /// The phrase after the code, if it is not the usual one. Taken from the bytes: the line parser

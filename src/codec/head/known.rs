@@ -121,7 +121,8 @@ impl KnownName {
     /// All names, without the two families.
     pub const ALL: &'static [Self] = KNOWN;
 
-    /// Recognizes a valid field name in any case.
+    /// Recognizes a name in any case. All of its bytes are then valid, except for those behind the
+    /// prefix of a family.
     #[inline]
     pub fn of(name: &[u8]) -> Option<Self> {
         let index = usize::from(PLACES[place(name)]);
@@ -135,6 +136,11 @@ impl KnownName {
             Some(b'x' | b'X') if begins_with(name, OWN) => Some(Self::AnyOwn),
             _ => None,
         }
+    }
+
+    /// Returns true if this is a family, of which only the prefix is known.
+    pub(in crate::codec) const fn is_family(self) -> bool {
+        matches!(self, Self::AnyProxy | Self::AnyOwn)
     }
 
     /// The name in lower case; of a family, its prefix.
@@ -151,22 +157,26 @@ fn begins_with(name: &[u8], prefix: &[u8]) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// Compares a valid name with one in lower case, eight bytes at a time. Setting the bit that lower
-/// case has makes two bytes of valid names equal only where they differ in case.
+/// Compares any bytes with a name in lower case, which has letters, digits and hyphens. Eight bytes at
+/// a time; a byte may differ in the bit of the case if the other is a letter.
+#[inline]
 fn is_same(name: &[u8], lower: &[u8]) -> bool {
     const CASE: u64 = u64::from_ne_bytes([0x20; 8]);
     if name.len() != lower.len() {
         return false;
     }
-    let word = |word: &[u8; 8]| u64::from_ne_bytes(*word) | CASE;
-    match (name.last_chunk(), lower.last_chunk()) {
-        // The last word overlaps the one before it.
-        (Some(last), Some(other)) => {
-            let words = name.as_chunks().0.iter().zip(lower.as_chunks().0);
-            word(last) == word(other) && words.into_iter().all(|(one, other)| word(one) == word(other))
-        }
-        _ => name.iter().zip(lower).all(|(one, other)| one | 0x20 == *other),
+    // Letters have this bit of the two, and digits and hyphens do not.
+    let case_of_letters = |lower: u64| (lower >> 1) & CASE;
+    let ((words, rest), (lower_words, lower_rest)) = (name.as_chunks(), lower.as_chunks());
+    let mut differing = 0;
+    for (index, other) in lower_words.iter().enumerate() {
+        let (word, lower) = (u64::from_ne_bytes(words[index]), u64::from_ne_bytes(*other));
+        differing |= (word ^ lower) & !case_of_letters(lower);
     }
+    for (index, other) in lower_rest.iter().enumerate() {
+        differing |= u64::from(rest[index] ^ other) & !case_of_letters(u64::from(*other));
+    }
+    differing == 0
 }
 
 /// The hash of a name: its length and three of its letters, in either case.
@@ -261,13 +271,11 @@ mod tests {
             let own = lower.starts_with("x-streamgauge-").then_some(KnownName::AnyOwn);
             known.or(own).or_else(|| lower.starts_with("proxy-").then_some(KnownName::AnyProxy))
         };
-        let tokens: Vec<u8> =
-            (b'!'..=b'~').filter(|&byte| http::HeaderName::from_bytes(&[byte]).is_ok()).collect();
         let mut tried =
             vec![b"proxy-x".to_vec(), b"Proxy-".to_vec(), b"X-Streamgauge-New".to_vec(), b"proxy".to_vec()];
         for name in NAMES {
             for at in 0..name.len() {
-                for &byte in &tokens {
+                for byte in 0..=127 {
                     let mut other = name.as_bytes().to_vec();
                     other[at] = byte;
                     tried.push(other);

@@ -29,19 +29,18 @@ struct Target {
     is_https: bool,
 }
 
-/// Longer targets take the path of those that are not plain, which bounds them.
-const MAX_PLAIN: usize = 60_000;
-
 impl RequestHead {
-    /// `None`: the target has no valid form. `target` is where it is in the bytes of `headers`.
+    /// `None`: the target has no valid form. `target` is where it is in the bytes of `headers`,
+    /// `path` the length of its path if it is a [`PlainTarget`].
     pub(in crate::codec) fn received(
         method: Method,
         version: Version,
         target: Range<usize>,
+        path: Option<usize>,
         mut headers: Headers,
     ) -> Option<Self> {
         let bytes = &headers.buffer().bytes[target.clone()];
-        let target = match plain_path(bytes) {
+        let target = match path {
             Some(path) => Target {
                 start: target.start as u32,
                 path_end: (target.start + path) as u32,
@@ -133,18 +132,31 @@ impl PartialEq for RequestHead {
 
 impl Eq for RequestHead {}
 
-/// The length of the path of a target in the origin form, in which nothing needs a closer look:
-/// every byte is one that RFC 3986 allows in both a path and a query.
-fn plain_path(target: &[u8]) -> Option<usize> {
-    if target.first() != Some(&b'/') || target.len() > MAX_PLAIN {
-        return None;
-    }
-    let is_plain = |byte: &u8| PLAIN_BYTES[usize::from(*byte)];
-    let path = target.iter().position(|byte| !is_plain(byte)).unwrap_or(target.len());
-    match &target[path..] {
-        [] => Some(path),
-        [b'?', query @ ..] if query.iter().all(|byte| is_plain(byte) || *byte == b'?') => Some(path),
-        _ => None,
+/// A target in the origin form in which nothing needs a closer look: every byte is one that RFC 3986
+/// allows in both a path and a query.
+pub(in crate::codec) struct PlainTarget {
+    /// The length of the path.
+    pub(in crate::codec) path: usize,
+    pub(in crate::codec) length: usize,
+}
+
+/// Longer targets are not plain: `http` bounds them.
+const MAX_PLAIN: usize = 60_000;
+
+impl PlainTarget {
+    /// The target that `bytes` begin with.
+    pub(in crate::codec) fn at_start_of(bytes: &[u8]) -> Option<Self> {
+        if bytes.first() != Some(&b'/') {
+            return None;
+        }
+        let is_plain = |byte: &u8| PLAIN_BYTES[usize::from(*byte)];
+        let path = bytes.iter().position(|byte| !is_plain(byte))?;
+        let query = match bytes[path] {
+            b'?' => bytes[path..].iter().position(|byte| !is_plain(byte) && *byte != b'?')?,
+            _ => 0,
+        };
+        let length = path + query;
+        (length <= MAX_PLAIN).then_some(Self { path, length })
     }
 }
 

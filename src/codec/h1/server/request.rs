@@ -1,14 +1,15 @@
 //! A request's head.
 
-use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use http::{Method, Version};
 use memchr::memchr;
 
 use crate::codec::h1::error::ProtocolError;
+use crate::codec::h1::fields::read_fields;
 use crate::codec::h1::framing::{Framing, FramingHeaders};
-use crate::codec::h1::lines::{HeadEnd, MAX_HEAD, copy_head, parse_error, place_in};
-use crate::codec::head::{KnownName, RequestHead};
+use crate::codec::h1::lines::{BLANK_LINE, HeadEnd, MAX_HEAD, at_most_a_head, parse_error};
+use crate::codec::head::{Headers, KnownName, PlainTarget, RequestHead};
 
 /// The most fields of one request's head, as of hyper's server.
 pub const MAX_REQUEST_HEADERS: usize = 100;
@@ -76,6 +77,15 @@ impl RequestReader {
             return Err(BadRequest::HeadTooLarge);
         }
         let rest = &buf[self.skipped..];
+        // Most heads come in one piece. For any other, and to find what is wrong with one, the end
+        // is looked for first.
+        if !self.end.has_begun()
+            && let Ok(Some((parsed, end))) = parse(at_most_a_head(rest))
+        {
+            let used = self.skipped + end;
+            *self = Self::default();
+            return Ok(Some((parsed, used)));
+        }
         let end = match self.end.find(rest) {
             Ok(Some(end)) => end,
             // Before any other mistake, so that what is said of a request does not depend on the
@@ -92,7 +102,8 @@ impl RequestReader {
         };
         let used = self.skipped + end;
         *self = Self::default();
-        Ok(Some((parse(&rest[..end])?, used)))
+        let (parsed, _) = parse(&rest[..end])?.ok_or(ProtocolError::RequestLine)?;
+        Ok(Some((parsed, used)))
     }
 
     /// Returns true if some of a head has been seen, and not its end.
@@ -111,23 +122,63 @@ impl RequestReader {
             && let Some(end) = memchr(b'\n', rest)
         {
             self.is_line_checked = true;
-            parse_lines(&mut httparse::Request::new(&mut []), &rest[..=end], &mut [])?;
+            parse_line(&mut httparse::Request::new(&mut []), &rest[..=end])?;
         }
         Ok(())
     }
 }
 
-type Fields<'f, 'b> = &'f mut [MaybeUninit<httparse::Header<'b>>];
+/// The parts of a request line.
+struct RequestLine {
+    method: Method,
+    version: Version,
+    target: Range<usize>,
+    /// The length of the path of a target that needs no closer look.
+    path: Option<usize>,
+    /// The end of the line.
+    end: usize,
+}
 
-/// Whether all lines are there.
-fn parse_lines<'f, 'b>(
-    request: &mut httparse::Request<'f, 'b>,
-    bytes: &'b [u8],
-    fields: Fields<'f, 'b>,
-) -> Result<bool, ProtocolError> {
-    let config = httparse::ParserConfig::default();
-    let parsed = config.parse_request_with_uninit_headers(request, bytes, fields);
-    parsed.map(|status| status.is_complete()).map_err(|error| match error {
+impl RequestLine {
+    /// Reads the line that `bytes` begin with. `None`: it is incomplete.
+    fn read(bytes: &[u8]) -> Result<Option<Self>, ProtocolError> {
+        if let Some(usual) = Self::usual(bytes) {
+            return Ok(Some(usual));
+        }
+        let Some(end) = memchr(b'\n', bytes).map(|at| at + 1) else { return Ok(None) };
+        let line = &bytes[..end];
+        if !line.ends_with(b"\r\n") {
+            return Err(ProtocolError::BareLineFeed);
+        }
+        let mut parsed = httparse::Request::new(&mut []);
+        parse_line(&mut parsed, line)?;
+        let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
+            return Err(ProtocolError::RequestLine);
+        };
+        let start = method.len() + 1;
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| ProtocolError::RequestLine)?;
+        let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
+        Ok(Some(Self { method, version, target: start..start + target.len(), path: None, end }))
+    }
+
+    /// The line of nearly every request.
+    fn usual(bytes: &[u8]) -> Option<Self> {
+        const END: &[u8] = b" HTTP/1.1\r\n";
+        let (method, start) = match bytes {
+            [b'P', b'O', b'S', b'T', b' ', ..] => (Method::POST, 5),
+            [b'G', b'E', b'T', b' ', ..] => (Method::GET, 4),
+            _ => return None,
+        };
+        let PlainTarget { path, length } = PlainTarget::at_start_of(&bytes[start..])?;
+        let target = start..start + length;
+        let end = target.end + END.len();
+        let is_usual = bytes[target.end..].starts_with(END);
+        is_usual.then_some(Self { method, version: Version::HTTP_11, target, path: Some(path), end })
+    }
+}
+
+fn parse_line<'b>(request: &mut httparse::Request<'_, 'b>, line: &'b [u8]) -> Result<(), ProtocolError> {
+    request.parse(line).map(|_| ()).map_err(|error| match error {
         httparse::Error::Token | httparse::Error::Status | httparse::Error::Version => {
             ProtocolError::RequestLine
         }
@@ -135,29 +186,29 @@ fn parse_lines<'f, 'b>(
     })
 }
 
-/// Reads a whole head.
-fn parse(bytes: &[u8]) -> Result<ParsedRequest, ProtocolError> {
-    let mut lines = [const { MaybeUninit::uninit() }; MAX_REQUEST_HEADERS];
-    let mut parsed = httparse::Request::new(&mut []);
-    let complete = parse_lines(&mut parsed, bytes, &mut lines)?;
-    let (true, Some(method), Some(target), Some(version)) =
-        (complete, parsed.method, parsed.path, parsed.version)
-    else {
-        return Err(ProtocolError::RequestLine);
-    };
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| ProtocolError::RequestLine)?;
-    let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
-
+/// Reads a head, and returns its length. `None`: it is incomplete.
+fn parse(bytes: &[u8]) -> Result<Option<(ParsedRequest, usize)>, ProtocolError> {
+    let Some(line) = RequestLine::read(bytes)? else { return Ok(None) };
+    let version = line.version;
+    let mut headers = Headers::default();
     let mut framing_headers = FramingHeaders::default();
     let (mut expects_continue, mut has_length_list) = (false, false);
-    let mut headers = copy_head(bytes, parsed.headers, |name, value| {
-        match name {
-            KnownName::ContentLength => has_length_list |= value.contains(&b','),
-            KnownName::Expect => expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
-            _ => {}
+    let end = read_fields(bytes, line.end, MAX_REQUEST_HEADERS, |name, known, value| {
+        headers.add_received(bytes, name, known, value.clone());
+        match known.map(|name| (name, &bytes[value])) {
+            Some((KnownName::ContentLength, value)) => {
+                has_length_list |= value.contains(&b',');
+                framing_headers.note(KnownName::ContentLength, value);
+            }
+            Some((KnownName::Expect, value)) => {
+                expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
+            }
+            Some((name, value)) => framing_headers.note(name, value),
+            None => {}
         }
-        framing_headers.note(name, value);
-    });
+    })?;
+    let Some(end) = end else { return Ok(None) };
+    headers.copy_received(&bytes[..end - BLANK_LINE.len()]);
     // RFC 9110 section 8.6 lets a list of one length be refused, which no client sends.
     if has_length_list {
         return Err(ProtocolError::ContentLength);
@@ -169,9 +220,9 @@ fn parse(bytes: &[u8]) -> Result<ParsedRequest, ProtocolError> {
     let keep_alive = framing_headers.client_keeps_alive(version);
     // RFC 9110 section 10.1.1: not of an HTTP/1.0 client, which would not know what the word means.
     let expects_continue = expects_continue && version == Version::HTTP_11;
-    let head = RequestHead::received(method, version, place_in(bytes, target.as_bytes()), headers);
+    let head = RequestHead::received(line.method, version, line.target, line.path, headers);
     let head = head.ok_or(ProtocolError::RequestLine)?;
-    Ok(ParsedRequest { head, framing, keep_alive, expects_continue })
+    Ok(Some((ParsedRequest { head, framing, keep_alive, expects_continue }, end)))
 }
 
 #[cfg(test)]
