@@ -13,6 +13,7 @@ mod sse;
 mod traceparent;
 mod usage;
 mod websocket;
+mod whole;
 pub(crate) mod withhold;
 
 pub use body_edit::body_edit;
@@ -27,4 +28,5 @@ pub use sse::sse;
 pub use traceparent::traceparent;
 pub use usage::usage;
 pub use websocket::websocket;
+pub use whole::whole;
 pub use withhold::withhold;

@@ -9,11 +9,13 @@
 //! reads a byte twice. There is no depth limit, because nothing recurses.
 
 mod interruption;
+mod strict;
 mod text;
 
 use std::ops::Range;
 
 pub(crate) use interruption::interruption;
+pub(crate) use strict::{MAX_DEPTH, Malformed, StrictCursor};
 pub use text::Text;
 pub(crate) use text::escape;
 
@@ -156,24 +158,6 @@ impl<'a> Cursor<'a> {
         Ok(begin..self.at)
     }
 
-    /// Consumes an integer without a sign or fraction that a comma or brace follows immediately, as
-    /// in nearly every object of counts. `None` for any other value or whitespace, and nothing is
-    /// consumed.
-    pub fn integer(&mut self) -> Option<u64> {
-        let mut integer = 0;
-        for (at, &byte) in self.text[self.at..].iter().enumerate() {
-            match byte {
-                b'0'..=b'9' if at < DIGITS => integer = integer * 10 + u64::from(byte - b'0'),
-                b',' | b'}' if at > 0 => {
-                    self.at += at;
-                    return Some(integer);
-                }
-                _ => break,
-            }
-        }
-        None
-    }
-
     /// Consumes the rest of a string after its opening quote, including the closing one. Returns
     /// true if it contains a backslash.
     fn skip_string(&mut self) -> Result<bool, Error> {
@@ -219,9 +203,6 @@ impl<'a> Cursor<'a> {
         if self.at == self.text.len() { Error::Truncated } else { Error::Unexpected(self.at) }
     }
 }
-
-/// Any number of this many digits fits into 64 bits.
-const DIGITS: usize = 19;
 
 /// The number of bytes from the start that satisfy `inside`.
 fn run(bytes: &[u8], inside: impl Fn(u8) -> bool) -> usize {

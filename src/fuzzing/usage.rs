@@ -16,7 +16,7 @@
 mod billing;
 mod counts;
 #[cfg(test)]
-mod decoys;
+pub(super) mod decoys;
 mod json;
 mod unread;
 

@@ -3,7 +3,7 @@
 //!
 //! The rule, in the order in which the files apply it:
 //! 1. Only JSON objects and lists of objects count: the data of an event, or the whole body,
-//!    optionally after a byte order mark (`json::Grammar`).
+//!    optionally after a byte order mark (`json::Grammar`; `whole`, where all of it is there).
 //! 2. Usage is read from exact places and from nowhere else, best first: `.usage`,
 //!    `.response.usage`, `.message.usage`, `.choices[i].usage`, `.x_groq.usage`,
 //!    `.interaction.usage` (Gemini's interactions), `.delta.usage` (Cohere), `.usageMetadata`
@@ -55,6 +55,8 @@ mod stream;
 mod tally;
 mod tier;
 mod timings;
+mod walk;
+mod whole;
 mod withhold;
 
 pub use body::BodyMeter;
@@ -63,6 +65,8 @@ pub use cause::Cause;
 pub use choices::Choices;
 pub use counts::Usage;
 pub use output::{Hold, OUTPUT_LIMIT, Output, Part, Room};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use scan::Scanned;
 pub use session::{AskedModel, SessionMeter};
 pub use sniff::{Content, Sniff};
 pub use stream::{Progress, StreamMeter};

@@ -12,9 +12,7 @@ pub(crate) fn interruption<const CONTROLS: bool>(bytes: &[u8]) -> Option<usize> 
     while at < SHORT
         && let Some(eight) = bytes.get(at..at + 8)
     {
-        let eight = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
-        let marks = below(eight ^ (SPREAD * 0x22), 1) | below(eight ^ (SPREAD * 0x5c), 1);
-        let found = if CONTROLS { marks | below(eight, 0x20) } else { marks };
+        let found = marks::<CONTROLS>(u64::from_le_bytes(eight.try_into().expect("eight bytes")));
         if found != 0 {
             return Some(at + found.trailing_zeros() as usize / 8);
         }
@@ -36,11 +34,18 @@ const SHORT: usize = 64;
 /// A one in every byte.
 const SPREAD: u64 = 0x0101_0101_0101_0101;
 
-/// Marks the bytes of `eight` that are below `n` (at most 0x80) with their highest bit. Marks above
-/// the lowest one may be wrong.
+/// Marks the wanted bytes of `eight` with their highest bit. Marks above the lowest one may be wrong.
 #[inline]
-fn below(eight: u64, n: u64) -> u64 {
-    eight.wrapping_sub(SPREAD * n) & !eight & (SPREAD << 7)
+fn marks<const CONTROLS: bool>(eight: u64) -> u64 {
+    let backslash = (eight ^ (SPREAD * 0x5c)).wrapping_sub(SPREAD);
+    // With its second bit flipped a quote is 0x20, the next above the control characters, which stay
+    // among themselves.
+    let quote = if CONTROLS {
+        (eight ^ (SPREAD * 0x02)).wrapping_sub(SPREAD * 0x21)
+    } else {
+        (eight ^ (SPREAD * 0x22)).wrapping_sub(SPREAD)
+    };
+    (backslash | quote) & !eight & (SPREAD << 7)
 }
 
 #[cfg(test)]

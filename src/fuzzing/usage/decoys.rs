@@ -89,7 +89,7 @@ fn value(random: &mut Rng, depth: u32) -> String {
 }
 
 /// Keys may be repeated, and whitespace may be anywhere.
-fn object(random: &mut Rng, depth: u32) -> String {
+pub(in crate::fuzzing) fn object(random: &mut Rng, depth: u32) -> String {
     let members: Vec<_> = (0..random.usize(..5))
         .map(|_| {
             let space = random.choice(["", "", " ", "\t"]).unwrap_or("");

@@ -15,7 +15,7 @@ const PENDING: [&[u8]; 6] =
     [b"queued", b"in_progress", b"requires_action", b"validating", b"finalizing", b"cancelling"];
 
 /// The wanted values of one JSON text: an event's data, a body or a message.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Extracted {
     /// By [`UsageAt`], best first.
     usage: [Option<Box<Report>>; 11],
@@ -286,11 +286,8 @@ impl Extracted {
         let value = &value[..value.len().min(slot.limit())];
         match slot {
             Slot::Usage(at) => {
-                self.usage_object |= at == UsageAt::Top && value.starts_with(b"{");
                 let report = if too_long { None } else { Report::read(value) };
-                // Other services may use `meta` for anything.
-                self.too_large |= too_long && value.starts_with(b"{") && at != UsageAt::Meta;
-                self.take_usage(at, report);
+                self.keep_usage(at, value, too_long, report);
             }
             Slot::Model(at) => self.model[at as usize] = if too_long { None } else { text(value) },
             Slot::Error(at) => self.error[at as usize] = saying(value),
@@ -330,8 +327,18 @@ impl Extracted {
         }
     }
 
+    /// Stores a usage of any length, and what was read in it.
+    pub(super) fn take_usage(&mut self, at: UsageAt, value: &[u8], report: Option<Box<Report>>) {
+        let too_long = value.len() > Slot::Usage(at).limit();
+        self.keep_usage(at, value, too_long, report.filter(|_| !too_long));
+    }
+
     /// In a list, and among choices, a value without counts does not replace one with counts.
-    fn take_usage(&mut self, at: UsageAt, mut report: Option<Box<Report>>) {
+    fn keep_usage(&mut self, at: UsageAt, value: &[u8], too_long: bool, mut report: Option<Box<Report>>) {
+        let is_object = value.starts_with(b"{");
+        self.usage_object |= at == UsageAt::Top && is_object;
+        // Other services may use `meta` for anything.
+        self.too_large |= too_long && is_object && at != UsageAt::Meta;
         let place = &mut self.usage[at as usize];
         if let (UsageAt::Meta, Some(report)) = (at, &mut report) {
             report.unread = None;

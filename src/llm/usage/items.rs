@@ -4,10 +4,10 @@ use super::calls::{ToolCalls, ToolKind};
 use super::places::ItemAt;
 
 /// The billed items of one text. Unallocated if there is no item.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Items(Option<Box<Known>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Known {
     /// Finished items, by [`ItemAt`].
     calls: [ToolCalls; 3],

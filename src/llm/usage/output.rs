@@ -131,6 +131,17 @@ impl Output {
         })
     }
 
+    /// The end of the texts so far.
+    pub(super) fn end(&self) -> End {
+        End { length: self.raw.len(), part: self.part, beyond: self.beyond }
+    }
+
+    /// Forgets what was added behind `end`.
+    pub(super) fn return_to(&mut self, end: End) {
+        self.raw.truncate(end.length);
+        (self.part, self.beyond) = (end.part, end.beyond);
+    }
+
     /// Begins or continues a text of this part. `expected`: its length at most, as far as known.
     #[inline]
     pub(super) fn begin(&mut self, part: Part, expected: usize) {
@@ -167,6 +178,14 @@ impl Output {
         self.raw.extend_from_slice(kept);
         self.beyond += beyond.len() as u64;
     }
+}
+
+/// An end of output texts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    length: usize,
+    part: Option<Part>,
+    beyond: u64,
 }
 
 #[cfg(test)]

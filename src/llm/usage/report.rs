@@ -3,13 +3,13 @@
 mod names;
 mod unread;
 
-use names::{CALLS, DETAILS, Detail, Goes, NAMES, Name};
+use names::{CALLS, COUNTS, Count, DETAILS, Detail, Goes, NAMES, Name};
 
 use super::calls::{ToolCalls, ToolKind};
 use super::cost;
 use super::counts::Usage;
 use super::tier::{Tier, tier};
-use crate::codec::json::Cursor;
+use crate::codec::json::{Malformed, StrictCursor};
 
 /// The contents of one usage object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,15 +27,22 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Reads a usage object's text. `None` if it is not an object or has no known member.
+    /// Reads a value. `None` if it is not an object or has no known member.
+    pub(super) fn read(value: &[u8]) -> Option<Box<Report>> {
+        Report::next(&mut StrictCursor::new(value)).ok().flatten()
+    }
+
+    /// Reads the next value, and goes past it.
     ///
     /// Boxed and out of line, because few of the extracted values are usage.
     #[inline(never)]
-    pub(super) fn read(object: &[u8]) -> Option<Box<Report>> {
-        let mut members = Members::NONE;
-        if !members.fill(object) {
-            return None;
+    pub(super) fn next(cursor: &mut StrictCursor<'_>) -> Result<Option<Box<Report>>, Malformed> {
+        if cursor.peek() != Some(b'{') {
+            return cursor.skip().map(|()| None);
         }
+        let from = cursor.position();
+        let mut members = Members::NONE;
+        members.fill(cursor)?;
         let input = |detail| members.input.iter().find_map(|counts| counts[detail as usize]);
         let output = |detail| members.output.iter().find_map(|counts| counts[detail as usize]);
         let units = |side: usize| members.units.iter().find_map(|units| units[side]);
@@ -44,38 +51,38 @@ impl Report {
         let counts = Usage {
             input_tokens: members
                 .first(&[
-                    Name::PromptTokens,
-                    Name::InputTokens,
-                    Name::PromptTokenCount,
-                    Name::TotalInputTokens,
+                    Count::PromptTokens,
+                    Count::InputTokens,
+                    Count::PromptTokenCount,
+                    Count::TotalInputTokens,
                 ])
                 .or_else(|| units(INPUT)),
             output_tokens: members
                 .first(&[
-                    Name::CompletionTokens,
-                    Name::OutputTokens,
-                    Name::CandidatesTokenCount,
-                    Name::TotalOutputTokens,
+                    Count::CompletionTokens,
+                    Count::OutputTokens,
+                    Count::CandidatesTokenCount,
+                    Count::TotalOutputTokens,
                 ])
                 .or_else(|| units(OUTPUT)),
-            total_tokens: members.first(&[Name::TotalTokens, Name::TotalTokenCount]),
+            total_tokens: members.first(&[Count::TotalTokens, Count::TotalTokenCount]),
             cached_input_tokens: input(Detail::Cached).or_else(|| {
                 members.first(&[
-                    Name::CacheReadInputTokens,
-                    Name::PromptCacheHitTokens,
-                    Name::CachedTokens,
-                    Name::NumCachedTokens,
-                    Name::CachedContentTokenCount,
-                    Name::TotalCachedTokens,
+                    Count::CacheReadInputTokens,
+                    Count::PromptCacheHitTokens,
+                    Count::CachedTokens,
+                    Count::NumCachedTokens,
+                    Count::CachedContentTokenCount,
+                    Count::TotalCachedTokens,
                 ])
             }),
             cache_write_input_tokens: members
-                .count(Name::CacheCreationInputTokens)
+                .count(Count::CacheCreationInputTokens)
                 .or_else(|| input(Detail::CacheWrite))
                 .or_else(|| input(Detail::CacheCreation)),
             cache_write_1h_input_tokens: members.cache_write_1h.or_else(|| input(Detail::CacheWrite1h)),
             reasoning_tokens: output(Detail::Reasoning).or_else(|| {
-                members.first(&[Name::ReasoningTokens, Name::ThoughtsTokenCount, Name::TotalThoughtTokens])
+                members.first(&[Count::ReasoningTokens, Count::ThoughtsTokenCount, Count::TotalThoughtTokens])
             }),
             input_audio_tokens: input(Detail::Audio),
             output_audio_tokens: output(Detail::Audio),
@@ -89,14 +96,16 @@ impl Report {
             tier: [Name::ServiceTier, Name::GeminiTier, Name::TrafficType]
                 .into_iter()
                 .find_map(|name| members.text(name).and_then(tier)),
-            unread: unread::find(object, &counts),
+            unread: unread::find(cursor.since(from), &counts),
         });
-        (report.counts.is_some() || *report != Report::default()).then_some(report)
+        Ok((report.counts.is_some() || *report != Report::default()).then_some(report))
     }
 }
 
 /// The known members of a usage object, read in one pass. Of equal keys the last one counts.
 struct Members<'a> {
+    /// By [`Count`].
+    counts: [Option<u64>; COUNTS],
     /// The values as written, by [`Name`].
     texts: [Option<&'a [u8]>; NAMES],
     /// The input's details, by place.
@@ -119,6 +128,7 @@ const OUTPUT: usize = 1;
 
 impl<'a> Members<'a> {
     const NONE: Self = Members {
+        counts: [None; _],
         texts: [None; _],
         input: [[None; _]; _],
         output: [[None; _]; _],
@@ -127,46 +137,39 @@ impl<'a> Members<'a> {
         units: [[None; _]; _],
     };
 
-    /// Returns false if the text is not an object. The grammar has validated it as JSON.
-    fn fill(&mut self, object: &'a [u8]) -> bool {
-        let members = self;
-        let mut cursor = Cursor::new(object);
-        if !cursor.take(b'{') {
-            return false;
-        }
-        let mut first = true;
-        while let Ok(Some(key)) = cursor.key(std::mem::take(&mut first)) {
-            match Goes::of(key.spelled()) {
-                Some(Goes::Text(name)) => {
-                    members.texts[name as usize] = cursor.value().ok().map(|value| &object[value]);
-                }
-                Some(Goes::Input(place)) => members.input[place] = details(object, &mut cursor),
-                Some(Goes::Output(place)) => members.output[place] = details(object, &mut cursor),
-                Some(Goes::CacheCreation) => members.cache_write_1h = one_hour(object, &mut cursor),
+    /// Reads the object that is next.
+    fn fill(&mut self, cursor: &mut StrictCursor<'a>) -> Result<(), Malformed> {
+        each(cursor, |key, cursor| {
+            match Goes::of(key) {
+                Some(Goes::Count(name)) => self.counts[name as usize] = next_count(cursor)?,
+                Some(Goes::Text(name)) => self.texts[name as usize] = Some(cursor.value()?),
+                Some(Goes::Input(place)) => self.input[place] = details(cursor)?,
+                Some(Goes::Output(place)) => self.output[place] = details(cursor)?,
+                Some(Goes::CacheCreation) => self.cache_write_1h = one_hour(cursor)?,
                 Some(Goes::Calls(place)) => {
-                    members.calls.get_or_insert_default()[place] = calls(object, &mut cursor);
+                    self.calls.get_or_insert_default()[place] = calls(cursor)?;
                 }
                 Some(Goes::Units(place)) => {
-                    let (units, calls) = units(object, &mut cursor);
-                    members.units[place] = units;
-                    let all = members.calls.get_or_insert_default();
+                    let (units, calls) = units(cursor)?;
+                    self.units[place] = units;
+                    let all = self.calls.get_or_insert_default();
                     all[CALLS - 1] = all[CALLS - 1].most(calls);
                 }
-                None => drop(cursor.value()),
+                None => cursor.skip()?,
             }
-        }
-        true
+            Ok(())
+        })
     }
 
     fn text(&self, name: Name) -> Option<&'a [u8]> {
         self.texts[name as usize]
     }
 
-    fn count(&self, name: Name) -> Option<u64> {
-        count(self.text(name)?)
+    fn count(&self, name: Count) -> Option<u64> {
+        self.counts[name as usize]
     }
 
-    fn first(&self, names: &[Name]) -> Option<u64> {
+    fn first(&self, names: &[Count]) -> Option<u64> {
         names.iter().find_map(|name| self.count(*name))
     }
 
@@ -179,7 +182,7 @@ impl<'a> Members<'a> {
         let all = self.calls.iter().flat_map(|calls| calls.iter().copied());
         let mut calls = all.fold(ToolCalls::default(), ToolCalls::most);
         for (name, kind) in
-            [(Name::NumSearchQueries, ToolKind::WebSearch), (Name::NumSourcesUsed, ToolKind::Sources)]
+            [(Count::NumSearchQueries, ToolKind::WebSearch), (Count::NumSourcesUsed, ToolKind::Sources)]
         {
             if let Some(count) = self.count(name) {
                 calls = calls.most(ToolCalls::of(kind, count));
@@ -193,84 +196,103 @@ impl<'a> Members<'a> {
     fn cost(&self) -> Option<Box<str>> {
         let cost = self.text(Name::Cost);
         cost.and_then(|cost| cost::amount(cost).or_else(|| total_cost(cost)))
-            .or_else(|| self.count(Name::CostInUsdTicks).map(cost::from_ticks))
+            .or_else(|| self.count(Count::CostInUsdTicks).map(cost::from_ticks))
     }
 }
 
-/// Visits the members of the next value if it is an object, with the cursor before each value;
-/// skips any other value.
-fn each<'a>(cursor: &mut Cursor<'a>, mut member: impl FnMut(&'a [u8], &mut Cursor<'a>)) {
-    if !cursor.take(b'{') {
-        return drop(cursor.value());
+/// Visits the members of the next value if it is an object, with the cursor before each value, which
+/// `member` goes past; goes past any other value.
+#[inline]
+fn each<'a>(
+    cursor: &mut StrictCursor<'a>,
+    mut member: impl FnMut(&'a [u8], &mut StrictCursor<'a>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    if cursor.peek() != Some(b'{') {
+        return cursor.skip();
     }
+    cursor.open()?;
     let mut first = true;
-    while let Ok(Some(key)) = cursor.key(std::mem::take(&mut first)) {
-        member(key.spelled(), cursor);
+    while let Some(key) = cursor.key(std::mem::take(&mut first))? {
+        member(key, cursor)?;
+    }
+    Ok(())
+}
+
+#[inline]
+fn next_count(cursor: &mut StrictCursor<'_>) -> Result<Option<u64>, Malformed> {
+    match cursor.integer() {
+        Some(integer) => Ok(Some(integer)),
+        None => cursor.value().map(count),
     }
 }
 
-fn next_count(text: &[u8], cursor: &mut Cursor<'_>) -> Option<u64> {
-    cursor.integer().or_else(|| cursor.value().ok().and_then(|value| count(&text[value])))
-}
-
-fn details(text: &[u8], cursor: &mut Cursor<'_>) -> Details {
+fn details(cursor: &mut StrictCursor<'_>) -> Result<Details, Malformed> {
     let mut counts = [None; _];
-    each(cursor, |key, cursor| match Detail::of(key) {
-        Some(Detail::CacheWrite1h) => counts[Detail::CacheWrite1h as usize] = one_hour(text, cursor),
-        Some(detail) => counts[detail as usize] = next_count(text, cursor),
-        None => drop(cursor.value()),
-    });
-    counts
+    each(cursor, |key, cursor| {
+        match Detail::of(key) {
+            Some(Detail::CacheWrite1h) => counts[Detail::CacheWrite1h as usize] = one_hour(cursor)?,
+            Some(detail) => counts[detail as usize] = next_count(cursor)?,
+            None => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok(counts)
 }
 
 /// The one-hour tokens of the next object, which has them by lifetime.
-fn one_hour(text: &[u8], cursor: &mut Cursor<'_>) -> Option<u64> {
+fn one_hour(cursor: &mut StrictCursor<'_>) -> Result<Option<u64>, Malformed> {
     let mut tokens = None;
-    each(cursor, |key, cursor| match key {
-        b"ephemeral_1h_input_tokens" => tokens = next_count(text, cursor),
-        _ => drop(cursor.value()),
-    });
-    tokens
+    each(cursor, |key, cursor| {
+        match key {
+            b"ephemeral_1h_input_tokens" => tokens = next_count(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok(tokens)
 }
 
-fn calls(text: &[u8], cursor: &mut Cursor<'_>) -> ToolCalls {
+fn calls(cursor: &mut StrictCursor<'_>) -> Result<ToolCalls, Malformed> {
     let mut calls = ToolCalls::default();
     each(cursor, |key, cursor| {
-        let count = next_count(text, cursor);
+        let count = next_count(cursor)?;
         if let (Some(kind), Some(count)) = (ToolKind::from_key(key), count) {
             calls.add(kind, count);
         }
-    });
-    calls
+        Ok(())
+    })?;
+    Ok(calls)
 }
 
 /// The input, output and billed search units of Cohere's next object.
-fn units(text: &[u8], cursor: &mut Cursor<'_>) -> ([Option<u64>; 2], ToolCalls) {
+fn units(cursor: &mut StrictCursor<'_>) -> Result<([Option<u64>; 2], ToolCalls), Malformed> {
     let (mut units, mut calls) = ([None; 2], ToolCalls::default());
     each(cursor, |key, cursor| {
-        let count = next_count(text, cursor);
+        let count = next_count(cursor)?;
         match key {
             b"input_tokens" => units[INPUT] = count,
             b"output_tokens" => units[OUTPUT] = count,
             b"search_units" => calls = ToolCalls::of(ToolKind::SearchUnits, count.unwrap_or(0)),
             _ => {}
         }
-    });
-    (units, calls)
+        Ok(())
+    })?;
+    Ok((units, calls))
 }
 
 /// The total of an object of costs, in dollars.
 fn total_cost(object: &[u8]) -> Option<Box<str>> {
     let (mut total, mut is_in_dollars) = (None, true);
-    each(&mut Cursor::new(object), |key, cursor| {
-        let value = cursor.value().map_or(&[][..], |value| &object[value]);
+    let read = each(&mut StrictCursor::new(object), |key, cursor| {
+        let value = cursor.value()?;
         match key {
             b"total_cost" => total = cost::amount(value),
             b"currency" => is_in_dollars = value == b"\"USD\"",
             _ => {}
         }
+        Ok(())
     });
-    total.filter(|_| is_in_dollars)
+    total.filter(|_| is_in_dollars && read.is_ok())
 }
 
 /// Accepts an integer, a number without a fraction, or a string of digits.

@@ -1,16 +1,15 @@
 //! Walks through one JSON text and reads the wanted values.
 //!
 //! The text may come in any pieces and be of any size. Only the current value is buffered, and only
-//! if it is wanted and lies in more than one piece.
+//! if it is wanted and lies in more than one piece. A text that comes in one piece is read by
+//! [`whole`], at less cost.
 
 use super::extracted::Extracted;
 use super::json::{Grammar, Kind, Outline};
 use super::output::{Output, Part};
 use super::places::{Key, Place, Slot, Step};
-
-/// The deepest wanted place: the document, `choices`, its element, `delta`, a list of its content,
-/// that list's element, and the same once more inside it.
-const DEPTHS: usize = 10;
+use super::walk::{DEPTHS, Walk};
+use super::whole;
 
 const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
@@ -30,13 +29,10 @@ impl Scan {
         let reader = Reader {
             depth: 0,
             places,
-            is_body: false,
-            keeps_id: false,
             key: Key::Other,
             reading: Reading::Nothing,
             held: Vec::new(),
-            has_reasoned: false,
-            extracted: Extracted::default(),
+            walk: Walk::default(),
         };
         Scan { mark: MARK.len(), grammar: Grammar::new(), reader }
     }
@@ -44,27 +40,40 @@ impl Scan {
     /// A scan of a body's text.
     pub(super) fn of_body() -> Scan {
         let mut scan = Scan::new();
-        scan.reader.is_body = true;
+        scan.reader.walk.is_body = true;
         scan.mark = 0;
         scan
     }
 
     /// Keeps the id of the result, and whether it is made in the background.
     pub(super) fn keep_id(&mut self, keeps_id: bool) {
-        self.reader.keeps_id = keeps_id;
+        self.reader.walk.keeps_id = keeps_id;
     }
 
     /// Scans an event's complete text. `None` if it is not a JSON object or list.
-    pub(super) fn whole(text: &[u8], output: Option<&mut Output>, keeps_id: bool) -> Option<Extracted> {
+    pub(super) fn whole(text: &[u8], mut output: Option<&mut Output>, keeps_id: bool) -> Option<Extracted> {
+        let mut walk = Walk::of_event(keeps_id);
+        if whole::read(text, &mut walk, output.as_deref_mut()) {
+            return Some(walk.extracted);
+        }
         let mut scan = Scan::new();
         scan.keep_id(keeps_id);
-        scan.push(text, output);
+        scan.push_piece(text, output);
         scan.into_whole()
     }
 
     /// Reads a piece. Output text is added to `output`.
-    pub(super) fn push(&mut self, bytes: &[u8], output: Option<&mut Output>) {
+    pub(super) fn push(&mut self, bytes: &[u8], mut output: Option<&mut Output>) {
         let bytes = if self.mark < MARK.len() { self.behind_mark(bytes) } else { bytes };
+        if self.grammar.is_at_start() && whole::read(bytes, &mut self.reader.walk, output.as_deref_mut()) {
+            self.grammar = Grammar::at_end();
+            return;
+        }
+        self.push_piece(bytes, output);
+    }
+
+    /// The same, whether or not the piece is the whole text; without a byte order mark.
+    pub(super) fn push_piece(&mut self, bytes: &[u8], output: Option<&mut Output>) {
         let mut piece = Piece { bytes, from: 0, reader: &mut self.reader, output };
         self.grammar.push(bytes, &mut piece);
         piece.hold();
@@ -78,9 +87,7 @@ impl Scan {
         self.mark += come;
         if self.mark < MARK.len() && !rest.is_empty() {
             // No mark, or an incomplete one, which is not JSON.
-            let begun = &MARK[..self.mark];
-            self.grammar
-                .push(begun, &mut Piece { bytes: begun, from: 0, reader: &mut self.reader, output: None });
+            self.push_piece(&MARK[..self.mark], None);
             self.mark = MARK.len();
         }
         rest
@@ -98,12 +105,12 @@ impl Scan {
 
     /// The extracted values, if the text is complete.
     pub(super) fn into_whole(self) -> Option<Extracted> {
-        self.complete().then_some(self.reader.extracted)
+        self.complete().then_some(self.reader.walk.extracted)
     }
 
     /// The values extracted so far; `None` if the text is not JSON.
     pub(super) fn extracted(&mut self) -> Option<&mut Extracted> {
-        (!self.grammar.refused()).then_some(&mut self.reader.extracted)
+        (!self.grammar.refused()).then_some(&mut self.reader.walk.extracted)
     }
 }
 
@@ -114,18 +121,12 @@ struct Reader {
     depth: usize,
     /// The open containers, by depth.
     places: [Place; DEPTHS],
-    /// The text is a body, not an event.
-    is_body: bool,
-    /// The result's id is wanted.
-    keeps_id: bool,
     /// The last key, until its value begins.
     key: Key,
     reading: Reading,
     /// The beginning of the current key or value, from earlier pieces.
     held: Vec<u8>,
-    /// The delta has had its reasoning; some services send it under two keys.
-    has_reasoned: bool,
-    extracted: Extracted,
+    walk: Walk,
 }
 
 /// The current key or value, if it is wanted.
@@ -166,31 +167,22 @@ impl Piece<'_> {
         take(self.reader, &held)
     }
 
-    /// An output text begins behind the quote, or with the bracket, at `at`.
+    /// An output text begins with the byte at `at`.
     #[inline]
     fn begin_text(&mut self, part: Part, at: usize, depth: usize) {
-        let is_json = part == Part::Json;
-        if !is_json && self.bytes[at] != b'"' {
-            return;
-        }
-        self.from = if is_json { at } else { at + 1 };
-        let reader = &mut *self.reader;
-        if part == Part::Reasoning && std::mem::replace(&mut reader.has_reasoned, true) {
-            // The first occurrence has set `content` already.
-            return;
-        }
-        reader.extracted.text_begins(part, self.from);
+        let Some(from) = self.reader.walk.begin_text(part, self.bytes[at], at) else { return };
+        self.from = from;
         if let Some(output) = &mut self.output {
             output.begin(part, self.bytes.len() - self.from);
         }
-        reader.reading = Reading::Text { part, depth };
+        self.reader.reading = Reading::Text { part, depth };
     }
 
     /// Passes on the output text up to `end`.
     #[inline]
     fn put(&mut self, end: usize) {
         let text = self.bytes.get(self.from..end).unwrap_or_default();
-        self.reader.extracted.content |= !text.is_empty();
+        self.reader.walk.extracted.content |= !text.is_empty();
         if let Some(output) = &mut self.output {
             output.extend(text);
         }
@@ -239,34 +231,14 @@ impl Outline for Piece<'_> {
         let Some(&place) = reader.places.get(depth) else { return };
         let mut child = Place::Nowhere;
         let key = std::mem::take(&mut reader.key);
-        if key != Key::Other || place.looks_at_all() {
-            if key.is_forgotten() {
-                reader.extracted.forget(place, key);
+        match reader.walk.begin(place, key, kind) {
+            Step::Enter(place) => child = place,
+            Step::Text(part) => self.begin_text(part, at, depth),
+            Step::Want(slot) => {
+                reader.reading = Reading::Value { slot, depth };
+                self.from = at;
             }
-            reader.extracted.content |= place.is_content();
-            let step = if reader.is_body { place.step_in_body(key, kind) } else { place.step(key, kind) };
-            match step {
-                Step::Enter(place) => {
-                    child = match place {
-                        Place::Added if !reader.extracted.adds_item => Place::Done,
-                        place => place,
-                    };
-                    if let Some(at) = child.item() {
-                        reader.extracted.items.begin(at);
-                    }
-                    reader.has_reasoned &= !matches!(place, Place::Delta | Place::EventDelta);
-                    if place == Place::Choice {
-                        reader.extracted.choice_begins();
-                    }
-                }
-                Step::Text(part) => self.begin_text(part, at, depth),
-                Step::Want(Slot::Id(_) | Slot::Background(_)) if !reader.keeps_id => {}
-                Step::Want(slot) => {
-                    reader.reading = Reading::Value { slot, depth };
-                    self.from = at;
-                }
-                Step::Pass => {}
-            }
+            Step::Pass => {}
         }
         // Also below `Nowhere`; otherwise the place of an earlier container would remain.
         if let Some(place) = self.reader.places.get_mut(depth + 1) {
@@ -279,7 +251,7 @@ impl Outline for Piece<'_> {
         self.reader.depth -= 1;
         match self.reader.reading {
             Reading::Value { slot, depth } if depth == self.reader.depth => {
-                self.read(at, slot.limit(), |reader, value| reader.extracted.take(slot, value));
+                self.read(at, slot.limit(), |reader, value| reader.walk.extracted.take(slot, value));
             }
             Reading::Text { part, depth } if depth == self.reader.depth => {
                 // Without the closing quote.
@@ -288,5 +260,45 @@ impl Outline for Piece<'_> {
             }
             _ => {}
         }
+    }
+}
+
+/// All that is made of one text, to compare its readers.
+#[cfg(any(test, feature = "fuzzing"))]
+#[derive(Debug, PartialEq)]
+pub(crate) struct Scanned {
+    is_complete: bool,
+    is_refused: bool,
+    extracted: Extracted,
+    output: Output,
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Scanned {
+    /// `by_piece`: the text is read as a piece of a longer one.
+    pub(crate) fn of(text: &[u8], is_body: bool, keeps_id: bool, by_piece: bool) -> Self {
+        let mut scan = if is_body { Scan::of_body() } else { Scan::new() };
+        scan.keep_id(keeps_id);
+        let mut output = Output::new(&super::Room::new(1 << 20));
+        if by_piece {
+            let text = if is_body { scan.behind_mark(text) } else { text };
+            scan.push_piece(text, Some(&mut output));
+        } else {
+            scan.push(text, Some(&mut output));
+        }
+        scan.push(b" ", Some(&mut output));
+        let (is_complete, is_refused) = (scan.complete(), scan.refused());
+        Self { is_complete, is_refused, extracted: scan.reader.walk.extracted, output }
+    }
+
+    /// What [`Scan::whole`] makes of a complete text.
+    pub(crate) fn of_event(text: &[u8], keeps_id: bool) -> Option<Self> {
+        let mut output = Output::new(&super::Room::new(1 << 20));
+        let extracted = Scan::whole(text, Some(&mut output), keeps_id)?;
+        Some(Self { is_complete: true, is_refused: false, extracted, output })
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_complete
     }
 }

@@ -4,10 +4,7 @@
 //! upstreams cut a character in two), and numbers may exceed any type. Invalid UTF-8 counts as
 //! text, as in the event stream's rule.
 
-use crate::codec::json::interruption;
-
-/// The deepest nesting; deeper texts are refused, as by serde_json.
-const MAX_DEPTH: u32 = 127;
+use crate::codec::json::{MAX_DEPTH, interruption};
 
 /// Receives the structure of a document, in order.
 pub(in crate::llm::usage) trait Outline {
@@ -91,6 +88,16 @@ enum Word {
 impl Grammar {
     pub(in crate::llm::usage) fn new() -> Grammar {
         Grammar { state: State::Value, depth: 0, in_object: false, objects: 0 }
+    }
+
+    /// The grammar behind a complete object or list.
+    pub(in crate::llm::usage) fn at_end() -> Grammar {
+        Grammar { state: State::CommaOrEnd, ..Grammar::new() }
+    }
+
+    /// Returns true if nothing but whitespace has come.
+    pub(in crate::llm::usage) fn is_at_start(&self) -> bool {
+        self.state == State::Value && self.depth == 0
     }
 
     /// Returns true if the text is known not to be JSON.

@@ -1,8 +1,8 @@
 //! The names of a usage object's members.
 
-/// A member of the object itself.
+/// A count in the object itself.
 #[derive(Clone, Copy)]
-pub(super) enum Name {
+pub(super) enum Count {
     PromptTokens,
     InputTokens,
     CompletionTokens,
@@ -14,11 +14,6 @@ pub(super) enum Name {
     NumCachedTokens,
     CacheCreationInputTokens,
     ReasoningTokens,
-    Type,
-    Seconds,
-    PromptAudioSeconds,
-    ServiceTier,
-    Cost,
     CostInUsdTicks,
     NumSearchQueries,
     NumSourcesUsed,
@@ -28,8 +23,6 @@ pub(super) enum Name {
     TotalTokenCount,
     CachedContentTokenCount,
     ThoughtsTokenCount,
-    GeminiTier,
-    TrafficType,
     /// Gemini's interactions.
     TotalInputTokens,
     TotalOutputTokens,
@@ -37,7 +30,21 @@ pub(super) enum Name {
     TotalThoughtTokens,
 }
 
-pub(super) const NAMES: usize = Name::TotalThoughtTokens as usize + 1;
+pub(super) const COUNTS: usize = Count::TotalThoughtTokens as usize + 1;
+
+/// Another member of the object itself.
+#[derive(Clone, Copy)]
+pub(super) enum Name {
+    Type,
+    Seconds,
+    PromptAudioSeconds,
+    ServiceTier,
+    Cost,
+    GeminiTier,
+    TrafficType,
+}
+
+pub(super) const NAMES: usize = Name::TrafficType as usize + 1;
 
 /// A member of the details.
 #[derive(Clone, Copy)]
@@ -58,6 +65,7 @@ pub(super) const CALLS: usize = 5;
 
 /// The destination of a member's value.
 pub(super) enum Goes {
+    Count(Count),
     Text(Name),
     Input(usize),
     Output(usize),
@@ -71,36 +79,36 @@ impl Goes {
     /// OpenAI uses both singular and plural for the details; their places are tried in this order.
     pub(super) fn of(key: &[u8]) -> Option<Self> {
         Some(match key {
-            b"prompt_tokens" => Self::Text(Name::PromptTokens),
-            b"input_tokens" => Self::Text(Name::InputTokens),
-            b"completion_tokens" => Self::Text(Name::CompletionTokens),
-            b"output_tokens" => Self::Text(Name::OutputTokens),
-            b"total_tokens" => Self::Text(Name::TotalTokens),
-            b"cache_read_input_tokens" => Self::Text(Name::CacheReadInputTokens),
-            b"prompt_cache_hit_tokens" => Self::Text(Name::PromptCacheHitTokens),
-            b"cached_tokens" => Self::Text(Name::CachedTokens),
-            b"num_cached_tokens" => Self::Text(Name::NumCachedTokens),
-            b"cache_creation_input_tokens" => Self::Text(Name::CacheCreationInputTokens),
-            b"reasoning_tokens" => Self::Text(Name::ReasoningTokens),
+            b"prompt_tokens" => Self::Count(Count::PromptTokens),
+            b"input_tokens" => Self::Count(Count::InputTokens),
+            b"completion_tokens" => Self::Count(Count::CompletionTokens),
+            b"output_tokens" => Self::Count(Count::OutputTokens),
+            b"total_tokens" => Self::Count(Count::TotalTokens),
+            b"cache_read_input_tokens" => Self::Count(Count::CacheReadInputTokens),
+            b"prompt_cache_hit_tokens" => Self::Count(Count::PromptCacheHitTokens),
+            b"cached_tokens" => Self::Count(Count::CachedTokens),
+            b"num_cached_tokens" => Self::Count(Count::NumCachedTokens),
+            b"cache_creation_input_tokens" => Self::Count(Count::CacheCreationInputTokens),
+            b"reasoning_tokens" => Self::Count(Count::ReasoningTokens),
             b"type" => Self::Text(Name::Type),
             b"seconds" => Self::Text(Name::Seconds),
             b"prompt_audio_seconds" => Self::Text(Name::PromptAudioSeconds),
             b"service_tier" => Self::Text(Name::ServiceTier),
             b"cost" => Self::Text(Name::Cost),
-            b"cost_in_usd_ticks" => Self::Text(Name::CostInUsdTicks),
-            b"num_search_queries" => Self::Text(Name::NumSearchQueries),
-            b"num_sources_used" => Self::Text(Name::NumSourcesUsed),
-            b"promptTokenCount" => Self::Text(Name::PromptTokenCount),
-            b"candidatesTokenCount" => Self::Text(Name::CandidatesTokenCount),
-            b"totalTokenCount" => Self::Text(Name::TotalTokenCount),
-            b"cachedContentTokenCount" => Self::Text(Name::CachedContentTokenCount),
-            b"thoughtsTokenCount" => Self::Text(Name::ThoughtsTokenCount),
+            b"cost_in_usd_ticks" => Self::Count(Count::CostInUsdTicks),
+            b"num_search_queries" => Self::Count(Count::NumSearchQueries),
+            b"num_sources_used" => Self::Count(Count::NumSourcesUsed),
+            b"promptTokenCount" => Self::Count(Count::PromptTokenCount),
+            b"candidatesTokenCount" => Self::Count(Count::CandidatesTokenCount),
+            b"totalTokenCount" => Self::Count(Count::TotalTokenCount),
+            b"cachedContentTokenCount" => Self::Count(Count::CachedContentTokenCount),
+            b"thoughtsTokenCount" => Self::Count(Count::ThoughtsTokenCount),
             b"serviceTier" => Self::Text(Name::GeminiTier),
             b"trafficType" => Self::Text(Name::TrafficType),
-            b"total_input_tokens" => Self::Text(Name::TotalInputTokens),
-            b"total_output_tokens" => Self::Text(Name::TotalOutputTokens),
-            b"total_cached_tokens" => Self::Text(Name::TotalCachedTokens),
-            b"total_thought_tokens" => Self::Text(Name::TotalThoughtTokens),
+            b"total_input_tokens" => Self::Count(Count::TotalInputTokens),
+            b"total_output_tokens" => Self::Count(Count::TotalOutputTokens),
+            b"total_cached_tokens" => Self::Count(Count::TotalCachedTokens),
+            b"total_thought_tokens" => Self::Count(Count::TotalThoughtTokens),
             b"prompt_tokens_details" => Self::Input(0),
             b"input_tokens_details" => Self::Input(1),
             b"prompt_token_details" => Self::Input(2),

@@ -2,7 +2,7 @@
 
 use super::names::Goes;
 use super::{Usage, count, each};
-use crate::codec::json::Cursor;
+use crate::codec::json::StrictCursor;
 
 /// The longest name that is reported.
 const NAME_LIMIT: usize = 64;
@@ -57,21 +57,24 @@ pub(super) fn find(object: &[u8], counts: &Usage) -> Option<Box<str>> {
     let output: &[&[u8]] = if counts.output_tokens.is_none() { &[b"output", b"completion"] } else { &[] };
     let is_count = |key: &[u8], value: &[u8]| is_count(key, value, &[&[b"token"], input, output]);
     let mut found = None;
-    each(&mut Cursor::new(object), |key, cursor| {
-        let value = cursor.value().map_or(&[][..], |value| &object[value]);
+    // The object was read before, so it is not malformed.
+    let _ = each(&mut StrictCursor::new(object), |key, cursor| {
+        let value = cursor.value()?;
         if Goes::of(key).is_some() || found.is_some() {
-            return;
+            return Ok(());
         }
         if is_count(key, value) {
             found = Some(key);
         } else if !has_one && value.starts_with(b"{") {
-            each(&mut Cursor::new(value), |key, cursor| {
-                let inner = cursor.value().map_or(&[][..], |inner| &value[inner]);
+            each(&mut StrictCursor::new(value), |key, cursor| {
+                let inner = cursor.value()?;
                 if found.is_none() && is_count(key, inner) {
                     found = Some(key);
                 }
-            });
+                Ok(())
+            })?;
         }
+        Ok(())
     });
     found.map(|name| String::from_utf8_lossy(&name[..name.len().min(NAME_LIMIT)]).into())
 }

@@ -1,0 +1,107 @@
+//! Reads one JSON text that lies whole in one buffer: the same as a [`Scan`](super::scan::Scan),
+//! without its state between bytes.
+//!
+//! Complete objects and lists are read. Any other text, malformed or cut off, is left to the scan.
+//! `fuzzing::whole` compares both.
+
+use super::Output;
+use super::json::Kind;
+use super::output::Part;
+use super::places::{Key, Place, Slot, Step};
+use super::report::Report;
+use super::walk::{DEPTHS, Walk};
+use crate::codec::json::{Malformed, StrictCursor};
+
+/// Reads a text, without a byte order mark. Returns false, with nothing read and nothing added to
+/// `output`, if it is not a complete object or list.
+pub(super) fn read(text: &[u8], walk: &mut Walk, mut output: Option<&mut Output>) -> bool {
+    // Most of what is not whole is seen by its last byte.
+    let is_closed = matches!(text.trim_ascii_end().last(), Some(b'}' | b']'));
+    if !is_closed {
+        return false;
+    }
+    let end = output.as_deref().map(Output::end);
+    let mut whole = Whole { cursor: StrictCursor::new(text), walk, output: output.as_deref_mut() };
+    let is_whole = whole.document().is_ok();
+    if !is_whole {
+        walk.restart();
+        if let (Some(output), Some(end)) = (output, end) {
+            output.return_to(end);
+        }
+    }
+    is_whole
+}
+
+struct Whole<'a> {
+    cursor: StrictCursor<'a>,
+    walk: &'a mut Walk,
+    output: Option<&'a mut Output>,
+}
+
+impl Whole<'_> {
+    fn document(&mut self) -> Result<(), Malformed> {
+        if !matches!(self.cursor.peek(), Some(b'{' | b'[')) {
+            return Err(Malformed);
+        }
+        self.value(Place::Document, Key::Other, 0)?;
+        self.cursor.end()
+    }
+
+    /// Reads the next value. `depth`: the number of containers around it.
+    fn value(&mut self, place: Place, key: Key, depth: usize) -> Result<(), Malformed> {
+        let byte = self.cursor.peek().ok_or(Malformed)?;
+        let kind = match byte {
+            b'{' => Kind::Object,
+            b'[' => Kind::Array,
+            _ => Kind::Scalar,
+        };
+        match self.walk.begin(place, key, kind) {
+            Step::Enter(place) if depth + 1 < DEPTHS => self.enter(place, kind, depth + 1),
+            Step::Want(Slot::Usage(at)) => {
+                let from = self.cursor.position();
+                let report = Report::next(&mut self.cursor)?;
+                self.walk.extracted.take_usage(at, self.cursor.since(from), report);
+                Ok(())
+            }
+            Step::Want(slot) => {
+                let value = self.cursor.value()?;
+                self.walk.extracted.take(slot, &value[..value.len().min(slot.limit() + 1)]);
+                Ok(())
+            }
+            Step::Text(part) => self.text(part, byte),
+            Step::Enter(_) | Step::Pass => self.cursor.skip(),
+        }
+    }
+
+    /// Reads a container that leads to wanted values.
+    fn enter(&mut self, place: Place, kind: Kind, depth: usize) -> Result<(), Malformed> {
+        self.cursor.open()?;
+        let mut first = true;
+        if kind == Kind::Object {
+            while let Some(key) = self.cursor.key(std::mem::take(&mut first))? {
+                self.value(place, Key::from_text(key), depth)?;
+            }
+        } else {
+            while self.cursor.item(std::mem::take(&mut first))? {
+                self.value(place, Key::Other, depth)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads an output text that begins with `byte`.
+    fn text(&mut self, part: Part, byte: u8) -> Result<(), Malformed> {
+        let from = self.walk.begin_text(part, byte, self.cursor.position());
+        self.cursor.skip()?;
+        let Some(from) = from else { return Ok(()) };
+        let text = self.cursor.since(from);
+        // Without the closing quote.
+        let text = if part == Part::Json { text } else { &text[..text.len() - 1] };
+        self.walk.extracted.content |= !text.is_empty();
+        if let Some(output) = &mut self.output {
+            output.begin(part, text.len());
+            output.extend(text);
+        }
+        Ok(())
+    }
+}
