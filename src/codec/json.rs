@@ -181,7 +181,6 @@ impl<'a> Cursor<'a> {
     fn skip_nested(&mut self) -> Result<(), Error> {
         let mut depth = 0_usize;
         loop {
-            self.at += run(&self.text[self.at..], |byte| !is_structural(byte));
             let byte = *self.text.get(self.at).ok_or(Error::Truncated)?;
             self.at += 1;
             match byte {
@@ -189,12 +188,13 @@ impl<'a> Cursor<'a> {
                     self.skip_string()?;
                 }
                 b'{' | b'[' => depth += 1,
-                _ => {
+                b'}' | b']' => {
                     depth -= 1;
                     if depth == 0 {
                         return Ok(());
                     }
                 }
+                _ => {}
             }
         }
     }
@@ -211,11 +211,6 @@ fn run(bytes: &[u8], inside: impl Fn(u8) -> bool) -> usize {
 
 fn ends_scalar(byte: u8) -> bool {
     matches!(byte, b',' | b'}' | b']' | b':' | b'"' | b' ' | b'\t' | b'\n' | b'\r')
-}
-
-/// A quote or a bracket.
-fn is_structural(byte: u8) -> bool {
-    matches!(byte, b'"' | b'{' | b'}' | b'[' | b']')
 }
 
 #[cfg(test)]

@@ -19,6 +19,10 @@ pub(crate) fn interruption<const CONTROLS: bool>(bytes: &[u8]) -> Option<usize> 
         at += 8;
     }
     let rest = &bytes[at..];
+    if rest.len() < 8 {
+        let is_found = |&byte: &u8| matches!(byte, b'"' | b'\\') || (CONTROLS && byte < 0x20);
+        return rest.iter().position(is_found).map(|found| at + found);
+    }
     let end = memchr2(b'"', b'\\', rest);
     let stride = &rest[..end.unwrap_or(rest.len())];
     // A fold instead of a search: without an early exit it becomes vector code.

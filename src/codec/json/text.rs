@@ -28,6 +28,12 @@ impl<'a> Text<'a> {
         self.raw
     }
 
+    /// The bytes of the string's value, without the check for UTF-8 where there are no escapes.
+    #[inline]
+    pub fn plain(&self) -> Cow<'a, [u8]> {
+        if self.has_escapes { Cow::Owned(unescape(self.raw).into_bytes()) } else { Cow::Borrowed(self.raw) }
+    }
+
     /// The string's value, borrowed unless there are escapes.
     ///
     /// Invalid text (bytes that are not UTF-8, half of a surrogate pair, an unknown escape) becomes

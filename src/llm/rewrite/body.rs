@@ -117,27 +117,28 @@ fn look(body: &[u8], place: Place) -> Result<Peek<'_>, NotAnObject> {
 
     while let Some((key, value)) = cursor.member(found.is_empty)? {
         found.is_empty = false;
-        if place == Place::Session && key == *"session" {
-            found.model_is_duplicate |= found.model_span.is_some();
-            found.look_in_session(body, value);
-        } else if place == Place::Top && key == *"model" {
-            found.model_is_duplicate = found.model_span.is_some();
-            found.model_span = Some(value);
-        } else if key == *"stream" {
-            found.stream = body[value] == *b"true";
-            found.streaming_is_ambiguous |= std::mem::replace(&mut has_stream, true);
-        } else if key == *"stream_options" {
-            found.streaming_is_ambiguous |= found.stream_options.replace(value).is_some();
-        } else if key == *"data_sources" {
-            found.has_data_sources = true;
-        } else if key == *"user" {
-            user = Some(value);
-        } else if key == *"safety_identifier" {
-            safety_identifier = Some(value);
-        } else if key == *"background" {
-            found.background |= !matches!(&body[value], b"false" | b"null");
-        } else if key == *"metadata" {
-            found.metadata = Some(value);
+        match (place, &*key.plain()) {
+            (Place::Session, b"session") => {
+                found.model_is_duplicate |= found.model_span.is_some();
+                found.look_in_session(body, value);
+            }
+            (Place::Top, b"model") => {
+                found.model_is_duplicate = found.model_span.is_some();
+                found.model_span = Some(value);
+            }
+            (_, b"stream") => {
+                found.stream = body[value] == *b"true";
+                found.streaming_is_ambiguous |= std::mem::replace(&mut has_stream, true);
+            }
+            (_, b"stream_options") => {
+                found.streaming_is_ambiguous |= found.stream_options.replace(value).is_some();
+            }
+            (_, b"data_sources") => found.has_data_sources = true,
+            (_, b"user") => user = Some(value),
+            (_, b"safety_identifier") => safety_identifier = Some(value),
+            (_, b"background") => found.background |= !matches!(&body[value], b"false" | b"null"),
+            (_, b"metadata") => found.metadata = Some(value),
+            _ => {}
         }
     }
     if cursor.peek().is_some() {
@@ -231,6 +232,9 @@ pub struct Edited {
 impl Edited {
     /// Applies splices, which must not overlap. Insertions at one position keep the order given.
     pub fn new<const N: usize>(body: &Bytes, splices: [Option<Splice>; N]) -> Self {
+        if splices.iter().all(Option::is_none) {
+            return Self { pieces: Vec::from_iter(Some(body.clone()).filter(|body| !body.is_empty())) };
+        }
         let mut splices = splices;
         splices.sort_by_key(|splice| splice.as_ref().map(|splice| splice.range.start));
         let mut pieces = Vec::with_capacity(2 * N + 1);
