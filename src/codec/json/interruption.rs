@@ -1,27 +1,28 @@
 //! Searches for the end of plain text in a JSON string.
 
 use memchr::memchr2;
+use wide::u8x16;
 
 /// The offset of the first quote or backslash, or, with `CONTROLS`, of the first control character,
 /// which JSON does not allow in a string. `None` if all bytes are text.
 #[inline]
 pub(crate) fn interruption<const CONTROLS: bool>(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
-    // Keys, most values and the text between escapes are short: eight bytes at a time, without the
-    // cost of setting up a search.
+    // Keys, most values and the text between escapes are short: a block at a time, without the cost
+    // of setting up a search.
     while at < SHORT
-        && let Some(eight) = bytes.get(at..at + 8)
+        && let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk)
     {
-        let found = marks::<CONTROLS>(u64::from_le_bytes(eight.try_into().expect("eight bytes")));
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
+        let marks = marks::<CONTROLS>(block);
+        if marks != 0 {
+            return Some(at + marks.trailing_zeros() as usize);
         }
-        at += 8;
+        at += BLOCK;
     }
     let rest = &bytes[at..];
-    if rest.len() < 8 {
-        let is_found = |&byte: &u8| matches!(byte, b'"' | b'\\') || (CONTROLS && byte < 0x20);
-        return rest.iter().position(is_found).map(|found| at + found);
+    if rest.len() < BLOCK {
+        let is_mark = |&byte: &u8| matches!(byte, b'"' | b'\\') || (CONTROLS && byte < 0x20);
+        return rest.iter().position(is_mark).map(|found| at + found);
     }
     let end = memchr2(b'"', b'\\', rest);
     let stride = &rest[..end.unwrap_or(rest.len())];
@@ -35,21 +36,17 @@ pub(crate) fn interruption<const CONTROLS: bool>(bytes: &[u8]) -> Option<usize> 
 /// The length from which on the cost of setting up a search is worth it.
 const SHORT: usize = 64;
 
-/// A one in every byte.
-const SPREAD: u64 = 0x0101_0101_0101_0101;
+/// The bytes of a block.
+pub(super) const BLOCK: usize = 16;
 
-/// Marks the wanted bytes of `eight` with their highest bit. Marks above the lowest one may be wrong.
+/// The wanted bytes of a block: bit `i` is set for byte `i`.
 #[inline]
-fn marks<const CONTROLS: bool>(eight: u64) -> u64 {
-    let backslash = (eight ^ (SPREAD * 0x5c)).wrapping_sub(SPREAD);
-    // With its second bit flipped a quote is 0x20, the next above the control characters, which stay
-    // among themselves.
-    let quote = if CONTROLS {
-        (eight ^ (SPREAD * 0x02)).wrapping_sub(SPREAD * 0x21)
-    } else {
-        (eight ^ (SPREAD * 0x22)).wrapping_sub(SPREAD)
-    };
-    (backslash | quote) & !eight & (SPREAD << 7)
+pub(super) fn marks<const CONTROLS: bool>(block: &[u8; BLOCK]) -> u32 {
+    let block = u8x16::new(*block);
+    let is = |byte| block.simd_eq(u8x16::splat(byte));
+    let found = is(b'"') | is(b'\\');
+    let found = if CONTROLS { found | block.min(u8x16::splat(0x1f)).simd_eq(block) } else { found };
+    found.to_bitmask()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! A cursor over one complete JSON text that validates what it goes past.
+//! A cursor over one complete JSON text that validates what it consumes.
 //!
 //! It accepts RFC 8259 with two leniencies: a surrogate escape may stand alone, and numbers may exceed
 //! any type. Bytes that are not UTF-8 count as text.
 
-use super::interruption;
+use super::interruption::{BLOCK, marks};
 
 /// The deepest nesting; deeper texts are refused, as by serde_json.
 pub(crate) const MAX_DEPTH: u32 = 127;
@@ -40,18 +40,25 @@ impl<'a> StrictCursor<'a> {
         &self.text[from..self.at]
     }
 
-    /// The next byte that is not whitespace, without going past it; `None` at the end of the text.
+    /// The byte at `at`, 0 behind the end of the text: no byte that may stand outside of strings.
     #[inline]
-    pub(crate) fn peek(&mut self) -> Option<u8> {
+    fn byte(&self, at: usize) -> u8 {
+        self.text.get(at).copied().unwrap_or(0)
+    }
+
+    /// The next byte that is not whitespace, without consuming it; 0 at the end of the text.
+    #[inline]
+    pub(crate) fn peek(&mut self) -> u8 {
         loop {
-            match *self.text.get(self.at)? {
-                b' ' | b'\t' | b'\n' | b'\r' => self.at += 1,
-                byte => return Some(byte),
+            let byte = self.byte(self.at);
+            if byte > b' ' || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                return byte;
             }
+            self.at += 1;
         }
     }
 
-    /// Goes past the opening bracket that is next, as [`StrictCursor::peek`] said.
+    /// Consumes the opening bracket that [`StrictCursor::peek`] returned.
     #[inline]
     pub(crate) fn open(&mut self) -> Result<(), Malformed> {
         if self.depth == MAX_DEPTH {
@@ -62,51 +69,58 @@ impl<'a> StrictCursor<'a> {
         Ok(())
     }
 
-    /// Goes past the next key of the innermost object and its colon, and returns the key as it is
-    /// spelled. `first`: no member lies behind. `None` when the closing brace was next, which is
-    /// then behind.
+    /// Consumes the next key of the innermost object and its colon, and returns the key as it is
+    /// spelled. `first`: the object's first member. `None`, after consuming it, if the closing brace
+    /// is next.
     #[inline]
     pub(crate) fn key(&mut self, first: bool) -> Result<Option<&'a [u8]>, Malformed> {
-        match self.peek() {
-            Some(b',') if !first => {
-                self.at += 1;
-                if self.peek() != Some(b'"') {
-                    return Err(Malformed);
-                }
-            }
-            Some(b'"') if first => {}
-            Some(b'}') => {
-                self.close();
-                return Ok(None);
-            }
-            _ => return Err(Malformed),
+        // Compact JSON: the key follows the comma or the brace immediately.
+        let quote = self.at + usize::from(!first);
+        if self.byte(quote) == b'"' && (first || self.byte(self.at) == b',') {
+            self.at = quote;
+        } else if !self.is_before_key(first)? {
+            return Ok(None);
         }
         let from = self.at + 1;
         self.skip_string()?;
         let key = &self.text[from..self.at - 1];
-        if self.peek() != Some(b':') {
+        if self.byte(self.at) != b':' && self.peek() != b':' {
             return Err(Malformed);
         }
         self.at += 1;
         Ok(Some(key))
     }
 
-    /// Goes up to the next value of the innermost list. False when the closing bracket was next,
-    /// which is then behind.
+    /// Consumes what is before the quote of the next key. False, after consuming it, if the closing
+    /// brace is next.
+    #[inline]
+    fn is_before_key(&mut self, first: bool) -> Result<bool, Malformed> {
+        match self.peek() {
+            b'}' => {
+                self.close();
+                return Ok(false);
+            }
+            b',' if !first => self.at += 1,
+            _ if first => {}
+            _ => return Err(Malformed),
+        }
+        if self.peek() == b'"' { Ok(true) } else { Err(Malformed) }
+    }
+
+    /// Consumes what is before the next value of the innermost list. False, after consuming it, if
+    /// the closing bracket is next.
     #[inline]
     pub(crate) fn item(&mut self, first: bool) -> Result<bool, Malformed> {
         match self.peek() {
-            Some(b']') => {
+            b']' => {
                 self.close();
-                Ok(false)
+                return Ok(false);
             }
-            Some(b',') if !first => {
-                self.at += 1;
-                Ok(true)
-            }
-            Some(_) if first => Ok(true),
-            _ => Err(Malformed),
+            b',' if !first => self.at += 1,
+            _ if first => {}
+            _ => return Err(Malformed),
         }
+        Ok(true)
     }
 
     #[inline]
@@ -115,7 +129,7 @@ impl<'a> StrictCursor<'a> {
         self.at += 1;
     }
 
-    /// Goes past any value, and returns it without the whitespace before it.
+    /// Consumes any value, and returns it without the whitespace before it.
     #[inline]
     pub(crate) fn value(&mut self) -> Result<&'a [u8], Malformed> {
         self.peek();
@@ -124,15 +138,15 @@ impl<'a> StrictCursor<'a> {
         Ok(self.since(from))
     }
 
-    /// Goes past any value.
+    /// Consumes any value.
     pub(crate) fn skip(&mut self) -> Result<(), Malformed> {
         match self.peek() {
-            Some(b'"') => self.skip_string(),
-            Some(b'0'..=b'9' | b'-') => self.skip_number(),
-            Some(b'n') => self.skip_word(b"null"),
-            Some(b't') => self.skip_word(b"true"),
-            Some(b'f') => self.skip_word(b"false"),
-            Some(b'{') => {
+            b'"' => self.skip_string(),
+            b'0'..=b'9' | b'-' => self.skip_number(),
+            b'n' => self.skip_word(b"null"),
+            b't' => self.skip_word(b"true"),
+            b'f' => self.skip_word(b"false"),
+            b'{' => {
                 self.open()?;
                 let mut first = true;
                 while self.key(std::mem::take(&mut first))?.is_some() {
@@ -140,7 +154,7 @@ impl<'a> StrictCursor<'a> {
                 }
                 Ok(())
             }
-            Some(b'[') => {
+            b'[' => {
                 self.open()?;
                 let mut first = true;
                 while self.item(std::mem::take(&mut first))? {
@@ -152,51 +166,87 @@ impl<'a> StrictCursor<'a> {
         }
     }
 
-    /// Goes past an integer that is next, if it has no sign and no fraction and the comma or the
-    /// brace follows at once, as in nearly every object of counts. `None`, and nothing is passed,
-    /// where any other value is next, or whitespace is.
+    /// Consumes an integer without a sign or fraction that a comma or brace follows immediately, as
+    /// in nearly every object of counts. `None` for any other value or whitespace, and nothing is
+    /// consumed.
     #[inline]
     pub(crate) fn integer(&mut self) -> Option<u64> {
-        let mut integer = 0;
-        let rest = &self.text[self.at..];
-        for (at, &byte) in rest.iter().enumerate() {
-            match byte {
-                b'0'..=b'9' if at < DIGITS => integer = integer * 10 + u64::from(byte - b'0'),
-                b',' | b'}' if at == 1 || (at > 0 && rest[0] != b'0') => {
-                    self.at += at;
-                    return Some(integer);
-                }
-                _ => break,
-            }
-        }
-        None
-    }
-
-    /// Only whitespace may follow.
-    pub(crate) fn end(&mut self) -> Result<(), Malformed> {
-        if self.peek().is_none() { Ok(()) } else { Err(Malformed) }
-    }
-
-    /// From the opening quote to behind the closing one.
-    fn skip_string(&mut self) -> Result<(), Malformed> {
-        let mut at = self.at + 1;
+        let (mut integer, mut at) = (0, self.at);
         loop {
-            at += interruption::<true>(self.text.get(at..).unwrap_or_default()).ok_or(Malformed)?;
-            match (self.text[at], self.text.get(at + 1)) {
-                (b'"', _) => {
+            let byte = self.byte(at);
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                let length = at - self.at;
+                let is_number = length == 1 || ((2..=DIGITS).contains(&length) && self.byte(self.at) != b'0');
+                if !is_number || !matches!(byte, b',' | b'}') {
+                    return None;
+                }
+                self.at = at;
+                return Some(integer);
+            }
+            integer = u64::wrapping_add(u64::wrapping_mul(integer, 10), u64::from(digit));
+            at += 1;
+        }
+    }
+
+    /// # Errors
+    ///
+    /// Anything but whitespace follows.
+    pub(crate) fn end(&mut self) -> Result<(), Malformed> {
+        self.peek();
+        if self.at == self.text.len() { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// Consumes the string whose opening quote is next.
+    #[inline]
+    fn skip_string(&mut self) -> Result<(), Malformed> {
+        let text = self.text;
+        let mut at = self.at + 1;
+        while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk) {
+            let marks = marks::<true>(block);
+            if marks == 0 {
+                at += BLOCK;
+                continue;
+            }
+            at += marks.trailing_zeros() as usize;
+            match self.byte(at) {
+                b'"' => {
                     self.at = at + 1;
                     return Ok(());
                 }
-                (b'\\', Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')) => at += 2,
-                (b'\\', Some(b'u')) => {
-                    let digits = self.text.get(at + 2..at + 6).ok_or(Malformed)?;
-                    if !digits.iter().all(u8::is_ascii_hexdigit) {
-                        return Err(Malformed);
-                    }
-                    at += 6;
-                }
+                b'\\' => at += self.escape(at)?,
                 _ => return Err(Malformed),
             }
+        }
+        self.skip_last_string(at)
+    }
+
+    /// Consumes a string from `at` on, in the last bytes of the text.
+    #[cold]
+    fn skip_last_string(&mut self, mut at: usize) -> Result<(), Malformed> {
+        loop {
+            match self.byte(at) {
+                b'"' => {
+                    self.at = at + 1;
+                    return Ok(());
+                }
+                b'\\' => at += self.escape(at)?,
+                0..0x20 => return Err(Malformed),
+                _ => at += 1,
+            }
+        }
+    }
+
+    /// The length of the escape at `at`.
+    #[inline]
+    fn escape(&self, at: usize) -> Result<usize, Malformed> {
+        match self.byte(at + 1) {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(2),
+            b'u' => {
+                let digits = self.text.get(at + 2..at + 6).ok_or(Malformed)?;
+                if digits.iter().all(u8::is_ascii_hexdigit) { Ok(6) } else { Err(Malformed) }
+            }
+            _ => Err(Malformed),
         }
     }
 
@@ -209,30 +259,32 @@ impl<'a> StrictCursor<'a> {
     }
 
     fn skip_number(&mut self) -> Result<(), Malformed> {
-        self.at += usize::from(self.text[self.at] == b'-');
-        match self.text.get(self.at) {
-            Some(b'0') => self.at += 1,
-            _ => self.skip_digits()?,
+        self.at += usize::from(self.byte(self.at) == b'-');
+        if self.byte(self.at) == b'0' {
+            self.at += 1;
+        } else {
+            self.skip_digits()?;
         }
-        if self.text.get(self.at) == Some(&b'.') {
+        if self.byte(self.at) == b'.' {
             self.at += 1;
             self.skip_digits()?;
         }
-        if matches!(self.text.get(self.at), Some(b'e' | b'E')) {
+        if matches!(self.byte(self.at), b'e' | b'E') {
             self.at += 1;
-            self.at += usize::from(matches!(self.text.get(self.at), Some(b'+' | b'-')));
+            self.at += usize::from(matches!(self.byte(self.at), b'+' | b'-'));
             self.skip_digits()?;
         }
         Ok(())
     }
 
-    /// One digit at least.
+    /// Consumes one digit at least.
     #[inline]
     fn skip_digits(&mut self) -> Result<(), Malformed> {
-        let rest = &self.text[self.at..];
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += digits;
-        if digits > 0 { Ok(()) } else { Err(Malformed) }
+        let from = self.at;
+        while self.byte(self.at).is_ascii_digit() {
+            self.at += 1;
+        }
+        if self.at > from { Ok(()) } else { Err(Malformed) }
     }
 }
 

@@ -351,15 +351,15 @@ impl Place {
         }
     }
 
-    /// The rule for bodies: the additional places of output. Events repeat there what deltas have
-    /// brought, so these places do not count in events.
+    /// The additional places of bodies, which pass in [`Place::step`]: those of output. Events repeat
+    /// there what deltas have brought, so these places do not count in events.
     pub(super) fn step_in_body(self, key: Key, kind: Kind) -> Step {
         match (self, key, kind) {
             (Place::Choice, Key::Message, Kind::Object) => Step::Enter(Place::Delta),
             (Place::Top, Key::Content, Kind::Array) => Step::Enter(Place::Parts),
             (Place::Top, Key::Output, Kind::Array) => Step::Enter(Place::Items),
             (Place::Top, Key::Meta, _) => Step::Want(Slot::Usage(UsageAt::Meta)),
-            _ => self.step(key, kind),
+            _ => Step::Pass,
         }
     }
 

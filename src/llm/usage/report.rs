@@ -37,14 +37,14 @@ impl Report {
     /// Boxed and out of line, because few of the extracted values are usage.
     #[inline(never)]
     pub(super) fn next(cursor: &mut StrictCursor<'_>) -> Result<Option<Box<Report>>, Malformed> {
-        if cursor.peek() != Some(b'{') {
+        if cursor.peek() != b'{' {
             return cursor.skip().map(|()| None);
         }
         let from = cursor.position();
-        let mut members = Members::NONE;
+        let mut members = Members::new();
         members.fill(cursor)?;
-        let input = |detail| members.input.iter().find_map(|counts| counts[detail as usize]);
-        let output = |detail| members.output.iter().find_map(|counts| counts[detail as usize]);
+        let input = |detail| members.input.iter().flatten().find_map(|counts| counts[detail as usize]);
+        let output = |detail| members.output.iter().flatten().find_map(|counts| counts[detail as usize]);
         let units = |side: usize| members.units.iter().find_map(|units| units[side]);
         // OpenRouter omits the type.
         let is_by_duration = members.text(Name::Type).is_none_or(|kind| kind == b"\"duration\"");
@@ -109,9 +109,9 @@ struct Members<'a> {
     /// The values as written, by [`Name`].
     texts: [Option<&'a [u8]>; NAMES],
     /// The input's details, by place.
-    input: [Details; 4],
+    input: [Option<Details>; 4],
     /// The output's details, by place.
-    output: [Details; 4],
+    output: [Option<Details>; 4],
     /// The one-hour part of Anthropic's `cache_creation`.
     cache_write_1h: Option<u64>,
     /// Calls by the object that counts them; absent in most usage.
@@ -127,15 +127,18 @@ const INPUT: usize = 0;
 const OUTPUT: usize = 1;
 
 impl<'a> Members<'a> {
-    const NONE: Self = Members {
-        counts: [None; _],
-        texts: [None; _],
-        input: [[None; _]; _],
-        output: [[None; _]; _],
-        cache_write_1h: None,
-        calls: None,
-        units: [[None; _]; _],
-    };
+    #[inline]
+    fn new() -> Self {
+        Members {
+            counts: [None; _],
+            texts: [None; _],
+            input: [None; _],
+            output: [None; _],
+            cache_write_1h: None,
+            calls: None,
+            units: [[None; _]; _],
+        }
+    }
 
     /// Reads the object that is next.
     fn fill(&mut self, cursor: &mut StrictCursor<'a>) -> Result<(), Malformed> {
@@ -143,8 +146,8 @@ impl<'a> Members<'a> {
             match Goes::of(key) {
                 Some(Goes::Count(name)) => self.counts[name as usize] = next_count(cursor)?,
                 Some(Goes::Text(name)) => self.texts[name as usize] = Some(cursor.value()?),
-                Some(Goes::Input(place)) => self.input[place] = details(cursor)?,
-                Some(Goes::Output(place)) => self.output[place] = details(cursor)?,
+                Some(Goes::Input(place)) => self.input[place] = Some(details(cursor)?),
+                Some(Goes::Output(place)) => self.output[place] = Some(details(cursor)?),
                 Some(Goes::CacheCreation) => self.cache_write_1h = one_hour(cursor)?,
                 Some(Goes::Calls(place)) => {
                     self.calls.get_or_insert_default()[place] = calls(cursor)?;
@@ -207,7 +210,7 @@ fn each<'a>(
     cursor: &mut StrictCursor<'a>,
     mut member: impl FnMut(&'a [u8], &mut StrictCursor<'a>) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
-    if cursor.peek() != Some(b'{') {
+    if cursor.peek() != b'{' {
         return cursor.skip();
     }
     cursor.open()?;

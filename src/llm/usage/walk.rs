@@ -36,7 +36,11 @@ impl Walk {
             self.extracted.forget(place, key);
         }
         self.extracted.content |= place.is_content();
-        match if self.is_body { place.step_in_body(key, kind) } else { place.step(key, kind) } {
+        let step = match place.step(key, kind) {
+            Step::Pass if self.is_body => place.step_in_body(key, kind),
+            step => step,
+        };
+        match step {
             Step::Enter(place) => Step::Enter(self.enter(place)),
             Step::Want(Slot::Id(_) | Slot::Background(_)) if !self.keeps_id => Step::Pass,
             step => step,

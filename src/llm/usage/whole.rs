@@ -40,7 +40,7 @@ struct Whole<'a> {
 
 impl Whole<'_> {
     fn document(&mut self) -> Result<(), Malformed> {
-        if !matches!(self.cursor.peek(), Some(b'{' | b'[')) {
+        if !matches!(self.cursor.peek(), b'{' | b'[') {
             return Err(Malformed);
         }
         self.value(Place::Document, Key::Other, 0)?;
@@ -49,7 +49,7 @@ impl Whole<'_> {
 
     /// Reads the next value. `depth`: the number of containers around it.
     fn value(&mut self, place: Place, key: Key, depth: usize) -> Result<(), Malformed> {
-        let byte = self.cursor.peek().ok_or(Malformed)?;
+        let byte = self.cursor.peek();
         let kind = match byte {
             b'{' => Kind::Object,
             b'[' => Kind::Array,
@@ -76,10 +76,14 @@ impl Whole<'_> {
     /// Reads a container that leads to wanted values.
     fn enter(&mut self, place: Place, kind: Kind, depth: usize) -> Result<(), Malformed> {
         self.cursor.open()?;
+        let looks_at_all = place.looks_at_all();
         let mut first = true;
         if kind == Kind::Object {
             while let Some(key) = self.cursor.key(std::mem::take(&mut first))? {
-                self.value(place, Key::from_text(key), depth)?;
+                match Key::from_text(key) {
+                    Key::Other if !looks_at_all => self.cursor.skip()?,
+                    key => self.value(place, key, depth)?,
+                }
             }
         } else {
             while self.cursor.item(std::mem::take(&mut first))? {

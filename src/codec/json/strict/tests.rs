@@ -66,10 +66,10 @@ fn strict_cursor_refuses_nesting_beyond_its_limit() {
 #[test]
 fn strict_cursor_walks_members_and_items() {
     let mut cursor = StrictCursor::new(b" { \"a\" : [ 1 ,\"x\"],\"b\\n\":{} }\n");
-    assert_eq!(cursor.peek(), Some(b'{'));
+    assert_eq!(cursor.peek(), b'{');
     cursor.open().unwrap();
     assert_eq!(cursor.key(true), Ok(Some(&b"a"[..])));
-    assert_eq!(cursor.peek(), Some(b'['));
+    assert_eq!(cursor.peek(), b'[');
     cursor.open().unwrap();
     assert_eq!(cursor.item(true), Ok(true));
     assert_eq!(cursor.value(), Ok(&b"1"[..]));
