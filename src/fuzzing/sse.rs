@@ -6,6 +6,8 @@
 //! lie in the pushed slice. The property holds for a limit that nothing reaches and for a small
 //! one.
 
+use memchr::memmem;
+
 use crate::codec::sse::{Event, EventDecoder, EventHandler, LIMIT, Position};
 
 /// Small enough that fuzzed lines exceed it.
@@ -36,8 +38,8 @@ pub fn sse(data: &[u8]) {
     }
 }
 
-/// Splits of an input: whole, byte by byte, in two at many places, and in pieces as long as its own
-/// bytes say.
+/// Splits of an input: whole, byte by byte, in two at many places, in pieces as long as its own bytes
+/// say, and behind blank lines, one by one and two by two.
 pub(super) fn cuts(data: &[u8]) -> Vec<Vec<&[u8]>> {
     let step = data.len().div_ceil(CUTS).max(1);
     let mut cuts = vec![vec![data], data.chunks(1).collect()];
@@ -50,6 +52,12 @@ pub(super) fn cuts(data: &[u8]) -> Vec<Vec<&[u8]>> {
         rest = after;
     }
     cuts.push(ragged);
+    for lines in [1, 2] {
+        let ends = memmem::find_iter(data, b"\n\n").map(|at| at + 2).skip(lines - 1).step_by(lines);
+        let mut from = 0;
+        let pieces = ends.chain([data.len()]).map(|end| &data[std::mem::replace(&mut from, end)..end]);
+        cuts.push(pieces.collect());
+    }
     cuts
 }
 

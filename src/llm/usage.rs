@@ -46,6 +46,7 @@ mod keys;
 mod output;
 mod places;
 mod prefilter;
+mod progress;
 mod repeat;
 mod report;
 mod scan;
@@ -65,11 +66,12 @@ pub use cause::Cause;
 pub use choices::Choices;
 pub use counts::Usage;
 pub use output::{Hold, OUTPUT_LIMIT, Output, Part, Room};
+pub use progress::Progress;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use scan::Scanned;
 pub use session::{AskedModel, SessionMeter};
 pub use sniff::{Content, Sniff};
-pub use stream::{Progress, StreamMeter};
+pub use stream::StreamMeter;
 pub use tally::Tally;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use withhold::RESPONSE_MEMBERS;

@@ -114,8 +114,15 @@ impl EventDecoder {
     /// order.
     #[inline]
     pub fn push<S: EventHandler>(&mut self, bytes: &[u8], sink: &mut S) {
+        self.push_from(0, bytes, sink);
+    }
+
+    /// Reads a piece from `at` on. The events before `at` are those that the sink has consumed itself
+    /// under the conditions of [`EventHandler::block_end`], after
+    /// [`EventDecoder::is_between_events`] was true.
+    #[inline]
+    pub fn push_from<S: EventHandler>(&mut self, mut at: usize, bytes: &[u8], sink: &mut S) {
         let mut open = Open::default();
-        let mut at = 0;
         while let Some(line) = self.lines.next(bytes, &mut at) {
             open.behind = at;
             match line {
@@ -152,7 +159,14 @@ impl EventDecoder {
         self.retry
     }
 
+    /// Returns true if the next byte begins an event and cannot be the LF of a CRLF.
+    #[inline]
+    pub fn is_between_events(&self) -> bool {
+        self.position() == Position::BetweenEvents && !self.lines.is_after_cr()
+    }
+
     /// The position at the end of the pushed bytes.
+    #[inline]
     pub fn position(&self) -> Position {
         if self.lines.in_line() {
             Position::InLine

@@ -167,7 +167,7 @@ impl Output {
     #[cold]
     fn grow(&mut self, raw: &[u8], expected: usize) {
         let length = self.raw.len();
-        let wanted = (length + raw.len() + expected).max(length * 2).clamp(FIRST, OUTPUT_LIMIT);
+        let wanted = (length + raw.len() + expected).max(length + length / 2).clamp(FIRST, OUTPUT_LIMIT);
         // Text after a gap would not continue the text before it.
         if self.beyond == 0 && wanted > self.raw.capacity() && self.hold.grow_to(wanted) {
             self.raw.reserve_exact(wanted - length);

@@ -6,47 +6,10 @@ use super::anchor::Anchor;
 use super::extracted::{EventKind, Extracted};
 use super::output::Part;
 use super::prefilter::{Prefilter, Wants};
-use super::repeat::Pattern;
+use super::repeat::{Pattern, Template};
 use super::scan::Scan;
-use super::{Output, Room, Tally};
+use super::{Output, Progress, Room, Tally};
 use crate::codec::sse::{Event, EventDecoder, EventHandler, Position};
-
-/// The content of one push. Offsets are those in the pushed slice, without `skipped`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Leading bytes before the stream's first significant one, which were not passed to the meter.
-    /// All other offsets count from their end.
-    pub skipped: usize,
-    /// Events that ended.
-    pub events: u32,
-    /// Contains the stream's first event with text, reasoning or arguments of a tool call.
-    pub first_token: bool,
-    /// The offset at which that event begins, as in [`Progress::usage_at`].
-    pub first_token_at: usize,
-    /// Contains an event that ends the stream.
-    pub terminal: bool,
-    /// Contains an event with a top-level `usage` object.
-    pub usage: bool,
-    /// The offset at which the first such event's block begins; 0 if it began in an earlier slice.
-    pub usage_at: usize,
-    /// The offset behind the first blank line; 0 if there is none.
-    pub first_end: usize,
-    /// The offset behind the last blank line. An unfinished event or nothing follows.
-    pub last_end: usize,
-    /// The body is not an event stream.
-    pub is_other: bool,
-    /// Contains an event of llama.cpp's server.
-    pub is_llama_cpp: bool,
-}
-
-impl Progress {
-    /// Adds the next push.
-    pub fn add(&mut self, next: Self) {
-        self.events += next.events;
-        self.first_token |= next.first_token;
-        self.terminal |= next.terminal;
-    }
-}
 
 /// Reads one event stream in pieces of any size, beside the path of the bytes to the client.
 ///
@@ -80,6 +43,8 @@ struct Reading {
     is_llama_cpp: bool,
     /// The place of the last output text, while the text is kept.
     anchor: Option<Anchor>,
+    /// The last event, if it was the last of a slice, only its text was wanted, and the text is kept.
+    template: Template,
     /// The result's id is wanted.
     keeps_id: bool,
     /// The scan of an oversize event.
@@ -104,12 +69,26 @@ impl StreamMeter {
     /// Reads llama.cpp's `timings` from the first event on.
     pub fn expect_timings(&mut self) {
         self.reading.is_llama_cpp = true;
+        self.reading.template.forget();
     }
 
     pub fn push(&mut self, bytes: &[u8]) -> Progress {
-        let (prefilter, progress) = (Prefilter::new(bytes), Progress::default());
-        let mut pushed = Pushed { bytes, prefilter, progress, last_text: None, reading: &mut self.reading };
-        self.decoder.push(bytes, &mut pushed);
+        let is_between = self.decoder.is_between_events();
+        let progress = if is_between { self.reading.repeats(bytes) } else { Progress::default() };
+        let from = progress.last_end;
+        if from == bytes.len() {
+            return progress;
+        }
+        self.reading.template.forget();
+        let mut pushed = Pushed {
+            bytes,
+            prefilter: Prefilter::new(bytes),
+            progress,
+            is_between,
+            last_text: None,
+            reading: &mut self.reading,
+        };
+        self.decoder.push_from(from, bytes, &mut pushed);
         pushed.progress
     }
 
@@ -121,6 +100,7 @@ impl StreamMeter {
             bytes: b"",
             prefilter: Prefilter::new(b""),
             progress: Progress::default(),
+            is_between: false,
             last_text: None,
             reading: &mut self.reading,
         };
@@ -146,11 +126,36 @@ impl StreamMeter {
     }
 }
 
+impl Reading {
+    /// Consumes the events at the beginning of a slice that repeat the last one of the slice before
+    /// with other texts.
+    #[inline]
+    fn repeats(&mut self, bytes: &[u8]) -> Progress {
+        let mut progress = Progress::default();
+        let (Some((pattern, part)), Some(output)) = (self.template.pattern(), &mut self.tally.output) else {
+            return progress;
+        };
+        while let Some((text, end)) = pattern.matches(bytes, progress.last_end) {
+            output.begin(part, text.len());
+            output.extend(&bytes[text]);
+            progress.events += 1;
+            progress.last_end = end;
+            if progress.events == 1 {
+                progress.first_end = end;
+            }
+        }
+        self.tally.events += u64::from(progress.events);
+        progress
+    }
+}
+
 /// One push, as the decoder's sink.
 struct Pushed<'a> {
     bytes: &'a [u8],
     prefilter: Prefilter<'a>,
     progress: Progress,
+    /// The slice begins between two events.
+    is_between: bool,
     /// The last event, if only its text was wanted.
     last_text: Option<LastText>,
     reading: &'a mut Reading,
@@ -202,7 +207,9 @@ impl Pushed<'_> {
         let (Some(last), Some(output)) = (self.last_text.take(), &mut self.reading.tally.output) else {
             return at;
         };
-        let Some(pattern) = Pattern::of(self.bytes, block, last.data, last.text) else { return at };
+        let within = |range: Range<usize>| range.start - block.start..range.end - block.start;
+        let (data, text) = (within(last.data), within(last.text));
+        let Some(pattern) = Pattern::of(&self.bytes[block], data, text) else { return at };
         let mut events = 0;
         while let Some((text, end)) = pattern.matches(self.bytes, at) {
             output.begin(last.part, text.len());
@@ -212,6 +219,9 @@ impl Pushed<'_> {
         }
         self.progress.events += events;
         self.reading.tally.events += u64::from(events);
+        if at == self.bytes.len() {
+            self.reading.template.keep(pattern, last.part);
+        }
         at
     }
 
@@ -276,6 +286,10 @@ impl EventHandler for Pushed<'_> {
         if error || self.worth_reading(&event) || !self.keep_text(&event) {
             self.read(&event, named);
         }
+        if named.is_terminal() {
+            // Each such event is reported.
+            self.last_text = None;
+        }
         if error {
             self.reading.tally.take_error_text(event.data);
         }
@@ -296,11 +310,10 @@ impl EventHandler for Pushed<'_> {
     #[inline]
     fn block_end(&mut self, end: usize) -> usize {
         let begin = self.progress.last_end;
-        // The first block of a slice may have begun in an earlier one.
-        let is_first = self.progress.first_end == 0;
-        if is_first {
+        if self.progress.first_end == 0 {
             self.progress.first_end = end;
-            self.last_text = None;
+            // The block may have begun in an earlier slice.
+            self.last_text = self.last_text.take().filter(|_| self.is_between);
         }
         self.progress.last_end = self.repeats(begin..end);
         self.progress.last_end

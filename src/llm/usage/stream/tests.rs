@@ -260,3 +260,68 @@ fn stream_reads_events_between_repeated_ones() {
     let usage = tally(&[&say("a"), &say("b"), between[3], &say("c")].map(|s| s.to_owned()).concat()).usage;
     assert_eq!(usage.and_then(|usage| usage.output_tokens), Some(2));
 }
+
+#[test]
+fn stream_reads_events_alike_in_any_groups() {
+    let fillers = ["Jd82ls", "", "error", "a\\nb", "usage", "x"];
+    let texts = [
+        " river",
+        "error",
+        "\\\"error",
+        "usage",
+        "model",
+        " \\\"usage\\\":{}",
+        "type",
+        ",\\n",
+        "",
+        "\u{20ac}",
+    ];
+    let endings = [
+        "",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n",
+        "data: {\"error\":{\"message\":\"no\"}}\n\n",
+    ];
+    let mut random = fastrand::Rng::with_seed(9);
+    for _ in 0..200 {
+        let mut events: Vec<String> = (0..random.usize(3..12))
+            .map(|_| {
+                let text = texts[random.usize(0..texts.len()) * random.usize(0..2)];
+                let filler = fillers[random.usize(0..fillers.len()) * random.usize(0..2)];
+                let name = ["", "event: x\n", "event: message_stop\n", "event: error\n"]
+                    [random.usize(0..40).saturating_sub(36)];
+                let tier = ["\"default\"", "\"flex\"", "null"][random.usize(0..30).saturating_sub(27)];
+                format!(
+                    "{name}data: {{\"id\":\"1\",\"model\":\"m\",\"service_tier\":{tier},\"choices\":[{{\"delta\":\
+                     {{\"content\":\"{text}\"}}}}],\"usage\":null,\"obfuscation\":\"{filler}\"}}\n\n"
+                )
+            })
+            .collect();
+        if random.u8(..4) == 0 {
+            let at = random.usize(0..events.len());
+            events[at] = events[at].replacen("\n", ["\r\n", "\r", "\n: x\n", " \n"][random.usize(0..4)], 1);
+        }
+        events.push(endings[random.usize(0..endings.len())].to_owned());
+        let stream = events.concat();
+        let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+            let mut meter = StreamMeter::new();
+            meter.keep_output(&Room::new(1 << 20));
+            let (mut sum, mut at, mut last_end) = (Progress::default(), 0, 0);
+            for piece in pieces {
+                let progress = meter.push(piece);
+                if progress.last_end > 0 {
+                    last_end = at + progress.last_end;
+                }
+                at += piece.len();
+                sum.add(progress);
+            }
+            let position = meter.position();
+            (meter.into_tally(), sum.events, sum.first_token, sum.terminal, last_end, position)
+        };
+        let bytes = read(&mut stream.as_bytes().chunks(1));
+        assert_eq!(read(&mut [stream.as_bytes()].into_iter()), bytes, "whole: {stream}");
+        for size in [1, 2, 3] {
+            let groups: Vec<String> = events.chunks(size).map(<[String]>::concat).collect();
+            assert_eq!(read(&mut groups.iter().map(String::as_bytes)), bytes, "{size} by {size}: {stream}");
+        }
+    }
+}
