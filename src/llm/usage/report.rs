@@ -3,7 +3,7 @@
 mod names;
 mod unread;
 
-use names::{CALLS, COUNTS, Count, DETAILS, Detail, Goes, NAMES, Name};
+use names::{CALLS, COUNTS, CountName, DETAILS, Detail, Goes, NAMES, Name};
 
 use super::calls::{ToolCalls, ToolKind};
 use super::cost;
@@ -51,38 +51,42 @@ impl Report {
         let counts = Usage {
             input_tokens: members
                 .first(&[
-                    Count::PromptTokens,
-                    Count::InputTokens,
-                    Count::PromptTokenCount,
-                    Count::TotalInputTokens,
+                    CountName::PromptTokens,
+                    CountName::InputTokens,
+                    CountName::PromptTokenCount,
+                    CountName::TotalInputTokens,
                 ])
                 .or_else(|| units(INPUT)),
             output_tokens: members
                 .first(&[
-                    Count::CompletionTokens,
-                    Count::OutputTokens,
-                    Count::CandidatesTokenCount,
-                    Count::TotalOutputTokens,
+                    CountName::CompletionTokens,
+                    CountName::OutputTokens,
+                    CountName::CandidatesTokenCount,
+                    CountName::TotalOutputTokens,
                 ])
                 .or_else(|| units(OUTPUT)),
-            total_tokens: members.first(&[Count::TotalTokens, Count::TotalTokenCount]),
+            total_tokens: members.first(&[CountName::TotalTokens, CountName::TotalTokenCount]),
             cached_input_tokens: input(Detail::Cached).or_else(|| {
                 members.first(&[
-                    Count::CacheReadInputTokens,
-                    Count::PromptCacheHitTokens,
-                    Count::CachedTokens,
-                    Count::NumCachedTokens,
-                    Count::CachedContentTokenCount,
-                    Count::TotalCachedTokens,
+                    CountName::CacheReadInputTokens,
+                    CountName::PromptCacheHitTokens,
+                    CountName::CachedTokens,
+                    CountName::NumCachedTokens,
+                    CountName::CachedContentTokenCount,
+                    CountName::TotalCachedTokens,
                 ])
             }),
             cache_write_input_tokens: members
-                .count(Count::CacheCreationInputTokens)
+                .count(CountName::CacheCreationInputTokens)
                 .or_else(|| input(Detail::CacheWrite))
                 .or_else(|| input(Detail::CacheCreation)),
             cache_write_1h_input_tokens: members.cache_write_1h.or_else(|| input(Detail::CacheWrite1h)),
             reasoning_tokens: output(Detail::Reasoning).or_else(|| {
-                members.first(&[Count::ReasoningTokens, Count::ThoughtsTokenCount, Count::TotalThoughtTokens])
+                members.first(&[
+                    CountName::ReasoningTokens,
+                    CountName::ThoughtsTokenCount,
+                    CountName::TotalThoughtTokens,
+                ])
             }),
             input_audio_tokens: input(Detail::Audio),
             output_audio_tokens: output(Detail::Audio),
@@ -104,7 +108,7 @@ impl Report {
 
 /// The known members of a usage object, read in one pass. Of equal keys the last one counts.
 struct Members<'a> {
-    /// By [`Count`].
+    /// By [`CountName`].
     counts: [Option<u64>; COUNTS],
     /// The values as written, by [`Name`].
     texts: [Option<&'a [u8]>; NAMES],
@@ -168,11 +172,11 @@ impl<'a> Members<'a> {
         self.texts[name as usize]
     }
 
-    fn count(&self, name: Count) -> Option<u64> {
+    fn count(&self, name: CountName) -> Option<u64> {
         self.counts[name as usize]
     }
 
-    fn first(&self, names: &[Count]) -> Option<u64> {
+    fn first(&self, names: &[CountName]) -> Option<u64> {
         names.iter().find_map(|name| self.count(*name))
     }
 
@@ -184,9 +188,10 @@ impl<'a> Members<'a> {
     fn calls(&self) -> ToolCalls {
         let all = self.calls.iter().flat_map(|calls| calls.iter().copied());
         let mut calls = all.fold(ToolCalls::default(), ToolCalls::most);
-        for (name, kind) in
-            [(Count::NumSearchQueries, ToolKind::WebSearch), (Count::NumSourcesUsed, ToolKind::Sources)]
-        {
+        for (name, kind) in [
+            (CountName::NumSearchQueries, ToolKind::WebSearch),
+            (CountName::NumSourcesUsed, ToolKind::Sources),
+        ] {
             if let Some(count) = self.count(name) {
                 calls = calls.most(ToolCalls::of(kind, count));
             }
@@ -199,7 +204,7 @@ impl<'a> Members<'a> {
     fn cost(&self) -> Option<Box<str>> {
         let cost = self.text(Name::Cost);
         cost.and_then(|cost| cost::amount(cost).or_else(|| total_cost(cost)))
-            .or_else(|| self.count(Count::CostInUsdTicks).map(cost::from_ticks))
+            .or_else(|| self.count(CountName::CostInUsdTicks).map(cost::from_ticks))
     }
 }
 

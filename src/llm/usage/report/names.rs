@@ -2,7 +2,7 @@
 
 /// A count in the object itself.
 #[derive(Clone, Copy)]
-pub(super) enum Count {
+pub(super) enum CountName {
     PromptTokens,
     InputTokens,
     CompletionTokens,
@@ -30,7 +30,7 @@ pub(super) enum Count {
     TotalThoughtTokens,
 }
 
-pub(super) const COUNTS: usize = Count::TotalThoughtTokens as usize + 1;
+pub(super) const COUNTS: usize = CountName::TotalThoughtTokens as usize + 1;
 
 /// Another member of the object itself.
 #[derive(Clone, Copy)]
@@ -65,7 +65,7 @@ pub(super) const CALLS: usize = 5;
 
 /// The destination of a member's value.
 pub(super) enum Goes {
-    Count(Count),
+    Count(CountName),
     Text(Name),
     Input(usize),
     Output(usize),
@@ -79,36 +79,36 @@ impl Goes {
     /// OpenAI uses both singular and plural for the details; their places are tried in this order.
     pub(super) fn of(key: &[u8]) -> Option<Self> {
         Some(match key {
-            b"prompt_tokens" => Self::Count(Count::PromptTokens),
-            b"input_tokens" => Self::Count(Count::InputTokens),
-            b"completion_tokens" => Self::Count(Count::CompletionTokens),
-            b"output_tokens" => Self::Count(Count::OutputTokens),
-            b"total_tokens" => Self::Count(Count::TotalTokens),
-            b"cache_read_input_tokens" => Self::Count(Count::CacheReadInputTokens),
-            b"prompt_cache_hit_tokens" => Self::Count(Count::PromptCacheHitTokens),
-            b"cached_tokens" => Self::Count(Count::CachedTokens),
-            b"num_cached_tokens" => Self::Count(Count::NumCachedTokens),
-            b"cache_creation_input_tokens" => Self::Count(Count::CacheCreationInputTokens),
-            b"reasoning_tokens" => Self::Count(Count::ReasoningTokens),
+            b"prompt_tokens" => Self::Count(CountName::PromptTokens),
+            b"input_tokens" => Self::Count(CountName::InputTokens),
+            b"completion_tokens" => Self::Count(CountName::CompletionTokens),
+            b"output_tokens" => Self::Count(CountName::OutputTokens),
+            b"total_tokens" => Self::Count(CountName::TotalTokens),
+            b"cache_read_input_tokens" => Self::Count(CountName::CacheReadInputTokens),
+            b"prompt_cache_hit_tokens" => Self::Count(CountName::PromptCacheHitTokens),
+            b"cached_tokens" => Self::Count(CountName::CachedTokens),
+            b"num_cached_tokens" => Self::Count(CountName::NumCachedTokens),
+            b"cache_creation_input_tokens" => Self::Count(CountName::CacheCreationInputTokens),
+            b"reasoning_tokens" => Self::Count(CountName::ReasoningTokens),
             b"type" => Self::Text(Name::Type),
             b"seconds" => Self::Text(Name::Seconds),
             b"prompt_audio_seconds" => Self::Text(Name::PromptAudioSeconds),
             b"service_tier" => Self::Text(Name::ServiceTier),
             b"cost" => Self::Text(Name::Cost),
-            b"cost_in_usd_ticks" => Self::Count(Count::CostInUsdTicks),
-            b"num_search_queries" => Self::Count(Count::NumSearchQueries),
-            b"num_sources_used" => Self::Count(Count::NumSourcesUsed),
-            b"promptTokenCount" => Self::Count(Count::PromptTokenCount),
-            b"candidatesTokenCount" => Self::Count(Count::CandidatesTokenCount),
-            b"totalTokenCount" => Self::Count(Count::TotalTokenCount),
-            b"cachedContentTokenCount" => Self::Count(Count::CachedContentTokenCount),
-            b"thoughtsTokenCount" => Self::Count(Count::ThoughtsTokenCount),
+            b"cost_in_usd_ticks" => Self::Count(CountName::CostInUsdTicks),
+            b"num_search_queries" => Self::Count(CountName::NumSearchQueries),
+            b"num_sources_used" => Self::Count(CountName::NumSourcesUsed),
+            b"promptTokenCount" => Self::Count(CountName::PromptTokenCount),
+            b"candidatesTokenCount" => Self::Count(CountName::CandidatesTokenCount),
+            b"totalTokenCount" => Self::Count(CountName::TotalTokenCount),
+            b"cachedContentTokenCount" => Self::Count(CountName::CachedContentTokenCount),
+            b"thoughtsTokenCount" => Self::Count(CountName::ThoughtsTokenCount),
             b"serviceTier" => Self::Text(Name::GeminiTier),
             b"trafficType" => Self::Text(Name::TrafficType),
-            b"total_input_tokens" => Self::Count(Count::TotalInputTokens),
-            b"total_output_tokens" => Self::Count(Count::TotalOutputTokens),
-            b"total_cached_tokens" => Self::Count(Count::TotalCachedTokens),
-            b"total_thought_tokens" => Self::Count(Count::TotalThoughtTokens),
+            b"total_input_tokens" => Self::Count(CountName::TotalInputTokens),
+            b"total_output_tokens" => Self::Count(CountName::TotalOutputTokens),
+            b"total_cached_tokens" => Self::Count(CountName::TotalCachedTokens),
+            b"total_thought_tokens" => Self::Count(CountName::TotalThoughtTokens),
             b"prompt_tokens_details" => Self::Input(0),
             b"input_tokens_details" => Self::Input(1),
             b"prompt_token_details" => Self::Input(2),
