@@ -27,7 +27,7 @@
 //! |---|---|---|
 //! | 1 | [`cli`] | the commands, one file each |
 //! | 2 | [`app`] | settings → bound sockets → addresses → running threads; reload; shutdown |
-//! | 3 | [`proxy`], [`admin`], [`simulator`] | the path of a request, with its meter; pages for operators; an upstream that answers from nothing |
+//! | 3 | [`proxy`], [`admin`], [`simulator`] | the path of a request, with its meter; pages for operators; an upstream that generates its responses |
 //! | 4 | [`sinks`] | receivers of closed records: ledger, Prometheus, OpenTelemetry, JSON lines, access log |
 //! | 5 | [`server`], [`upstream`] | connections of clients; connections to upstreams |
 //! | 6 | [`config`] | file and environment → settings that are valid by construction |

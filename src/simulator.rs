@@ -9,7 +9,6 @@
 //! It is for tests only: it trusts all clients, echoes credentials on request, and bounds the cost
 //! of one request, but not the number of requests.
 
-mod answer;
 mod ask;
 mod body;
 mod content;
@@ -26,6 +25,7 @@ mod plain;
 mod play;
 mod realtime;
 mod reel;
+mod respond;
 mod schema;
 mod script;
 mod shapes;
@@ -56,8 +56,8 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use answer::{Shared, answer};
 pub use help::HELP;
+use respond::{Shared, respond};
 use wire::{Order, Socket, Wire};
 
 use crate::server;
@@ -202,7 +202,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAcceptor>)
     };
     let order = Order::default();
     let io = TokioIo::new(Wire::new(stream, order.clone()));
-    let service = service_fn(move |request| answer(Arc::clone(&shared), order.clone(), request));
+    let service = service_fn(move |request| respond(Arc::clone(&shared), order.clone(), request));
     if is_http2 {
         let _ = http2::Builder::new(Local).timer(TokioTimer::new()).serve_connection(io, service).await;
     } else {

@@ -31,15 +31,16 @@ const PROMPT: &str = r#""model":"gpt-4.1-mini","messages":[{"role":"user","conte
 
 /// A small prompt, and 1 KB of JSON for it, on connections that are kept.
 pub(crate) fn requests(times: usize) {
-    let (question, answer) = (format!("{{{PROMPT}}}"), completion());
+    let (question, response) = (format!("{{{PROMPT}}}"), completion());
     let sent = request(&question);
-    let answered = response("application/json", &format!("content-length: {}\r\n\r\n{answer}", answer.len()));
+    let response =
+        response("application/json", &format!("content-length: {}\r\n\r\n{response}", response.len()));
     let exchange = async |ends: &mut Ends, times| {
         for _ in 0..times {
             ends.client.write(&sent).await;
             ends.service.read(&question).await;
-            ends.service.write(&answered).await;
-            ends.client.read(&answer).await;
+            ends.service.write(&response).await;
+            ends.client.read(&response).await;
         }
     };
     let mut proxied = Proxied::start();

@@ -18,13 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// What the simulated service says in each of its whole responses.
-const IN_ANSWER: &[u8] = b"\"usage\"";
+const IN_RESPONSE: &[u8] = b"\"usage\"";
 
 /// What the clients have seen, since the counters were last reset.
 #[derive(Default)]
 pub(crate) struct Seen {
     /// Whole responses.
-    pub(crate) answers: Cell<u64>,
+    pub(crate) responses: Cell<u64>,
     /// Events.
     pub(crate) events: Cell<u64>,
     /// Bytes.
@@ -42,7 +42,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn reset(&self) {
-        self.answers.set(0);
+        self.responses.set(0);
         self.events.set(0);
         self.bytes.set(0);
         self.errors.set(0);
@@ -94,9 +94,9 @@ pub(crate) async fn ask(
             ticks.tick().await;
         }
         let start = Instant::now();
-        let answered = timeout(PATIENCE, exchange(port, &request, &mut kept, &mut buffer)).await;
-        if matches!(answered, Ok(Ok(()))) {
-            add(&seen.answers, 1);
+        let done = timeout(PATIENCE, exchange(port, &request, &mut kept, &mut buffer)).await;
+        if matches!(done, Ok(Ok(()))) {
+            add(&seen.responses, 1);
             seen.latencies.borrow_mut().push(start.elapsed().as_secs_f32() * 1e6);
         } else {
             add(&seen.errors, 1);
@@ -149,20 +149,20 @@ async fn exchange(
 
 /// Whether the response whose head ends at `body` is all here. It must be a success, and the
 /// service's own.
-fn is_whole(answer: &[u8], body: usize) -> std::io::Result<bool> {
-    if !answer.starts_with(b"HTTP/1.1 200") {
+fn is_whole(response: &[u8], body: usize) -> std::io::Result<bool> {
+    if !response.starts_with(b"HTTP/1.1 200") {
         return Err(std::io::ErrorKind::InvalidData.into());
     }
-    let head = answer[..body].to_ascii_lowercase();
+    let head = response[..body].to_ascii_lowercase();
     let is_whole = match memmem::find(&head, b"content-length: ") {
         Some(at) => {
             let digits = head[at + 16..].iter().take_while(|byte| byte.is_ascii_digit());
             let length = digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
-            answer.len() >= body + length
+            response.len() >= body + length
         }
-        None => answer.ends_with(LAST_CHUNK),
+        None => response.ends_with(LAST_CHUNK),
     };
-    if is_whole && memmem::find(&answer[body..], IN_ANSWER).is_none() {
+    if is_whole && memmem::find(&response[body..], IN_RESPONSE).is_none() {
         return Err(std::io::ErrorKind::InvalidData.into());
     }
     Ok(is_whole)
@@ -194,20 +194,20 @@ async fn one_stream(port: u16, request: &[u8], reading: Reading, seen: &Seen) ->
     let mut buffer = vec![0; reading.slow.map_or(64 * 1024, |(most, _)| most)];
     let mut last = 0;
     let mut end = Vec::new();
-    let (mut answered, mut begun) = (false, false);
+    let (mut done, mut begun) = (false, false);
     loop {
         let read = stream.read(&mut buffer).await?;
         if read == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         let data = &buffer[..read];
-        if !answered && !data.starts_with(b"HTTP/1.1 200") {
+        if !done && !data.starts_with(b"HTTP/1.1 200") {
             return Err(std::io::ErrorKind::InvalidData.into());
         }
-        if !answered {
+        if !done {
             seen.first_bytes.borrow_mut().push(start.elapsed().as_secs_f32() * 1e6);
         }
-        answered = true;
+        done = true;
         let events = count_events(data, &mut last);
         if events > 0 && !begun {
             begun = true;
@@ -221,7 +221,7 @@ async fn one_stream(port: u16, request: &[u8], reading: Reading, seen: &Seen) ->
         end.extend_from_slice(&data[read.saturating_sub(LAST_CHUNK.len())..]);
         end.drain(..end.len().saturating_sub(LAST_CHUNK.len()));
         if end == LAST_CHUNK {
-            add(&seen.answers, 1);
+            add(&seen.responses, 1);
             return Ok(());
         }
         if let Some((_, pause)) = reading.slow {

@@ -190,7 +190,7 @@ impl Figures {
             })
             .collect();
         let start = self.start.as_ref().map(|start| {
-            json!({"first_answer_ms": start.first_answer, "idle_bytes": start.idle, "binary_bytes": start.binary})
+            json!({"first_response_ms": start.first_response, "idle_bytes": start.idle, "binary_bytes": start.binary})
         });
         let peers: serde_json::Map<_, _> =
             self.peers.iter().map(|(name, version)| (name.clone(), json!(version))).collect();

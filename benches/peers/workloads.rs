@@ -272,7 +272,7 @@ impl Workload {
             let (took, used) = (start.elapsed().as_secs_f64(), (cpu() - before).as_secs_f64());
             let memory = proxy.map_or(0, Running::memory);
             let units = match self.unit {
-                Unit::Request => seen.answers.get() as f64,
+                Unit::Request => seen.responses.get() as f64,
                 Unit::Event => seen.events.get() as f64,
                 Unit::Megabyte => seen.bytes.get() as f64 / 1e6,
                 Unit::IdleStream => unreachable!("measured above"),
@@ -363,8 +363,8 @@ fn percentiles(latencies: &mut [f32]) -> Option<[f64; 3]> {
 
 /// How streamgauge starts.
 pub(crate) struct Start {
-    /// Milliseconds from the start to the first answered request, by round.
-    pub(crate) first_answer: Vec<f64>,
+    /// Milliseconds from the start to the first served request, by round.
+    pub(crate) first_response: Vec<f64>,
     /// Resident bytes with nothing to do.
     pub(crate) idle: u64,
     /// Bytes of the program.
@@ -374,7 +374,7 @@ pub(crate) struct Start {
 /// Starts streamgauge several times.
 pub(crate) fn start(services: &Services, folder: &Path, rounds: usize) -> Start {
     let peer = Peer::streamgauge();
-    let mut first_answer = Vec::new();
+    let mut first_response = Vec::new();
     let mut idle = 0;
     for round in 0..rounds.max(5) {
         let place = folder.join(format!("start-{round}"));
@@ -385,8 +385,8 @@ pub(crate) fn start(services: &Services, folder: &Path, rounds: usize) -> Start 
         let running = Running::spawn(PROXY_CORE, &command);
         let request = load::request("events=1", false, SHORT, true);
         load::run(async { while load::once(port, &request).await.is_err() {} });
-        first_answer.push(start.elapsed().as_secs_f64() * 1e3);
+        first_response.push(start.elapsed().as_secs_f64() * 1e3);
         idle = running.resident();
     }
-    Start { first_answer, idle, binary: fs::metadata(env!("CARGO_BIN_EXE_streamgauge")).unwrap().len() }
+    Start { first_response, idle, binary: fs::metadata(env!("CARGO_BIN_EXE_streamgauge")).unwrap().len() }
 }

@@ -117,7 +117,7 @@ mod tests {
     }
 
     /// The result for a server that sends these bytes.
-    fn answered(bytes: &'static [u8]) -> io::Result<Response> {
+    fn response_to(bytes: &'static [u8]) -> io::Result<Response> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = thread::spawn(move || {
@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn response_has_its_status_and_body() {
-        let response = answered(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 9\r\n\r\ndraining\n");
+        let response =
+            response_to(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 9\r\n\r\ndraining\n");
         assert_eq!(response.unwrap(), Response { status: 503, body: "draining\n".to_owned() });
     }
 
@@ -150,7 +151,7 @@ mod tests {
         for bytes in
             [&b""[..], b"HTTP/1.1 200 OK\r\n", b"220 mail.example ESMTP\r\n\r\n", b"HTTP/1.1 2\r\n\r\n"]
         {
-            answered(bytes).unwrap_err();
+            response_to(bytes).unwrap_err();
         }
     }
 

@@ -51,11 +51,11 @@ impl Control {
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let mut signals = runtime.block_on(async { Signals::listen() })?;
         let control = Self(Arc::new(Mutex::new(Stage::Starting)));
-        let answering = control.clone();
+        let handling = control.clone();
         threads.spawn("signals", move || {
             loop {
                 let (name, asked) = runtime.block_on(signals.next());
-                answering.answer(name, asked, Instant::now());
+                handling.handle(name, asked, Instant::now());
             }
         })?;
         Ok(control)
@@ -66,7 +66,7 @@ impl Control {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Running(served);
     }
 
-    fn answer(&self, name: &str, asked: Asked, now: Instant) {
+    fn handle(&self, name: &str, asked: Asked, now: Instant) {
         let mut stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match asked {
             Asked::Stop | Asked::Finish => stage.stop(name, asked == Asked::Stop, now),

@@ -26,8 +26,8 @@ const NOT_FOR_TRAILERS: [&str; 7] =
 /// The same bytes give the same response at any split, equal to hyper's, or they are refused for a
 /// reason that [`is_stricter`] states.
 pub fn h1(data: &[u8]) {
-    let [method, step, answer @ ..] = data else { return };
-    if answer.len() > MAX_INPUT {
+    let [method, step, response @ ..] = data else { return };
+    if response.len() > MAX_INPUT {
         return;
     }
     let method = match method % 4 {
@@ -37,11 +37,11 @@ pub fn h1(data: &[u8]) {
         _ => Method::GET,
     };
 
-    let ours = replay(&method, [answer]);
-    assert_eq!(replay(&method, answer.chunks(1)), ours, "byte by byte");
-    assert_eq!(replay(&method, answer.chunks(usize::from(*step).max(2))), ours, "in pieces");
+    let ours = replay(&method, [response]);
+    assert_eq!(replay(&method, response.chunks(1)), ours, "byte by byte");
+    assert_eq!(replay(&method, response.chunks(usize::from(*step).max(2))), ours, "in pieces");
 
-    let theirs = ask_hyper(method, answer);
+    let theirs = ask_hyper(method, response);
     compare(&ours, &theirs);
 }
 
@@ -73,7 +73,7 @@ fn compare(ours: &Replay, theirs: &Theirs) {
     }
     match ours.verdict {
         Verdict::Complete => {
-            assert!(theirs.complete, "hyper refuses an answer that we take");
+            assert!(theirs.complete, "hyper refuses a response that we accept");
             assert_eq!(ours.body, theirs.body);
             let mut trailers = theirs.trailers.clone();
             for name in NOT_FOR_TRAILERS {
@@ -81,9 +81,12 @@ fn compare(ours: &Replay, theirs: &Theirs) {
             }
             assert_eq!(ours.trailers.clone().unwrap_or_default(), trailers);
         }
-        Verdict::NoHead => assert!(!theirs.complete, "hyper finds an answer where we find none"),
+        Verdict::NoHead => assert!(!theirs.complete, "hyper finds a response and we find none"),
         Verdict::Refused(error) => {
-            assert!(!theirs.complete || is_stricter(error), "hyper takes an answer that we refuse: {error}");
+            assert!(
+                !theirs.complete || is_stricter(error),
+                "hyper accepts a response that we refuse: {error}"
+            );
             assert!(theirs.body.starts_with(&ours.body), "payload before a mistake is payload");
         }
     }
@@ -122,7 +125,7 @@ struct TheirHead {
     headers: HeaderMap,
 }
 
-fn ask_hyper(method: Method, answer: &[u8]) -> Theirs {
+fn ask_hyper(method: Method, response: &[u8]) -> Theirs {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
     runtime.block_on(async {
         let (near, far) = tokio::io::duplex(2 * MAX_INPUT);
@@ -130,13 +133,13 @@ fn ask_hyper(method: Method, answer: &[u8]) -> Theirs {
         builder.max_headers(MAX_HEADERS);
         let (sender, connection) = builder.handshake(TokioIo::new(near)).await.expect("nothing is sent yet");
         let (_, (), theirs) =
-            tokio::join!(connection.with_upgrades(), serve(far, answer), exchange(sender, method));
+            tokio::join!(connection.with_upgrades(), serve(far, response), exchange(sender, method));
         theirs
     })
 }
 
 /// The upstream: waits for the request, responds, and closes the connection.
-async fn serve(mut stream: DuplexStream, answer: &[u8]) {
+async fn serve(mut stream: DuplexStream, response: &[u8]) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         if stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
@@ -145,7 +148,7 @@ async fn serve(mut stream: DuplexStream, answer: &[u8]) {
         return;
     }
     // An error only means that hyper has closed the connection.
-    let _closed = stream.write_all(answer).await;
+    let _closed = stream.write_all(response).await;
 }
 
 async fn exchange(mut sender: http1::SendRequest<Empty<Bytes>>, method: Method) -> Theirs {

@@ -206,8 +206,8 @@ fn ask_hyper(sent: &[u8]) -> Vec<Seen> {
             // An error only means that hyper has closed the connection.
             let _closed = near.write_all(sent).await;
             let _closed = near.shutdown().await;
-            let mut answers = Vec::new();
-            let _closed = near.read_to_end(&mut answers).await;
+            let mut responses = Vec::new();
+            let _closed = near.read_to_end(&mut responses).await;
         };
         let (_served, ()) = tokio::join!(connection, client);
     });

@@ -46,12 +46,12 @@ pub fn headers(data: &[u8]) {
     client.iter().for_each(|(name, value)| sent.append(name.as_str().as_bytes(), value.as_bytes()));
 
     outbound(&sent, custom, credentials);
-    let answer: Vec<_> = sent.iter().map(field).filter(|(name, _)| !ends_here(&sent, name)).collect();
+    let response: Vec<_> = sent.iter().map(field).filter(|(name, _)| !ends_here(&sent, name)).collect();
     inbound(&mut sent);
     assert_eq!(
         sent.iter().map(field).collect::<Vec<_>>(),
-        answer,
-        "an answer keeps all that is not the hop's"
+        response,
+        "a response keeps all headers except the hop's"
     );
 }
 
@@ -105,8 +105,8 @@ fn is_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name) || name.starts_with("proxy-")
 }
 
-fn ends_here(answer: &Headers, name: &str) -> bool {
-    is_hop_by_hop(answer, name) || ["alt-svc", "strict-transport-security"].contains(&name)
+fn ends_here(response: &Headers, name: &str) -> bool {
+    is_hop_by_hop(response, name) || ["alt-svc", "strict-transport-security"].contains(&name)
 }
 
 fn is_hop_by_hop(headers: &Headers, name: &str) -> bool {

@@ -58,7 +58,7 @@ fn find<'p>(rules: &[(&str, &str)], path: &'p str, model: Option<&str>) -> Optio
     });
     assert_eq!(found(model), expected);
     if !table.needs_model(path) {
-        assert_eq!(expected, found(None), "where no model is needed, none changes the answer");
+        assert_eq!(expected, found(None), "if no model is needed, none changes the route");
     }
     expected
 }

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_model_is_needed_none_changes_the_answer() {
+    fn no_model_changes_the_route_if_none_is_needed() {
         let table = table(&[("/a", "-"), ("/b", "x*"), ("-", "-")]);
         for path in ["/a", "/a/v1", "/b/v1", "/c"] {
             if !table.needs_model(path) {

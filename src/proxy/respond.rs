@@ -79,7 +79,7 @@ fn meter_with(
         ..
     } = accepted;
     rewrite::headers::inbound(&mut head.headers);
-    entry.answered(head.status.as_u16(), at);
+    entry.record_head(head.status.as_u16(), at);
     let passes_unread = head.status.is_success() && entry.passes_unread();
     let row = entry.row();
     let asks_for_stream = row.stream && head.status.is_success();

@@ -1,6 +1,6 @@
 //! The open record of a running request.
 
-mod answers;
+mod usage_owner;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -49,7 +49,7 @@ pub struct Entry {
     board: Option<Board>,
     shown: Option<Shown>,
     /// The stored result that owns the usage in the response. `None`: this request owns it.
-    answers: Option<Box<UsageOwner>>,
+    usage_owner: Option<Box<UsageOwner>>,
     /// The error of a record that has no other.
     note: Option<&'static str>,
     /// The input of an estimate, until usage is reported.
@@ -110,7 +110,7 @@ impl Entry {
             form: None,
             board: None,
             shown: None,
-            answers: None,
+            usage_owner: None,
             note: None,
             material: None,
             kept: None,
@@ -204,7 +204,7 @@ impl Entry {
     }
 
     /// Records the response's status, and the time of its head.
-    pub fn answered(&mut self, status: u16, at: Instant) {
+    pub fn record_head(&mut self, status: u16, at: Instant) {
         let elapsed = self.since_start(at);
         let row = self.row();
         row.status = Some(status);
@@ -257,8 +257,8 @@ impl Entry {
     ///
     /// Usage that is counted with another request is left out.
     pub fn metered(&mut self, mut tally: Tally, ended: bool) {
-        if let Some(answers) = self.answers.take() {
-            self.settle(&answers, &mut tally, ended);
+        if let Some(usage_owner) = self.usage_owner.take() {
+            self.settle(&usage_owner, &mut tally, ended);
         }
         let has_client_left = self.has_client_left();
         let row = self.row.as_deref_mut().expect("an entry is metered before it is closed");
@@ -273,11 +273,11 @@ impl Entry {
         row.tool_calls = tally.tool_calls();
         // A failure, a pending response and a body that is not a response have no tokens.
         let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
-        let is_answer = row.events.is_some() || (tally.model.is_some() && !tally.pending);
-        if tally.usage.is_some() || !(has_output || (is_answer && tally.error.is_none())) {
+        let is_response = row.events.is_some() || (tally.model.is_some() && !tally.pending);
+        if tally.usage.is_some() || !(has_output || (is_response && tally.error.is_none())) {
             self.material = None;
         } else if let Some(material) = &mut self.material {
-            material.is_answered = tally.output.is_some() || (ended && !material.shape.has_output());
+            material.may_have_tokens = tally.output.is_some() || (ended && !material.shape.has_output());
             // The output is unknown if an event was skipped, or if there were events and none had
             // known output.
             let is_known = tally.skipped == 0 && (has_output || tally.events == 0);
@@ -297,7 +297,7 @@ impl Entry {
         }
         let Some(row) = self.finish(outcome) else { return };
         match self.material.take() {
-            Some(material) if material.is_answered => self.journal.estimate(row, material),
+            Some(material) if material.may_have_tokens => self.journal.estimate(row, material),
             _ => self.journal.push(row),
         }
     }

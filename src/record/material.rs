@@ -24,7 +24,7 @@ pub(super) struct Material {
     prompt: Option<(Bytes, Hold)>,
     pub(super) output: Option<Box<Output>>,
     /// The response may have tokens.
-    pub(super) is_answered: bool,
+    pub(super) may_have_tokens: bool,
 }
 
 impl Material {
@@ -33,7 +33,7 @@ impl Material {
         let mut hold = room.hold();
         let fits = !body.is_empty() && body.len() <= PROMPT_LIMIT && hold.grow_to(body.len());
         let copy = || if body.len() <= COPIED { Bytes::copy_from_slice(body) } else { body.clone() };
-        Self { shape, prompt: fits.then(|| (copy(), hold)), output: None, is_answered: false }
+        Self { shape, prompt: fits.then(|| (copy(), hold)), output: None, may_have_tokens: false }
     }
 
     /// Counts the tokens, which may take milliseconds. `None` if there was no text, or if the

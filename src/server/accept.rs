@@ -163,7 +163,7 @@ impl<H: Handler> Acceptor<H> {
                     }
                 }
                 () = sleep(RETRY), if newcomer.is_some() => context.evict_one(),
-                () = places.called(worker) => context.answer_calls(),
+                () = places.called(worker) => context.evict_for_others(),
                 Some(given) = inbox.recv() => take_over(given, &context),
                 () = beat.tick(), if !context.connections.is_empty() => beat.enforce(&context, &places),
                 () = &mut draining => break,

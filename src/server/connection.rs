@@ -53,7 +53,7 @@ impl<H> WorkerContext<H> {
     }
 
     /// Evicts connections for new ones of other workers.
-    pub(super) fn answer_calls(&self) {
+    pub(super) fn evict_for_others(&self) {
         while self.places.take_call() && self.connections.evict(&self.places) {}
     }
 }

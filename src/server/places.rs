@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn call_for_a_place_is_answered_once() {
+    fn call_for_a_place_is_taken_once() {
         let places = places(1, 3);
         let place = places.try_for_connection();
         places.call_others(0);

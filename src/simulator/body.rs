@@ -23,7 +23,7 @@ const BLOCK_BYTES: usize = 32 * 1024;
 const EVENT_BYTES: usize = 1024;
 
 /// The body of any response.
-pub(super) enum Answer {
+pub(super) enum SimulatorBody {
     /// A whole body. `None` after it has been taken.
     Whole(Option<Bytes>),
     /// An unstreamed response with a fault.
@@ -219,7 +219,7 @@ impl Drop for Stream {
     }
 }
 
-impl Body for Answer {
+impl Body for SimulatorBody {
     type Data = Bytes;
     type Error = Infallible;
 

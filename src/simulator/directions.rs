@@ -172,7 +172,7 @@ impl Directions {
     /// Fails with the exceeded limit, for the user.
     pub(super) fn fits_in_a_reel(&self) -> Result<(), String> {
         if self.events > MAX_HELD_EVENTS {
-            return Err(format!("more than {MAX_HELD_EVENTS} events in an answer of this kind"));
+            return Err(format!("more than {MAX_HELD_EVENTS} events in a response of this kind"));
         }
         self.fits_in_memory()
     }

@@ -52,8 +52,8 @@ mod tests {
     #[test]
     fn each_text_has_a_result() {
         let results = |input: Value| {
-            let answer = moderation(1, &Json::raw("\"m\""), &input).into_string();
-            serde_json::from_str::<Value>(&answer).unwrap()["results"].clone()
+            let response = moderation(1, &Json::raw("\"m\""), &input).into_string();
+            serde_json::from_str::<Value>(&response).unwrap()["results"].clone()
         };
         assert_eq!(results(json!("a")).as_array().unwrap().len(), 1);
         assert_eq!(results(json!(["a", "b"])).as_array().unwrap().len(), 2);

@@ -105,24 +105,24 @@ mod tests {
     #[test]
     fn each_text_has_a_vector_of_length_one() {
         let ask = ask(r#"{"input":["one two","three"],"dimensions":16}"#);
-        let answer: Value = serde_json::from_slice(&embeddings(&ask, "m").ok().unwrap()).unwrap();
-        assert_eq!(answer["data"].as_array().unwrap().len(), 2);
-        let vector = answer["data"][1]["embedding"].as_array().unwrap();
+        let response: Value = serde_json::from_slice(&embeddings(&ask, "m").ok().unwrap()).unwrap();
+        assert_eq!(response["data"].as_array().unwrap().len(), 2);
+        let vector = response["data"][1]["embedding"].as_array().unwrap();
         assert_eq!(vector.len(), 16);
         let length: f64 = vector.iter().map(|number| number.as_f64().unwrap().powi(2)).sum();
         assert!((length - 1.0).abs() < 1e-6, "{length}");
-        assert_eq!(answer["usage"], json!({"prompt_tokens": 3, "total_tokens": 3}));
+        assert_eq!(response["usage"], json!({"prompt_tokens": 3, "total_tokens": 3}));
     }
 
     #[test]
     fn base64_has_four_bytes_for_each_dimension() {
         let ask = ask(r#"{"input":"one","dimensions":3,"encoding_format":"base64"}"#);
-        let answer: Value = serde_json::from_slice(&embeddings(&ask, "m").ok().unwrap()).unwrap();
-        assert_eq!(answer["data"][0]["embedding"].as_str().unwrap().len(), 16);
+        let response: Value = serde_json::from_slice(&embeddings(&ask, "m").ok().unwrap()).unwrap();
+        assert_eq!(response["data"][0]["embedding"].as_str().unwrap().len(), 16);
     }
 
     #[test]
-    fn an_answer_has_a_largest_size() {
+    fn response_has_a_largest_size() {
         assert!(embeddings(&ask(r#"{"input":"one","dimensions":4294967295}"#), "m").is_err());
         assert!(embeddings(&ask(r#"{"input":"one","dimensions":0}"#), "m").is_err());
     }

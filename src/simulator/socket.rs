@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_is_answered_as_in_the_rfc() {
+    fn accept_key_is_that_of_the_rfc() {
         let mut headers = HeaderMap::new();
         headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
         assert_eq!(accept(&headers), None, "no upgrade is asked for");

@@ -64,7 +64,7 @@ impl Tally {
             "requests": read(&self.requests),
             "streams": read(&self.streams),
             "streams_cancelled": read(&self.cancelled),
-            "answers_with_usage": read(&self.reports),
+            "responses_with_usage": read(&self.reports),
             "input_tokens": input,
             "output_tokens": output,
             "total_tokens": input + output,
@@ -83,6 +83,6 @@ mod tests {
         tally.report(None, first);
         tally.report(Some(first), second);
         let json = tally.as_json();
-        assert_eq!([&json["answers_with_usage"], &json["input_tokens"], &json["output_tokens"]], [1, 5, 4]);
+        assert_eq!([&json["responses_with_usage"], &json["input_tokens"], &json["output_tokens"]], [1, 5, 4]);
     }
 }

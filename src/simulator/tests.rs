@@ -148,7 +148,7 @@ fn a_cut_can_come_inside_an_event() {
 }
 
 #[test]
-fn a_cut_before_the_headers_is_no_answer_at_all() {
+fn cut_before_the_headers_sends_no_response() {
     let reply = simulator(None).stream("fault=cut");
     assert_eq!((reply.head.as_str(), reply.body.len()), ("", 0));
 }
@@ -162,7 +162,7 @@ fn a_reset_is_seen_as_one() {
 }
 
 #[test]
-fn garbage_comes_in_place_of_an_answer_or_of_a_chunk() {
+fn garbage_replaces_a_response_or_a_chunk() {
     let sim = simulator(None);
     let mut bytes = Vec::new();
     sim.connect(&post("/v1/chat/completions", "fault=garbage", CHAT)).read_to_end(&mut bytes).unwrap();
@@ -203,7 +203,7 @@ fn silence_lasts_until_the_other_side_leaves() {
 }
 
 #[test]
-fn an_unstreamed_answer_can_stop_short_of_its_length() {
+fn unstreamed_response_can_stop_short_of_its_length() {
     let body = CHAT.replace("true", "false");
     let reply = simulator(None).ask(&post("/v1/chat/completions", "fault=cut@10", &body));
     assert_eq!(reply.body.len(), 10);
@@ -324,7 +324,7 @@ fn the_echo_says_what_arrived() {
 }
 
 #[test]
-fn the_tally_is_what_the_answers_said() {
+fn tally_is_the_sum_of_the_responses() {
     let sim = simulator(None);
     sim.stream("events=5,usage=always");
     sim.stream("events=5,usage=every");
@@ -333,7 +333,7 @@ fn the_tally_is_what_the_answers_said() {
     sim.ask(&post("/v1/embeddings", "", r#"{"model":"m","input":["one two","three"]}"#));
     sim.stream("status=500");
     let expected = serde_json::json!({
-        "requests": 6, "streams": 3, "streams_cancelled": 0, "answers_with_usage": 4,
+        "requests": 6, "streams": 3, "streams_cancelled": 0, "responses_with_usage": 4,
         "input_tokens": 12, "output_tokens": 19, "total_tokens": 31,
     });
     assert_eq!(sim.tally(), expected);
@@ -390,8 +390,8 @@ fn with_a_certificate_it_serves_through_tls() {
     let session = rustls::ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
     let mut stream = rustls::StreamOwned::new(session, std::net::TcpStream::connect(address).unwrap());
     stream.write_all(post("/v1/chat/completions", "events=3", CHAT).as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("data: [DONE]"), "{answer}");
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).unwrap();
+    let response = String::from_utf8(response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200") && response.contains("data: [DONE]"), "{response}");
 }

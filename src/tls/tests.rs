@@ -70,16 +70,16 @@ fn handshake(
             server.read_tls(&mut sent).unwrap();
             server.process_new_packets()?;
         }
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         while server.wants_write() {
-            server.write_tls(&mut answer).unwrap();
+            server.write_tls(&mut response).unwrap();
         }
-        let mut received: &[u8] = &answer;
+        let mut received: &[u8] = &response;
         while !received.is_empty() {
             client.read_tls(&mut received as &mut dyn io::Read).unwrap();
             client.process_new_packets()?;
         }
-        if bytes.is_empty() && answer.is_empty() {
+        if bytes.is_empty() && response.is_empty() {
             return Ok((client, server));
         }
     }

@@ -254,7 +254,7 @@ impl fmt::Display for Violation {
         f.write_str(match self {
             Self::EarlyBytes => "it sent bytes before it was asked",
             Self::EarlyStatus(status) => {
-                return write!(f, "it answered with status {status} before it had the request");
+                return write!(f, "it sent status {status} before it had the request");
             }
             Self::IdleTimeout => "it timed the idle connection out",
             Self::NoHttp1ForUpgrade => {

@@ -149,7 +149,7 @@ pub enum TunnelError {
 impl fmt::Display for TunnelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status(status) => write!(f, "it answered {}", status.as_u16()),
+            Self::Status(status) => write!(f, "it responded with {}", status.as_u16()),
             Self::Io(error) => f.write_str(&describe_error(error)),
             Self::Tls(error) => {
                 write!(f, "no TLS session with the proxy itself: {}", describe_error(error))

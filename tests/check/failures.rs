@@ -7,7 +7,7 @@ use streamgauge::tls::ClientCertificates::Required;
 
 use crate::harness::certificates::{Authority, leaf, self_signed};
 use crate::harness::{CHAT_BODY, EVENTS_HEAD, Upstream, chunk, sized, upstream};
-use crate::program::{Ended, Folder, answering, tls, up};
+use crate::program::{Ended, Folder, responding, tls, up};
 
 /// It failed, and the words about it have these parts.
 fn failed(ended: &Ended, error: &str, change: &str) {
@@ -19,12 +19,12 @@ fn failed(ended: &Ended, error: &str, change: &str) {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn an_answer_that_is_none_names_the_key() {
+fn response_of_another_kind_names_the_key() {
     let folder = Folder::new();
     let json = |status: &str, body: &str| sized(status, "application/json", body.as_bytes());
     let error =
         |status: &str, message: &str| json(status, &format!("{{\"error\":{{\"message\":\"{message}\"}}}}"));
-    for (answer, what, change) in [
+    for (response, what, change) in [
         (
             error("401 Unauthorized", "Incorrect key: sk-marker-1."),
             "Incorrect key: ***.",
@@ -43,7 +43,7 @@ fn an_answer_that_is_none_names_the_key() {
             "oops ***",
             "the service is reached and broken",
         ),
-        (error("200 OK", "in a good answer"), "in a good answer", "upstreams.up.url"),
+        (error("200 OK", "in a good response"), "in a good response", "upstreams.up.url"),
         (
             json("404 Not Found", "{\"detail\":\"Not Found\"}"),
             "{\"detail\":\"Not Found\"}",
@@ -62,7 +62,7 @@ fn an_answer_that_is_none_names_the_key() {
         ),
         (
             sized("503 Service Unavailable", "text/plain", b""),
-            "it answered 503 and said nothing",
+            "it sent 503 without a message",
             "the service is reached",
         ),
         (
@@ -82,7 +82,7 @@ fn an_answer_that_is_none_names_the_key() {
             "upstreams.up.url: what listens at 127.0.0.1 port",
         ),
     ] {
-        let service = Upstream::answering(answer);
+        let service = Upstream::responding(response);
         let ended = folder.check(&up(&format!("http://{}/v1", service.address), ""), &[]);
         failed(&ended, what, change);
     }
@@ -95,7 +95,7 @@ fn a_way_that_does_not_lead_there_names_the_key() {
     let ended = folder.check(&up(&format!("http://{nobody}/v1"), ""), &[]);
     failed(&ended, "connection refused", "upstreams.up.url: nothing listens at 127.0.0.1 port");
     assert!(ended.line("way").ends_with("(127.0.0.1), without success"), "{}", ended.all());
-    assert!(!ended.has("answer"), "there was none: {}", ended.all());
+    assert!(!ended.has("response"), "there was none: {}", ended.all());
     let ended = folder.check(&up("http://name.invalid/v1", ""), &[]);
     failed(&ended, "lookup", "upstreams.up.url: the name name.invalid is not known here");
     assert!(ended.line("way").ends_with("port 80, which was not found"), "{}", ended.all());
@@ -103,7 +103,7 @@ fn a_way_that_does_not_lead_there_names_the_key() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn an_answer_that_does_not_come_or_not_to_its_end_names_the_key() {
+fn missing_or_incomplete_response_names_the_key() {
     let folder = Folder::new();
     let silent = upstream(|connection| while connection.request().is_some() {});
     let limits = |limits: &str| format!("[upstreams.up.timeouts]\n{limits}");
@@ -139,7 +139,7 @@ fn an_answer_that_does_not_come_or_not_to_its_end_names_the_key() {
 #[test]
 fn refused_certificate_is_shown_with_the_key_that_changes_it() {
     let folder = Folder::new();
-    let service = answering();
+    let service = responding();
     let here = &["127.0.0.1"];
     let mut early = leaf("early", here);
     (early.not_before, early.not_after) = (date_time_ymd(2090, 1, 1), date_time_ymd(2091, 1, 1));
@@ -191,7 +191,7 @@ fn refused_certificate_is_shown_with_the_key_that_changes_it() {
 #[test]
 fn missing_or_refused_client_certificate_names_the_key() {
     let folder = Folder::new();
-    let service = answering();
+    let service = responding();
     let address = tls(&folder, &folder.ca.issue("service", &["127.0.0.1"]), Some(Required), service.address);
     let check = |own: &str| {
         let own = format!("[upstreams.up.tls]\nca = {{ file = \"ca.crt\" }}\n{own}");
@@ -215,7 +215,7 @@ fn missing_or_refused_client_certificate_names_the_key() {
 
     // nginx lets the handshake pass and responds with 400.
     let html = b"<title>400 No required SSL certificate was sent</title>";
-    let nginx = Upstream::answering(sized("400 Bad Request", "text/html", html));
+    let nginx = Upstream::responding(sized("400 Bad Request", "text/html", html));
     let asks = Some(streamgauge::tls::ClientCertificates::Optional);
     let address = tls(&folder, &folder.ca.issue("service", &["127.0.0.1"]), asks, nginx.address);
     let own = "[upstreams.up.tls]\nca = { file = \"ca.crt\" }";
@@ -230,7 +230,7 @@ fn missing_or_refused_client_certificate_names_the_key() {
 #[test]
 fn the_wrong_scheme_or_http_version_names_the_key() {
     let folder = Folder::new();
-    let service = answering();
+    let service = responding();
     let ended = folder.check(&up(&format!("https://{}/v1", service.address), ""), &[]);
     failed(
         &ended,
@@ -246,7 +246,7 @@ fn the_wrong_scheme_or_http_version_names_the_key() {
 #[test]
 fn azure_without_any_model_is_told_to_name_one() {
     let folder = Folder::new();
-    let service = answering();
+    let service = responding();
     let azure = format!(
         "[upstreams.up]\nprovider = \"azure\"\nurl = \"http://{}\"\napi_version = \"2024-10-21\"\napi_key = {{ value = \"sk-marker-1\" }}",
         service.address

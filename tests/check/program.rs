@@ -118,8 +118,8 @@ pub fn up(url: &str, more: &str) -> String {
 }
 
 /// Answers every request with a chat completion.
-pub fn answering() -> Upstream {
-    Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()))
+pub fn responding() -> Upstream {
+    Upstream::responding(sized("200 OK", "application/json", CHAT_BODY.as_bytes()))
 }
 
 /// TLS under the certificate in front of a plain server; it may ask clients for certificates of the

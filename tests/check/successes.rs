@@ -5,15 +5,15 @@ use std::sync::mpsc;
 use streamgauge::tls::ClientCertificates::{Optional, Required};
 
 use crate::harness::{CHAT_BODY, CHAT_STREAM, Request, Upstream, sized, upstream};
-use crate::program::{Folder, answering, tls, up};
+use crate::program::{Folder, responding, tls, up};
 
 /// An upstream with these bytes for a response, and the requests that it gets.
-fn listening(answer: Vec<u8>) -> (Upstream, mpsc::Receiver<Request>) {
+fn listening(response: Vec<u8>) -> (Upstream, mpsc::Receiver<Request>) {
     let (sender, requests) = mpsc::channel();
     let upstream = upstream(move |connection| {
         while let Some(request) = connection.request() {
             sender.send(request).unwrap();
-            connection.send(&answer);
+            connection.send(&response);
         }
     });
     (upstream, requests)
@@ -47,10 +47,10 @@ fn a_plain_upstream_is_asked_what_has_always_been_asked() {
     assert!(ended.out.contains("\nup: ok\n"), "{}", ended.all());
     assert_eq!(ended.line("request"), format!("POST http://{}/v1/chat/completions", service.address));
     assert_eq!(ended.line("way"), format!("straight (no proxy is configured) to {}", service.address));
-    let answer = ended.line("answer");
+    let response = ended.line("response");
     assert!(
-        answer.starts_with("HTTP/1.1 200, gpt-real, 9 + 1 tokens in and out, first byte after "),
-        "{answer}"
+        response.starts_with("HTTP/1.1 200, gpt-real, 9 + 1 tokens in and out, first byte after "),
+        "{response}"
     );
     assert!(!ended.has("TLS") && !ended.has("error"), "{}", ended.all());
     assert!(!ended.out.contains("\n\n\n") && ended.err.is_empty(), "{}", ended.all());
@@ -132,7 +132,7 @@ fn a_stream_is_read_to_its_end() {
     let url = format!("http://{}/v1", service.address);
     let ended = folder.check(&up(&url, ""), &["--body", "body.json"]);
     assert_eq!(ended.status, 0, "{}", ended.all());
-    assert!(ended.line("answer").contains("gpt-real, 9 + 2 tokens"), "{}", ended.all());
+    assert!(ended.line("response").contains("gpt-real, 9 + 2 tokens"), "{}", ended.all());
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn model_for_the_check_is_one_from_configuration_or_openais_own() {
 #[test]
 fn upstreams_are_shown_in_order_and_one_failure_sets_the_status() {
     let folder = Folder::new();
-    let service = answering();
+    let service = responding();
     let mut configuration = "[[routes]]\nupstream = \"u7\"\n".to_owned();
     for number in 0..12 {
         // Number 3 is not there.
@@ -202,7 +202,7 @@ fn upstreams_are_shown_in_order_and_one_failure_sets_the_status() {
 #[test]
 fn mistakes_of_the_configuration_come_before_anything_is_sent() {
     let folder = Folder::new();
-    let service = answering();
+    let service = responding();
     let url = format!("http://{}/v1", service.address);
     let ended = folder.check(&up(&url, "urll = 1"), &[]);
     assert!(ended.status == 2 && ended.err.contains("upstreams.up.urll: unknown key"), "{}", ended.all());
@@ -238,7 +238,7 @@ fn refusing(fields: &'static [&'static str]) -> (Upstream, mpsc::Receiver<serde_
 }
 
 #[test]
-fn answer_is_limited_in_the_spelling_that_the_service_takes() {
+fn response_is_limited_in_the_spelling_of_the_service() {
     let folder = Folder::new();
     const BOTH: [&str; 2] = ["max_completion_tokens", "max_tokens"];
     for (fields, tried) in [

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use crate::harness::certificates::Authority;
 use crate::harness::{Tunnels, Upstream};
-use crate::program::{Ended, Folder, answering, tls, up};
+use crate::program::{Ended, Folder, responding, tls, up};
 
 const HIDDEN: &str = "http://llm.invalid:8000/v1";
 
@@ -21,7 +21,7 @@ fn failed(ended: &Ended, error: &str, change: &str) {
 
 #[test]
 fn who_chose_the_way_is_told() {
-    let service = answering();
+    let service = responding();
     let tunnels = Tunnels::to(service.address);
     let proxy = format!("http://{}", tunnels.address);
     let own = format!("proxy = \"{proxy}\"");
@@ -65,7 +65,7 @@ fn who_chose_the_way_is_told() {
 
 #[test]
 fn a_proxy_that_does_not_lead_there_names_the_key() {
-    let service = answering();
+    let service = responding();
     let folder = Folder::new();
     let tunnels = Tunnels::to_with_authorization(service.address, "Basic bWU6cHctbWFya2VyLTM=");
     let proxy = |lines: &str| {
@@ -75,21 +75,21 @@ fn a_proxy_that_does_not_lead_there_names_the_key() {
     assert_eq!(right.status, 0, "{}", right.all());
     failed(
         &folder.check(&proxy(""), &[]),
-        "answered 407",
+        "responded with 407",
         "upstreams.up.proxy.username and upstreams.up.proxy.password: it wants both",
     );
     let wrong = folder.check(&proxy("username = \"you\"\npassword = { value = \"pw-marker-3\" }"), &[]);
-    failed(&wrong, "answered 407", "upstreams.up.proxy: it does not take the name \"you\"");
+    failed(&wrong, "responded with 407", "upstreams.up.proxy: it does not take the name \"you\"");
     let variable = Folder::new().variable("HTTP_PROXY", &format!("http://{}", tunnels.address));
     let ended = variable.check(&up(HIDDEN, ""), &[]);
-    failed(&ended, "answered 407", "HTTP_PROXY of the environment: it wants a name and a password");
+    failed(&ended, "responded with 407", "HTTP_PROXY of the environment: it wants a name and a password");
 
-    let forbidding = Upstream::answering("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
+    let forbidding = Upstream::responding("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
     let network = format!("[network.proxy]\nurl = \"http://{}\"\n{}", forbidding.address, up(HIDDEN, ""));
     let ended = folder.check(&network, &[]);
     failed(
         &ended,
-        "answered 403",
+        "responded with 403",
         "network.proxy: it does not lead to llm.invalid port 8000; have it allowed there, or reach it straight with network.proxy.bypass",
     );
 
@@ -101,7 +101,7 @@ fn a_proxy_that_does_not_lead_there_names_the_key() {
 #[test]
 fn tls_with_the_proxy_is_told_apart_from_tls_with_the_upstream() {
     let folder = Folder::new();
-    let service = answering();
+    let service = responding();
     let target = tls(&folder, &folder.ca.issue("the-service", &["llm.invalid"]), None, service.address);
     let tunnels = Tunnels::to(target);
     let corporate = Authority::new("corporate");

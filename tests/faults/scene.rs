@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::causes::Cause;
 use crate::harness::program::signal;
 use crate::harness::{
-    Answer, CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, PATIENCE, Program,
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, PATIENCE, Program, Response,
     Upstream, chunk, sized, until, upstream,
 };
 use crate::sinks::{self, Sink};
@@ -200,29 +200,29 @@ impl Scene {
 
     /// Sends a request on the connection of this number; its response must be whole.
     pub fn request(&mut self, client: usize) {
-        let answer = ask(&mut self.clients[client]);
-        self.served.push(whole(&answer, CHAT_BODY));
+        let response = ask(&mut self.clients[client]);
+        self.served.push(whole(&response, CHAT_BODY));
     }
 
     /// The same with a stream.
     pub fn stream(&mut self, client: usize) {
-        let answer = self.clients[client].post("/v1/chat/completions", CHAT_REQUEST).answer();
-        self.served.push(whole(&answer, CHAT_STREAM));
+        let response = self.clients[client].post("/v1/chat/completions", CHAT_REQUEST).response();
+        self.served.push(whole(&response, CHAT_STREAM));
     }
 
     /// Sends a request if the connection of this number still is one. Whether it was answered.
     pub fn try_request(&mut self, client: usize) -> bool {
         let client = &mut self.clients[client];
         client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}");
-        let answer = client.next_answer();
-        self.served.extend(answer.as_ref().map(|answer| whole(answer, CHAT_BODY)));
-        answer.is_some()
+        let response = client.next_response();
+        self.served.extend(response.as_ref().map(|response| whole(response, CHAT_BODY)));
+        response.is_some()
     }
 
     /// A request on a new connection.
     pub fn request_anew(&mut self) {
-        let answer = ask(&mut Client::connect(self.proxy));
-        self.served.push(whole(&answer, CHAT_BODY));
+        let response = ask(&mut Client::connect(self.proxy));
+        self.served.push(whole(&response, CHAT_BODY));
     }
 
     /// Begins a stream on the first connection, of which the rest is held back until [`Self::go`];
@@ -235,9 +235,9 @@ impl Scene {
             self.proxy,
             CHAT_REQUEST.len()
         ));
-        let answer = Answer { head: client.head(), body: None };
+        let response = Response { head: client.head(), body: None };
         assert_eq!(client.chunks(FIRST_PART), &CHAT_STREAM.as_bytes()[..FIRST_PART]);
-        answer.header("x-streamgauge-id").expect("an id").to_owned()
+        response.header("x-streamgauge-id").expect("an id").to_owned()
     }
 
     /// Lets the service end the stream, which must be whole.
@@ -246,7 +246,7 @@ impl Scene {
         let client = &mut self.clients[0];
         let rest = client.chunks(CHAT_STREAM.len() - FIRST_PART);
         assert_eq!(rest, &CHAT_STREAM.as_bytes()[FIRST_PART..]);
-        client.rest_of_answer();
+        client.rest_of_response();
         self.served.push(id);
     }
 
@@ -268,17 +268,17 @@ impl Scene {
 
     /// The status and the first line of `/readyz`.
     pub fn readiness(&mut self) -> (u16, String) {
-        let answer = self.admin("/readyz");
-        (answer.status(), answer.text().lines().next().unwrap_or_default().to_owned())
+        let response = self.admin("/readyz");
+        (response.status(), response.text().lines().next().unwrap_or_default().to_owned())
     }
 
     pub fn metrics(&mut self) -> String {
         self.admin("/metrics").text().to_owned()
     }
 
-    fn admin(&mut self, path: &str) -> Answer {
+    fn admin(&mut self, path: &str) -> Response {
         let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.admin);
-        self.watch.as_mut().expect("connected").send(request).answer()
+        self.watch.as_mut().expect("connected").send(request).response()
     }
 
     pub fn signal(&self, name: &str) {
@@ -325,15 +325,15 @@ impl Drop for Scene {
     }
 }
 
-fn ask(client: &mut Client) -> Answer {
-    client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}").answer()
+fn ask(client: &mut Client) -> Response {
+    client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}").response()
 }
 
 /// The id of a response, which must be this one.
-fn whole(answer: &Answer, body: &str) -> String {
-    assert_eq!(answer.status(), 200, "{}", answer.head);
-    assert_eq!(answer.text(), body);
-    answer.header("x-streamgauge-id").expect("an id").to_owned()
+fn whole(response: &Response, body: &str) -> String {
+    assert_eq!(response.status(), 200, "{}", response.head);
+    assert_eq!(response.text(), body);
+    response.header("x-streamgauge-id").expect("an id").to_owned()
 }
 
 fn spawn(

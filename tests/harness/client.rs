@@ -45,7 +45,7 @@ impl Wire for StreamOwned<ClientConnection, TcpStream> {
 
 /// A response as it came.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     pub head: String,
     /// Without its framing; `None` if it broke off.
     pub body: Option<Vec<u8>>,
@@ -69,7 +69,7 @@ impl End {
     }
 }
 
-impl Answer {
+impl Response {
     pub fn status(&self) -> u16 {
         self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line")
     }
@@ -163,7 +163,7 @@ impl Client {
     }
 
     /// The next response, whole.
-    pub fn answer(&mut self) -> Answer {
+    pub fn response(&mut self) -> Response {
         let head = self.head();
         let status = head.split(' ').nth(1).unwrap_or_default();
         let body = if matches!(status, "204" | "304") || status.starts_with('1') {
@@ -171,14 +171,19 @@ impl Client {
         } else {
             read_body(&mut self.reader, &head, true)
         };
-        Answer { head, body }
+        Response { head, body }
+    }
+
+    /// The earlier name of [`Self::response`], for tests that are being written.
+    pub fn answer(&mut self) -> Response {
+        self.response()
     }
 
     /// The next response, whole; `None` if the connection ends first.
-    pub fn next_answer(&mut self) -> Option<Answer> {
+    pub fn next_response(&mut self) -> Option<Response> {
         let head = read_head(&mut self.reader)?;
         let body = Some(read_body(&mut self.reader, &head, true)?);
-        Some(Answer { head, body })
+        Some(Response { head, body })
     }
 
     /// What comes of a response's body without its framing until it ends, and how it ends.
@@ -219,14 +224,14 @@ impl Client {
     }
 
     /// A response that is cut: what came of its body as text.
-    pub fn cut_answer(&mut self) -> String {
+    pub fn cut_response(&mut self) -> String {
         let head = self.head();
         self.cut_body(&head)
     }
 
     /// The next response's head alone.
     pub fn head(&mut self) -> String {
-        read_head(&mut self.reader).expect("an answer")
+        read_head(&mut self.reader).expect("a response")
     }
 
     /// The next chunk's data.
@@ -279,7 +284,7 @@ impl Client {
     }
 
     /// The end of a chunked answer whose data has been read.
-    pub fn rest_of_answer(&mut self) {
+    pub fn rest_of_response(&mut self) {
         assert_eq!(self.chunk(), b"");
     }
 

@@ -37,11 +37,11 @@ pub struct Backend {
 impl Backend {
     /// One that takes everything.
     pub fn new() -> Self {
-        Self::answering(|_| sized("200 OK", "application/x-protobuf", b""))
+        Self::responding(|_| sized("200 OK", "application/x-protobuf", b""))
     }
 
     /// One that answers the exports, which are counted from 0, with this.
-    pub fn answering(answer: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    pub fn responding(response: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let (sender, exports) = mpsc::channel();
         let count = std::sync::atomic::AtomicUsize::new(0);
         let upstream = upstream(move |connection| {
@@ -49,7 +49,7 @@ impl Backend {
                 let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 // The test may be over.
                 let _ = sender.send(request);
-                connection.send(answer(number));
+                connection.send(response(number));
             }
         });
         Self { upstream, exports }

@@ -53,7 +53,7 @@ impl Exchange {
     }
 
     /// Responds with a body.
-    pub async fn answer(&mut self, content_type: &str, body: &[u8]) {
+    pub async fn respond(&mut self, content_type: &str, body: &[u8]) {
         let mut stream = self.head(200, &[("content-type", content_type)], false);
         write(&mut stream, body.to_vec()).await;
         let _ = stream.send_data(Bytes::new(), true);

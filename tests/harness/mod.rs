@@ -29,7 +29,7 @@ pub mod tls;
 mod tunnel;
 mod upstream;
 
-pub use client::{Answer, Client, End};
+pub use client::{Client, End, Response};
 pub use frames::{DATA, FINAL, Frames, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, RST_STREAM};
 pub use http2::{Http2, http2_client, write};
 pub use program::{Program, Serving, ids};
@@ -48,8 +48,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub fn until<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(answer) = ask() {
-            return answer;
+        if let Some(response) = ask() {
+            return response;
         }
         assert!(start.elapsed() < patience, "{what} did not come about");
         thread::sleep(Duration::from_millis(20));

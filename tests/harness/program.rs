@@ -101,7 +101,7 @@ impl Program {
             seen.extend(lines.map_while(Result::ok));
             seen
         });
-        Serving { child, address, answered: AtomicUsize::new(0), log: Some(log) }
+        Serving { child, address, served: AtomicUsize::new(0), log: Some(log) }
     }
 
     pub fn usage(&self, arguments: &[&str]) -> Output {
@@ -113,7 +113,7 @@ pub struct Serving {
     child: Child,
     pub address: SocketAddr,
     /// Requests of [`Self::load`] that were answered.
-    pub answered: AtomicUsize,
+    pub served: AtomicUsize,
     log: Option<thread::JoinHandle<Vec<String>>>,
 }
 
@@ -130,9 +130,9 @@ impl Serving {
                     let mut client = Client::connect(address);
                     while !stop.load(Ordering::Relaxed) {
                         client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}");
-                        let Some(answer) = client.next_answer() else { break };
-                        ids.push((answer.header("x-streamgauge-id").unwrap().to_owned(), Instant::now()));
-                        self.answered.fetch_add(1, Ordering::Relaxed);
+                        let Some(response) = client.next_response() else { break };
+                        ids.push((response.header("x-streamgauge-id").unwrap().to_owned(), Instant::now()));
+                        self.served.fetch_add(1, Ordering::Relaxed);
                     }
                     ids
                 })

@@ -13,7 +13,7 @@ use streamgauge::config::reload::{ReloadKind, ReloadOutcome};
 use streamgauge::config::{self, Overrides, Sources};
 use streamgauge::record::{Sink, UsageRecord};
 
-use super::{Answer, Client, PATIENCE, Upstream};
+use super::{Client, PATIENCE, Response, Upstream};
 
 /// A running proxy. Dropping it cuts what runs.
 pub struct Proxy {
@@ -170,9 +170,9 @@ impl Proxy {
     }
 
     /// A page of the operators.
-    pub fn page(&self, path: &str) -> Answer {
+    pub fn page(&self, path: &str) -> Response {
         let admin = self.admin();
-        Client::connect(admin).send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).answer()
+        Client::connect(admin).send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).response()
     }
 
     /// The value of a metric by its name and labels, as it is now.
@@ -180,7 +180,7 @@ impl Proxy {
         let admin = self.admin();
         // It answers to its own name alone.
         let request = format!("GET /metrics HTTP/1.1\r\nhost: {admin}\r\n\r\n");
-        let metrics = Client::connect(admin).send(request).answer();
+        let metrics = Client::connect(admin).send(request).response();
         let line = metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("{name} is missing in\n{}", metrics.text())).parse().unwrap()
     }

@@ -39,24 +39,24 @@ impl Service {
     /// Answers each request when its body has come.
     pub fn run(
         self,
-        answer: impl Fn(&request::Parts, &Peer) -> Response<ServiceBody> + Send + Sync + 'static,
+        response: impl Fn(&request::Parts, &Peer) -> Response<ServiceBody> + Send + Sync + 'static,
     ) -> Listening {
-        let answer = Arc::new(answer);
-        listen(self.tls, move |accepted| answer_all(accepted, Arc::clone(&answer)))
+        let response = Arc::new(response);
+        listen(self.tls, move |accepted| respond_all(accepted, Arc::clone(&response)))
     }
 }
 
-async fn answer_all(
+async fn respond_all(
     accepted: Accepted,
-    answer: Arc<impl Fn(&request::Parts, &Peer) -> Response<ServiceBody> + Send + Sync + 'static>,
+    response: Arc<impl Fn(&request::Parts, &Peer) -> Response<ServiceBody> + Send + Sync + 'static>,
 ) {
     let Accepted { stream, peer, is_http2 } = accepted;
     let service = service_fn(move |request: Request<Incoming>| {
-        let (peer, answer) = (peer.clone(), Arc::clone(&answer));
+        let (peer, response) = (peer.clone(), Arc::clone(&response));
         async move {
             let (head, body) = request.into_parts();
             body.collect().await?;
-            Ok::<_, hyper::Error>(answer(&head, &peer))
+            Ok::<_, hyper::Error>(response(&head, &peer))
         }
     });
     // The client may leave at any time.

@@ -44,16 +44,21 @@ pub fn upstream_on(
 
 impl Upstream {
     /// One that answers every request with the same bytes.
-    pub fn answering(answer: impl Into<Vec<u8>>) -> Self {
-        let answer = answer.into();
+    pub fn responding(response: impl Into<Vec<u8>>) -> Self {
+        let response = response.into();
         upstream(move |connection| {
             while connection.request().is_some() {
-                connection.send(&answer);
+                connection.send(&response);
             }
         })
     }
 
-    /// How many connections have come.
+    /// The earlier name of [`Self::responding`], for tests that are being written.
+    pub fn answering(response: impl Into<Vec<u8>>) -> Self {
+        Self::responding(response)
+    }
+
+    /// The number of accepted connections.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }

@@ -15,8 +15,8 @@ fn prometheus_takes_the_configuration_and_evaluates_every_alert() {
     prometheus.wait_for_requests(scene.send_traffic());
     prometheus.wait_for_requests(scene.send_traffic());
     let states = || {
-        let answer = prometheus.api("rules", &[]);
-        let rules = answer["groups"][0]["rules"].as_array().unwrap().iter();
+        let response = prometheus.api("rules", &[]);
+        let rules = response["groups"][0]["rules"].as_array().unwrap().iter();
         let rules = rules.map(|rule| {
             assert_ne!(rule["health"], "err", "{rule}");
             let text = |member: &str| rule[member].as_str().unwrap().to_owned();

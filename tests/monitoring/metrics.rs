@@ -36,12 +36,15 @@ fn recorded(scene: &Scene, sql: &str) -> Sums {
 fn promtool_finds_nothing_to_say_against_the_metrics() {
     let mut scene = Scene::start();
     scene.send_traffic();
-    let answer = scene.get("/metrics", &format!("authorization: Bearer {TOKEN}\r\n"));
-    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let response = scene.get("/metrics", &format!("authorization: Bearer {TOKEN}\r\n"));
+    assert_eq!(response.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     for family in ["requests_total", "tokens_total", "added_latency_seconds", "ledger_connected"] {
-        assert!(answer.text().contains(&format!("# HELP streamgauge_{family} ")), "{family} was not checked");
+        assert!(
+            response.text().contains(&format!("# HELP streamgauge_{family} ")),
+            "{family} was not checked"
+        );
     }
-    promtool(&["check", "metrics"], answer.text());
+    promtool(&["check", "metrics"], response.text());
 }
 
 #[test]

@@ -75,8 +75,8 @@ impl Prometheus {
     pub fn api(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
         let request = format!("GET /api/v1/{path}?{query} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
-        let answer = Client::connect(self.address).send(request).answer();
-        let mut body: Value = serde_json::from_slice(answer.body()).unwrap();
+        let response = Client::connect(self.address).send(request).response();
+        let mut body: Value = serde_json::from_slice(response.body()).unwrap();
         assert_eq!(body["status"], "success", "{parameters:?}: {body}");
         body["data"].take()
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::harness::postgres::Server;
-use crate::harness::{Answer, Client};
+use crate::harness::{Client, Response};
 use crate::process::Process;
 use crate::traffic;
 use crate::until;
@@ -68,9 +68,9 @@ impl Scene {
     }
 
     /// Asks an admin page, with more lines of the head.
-    pub fn get(&self, path: &str, head: &str) -> Answer {
+    pub fn get(&self, path: &str, head: &str) -> Response {
         let head = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{head}\r\n", self.admin);
-        Client::connect(self.admin).send(head).answer()
+        Client::connect(self.admin).send(head).response()
     }
 
     /// What `streamgauge usage` says of the instance's own ledger.

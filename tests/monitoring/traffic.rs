@@ -11,7 +11,7 @@ pub const SEARCH: &str = "the-key-of-search";
 pub const SUPPORT: &str = "the-key-of-support";
 
 /// The path, the key, the members of the body beside the messages, and the status.
-const ANSWERED: [(&str, &str, &str, u16); 13] = [
+const SERVED: [(&str, &str, &str, u16); 13] = [
     (
         "/v1/chat/completions",
         SEARCH,
@@ -46,14 +46,14 @@ const LEFT: [(&str, &str); 3] = [
 
 /// Sends them one after the other, each read to its end. How many there were.
 pub fn send(proxy: SocketAddr) -> usize {
-    for (path, key, members, status) in ANSWERED {
-        let answer = request(proxy, path, key, "", members).answer();
-        assert_eq!(answer.status(), status, "{path} {members}");
+    for (path, key, members, status) in SERVED {
+        let response = request(proxy, path, key, "", members).response();
+        assert_eq!(response.status(), status, "{path} {members}");
     }
     for (head, model) in LEFT {
         drop(stream(proxy, head, model));
     }
-    ANSWERED.len() + LEFT.len()
+    SERVED.len() + LEFT.len()
 }
 
 /// A stream that goes on until it is dropped, begun.

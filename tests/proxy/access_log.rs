@@ -23,22 +23,22 @@ fn lines(access: &str, requests: &[&str]) -> Vec<Value> {
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
-        Client::connect(serving.address).send(request).answer();
+        Client::connect(serving.address).send(request).response();
     }
-    Client::connect(serving.address).send("GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n").answer();
+    Client::connect(serving.address).send("GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n").response();
     serving.signal("-TERM");
     let log = serving.end();
     let lines = log.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line["target"] == "streamgauge::access").collect()
 }
 
-const ANSWERED: &str = r#""model":"m:events=3","user":"ada""#;
+const SERVED: &str = r#""model":"m:events=3","user":"ada""#;
 const FAILED: &str = r#""model":"m:status=500""#;
 const LIMITED: &str = r#""model":"m:status=429""#;
 
 #[test]
 fn an_access_line_says_who_asked_for_what_and_how_it_went() {
-    let lines = lines("all", &[ANSWERED, FAILED, LIMITED]);
+    let lines = lines("all", &[SERVED, FAILED, LIMITED]);
     let levels: Vec<_> =
         lines.iter().map(|line| (&line["level"], &line["status"], &line["outcome"])).collect();
     assert_eq!(
@@ -72,7 +72,7 @@ fn an_access_line_says_who_asked_for_what_and_how_it_went() {
 #[test]
 fn the_access_log_can_have_failures_only_or_nothing() {
     let statuses = |access: &str| -> Vec<_> {
-        lines(access, &[ANSWERED, FAILED, LIMITED]).iter().map(|line| line["status"].clone()).collect()
+        lines(access, &[SERVED, FAILED, LIMITED]).iter().map(|line| line["status"].clone()).collect()
     };
     assert_eq!(statuses("failures"), [500, 429, 404]);
     assert_eq!(statuses("off"), [0; 0]);

@@ -83,14 +83,14 @@ impl Named {
     }
 }
 
-fn answer(connection: &mut Connection) {
+fn respond(connection: &mut Connection) {
     while connection.request().is_some() {
         connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
     }
 }
 
 fn ask(client: &mut Client) -> u16 {
-    client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}").answer().status()
+    client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}").response().status()
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn address_that_swallows_syns_does_not_hide_the_next() {
     let (first, second) = bind_both();
     let port = second.local_addr().unwrap().port();
     let _queued = silence(&first);
-    let up = upstream_on(second, answer);
+    let up = upstream_on(second, respond);
     let lines = format!("url = \"http://both.test:{port}/v1\"\npool = {{ max_idle = 0 }}");
     let serving = Named::new("127.0.0.1 both.test\n127.0.0.2 both.test", &lines);
     let serving = serving.serve();
@@ -124,7 +124,7 @@ fn forward_proxy_is_reached_at_its_second_address() {
     let proxy = upstream_on(second, move |connection| {
         tell.send(connection.head().unwrap()).unwrap();
         connection.send("HTTP/1.1 200 OK\r\n\r\n");
-        answer(connection);
+        respond(connection);
     });
     let lines = format!("url = \"http://llm.invalid:8000/v1\"\nproxy = \"http://proxy.test:{port}\"");
     let named = Named::new("127.0.0.1 proxy.test\n127.0.0.2 proxy.test", &lines);
@@ -155,7 +155,7 @@ fn socks5_proxy_is_asked_for_the_next_address_of_the_target() {
             return connection.send(UNREACHABLE);
         }
         connection.send(OPEN);
-        answer(connection);
+        respond(connection);
     });
     let lines = format!("url = \"http://both.test:8000/v1\"\nproxy = \"socks5://{}\"", proxy.address);
     let named = Named::new("127.0.0.1 both.test\n127.0.0.2 both.test", &lines);
@@ -174,8 +174,8 @@ fn name_that_moves_is_followed_under_steady_load() {
     let (first, second) = bind_both();
     let port = second.local_addr().unwrap().port();
     first.listen(16).unwrap();
-    let before: Upstream = upstream_on(first.into(), answer);
-    let after = upstream_on(second, answer);
+    let before: Upstream = upstream_on(first.into(), respond);
+    let after = upstream_on(second, respond);
     let lines = format!("url = \"http://moving.test:{port}/v1\"\nmax_connection_age = \"300ms\"");
     let named = Named::new("127.0.0.1 moving.test", &lines);
     let serving = named.serve();

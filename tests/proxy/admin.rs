@@ -54,9 +54,9 @@ impl Proxy {
         let length =
             if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
         write!(stream, "{line} HTTP/1.1\r\n{head}{length}connection: close\r\n\r\n{body}").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         (head.to_owned(), body.to_owned())
     }
 
@@ -74,8 +74,8 @@ impl Proxy {
     /// ledger.
     fn chat(&self) -> String {
         let mut client = Client::connect(self.running.addresses().proxy);
-        let answer = client.post("/v1/chat/completions", CHAT_REQUEST).answer();
-        let id = answer.header("x-streamgauge-id").unwrap().to_owned();
+        let response = client.post("/v1/chat/completions", CHAT_REQUEST).response();
+        let id = response.header("x-streamgauge-id").unwrap().to_owned();
         let begun = Instant::now();
         while !self.get(&format!("/usage/{id}")).0.starts_with("HTTP/1.1 200") {
             assert!(begun.elapsed() < PATIENCE, "the record is never there");
@@ -84,25 +84,25 @@ impl Proxy {
     }
 }
 
-fn status(answer: &(String, String)) -> u16 {
-    answer.0.split(' ').nth(1).unwrap().parse().unwrap()
+fn status(response: &(String, String)) -> u16 {
+    response.0.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-fn header<'a>(answer: &'a (String, String), name: &str) -> &'a str {
-    crate::harness::header(&answer.0, name).unwrap_or_default()
+fn header<'a>(response: &'a (String, String), name: &str) -> &'a str {
+    crate::harness::header(&response.0, name).unwrap_or_default()
 }
 
 fn chat_upstream() -> Upstream {
-    Upstream::answering(sized("200 OK", "text/event-stream", CHAT_STREAM.as_bytes()))
+    Upstream::responding(sized("200 OK", "text/event-stream", CHAT_STREAM.as_bytes()))
 }
 
 #[test]
 fn foreign_host_gets_health_only() {
     let proxy = proxy(&chat_upstream(), "hosts = [\"gauge.internal\"]");
     for path in ["/", "/usage", "/metrics", "/config", "/login", "/live", "/records", "/nothing"] {
-        let answer = proxy.ask(&format!("GET {path}"), "host: evil.example:9090\r\n", "");
-        assert_eq!(status(&answer), 421, "{path}");
-        assert!(answer.1.contains("admin.hosts"), "{path}: {}", answer.1);
+        let response = proxy.ask(&format!("GET {path}"), "host: evil.example:9090\r\n", "");
+        assert_eq!(status(&response), 421, "{path}");
+        assert!(response.1.contains("admin.hosts"), "{path}: {}", response.1);
     }
     for (path, host) in [
         ("/healthz", "evil.example"),
@@ -110,8 +110,8 @@ fn foreign_host_gets_health_only() {
         ("/", "gauge.internal:80"),
         ("/", "localhost"),
     ] {
-        let answer = proxy.ask(&format!("GET {path}"), &format!("host: {host}\r\n"), "");
-        assert_eq!(status(&answer), 200, "{path} as {host}");
+        let response = proxy.ask(&format!("GET {path}"), &format!("host: {host}\r\n"), "");
+        assert_eq!(status(&response), 200, "{path} as {host}");
     }
 }
 
@@ -129,9 +129,9 @@ fn missing_token_opens_health_and_the_form_only() {
         "/records",
         "/x",
     ] {
-        let answer = proxy.get(path);
+        let response = proxy.get(path);
         assert_eq!(
-            (status(&answer), header(&answer, "www-authenticate")),
+            (status(&response), header(&response, "www-authenticate")),
             (401, "Bearer realm=\"streamgauge admin\""),
             "{path}"
         );
@@ -166,9 +166,9 @@ fn login_gives_a_session_cookie_and_logout_ends_it() {
     let elsewhere = form(TOKEN, "origin: http://evil.example\r\nsec-fetch-site: cross-site\r\n");
     assert_eq!((status(&elsewhere), header(&elsewhere, "set-cookie")), (403, ""));
 
-    let answer = form(TOKEN, "sec-fetch-site: same-origin\r\n");
-    assert_eq!((status(&answer), header(&answer, "location")), (303, "./?range=7d"));
-    let cookie = header(&answer, "set-cookie");
+    let response = form(TOKEN, "sec-fetch-site: same-origin\r\n");
+    assert_eq!((status(&response), header(&response, "location")), (303, "./?range=7d"));
+    let cookie = header(&response, "set-cookie");
     assert!(cookie.contains("; HttpOnly; SameSite=Strict") && !cookie.contains("marker"), "{cookie}");
     let cookie = format!("{host}cookie: {}\r\n", cookie.split(';').next().unwrap());
     assert_eq!(status(&proxy.ask("GET /", &cookie, "")), 200);
@@ -193,9 +193,9 @@ fn request_without_one_valid_host_gets_400() {
         ["", "host:\r\n", "host: localhost\r\nhost: localhost\r\n", "host: a b\r\n", "host: u@localhost\r\n"]
     {
         for path in ["/", "/usage", "/login", "/metrics"] {
-            let answer = proxy.ask(&format!("GET {path}"), host, "");
-            assert_eq!(status(&answer), 400, "{path} {host:?}");
-            assert!(answer.1.contains("invalid_host"), "{}", answer.1);
+            let response = proxy.ask(&format!("GET {path}"), host, "");
+            assert_eq!(status(&response), 400, "{path} {host:?}");
+            assert!(response.1.contains("invalid_host"), "{}", response.1);
         }
     }
 }
@@ -235,12 +235,12 @@ fn usage_and_records_equal_the_ledger() {
         ("/?range=2y", 400),
         ("/nothing", 404),
     ] {
-        let answer = proxy.get(path);
-        assert_eq!(status(&answer), expected, "{path}");
-        assert_eq!(header(&answer, "x-content-type-options"), "nosniff", "{path}");
-        assert_eq!(header(&answer, "cache-control"), "no-store", "{path}");
+        let response = proxy.get(path);
+        assert_eq!(status(&response), expected, "{path}");
+        assert_eq!(header(&response, "x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(header(&response, "cache-control"), "no-store", "{path}");
         if path != "/?range=2y" {
-            let error: Value = serde_json::from_str(&answer.1).unwrap();
+            let error: Value = serde_json::from_str(&response.1).unwrap();
             assert_eq!(error["error"]["type"], "streamgauge_error", "{path}");
         }
     }
@@ -354,7 +354,7 @@ fn drain_frees_both_ports_and_serves_kept_admin_connections() {
     let Addresses { proxy: port, admin } = proxy.running.addresses();
     let admin = admin.unwrap();
     let mut watch = Client::connect(admin);
-    let mut ask = |path: &str| watch.send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).answer();
+    let mut ask = |path: &str| watch.send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).response();
     assert_eq!(ask("/readyz").status(), 200);
     proxy.running.stop().drain();
     // A process that follows gets both ports while the stream still runs.

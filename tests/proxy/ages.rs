@@ -31,7 +31,7 @@ fn wait(gate: &Gate) {
 fn load(proxy: &Proxy, mut is_over: impl FnMut() -> bool) {
     let mut client = proxy.client();
     until(PATIENCE, "another connection", || {
-        assert_eq!(client.post(PATH, UNSTREAMED).answer().status(), 200);
+        assert_eq!(client.post(PATH, UNSTREAMED).response().status(), 200);
         is_over().then_some(())
     });
 }

@@ -29,14 +29,14 @@ pub(crate) fn events(stream: &str) -> Vec<u8> {
 
 /// An upstream that shows what it gets, and responds as the test says.
 pub(crate) fn telling(
-    answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static,
+    response: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static,
 ) -> (Upstream, Receiver<Request>) {
     let (tell, told) = mpsc::channel();
     let up = upstream(move |connection: &mut Connection| {
         while let Some(request) = connection.request() {
-            let answer = answer(&request);
+            let response = response(&request);
             tell.send(request).unwrap();
-            connection.send(answer);
+            connection.send(response);
         }
     });
     (up, told)
@@ -68,8 +68,8 @@ fn client_that_did_not_ask_sees_no_usage_and_record_has_it() {
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     for path in [PATH, "/v1/completions"] {
-        let answer = client.post(path, UNASKED).answer();
-        assert_eq!(answer.text(), stripped());
+        let response = client.post(path, UNASKED).response();
+        assert_eq!(response.text(), stripped());
         let request = told.recv().unwrap();
         assert_eq!(text(&request), format!("{{{ASKS},{}", &UNASKED[1..]));
         assert_eq!(request.header("content-length"), Some(&*request.body.len().to_string()));
@@ -93,19 +93,19 @@ fn an_http2_upstream_is_asked_and_asked_once_more_without_too() {
                 let asks = String::from_utf8(exchange.body().await).unwrap().contains(ASKS);
                 tell.send(asks).unwrap();
                 match (asks, honours) {
-                    (true, true) => exchange.answer("text/event-stream", CHAT_STREAM.as_bytes()).await,
+                    (true, true) => exchange.respond("text/event-stream", CHAT_STREAM.as_bytes()).await,
                     (true, false) => {
                         let head = [("content-type", "application/json")];
                         let mut stream = exchange.head(422, &head, false);
                         write(&mut stream, REFUSAL).await;
                         stream.send_data(bytes::Bytes::new(), true).unwrap();
                     }
-                    (false, _) => exchange.answer("text/event-stream", stripped().as_bytes()).await,
+                    (false, _) => exchange.respond("text/event-stream", stripped().as_bytes()).await,
                 }
             }
         });
         let proxy = proxy().http2(up.address).run();
-        assert_eq!(proxy.client().post(PATH, UNASKED).answer().text(), stripped());
+        assert_eq!(proxy.client().post(PATH, UNASKED).response().text(), stripped());
         let asked: Vec<bool> = (0..if honours { 1 } else { 2 }).map(|_| told.recv().unwrap()).collect();
         assert_eq!(asked, if honours { vec![true] } else { vec![true, false] });
         let record = proxy.record();
@@ -119,7 +119,7 @@ fn an_http2_upstream_is_asked_and_asked_once_more_without_too() {
 fn a_client_that_asks_gets_what_it_asked_for() {
     let (up, told) = honouring();
     let proxy = proxy().upstream(&up).run();
-    assert_eq!(proxy.client().post(PATH, CHAT_REQUEST).answer().text(), CHAT_STREAM);
+    assert_eq!(proxy.client().post(PATH, CHAT_REQUEST).response().text(), CHAT_STREAM);
     assert_eq!(text(&told.recv().unwrap()), CHAT_REQUEST);
     assert_eq!(proxy.record()["usage_source"], "reported");
 }
@@ -134,8 +134,8 @@ fn the_other_options_stay() {
         ("{\"include_usage\": false}", "{\"include_usage\": true}"),
         ("null", "{\"include_usage\":true}"),
     ] {
-        let answer = proxy.client().post(PATH, &body(options)).answer();
-        assert_eq!(answer.text(), stripped());
+        let response = proxy.client().post(PATH, &body(options)).response();
+        assert_eq!(response.text(), stripped());
         assert_eq!(text(&told.recv().unwrap()), body(edited));
     }
 }
@@ -155,7 +155,7 @@ fn nothing_is_asked_where_it_is_not_asked_for_or_not_clear() {
         ("/v1/messages", "{\"model\":\"m\",\"stream\":true}"),
         ("/v1/images/generations", "{\"model\":\"m\",\"stream\":true}"),
     ] {
-        proxy.client().post(path, body).answer();
+        proxy.client().post(path, body).response();
         assert_eq!(text(&told.recv().unwrap()), body, "{path}");
     }
 }
@@ -164,13 +164,13 @@ fn nothing_is_asked_where_it_is_not_asked_for_or_not_clear() {
 fn never_does_not_ask_and_always_asks_in_spite_of_what_is_known() {
     let (up, told) = honouring();
     let never = proxy().upstream(&up).tables("include_usage = \"never\"").run();
-    assert_eq!(never.client().post(PATH, UNASKED).answer().text(), stripped());
+    assert_eq!(never.client().post(PATH, UNASKED).response().text(), stripped());
     assert_eq!(text(&told.recv().unwrap()), UNASKED);
     assert_eq!(never.record()["usage_source"], "estimated");
 
     let always = proxy().upstream(&up).tables("include_usage = \"always\"").run();
     let body = "{\"model\":\"m\",\"stream\":true,\"data_sources\":[]}";
-    assert_eq!(always.client().post(PATH, body).answer().text(), stripped());
+    assert_eq!(always.client().post(PATH, body).response().text(), stripped());
     assert!(asks(&told.recv().unwrap()));
 }
 
@@ -193,7 +193,7 @@ fn azure_is_asked_in_all_of_its_forms_but_in_old_versions() {
         ("v1", "/openai/deployments/d/chat/completions?api-version=2024-02-01", false),
     ] {
         let proxy = proxy().tables(&azure(version)).run();
-        assert_eq!(proxy.client().post(path, UNASKED).answer().text(), stripped());
+        assert_eq!(proxy.client().post(path, UNASKED).response().text(), stripped());
         assert_eq!(asks(&told.recv().unwrap()), asked, "{version} {path}");
         assert_eq!(proxy.record()["usage_source"], if asked { "reported" } else { "estimated" });
     }
@@ -217,8 +217,8 @@ fn upstream_that_refuses_is_asked_daily_unseen_by_the_client() {
         let mut client = proxy.client();
         for (number, (model, requests)) in [("m", 2), ("m", 1), ("n", 2), ("n", 1)].into_iter().enumerate() {
             let body = UNASKED.replace("\"m\"", &format!("\"{model}\""));
-            let answer = client.post(PATH, &body).answer();
-            assert_eq!((answer.status(), answer.text()), (200, &*stripped()));
+            let response = client.post(PATH, &body).response();
+            assert_eq!((response.status(), response.text()), (200, &*stripped()));
             for request in 0..requests {
                 let asked = requests - request == 2;
                 assert_eq!(asks(&told.recv().unwrap()), asked, "request {request} of exchange {number}");
@@ -266,20 +266,20 @@ fn any_other_refusal_passes_untouched() {
             }
         });
         let asking = proxy().upstream(&up).run();
-        let answer = asking.client().post(PATH, UNASKED).answer();
-        assert_eq!((answer.status(), answer.text()), (status, body));
+        let response = asking.client().post(PATH, UNASKED).response();
+        assert_eq!((response.status(), response.text()), (status, body));
         assert_eq!(up.accepted(), 1, "it was sent once");
         let outcome = if status >= 500 { "upstream_error" } else { "invalid_request" };
         assert_eq!(asking.record()["outcome"], outcome);
 
         let never = proxy().upstream(&up).tables("include_usage = \"never\"").run();
-        let plain = never.client().post(PATH, UNASKED).answer();
+        let plain = never.client().post(PATH, UNASKED).response();
         let headers = |head: &str| {
             let lines =
                 head.lines().filter(|line| !line.starts_with("date:") && !line.starts_with("x-streamgauge"));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(headers(&answer.head), headers(&plain.head), "of {direct:.60}");
+        assert_eq!(headers(&response.head), headers(&plain.head), "of {direct:.60}");
     }
 }
 
@@ -303,8 +303,12 @@ fn refusal_of_other_fields_too_passes_and_is_not_remembered() {
     let (up, told) = telling(|request| sized("422 Unprocessable Entity", "application/json", &request.body));
     let proxy = proxy().upstream(&up).run();
     for _ in 0..2 {
-        let answer = proxy.client().post(PATH, UNASKED).answer();
-        assert_eq!((answer.status(), answer.text()), (422, UNASKED), "the answer to what the client sent");
+        let response = proxy.client().post(PATH, UNASKED).response();
+        assert_eq!(
+            (response.status(), response.text()),
+            (422, UNASKED),
+            "the response to the client's own request"
+        );
         assert!(asks(&told.recv().unwrap()) && !asks(&told.recv().unwrap()));
         assert_eq!(proxy.record()["status"], 422);
     }
@@ -328,8 +332,8 @@ fn refusal_in_a_stream_before_content_costs_one_more_request() {
             telling(move |request| if asks(request) { refusal.clone() } else { events(&stripped()) });
         let proxy = proxy().upstream(&up).run();
         for requests in [2, 1] {
-            let answer = proxy.client().post(PATH, UNASKED).answer();
-            assert_eq!((answer.status(), answer.text()), (200, &*stripped()));
+            let response = proxy.client().post(PATH, UNASKED).response();
+            assert_eq!((response.status(), response.text()), (200, &*stripped()));
             assert_eq!(
                 told.try_iter().map(|request| asks(&request)).collect::<Vec<_>>(),
                 [true, false][2 - requests..]
@@ -350,7 +354,7 @@ fn another_error_in_a_stream_passes_and_is_not_asked_again() {
     let (up, told) = telling(move |_| events(event));
     let proxy = proxy().upstream(&up).run();
     for _ in 0..2 {
-        assert_eq!(proxy.client().post(PATH, UNASKED).answer().text(), event);
+        assert_eq!(proxy.client().post(PATH, UNASKED).response().text(), event);
         assert_eq!(told.try_iter().map(|request| asks(&request)).collect::<Vec<_>>(), [true]);
         let record = proxy.record();
         assert_eq!((&record["outcome"], &record["usage_source"]), (&json!("upstream_error"), &json!("none")));
@@ -362,8 +366,8 @@ fn always_leaves_the_refusal_to_the_client() {
     let (up, told) = refusing("422 Unprocessable Entity", REFUSAL);
     let proxy = proxy().upstream(&up).tables("include_usage = \"always\"").run();
     for _ in 0..2 {
-        let answer = proxy.client().post(PATH, UNASKED).answer();
-        assert_eq!((answer.status(), answer.text()), (422, REFUSAL));
+        let response = proxy.client().post(PATH, UNASKED).response();
+        assert_eq!((response.status(), response.text()), (422, REFUSAL));
         assert!(asks(&told.recv().unwrap()));
     }
     assert!(told.try_recv().is_err(), "nothing was sent twice");
@@ -385,8 +389,8 @@ fn second_request_ends_with_the_clients_deadline_and_client() {
         }
     });
     let timed = proxy().upstream(&up).tables("[upstreams.up.timeouts]\ntotal = \"300ms\"").run();
-    let answer = timed.client().post(PATH, UNASKED).answer();
-    assert_eq!((answer.status(), &answer.error()["code"]), (504, &json!("total_timeout")));
+    let response = timed.client().post(PATH, UNASKED).response();
+    assert_eq!((response.status(), &response.error()["code"]), (504, &json!("total_timeout")));
     assert_eq!([told.recv().unwrap(), told.recv().unwrap()], ["sent", "closed"]);
     assert_eq!(timed.record()["outcome"], "timed_out");
 
@@ -403,8 +407,8 @@ fn second_request_ends_with_the_clients_deadline_and_client() {
 fn a_stream_that_began_with_comments_of_ours_is_retried_too() {
     let (up, _told) = refusing("422 Unprocessable Entity", REFUSAL);
     let proxy = proxy().upstream(&up).tables("keep_alive_comments = \"5ms\"").run();
-    let answer = proxy.client().post(PATH, UNASKED).answer();
-    assert_eq!(answer.text().replace(": keep-alive\n\n", ""), stripped());
+    let response = proxy.client().post(PATH, UNASKED).response();
+    assert_eq!(response.text().replace(": keep-alive\n\n", ""), stripped());
 }
 
 #[test]
@@ -415,19 +419,19 @@ fn a_declared_length_is_not_kept_where_an_event_may_be_withheld() {
     });
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    let answer = client.post(PATH, UNASKED).answer();
-    assert_eq!((answer.header("content-length"), answer.text()), (None, &*stripped()));
-    let answer = client.post(PATH, CHAT_REQUEST).answer();
+    let response = client.post(PATH, UNASKED).response();
+    assert_eq!((response.header("content-length"), response.text()), (None, &*stripped()));
+    let response = client.post(PATH, CHAT_REQUEST).response();
     let length = CHAT_STREAM.len().to_string();
-    assert_eq!((answer.header("content-length"), answer.text()), (Some(&*length), CHAT_STREAM));
+    assert_eq!((response.header("content-length"), response.text()), (Some(&*length), CHAT_STREAM));
     let not_a_stream = upstream(|connection| {
         connection.request();
         connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
     });
     let proxy = self::proxy().upstream(&not_a_stream).run();
-    let answer = proxy.client().post(PATH, UNASKED).answer();
-    assert!(answer.header("content-length").is_some());
-    assert_eq!(answer.text(), CHAT_BODY);
+    let response = proxy.client().post(PATH, UNASKED).response();
+    assert!(response.header("content-length").is_some());
+    assert_eq!(response.text(), CHAT_BODY);
     assert_eq!(proxy.record()["usage_source"], "reported");
 }
 
@@ -509,9 +513,9 @@ fn usage_that_rides_with_something_else_passes() {
         "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9},\"error\":{\"message\":\"no\"}}\n\n",
         "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9},\"moderation\":{}}\n\n",
     ] {
-        let up = Upstream::answering(events(event));
+        let up = Upstream::responding(events(event));
         let proxy = proxy().upstream(&up).run();
-        assert_eq!(proxy.client().post(PATH, UNASKED).answer().text(), event);
+        assert_eq!(proxy.client().post(PATH, UNASKED).response().text(), event);
         assert_eq!(proxy.record()["input_tokens"], 9);
     }
 }
@@ -611,9 +615,9 @@ fn recorded_streams_pass_unchanged_if_client_does_not_ask() {
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     for (number, (pair, cuts)) in sample.iter().enumerate() {
-        let answer =
-            client.post(PATH, &format!("{{\"model\":\"m\",\"stream\":true,\"seed\":{number}}}")).answer();
-        assert!(answer.body() == pair.unasked, "{} cut at {cuts:?}", pair.file);
+        let response =
+            client.post(PATH, &format!("{{\"model\":\"m\",\"stream\":true,\"seed\":{number}}}")).response();
+        assert!(response.body() == pair.unasked, "{} cut at {cuts:?}", pair.file);
         let record = proxy.record();
         // Where the recording has none, they are estimated.
         let is_reported = record["usage_source"] == "reported";
@@ -638,14 +642,14 @@ fn a_refusal_that_is_encoded_is_taken_for_one() {
         );
     let proxy = proxy().upstream(&up).run();
     for sent in [2, 1] {
-        let answer = proxy.client().post(PATH, UNASKED).answer();
-        assert_eq!((answer.status(), answer.text()), (200, &*stripped()));
+        let response = proxy.client().post(PATH, UNASKED).response();
+        assert_eq!((response.status(), response.text()), (200, &*stripped()));
         assert_eq!(told.try_iter().count(), sent);
     }
     // Of a request that is wrong for another reason the client gets the response to what it sent.
     let (up, told) = telling(move |_| encoded("400 Bad Request").into());
     let proxy = self::proxy().upstream(&up).run();
-    let answer = proxy.client().post(PATH, UNASKED).answer();
-    assert_eq!((answer.status(), answer.text()), (400, "\x1f?!"));
+    let response = proxy.client().post(PATH, UNASKED).response();
+    assert_eq!((response.status(), response.text()), (400, "\x1f?!"));
     assert_eq!(told.try_iter().map(|request| asks(&request)).collect::<Vec<_>>(), [true, false]);
 }

@@ -22,7 +22,7 @@ fn backup_of_ledger_in_use_has_all_records_and_replaces_nothing() {
     };
     let kept = until(PATIENCE, "all records", || {
         let kept = ids(&program.path("a.db"));
-        (kept.len() == serving.answered.load(std::sync::atomic::Ordering::Relaxed)).then_some(kept)
+        (kept.len() == serving.served.load(std::sync::atomic::Ordering::Relaxed)).then_some(kept)
     });
     assert!(program.path("a.db-wal").exists(), "the ledger is in use");
     assert_eq!(backup(&["copy.db"]), (Some(0), format!("copy.db has {} records\n", kept.len())));
@@ -42,7 +42,7 @@ fn files_that_the_program_makes_are_for_their_owner_alone() {
     let serve = || {
         let serving = program.serve();
         let mut client = Client::connect(serving.address);
-        client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}").answer();
+        client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}").response();
         until(PATIENCE, "the line", || {
             (!fs::read(program.path("a.jsonl")).unwrap_or_default().is_empty()).then_some(())
         });
@@ -67,7 +67,7 @@ fn usage_accepts_common_time_forms_and_refuses_reversed_ranges() {
     let program = Program::new("path = \"a.db\"");
     let serving = program.serve();
     let mut client = Client::connect(serving.address);
-    client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}").answer();
+    client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}").response();
     serving.signal("-TERM");
     serving.end();
     let requests = |since: &str| {
@@ -102,7 +102,7 @@ fn usage_takes_time_zones_orders_and_limits() {
     let mut client = Client::connect(serving.address);
     for model in ["m", "n", "n", "o"] {
         let body = format!("{{\"model\":\"{model}\",\"messages\":[]}}");
-        client.post("/v1/chat/completions", &body).answer();
+        client.post("/v1/chat/completions", &body).response();
     }
     serving.signal("-TERM");
     serving.end();

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use crate::harness::{EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized};
 
 /// The record of a request that is answered with these bytes.
-fn record(path: &str, answer: Vec<u8>) -> Value {
-    let up = Upstream::answering(answer);
+fn record(path: &str, response: Vec<u8>) -> Value {
+    let up = Upstream::responding(response);
     let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
-    proxy.client().post(path, r#"{"model":"m","stream":true}"#).answer();
+    proxy.client().post(path, r#"{"model":"m","stream":true}"#).response();
     proxy.record()
 }
 

@@ -32,8 +32,8 @@ fn a_body_that_needs_no_edit_arrives_as_it_was_sent() {
         "{\"model\": 7}",
         "{\"model\":\"a\",\"model\":\"b\"}",
     ] {
-        let answer = proxy.client().post("/v1/chat/completions", body).answer();
-        assert_eq!(answer.status(), 200, "{body}: {}", answer.text());
+        let response = proxy.client().post("/v1/chat/completions", body).response();
+        assert_eq!(response.status(), 200, "{body}: {}", response.text());
         assert_eq!(requests.recv().unwrap().body, body.as_bytes());
     }
 }
@@ -51,7 +51,7 @@ fn alias_or_missing_model_is_set_with_other_bytes_unchanged() {
         ("{}", "{\"model\":\"default-model\"}"),
         ("{\"model\":null,\"n\":1}", "{\"model\":\"default-model\",\"n\":1}"),
     ] {
-        proxy.client().post("/v1/chat/completions", sent).answer();
+        proxy.client().post("/v1/chat/completions", sent).response();
         let request = requests.recv().unwrap();
         assert_eq!(String::from_utf8(request.body.clone()).unwrap(), arrives);
         assert_eq!(request.header("content-length"), Some(arrives.len().to_string().as_str()));
@@ -74,7 +74,7 @@ fn a_form_passes_while_it_comes() {
     assert_eq!(parts.recv().unwrap(), b"5\r\nfirst\r\n", "before the client has sent the rest");
     client.send("6\r\nsecond\r\n0\r\n\r\n");
     assert_eq!(parts.recv().unwrap(), b"6\r\nsecond\r\n0\r\n\r\n");
-    assert_eq!(client.answer().status(), 200);
+    assert_eq!(client.response().status(), 200);
     assert_eq!(proxy.record()["request_bytes"], 11);
 }
 
@@ -82,14 +82,14 @@ fn a_form_passes_while_it_comes() {
 fn a_form_with_a_length_keeps_it() {
     let (up, requests) = watched();
     let proxy = proxy().upstream(&up).run();
-    proxy.client().send("POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 4\r\n\r\nform").answer();
+    proxy.client().send("POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 4\r\n\r\nform").response();
     let request = requests.recv().unwrap();
     assert_eq!(request.header("content-length"), Some("4"));
     assert_eq!(request.body, b"form");
 }
 
 #[test]
-fn an_answer_may_come_while_the_request_is_still_being_sent() {
+fn response_may_come_while_the_request_is_being_sent() {
     let up = upstream(|connection| {
         connection.head().unwrap();
         connection.read(b"5\r\nfirst\r\n".len());
@@ -100,8 +100,8 @@ fn an_answer_may_come_while_the_request_is_still_being_sent() {
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     client.send("POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n");
-    let answer = client.answer();
-    assert_eq!((answer.status(), answer.text()), (413, "big"));
+    let response = client.response();
+    assert_eq!((response.status(), response.text()), (413, "big"));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_client_that_expects_to_be_asked_is_asked() {
     client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 13\r\n\r\n");
     assert!(client.head().starts_with("HTTP/1.1 100"));
     client.send("{\"model\":\"m\"}");
-    assert_eq!(client.answer().status(), 200);
+    assert_eq!(client.response().status(), 200);
     let request = requests.recv().unwrap();
     assert_eq!(request.header("expect"), None);
     assert_eq!(request.body, b"{\"model\":\"m\"}");
@@ -122,14 +122,14 @@ fn a_client_that_expects_to_be_asked_is_asked() {
 fn a_request_without_a_body_has_none_upstream() {
     let (up, requests) = watched();
     let proxy = proxy().upstream(&up).run();
-    proxy.client().get("/v1/models").answer();
+    proxy.client().get("/v1/models").response();
     let request = requests.recv().unwrap();
     assert_eq!(request.header("content-length"), None);
     assert_eq!(request.header("transfer-encoding"), None);
     proxy
         .client()
         .send("POST /v1/responses/r_1/cancel HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
-        .answer();
+        .response();
     assert_eq!(requests.recv().unwrap().header("content-length"), Some("0"));
 }
 
@@ -140,7 +140,7 @@ fn chat(proxy: &Proxy, method: &str, lines: &str, body: &[u8]) -> (u16, serde_js
         body.len()
     );
     let mut client = proxy.client();
-    let status = client.send([head.as_bytes(), body].concat()).answer().status();
+    let status = client.send([head.as_bytes(), body].concat()).response().status();
     (status, proxy.record())
 }
 
@@ -212,7 +212,7 @@ fn json_in_utf_16_or_utf_32_is_refused() {
 
 #[test]
 fn an_unknown_method_is_metered_as_what_it_is() {
-    let up = Upstream::answering(sized("200 OK", "text/event-stream", STREAM_WITHOUT_USAGE.as_bytes()));
+    let up = Upstream::responding(sized("200 OK", "text/event-stream", STREAM_WITHOUT_USAGE.as_bytes()));
     let proxy = proxy().upstream(&up).run();
     for method in ["POST", "post", "Post", "QUERY"] {
         let request =

@@ -4,22 +4,22 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 
-use crate::harness::{Answer, CHAT_REQUEST, Proxy, Upstream, http2_client, proxy, sized};
+use crate::harness::{CHAT_REQUEST, Proxy, Response, Upstream, http2_client, proxy, sized};
 
 fn models() -> Upstream {
-    Upstream::answering(sized("200 OK", "application/json", b"{}"))
+    Upstream::responding(sized("200 OK", "application/json", b"{}"))
 }
 
 /// Asks for the models over HTTP/1.1, with these lines behind the request line.
-fn get(proxy: &Proxy, lines: &[&str]) -> Answer {
+fn get(proxy: &Proxy, lines: &[&str]) -> Response {
     let head = lines.join("\r\n");
-    proxy.client().send(format!("GET /v1/models HTTP/1.1\r\n{head}\r\n\r\n")).answer()
+    proxy.client().send(format!("GET /v1/models HTTP/1.1\r\n{head}\r\n\r\n")).response()
 }
 
 /// A refusal has its code, and a record that says so.
-fn assert_refused(proxy: &Proxy, answer: &Answer, status: u16, code: &str) -> String {
-    let (error, record) = (answer.error(), proxy.record());
-    assert_eq!((answer.status(), error["code"].as_str()), (status, Some(code)), "{error}");
+fn assert_refused(proxy: &Proxy, response: &Response, status: u16, code: &str) -> String {
+    let (error, record) = (response.error(), proxy.record());
+    assert_eq!((response.status(), error["code"].as_str()), (status, Some(code)), "{error}");
     assert_eq!((&record["outcome"], &record["status"]), (&"rejected".into(), &status.into()), "{record}");
     assert!(record["upstream"].is_null() && record["error"].as_str().unwrap().starts_with(code), "{record}");
     error["message"].as_str().unwrap().to_owned()
@@ -55,14 +55,14 @@ fn foreign_host_is_refused_with_the_line_to_write() {
         ("host.docker.internal:8080", "hosts = [\"host.docker.internal\"]"),
         ("gauge.llm.svc.cluster.local", "\"gauge.llm.svc\""),
     ] {
-        let answer = get(&proxy, &[&format!("host: {host}")]);
-        let message = assert_refused(&proxy, &answer, 403, "host_not_allowed");
+        let response = get(&proxy, &[&format!("host: {host}")]);
+        let message = assert_refused(&proxy, &response, 403, "host_not_allowed");
         assert!(message.contains(says), "{host}: {message}");
     }
     let absolute = proxy
         .client()
         .send("GET http://evil.example/v1/models HTTP/1.1\r\nhost: evil.example\r\n\r\n")
-        .answer();
+        .response();
     assert_refused(&proxy, &absolute, 403, "host_not_allowed");
 }
 
@@ -85,8 +85,8 @@ fn host_that_is_none_or_several_gets_400() {
         &["host: a/b"],
         &["host: localhost\u{e9}"],
     ] {
-        let answer = get(&proxy, lines);
-        assert_refused(&proxy, &answer, 400, "invalid_host");
+        let response = get(&proxy, lines);
+        assert_refused(&proxy, &response, 400, "invalid_host");
     }
     for (target, host) in [
         ("http://localhost/v1/models", "evil.example"),
@@ -94,11 +94,11 @@ fn host_that_is_none_or_several_gets_400() {
         ("http://localhost:81/v1/models", "localhost:82"),
     ] {
         let head = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n");
-        let answer = proxy.client().send(head).answer();
-        assert_refused(&proxy, &answer, 400, "invalid_host");
+        let response = proxy.client().send(head).response();
+        assert_refused(&proxy, &response, 400, "invalid_host");
     }
     assert_eq!(up.accepted(), 0);
-    let old = proxy.client().send("GET /v1/models HTTP/1.0\r\n\r\n").answer();
+    let old = proxy.client().send("GET /v1/models HTTP/1.0\r\n\r\n").response();
     assert_eq!(old.status(), 200, "HTTP/1.0 has no Host");
 }
 
@@ -133,8 +133,8 @@ fn pages_that_are_not_listed_are_refused() {
              content-length: {}\r\n\r\n{CHAT_REQUEST}",
             CHAT_REQUEST.len()
         );
-        let answer = proxy.client().send(body).answer();
-        let message = assert_refused(&proxy, &answer, 403, "origin_not_allowed");
+        let response = proxy.client().send(body).response();
+        let message = assert_refused(&proxy, &response, 403, "origin_not_allowed");
         assert!(message.contains("origins") && message.contains("[server]"), "{message}");
     }
     for line in ["sec-fetch-site: cross-site", "sec-fetch-site: same-site"] {
@@ -144,7 +144,7 @@ fn pages_that_are_not_listed_are_refused() {
     assert_refused(&proxy, &get(&proxy, &both), 403, "origin_not_allowed");
     let preflight = "OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\norigin: https://evil.example\r\n\
                      access-control-request-method: POST\r\n\r\n";
-    assert_refused(&proxy, &proxy.client().send(preflight).answer(), 403, "origin_not_allowed");
+    assert_refused(&proxy, &proxy.client().send(preflight).response(), 403, "origin_not_allowed");
     assert_eq!(up.accepted(), served);
 }
 
@@ -157,7 +157,7 @@ fn websocket_of_a_foreign_page_is_refused() {
             "GET /v1/realtime?model=m HTTP/1.1\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
         );
-        proxy.client().send(head).answer()
+        proxy.client().send(head).response()
     };
     let foreign = ask("host: localhost\r\norigin: https://evil.example\r\n");
     assert_refused(&proxy, &foreign, 403, "origin_not_allowed");
@@ -183,8 +183,8 @@ fn clients_keys_admit_any_host_and_page_unless_listed() {
     let listed = proxy().upstream(&up).server("hosts = [\"gauge.internal\"]").tables(clients).run();
     assert_refused(&listed, &get(&listed, &foreign), 403, "host_not_allowed");
     let listed = proxy().upstream(&up).server("origins = [\"https://app.example\"]").tables(clients).run();
-    let answer = get(&listed, &foreign);
-    assert_refused(&listed, &answer, 403, "origin_not_allowed");
+    let response = get(&listed, &foreign);
+    assert_refused(&listed, &response, 403, "origin_not_allowed");
     let stranger = get(&listed, &foreign[..3]);
     assert_refused(&listed, &stranger, 403, "origin_not_allowed");
 }

@@ -72,12 +72,12 @@ fn expected(bytes: &[u8], is_stream: bool) -> (Value, Value, Value, Value) {
 fn recordings_in_every_coding_are_metered_and_pass_unchanged() {
     let Some(root) = corpus() else { return };
     let index = fs::read_to_string(root.join("index.jsonl")).unwrap();
-    let answers: Arc<Mutex<HashMap<String, Vec<u8>>>> = Arc::default();
-    let served = Arc::clone(&answers);
+    let responses: Arc<Mutex<HashMap<String, Vec<u8>>>> = Arc::default();
+    let served = Arc::clone(&responses);
     let up = upstream(move |connection| {
         while let Some(request) = connection.request() {
-            let answer = served.lock().unwrap().remove(request.header("x-case").unwrap()).unwrap();
-            connection.send(&answer);
+            let response = served.lock().unwrap().remove(request.header("x-case").unwrap()).unwrap();
+            connection.send(&response);
         }
     });
     let proxy = proxy().upstream(&up).run();
@@ -97,15 +97,15 @@ fn recordings_in_every_coding_are_metered_and_pass_unchanged() {
             let chunks: Vec<u8> = shred(&encoded, &mut random).into_iter().flat_map(chunk).collect();
             let id = format!("{number} {coding}");
             let wire = [head(coding, content_type).as_bytes(), &chunks, LAST_CHUNK.as_bytes()].concat();
-            answers.lock().unwrap().insert(id.clone(), wire);
+            responses.lock().unwrap().insert(id.clone(), wire);
             client.send(format!(
                 "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-case: {id}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{CHAT_REQUEST}",
                 CHAT_REQUEST.len()
             ));
-            let answer = client.answer();
-            assert!(answer.body() == encoded, "{file} in {coding}: the bytes that were sent pass");
+            let response = client.response();
+            assert!(response.body() == encoded, "{file} in {coding}: the bytes that were sent pass");
             let name = format!("{file} in {coding}");
-            let id = answer.header("x-streamgauge-id").unwrap().to_owned();
+            let id = response.header("x-streamgauge-id").unwrap().to_owned();
             sent.insert(id, (name, expected.clone(), encoded.len(), is_stream));
         }
     }
@@ -158,17 +158,17 @@ fn a_flushed_event_is_metered_before_the_next_is_sent() {
 fn a_document_in_a_coding_is_metered() {
     for coding in CODINGS {
         let body = whole(coding, CHAT_BODY.as_bytes());
-        let answer = String::from_utf8(sized("200 OK", "application/json", b"")).unwrap();
-        let answer = answer.replace(
+        let response = String::from_utf8(sized("200 OK", "application/json", b"")).unwrap();
+        let response = response.replace(
             "content-length: 0",
             &format!("content-length: {}\r\ncontent-encoding: {}", body.len(), header_value(coding)),
         );
-        let up = Upstream::answering([answer.as_bytes(), &body].concat());
+        let up = Upstream::responding([response.as_bytes(), &body].concat());
         let proxy = proxy().upstream(&up).run();
-        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-        assert_eq!(answer.body(), body);
-        assert_eq!(answer.header("content-encoding"), Some(header_value(coding)));
-        assert_eq!(answer.header("content-length"), Some(&*body.len().to_string()));
+        let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+        assert_eq!(response.body(), body);
+        assert_eq!(response.header("content-encoding"), Some(header_value(coding)));
+        assert_eq!(response.header("content-length"), Some(&*body.len().to_string()));
         let record = proxy.record();
         assert_eq!(record["total_tokens"], 10, "{coding}");
         assert_eq!(record["usage_source"], "reported");
@@ -184,12 +184,12 @@ fn body_not_in_its_coding_passes_and_is_recorded_as_unread() {
         [("gzip", CHAT_STREAM.as_bytes()), ("gzip", cut), ("x-rot13", b"qngn"), ("br", b"\xff\xff")]
     {
         for content_type in ["text/event-stream", "application/json"] {
-            let up = Upstream::answering(
+            let up = Upstream::responding(
                 [head(coding, content_type).as_bytes(), &chunk(body), LAST_CHUNK.as_bytes()].concat(),
             );
             let proxy = proxy().upstream(&up).run();
-            let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-            assert_eq!(answer.body(), body);
+            let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+            assert_eq!(response.body(), body);
             let record = proxy.record();
             assert_eq!(record["outcome"], "complete");
             assert_ne!(record["usage_source"], "reported");
@@ -206,8 +206,8 @@ fn encoded_stream_that_fails_is_cut_with_nothing_inserted() {
         connection.send(chunk(&encode("gzip", &[CHAT_STREAM.as_bytes()])[0]));
     });
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!(answer.body, None, "it broke off");
+    let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!(response.body, None, "it broke off");
     let record = proxy.record();
     assert_eq!(record["outcome"], "truncated");
     assert_eq!(record["total_tokens"], 11);
@@ -230,8 +230,8 @@ fn a_bomb_costs_its_number_and_nothing_else() {
         });
         let proxy = proxy().upstream(&up).run();
         let (memory, cpu) = (peak_memory(), cpu_ticks());
-        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-        assert!(answer.body.is_some(), "{coding}: its bytes pass");
+        let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+        assert!(response.body.is_some(), "{coding}: its bytes pass");
         let record = proxy.record();
         assert_eq!(record["outcome"], "complete");
         assert_ne!(record["usage_source"], "reported");
@@ -270,9 +270,9 @@ fn recorded_streams_are_decoded_and_lose_only_the_asked_usage() {
             let chunks: Vec<u8> = shred(&encoded, &mut random).into_iter().flat_map(chunk).collect();
             *wire.lock().unwrap() =
                 [head(coding, "text/event-stream").as_bytes(), &chunks, LAST_CHUNK.as_bytes()].concat();
-            let answer = client.post(PATH, UNASKED).answer();
-            assert!(answer.body() == pair.unasked, "{} in {coding}", pair.file);
-            assert_eq!(answer.header("content-encoding"), None);
+            let response = client.post(PATH, UNASKED).response();
+            assert!(response.body() == pair.unasked, "{} in {coding}", pair.file);
+            assert_eq!(response.header("content-encoding"), None);
             let record = proxy.record();
             let found = (&record["input_tokens"], &record["output_tokens"]);
             assert_eq!(found, (&pair.tokens[0], &pair.tokens[1]), "{} in {coding}", pair.file);
@@ -286,7 +286,7 @@ fn recorded_streams_are_decoded_and_lose_only_the_asked_usage() {
 #[test]
 fn the_head_of_a_decoded_stream_says_what_is_sent() {
     let encoded = whole("gzip", CHAT_STREAM.as_bytes());
-    let up = Upstream::answering(
+    let up = Upstream::responding(
         [
             format!(
                 "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\nvary: accept-encoding\r\netag: \"a\"\r\ncontent-digest: sha-256=:AA==:\r\n\r\n",
@@ -298,19 +298,19 @@ fn the_head_of_a_decoded_stream_says_what_is_sent() {
         .concat(),
     );
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().post(PATH, UNASKED).answer();
-    assert_eq!(answer.text(), stripped());
-    assert_eq!(answer.header("vary"), Some("accept-encoding"));
-    assert_eq!(answer.header("etag"), Some("W/\"a\""));
+    let response = proxy.client().post(PATH, UNASKED).response();
+    assert_eq!(response.text(), stripped());
+    assert_eq!(response.header("vary"), Some("accept-encoding"));
+    assert_eq!(response.header("etag"), Some("W/\"a\""));
     for gone in ["content-encoding", "content-length", "content-digest"] {
-        assert_eq!(answer.header(gone), None, "{gone}");
+        assert_eq!(response.header(gone), None, "{gone}");
     }
     let record = proxy.record();
     assert_eq!((&record["total_tokens"], &record["outcome"]), (&11.into(), &"complete".into()));
 }
 
 #[test]
-fn a_client_that_takes_no_plain_answer_is_not_asked_for() {
+fn client_that_refuses_identity_gets_no_include_usage() {
     let encoded = whole("br", stripped().as_bytes());
     let wire = encoded_stream("br", &encoded);
     let up = upstream(move |connection| {
@@ -321,25 +321,25 @@ fn a_client_that_takes_no_plain_answer_is_not_asked_for() {
     });
     let proxy = proxy().upstream(&up).run();
     for accepts in ["br, identity;q=0", "br, *;q=0"] {
-        let answer = proxy
+        let response = proxy
             .client()
             .send(format!(
                 "POST {PATH} HTTP/1.1\r\nhost: localhost\r\naccept-encoding: {accepts}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{UNASKED}",
                 UNASKED.len()
             ))
-            .answer();
-        assert_eq!(answer.body(), encoded, "{accepts}");
-        assert_eq!(answer.header("content-encoding"), Some("br"));
+            .response();
+        assert_eq!(response.body(), encoded, "{accepts}");
+        assert_eq!(response.header("content-encoding"), Some("br"));
         assert_eq!(proxy.record()["usage_source"], "estimated");
     }
 }
 
 #[test]
 fn a_coding_that_is_not_known_passes_with_the_event() {
-    let up = Upstream::answering(encoded_stream("x-rot13", b"qngn"));
+    let up = Upstream::responding(encoded_stream("x-rot13", b"qngn"));
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().post(PATH, UNASKED).answer();
-    assert_eq!((answer.body(), answer.header("content-encoding")), (&b"qngn"[..], Some("x-rot13")));
+    let response = proxy.client().post(PATH, UNASKED).response();
+    assert_eq!((response.body(), response.header("content-encoding")), (&b"qngn"[..], Some("x-rot13")));
     assert_eq!(proxy.record()["outcome"], "complete");
 }
 
@@ -369,7 +369,7 @@ fn a_decoded_event_passes_before_the_next_is_sent() {
             go_on.send(()).unwrap();
         }
         go_on.send(()).unwrap();
-        client.rest_of_answer();
+        client.rest_of_response();
         assert_eq!(proxy.record()["total_tokens"], 11, "{coding}");
     }
 }
@@ -431,10 +431,10 @@ fn undecodable_stream_ends_with_error_event_after_decoded_data() {
 fn coding_unfinished_after_the_last_event_is_harmless() {
     for coding in CODINGS {
         let flushed = encode(coding, &[CHAT_STREAM.as_bytes()])[0].clone();
-        let up = Upstream::answering(encoded_stream(coding, &flushed));
+        let up = Upstream::responding(encoded_stream(coding, &flushed));
         let proxy = proxy().upstream(&up).run();
-        let answer = proxy.client().post(PATH, UNASKED).answer();
-        assert_eq!(answer.text(), stripped(), "{coding}");
+        let response = proxy.client().post(PATH, UNASKED).response();
+        assert_eq!(response.text(), stripped(), "{coding}");
         let record = proxy.record();
         assert_eq!((&record["outcome"], &record["error"]), (&"complete".into(), &Value::Null), "{coding}");
         assert_eq!(record["total_tokens"], 11, "{coding}");
@@ -450,7 +450,7 @@ fn a_decoded_stream_that_breaks_off_ends_with_an_error_event() {
         connection.send(chunk(&encode("gzip", &[first.as_bytes()])[0]));
     });
     let proxy = proxy().upstream(&up).run();
-    let text = proxy.client().post(PATH, UNASKED).cut_answer();
+    let text = proxy.client().post(PATH, UNASKED).cut_response();
     assert!(text.strip_prefix(first).unwrap().contains("upstream_truncated"), "{text}");
     assert_eq!(proxy.record()["outcome"], "truncated");
 }
@@ -470,7 +470,7 @@ fn decoded_bomb_ends_early_in_bounded_memory() {
         });
         let proxy = proxy().upstream(&up).run();
         let memory = peak_memory();
-        let text = proxy.client().post(PATH, UNASKED).cut_answer();
+        let text = proxy.client().post(PATH, UNASKED).cut_response();
         assert!(text.contains("upstream_undecodable"), "{coding}");
         assert!(text.len() < 17 << 20, "{coding}: {} bytes", text.len());
         assert_eq!(proxy.record()["outcome"], "upstream_error");

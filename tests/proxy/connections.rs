@@ -39,13 +39,13 @@ fn a_request_that_comes_byte_by_byte_is_one_request() {
         for byte in post("HTTP/1.1\r\nhost: localhost\r\n", CHAT_REQUEST).bytes() {
             client.send([byte]);
         }
-        assert_eq!(client.answer().text(), CHAT_STREAM);
+        assert_eq!(client.response().text(), CHAT_STREAM);
         assert_eq!(proxy.record()["outcome"], "complete");
     }
 }
 
 #[test]
-fn pipelined_requests_of_any_framing_are_answered_in_order() {
+fn pipelined_requests_of_any_framing_get_ordered_responses() {
     let up = both();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
@@ -57,7 +57,7 @@ fn pipelined_requests_of_any_framing_are_answered_in_order() {
     let bare = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n";
     client.send([&chunked, "\r\n", &sized, bare, &chunked].concat());
     for text in [CHAT_STREAM, CHAT_BODY, CHAT_BODY, CHAT_STREAM] {
-        assert_eq!(client.answer().text(), text);
+        assert_eq!(client.response().text(), text);
     }
     client.finish();
     assert_eq!(client.rest(), b"");
@@ -91,8 +91,8 @@ fn large_body_in_pieces_is_whole_and_next_request_follows() {
         for piece in requests.chunks(piece) {
             client.send(piece);
         }
-        let answers: Vec<_> = (0..4).map(|_| client.answer().text().to_owned()).collect();
-        assert_eq!(answers, ["[1]", "[1]", "[0]", "[1]"], "in pieces of {piece}");
+        let responses: Vec<_> = (0..4).map(|_| client.response().text().to_owned()).collect();
+        assert_eq!(responses, ["[1]", "[1]", "[0]", "[1]"], "in pieces of {piece}");
     }
 }
 
@@ -113,10 +113,10 @@ fn http_1_0_keep_alive_is_honoured_if_the_length_is_known() {
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     for _ in 0..2 {
-        let answer =
-            client.send(post("HTTP/1.0\r\nconnection: keep-alive\r\n", "{\"model\":\"m\"}")).answer();
-        assert_eq!(answer.header("connection"), Some("keep-alive"));
-        assert_eq!(answer.text(), CHAT_BODY);
+        let response =
+            client.send(post("HTTP/1.0\r\nconnection: keep-alive\r\n", "{\"model\":\"m\"}")).response();
+        assert_eq!(response.header("connection"), Some("keep-alive"));
+        assert_eq!(response.text(), CHAT_BODY);
     }
     let head = client.send(post("HTTP/1.0\r\nconnection: keep-alive\r\n", CHAT_REQUEST)).head();
     assert!(head.contains("connection: close"), "{head}");
@@ -128,20 +128,24 @@ fn connection_close_of_a_client_is_echoed_and_honoured() {
     let up = both();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    let answer =
-        client.send(post("HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n", CHAT_REQUEST)).answer();
-    assert_eq!((answer.header("connection"), answer.text()), (Some("close"), CHAT_STREAM));
+    let response =
+        client.send(post("HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n", CHAT_REQUEST)).response();
+    assert_eq!((response.header("connection"), response.text()), (Some("close"), CHAT_STREAM));
     assert_eq!(client.rest(), b"");
 }
 
 #[test]
-fn an_answer_to_head_has_its_length_and_no_body() {
+fn response_to_head_has_its_length_and_no_body() {
     let up = both();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     let head = client.send("HEAD /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n").head();
     assert!(head.contains("content-length: 7"), "{head}");
-    assert_eq!(client.get("/v1/models").answer().text(), CHAT_BODY, "the next answer begins behind the head");
+    assert_eq!(
+        client.get("/v1/models").response().text(),
+        CHAT_BODY,
+        "the next response begins behind the head"
+    );
 }
 
 #[test]
@@ -161,9 +165,9 @@ fn request_with_ambiguous_end_is_refused_and_the_rest_not_read() {
         client.send(format!(
             "POST /v1/files HTTP/1.1\r\nhost: localhost\r\n{doubtful}GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
         ));
-        let answer = client.answer();
-        assert_eq!(answer.status(), 400, "{doubtful:?}");
-        assert_eq!(answer.error()["code"], "malformed_request");
+        let response = client.response();
+        assert_eq!(response.status(), 400, "{doubtful:?}");
+        assert_eq!(response.error()["code"], "malformed_request");
         assert_eq!(client.rest(), b"", "{doubtful:?}");
         assert_eq!(proxy.record()["status"], 400);
     }
@@ -178,9 +182,9 @@ fn body_refused_unread_leaves_client_time_to_read_the_response() {
     let mut client = proxy.client();
     // More than both sockets hold: it is sent on while the response waits.
     let body = "x".repeat(1 << 20);
-    let answer = client.send(post("HTTP/1.1\r\nhost: localhost\r\n", &body)).answer();
-    assert_eq!((answer.status(), answer.header("connection")), (413, Some("close")));
-    assert_eq!(answer.error()["code"], "request_too_large");
+    let response = client.send(post("HTTP/1.1\r\nhost: localhost\r\n", &body)).response();
+    assert_eq!((response.status(), response.header("connection")), (413, Some("close")));
+    assert_eq!(response.error()["code"], "request_too_large");
     assert_eq!(client.rest(), b"");
 }
 
@@ -189,9 +193,9 @@ fn body_refused_unread_but_received_keeps_its_connection() {
     let up = both();
     let proxy = proxy().server("max_request_bytes = 10").upstream(&up).run();
     let mut client = proxy.client();
-    let answer = client.send(post("HTTP/1.1\r\nhost: localhost\r\n", CHAT_REQUEST)).answer();
-    assert_eq!((answer.status(), answer.header("connection")), (413, None));
-    assert_eq!(client.get("/v1/models").answer().text(), CHAT_BODY);
+    let response = client.send(post("HTTP/1.1\r\nhost: localhost\r\n", CHAT_REQUEST)).response();
+    assert_eq!((response.status(), response.header("connection")), (413, None));
+    assert_eq!(client.get("/v1/models").response().text(), CHAT_BODY);
 }
 
 #[test]
@@ -200,8 +204,8 @@ fn a_client_that_waits_for_a_word_and_is_refused_gets_no_word() {
     let proxy = proxy().server("max_request_bytes = 10").upstream(&up).run();
     let mut client = proxy.client();
     client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 13\r\n\r\n");
-    let answer = client.answer();
-    assert_eq!((answer.status(), answer.header("connection")), (413, Some("close")));
+    let response = client.response();
+    assert_eq!((response.status(), response.header("connection")), (413, Some("close")));
     assert_eq!(read_to_end(&mut client), b"", "what follows might be the body or a request");
 }
 
@@ -216,8 +220,8 @@ fn a_body_broken_inside_its_frame_is_refused() {
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n");
-    let answer = client.answer();
-    assert_eq!(answer.status(), 400);
+    let response = client.response();
+    assert_eq!(response.status(), 400);
     assert_eq!(client.rest(), b"");
     assert_eq!(proxy.record()["status"], 400);
 }

@@ -98,7 +98,7 @@ fn error_event_stands_alone_wherever_the_stream_was_cut() {
             let sent = &stream[..cut];
             let up = breaking_off(sent);
             let proxy = proxy().upstream(&up).run();
-            let text = proxy.client().post("/v1/messages", CHAT_REQUEST).cut_answer();
+            let text = proxy.client().post("/v1/messages", CHAT_REQUEST).cut_response();
             assert!(text.starts_with(sent), "{sent:?}");
             assert_last_is_error(&text, "/v1/messages", "upstream_truncated");
         }
@@ -109,7 +109,7 @@ fn error_event_stands_alone_wherever_the_stream_was_cut() {
 fn stream_broken_after_last_event_is_cut_without_error_event() {
     let up = breaking_off(CHAT_STREAM);
     let proxy = proxy().upstream(&up).run();
-    assert_eq!(proxy.client().post(PATH, CHAT_REQUEST).cut_answer(), CHAT_STREAM);
+    assert_eq!(proxy.client().post(PATH, CHAT_REQUEST).cut_response(), CHAT_STREAM);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn idle_timeout_ends_in_error_and_cut() {
             connection.wait_for_close();
         });
         let proxy = proxy().upstream(&up).tables("[upstreams.up.timeouts]\nidle = \"50ms\"").run();
-        let text = proxy.client().post(path, CHAT_REQUEST).cut_answer();
+        let text = proxy.client().post(path, CHAT_REQUEST).cut_response();
         assert_last_is_error(&text, path, "idle_timeout");
         assert_eq!(proxy.record()["outcome"], "timed_out");
     }
@@ -156,7 +156,7 @@ fn error_event_never_fills_declared_length() {
             ));
         });
         let proxy = proxy().upstream(&up).run();
-        let text = proxy.client().post(PATH, CHAT_REQUEST).cut_answer();
+        let text = proxy.client().post(PATH, CHAT_REQUEST).cut_response();
         assert!(text.starts_with(sent) && text.ends_with("\n\n"), "{missing}: {text:?}");
         if missing == 2000 {
             assert_last_is_error(&text, PATH, "upstream_truncated");
@@ -176,7 +176,7 @@ fn encoded_stream_and_json_body_are_cut_without_a_byte_more() {
             connection.send(chunk(sent.as_bytes()));
         });
         let proxy = proxy().upstream(&up).run();
-        assert_eq!(proxy.client().post(PATH, CHAT_REQUEST).cut_answer(), sent, "{head}");
+        assert_eq!(proxy.client().post(PATH, CHAT_REQUEST).cut_response(), sent, "{head}");
         assert_eq!(proxy.record()["outcome"], "truncated");
     }
 }
@@ -193,11 +193,11 @@ fn error_behind_comments_is_in_endpoint_form_and_cut() {
         ] {
             let (commented, go_on) = mpsc::channel::<()>();
             let go_on = Mutex::new(go_on);
-            let answer = sized(status, "application/json", body.as_bytes());
+            let response = sized(status, "application/json", body.as_bytes());
             let up = upstream(move |connection| {
                 connection.request();
                 go_on.lock().unwrap().recv().unwrap();
-                connection.send(&answer);
+                connection.send(&response);
                 connection.wait_for_close();
             });
             let proxy = proxy().upstream(&up).tables("keep_alive_comments = \"10ms\"").run();
@@ -213,10 +213,10 @@ fn error_behind_comments_is_in_endpoint_form_and_cut() {
 
 #[test]
 fn keep_alive_stream_with_declared_length_goes_out_in_chunks() {
-    let up = Upstream::answering(sized("200 OK", "text/event-stream", CHAT_STREAM.as_bytes()));
+    let up = Upstream::responding(sized("200 OK", "text/event-stream", CHAT_STREAM.as_bytes()));
     let proxy = proxy().upstream(&up).tables("keep_alive_comments = \"1h\"").run();
-    let answer = proxy.client().post(PATH, CHAT_REQUEST).answer();
-    assert_eq!((answer.header("content-length"), answer.text()), (None, CHAT_STREAM));
+    let response = proxy.client().post(PATH, CHAT_REQUEST).response();
+    assert_eq!((response.header("content-length"), response.text()), (None, CHAT_STREAM));
 }
 
 /// An upstream that begins a stream and says no more, or does not even begin.
@@ -336,11 +336,11 @@ fn http2_stream_beyond_the_drain_is_reset_after_its_error_event() {
 }
 
 #[test]
-fn connection_behind_a_cut_answer_takes_no_request() {
+fn connection_behind_a_cut_response_takes_no_request() {
     let up = breaking_off("data: 1\n\n");
     let proxy = proxy().upstream(&up).run();
     let mut client: Client = proxy.client();
-    client.post(PATH, CHAT_REQUEST).post(PATH, CHAT_REQUEST).cut_answer();
+    client.post(PATH, CHAT_REQUEST).post(PATH, CHAT_REQUEST).cut_response();
     assert_eq!(client.rest(), b"");
 }
 
@@ -355,8 +355,8 @@ fn stream_closed_before_its_last_event_is_recorded_as_truncated() {
             connection.send(sent);
         });
         let proxy = proxy().upstream(&up).run();
-        let answer = proxy.client().post(PATH, CHAT_REQUEST).answer();
-        assert_eq!(answer.text(), sent, "bytes are unchanged");
+        let response = proxy.client().post(PATH, CHAT_REQUEST).response();
+        assert_eq!(response.text(), sent, "bytes are unchanged");
         let record = proxy.record();
         assert_eq!(record["outcome"], outcome);
         assert_eq!(record["error"].is_null(), outcome == "complete", "{record}");

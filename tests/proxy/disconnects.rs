@@ -227,7 +227,7 @@ fn a_client_that_leaves_as_soon_as_it_has_asked_has_a_record() {
 }
 
 #[test]
-fn a_pipelined_request_waits_and_is_answered() {
+fn pipelined_request_waits_and_gets_a_response() {
     let up = upstream(|connection| {
         while connection.request().is_some() {
             connection.send(
@@ -238,8 +238,8 @@ fn a_pipelined_request_waits_and_is_answered() {
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     client.post("/v1/chat/completions", CHAT_REQUEST).post("/v1/chat/completions", CHAT_REQUEST);
-    assert_eq!(client.answer().text(), CHAT_STREAM);
-    assert_eq!(client.answer().text(), CHAT_STREAM);
+    assert_eq!(client.response().text(), CHAT_STREAM);
+    assert_eq!(client.response().text(), CHAT_STREAM);
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn clients_that_close_at_any_byte_leave_only_a_record_each() {
         assert!(["complete", "client_disconnected"].contains(&outcome.as_str()), "{record}");
         complete += usize::from(outcome == "complete");
     }
-    assert!(complete <= REQUESTS - SILENT, "{complete} complete: an answer without an end cannot be");
+    assert!(complete <= REQUESTS - SILENT, "{complete} complete: a response without an end cannot be");
     // The drain ends only when no connection is left; one that was would hold it up for the 30 s of
     // drain_timeout.
     let end = Instant::now();
@@ -300,7 +300,7 @@ fn clients_that_close_at_any_byte_leave_only_a_record_each() {
 }
 
 #[test]
-fn request_sent_during_a_response_is_answered_after_it() {
+fn request_sent_during_a_response_is_served_after_it() {
     let (go_on, waiting) = mpsc::channel::<()>();
     let waiting = std::sync::Mutex::new(waiting);
     let up = upstream(move |connection| {
@@ -337,7 +337,7 @@ fn request_sent_during_a_response_is_answered_after_it() {
         body.extend(client.chunk());
     }
     assert_eq!(body, CHAT_STREAM.as_bytes());
-    assert_eq!(client.chunk(), b"", "the end of the first answer");
-    assert_eq!(client.answer().body(), CHAT_STREAM.as_bytes());
+    assert_eq!(client.chunk(), b"", "the end of the first response");
+    assert_eq!(client.response().body(), CHAT_STREAM.as_bytes());
     assert_eq!(proxy.stop().len(), 2);
 }

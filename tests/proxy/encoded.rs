@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use crate::harness::encoders::{CODINGS, header_value, whole};
-use crate::harness::{Answer, CHAT_STREAM, Proxy, Request, proxy, sized, upstream};
+use crate::harness::{CHAT_STREAM, Proxy, Request, Response, proxy, sized, upstream};
 
 const CHAT: &str = "{\"model\":\"MODEL\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello there, how are you?\"}],\"stream\":true,\"stream_options\":{\"include_usage\":true},\"user\":\"u-1\"}";
 
@@ -28,13 +28,13 @@ fn watched(server: &str, tables: &str) -> (Proxy, mpsc::Receiver<Request>) {
 
 const ROUTES: &str = "models = { \"fast\" = \"real\" }\n[[routes]]\nmodel = \"fast\"\nupstream = \"up\"\n[[routes]]\nmodel = \"plain*\"\nupstream = \"up\"";
 
-fn post(proxy: &Proxy, path: &str, coding: &str, body: &[u8]) -> Answer {
+fn post(proxy: &Proxy, path: &str, coding: &str, body: &[u8]) -> Response {
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-encoding: {coding}\r\n\
          content-digest: sha-256=:x:\r\nx-after: 1\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    proxy.client().send([head.as_bytes(), body].concat()).answer()
+    proxy.client().send([head.as_bytes(), body].concat()).response()
 }
 
 #[test]
@@ -43,8 +43,8 @@ fn encoded_body_is_routed_recorded_and_passes_as_it_came() {
     let text = CHAT.replace("MODEL", "plain-1");
     for coding in CODINGS {
         let body = whole(coding, text.as_bytes());
-        let answer = post(&proxy, "/v1/chat/completions", header_value(coding), &body);
-        assert_eq!(answer.status(), 200, "{coding}: {}", answer.text());
+        let response = post(&proxy, "/v1/chat/completions", header_value(coding), &body);
+        assert_eq!(response.status(), 200, "{coding}: {}", response.text());
         let request = requests.recv().unwrap();
         assert!(request.body == body, "{coding}");
         assert_eq!(request.header("content-encoding"), Some(header_value(coding)));
@@ -81,8 +81,8 @@ fn body_that_must_be_edited_goes_on_decoded() {
 fn usage_is_asked_for_in_an_encoded_body_and_estimated_from_it() {
     let (proxy, requests) = watched("", "include_usage = \"always\"");
     let text = "{\"model\":\"m\",\"messages\":[],\"stream\":true}";
-    let answer = post(&proxy, "/v1/chat/completions", "zstd", &whole("zstd", text.as_bytes()));
-    assert!(!answer.text().contains("prompt_tokens"), "what comes of our asking is withheld");
+    let response = post(&proxy, "/v1/chat/completions", "zstd", &whole("zstd", text.as_bytes()));
+    assert!(!response.text().contains("prompt_tokens"), "what comes of our asking is withheld");
     let body = String::from_utf8(requests.recv().unwrap().body).unwrap();
     assert!(body.contains("\"include_usage\":true"), "{body}");
     assert_eq!(proxy.record()["usage_source"], "reported");
@@ -91,14 +91,14 @@ fn usage_is_asked_for_in_an_encoded_body_and_estimated_from_it() {
 #[test]
 fn coding_that_is_not_known_is_named_where_the_model_decides() {
     let (proxy, requests) = watched("", ROUTES);
-    let answer = post(&proxy, "/v1/chat/completions", "x-rot13, gzip", b"?");
-    assert_eq!((answer.status(), &answer.error()["code"]), (415, &"unsupported_encoding".into()));
-    assert!(answer.text().contains("x-rot13"), "{}", answer.text());
+    let response = post(&proxy, "/v1/chat/completions", "x-rot13, gzip", b"?");
+    assert_eq!((response.status(), &response.error()["code"]), (415, &"unsupported_encoding".into()));
+    assert!(response.text().contains("x-rot13"), "{}", response.text());
     for coding in CODINGS {
         for body in [&b"no such coding"[..], &whole(coding, CHAT.as_bytes())[..30]] {
-            let answer = post(&proxy, "/v1/chat/completions", header_value(coding), body);
+            let response = post(&proxy, "/v1/chat/completions", header_value(coding), body);
             assert_eq!(
-                (answer.status(), &answer.error()["code"]),
+                (response.status(), &response.error()["code"]),
                 (400, &"body_undecodable".into()),
                 "{coding}"
             );
@@ -121,9 +121,9 @@ fn bombs_are_refused_within_the_limits_of_bodies() {
         let text = format!("{{\"model\":\"m\",\"a\":\"{}\"}}", "a".repeat(2 << 20));
         let body = whole(coding, text.as_bytes());
         assert!(body.len() < 100_000);
-        let answer = post(&proxy, "/v1/chat/completions", header_value(coding), &body);
+        let response = post(&proxy, "/v1/chat/completions", header_value(coding), &body);
         assert_eq!(
-            (answer.status(), &answer.error()["code"]),
+            (response.status(), &response.error()["code"]),
             (413, &"request_too_large".into()),
             "{coding}"
         );
@@ -154,7 +154,7 @@ fn encoded_form_is_decoded_where_its_model_is_needed() {
              content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
-        assert_eq!(proxy.client().send([head.as_bytes(), &body].concat()).answer().status(), 200);
+        assert_eq!(proxy.client().send([head.as_bytes(), &body].concat()).response().status(), 200);
         let request = requests.recv().unwrap();
         assert!(request.body == sent, "{model}");
         assert_eq!(request.header("content-encoding"), coding);

@@ -57,7 +57,7 @@ impl Round {
                         std::thread::sleep(Duration::from_millis(random.u64(..10)));
                         break;
                     }
-                    _ if client.next_answer().is_none() => break,
+                    _ if client.next_response().is_none() => break,
                     _ => {}
                 }
             }
@@ -81,10 +81,10 @@ impl Round {
                 }
                 let request = request.body(Full::new(bytes::Bytes::from(self.body()))).unwrap();
                 let patience = Duration::from_millis(random.u64(..30));
-                let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
-                let Ok(answer) = answer else { continue };
-                let Ok(answer) = answer else { break };
-                let mut body = answer.into_body();
+                let response = tokio::time::timeout(patience, sender.send_request(request)).await;
+                let Ok(response) = response else { continue };
+                let Ok(response) = response else { break };
+                let mut body = response.into_body();
                 for _ in 0..random.usize(..6) {
                     let frame = tokio::time::timeout(patience, body.frame()).await;
                     if !matches!(frame, Ok(Some(Ok(_)))) {
@@ -100,7 +100,7 @@ impl Round {
 }
 
 /// Responses in one of many ways, and notes who asked.
-fn answer(connection: &mut Connection, seen: &Mutex<HashSet<String>>) {
+fn respond(connection: &mut Connection, seen: &Mutex<HashSet<String>>) {
     let mut random = fastrand::Rng::with_seed(connection.number as u64);
     while let Some(request) = connection.request() {
         let body: Value = serde_json::from_slice(&request.body).unwrap();
@@ -145,7 +145,7 @@ fn request_has_exactly_one_record_whatever_and_whenever_it_ends() {
         let mut random = fastrand::Rng::with_seed(seed);
         let seen = Arc::new(Mutex::new(HashSet::new()));
         let noted = Arc::clone(&seen);
-        let up = upstream(move |connection| answer(connection, &noted));
+        let up = upstream(move |connection| respond(connection, &noted));
         let comments = ["", "keep_alive_comments = \"3ms\""][random.usize(..2)];
         let leaving = ["cancel", "drain"][random.usize(..2)];
         let proxy = proxy()

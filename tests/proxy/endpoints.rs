@@ -16,20 +16,20 @@ struct Exchange<'a> {
     method: &'a str,
     path: &'a str,
     request: (&'a str, &'a str),
-    answer: (&'a str, Vec<u8>),
+    response: (&'a str, Vec<u8>),
 }
 
 impl<'a> Exchange<'a> {
     /// A JSON request that is answered with JSON.
     fn json(path: &'a str, body: &str) -> Self {
         let request = (JSON, r#"{"model":"m"}"#);
-        Self { method: "POST", path, request, answer: (JSON, body.into()) }
+        Self { method: "POST", path, request, response: (JSON, body.into()) }
     }
 
     /// A JSON request that is answered with events.
     fn events(path: &'a str, body: &str) -> Self {
         Self {
-            answer: (EVENTS, body.into()),
+            response: (EVENTS, body.into()),
             request: (JSON, r#"{"model":"m","stream":true}"#),
             ..Self::json(path, "")
         }
@@ -45,15 +45,15 @@ impl<'a> Exchange<'a> {
 
     /// Its record; the bytes must have passed.
     fn record(self) -> Value {
-        let (content_type, body) = &self.answer;
-        let answer = if *content_type == EVENTS {
+        let (content_type, body) = &self.response;
+        let response = if *content_type == EVENTS {
             // In pieces that no line ends agree with.
             let pieces = body.chunks(61).flat_map(chunk).collect::<Vec<u8>>();
             [EVENTS_HEAD.as_bytes(), &pieces, LAST_CHUNK.as_bytes()].concat()
         } else {
             sized("200 OK", content_type, body)
         };
-        let up = Upstream::answering(answer);
+        let up = Upstream::responding(response);
         let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
         let (kind, sent) = if self.method == "GET" { ("", "") } else { self.request };
         let (method, path, length) = (self.method, self.path, sent.len());
@@ -61,7 +61,7 @@ impl<'a> Exchange<'a> {
         client.send(format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{sent}"
         ));
-        assert!(client.answer().body() == body, "{path}: every byte passes");
+        assert!(client.response().body() == body, "{path}: every byte passes");
         proxy.record()
     }
 
@@ -203,7 +203,7 @@ fn transcriptions() {
         ["Hi\n", "1\n00:00:00,000 --> 00:00:01,000\nHi\n\n", "WEBVTT\n\n00:00.000 --> 00:01.000\nHi\n"]
     {
         let mut exchange = Exchange::json(path, text).form();
-        exchange.answer.0 = "text/plain; charset=utf-8";
+        exchange.response.0 = "text/plain; charset=utf-8";
         exchange.records("audio/transcriptions", "none", json!({}));
     }
 }
@@ -226,7 +226,7 @@ fn translations_and_moderations_have_no_tokens() {
 fn speech_is_sound_or_events() {
     let mut sound = Exchange::json("/v1/audio/speech", "");
     // It says what usage would say.
-    sound.answer = ("audio/mpeg", b"{\"usage\":{\"input_tokens\":1}}\xff\xfb\x00".repeat(100));
+    sound.response = ("audio/mpeg", b"{\"usage\":{\"input_tokens\":1}}\xff\xfb\x00".repeat(100));
     sound.records("audio/speech", "none", json!({}));
     let events = named(&[
         ("speech.audio.delta", r#","audio":"//uQxAAA""#),
@@ -315,7 +315,7 @@ fn anthropics_messages_are_merged_field_by_field() {
 }
 
 #[test]
-fn an_unknown_path_is_metered_if_its_answer_has_a_known_shape() {
+fn unknown_path_is_metered_if_its_response_has_a_known_form() {
     let usage = r#"{"model":"m","usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}}"#;
     let expected = json!({ "input_tokens": 5, "output_tokens": 1, "total_tokens": 6 });
     Exchange::json("/v1/something/new", usage).records("other", "reported", expected.clone());
@@ -329,7 +329,7 @@ fn an_unknown_path_is_metered_if_its_answer_has_a_known_shape() {
 }
 
 #[test]
-fn an_error_inside_an_answer_of_200_is_no_success() {
+fn error_inside_a_response_of_200_is_no_success() {
     let chat = "/v1/chat/completions";
     let usage = r#""usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}"#;
     let delta = "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n";
@@ -400,7 +400,7 @@ fn an_error_inside_an_answer_of_200_is_no_success() {
         (
             "a body where a stream was asked for",
             Exchange {
-                answer: (JSON, br#"{"error":{"message":"it broke"}}"#.to_vec()),
+                response: (JSON, br#"{"error":{"message":"it broke"}}"#.to_vec()),
                 ..Exchange::events(chat, "")
             },
             "none",

@@ -10,9 +10,9 @@ use crate::harness::{
 fn an_upstream_that_does_not_listen_is_named() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let proxy = proxy().other("up", nobody).run();
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!(answer.status(), 502);
-    let error = answer.error();
+    let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!(response.status(), 502);
+    let error = response.error();
     assert_eq!(error["code"], "upstream_unreachable");
     let message = error["message"].as_str().unwrap();
     assert!(message.contains("`up`") && message.contains("connection refused"), "{message}");
@@ -37,22 +37,22 @@ fn an_upstream_that_breaks_http_is_refused() {
             connection.send(garbage);
         });
         let proxy = proxy().upstream(&up).run();
-        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-        assert_eq!(answer.status(), 502, "{garbage:?}");
-        assert_eq!(answer.error()["code"], "upstream_protocol", "{garbage:?}");
+        let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+        assert_eq!(response.status(), 502, "{garbage:?}");
+        assert_eq!(response.error()["code"], "upstream_protocol", "{garbage:?}");
         assert_eq!(proxy.record()["outcome"], "upstream_error");
     }
 }
 
 #[test]
-fn upstream_that_closes_unanswered_is_named_and_not_retried() {
+fn upstream_that_closes_without_response_is_not_retried() {
     let up = upstream(|connection| {
         connection.request();
     });
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!(answer.status(), 502);
-    assert_eq!(answer.error()["code"], "upstream_protocol");
+    let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.error()["code"], "upstream_protocol");
     assert_eq!(up.accepted(), 1, "a request on a new connection is not repeated");
 }
 
@@ -74,7 +74,7 @@ fn dead_kept_connection_is_replaced_and_request_resent_once() {
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     for _ in 0..2 {
-        assert_eq!(client.post("/v1/chat/completions", CHAT_REQUEST).answer().text(), CHAT_BODY);
+        assert_eq!(client.post("/v1/chat/completions", CHAT_REQUEST).response().text(), CHAT_BODY);
     }
     assert_eq!(up.accepted(), 2);
     let bodies: Vec<_> = bodies.try_iter().collect();
@@ -92,9 +92,9 @@ fn kept_connection_broken_inside_a_response_is_not_retried() {
     });
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    assert_eq!(client.post("/v1/chat/completions", CHAT_REQUEST).answer().status(), 200);
-    let answer = client.post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!(answer.status(), 502);
+    assert_eq!(client.post("/v1/chat/completions", CHAT_REQUEST).response().status(), 200);
+    let response = client.post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!(response.status(), 502);
     assert_eq!(up.accepted(), 1);
 }
 
@@ -107,7 +107,7 @@ fn malformed_chunk_after_good_ones_ends_the_stream_at_once() {
         connection.wait_for_close();
     });
     let proxy = proxy().upstream(&up).run();
-    let text = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).cut_answer();
+    let text = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).cut_response();
     assert!(text.starts_with(first) && text.contains("upstream_protocol"), "{text}");
     assert_eq!(proxy.record()["outcome"], "upstream_error");
 }
@@ -129,7 +129,7 @@ fn an_upstream_that_dies_in_mid_stream_ends_in_an_error_event() {
             connection.send(&bytes);
         });
         let proxy = proxy().upstream(&up).run();
-        let text = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).cut_answer();
+        let text = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).cut_response();
         let added = text.strip_prefix(&sent).expect("what came is unchanged");
         let event =
             added.strip_prefix(separator).unwrap_or_else(|| panic!("{sent:?} is followed by {added:?}"));
@@ -153,7 +153,7 @@ fn an_upstream_that_falls_silent_in_mid_stream_is_timed_out() {
         connection.wait_for_close();
     });
     let proxy = proxy().upstream(&up).tables("[upstreams.up.timeouts]\nidle = \"50ms\"").run();
-    let text = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).cut_answer();
+    let text = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).cut_response();
     assert!(text.contains("\"code\":\"idle_timeout\""), "{text}");
     assert_eq!(proxy.record()["outcome"], "timed_out");
 }
@@ -170,14 +170,14 @@ fn a_json_body_that_breaks_off_is_cut_and_not_given_a_false_end() {
             ));
         });
         let proxy = proxy().upstream(&up).run();
-        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-        assert_eq!(answer.body, None, "{framing}");
+        let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+        assert_eq!(response.body, None, "{framing}");
         assert_eq!(proxy.record()["outcome"], "truncated");
     }
 }
 
 #[test]
-fn an_upstream_that_never_answers_is_timed_out() {
+fn upstream_that_never_responds_times_out() {
     let up = upstream(|connection| {
         connection.request();
         connection.wait_for_close();
@@ -186,9 +186,9 @@ fn an_upstream_that_never_answers_is_timed_out() {
         [("first_byte = \"50ms\"", "first_byte_timeout"), ("total = \"50ms\"", "total_timeout")]
     {
         let proxy = proxy().upstream(&up).tables(&format!("[upstreams.up.timeouts]\n{timeouts}")).run();
-        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-        assert_eq!(answer.status(), 504);
-        assert_eq!(answer.error()["code"], code);
+        let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+        assert_eq!(response.status(), 504);
+        assert_eq!(response.error()["code"], code);
         assert_eq!(proxy.record()["outcome"], "timed_out");
     }
 }
@@ -204,19 +204,19 @@ fn a_tls_upstream_that_speaks_something_else_is_a_tls_error() {
             up.address
         ))
         .run();
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!(answer.status(), 502);
-    assert_eq!(answer.error()["code"], "upstream_tls");
+    let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.error()["code"], "upstream_tls");
 }
 
 #[test]
 fn a_path_that_is_not_the_apis_says_what_paths_are() {
-    let up = Upstream::answering(sized("200 OK", "application/json", b"{}"));
+    let up = Upstream::responding(sized("200 OK", "application/json", b"{}"));
     let proxy = proxy().upstream(&up).run();
     for path in ["/", "/chat/completions", "/favicon.ico", "/openai/deployments/x/chat/completions"] {
-        let answer = proxy.client().post(path, CHAT_REQUEST).answer();
-        assert_eq!(answer.status(), 404, "{path}");
-        assert_eq!(answer.error()["code"], "unknown_path");
+        let response = proxy.client().post(path, CHAT_REQUEST).response();
+        assert_eq!(response.status(), 404, "{path}");
+        assert_eq!(response.error()["code"], "unknown_path");
         assert_eq!(proxy.record()["outcome"], "rejected");
     }
     for path in [
@@ -229,25 +229,25 @@ fn a_path_that_is_not_the_apis_says_what_paths_are() {
         "/v1/%252e%252e/admin",
         "/v1/%c0%ae%c0%ae/admin",
     ] {
-        let answer = proxy.client().get(path).answer();
-        assert_eq!(answer.error()["code"], "unsafe_path", "{path}");
+        let response = proxy.client().get(path).response();
+        assert_eq!(response.error()["code"], "unsafe_path", "{path}");
     }
     assert_eq!(up.accepted(), 0);
 }
 
 #[test]
 fn a_method_that_is_not_an_apis_is_refused() {
-    let up = Upstream::answering("");
+    let up = Upstream::responding("");
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().send("TRACE /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n").answer();
-    assert_eq!(answer.status(), 405);
-    assert!(answer.header("allow").is_some());
+    let response = proxy.client().send("TRACE /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n").response();
+    assert_eq!(response.status(), 405);
+    assert!(response.header("allow").is_some());
     assert_eq!(proxy.record()["method"], "TRACE");
 }
 
 #[test]
 fn client_without_known_key_is_refused_before_body_is_read() {
-    let up = Upstream::answering(sized("200 OK", "application/json", b"{}"));
+    let up = Upstream::responding(sized("200 OK", "application/json", b"{}"));
     let proxy = proxy().upstream(&up).tables("[clients.search]\nkey = { value = \"sk-search\" }").run();
     for (header, status, code) in [
         ("x: y", 401, "missing_api_key"),
@@ -260,12 +260,12 @@ fn client_without_known_key_is_refused_before_body_is_read() {
         client.send(format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{header}\r\ncontent-length: {length}\r\n\r\n{{}}"
         ));
-        let answer = client.answer();
-        assert_eq!(answer.status(), status, "{header}");
+        let response = client.response();
+        assert_eq!(response.status(), status, "{header}");
         let record = proxy.record();
         if status == 401 {
-            assert_eq!(answer.error()["code"], code);
-            assert!(!answer.text().contains("sk-"), "no key in the message");
+            assert_eq!(response.error()["code"], code);
+            assert!(!response.text().contains("sk-"), "no key in the message");
             assert_eq!(record["client"], "anonymous");
         } else {
             assert_eq!(record["client"], "search");

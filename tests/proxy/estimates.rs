@@ -20,18 +20,18 @@ fn whole(events: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// The record of an exchange whose answer is an event stream.
 fn streamed(path: &str, request: &str, events: &str) -> Value {
-    let up = Upstream::answering(whole(events));
+    let up = Upstream::responding(whole(events));
     let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
-    let answer = proxy.client().post(path, request).answer();
-    assert_eq!(answer.text(), events, "the bytes pass as they are");
+    let response = proxy.client().post(path, request).response();
+    assert_eq!(response.text(), events, "the bytes pass as they are");
     proxy.record()
 }
 
 /// The record of an exchange whose answer is JSON.
-fn answered(path: &str, request: &str, status: u16, body: &str) -> Value {
-    let up = Upstream::answering(sized(&format!("{status} Status"), "application/json", body.as_bytes()));
+fn record_of(path: &str, request: &str, status: u16, body: &str) -> Value {
+    let up = Upstream::responding(sized(&format!("{status} Status"), "application/json", body.as_bytes()));
     let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
-    assert_eq!(proxy.client().post(path, request).answer().text(), body);
+    assert_eq!(proxy.client().post(path, request).response().text(), body);
     proxy.record()
 }
 
@@ -76,7 +76,7 @@ fn a_client_that_leaves_before_usage_leaves_an_estimate() {
 }
 
 #[test]
-fn a_client_that_leaves_before_the_answer_has_no_usage() {
+fn client_that_leaves_before_the_response_has_no_usage() {
     let (arrived, arrival) = std::sync::mpsc::channel();
     let up = upstream(move |connection| {
         connection.request();
@@ -114,7 +114,7 @@ fn a_stream_that_breaks_off_is_estimated() {
         connection.send(chunk(delta("Hello").as_bytes()));
     });
     let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
-    proxy.client().post("/v1/chat/completions", REQUEST).answer();
+    proxy.client().post("/v1/chat/completions", REQUEST).response();
     let record = proxy.record();
     assert_eq!(record["outcome"], "truncated");
     assert_eq!(counts(&record), ("estimated", Some(8), Some(1), Some(9)));
@@ -238,7 +238,7 @@ fn bodies_without_usage_are_estimated() {
             (Some(1), None, Some(1)),
         ),
     ] {
-        let record = answered(&format!("/v1/{path}"), request, 200, body);
+        let record = record_of(&format!("/v1/{path}"), request, 200, body);
         let (source, input, output, total) = counts(&record);
         assert_eq!((source, (input, output, total)), ("estimated", counted), "{path}");
     }
@@ -251,10 +251,10 @@ fn where_nothing_was_generated_nothing_is_estimated() {
         ("a refusal", chat, 400, r#"{"error":{"message":"no"}}"#),
         ("a failure", chat, 500, r#"{"model":"m","choices":[{"message":{"content":"Hello"}}]}"#),
         ("an error under 200", chat, 200, r#"{"error":{"message":"no"}}"#),
-        ("no answer of the API", chat, 200, r#"{"hello":"world"}"#),
+        ("not a response of the API", chat, 200, r#"{"hello":"world"}"#),
         ("no JSON", chat, 200, "Hello"),
         (
-            "an answer that is still to come",
+            "a pending response",
             "/v1/responses",
             200,
             r#"{"model":"m","status":"queued","output":[],"usage":null}"#,
@@ -267,7 +267,7 @@ fn where_nothing_was_generated_nothing_is_estimated() {
             r#"{"model":"m","choices":[{"text":"Hello"}]}"#,
         ),
     ] {
-        let record = answered(path, REQUEST, status, body);
+        let record = record_of(path, REQUEST, status, body);
         assert_eq!(counts(&record), ("none", None, None, None), "{what}");
     }
     let record = streamed(chat, REQUEST, "data: {\"error\":{\"message\":\"no\"}}\n\n");
@@ -287,24 +287,24 @@ fn what_passed_before_an_error_is_estimated() {
 
 #[test]
 fn a_refused_request_has_no_usage() {
-    let up = Upstream::answering(sized("200 OK", "application/json", b"{}"));
+    let up = Upstream::responding(sized("200 OK", "application/json", b"{}"));
     let proxy =
         proxy().upstream(&up).tables("[clients.a]\nkey = { value = \"secret-key-of-a-client\" }").run();
-    proxy.client().post("/v1/chat/completions", REQUEST).answer();
+    proxy.client().post("/v1/chat/completions", REQUEST).response();
     let record = proxy.record();
     assert_eq!((&record["outcome"], &record["usage_source"]), (&"rejected".into(), &"none".into()));
 }
 
 #[test]
 fn record_waiting_for_its_estimate_is_written_at_the_stop() {
-    let up = Upstream::answering(whole(delta("Hello")));
+    let up = Upstream::responding(whole(delta("Hello")));
     let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
     let mut client = proxy.client();
     // The first one unpacks the encoding's tables, which takes as long as a stop may.
-    client.post("/v1/chat/completions", REQUEST).answer();
+    client.post("/v1/chat/completions", REQUEST).response();
     proxy.record();
     for _ in 0..50 {
-        client.post("/v1/chat/completions", REQUEST).answer();
+        client.post("/v1/chat/completions", REQUEST).response();
     }
     drop(client);
     let records = proxy.stop();
@@ -332,10 +332,10 @@ fn prompts_of_one_letter_cost_little_and_are_counted_as_skipped() {
     let text = "a".repeat((1 << 20) - 200);
     let prompt =
         format!(r#"{{"model":"gpt-4o","stream":true,"messages":[{{"role":"user","content":"{text}"}}]}}"#);
-    let up = Upstream::answering(whole([delta("The"), "data: [DONE]\n\n".into()].concat()));
+    let up = Upstream::responding(whole([delta("The"), "data: [DONE]\n\n".into()].concat()));
     let proxy = proxy().upstream(&up).admin().tables("include_usage = \"never\"").run();
     for _ in 0..PROMPTS {
-        assert_eq!(proxy.client().post("/v1/chat/completions", &prompt).answer().status(), 200);
+        assert_eq!(proxy.client().post("/v1/chat/completions", &prompt).response().status(), 200);
     }
     for _ in 0..PROMPTS {
         assert_eq!(counts(&proxy.record()), ("none", None, None, None));
@@ -343,6 +343,6 @@ fn prompts_of_one_letter_cost_little_and_are_counted_as_skipped() {
     assert_eq!(proxy.metric("streamgauge_estimates_skipped_total"), PROMPTS as f64);
     // A release build takes less than 100 ticks.
     assert!(ticks("estimates") < 300, "{} ticks", ticks("estimates"));
-    proxy.client().post("/v1/chat/completions", REQUEST).answer();
+    proxy.client().post("/v1/chat/completions", REQUEST).response();
     assert_eq!(counts(&proxy.record()), ("estimated", Some(8), Some(1), Some(9)));
 }

@@ -3,8 +3,8 @@
 use std::sync::{Mutex, mpsc};
 
 use crate::harness::{
-    Answer, CHAT_BODY, CHAT_REQUEST, Frames, HEADERS, INITIAL_WINDOW_SIZE, PATIENCE, Upstream, proxy, sized,
-    upstream,
+    CHAT_BODY, CHAT_REQUEST, Frames, HEADERS, INITIAL_WINDOW_SIZE, PATIENCE, Response, Upstream, proxy,
+    sized, upstream,
 };
 
 const PATH: &str = "/v1/chat/completions";
@@ -16,12 +16,12 @@ fn silent() -> Upstream {
     upstream(|connection| while connection.request().is_some() {})
 }
 
-fn assert_is_late(answer: &Answer, key: &str, should_retry: Option<&str>) {
-    assert_eq!(answer.status(), 504, "{}", answer.text());
-    assert_eq!(answer.error()["code"], "first_byte_timeout");
-    let message = answer.error()["message"].to_string();
+fn assert_is_late(response: &Response, key: &str, should_retry: Option<&str>) {
+    assert_eq!(response.status(), 504, "{}", response.text());
+    assert_eq!(response.error()["code"], "first_byte_timeout");
+    let message = response.error()["message"].to_string();
     assert!(message.contains(&format!("({key})")), "{message}");
-    assert_eq!(answer.header("x-should-retry"), should_retry, "{}", answer.head);
+    assert_eq!(response.header("x-should-retry"), should_retry, "{}", response.head);
 }
 
 #[test]
@@ -39,20 +39,20 @@ fn unstreamed_response_outlives_the_limit_of_streams() {
     let proxy = proxy().upstream(&up).tables(limits).run();
     let mut whole = proxy.client();
     whole.post(PATH, UNSTREAMED);
-    let streamed = proxy.client().post(PATH, CHAT_REQUEST).answer();
+    let streamed = proxy.client().post(PATH, CHAT_REQUEST).response();
     assert_is_late(&streamed, "timeouts.first_byte", Some("false"));
-    let stored = proxy.client().get("/v1/responses/resp_1?stream=true").answer();
+    let stored = proxy.client().get("/v1/responses/resp_1?stream=true").response();
     assert_is_late(&stored, "timeouts.first_byte", None);
     tell.send(()).unwrap();
-    assert_eq!(whole.answer().status(), 200);
+    assert_eq!(whole.response().status(), 200);
 }
 
 #[test]
 fn late_unstreamed_response_names_its_own_key() {
     let up = silent();
     let proxy = proxy().upstream(&up).tables("timeouts = { first_byte_unstreamed = \"50ms\" }").run();
-    let answer = proxy.client().post(PATH, UNSTREAMED).answer();
-    assert_is_late(&answer, "timeouts.first_byte_unstreamed", Some("false"));
+    let response = proxy.client().post(PATH, UNSTREAMED).response();
+    assert_is_late(&response, "timeouts.first_byte_unstreamed", Some("false"));
 }
 
 #[test]
@@ -64,6 +64,6 @@ fn timeout_of_incomplete_request_allows_a_retry() {
         while frames.next().is_some() {}
     });
     let proxy = proxy().http2(up.address).tables("timeouts = { first_byte = \"50ms\" }").run();
-    let answer = proxy.client().post(PATH, CHAT_REQUEST).answer();
-    assert_is_late(&answer, "timeouts.first_byte", None);
+    let response = proxy.client().post(PATH, CHAT_REQUEST).response();
+    assert_is_late(&response, "timeouts.first_byte", None);
 }

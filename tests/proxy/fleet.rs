@@ -64,7 +64,7 @@ fn ten_crashes_lose_no_record_over_200_ms_and_duplicate_none() {
         let mut killed = None;
         let ended = serving.load(4, || {
             let start = Instant::now();
-            while serving.answered.load(Ordering::Relaxed) < at && start.elapsed() < PATIENCE {
+            while serving.served.load(Ordering::Relaxed) < at && start.elapsed() < PATIENCE {
                 thread::sleep(Duration::from_micros(fastrand::u64(..2000)));
             }
             killed = Some(Instant::now());

@@ -27,9 +27,9 @@ fn get(admin: SocketAddr, path: &str) -> (u16, String) {
     stream.set_read_timeout(Some(PATIENCE * 3)).unwrap();
     // Version 1.0, so that the body has no framing but the end of the connection.
     write!(stream, "GET {path} HTTP/1.0\r\nhost: {admin}\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 

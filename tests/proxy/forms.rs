@@ -57,7 +57,7 @@ fn form_that_is_not_held_passes_whole_and_fields_are_recorded() {
     for is_first in [true, false] {
         let form = form("whisper-1", is_first, 300_000);
         for request in [sized_form(TRANSCRIPTIONS, &form), chunked_form(TRANSCRIPTIONS, &form)] {
-            assert_eq!(proxy.client().send(request).answer().status(), 200);
+            assert_eq!(proxy.client().send(request).response().status(), 200);
             assert!(requests.recv().unwrap().body == form.as_bytes());
             let record = proxy.record();
             assert_eq!((&record["model_requested"], &record["user"]), (&"whisper-1".into(), &"u-1".into()));
@@ -80,7 +80,7 @@ fn alias_in_a_form_is_renamed_and_all_other_bytes_stay() {
             let sent = form("fast", is_first, 100_000);
             let expected = form("gpt-4o-mini-transcribe", is_first, 100_000);
             for request in [sized_form(path, &sent), chunked_form(path, &sent)] {
-                assert_eq!(proxy.client().send(request).answer().status(), 200);
+                assert_eq!(proxy.client().send(request).response().status(), 200);
                 let request = requests.recv().unwrap();
                 assert!(request.body == expected.as_bytes(), "{path} {is_first}");
                 if let Some(length) = request.header("content-length") {
@@ -95,7 +95,7 @@ fn alias_in_a_form_is_renamed_and_all_other_bytes_stay() {
     }
     // One that is no alias, and none at all, pass as they came.
     for form in [form("other", false, 100), file(100) + "--x--"] {
-        proxy.client().send(sized_form(TRANSCRIPTIONS, &form)).answer();
+        proxy.client().send(sized_form(TRANSCRIPTIONS, &form)).response();
         assert!(requests.recv().unwrap().body == form.as_bytes());
     }
 }
@@ -111,7 +111,7 @@ fn routes_go_by_the_model_of_a_form() {
     ] {
         for is_first in [true, false] {
             let form = form(model, is_first, 200_000);
-            assert_eq!(proxy.client().send(sized_form(TRANSCRIPTIONS, &form)).answer().status(), 200);
+            assert_eq!(proxy.client().send(sized_form(TRANSCRIPTIONS, &form)).response().status(), 200);
             let request = requests.recv().unwrap();
             assert_eq!(request.line(), line);
             assert!(request.body == form.as_bytes());
@@ -120,7 +120,7 @@ fn routes_go_by_the_model_of_a_form() {
     }
     // Files have no model: they are not held to look for one.
     let form = file(100_000) + "--x--";
-    proxy.client().send(sized_form("/v1/files", &form)).answer();
+    proxy.client().send(sized_form("/v1/files", &form)).response();
     assert!(requests.recv().unwrap().body == form.as_bytes());
 }
 
@@ -132,8 +132,8 @@ fn deployment_is_that_of_the_forms_model() {
     let (proxy, requests) = watched("", tables);
     for is_first in [true, false] {
         let form = form("whisper-1", is_first, 50_000);
-        let answer = proxy.client().send(sized_form("/azure/v1/audio/transcriptions", &form)).answer();
-        assert_eq!(answer.status(), 200, "{}", answer.text());
+        let response = proxy.client().send(sized_form("/azure/v1/audio/transcriptions", &form)).response();
+        assert_eq!(response.status(), 200, "{}", response.text());
         let request = requests.recv().unwrap();
         let line =
             "POST /openai/deployments/my%20whisper/audio/transcriptions?api-version=2024-10-21 HTTP/1.1";
@@ -146,13 +146,13 @@ fn deployment_is_that_of_the_forms_model() {
 fn model_behind_too_many_bytes_is_refused_with_the_remedy() {
     let (proxy, requests) = watched("max_request_bytes = 10000", "models = { \"fast\" = \"real\" }");
     for make in [sized_form, chunked_form] {
-        let answer = proxy.client().send(make(TRANSCRIPTIONS, &form("fast", false, 20_000))).answer();
-        assert_eq!(answer.status(), 413);
-        assert_eq!(answer.error()["code"], "model_too_late");
-        assert!(answer.text().contains("before the file"), "{}", answer.text());
+        let response = proxy.client().send(make(TRANSCRIPTIONS, &form("fast", false, 20_000))).response();
+        assert_eq!(response.status(), 413);
+        assert_eq!(response.error()["code"], "model_too_late");
+        assert!(response.text().contains("before the file"), "{}", response.text());
         // What comes behind the model is not held.
-        let answer = proxy.client().send(make(TRANSCRIPTIONS, &form("fast", true, 200_000))).answer();
-        assert_eq!(answer.status(), 200);
+        let response = proxy.client().send(make(TRANSCRIPTIONS, &form("fast", true, 200_000))).response();
+        assert_eq!(response.status(), 200);
         assert!(requests.recv().unwrap().body == form("real", true, 200_000).as_bytes());
     }
 }
@@ -162,8 +162,12 @@ fn second_model_after_the_deciding_one_aborts_the_upload() {
     let (proxy, requests) = watched("", "models = { \"fast\" = \"real\" }");
     for bytes in [10, 300_000] {
         let form = part("model", "fast") + &file(bytes) + &part("model", "expensive") + "--x--";
-        let answer = proxy.client().send(sized_form(TRANSCRIPTIONS, &form)).answer();
-        assert_eq!((answer.status(), &answer.error()["code"]), (400, &"model_ambiguous".into()), "{bytes}");
+        let response = proxy.client().send(sized_form(TRANSCRIPTIONS, &form)).response();
+        assert_eq!(
+            (response.status(), &response.error()["code"]),
+            (400, &"model_ambiguous".into()),
+            "{bytes}"
+        );
         assert!(requests.try_recv().is_err(), "no whole request arrived");
     }
 }

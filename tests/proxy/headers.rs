@@ -16,7 +16,7 @@ fn credentials_and_hop_headers_stay_and_others_pass_in_order() {
         }
     });
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy
+    let response = proxy
         .client()
         .send(
             "GET /v1/models?limit=2&after=%20x HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Zeta: 1\r\nAuthorization: Bearer client-secret\r\n\
@@ -24,7 +24,7 @@ fn credentials_and_hop_headers_stay_and_others_pass_in_order() {
              Connection: keep-alive, X-Private\r\nX-Private: 1\r\nTE: trailers\r\nProxy-Authorization: Basic client-secret\r\n\
              OpenAI-Beta: x\r\nX-Alpha: 1\r\nX-Zeta: 2\r\nAccept-Encoding: gzip\r\n\r\n",
         )
-        .answer();
+        .response();
     let head = heads.recv().unwrap();
     assert!(!head.contains("client-secret"), "{head}");
     assert!(head.starts_with("GET /v1/models?limit=2&after=%20x HTTP/1.1\r\n"), "{head}");
@@ -48,11 +48,11 @@ fn credentials_and_hop_headers_stay_and_others_pass_in_order() {
         ]
     );
     for gone in ["x-hop", "keep-alive", "proxy-authenticate"] {
-        assert_eq!(answer.header(gone), None, "{gone} must not pass");
+        assert_eq!(response.header(gone), None, "{gone} must not pass");
     }
-    let cookies: Vec<_> = answer.head.lines().filter(|line| line.starts_with("set-cookie")).collect();
+    let cookies: Vec<_> = response.head.lines().filter(|line| line.starts_with("set-cookie")).collect();
     assert_eq!(cookies, ["set-cookie: a=1", "set-cookie: c=3"]);
-    assert!(answer.header("x-streamgauge-id").is_some_and(|id| id.len() == 36));
+    assert!(response.header("x-streamgauge-id").is_some_and(|id| id.len() == 36));
 }
 
 /// Over HTTP/1.1 names pass in their case, and repeated ones stay where they were.
@@ -82,11 +82,11 @@ fn names_pass_in_both_directions_as_they_came() {
 }
 
 #[test]
-fn the_answers_id_is_the_records() {
-    let up = crate::harness::Upstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+fn id_of_the_response_is_that_of_the_record() {
+    let up = crate::harness::Upstream::responding("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().get("/v1/models").answer();
-    assert_eq!(proxy.record()["id"], answer.header("x-streamgauge-id").unwrap());
+    let response = proxy.client().get("/v1/models").response();
+    assert_eq!(proxy.record()["id"], response.header("x-streamgauge-id").unwrap());
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn configured_headers_go_out_and_credentials_override_them() {
         .upstream(&up)
         .tables("[upstreams.up.headers]\n\"X-Team\" = \"search\"\n\"Authorization\" = \"Bearer wrong\"")
         .run();
-    proxy.client().send("GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx-team: spoofed\r\n\r\n").answer();
+    proxy.client().send("GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx-team: spoofed\r\n\r\n").response();
     let request = heads.recv().unwrap();
     assert_eq!(request.header("x-team"), Some("search"));
     assert_eq!(request.header("authorization"), Some("Bearer sk-upstream"));
@@ -117,7 +117,7 @@ fn arriving(tables: &str, lines: &[&str]) -> Vec<String> {
     });
     let proxy = proxy().upstream(&up).tables(tables).run();
     let head = format!("GET /v1/models HTTP/1.1\r\nhost: localhost\r\n{}\r\n\r\n", lines.join("\r\n"));
-    proxy.client().send(head).answer();
+    proxy.client().send(head).response();
     let head = heads.recv().unwrap();
     head.lines().skip(2).take_while(|line| !line.is_empty()).map(str::to_owned).collect()
 }
@@ -248,7 +248,7 @@ fn servers_dropped_headers_apply_to_upstreams_without_a_list() {
         .run();
     for (path, is_dropped) in [("/a/v1/models", true), ("/v1/models", false)] {
         let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nX-Team-Name: t\r\nreferer: r\r\n\r\n");
-        proxy.client().send(head).answer();
+        proxy.client().send(head).response();
         let request = heads.recv().unwrap();
         assert_eq!(request.header("x-team-name").is_none(), is_dropped, "{path}");
         assert_eq!(request.header("referer"), Some("r"), "the list is the whole list");
@@ -257,15 +257,15 @@ fn servers_dropped_headers_apply_to_upstreams_without_a_list() {
 
 #[test]
 fn headers_that_bind_clients_to_the_upstreams_host_end_here() {
-    let up = crate::harness::Upstream::answering(
+    let up = crate::harness::Upstream::responding(
         "HTTP/1.1 200 OK\r\nx-a: 1\r\nalt-svc: h3=\":443\"; ma=86400\r\nx-b: 2\r\nStrict-Transport-Security: max-age=1\r\nnel: 1\r\nx-c: 3\r\ncontent-length: 0\r\n\r\n",
     );
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().get("/v1/models").answer();
+    let response = proxy.client().get("/v1/models").response();
     let names: Vec<_> =
-        answer.head.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
-    assert_eq!(names[..4], ["x-a", "x-b", "nel", "x-c"], "{}", answer.head);
-    assert_eq!((answer.header("alt-svc"), answer.header("strict-transport-security")), (None, None));
+        response.head.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
+    assert_eq!(names[..4], ["x-a", "x-b", "nel", "x-c"], "{}", response.head);
+    assert_eq!((response.header("alt-svc"), response.header("strict-transport-security")), (None, None));
 }
 
 #[test]
@@ -279,14 +279,14 @@ fn event_streams_say_that_they_are_not_to_be_buffered() {
         .into_bytes()
     };
     let json = sized("200 OK", "application/json", CHAT_BODY.as_bytes());
-    for (answer, server, said) in [
+    for (response, server, said) in [
         (events(""), "", Some("no")),
         (events("x-accel-buffering: yes\r\n"), "", Some("yes")),
         (events(""), "accel_buffering_header = false", None),
         (json, "", None),
     ] {
-        let proxy = proxy().upstream(&crate::harness::Upstream::answering(answer)).server(server).run();
-        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-        assert_eq!(answer.header("x-accel-buffering"), said, "{}", answer.head);
+        let proxy = proxy().upstream(&crate::harness::Upstream::responding(response)).server(server).run();
+        let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+        assert_eq!(response.header("x-accel-buffering"), said, "{}", response.head);
     }
 }

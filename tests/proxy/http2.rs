@@ -26,8 +26,8 @@ fn a_stream_arrives_byte_for_byte_however_it_is_cut() {
             stream.send_data(Bytes::new(), true).unwrap();
         });
         let proxy = proxy().http2(up.address).run();
-        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-        assert_eq!(answer.text(), CHAT_STREAM, "in steps of {step}");
+        let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+        assert_eq!(response.text(), CHAT_STREAM, "in steps of {step}");
         let record = proxy.record();
         assert_eq!(record["outcome"], "complete");
         assert_eq!(record["usage_source"], "reported");
@@ -70,11 +70,11 @@ fn the_request_is_the_one_that_http_1_would_carry() {
         async move {
             let body = exchange.body().await;
             tell.send((exchange.request.uri().clone(), exchange.request.headers().clone(), body)).unwrap();
-            exchange.answer("application/json", CHAT_BODY.as_bytes()).await;
+            exchange.respond("application/json", CHAT_BODY.as_bytes()).await;
         }
     });
     let proxy = proxy().http2(up.address).run();
-    let answer = proxy
+    let response = proxy
         .client()
         .send(format!(
             "POST /v1/chat/completions?x=1 HTTP/1.1\r\nhost: localhost\r\nconnection: keep-alive, x-hop\r\nx-hop: 1\r\n\
@@ -82,8 +82,8 @@ fn the_request_is_the_one_that_http_1_would_carry() {
              {:x}\r\n{CHAT_REQUEST}\r\n0\r\n\r\n",
             CHAT_REQUEST.len()
         ))
-        .answer();
-    assert_eq!(answer.text(), CHAT_BODY);
+        .response();
+    assert_eq!(response.text(), CHAT_BODY);
     let (uri, headers, body) = seen.recv().unwrap();
     assert_eq!(uri.to_string(), format!("http://{}/v1/chat/completions?x=1", up.address));
     assert_eq!(body, CHAT_REQUEST.as_bytes());
@@ -120,7 +120,7 @@ fn recordings_have_same_bytes_and_usage_as_over_http1() {
     });
     let new = Http2::default().run(move |mut exchange| {
         let (content_type, body) = h2.lock().unwrap().clone();
-        async move { exchange.answer(&content_type, &body).await }
+        async move { exchange.respond(&content_type, &body).await }
     });
     let (old, new) = (proxy().upstream(&old).run(), proxy().http2(new.address).run());
     let (mut by_old, mut by_new) = (old.client(), new.client());
@@ -131,8 +131,8 @@ fn recordings_have_same_bytes_and_usage_as_over_http1() {
         let content_type = case["content_type"].as_str().unwrap_or("application/json");
         *next.lock().unwrap() = (content_type.to_owned(), body.clone().into());
         let records = [(&old, &mut by_old), (&new, &mut by_new)].map(|(proxy, client)| {
-            let answer = client.post("/v1/chat/completions", CHAT_REQUEST).answer();
-            assert!(answer.body() == body, "{} came changed", case["file"]);
+            let response = client.post("/v1/chat/completions", CHAT_REQUEST).response();
+            assert!(response.body() == body, "{} came changed", case["file"]);
             let mut record = proxy.record();
             let fields = record.as_object_mut().unwrap();
             fields.retain(|name, _| !name.ends_with("_ms") && !matches!(&**name, "id" | "started_at"));
@@ -154,7 +154,7 @@ fn streams_beyond_peers_limit_get_connections_and_never_wait() {
             let all = Arc::clone(&all);
             async move {
                 all.wait().await;
-                exchange.answer("text/event-stream", CHAT_STREAM.as_bytes()).await;
+                exchange.respond("text/event-stream", CHAT_STREAM.as_bytes()).await;
             }
         });
         let proxy = proxy().http2(up.address).run();
@@ -163,7 +163,7 @@ fn streams_beyond_peers_limit_get_connections_and_never_wait() {
             client.post("/v1/chat/completions", CHAT_REQUEST);
         }
         for client in &mut clients {
-            assert_eq!(client.answer().text(), CHAT_STREAM);
+            assert_eq!(client.response().text(), CHAT_STREAM);
         }
         let least = STREAMS / limit as usize;
         assert!(
@@ -181,11 +181,11 @@ fn streams_beyond_peers_limit_get_connections_and_never_wait() {
 fn a_connection_is_used_again() {
     let up = Http2::default().run(|mut exchange| async move {
         exchange.body().await;
-        exchange.answer("application/json", CHAT_BODY.as_bytes()).await;
+        exchange.respond("application/json", CHAT_BODY.as_bytes()).await;
     });
     let proxy = proxy().http2(up.address).run();
     for _ in 0..5 {
-        assert_eq!(proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer().text(), CHAT_BODY);
+        assert_eq!(proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response().text(), CHAT_BODY);
     }
     assert_eq!(up.accepted(), 1);
 }
@@ -196,7 +196,7 @@ fn a_peer_that_says_goaway_again_and_again_loses_no_stream() {
     const THREADS: usize = 8;
     let up = Http2 { go_away_after: Some(20), ..Http2::default() }.run(|mut exchange| async move {
         exchange.body().await;
-        exchange.answer("text/event-stream", CHAT_STREAM.as_bytes()).await;
+        exchange.respond("text/event-stream", CHAT_STREAM.as_bytes()).await;
     });
     let proxy = proxy().http2(up.address).run();
     std::thread::scope(|scope| {
@@ -204,8 +204,8 @@ fn a_peer_that_says_goaway_again_and_again_loses_no_stream() {
             scope.spawn(|| {
                 let mut client = Client::connect(proxy.address);
                 for _ in 0..REQUESTS / THREADS {
-                    let answer = client.post("/v1/chat/completions", CHAT_REQUEST).answer();
-                    assert_eq!(answer.text(), CHAT_STREAM);
+                    let response = client.post("/v1/chat/completions", CHAT_REQUEST).response();
+                    assert_eq!(response.text(), CHAT_STREAM);
                 }
             });
         }
@@ -226,7 +226,7 @@ fn client_that_never_reads_holds_one_window_and_stops_no_other() {
         let tell = tell.clone();
         async move {
             if exchange.request.uri().path() != "/v1/files/slow" {
-                return exchange.answer("application/json", CHAT_BODY.as_bytes()).await;
+                return exchange.respond("application/json", CHAT_BODY.as_bytes()).await;
             }
             let mut stream = exchange.head(200, &[("content-type", "application/octet-stream")], false);
             let mut sent = 0;
@@ -247,8 +247,8 @@ fn client_that_never_reads_holds_one_window_and_stops_no_other() {
     let sent = stalled.recv().unwrap();
     assert!(sent < BOUND, "{sent} bytes were taken from the upstream for a client that reads nothing");
     assert!(sent >= 1 << 19, "the window is smaller than it should be: {sent}");
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!(answer.text(), CHAT_BODY, "another stream of the same connection");
+    let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!(response.text(), CHAT_BODY, "another stream of the same connection");
     assert_eq!(up.accepted(), 1);
 }
 
@@ -256,12 +256,12 @@ fn client_that_never_reads_holds_one_window_and_stops_no_other() {
 fn a_fast_stream_is_not_throttled() {
     const SIZE: usize = 64 << 20;
     let up = Http2::default().run(|mut exchange| async move {
-        exchange.answer("application/octet-stream", &vec![b'x'; SIZE]).await;
+        exchange.respond("application/octet-stream", &vec![b'x'; SIZE]).await;
     });
     let proxy = proxy().http2(up.address).run();
-    let answer = proxy.client().get("/v1/files/big").answer();
-    assert_eq!(answer.body().len(), SIZE);
-    assert!(answer.body().iter().all(|&byte| byte == b'x'));
+    let response = proxy.client().get("/v1/files/big").response();
+    assert_eq!(response.body().len(), SIZE);
+    assert!(response.body().iter().all(|&byte| byte == b'x'));
     assert_eq!(proxy.record()["outcome"], "complete");
 }
 
@@ -274,7 +274,7 @@ fn a_large_upload_arrives_whole() {
         async move {
             let body = exchange.body().await;
             tell.send((body, exchange.request.headers().get("content-length").cloned())).unwrap();
-            exchange.answer("application/json", b"{}").await;
+            exchange.respond("application/json", b"{}").await;
         }
     });
     let proxy = proxy().http2(up.address).run();
@@ -285,7 +285,7 @@ fn a_large_upload_arrives_whole() {
             "POST /v1/{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {SIZE}\r\n\r\n"
         );
         let mut client = proxy.client();
-        assert_eq!(client.send(head).send(&body).answer().status(), 200);
+        assert_eq!(client.send(head).send(&body).response().status(), 200);
         let (seen, length) = seen.recv().unwrap();
         assert!(seen == body, "{path}");
         assert_eq!(length.unwrap(), SIZE.to_string().as_str());
@@ -293,7 +293,7 @@ fn a_large_upload_arrives_whole() {
 }
 
 #[test]
-fn an_answer_before_the_body_was_read_reaches_the_client() {
+fn response_before_the_body_was_read_reaches_the_client() {
     let up = Http2::default().run(|mut exchange| async move {
         let mut stream = exchange.head(413, &[("content-type", "application/json")], false);
         stream.send_data(Bytes::from_static(b"{\"error\":1}"), true).unwrap();
@@ -304,12 +304,12 @@ fn an_answer_before_the_body_was_read_reaches_the_client() {
     let mut client = proxy.client();
     client.send("POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data\r\ncontent-length: 1000000\r\n\r\n");
     client.send(vec![b'x'; 1000]);
-    let answer = client.answer();
-    assert_eq!((answer.status(), answer.text()), (413, "{\"error\":1}"));
+    let response = client.response();
+    assert_eq!((response.status(), response.text()), (413, "{\"error\":1}"));
 }
 
 #[test]
-fn an_answer_without_a_body_is_complete() {
+fn response_without_a_body_is_complete() {
     let up = Http2::default().run(|mut exchange| async move {
         let status = if exchange.request.method() == "HEAD" { 200 } else { 204 };
         let length: &[_] = if status == 200 { &[("content-length", "5")] } else { &[] };
@@ -319,7 +319,10 @@ fn an_answer_without_a_body_is_complete() {
     let mut client = proxy.client();
     client.send("HEAD /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert!(client.head().contains("content-length: 5\r\n"));
-    assert_eq!(client.send("DELETE /v1/files/x HTTP/1.1\r\nhost: localhost\r\n\r\n").answer().status(), 204);
+    assert_eq!(
+        client.send("DELETE /v1/files/x HTTP/1.1\r\nhost: localhost\r\n\r\n").response().status(),
+        204
+    );
     for status in [200, 204] {
         let record = proxy.record();
         assert_eq!((&record["status"], &record["outcome"]), (&status.into(), &"complete".into()));
@@ -328,12 +331,12 @@ fn an_answer_without_a_body_is_complete() {
 
 #[test]
 fn an_upstream_that_speaks_http_1_only_is_named() {
-    let up = Upstream::answering("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    let up = Upstream::responding("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
     // It waits for the end of a head that is an HTTP/2 preface: `PRI * HTTP/2.0`.
     let proxy = proxy().http2(up.address).run();
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!(answer.status(), 502);
-    let error = answer.error();
+    let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!(response.status(), 502);
+    let error = response.error();
     assert_eq!(error["code"], "upstream_protocol");
     assert!(error["message"].as_str().unwrap().contains("does not speak HTTP/2"), "{error}");
 }

@@ -26,8 +26,8 @@ fn serve(frames: &mut Frames<'_>) {
     }
 }
 
-fn ask(proxy: &Proxy) -> crate::harness::Answer {
-    proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer()
+fn ask(proxy: &Proxy) -> crate::harness::Response {
+    proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response()
 }
 
 #[test]
@@ -63,9 +63,9 @@ fn a_request_that_is_refused_twice_is_not_sent_again() {
         }
     });
     let proxy = proxy().http2(up.address).run();
-    let answer = ask(&proxy);
-    assert_eq!(answer.error()["code"], "upstream_unreachable");
-    assert!(answer.text().contains("REFUSED_STREAM"), "{}", answer.text());
+    let response = ask(&proxy);
+    assert_eq!(response.error()["code"], "upstream_unreachable");
+    assert!(response.text().contains("REFUSED_STREAM"), "{}", response.text());
     assert_eq!(up.accepted(), 2);
 }
 
@@ -121,12 +121,12 @@ fn a_reset_ends_one_stream_and_no_other() {
         // The two are told apart by which of them breaks off.
         let mut two = proxy.client();
         two.post("/v1/chat/completions", CHAT_REQUEST);
-        let answers = [one, two].map(|mut client| {
+        let responses = [one, two].map(|mut client| {
             let head = client.head();
             String::from_utf8(client.body_and_end(&head).0).unwrap()
         });
-        assert!(answers.iter().any(|text| text == CHAT_STREAM), "{answers:?}");
-        let broken = answers.iter().find(|text| *text != CHAT_STREAM).expect("one was reset");
+        assert!(responses.iter().any(|text| text == CHAT_STREAM), "{responses:?}");
+        let broken = responses.iter().find(|text| *text != CHAT_STREAM).expect("one was reset");
         let event = broken.strip_prefix(first).expect("what came before it").trim();
         let event: serde_json::Value = serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
         assert_eq!(event["error"]["code"], "upstream_truncated");

@@ -15,7 +15,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::Value;
 
 use crate::harness::{
-    Answer, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, Http2, LAST_CHUNK, chunk, tls_front, upstream,
+    CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, Http2, LAST_CHUNK, Response, chunk, tls_front, upstream,
 };
 
 /// A certificate for this machine, and the file that a client has to trust.
@@ -82,8 +82,8 @@ impl Program {
         Self { child, address, records }
     }
 
-    fn ask(&self) -> Answer {
-        Client::connect(self.address).post("/v1/chat/completions", CHAT_REQUEST).answer()
+    fn ask(&self) -> Response {
+        Client::connect(self.address).post("/v1/chat/completions", CHAT_REQUEST).response()
     }
 
     fn record(&mut self) -> Value {
@@ -103,11 +103,12 @@ impl Drop for Program {
 /// A TLS server that answers each request as HTTP/1.1.
 fn http1_server(config: ServerConfig) -> SocketAddr {
     let up = upstream(|connection| {
-        let answer = [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()].concat();
+        let response =
+            [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()].concat();
         while let Some(request) = connection.request() {
             assert_eq!(request.line(), "POST /v1/chat/completions HTTP/1.1");
             assert_eq!(request.body, CHAT_REQUEST.as_bytes());
-            connection.send(&answer);
+            connection.send(&response);
         }
     });
     tls_front(Arc::new(config), up.address)
@@ -131,7 +132,7 @@ fn upstream_that_offers_both_gets_http2_unless_http1_is_set() {
         let up = server.run(|mut exchange| async move {
             assert_eq!(exchange.request.uri().scheme_str(), Some("https"));
             exchange.body().await;
-            exchange.answer("text/event-stream", CHAT_STREAM.as_bytes()).await;
+            exchange.respond("text/event-stream", CHAT_STREAM.as_bytes()).await;
         });
         assert_whole(&mut Program::start(&identity, up.address, http), http);
         assert_eq!(up.accepted(), 1);

@@ -42,7 +42,7 @@ fn comments_come_before_response_and_in_silences_not_in_events() {
     let mut client = proxy.client();
     let head = client.post("/v1/chat/completions", CHAT_REQUEST).head();
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/event-stream"), "{head}");
-    assert_eq!(client.chunk(), COMMENT, "before the answer");
+    assert_eq!(client.chunk(), COMMENT, "before the response");
     assert_eq!(client.chunk(), COMMENT);
     go_on.send(()).unwrap();
     let mut next = || loop {
@@ -128,11 +128,11 @@ fn upstream_that_fails_after_first_comment_yields_error_event() {
 }
 
 #[test]
-fn an_answer_that_comes_in_time_is_as_without() {
-    let up = Upstream::answering(sized("401 Unauthorized", "application/json", b"{}"));
+fn response_in_time_is_the_same_as_without_comments() {
+    let up = Upstream::responding(sized("401 Unauthorized", "application/json", b"{}"));
     let proxy = proxy().upstream(&up).tables("keep_alive_comments = \"1h\"").run();
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!((answer.status(), answer.text()), (401, "{}"));
+    let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!((response.status(), response.text()), (401, "{}"));
 }
 
 /// The client has a head without `Content-Encoding` when the encoded response arrives.

@@ -57,8 +57,8 @@ fn clients() -> String {
 fn sent(target: &str, left: &str, header: &str) {
     for tables in [String::new(), clients()] {
         let (proxy, requests) = watched(&tables);
-        let answer = proxy.client().send(get(target, header)).answer();
-        assert_eq!(answer.status(), 200, "{target} {header}: {}", answer.text());
+        let response = proxy.client().send(get(target, header)).response();
+        assert_eq!(response.status(), 200, "{target} {header}: {}", response.text());
         let request = requests.recv().unwrap();
         assert_eq!(request.line(), format!("GET {left} HTTP/1.1"), "{target}");
         let head = request.head.to_lowercase();
@@ -96,13 +96,13 @@ fn wrong_keys_are_refused_without_being_repeated() {
     let targets = TARGETS.map(|(target, _)| (target, "x-first: 1"));
     for (target, header) in headers.into_iter().chain(targets) {
         let request = get(target, header).replace("secret-of", "wrongish-of");
-        let answer = proxy.client().send(request).answer();
-        assert_eq!(answer.status(), 401, "{target} {header}");
-        assert_eq!(answer.error()["code"], "invalid_api_key", "{target} {header}");
+        let response = proxy.client().send(request).response();
+        assert_eq!(response.status(), 401, "{target} {header}");
+        assert_eq!(response.error()["code"], "invalid_api_key", "{target} {header}");
         assert!(
-            !answer.text().contains("wrongish") && !answer.head.contains("wrongish"),
+            !response.text().contains("wrongish") && !response.head.contains("wrongish"),
             "{}",
-            answer.text()
+            response.text()
         );
         assert!(!proxy.record().to_string().contains("wrongish"));
     }
@@ -116,10 +116,10 @@ fn errors_on_paths_name_no_key_of_the_query() {
         "/only/other?key=sg-secret-of-team",
         "/only/v1/../x?key=sg-secret-of-team",
     ] {
-        let answer = proxy.client().send(get(target, "x-first: 1")).answer();
-        assert!(matches!(answer.status(), 400 | 404), "{target}");
+        let response = proxy.client().send(get(target, "x-first: 1")).response();
+        assert!(matches!(response.status(), 400 | 404), "{target}");
         assert!(
-            !answer.text().contains("secret") && !proxy.record().to_string().contains("secret"),
+            !response.text().contains("secret") && !proxy.record().to_string().contains("secret"),
             "{target}"
         );
     }

@@ -225,26 +225,26 @@ fn on_disconnect_header_decides_and_stays_from_upstream() {
 
 #[test]
 fn unknown_on_disconnect_value_is_refused_before_sending() {
-    let up = Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+    let up = Upstream::responding(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     ask(&mut client, 0, "", "x-streamgauge-on-disconnect: keep\r\n");
-    let answer = client.answer();
-    assert_eq!((answer.status(), &answer.error()["code"]), (400, &json!("invalid_header")));
+    let response = client.response();
+    assert_eq!((response.status(), &response.error()["code"]), (400, &json!("invalid_header")));
     assert!(
-        answer.error()["message"].as_str().unwrap().contains("\"cancel\" or \"drain\""),
+        response.error()["message"].as_str().unwrap().contains("\"cancel\" or \"drain\""),
         "{}",
-        answer.text()
+        response.text()
     );
     assert_eq!(proxy.record()["outcome"], "rejected");
     assert_eq!(up.accepted(), 0);
 }
 
 #[test]
-fn a_client_that_leaves_before_the_answer_begins_is_drained_too() {
+fn client_that_leaves_before_the_response_is_drained_too() {
     // With comments the response's head is the proxy's own, and its body holds the request.
     for comments in ["", "keep_alive_comments = \"1ms\""] {
-        for answer in [
+        for response in [
             [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()].concat(),
             sized("200 OK", "application/json", CHAT_BODY.as_bytes()),
         ] {
@@ -255,7 +255,7 @@ fn a_client_that_leaves_before_the_answer_begins_is_drained_too() {
                 while connection.request().is_some() {
                     arrived.send(()).unwrap();
                     gone.lock().unwrap().recv().unwrap();
-                    connection.send(&answer);
+                    connection.send(&response);
                 }
             });
             let proxy = proxy().upstream(&up).tables("on_disconnect = \"drain\"").tables(comments).run();
@@ -323,8 +323,8 @@ fn a_body_is_drained_and_what_cannot_be_read_is_not() {
         while let Some(request) = connection.request() {
             let kind = request.header("x-kind").unwrap().to_owned();
             let body = if kind == "application/json" { CHAT_BODY } else { "sounds like nothing to a meter" };
-            let answer = sized("200 OK", &kind, body.as_bytes());
-            let (first, rest) = answer.split_at(answer.len() - 5);
+            let response = sized("200 OK", &kind, body.as_bytes());
+            let (first, rest) = response.split_at(response.len() - 5);
             connection.send(first);
             if kind == "application/json" {
                 gone.lock().unwrap().recv().unwrap();
@@ -382,7 +382,7 @@ fn a_drain_ends_at_its_seconds() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_drain_that_waits_for_an_answer_ends_at_its_seconds_too() {
+fn drain_that_waits_for_a_response_ends_at_its_time_limit() {
     let (arrived, arrival) = mpsc::channel();
     let (closed, told) = mpsc::channel();
     let up = upstream(move |connection| {

@@ -3,7 +3,7 @@
 use crate::harness::{CHAT_REQUEST, Upstream, proxy, sized, upstream};
 
 fn ok() -> Upstream {
-    Upstream::answering(sized("200 OK", "application/json", b"{}"))
+    Upstream::responding(sized("200 OK", "application/json", b"{}"))
 }
 
 #[test]
@@ -14,12 +14,12 @@ fn headers_beyond_the_limit_get_431_as_json_and_a_record() {
     let many = format!("GET /v1/models HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "x: y\r\n".repeat(200));
     for request in [large, many] {
         let mut client = proxy.client();
-        let answer = client.send(&request).answer();
-        assert_eq!(answer.status(), 431);
-        assert_eq!(answer.error()["code"], "headers_too_large");
+        let response = client.send(&request).response();
+        assert_eq!(response.status(), 431);
+        assert_eq!(response.error()["code"], "headers_too_large");
         assert_eq!(client.rest(), b"", "the connection is closed");
         let record = proxy.record();
-        assert_eq!(record["id"], answer.header("x-streamgauge-id").unwrap());
+        assert_eq!(record["id"], response.header("x-streamgauge-id").unwrap());
         assert_eq!(record["status"], 431);
         assert_eq!(record["outcome"], "rejected");
     }
@@ -32,9 +32,9 @@ fn what_is_not_http_gets_400_as_json_and_a_record() {
     for garbage in
         ["NOT HTTP\r\n\r\n", "GET / HTTP/1.1\r\nbad header\r\n\r\n", "\x16\x03\x01\x02\x00\x01\r\n\r\n"]
     {
-        let answer = proxy.client().send(garbage).answer();
-        assert_eq!(answer.status(), 400, "{garbage:?}");
-        assert_eq!(answer.error()["code"], "malformed_request");
+        let response = proxy.client().send(garbage).response();
+        assert_eq!(response.status(), 400, "{garbage:?}");
+        assert_eq!(response.error()["code"], "malformed_request");
         assert_eq!(proxy.record()["status"], 400);
     }
 }
@@ -44,9 +44,9 @@ fn garbage_after_a_good_request_is_refused_like_any_other() {
     let up = ok();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    assert_eq!(client.get("/v1/models").answer().status(), 200);
-    let answer = client.send("NOT HTTP\r\n\r\n").answer();
-    assert_eq!(answer.error()["code"], "malformed_request");
+    assert_eq!(client.get("/v1/models").response().status(), 200);
+    let response = client.send("NOT HTTP\r\n\r\n").response();
+    assert_eq!(response.error()["code"], "malformed_request");
     assert_eq!(
         (proxy.record()["status"].clone(), proxy.record()["status"].clone()),
         (200.into(), 400.into())
@@ -58,9 +58,9 @@ fn headers_that_do_not_come_in_time_get_408() {
     let up = ok();
     let proxy = proxy().server("header_timeout = \"100ms\"").upstream(&up).run();
     let mut client = proxy.client();
-    let answer = client.send("GET /v1/models HTTP/1.1\r\nhost:").answer();
-    assert_eq!(answer.status(), 408);
-    assert_eq!(answer.error()["code"], "header_timeout");
+    let response = client.send("GET /v1/models HTTP/1.1\r\nhost:").response();
+    assert_eq!(response.status(), 408);
+    assert_eq!(response.error()["code"], "header_timeout");
     assert_eq!(client.rest(), b"");
     assert_eq!(proxy.record()["status"], 408);
 }
@@ -73,7 +73,7 @@ fn idle_connection_is_closed_without_response_or_record() {
     let mut idle = proxy.client();
     assert_eq!(idle.rest(), b"");
     let mut used = proxy.client();
-    assert_eq!(used.get("/v1/models").answer().status(), 200);
+    assert_eq!(used.get("/v1/models").response().status(), 200);
     assert_eq!(used.rest(), b"");
     proxy.record();
     assert_eq!(proxy.stop().len(), 0, "only the one request has a record");
@@ -97,12 +97,12 @@ fn body_beyond_the_limit_gets_413_with_or_without_length() {
             format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len()),
         ),
     ] {
-        let answer = proxy
+        let response = proxy
             .client()
             .send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n{framing}\r\n\r\n{body}"))
-            .answer();
-        assert_eq!(answer.status(), 413, "{kind} {framing}");
-        assert_eq!(answer.error()["code"], "request_too_large");
+            .response();
+        assert_eq!(response.status(), 413, "{kind} {framing}");
+        assert_eq!(response.error()["code"], "request_too_large");
         assert_eq!(proxy.record()["status"], 413);
     }
 }
@@ -120,10 +120,10 @@ fn bodies_beyond_the_process_budget_get_503_with_retry_after() {
     let mut first = proxy.client();
     first.post("/v1/chat/completions", &body);
     arrivals.recv().unwrap();
-    let answer = proxy.client().post("/v1/chat/completions", &body).answer();
-    assert_eq!(answer.status(), 503);
-    assert_eq!(answer.error()["code"], "overloaded");
-    assert!(answer.header("retry-after").is_some());
+    let response = proxy.client().post("/v1/chat/completions", &body).response();
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.error()["code"], "overloaded");
+    assert!(response.header("retry-after").is_some());
     drop(first);
     assert_eq!(proxy.record()["status"], 503);
     assert_eq!(proxy.record()["outcome"], "client_disconnected");
@@ -137,13 +137,13 @@ fn a_client_beyond_the_connection_limit_waits_for_its_turn() {
     let up = ok();
     let proxy = proxy().server("max_connections = 2").upstream(&up).run();
     let mut first = proxy.client();
-    assert_eq!(first.get("/v1/models").answer().status(), 200);
+    assert_eq!(first.get("/v1/models").response().status(), 200);
     let mut second = proxy.client();
-    assert_eq!(second.get("/v1/models").answer().status(), 200);
+    assert_eq!(second.get("/v1/models").response().status(), 200);
     let mut third = proxy.client();
     third.get("/v1/models");
     drop(first);
-    assert_eq!(third.answer().status(), 200);
+    assert_eq!(third.response().status(), 200);
 }
 
 #[test]

@@ -10,7 +10,7 @@ const LARGE: usize = 40 << 20;
 
 #[test]
 fn early_response_is_read_by_client_that_sends_everything_first() {
-    let up = Upstream::answering("");
+    let up = Upstream::responding("");
     let proxy = proxy().upstream(&up).server("max_request_bytes = \"1MiB\"").run();
     let path = "/v1/chat/completions";
     let part = vec![b'x'; 1 << 20];
@@ -24,29 +24,29 @@ fn early_response_is_read_by_client_that_sends_everything_first() {
         for _ in 0..pieces {
             client.send(&piece);
         }
-        let answer = client.answer();
-        assert_eq!(answer.status(), 413, "{framing}");
-        assert_eq!(answer.error()["code"], "request_too_large");
-        assert_eq!(answer.header("connection"), Some("close"));
+        let response = client.response();
+        assert_eq!(response.status(), 413, "{framing}");
+        assert_eq!(response.error()["code"], "request_too_large");
+        assert_eq!(response.header("connection"), Some("close"));
     }
 }
 
 #[test]
 fn client_after_early_response_keeps_place_until_it_is_needed() {
-    let up = Upstream::answering("");
+    let up = Upstream::responding("");
     let proxy = proxy().upstream(&up).server("max_connections = 1\nmax_request_bytes = 1000").run();
     let mut first = proxy.client();
     first.send("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n{");
-    assert_eq!(first.answer().status(), 413);
+    assert_eq!(first.response().status(), 413);
     // It would be taken in for 5 s more.
     let start = Instant::now();
-    assert_eq!(proxy.client().get("/health").answer().status(), 200);
+    assert_eq!(proxy.client().get("/health").response().status(), 200);
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
 #[test]
 fn early_http2_response_is_whole_then_resets_without_error() {
-    let up = Upstream::answering("");
+    let up = Upstream::responding("");
     let proxy = proxy().upstream(&up).server("max_request_bytes = 1000").run();
     let mut connection = Connection::to(proxy.address);
     let mut frames = Frames::ask(&mut connection, &[]);

@@ -5,27 +5,27 @@ use serde_json::{Value, json};
 use crate::harness::{EVENTS_HEAD, LAST_CHUNK, Proxy, Request, Upstream, chunk, proxy, sized, upstream};
 
 /// What a test's upstream says to a request.
-type Answer = Vec<u8>;
+type Response = Vec<u8>;
 
-fn answering(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Upstream {
+fn responding(response: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Upstream {
     upstream(move |connection| {
         while let Some(request) = connection.request() {
-            connection.send(answer(&request));
+            connection.send(response(&request));
         }
     })
 }
 
-fn body(value: &Value) -> Answer {
+fn body(value: &Value) -> Response {
     sized("200 OK", "application/json", value.to_string().as_bytes())
 }
 
 /// A stream that comes to its end.
-fn events(events: &[Value]) -> Answer {
+fn events(events: &[Value]) -> Response {
     [cut(events), LAST_CHUNK.into()].concat()
 }
 
 /// A stream without its end.
-fn cut(events: &[Value]) -> Answer {
+fn cut(events: &[Value]) -> Response {
     let event = |event: &Value| {
         let name = event["type"].as_str().or(event["event"].as_str()).unwrap();
         chunk(format!("event: {name}\ndata: {event}\n\n").as_bytes())
@@ -78,7 +78,7 @@ fn looks_at_a_response_count_nothing() {
     for (said, left_out) in [(json!({ "background": false }), false), (json!({}), true)] {
         let whole = response("completed", said);
         let streamed = json!({ "type": "response.completed", "response": whole });
-        let up = answering(move |request| {
+        let up = responding(move |request| {
             if request.line().contains("stream=true") {
                 events(std::slice::from_ref(&streamed))
             } else {
@@ -114,7 +114,7 @@ fn background_response_counts_at_the_first_look_with_usage() {
         ("POST", "/v1/responses/resp_1/cancel"),
     ] {
         for repeats in [true, false] {
-            let up = answering(move |request| {
+            let up = responding(move |request| {
                 let state = |status| {
                     if repeats { in_background(status) } else { response(status, json!({})) }
                 };
@@ -143,7 +143,7 @@ fn background_response_counts_at_the_first_look_with_usage() {
 
 #[test]
 fn broken_background_stream_counts_once_it_is_resumed() {
-    let up = answering(|request| {
+    let up = responding(|request| {
         let created = json!({ "type": "response.created", "response": in_background("in_progress") });
         let delta = json!({ "type": "response.output_text.delta", "delta": "Hi", "sequence_number": 3 });
         let completed = json!({ "type": "response.completed", "response": in_background("completed") });
@@ -165,7 +165,7 @@ fn broken_background_stream_counts_once_it_is_resumed() {
 
 #[test]
 fn complete_background_stream_counts_with_its_request() {
-    let up = answering(|request| {
+    let up = responding(|request| {
         let created = json!({ "type": "response.created", "response": in_background("in_progress") });
         let completed = json!({ "type": "response.completed", "response": in_background("completed") });
         if request.line().starts_with("POST") {
@@ -181,7 +181,7 @@ fn complete_background_stream_counts_with_its_request() {
 
 #[test]
 fn response_made_elsewhere_counts_only_if_marked_background() {
-    let up = answering(|request| match request.line() {
+    let up = responding(|request| match request.line() {
         line if line.contains("background") => body(&in_background("completed")),
         _ => body(&response("completed", json!({}))),
     });
@@ -195,7 +195,7 @@ fn response_made_elsewhere_counts_only_if_marked_background() {
 
 #[test]
 fn azures_paths_lead_to_the_same_response() {
-    let up = answering(|request| match request.line() {
+    let up = responding(|request| match request.line() {
         line if line.starts_with("POST /openai/responses?") => body(&in_background("queued")),
         _ => body(&in_background("completed")),
     });
@@ -233,7 +233,7 @@ fn thread() -> Value {
 
 #[test]
 fn a_run_is_counted_by_the_first_look_that_has_its_usage() {
-    let up = answering(|request| match request.line() {
+    let up = responding(|request| match request.line() {
         line if line.contains("/steps/") => body(&step()),
         line if line.contains("running") => body(&run("in_progress")),
         line if line.starts_with("GET") => body(&run("completed")),
@@ -252,7 +252,7 @@ fn a_run_is_counted_by_the_first_look_that_has_its_usage() {
 
 #[test]
 fn a_run_that_stops_for_a_tool_is_counted_where_it_ends() {
-    let up = answering(|request| {
+    let up = responding(|request| {
         let delta = json!({ "event": "thread.message.delta", "object": "thread.message.delta", "id": "msg_1",
             "delta": { "content": [{ "type": "text", "text": { "value": "Hi" } }] } });
         let done = json!({ "event": "done" });
@@ -282,7 +282,7 @@ fn batch_counts_at_the_first_look_after_its_end() {
             "usage": { "input_tokens": tokens, "output_tokens": tokens / 2, "total_tokens": tokens + tokens / 2 } })
     };
     for last in ["completed", "expired", "cancelled"] {
-        let up = answering(move |request| match request.line() {
+        let up = responding(move |request| match request.line() {
             line if line.starts_with("POST /v1/batches ") => body(&batch("validating", 0)),
             line if line.contains("running") => body(&batch("in_progress", 40)),
             line if line.contains("cancel") => body(&batch("cancelling", 40)),
@@ -309,7 +309,7 @@ fn a_video_is_counted_once() {
         json!({ "id": "video_1", "object": "video", "status": status, "model": "m",
             "usage": (status == "completed").then(|| json!({ "input_tokens": 7, "output_tokens": 900 })) })
     };
-    let up = answering(move |request| match request.line() {
+    let up = responding(move |request| match request.line() {
         line if line.starts_with("POST") => body(&video("queued")),
         _ => body(&video("completed")),
     });
@@ -321,7 +321,7 @@ fn a_video_is_counted_once() {
 
 #[test]
 fn what_is_fetched_of_other_results_counts_nothing() {
-    let up = answering(|_| {
+    let up = responding(|_| {
         body(&json!({ "id": "x", "model": "m", "choices": [{ "message": { "content": "Hi" } }],
             "usage": { "prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6 } }))
     });
@@ -342,7 +342,7 @@ fn what_is_fetched_of_other_results_counts_nothing() {
 
 #[test]
 fn workers_know_of_each_others_looks() {
-    let up = answering(|_| body(&in_background("completed")));
+    let up = responding(|_| body(&in_background("completed")));
     let proxy = proxy().server("workers = 4").upstream(&up).run();
     let counted = (0..16).filter_map(|_| input(&ask(&proxy, "GET", "/v1/responses/resp_1", ""))).count();
     assert_eq!(counted, 1);
@@ -350,7 +350,7 @@ fn workers_know_of_each_others_looks() {
 
 #[test]
 fn a_restart_knows_what_is_counted() {
-    let up = answering(|request| match request.line() {
+    let up = responding(|request| match request.line() {
         line if line.starts_with("POST") => body(&in_background("queued")),
         _ => body(&in_background("completed")),
     });

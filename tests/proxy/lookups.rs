@@ -75,9 +75,9 @@ fn silent_resolver_holds_one_thread_and_no_other_upstream() {
 
     let mut other = Client::connect(serving.address);
     ask(&mut other, "local");
-    assert_eq!(other.answer().status(), 200, "another upstream's name");
+    assert_eq!(other.response().status(), 200, "another upstream's name");
     for client in &mut clients {
-        assert_eq!(client.answer().status(), 504);
+        assert_eq!(client.response().status(), 504);
     }
     let most = idle + 2;
     assert!(serving.threads() <= most, "{} threads, and {idle} before", serving.threads());

@@ -28,10 +28,10 @@ fn chunked(content_type: Option<&str>, body: &str, length: usize) -> Vec<u8> {
 }
 
 /// What a client gets, and the record.
-fn exchange(answer: Vec<u8>, request: &str) -> (Proxy, String, Value) {
-    let up = Upstream::answering(answer);
+fn exchange(response: Vec<u8>, request: &str) -> (Proxy, String, Value) {
+    let up = Upstream::responding(response);
     let proxy = proxy().upstream(&up).run();
-    let text = proxy.client().post(PATH, request).answer().text().to_owned();
+    let text = proxy.client().post(PATH, request).response().text().to_owned();
     let record = proxy.record();
     (proxy, text, record)
 }
@@ -111,7 +111,7 @@ fn a_failure_in_the_place_of_a_stream_has_no_tokens() {
 
 #[test]
 fn an_empty_stream_is_a_failure_of_the_upstream() {
-    for answer in [
+    for response in [
         sized("200 OK", "text/event-stream", b""),
         chunked(Some("text/event-stream"), "", 1),
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n".to_vec(),
@@ -119,11 +119,11 @@ fn an_empty_stream_is_a_failure_of_the_upstream() {
     ] {
         let up = crate::harness::upstream(move |connection| {
             connection.request();
-            connection.send(&answer);
+            connection.send(&response);
         });
         let proxy = proxy().upstream(&up).run();
         for path in [PATH, "/v1/responses", "/v1/messages"] {
-            proxy.client().post(path, UNASKED).answer();
+            proxy.client().post(path, UNASKED).response();
             let record = proxy.record();
             assert_eq!(record["outcome"], "upstream_error", "{record}");
             assert_eq!(counts(&record), [&json!("none"), &Value::Null, &Value::Null], "{record}");
@@ -159,8 +159,8 @@ fn last_event_without_blank_line_is_read_and_stays_withheld() {
             for (request, expected) in
                 [(UNASKED, before.to_owned()), (CHAT_REQUEST, body.to_owned() + line_end)]
             {
-                let answer = chunked(Some("text/event-stream"), &(body.to_owned() + line_end), length);
-                let (_, text, record) = exchange(answer, request);
+                let response = chunked(Some("text/event-stream"), &(body.to_owned() + line_end), length);
+                let (_, text, record) = exchange(response, request);
                 assert_eq!(text, expected, "with {line_end:?} in pieces of {length}");
                 assert_eq!(counts(&record), [&json!("reported"), &json!(9), &json!(2)], "{record}");
                 assert_eq!(record["events"], 4);
@@ -173,14 +173,14 @@ fn last_event_without_blank_line_is_read_and_stays_withheld() {
 fn a_last_event_that_ends_the_stream_needs_no_blank_line() {
     for rest in ["data: [DONE]", "data: [DONE]\n"] {
         let body = CHAT_STREAM.trim_end().strip_suffix("data: [DONE]").unwrap().to_owned() + rest;
-        let answer =
+        let response =
             format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n{body}");
         let up = crate::harness::upstream(move |connection| {
             connection.request();
-            connection.send(&answer);
+            connection.send(&response);
         });
         let proxy = proxy().upstream(&up).run();
-        assert_eq!(proxy.client().post(PATH, CHAT_REQUEST).answer().text(), body);
+        assert_eq!(proxy.client().post(PATH, CHAT_REQUEST).response().text(), body);
         assert_eq!(proxy.record()["outcome"], "complete", "it is not cut");
     }
 }
@@ -198,7 +198,7 @@ fn times_are_in_the_order_in_which_things_happen() {
         });
         let proxy = proxy().upstream(&up).run();
         for request in [UNASKED, CHAT_REQUEST].repeat(5) {
-            Client::connect(proxy.address).post(PATH, request).answer();
+            Client::connect(proxy.address).post(PATH, request).response();
             let record = proxy.record();
             let time = |name: &str| record[name].as_f64().unwrap();
             let times = ["byte", "event", "token"].map(|what| time(&format!("time_to_first_{what}_ms")));
@@ -217,15 +217,15 @@ fn a_mistyped_stream_behind_comments_is_relayed() {
     for content_type in ["text/plain", "application/json"] {
         for length in [20, usize::MAX >> 1] {
             for (request, expected) in [(UNASKED, stripped()), (CHAT_REQUEST, CHAT_STREAM.to_owned())] {
-                let answer = chunked(Some(content_type), CHAT_STREAM, length);
+                let response = chunked(Some(content_type), CHAT_STREAM, length);
                 let up = crate::harness::upstream(move |connection| {
                     connection.request();
                     // Longer than the client is left without a word.
                     std::thread::sleep(std::time::Duration::from_millis(50));
-                    connection.send(&answer);
+                    connection.send(&response);
                 });
                 let proxy = proxy().upstream(&up).tables("keep_alive_comments = \"5ms\"").run();
-                let text = proxy.client().post(PATH, request).answer().text().to_owned();
+                let text = proxy.client().post(PATH, request).response().text().to_owned();
                 assert!(text.starts_with(": keep-alive\n\n"), "{text:?}");
                 assert_eq!(text.replace(": keep-alive\n\n", ""), expected, "{content_type}");
                 assert_eq!(proxy.record()["usage_source"], "reported");

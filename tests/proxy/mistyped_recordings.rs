@@ -55,9 +55,9 @@ impl Waiting {
         let waiting = self.clone();
         upstream(move |connection| {
             while let Some(request) = connection.request() {
-                let answer = waiting.0.lock().unwrap().remove(request.header("x-case").unwrap()).unwrap();
-                connection.send(&answer);
-                if !answer.ends_with(LAST_CHUNK.as_bytes()) {
+                let response = waiting.0.lock().unwrap().remove(request.header("x-case").unwrap()).unwrap();
+                connection.send(&response);
+                if !response.ends_with(LAST_CHUNK.as_bytes()) {
                     return;
                 }
             }
@@ -65,8 +65,8 @@ impl Waiting {
     }
 
     /// What a client gets of this response, and its record's id.
-    fn exchange(&self, proxy: &Proxy, number: usize, answer: Vec<u8>) -> (Vec<u8>, String) {
-        self.0.lock().unwrap().insert(number.to_string(), answer);
+    fn exchange(&self, proxy: &Proxy, number: usize, response: Vec<u8>) -> (Vec<u8>, String) {
+        self.0.lock().unwrap().insert(number.to_string(), response);
         let mut client = proxy.client();
         client.send(format!(
             "POST {PATH} HTTP/1.1\r\nhost: localhost\r\nx-case: {number}\r\ncontent-length: {}\r\n\r\n{CHAT_REQUEST}",
@@ -101,8 +101,8 @@ fn recorded_streams_are_metered_with_wrong_type_and_no_end() {
             let cut = random.usize(..bytes.len());
             let chunks = [&bytes[..cut], &bytes[cut..]]
                 .map(|part| if part.is_empty() { Vec::new() } else { chunk(part) });
-            let answer = [head(content_type).as_bytes(), &chunks.concat(), LAST_CHUNK.as_bytes()].concat();
-            let (passed, id) = waiting.exchange(&proxy, sent.len(), answer);
+            let response = [head(content_type).as_bytes(), &chunks.concat(), LAST_CHUNK.as_bytes()].concat();
+            let (passed, id) = waiting.exchange(&proxy, sent.len(), response);
             assert!(passed == bytes, "{} as {content_type:?} cut at {cut}", recording.file);
             sent.insert(id, (recording, content_type, is_bare));
         }
@@ -140,8 +140,8 @@ fn recorded_streams_cut_short_have_partial_or_exact_counts() {
         for content_type in ["text/event-stream", TYPES[random.usize(..TYPES.len())]] {
             let cut = random.usize(1..recording.bytes.len());
             let bytes = &recording.bytes[..cut];
-            let answer = [head(content_type).as_bytes(), &chunk(bytes)].concat();
-            let (passed, id) = waiting.exchange(&proxy, sent.len(), answer);
+            let response = [head(content_type).as_bytes(), &chunk(bytes)].concat();
+            let (passed, id) = waiting.exchange(&proxy, sent.len(), response);
             // Then there may be an event of ours.
             assert!(passed.starts_with(bytes), "{} as {content_type:?} cut at {cut}", recording.file);
             sent.insert(id, (recording, cut));

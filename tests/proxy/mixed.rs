@@ -211,7 +211,7 @@ impl Ask {
             return false;
         }
         match self.leaves {
-            Leaves::Never => return client.next_answer().is_some_and(|answer| answer.status() == 200),
+            Leaves::Never => return client.next_response().is_some_and(|response| response.status() == 200),
             // Now and then before the request was looked at, most often after.
             Leaves::Before => std::thread::sleep(Duration::from_millis(fastrand::u64(..8))),
             Leaves::Bytes(bytes) => client.read_up_to(bytes),
@@ -267,8 +267,8 @@ fn asks() -> Vec<Ask> {
 }
 
 fn tally(simulator: SocketAddr) -> Value {
-    let answer = Client::connect(simulator).get("/simulator/tally").answer();
-    serde_json::from_slice(answer.body()).unwrap()
+    let response = Client::connect(simulator).get("/simulator/tally").response();
+    serde_json::from_slice(response.body()).unwrap()
 }
 
 #[test]
@@ -333,7 +333,7 @@ fn ten_thousand_requests_have_a_record_each_with_every_token() {
             ask.kind,
             ask.directions
         );
-        assert!(outcome != "complete" || source != "drained", "a whole answer needs no draining: {record}");
+        assert!(outcome != "complete" || source != "drained", "a whole response needs no draining: {record}");
         *outcomes.entry((ask.kind, outcome, source)).or_default() += 1;
     }
     assert_eq!(strangers, unread, "requests whose bodies were not read");
@@ -353,5 +353,5 @@ fn ten_thousand_requests_have_a_record_each_with_every_token() {
         assert_eq!(sum, told[tokens].as_u64().unwrap(), "{tokens}, by the simulator's own tally: {told}");
     }
     let with_usage = reported().filter(|record| record["usage_source"] != "none").count();
-    assert_eq!(with_usage as u64, told["answers_with_usage"].as_u64().unwrap());
+    assert_eq!(with_usage as u64, told["responses_with_usage"].as_u64().unwrap());
 }

@@ -42,8 +42,8 @@ fn model_read_by_routes_is_renamed_and_recorded_everywhere() {
             true => BODY.replace("MODEL", "alias").replace("SESSION", model),
             false => BODY.replace("MODEL", model).replace("SESSION", "alias"),
         };
-        let answer = by_model.client().post(&path, &named("alias")).answer();
-        assert_eq!(answer.status(), 200, "{path}: {}", answer.text());
+        let response = by_model.client().post(&path, &named("alias")).response();
+        assert_eq!(response.status(), 200, "{path}: {}", response.text());
         let request = requests.recv().unwrap();
         assert!(
             request.line().starts_with("POST /v1/"),
@@ -54,7 +54,7 @@ fn model_read_by_routes_is_renamed_and_recorded_everywhere() {
         assert_eq!(by_model.record()["model_requested"], "alias", "{path}");
 
         // Without a route that asks for it, it is read or not, in either case for all purposes.
-        plain.client().post(&path, &named("alias")).answer();
+        plain.client().post(&path, &named("alias")).response();
         let is_renamed = plain_requests.recv().unwrap().body == named("real").as_bytes();
         let recorded = plain.record()["model_requested"].clone();
         assert_eq!(recorded, if is_renamed { Value::from("alias") } else { Value::Null }, "{path}");
@@ -75,10 +75,10 @@ fn endpoints_whose_model_has_no_default_get_none() {
         "realtime/client_secrets",
     ] {
         let body = "{\"x\":1,\"session\":{}}";
-        proxy.client().post(&format!("/v1/{path}"), body).answer();
+        proxy.client().post(&format!("/v1/{path}"), body).response();
         assert_eq!(String::from_utf8_lossy(&requests.recv().unwrap().body), body, "{path}");
     }
-    proxy.client().post("/v1/fim/completions", "{}").answer();
+    proxy.client().post("/v1/fim/completions", "{}").response();
     assert_eq!(String::from_utf8_lossy(&requests.recv().unwrap().body), "{\"model\":\"default-model\"}");
 }
 
@@ -92,8 +92,8 @@ fn aliases_apply_on_azure_paths_except_to_deployment_names() {
         ("/openai/responses?api-version=2025-03-01-preview", "real"),
         ("/openai/deployments/d/chat/completions?api-version=2024-10-21", "alias"),
     ] {
-        let answer = proxy.client().post(path, "{\"model\":\"alias\"}").answer();
-        assert_eq!(answer.status(), 200, "{path}: {}", answer.text());
+        let response = proxy.client().post(path, "{\"model\":\"alias\"}").response();
+        assert_eq!(response.status(), 200, "{path}: {}", response.text());
         assert_eq!(
             String::from_utf8_lossy(&requests.recv().unwrap().body),
             format!("{{\"model\":\"{model}\"}}"),
@@ -115,7 +115,7 @@ fn json_at_endpoints_that_take_forms_is_renamed() {
                 "POST {path} HTTP/1.1\r\nhost: localhost\r\n{content_type}content-length: {}\r\n\r\n",
                 body.len()
             );
-            assert_eq!(proxy.client().send(head + body).answer().status(), 200);
+            assert_eq!(proxy.client().send(head + body).response().status(), 200);
             assert_eq!(
                 String::from_utf8_lossy(&requests.recv().unwrap().body),
                 "{\"model\":\"real\"}",
@@ -127,7 +127,7 @@ fn json_at_endpoints_that_take_forms_is_renamed() {
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: audio/wav\r\ncontent-length: 4\r\n\r\nRIFF"
         );
-        proxy.client().send(head).answer();
+        proxy.client().send(head).response();
         assert_eq!(requests.recv().unwrap().body, b"RIFF");
         assert!(proxy.record()["model_requested"].is_null());
     }

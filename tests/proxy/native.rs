@@ -16,17 +16,17 @@ const COUNTS: [&str; 7] = [
 
 /// The record of a request that is answered with these bytes, all of which pass.
 fn record(path: &str, head: &str, body: &str) -> Value {
-    let (answer, stream) = match head {
+    let (response, stream) = match head {
         "text/event-stream" => {
             let pieces: Vec<u8> = body.as_bytes().chunks(47).flat_map(chunk).collect();
             ([EVENTS_HEAD.as_bytes(), &pieces, LAST_CHUNK.as_bytes()].concat(), true)
         }
         _ => (sized("200 OK", head, body.as_bytes()), false),
     };
-    let up = Upstream::answering(answer);
+    let up = Upstream::responding(response);
     let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
     let request = json!({"model": "asked", "stream": stream}).to_string();
-    assert_eq!(proxy.client().post(path, &request).answer().body(), body.as_bytes());
+    assert_eq!(proxy.client().post(path, &request).response().body(), body.as_bytes());
     proxy.record()
 }
 
@@ -144,13 +144,13 @@ fn usage_of_which_a_part_is_unknown_is_partial_and_says_so() {
         (r#"{"prompt_units":11,"completion_units":7,"total_tokens":18}"#, "partial"),
         (r#"{"input_tokens":11,"output_count":7}"#, "partial"),
     ] {
-        let up = Upstream::answering(sized(
+        let up = Upstream::responding(sized(
             "200 OK",
             "application/json",
             format!(r#"{{"usage":{usage}}}"#).as_bytes(),
         ));
         let proxy = proxy().upstream(&up).run();
-        proxy.client().post("/v1/other", "{}").answer();
+        proxy.client().post("/v1/other", "{}").response();
         let record = proxy.record();
         assert_eq!(record["usage_source"], source, "{record}");
         let error = record["error"].as_str().unwrap_or_default();

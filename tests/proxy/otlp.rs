@@ -50,7 +50,7 @@ fn a_request_is_a_span_between_its_client_s_and_its_upstream_s() {
     let (up, requests) = streaming();
     let proxy = proxy().upstream(&up).tables(&otlp(collector.url())).run();
     let parent = format!("a: 1\r\ntraceparent: 00-{TRACE}-{PARENT}-01\r\nb: 2\r\ntracestate: x=y\r\n");
-    let answer = proxy.client().send(chat(&parent)).answer();
+    let response = proxy.client().send(chat(&parent)).response();
     let record = proxy.record();
     let sent = requests.recv_timeout(PATIENCE).unwrap();
     proxy.stop();
@@ -89,7 +89,7 @@ fn a_request_is_a_span_between_its_client_s_and_its_upstream_s() {
     assert!((nanoseconds / 1e6 - record["duration_ms"].as_f64().unwrap()).abs() < 0.001);
     let first = span.events[0].time_unix_nano - span.start_time_unix_nano;
     assert!((first as f64 / 1e6 - record["time_to_first_token_ms"].as_f64().unwrap()).abs() < 0.001);
-    assert_eq!(answer.header("x-streamgauge-id").unwrap(), said["streamgauge.record.id"]);
+    assert_eq!(response.header("x-streamgauge-id").unwrap(), said["streamgauge.record.id"]);
     assert_eq!(exported.resource["service.name"], "streamgauge");
 }
 
@@ -114,7 +114,7 @@ fn the_metrics_are_the_sums_of_the_records() {
     let mut cases = ["stream", "whole", "refused"].repeat(4);
     cases.push("stream");
     for case in &cases {
-        client.send(chat(&format!("x-case: {case}\r\n"))).answer();
+        client.send(chat(&format!("x-case: {case}\r\n"))).response();
     }
     let mut records: Vec<_> = cases.iter().map(|_| proxy.record()).collect();
     records.extend(proxy.stop());
@@ -162,7 +162,7 @@ fn spans_are_the_same_over_http2_and_to_a_gzip_collector() {
     });
     let tables = format!("{}\ncompression = \"gzip\"", otlp(collector.url()));
     let proxy = proxy().http2(up.address).tables(&tables).run();
-    proxy.client().send(chat(&format!("traceparent: 00-{TRACE}-{PARENT}-01\r\n"))).answer();
+    proxy.client().send(chat(&format!("traceparent: 00-{TRACE}-{PARENT}-01\r\n"))).response();
     proxy.stop();
     let span = collector.backend.all(1).spans.remove(0);
     let parent = format!("00-{TRACE}-{}-01", hex(&span.span_id));
@@ -177,8 +177,8 @@ fn request_without_a_trace_begins_one_with_the_records_id() {
     let proxy = proxy().upstream(&up).tables(&tables).run();
     let not_valid = format!("traceparent: 00-{TRACE}-{PARENT}\r\ntracestate: x=y\r\n");
     for headers in ["", &not_valid] {
-        let answer = proxy.client().send(chat(headers)).answer();
-        let trace = answer.header("x-streamgauge-id").unwrap().replace('-', "");
+        let response = proxy.client().send(chat(headers)).response();
+        let trace = response.header("x-streamgauge-id").unwrap().replace('-', "");
         let sent = requests.recv_timeout(PATIENCE).unwrap();
         let parent = sent.header("traceparent").unwrap().to_owned();
         assert!(parent.starts_with(&format!("00-{trace}-")) && parent.ends_with("-03"), "{parent}");
@@ -201,7 +201,7 @@ fn unsampled_request_has_no_span_and_is_served_all_the_same() {
     let unsampled = format!("traceparent: 00-{TRACE}-{PARENT}-00\r\n");
     let sampled = format!("traceparent: 00-{TRACE}-{PARENT}-01\r\n");
     for (headers, flags) in [(unsampled.as_str(), "-00"), ("", "-02"), (sampled.as_str(), "-01")] {
-        proxy.client().send(chat(headers)).answer();
+        proxy.client().send(chat(headers)).response();
         let sent = requests.recv_timeout(PATIENCE).unwrap();
         assert!(sent.header("traceparent").unwrap().ends_with(flags), "{}", sent.head);
     }
@@ -223,7 +223,7 @@ fn who_is_not_let_in_does_not_say_what_is_sampled() {
     let sampled = format!("traceparent: 00-{TRACE}-{PARENT}-01\r\n");
     for (key, status) in [("wrong", 401), ("right", 200)] {
         let request = chat(&format!("authorization: Bearer {key}\r\n{sampled}"));
-        assert_eq!(proxy.client().send(request).answer().status(), status);
+        assert_eq!(proxy.client().send(request).response().status(), status);
     }
     proxy.stop();
     let exported = Exported::of(&backend.exports());
@@ -239,10 +239,10 @@ fn without_spans_the_client_s_headers_pass_untouched() {
     for tables in ["", &metrics_only] {
         let proxy = proxy().upstream(&up).tables(tables).run();
         let lines = "tracestate: x=y\r\na: 1\r\ntraceparent: not-valid\r\ntraceparent: nor-this\r\n";
-        proxy.client().send(chat(lines)).answer();
+        proxy.client().send(chat(lines)).response();
         let sent = requests.recv_timeout(PATIENCE).unwrap();
         assert!(sent.head.contains(lines), "{}", sent.head);
-        proxy.client().send(chat("")).answer();
+        proxy.client().send(chat("")).response();
         assert_eq!(requests.recv_timeout(PATIENCE).unwrap().header("traceparent"), None);
         proxy.stop();
     }
@@ -254,8 +254,8 @@ fn a_request_that_is_sent_once_more_is_the_same_span() {
     let backend = Backend::new();
     let (sender, requests) = mpsc::channel();
     let up = upstream(move |connection| {
-        let answers = if connection.number == 0 { 1 } else { usize::MAX };
-        for _ in 0..answers {
+        let responses = if connection.number == 0 { 1 } else { usize::MAX };
+        for _ in 0..responses {
             let Some(request) = connection.request() else { return };
             let _ = sender.send(request);
             connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
@@ -268,7 +268,7 @@ fn a_request_that_is_sent_once_more_is_the_same_span() {
     let proxy = proxy().upstream(&up).tables(&otlp(format!("http://{}", backend.address()))).run();
     let mut client = proxy.client();
     for _ in 0..2 {
-        assert_eq!(client.send(chat("")).answer().status(), 200);
+        assert_eq!(client.send(chat("")).response().status(), 200);
     }
     let sent: Vec<_> = (0..3).map(|_| requests.recv_timeout(PATIENCE).unwrap()).collect();
     proxy.stop();
@@ -281,7 +281,7 @@ fn a_request_that_is_sent_once_more_is_the_same_span() {
 #[test]
 fn no_secret_and_no_content_is_in_what_is_sent() {
     let backend = Backend::new();
-    let up = Upstream::answering(
+    let up = Upstream::responding(
         [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()].concat(),
     );
     let tables = format!(
@@ -292,8 +292,8 @@ fn no_secret_and_no_content_is_in_what_is_sent() {
     );
     let proxy = proxy().upstream(&up).tables(&tables).run();
     let key = "authorization: Bearer client-marker\r\ncookie: cookie-marker\r\nx-other: other-marker\r\n";
-    assert_eq!(proxy.client().send(chat(key)).answer().status(), 200);
-    assert_eq!(proxy.client().send(chat("authorization: Bearer wrong-marker\r\n")).answer().status(), 401);
+    assert_eq!(proxy.client().send(chat(key)).response().status(), 200);
+    assert_eq!(proxy.client().send(chat("authorization: Bearer wrong-marker\r\n")).response().status(), 401);
     proxy.stop();
     let mut exports = backend.exports();
     for export in &mut exports {

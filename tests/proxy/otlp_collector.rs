@@ -26,12 +26,12 @@ fn an_https_collector_is_reached_if_its_certificate_is_trusted() {
     let endpoint = otlp(format!("https://localhost:{}", front.address.port()));
     let tables = format!("{endpoint}\n[otlp.tls]\nca = {{ data = \"{}\" }}", base64(&front.pem));
     let trusting = proxy().upstream(&up).tables(&tables).run();
-    trusting.client().send(chat("")).answer();
+    trusting.client().send(chat("")).response();
     trusting.stop();
     assert_eq!(backend.all(1).spans.len(), 1);
 
     let wary = proxy().admin().upstream(&up).tables(&endpoint).run();
-    assert_eq!(wary.client().send(chat("")).answer().status(), 200);
+    assert_eq!(wary.client().send(chat("")).response().status(), 200);
     wait_until("a failure", || wary.metric("streamgauge_otlp_failures_total") > 0.0);
     wary.stop();
     assert!(backend.exports().is_empty(), "nothing is sent to whoever it is");
@@ -55,14 +55,14 @@ fn spans_are_resent_to_busy_collector_but_not_if_refused() {
         ("400 Bad Request", false),
         ("308 Permanent Redirect\r\nlocation: https://elsewhere.example/", false),
     ] {
-        let backend = Backend::answering(move |number| {
+        let backend = Backend::responding(move |number| {
             let status = if number == 0 { status } else { "200 OK" };
             sized(status, "application/x-protobuf", b"")
         });
         let (up, _requests) = streaming();
         let tables = format!("{}\nmetrics = false", otlp(format!("http://{}", backend.address())));
         let proxy = proxy().admin().upstream(&up).tables(&tables).run();
-        proxy.client().send(chat("")).answer();
+        proxy.client().send(chat("")).response();
         let first = backend.export();
         if again {
             assert_eq!(backend.export().body, first.body, "{status}");
@@ -82,14 +82,14 @@ fn spans_are_resent_to_busy_collector_but_not_if_refused() {
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn spans_of_a_partial_success_are_counted_as_it_says() {
     let partial = ExportTracePartialSuccess { rejected_spans: 2, error_message: "too old".to_owned() };
-    let answer = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
-    let backend = Backend::answering(move |_| sized("200 OK", "application/x-protobuf", &answer));
+    let response = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+    let backend = Backend::responding(move |_| sized("200 OK", "application/x-protobuf", &response));
     let (up, _requests) = streaming();
     let tables = format!("{}\nmetrics = false", otlp(format!("http://{}", backend.address())));
     let proxy = proxy().admin().upstream(&up).tables(&tables).run();
     let mut client = proxy.client();
     for _ in 0..3 {
-        client.send(chat("")).answer();
+        client.send(chat("")).response();
     }
     wait_until("the count", || {
         proxy.metric("streamgauge_otlp_spans_exported_total") == 1.0
@@ -103,8 +103,8 @@ fn sigterm_sends_all_that_ended() {
     let collector = Collector::start();
     let program = Program::new(&format!("path = \"usage.db\"\n{}", otlp(collector.url())));
     let serving = program.serve();
-    let answered = || serving.answered.load(Ordering::Relaxed);
-    let ended = serving.load(2, || wait_until("some load", || answered() > 700));
+    let served = || serving.served.load(Ordering::Relaxed);
+    let ended = serving.load(2, || wait_until("some load", || served() > 700));
     serving.signal("-TERM");
     let log = serving.end();
     let exported = collector.backend.all(ended.len());
@@ -122,14 +122,14 @@ fn sigterm_sends_all_that_ended() {
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn the_end_does_not_wait_for_a_collector_that_refuses() {
-    let backend = Backend::answering(|_| sized("503 Service Unavailable", "text/plain", b"no such tenant"));
+    let backend = Backend::responding(|_| sized("503 Service Unavailable", "text/plain", b"no such tenant"));
     let (up, _requests) = streaming();
     let tables = format!("{}\nmetrics = false", otlp(format!("http://{}", backend.address())));
     let proxy = proxy().upstream(&up).tables(&tables).run();
-    proxy.client().send(chat("")).answer();
+    proxy.client().send(chat("")).response();
     let first = backend.export();
     // The first span is being sent again and again, and this one waits.
-    proxy.client().send(chat("")).answer();
+    proxy.client().send(chat("")).response();
     proxy.stop();
     let others = backend.exports();
     assert!(!others.is_empty() && others.iter().all(|export| export.body == first.body), "a last attempt");
@@ -140,11 +140,11 @@ fn why_a_collector_refuses_is_said_once() {
     let partial =
         ExportTracePartialSuccess { rejected_spans: 1, error_message: "no such\ntenant".to_owned() };
     let partial = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
-    for (answer, said) in [
-        (sized("400 Bad Request", "text/plain", b"no such\ntenant"), "it answered 400 Bad Request"),
+    for (response, said) in [
+        (sized("400 Bad Request", "text/plain", b"no such\ntenant"), "it responded with 400 Bad Request"),
         (sized("200 OK", "application/x-protobuf", &partial), "does not take some of the spans"),
     ] {
-        let backend = Backend::answering(move |_| answer.clone());
+        let backend = Backend::responding(move |_| response.clone());
         let otlp = otlp(format!("http://{}", backend.address()));
         let program = Program::new(&format!("path = \"usage.db\"\n{otlp}\nmetrics = false"));
         let serving = program.serve();
@@ -185,7 +185,7 @@ fn absent_collector_is_logged_once_and_delays_no_request_or_end() {
         let serving = program.serve();
         let ended = serving.load(2, || {
             wait_until("some attempts", || attempts.load(Ordering::Relaxed) > 8);
-            wait_until("some load", || serving.answered.load(Ordering::Relaxed) > 300);
+            wait_until("some load", || serving.served.load(Ordering::Relaxed) > 300);
         });
         assert!(ended.len() > 300, "requests are served");
         let stop = Instant::now();

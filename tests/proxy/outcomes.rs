@@ -18,9 +18,9 @@ fn a_status_of_the_upstream_decides_the_outcome() {
     ] {
         for status in statuses {
             let body: &[u8] = if *status < 300 { b"{}" } else { body };
-            let up = Upstream::answering(sized(&format!("{status} Said"), "application/json", body));
+            let up = Upstream::responding(sized(&format!("{status} Said"), "application/json", body));
             let proxy = proxy().upstream(&up).run();
-            assert_eq!(proxy.client().post(CHAT, CHAT_REQUEST).answer().status(), *status);
+            assert_eq!(proxy.client().post(CHAT, CHAT_REQUEST).response().status(), *status);
             let record = proxy.record();
             assert_eq!((&record["outcome"], &record["status"]), (&json!(outcome), &json!(status)));
         }
@@ -47,8 +47,8 @@ fn error_inside_a_stream_decides_by_code_and_then_by_type() {
         let wire = [EVENTS_HEAD.as_bytes(), &chunk(stream.as_bytes()), LAST_CHUNK.as_bytes()].concat();
         let body = format!("{{\"error\":{error}}}");
         for wire in [wire, sized("200 OK", "application/json", body.as_bytes())] {
-            let proxy = proxy().upstream(&Upstream::answering(wire)).run();
-            proxy.client().post(CHAT, CHAT_REQUEST).answer();
+            let proxy = proxy().upstream(&Upstream::responding(wire)).run();
+            proxy.client().post(CHAT, CHAT_REQUEST).response();
             let record = proxy.record();
             assert_eq!((&record["outcome"], &record["error"]), (&json!(outcome), &json!("no")), "{error}");
         }
@@ -89,8 +89,8 @@ data: {"type":"error","error":{"type":"overloaded_error","message":"no"}}
         ("rate_limited", CHAT, "error: {\"code\":429,\"message\":\"no\",\"type\":\"x\"}\n"),
     ] {
         let wire = [EVENTS_HEAD.as_bytes(), &chunk(format!("{events}\n").as_bytes()), LAST_CHUNK.as_bytes()];
-        let proxy = proxy().upstream(&Upstream::answering(wire.concat())).run();
-        proxy.client().post(path, CHAT_REQUEST).answer();
+        let proxy = proxy().upstream(&Upstream::responding(wire.concat())).run();
+        proxy.client().post(path, CHAT_REQUEST).response();
         let record = proxy.record();
         assert_eq!((&record["outcome"], &record["error"]), (&json!(outcome), &json!("no")), "{events}");
     }
@@ -112,23 +112,23 @@ fn an_error_without_a_known_message_is_told_by_its_body() {
         ("text/plain", "", Value::Null),
     ] {
         for status in ["404 Not Found", "503 Service Unavailable"] {
-            let proxy = proxy().upstream(&Upstream::answering(sized(status, kind, body.as_bytes()))).run();
-            proxy.client().post(CHAT, CHAT_REQUEST).answer();
+            let proxy = proxy().upstream(&Upstream::responding(sized(status, kind, body.as_bytes()))).run();
+            proxy.client().post(CHAT, CHAT_REQUEST).response();
             assert_eq!(proxy.record()["error"], error, "{body:.40}");
         }
     }
     // What is no error is not quoted.
-    let proxy = proxy().upstream(&Upstream::answering(sized("200 OK", "text/plain", b"fine"))).run();
-    proxy.client().post(CHAT, CHAT_REQUEST).answer();
+    let proxy = proxy().upstream(&Upstream::responding(sized("200 OK", "text/plain", b"fine"))).run();
+    proxy.client().post(CHAT, CHAT_REQUEST).response();
     assert_eq!(proxy.record()["error"], Value::Null);
 }
 
 #[test]
 fn secrets_that_an_upstream_repeats_are_masked_in_the_record() {
-    let echo = Upstream::answering(sized("400 Bad Request", "text/plain", b"you sent Bearer sk-upstream"));
+    let echo = Upstream::responding(sized("400 Bad Request", "text/plain", b"you sent Bearer sk-upstream"));
     let proxy = proxy().upstream(&echo).run();
-    let answer = proxy.client().post(CHAT, CHAT_REQUEST).answer();
-    assert!(answer.text().contains("sk-upstream"), "the response passes as it came");
+    let response = proxy.client().post(CHAT, CHAT_REQUEST).response();
+    assert!(response.text().contains("sk-upstream"), "the response passes as it came");
     assert_eq!(proxy.record()["error"], "you sent Bearer ***");
 }
 
@@ -141,9 +141,9 @@ fn stream_is_what_was_asked_for_also_where_the_upstream_refuses() {
         (CHAT, r#"{"model":"m"}"#, false),
         ("/v1/responses/r_1?stream=true", "{}", true),
     ] {
-        let up = Upstream::answering(sized("429 Too Many Requests", "application/json", body));
+        let up = Upstream::responding(sized("429 Too Many Requests", "application/json", body));
         let proxy = proxy().upstream(&up).run();
-        proxy.client().post(path, request).answer();
+        proxy.client().post(path, request).response();
         let record = proxy.record();
         assert_eq!(
             (&record["stream"], &record["usage_source"]),

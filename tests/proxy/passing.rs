@@ -21,17 +21,17 @@ fn passing_bodies_have_a_limit_of_their_own_and_none_by_default() {
         });
         let proxy = proxy().upstream(&up).server("max_request_bytes = 1000").server(server).run();
         for request in [&whole, &chunked] {
-            let answer = proxy.client().send(request).answer();
-            assert_eq!(answer.status(), status, "{server}: {}", answer.text());
+            let response = proxy.client().send(request).response();
+            assert_eq!(response.status(), status, "{server}: {}", response.text());
             if status == 413 {
-                assert!(answer.error()["message"].as_str().unwrap().contains("server.max_passing_bytes"));
+                assert!(response.error()["message"].as_str().unwrap().contains("server.max_passing_bytes"));
             } else {
-                assert_eq!(answer.text(), "5000");
+                assert_eq!(response.text(), "5000");
             }
             let record = proxy.record();
             assert!(status == 413 || record["request_bytes"] == 5000, "{record}");
         }
-        let answer = proxy.client().post("/v1/chat/completions", &" ".repeat(1001)).answer();
-        assert!(answer.error()["message"].as_str().unwrap().contains("server.max_request_bytes"));
+        let response = proxy.client().post("/v1/chat/completions", &" ".repeat(1001)).response();
+        assert!(response.error()["message"].as_str().unwrap().contains("server.max_request_bytes"));
     }
 }

@@ -11,7 +11,7 @@ use crate::harness::{
 const SOON: Duration = Duration::from_secs(5);
 
 fn ok() -> Upstream {
-    Upstream::answering(sized("200 OK", "application/json", b"{}"))
+    Upstream::responding(sized("200 OK", "application/json", b"{}"))
 }
 
 /// An upstream that answers chats at the test's signal, and anything else at once.
@@ -51,7 +51,7 @@ fn http2_streams_take_places_and_leave_some_to_connections() {
     assert_eq!(refusal["error"]["code"], "no_place", "{refusal}");
     let record = proxy.record();
     assert_eq!((&record["status"], &record["outcome"]), (&503.into(), &"rejected".into()));
-    assert_eq!(proxy.client().get("/v1/models").answer().status(), 200, "there is room for another client");
+    assert_eq!(proxy.client().get("/v1/models").response().status(), 200, "there is room for another client");
     assert_eq!(proxy.record()["outcome"], "complete");
     assert_eq!(proxy.metric("streamgauge_requests_limited_total{limit=\"places\"}"), 1.0);
     // A stream that ends gives its place back.
@@ -81,7 +81,7 @@ fn silent_connections_make_room_for_a_newcomer() {
         // Each of them needs a place of its own.
         let mut client = proxy.client();
         client.send("GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        assert_eq!(client.answer().status(), 200);
+        assert_eq!(client.response().status(), 200);
         assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     }
     drop(silent);
@@ -92,15 +92,15 @@ fn idlest_kept_connection_is_closed_for_a_newcomer_at_once() {
     let up = ok();
     let proxy = proxy().server("max_connections = 2").upstream(&up).admin().run();
     let (mut first, mut second) = (proxy.client(), proxy.client());
-    assert_eq!(second.get("/v1/models").answer().status(), 200);
-    assert_eq!(first.get("/v1/models").answer().status(), 200);
-    assert_eq!(second.get("/v1/models").answer().status(), 200);
+    assert_eq!(second.get("/v1/models").response().status(), 200);
+    assert_eq!(first.get("/v1/models").response().status(), 200);
+    assert_eq!(second.get("/v1/models").response().status(), 200);
     let begun = Instant::now();
     let mut third = proxy.client();
-    assert_eq!(third.get("/v1/models").answer().status(), 200);
+    assert_eq!(third.get("/v1/models").response().status(), 200);
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     assert_eq!(first.rest(), b"", "it had waited longest");
-    assert_eq!(second.get("/v1/models").answer().status(), 200);
+    assert_eq!(second.get("/v1/models").response().status(), 200);
     assert_eq!(proxy.metric("streamgauge_connections_closed_total{reason=\"evicted_idle\"}"), 1.0);
 }
 
@@ -114,7 +114,7 @@ fn idle_http2_connection_is_closed_for_a_newcomer_at_once() {
     frames.wait_on(DATA, 1).unwrap();
     proxy.record();
     let begun = Instant::now();
-    assert_eq!(proxy.client().get("/v1/models").answer().status(), 200);
+    assert_eq!(proxy.client().get("/v1/models").response().status(), 200);
     // It has no say in this, as it has in a graceful end.
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
@@ -132,8 +132,8 @@ fn running_request_keeps_its_place() {
     // Longer than the grace of those that are silent.
     std::thread::sleep(Duration::from_secs(2));
     go.send(()).unwrap();
-    assert_eq!(running.answer().status(), 200);
-    assert_eq!(newcomer.answer().status(), 200);
+    assert_eq!(running.response().status(), 200);
+    assert_eq!(newcomer.response().status(), 200);
     assert_eq!(proxy.record()["outcome"], "complete");
 }
 
@@ -145,14 +145,14 @@ fn idle_connections_of_other_workers_make_room_too() {
     for _ in 0..24 {
         let begun = Instant::now();
         let mut client = proxy.client();
-        assert_eq!(client.get("/v1/models").answer().status(), 200);
+        assert_eq!(client.get("/v1/models").response().status(), 200);
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
         kept.push(client);
     }
 }
 
 #[test]
-fn probe_is_answered_beside_silent_admin_connections() {
+fn probe_gets_a_response_beside_silent_admin_connections() {
     let up = ok();
     let proxy = proxy().upstream(&up).admin().run();
     let admin = proxy.running.as_ref().unwrap().addresses().admin.unwrap();
@@ -160,7 +160,7 @@ fn probe_is_answered_beside_silent_admin_connections() {
     for path in ["/healthz", "/readyz", "/metrics"] {
         let begun = Instant::now();
         let request = format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n");
-        assert_eq!(Client::connect(admin).send(request).answer().status(), 200);
+        assert_eq!(Client::connect(admin).send(request).response().status(), 200);
         assert!(begun.elapsed() < Duration::from_secs(1), "{path}: {:?}", begun.elapsed());
     }
     drop(silent);

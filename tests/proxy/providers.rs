@@ -101,8 +101,8 @@ fn each_provider_gets_its_url_and_its_credentials() {
             ("x-none", ""),
         ),
     ] {
-        let answer = proxy.client().post(path, body).answer();
-        assert_eq!(answer.status(), 200, "{path}: {}", answer.text());
+        let response = proxy.client().post(path, body).response();
+        assert_eq!(response.status(), 200, "{path}: {}", response.text());
         let request = requests.recv().unwrap();
         assert_eq!(request.line(), line);
         let (name, value) = credential;
@@ -126,7 +126,7 @@ fn records_name_upstream_provider_and_endpoint() {
         ("/azure/openai/deployments/d/completions", "v1", "azure", "completions"),
         ("/v1/threads/t_1/runs", "openai", "openai", "threads/runs"),
     ] {
-        proxy.client().post(path, CHAT_REQUEST).answer();
+        proxy.client().post(path, CHAT_REQUEST).response();
         let record = proxy.record();
         assert_eq!(record["upstream"], upstream);
         assert_eq!(record["provider"], provider);
@@ -143,20 +143,20 @@ fn where_the_model_decides_it_must_be_there_once() {
         ("/dated/v1/chat/completions", "{\"model\":\"a\",\"model\":\"b\"}", "model_ambiguous"),
         ("/v1/chat/completions", "{\"model\":\"llama-1\",\"model\":\"gpt\"}", "model_ambiguous"),
     ] {
-        let answer = proxy.client().post(path, body).answer();
-        assert_eq!(answer.status(), 400, "{path} {body}");
-        assert_eq!(answer.error()["code"], code);
-        assert_eq!(answer.error()["param"], "model");
+        let response = proxy.client().post(path, body).response();
+        assert_eq!(response.status(), 400, "{path} {body}");
+        assert_eq!(response.error()["code"], code);
+        assert_eq!(response.error()["param"], "model");
     }
 }
 
 #[test]
 fn no_route_is_an_error_that_names_path_and_model() {
-    let up = crate::harness::Upstream::answering("");
+    let up = crate::harness::Upstream::responding("");
     let proxy = proxy().upstream(&up).tables("[[routes]]\nmodel = \"llama*\"\nupstream = \"up\"").run();
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!(answer.status(), 404);
-    let error = answer.error();
+    let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!(response.status(), 404);
+    let error = response.error();
     assert_eq!(error["code"], "no_route");
     assert!(error["message"].as_str().unwrap().contains("gpt-asked"));
 }
@@ -188,7 +188,7 @@ fn parameters_of_the_upstream_win_over_the_clients() {
             "/openai/v1/chat/completions?api-version=v1&tenant=t%2F1",
         ),
     ] {
-        assert_eq!(proxy.client().post(asked, CHAT_REQUEST).answer().status(), 200);
+        assert_eq!(proxy.client().post(asked, CHAT_REQUEST).response().status(), 200);
         assert_eq!(requests.recv().unwrap(), format!("POST {line} HTTP/1.1"));
     }
 }

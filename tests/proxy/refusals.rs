@@ -10,7 +10,7 @@ use crate::harness::{CHAT_BODY, PATIENCE, Proxy, Upstream, proxy, sized};
 const REFUSALS: usize = 500;
 
 fn run() -> (Upstream, Proxy) {
-    let up = Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+    let up = Upstream::responding(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
     let proxy = proxy().upstream(&up).admin().tables("[clients.ada]\nkey = { value = \"sk-ada\" }").run();
     (up, proxy)
 }
@@ -26,9 +26,9 @@ fn refusals_beyond_a_rate_share_records_that_count_them() {
     let begun = Instant::now();
     let mut ids = HashSet::new();
     for _ in 0..REFUSALS {
-        let answer = proxy.client().get("/v1/models").answer();
-        assert_eq!(answer.status(), 401);
-        ids.insert(answer.header("x-streamgauge-id").unwrap().to_owned());
+        let response = proxy.client().get("/v1/models").response();
+        assert_eq!(response.status(), 401);
+        ids.insert(response.header("x-streamgauge-id").unwrap().to_owned());
     }
     let seconds = begun.elapsed().as_secs() as usize + 1;
     let records = proxy.stop();
@@ -45,7 +45,7 @@ fn refusals_beyond_a_rate_share_records_that_count_them() {
 fn metrics_count_every_refusal_within_a_second_or_two() {
     let (_up, proxy) = run();
     for _ in 0..50 {
-        assert_eq!(proxy.client().get("/v1/models").answer().status(), 401);
+        assert_eq!(proxy.client().get("/v1/models").response().status(), 401);
     }
     let told = Instant::now();
     let name = "streamgauge_requests_total{upstream=\"\",endpoint=\"\",status=\"401\",outcome=\"rejected\",model=\"other\",client=\"anonymous\"}";
@@ -60,7 +60,7 @@ fn metrics_count_every_refusal_within_a_second_or_two() {
 fn malformed_heads_share_records_too() {
     let (_up, proxy) = run();
     for _ in 0..50 {
-        assert_eq!(proxy.client().send("G@RBAGE\r\n\r\n").answer().status(), 400);
+        assert_eq!(proxy.client().send("G@RBAGE\r\n\r\n").response().status(), 400);
     }
     let records = proxy.stop();
     assert_eq!(requests(&records), 50);
@@ -73,7 +73,7 @@ fn known_client_has_a_record_for_each_refusal() {
     let mut refused = 0;
     for _ in 0..30 {
         let request = "DELETE /nowhere HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer sk-ada\r\n\r\n";
-        refused += usize::from(proxy.client().send(request).answer().status() == 404);
+        refused += usize::from(proxy.client().send(request).response().status() == 404);
     }
     assert_eq!(refused, 30);
     let records = proxy.stop();
@@ -83,10 +83,10 @@ fn known_client_has_a_record_for_each_refusal() {
 
 #[test]
 fn refusals_after_authentication_have_a_record_each() {
-    let up = Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+    let up = Upstream::responding(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
     let proxy = proxy().upstream(&up).run();
     for _ in 0..30 {
-        assert_eq!(proxy.client().get("/nowhere").answer().status(), 404);
+        assert_eq!(proxy.client().get("/nowhere").response().status(), 404);
     }
     let records = proxy.stop();
     assert_eq!(records.len(), 30);

@@ -45,8 +45,8 @@ fn a_stream_arrives_byte_for_byte_however_it_is_cut() {
             }
         });
         let proxy = proxy().upstream(&up).run();
-        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-        assert_eq!(answer.text(), CHAT_STREAM, "in steps of {step}");
+        let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+        assert_eq!(response.text(), CHAT_STREAM, "in steps of {step}");
         let record = proxy.record();
         assert_eq!(record["input_tokens"], 9);
         assert_eq!(record["output_tokens"], 2);
@@ -74,12 +74,12 @@ fn what_is_ready_together_goes_out_together() {
 
 #[test]
 fn a_body_with_a_length_keeps_it() {
-    let up = Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+    let up = Upstream::responding(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().post("/v1/chat/completions", "{\"model\":\"m\"}").answer();
-    assert_eq!(answer.header("content-length"), Some(CHAT_BODY.len().to_string().as_str()));
-    assert_eq!(answer.header("transfer-encoding"), None);
-    assert_eq!(answer.text(), CHAT_BODY);
+    let response = proxy.client().post("/v1/chat/completions", "{\"model\":\"m\"}").response();
+    assert_eq!(response.header("content-length"), Some(CHAT_BODY.len().to_string().as_str()));
+    assert_eq!(response.header("transfer-encoding"), None);
+    assert_eq!(response.text(), CHAT_BODY);
 }
 
 #[test]
@@ -90,23 +90,23 @@ fn a_body_that_ends_with_the_connection_is_whole() {
         connection.send(CHAT_BODY);
     });
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().post("/v1/chat/completions", "{\"model\":\"m\"}").answer();
-    assert_eq!(answer.text(), CHAT_BODY);
+    let response = proxy.client().post("/v1/chat/completions", "{\"model\":\"m\"}").response();
+    assert_eq!(response.text(), CHAT_BODY);
     assert_eq!(proxy.record()["outcome"], "complete");
 }
 
 #[test]
 fn the_upstreams_own_errors_pass_untouched() {
     let body = "{\"error\": {\"message\": \"Incorrect API key\", \"type\": \"invalid_request_error\",\n \"code\": \"invalid_api_key\"}}";
-    let up = Upstream::answering(format!(
+    let up = Upstream::responding(format!(
         "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nx-request-id: req_1\r\nx-ratelimit-remaining-requests: 7\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     ));
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!(answer.status(), 401);
-    assert_eq!(answer.text(), body);
-    assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("7"));
+    let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!(response.status(), 401);
+    assert_eq!(response.text(), body);
+    assert_eq!(response.header("x-ratelimit-remaining-requests"), Some("7"));
     let record = proxy.record();
     assert_eq!(record["outcome"], "upstream_error");
     assert_eq!(record["status"], 401);
@@ -117,15 +117,15 @@ fn the_upstreams_own_errors_pass_untouched() {
 
 #[test]
 fn a_status_and_reason_that_are_not_in_the_book_pass() {
-    let up = Upstream::answering("HTTP/1.1 529 Site is overloaded\r\ncontent-length: 0\r\n\r\n");
+    let up = Upstream::responding("HTTP/1.1 529 Site is overloaded\r\ncontent-length: 0\r\n\r\n");
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().get("/v1/models").answer();
-    assert!(answer.head.starts_with("HTTP/1.1 529 Site is overloaded\r\n"), "{}", answer.head);
+    let response = proxy.client().get("/v1/models").response();
+    assert!(response.head.starts_with("HTTP/1.1 529 Site is overloaded\r\n"), "{}", response.head);
 }
 
 #[test]
 fn a_head_request_gets_the_head_and_no_body() {
-    let up = Upstream::answering(
+    let up = Upstream::responding(
         "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\ncontent-type: application/json\r\n\r\n",
     );
     let proxy = proxy().upstream(&up).run();
@@ -139,9 +139,9 @@ fn a_head_request_gets_the_head_and_no_body() {
 }
 
 #[test]
-fn answers_without_a_body_leave_the_connection_in_order() {
+fn responses_without_a_body_leave_the_connection_in_order() {
     for status in ["204 No Content", "304 Not Modified"] {
-        let up = Upstream::answering(format!("HTTP/1.1 {status}\r\n\r\n"));
+        let up = Upstream::responding(format!("HTTP/1.1 {status}\r\n\r\n"));
         let proxy = proxy().upstream(&up).run();
         let mut client = proxy.client();
         for _ in 0..3 {
@@ -152,27 +152,27 @@ fn answers_without_a_body_leave_the_connection_in_order() {
 }
 
 #[test]
-fn informational_answers_are_not_the_answer() {
-    let up = Upstream::answering(format!(
+fn informational_responses_are_not_the_response() {
+    let up = Upstream::responding(format!(
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n{}",
         String::from_utf8(sized("200 OK", "application/json", CHAT_BODY.as_bytes())).unwrap()
     ));
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().post("/v1/chat/completions", "{\"model\":\"m\"}").answer();
-    assert_eq!((answer.status(), answer.text()), (200, CHAT_BODY));
+    let response = proxy.client().post("/v1/chat/completions", "{\"model\":\"m\"}").response();
+    assert_eq!((response.status(), response.text()), (200, CHAT_BODY));
 }
 
 #[test]
 fn trailers_pass_to_a_client_that_takes_them() {
-    let up = Upstream::answering(
+    let up = Upstream::responding(
         "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nx-sum: 7\r\n\r\n",
     );
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     client.send("GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    let answer = client.answer();
-    assert_eq!(answer.text(), "{}");
-    assert_eq!(client.get("/v1/models").answer().text(), "{}", "the connection is in order afterwards");
+    let response = client.response();
+    assert_eq!(response.text(), "{}");
+    assert_eq!(client.get("/v1/models").response().text(), "{}", "the connection is in order afterwards");
     assert_eq!(up.accepted(), 1);
 }
 

@@ -9,8 +9,8 @@ use serde_json::Value;
 use streamgauge::config::reload::ReloadOutcome;
 
 use crate::harness::{
-    Answer, CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, PATIENCE, Proxy, Upstream,
-    chunk, free_address, proxy, sized, until, upstream,
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, PATIENCE, Proxy, Response,
+    Upstream, chunk, free_address, proxy, sized, until, upstream,
 };
 
 const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new(), late_workers: 0 };
@@ -44,7 +44,7 @@ impl Configured {
         fs::write(self.path(), text(tables)).unwrap();
     }
 
-    fn ask(&self) -> Answer {
+    fn ask(&self) -> Response {
         ask(&mut self.proxy.client(), None)
     }
 }
@@ -63,7 +63,7 @@ fn other(name: &str, upstream: &Upstream) -> String {
     )
 }
 
-fn ask(client: &mut Client, key: Option<&str>) -> Answer {
+fn ask(client: &mut Client, key: Option<&str>) -> Response {
     let body = "{\"model\":\"m\",\"messages\":[]}";
     let key = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
     client
@@ -72,13 +72,13 @@ fn ask(client: &mut Client, key: Option<&str>) -> Answer {
              content-length: {}\r\n\r\n{body}",
             body.len()
         ))
-        .answer()
+        .response()
 }
 
 /// Responds with a body that says which upstream it is.
 fn named(name: &'static str) -> Upstream {
     let body = CHAT_BODY.replace("Hello", name);
-    Upstream::answering(sized("200 OK", "application/json", body.as_bytes()))
+    Upstream::responding(sized("200 OK", "application/json", body.as_bytes()))
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn limits_of_connections_change_for_those_that_are_open() {
         text(&other("up", &up)).replacen("workers = 2", "workers = 2\nkeep_alive_timeout = \"50ms\"", 1);
     fs::write(configured.path(), changed).unwrap();
     assert_eq!(configured.proxy.reload(), TAKEN);
-    assert!(client.next_answer().is_none(), "the idle connection is closed");
+    assert!(client.next_response().is_none(), "the idle connection is closed");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn reload(program: &Program) -> Output {
 /// The status of a request on a route that only some configurations have.
 fn status(serving: &Serving, path: &str) -> u16 {
     let body = "{\"model\":\"m\",\"messages\":[]}";
-    Client::connect(serving.address).post(&format!("{path}/v1/chat/completions"), body).answer().status()
+    Client::connect(serving.address).post(&format!("{path}/v1/chat/completions"), body).response().status()
 }
 
 const ROUTES: &str = "default_model = \"m\"\n[[routes]]\npath = \"/new\"\nupstream = \"up\"\n";
@@ -78,9 +78,9 @@ fn removed_default_file_is_not_replaced_by_defaults() {
     let post = format!(
         "POST /config/reload HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: 0\r\n\r\n"
     );
-    let answer = Client::connect(admin).send(post).answer();
-    assert_eq!(answer.status(), 422);
-    assert!(answer.text().contains("there is no file streamgauge.toml"), "{}", answer.text());
+    let response = Client::connect(admin).send(post).response();
+    assert_eq!(response.status(), 422);
+    assert!(response.text().contains("there is no file streamgauge.toml"), "{}", response.text());
     assert_eq!(status(&serving, ""), 200);
 }
 
@@ -100,7 +100,7 @@ fn broken_file_reloads_no_other_process() {
     let get =
         format!("GET /config/status HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
     let shown: serde_json::Value =
-        serde_json::from_slice(Client::connect(admin).send(get).answer().body()).unwrap();
+        serde_json::from_slice(Client::connect(admin).send(get).response().body()).unwrap();
     assert_eq!(shown["generation"], 1, "{shown}");
 }
 
@@ -136,7 +136,7 @@ fn reload_is_for_operators_and_not_for_web_pages() {
     let post = |headers: &str| {
         let request =
             format!("POST /config/reload HTTP/1.1\r\nhost: {admin}\r\ncontent-length: 0\r\n{headers}\r\n");
-        Client::connect(admin).send(request).answer().status()
+        Client::connect(admin).send(request).response().status()
     };
     let key = format!("authorization: Bearer {TOKEN}\r\n");
     assert_eq!(post(""), 401);
@@ -144,13 +144,13 @@ fn reload_is_for_operators_and_not_for_web_pages() {
     assert_eq!(post(&format!("{key}sec-fetch-site: cross-site\r\n")), 403);
     assert_eq!(post(&key), 200);
     let get = format!("GET /config/reload HTTP/1.1\r\nhost: {admin}\r\n{key}\r\n");
-    assert_eq!(Client::connect(admin).send(get).answer().status(), 405);
+    assert_eq!(Client::connect(admin).send(get).response().status(), 405);
 
     edit(&program, "url = \"http", "url = \"gopher");
     assert_eq!(post(&key), 422);
     let get = format!("GET /config/status HTTP/1.1\r\nhost: {admin}\r\n{key}\r\n");
     let shown: serde_json::Value =
-        serde_json::from_slice(Client::connect(admin).send(get).answer().body()).unwrap();
+        serde_json::from_slice(Client::connect(admin).send(get).response().body()).unwrap();
     assert_eq!(shown["generation"], 1, "{shown}");
     let mistakes = shown["refused"]["mistakes"].as_array().unwrap();
     assert!(mistakes.iter().any(|mistake| mistake.as_str().unwrap().contains("upstreams.up.url")), "{shown}");
@@ -163,7 +163,7 @@ fn token_that_changed_opens_the_pages_in_place_of_the_old_one() {
     let serving = program.serve();
     let page = |token: &str| {
         let get = format!("GET /config HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {token}\r\n\r\n");
-        Client::connect(admin).send(get).answer().status()
+        Client::connect(admin).send(get).response().status()
     };
     assert_eq!((page(TOKEN), page("another-token-1234")), (200, 401));
     let mut live = Client::connect(admin);

@@ -14,7 +14,7 @@ use crate::reload::settle;
 const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new(), late_workers: 0 };
 
 fn up() -> Upstream {
-    Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()))
+    Upstream::responding(sized("200 OK", "application/json", CHAT_BODY.as_bytes()))
 }
 
 /// A configuration whose requests are routed by `path`.
@@ -23,7 +23,7 @@ fn text(up: &Upstream, path: &str) -> String {
 }
 
 fn serves(proxy: &Proxy, path: &str) -> bool {
-    proxy.client().post(&format!("{path}/v1/chat/completions"), CHAT_REQUEST).answer().status() == 200
+    proxy.client().post(&format!("{path}/v1/chat/completions"), CHAT_REQUEST).response().status() == 200
 }
 
 fn refused(proxy: &Proxy) -> f64 {

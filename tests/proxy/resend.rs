@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::harness::{
-    Answer, CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, Connection, FINAL, Frames, LAST_CHUNK, Upstream,
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, Connection, FINAL, Frames, LAST_CHUNK, Response, Upstream,
     chunk, proxy, sized, upstream,
 };
 
@@ -23,26 +23,26 @@ fn upstream_with_second_request(
     let (seen, requests) = mpsc::channel();
     let up = upstream(move |connection| {
         let number = connection.number;
-        let answer = sized("200 OK", "application/json", CHAT_BODY.as_bytes());
+        let response = sized("200 OK", "application/json", CHAT_BODY.as_bytes());
         if number == 0 {
             connection.request().unwrap();
             seen.send(number).unwrap();
-            connection.send(&answer);
+            connection.send(&response);
             then(connection);
             return;
         }
         while connection.request().is_some() {
             seen.send(number).unwrap();
-            connection.send(&answer);
+            connection.send(&response);
         }
     });
     (up, requests)
 }
 
-fn assert_unanswered(answer: &Answer) {
-    assert_eq!(answer.status(), 502, "{}", answer.text());
-    assert_eq!(answer.error()["code"], "upstream_protocol");
-    assert_eq!(answer.header("x-should-retry"), Some("false"), "{}", answer.head);
+fn assert_no_response(response: &Response) {
+    assert_eq!(response.status(), 502, "{}", response.text());
+    assert_eq!(response.error()["code"], "upstream_protocol");
+    assert_eq!(response.header("x-should-retry"), Some("false"), "{}", response.head);
 }
 
 #[test]
@@ -55,14 +55,14 @@ fn request_that_upstream_worked_on_is_not_sent_again() {
         });
         let proxy = proxy().upstream(&up).run();
         let mut client = proxy.client();
-        assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+        assert_eq!(client.post(PATH, CHAT_REQUEST).response().status(), 200);
         let body = if is_form { "--x--" } else { CHAT_REQUEST };
         let content_type = if is_form { "multipart/form-data; boundary=x" } else { "application/json" };
         client.send(format!(
             "POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         ));
-        assert_unanswered(&client.answer());
+        assert_no_response(&client.response());
         assert_eq!(work.try_iter().collect::<Vec<_>>(), [body.as_bytes()], "executed once");
         assert_eq!(up.accepted(), 1);
         assert_eq!(proxy.record()["outcome"], "complete");
@@ -82,8 +82,8 @@ fn http2_request_that_upstream_worked_on_is_not_sent_again() {
     });
     let proxy = proxy().http2(up.address).run();
     let mut client = proxy.client();
-    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().text(), CHAT_STREAM);
-    assert_unanswered(&client.post(PATH, CHAT_REQUEST).answer());
+    assert_eq!(client.post(PATH, CHAT_REQUEST).response().text(), CHAT_STREAM);
+    assert_no_response(&client.post(PATH, CHAT_REQUEST).response());
     assert_eq!(up.accepted(), 1);
 }
 
@@ -95,8 +95,8 @@ fn only_unsafe_methods_are_told_not_to_retry() {
     ] {
         let up = upstream(|connection| drop(connection.request()));
         let proxy = proxy().upstream(&up).run();
-        let answer = proxy.client().send(&request).answer();
-        assert_eq!((answer.status(), answer.header("x-should-retry")), (502, told), "{request}");
+        let response = proxy.client().send(&request).response();
+        assert_eq!((response.status(), response.header("x-should-retry")), (502, told), "{request}");
     }
 }
 
@@ -105,8 +105,8 @@ fn upstream_that_is_never_reached_leaves_retries_to_client() {
     let mut up = upstream(|_| {});
     up.address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().post(PATH, CHAT_REQUEST).answer();
-    assert_eq!((answer.status(), answer.header("x-should-retry")), (502, None));
+    let response = proxy.client().post(PATH, CHAT_REQUEST).response();
+    assert_eq!((response.status(), response.header("x-should-retry")), (502, None));
 }
 
 #[test]
@@ -120,13 +120,13 @@ fn incomplete_request_on_kept_connection_is_sent_again() {
     });
     let proxy = proxy().server("max_request_bytes = 50000000").upstream(&up).run();
     let mut client = proxy.client();
-    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
-    assert_eq!(client.post(PATH, &large).answer().text(), CHAT_BODY);
+    assert_eq!(client.post(PATH, CHAT_REQUEST).response().status(), 200);
+    assert_eq!(client.post(PATH, &large).response().text(), CHAT_BODY);
     assert_eq!(requests.try_iter().collect::<Vec<_>>(), [0, 1]);
 }
 
 /// Sends a chunked upload that is not held, and its end only once `go_on` says so.
-fn upload(client: &mut Client, go_on: &mpsc::Receiver<()>) -> Answer {
+fn upload(client: &mut Client, go_on: &mpsc::Receiver<()>) -> Response {
     client.send(
         "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\n\
          transfer-encoding: chunked\r\n\r\n",
@@ -134,11 +134,11 @@ fn upload(client: &mut Client, go_on: &mpsc::Receiver<()>) -> Answer {
     client.send(chunk(b"--x\r\n"));
     go_on.recv().unwrap();
     client.send(LAST_CHUNK);
-    client.answer()
+    client.response()
 }
 
 #[test]
-fn early_answer_to_an_upload_is_relayed_except_a_408() {
+fn early_response_to_an_upload_is_relayed_except_a_408() {
     for (early, seen) in [
         ("200 OK", 200),
         ("302 Found", 302),
@@ -157,16 +157,16 @@ fn early_answer_to_an_upload_is_relayed_except_a_408() {
         });
         let proxy = proxy().upstream(&up).run();
         let mut client = proxy.client();
-        assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
-        let answer = upload(&mut client, &go_on);
-        assert_eq!(answer.status(), seen, "{early}: {}", answer.text());
-        assert_eq!(answer.text().contains("stale"), seen != 502, "{early}");
+        assert_eq!(client.post(PATH, CHAT_REQUEST).response().status(), 200);
+        let response = upload(&mut client, &go_on);
+        assert_eq!(response.status(), seen, "{early}: {}", response.text());
+        assert_eq!(response.text().contains("stale"), seen != 502, "{early}");
         assert_eq!(up.accepted(), 1);
     }
 }
 
 #[test]
-fn early_success_for_a_held_body_is_not_its_answer() {
+fn early_success_for_a_held_body_is_not_its_response() {
     // More than the sockets hold.
     let large = format!("{{\"model\":\"m\",\"x\":\"{}\"}}", "x".repeat(24 << 20));
     let (up, requests) = upstream_with_second_request(|connection| {
@@ -176,8 +176,8 @@ fn early_success_for_a_held_body_is_not_its_answer() {
     });
     let proxy = proxy().server("max_request_bytes = 50000000").upstream(&up).run();
     let mut client = proxy.client();
-    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
-    assert_eq!(client.post(PATH, &large).answer().text(), CHAT_BODY);
+    assert_eq!(client.post(PATH, CHAT_REQUEST).response().status(), 200);
+    assert_eq!(client.post(PATH, &large).response().text(), CHAT_BODY);
     assert_eq!(requests.try_iter().collect::<Vec<_>>(), [0, 1]);
 }
 
@@ -195,7 +195,7 @@ fn interim_response_to_unfinished_upload_is_passed_over() {
         });
         let proxy = proxy().upstream(&up).run();
         let mut client = proxy.client();
-        assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+        assert_eq!(client.post(PATH, CHAT_REQUEST).response().status(), 200);
         assert_eq!(upload(&mut client, &go_on).text(), "{\"uploaded\":1}", "{interim}");
         assert_eq!((up.accepted(), requests.try_iter().count()), (1, 1), "{interim}");
     }
@@ -209,14 +209,14 @@ fn request_with_interim_response_is_not_sent_again() {
     });
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
-    let answer = client.post(PATH, CHAT_REQUEST).answer();
-    assert_eq!(answer.status(), 502, "{}", answer.text());
+    assert_eq!(client.post(PATH, CHAT_REQUEST).response().status(), 200);
+    let response = client.post(PATH, CHAT_REQUEST).response();
+    assert_eq!(response.status(), 502, "{}", response.text());
     assert_eq!((up.accepted(), requests.try_iter().count()), (1, 1));
 }
 
 #[test]
-fn early_answer_on_new_connection_is_relayed() {
+fn early_response_on_new_connection_is_relayed() {
     for early in ["200 OK", "413 Content Too Large"] {
         let (written, go_on) = mpsc::channel();
         let up = upstream(move |connection| {
@@ -231,7 +231,7 @@ fn early_answer_on_new_connection_is_relayed() {
 }
 
 #[test]
-fn request_timeout_on_idle_connection_is_not_taken_as_answer() {
+fn request_timeout_on_idle_connection_is_not_the_response() {
     // Whether it crosses the request in time is the machine's affair: once is enough.
     let crossed = (0..20).any(|_| {
         let (up, requests) = upstream_with_second_request(|connection| {
@@ -240,9 +240,9 @@ fn request_timeout_on_idle_connection_is_not_taken_as_answer() {
         });
         let proxy = proxy().upstream(&up).run();
         let mut client = proxy.client();
-        assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
-        let answer = client.post(PATH, CHAT_REQUEST).answer();
-        answer.status() == 200 && requests.try_iter().eq([0, 1])
+        assert_eq!(client.post(PATH, CHAT_REQUEST).response().status(), 200);
+        let response = client.post(PATH, CHAT_REQUEST).response();
+        response.status() == 200 && requests.try_iter().eq([0, 1])
     });
     assert!(crossed, "the 408 of an idle connection reached the client each time");
 }
@@ -254,15 +254,15 @@ fn request_timeout_after_work_is_relayed() {
         let (up, _requests) = upstream_with_second_request(move |connection| {
             connection.request();
             std::thread::sleep(WORK);
-            let answer = sized("408 Request Timeout", "application/json", b"{}");
-            connection.send(&answer[..split]);
+            let response = sized("408 Request Timeout", "application/json", b"{}");
+            connection.send(&response[..split]);
             std::thread::sleep(Duration::from_millis(if split == 0 { 0 } else { 20 }));
-            connection.send(&answer[split..]);
+            connection.send(&response[split..]);
         });
         let proxy = proxy().upstream(&up).run();
         let mut client = proxy.client();
-        assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
-        assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 408, "{split}");
+        assert_eq!(client.post(PATH, CHAT_REQUEST).response().status(), 200);
+        assert_eq!(client.post(PATH, CHAT_REQUEST).response().status(), 408, "{split}");
         assert_eq!(up.accepted(), 1);
     }
 }

@@ -18,10 +18,10 @@ const HARMLESS: [&str; 10] =
 
 const LINES: &str = "path = \"\"\njsonl = \"usage.jsonl\"";
 
-fn is_answered(serving: &Serving) -> bool {
+fn is_served(serving: &Serving) -> bool {
     let mut client = Client::connect(serving.address);
     client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}");
-    client.next_answer().is_some_and(|answer| answer.status() == 200)
+    client.next_response().is_some_and(|response| response.status() == 200)
 }
 
 /// Begins a stream of so many events, 20 ms apart, and waits for its head.
@@ -69,7 +69,7 @@ fn serve_outlives_every_signal_but_those_that_stop_it() {
     let mut client = stream(&serving, 60);
     for name in HARMLESS {
         serving.signal(name);
-        assert!(is_answered(&serving), "{name}");
+        assert!(is_served(&serving), "{name}");
     }
     serving.signal("-TERM");
     assert!(is_whole(&mut client));
@@ -172,14 +172,14 @@ fn second_signal_after_half_a_second_ends_at_once() {
 fn jsonl_is_reopened_at_sigusr1_and_sighup_without_a_request() {
     let program = Program::new(LINES);
     let serving = program.serve();
-    assert!(is_answered(&serving));
+    assert!(is_served(&serving));
     let path = program.path("usage.jsonl");
     wait_for("the record", || records(&path).len() == 1);
     for (name, old) in [("-USR1", "usage.jsonl.1"), ("-HUP", "usage.jsonl.2")] {
         fs::rename(&path, program.path(old)).unwrap();
         serving.signal(name);
         wait_for(name, || path.exists());
-        assert!(is_answered(&serving));
+        assert!(is_served(&serving));
         wait_for("the record", || records(&path).len() == 1);
         assert_eq!(records(&program.path(old)).len(), 1, "the old file is left alone");
     }
@@ -190,13 +190,13 @@ fn jsonl_that_was_renamed_or_deleted_is_opened_again_unasked() {
     let program = Program::new(LINES);
     let serving = program.serve();
     let path = program.path("usage.jsonl");
-    assert!(is_answered(&serving));
+    assert!(is_served(&serving));
     wait_for("the record", || records(&path).len() == 1);
     fs::rename(&path, program.path("usage.jsonl.1")).unwrap();
-    assert!(is_answered(&serving));
+    assert!(is_served(&serving));
     wait_for("a record in a new file", || records(&path).len() == 1);
     fs::remove_file(&path).unwrap();
-    assert!(is_answered(&serving));
+    assert!(is_served(&serving));
     wait_for("a record in another", || records(&path).len() == 1);
 }
 
@@ -206,7 +206,7 @@ fn jsonl_at_file_size_limit_is_an_error_of_the_file_alone() {
     // Bash counts in KiB.
     let serving = program.serve_as(program.shell("ulimit -f 8; exec \"$0\" serve"));
     for _ in 0..40 {
-        assert!(is_answered(&serving));
+        assert!(is_served(&serving));
     }
     serving.signal("-TERM");
     let (status, log) = serving.end_with_status();
@@ -223,13 +223,13 @@ fn jsonl_fifo_without_a_reader_is_said_and_read_later() {
     make_fifo(&path);
     // A start that waits for a reader ends without having listened.
     let serving = program.serve_as(program.shell("exec timeout 20 \"$0\" serve"));
-    assert!(is_answered(&serving), "nobody waits for a reader");
+    assert!(is_served(&serving), "nobody waits for a reader");
     let reader = File::open(&path);
     let lines = thread::spawn(move || BufReader::new(reader.unwrap()).lines().next().unwrap().unwrap());
     let start = Instant::now();
     while !lines.is_finished() {
         assert!(start.elapsed() < PATIENCE, "no record comes");
-        assert!(is_answered(&serving));
+        assert!(is_served(&serving));
     }
     let record: Value = serde_json::from_str(&lines.join().unwrap()).unwrap();
     assert_eq!(record["outcome"], "complete");

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Answer, Client, PATIENCE, Program, free_address, ids};
+use crate::harness::{Client, PATIENCE, Program, Response, free_address, ids};
 
 /// Enough for the access lines and the JSON lines to fill a pipe several times.
 const MANY: usize = 600;
@@ -53,18 +53,19 @@ impl Served {
     fn send(&self, count: usize) {
         let mut client = Client::connect(self.proxy);
         for number in 0..count {
-            let answer = client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}").answer();
-            assert_eq!(answer.status(), 200, "request {number}");
+            let response =
+                client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}").response();
+            assert_eq!(response.status(), 200, "request {number}");
         }
     }
 
-    fn ask_admin(&self, request: &str) -> Answer {
-        Client::connect(self.admin).send(request).answer()
+    fn ask_admin(&self, request: &str) -> Response {
+        Client::connect(self.admin).send(request).response()
     }
 
     fn ready(&self) -> (u16, String) {
-        let answer = self.ask_admin(&format!("GET /readyz HTTP/1.1\r\nhost: {}\r\n\r\n", self.admin));
-        (answer.status(), answer.text().to_owned())
+        let response = self.ask_admin(&format!("GET /readyz HTTP/1.1\r\nhost: {}\r\n\r\n", self.admin));
+        (response.status(), response.text().to_owned())
     }
 
     /// Waits until `/readyz` says this; the status that it says it with.
@@ -82,9 +83,9 @@ impl Served {
 
     fn metric(&self, name: &str) -> u64 {
         let head = format!("host: {}\r\nauthorization: Bearer the-admin-token-of-the-test\r\n", self.admin);
-        let answer = self.ask_admin(&format!("GET /metrics HTTP/1.1\r\n{head}\r\n"));
-        let line = answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("{name} is missing in\n{}", answer.text())).parse().unwrap()
+        let response = self.ask_admin(&format!("GET /metrics HTTP/1.1\r\n{head}\r\n"));
+        let line = response.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is missing in\n{}", response.text())).parse().unwrap()
     }
 
     fn terminate(&self) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{Client, Connection, DATA, Frames, HEADERS, PATIENCE, Upstream, proxy, sized, upstream};
 
 fn ok() -> Upstream {
-    Upstream::answering(sized("200 OK", "application/json", b"{}"))
+    Upstream::responding(sized("200 OK", "application/json", b"{}"))
 }
 
 /// A head whose JSON body is looked into, and whose form passes through.
@@ -43,9 +43,9 @@ fn trickled_body_gets_408_and_a_record() {
                     client.send(" ");
                     thread::sleep(Duration::from_millis(500));
                 }
-                let answer = client.answer();
-                assert_eq!(answer.status(), 408, "{content_type}");
-                assert_eq!(answer.error()["code"], "body_too_slow");
+                let response = client.response();
+                assert_eq!(response.status(), 408, "{content_type}");
+                assert_eq!(response.error()["code"], "body_too_slow");
             });
         }
         scope.spawn(move || {
@@ -88,7 +88,7 @@ fn upstream_that_takes_nothing_is_not_the_clients_fault() {
     thread::sleep(Duration::from_secs(12));
     go.send(()).unwrap();
     client.send(vec![b'x'; LENGTH - sent]);
-    assert_eq!(client.answer().status(), 200);
+    assert_eq!(client.response().status(), 200);
 }
 
 /// Waits until nothing that was sent to this address is still in a socket's queue (proc(5),
@@ -137,7 +137,7 @@ fn slow_bodies_lose_their_memory_to_others() {
     until_all_is_read(proxy.address);
     // A body may be late by a second.
     let status = loop {
-        let status = proxy.client().post("/v1/chat/completions", &json(100_000)).answer().status();
+        let status = proxy.client().post("/v1/chat/completions", &json(100_000)).response().status();
         if status == 200 || begun.elapsed() > Duration::from_secs(8) {
             break status;
         }
@@ -180,7 +180,7 @@ fn one_client_of_several_leaves_memory_to_others() {
         running.push(post("sg-greedy", 250_000));
         arrivals.recv().unwrap();
     }
-    let refused = post("sg-greedy", 150_000).answer();
+    let refused = post("sg-greedy", 150_000).response();
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.error()["code"], "client_overloaded");
     assert!(refused.header("retry-after").is_some());

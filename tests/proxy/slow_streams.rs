@@ -59,7 +59,7 @@ fn http2_stream_without_window_is_reset_and_recorded() {
 
 #[test]
 fn http2_stream_without_connection_window_is_reset() {
-    let up = Upstream::answering(sized("200 OK", "application/json", &vec![b' '; LARGE]));
+    let up = Upstream::responding(sized("200 OK", "application/json", &vec![b' '; LARGE]));
     let proxy = limited(&up, "300ms");
     let mut connection = Connection::to(proxy.address);
     let mut frames = Frames::ask(&mut connection, &[(INITIAL_WINDOW_SIZE, 1 << 20)]);
@@ -70,7 +70,7 @@ fn http2_stream_without_connection_window_is_reset() {
 
 #[test]
 fn half_read_http2_body_is_not_complete() {
-    let up = Upstream::answering(sized("200 OK", "application/json", &[b' '; 10_000]));
+    let up = Upstream::responding(sized("200 OK", "application/json", &[b' '; 10_000]));
     let proxy = limited(&up, "300ms");
     let mut connection = Connection::to(proxy.address);
     let mut frames = Frames::ask(&mut connection, &[(INITIAL_WINDOW_SIZE, 5_000)]);
@@ -83,7 +83,7 @@ fn half_read_http2_body_is_not_complete() {
 
 #[test]
 fn http2_window_opened_byte_by_byte_is_no_progress() {
-    let up = Upstream::answering(sized("200 OK", "application/json", &vec![b' '; LARGE]));
+    let up = Upstream::responding(sized("200 OK", "application/json", &vec![b' '; LARGE]));
     let proxy = limited(&up, "500ms");
     let mut connection = Connection::to(proxy.address);
     let mut frames = Frames::ask(&mut connection, &[(INITIAL_WINDOW_SIZE, 1)]);
@@ -110,7 +110,7 @@ fn http2_window_opened_byte_by_byte_is_no_progress() {
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn http2_client_that_reads_slowly_is_not_given_up() {
     const PIECE: u32 = 20_000;
-    let up = Upstream::answering(sized("200 OK", "application/json", &vec![b' '; LARGE]));
+    let up = Upstream::responding(sized("200 OK", "application/json", &vec![b' '; LARGE]));
     let proxy = limited(&up, "600ms");
     let mut connection = Connection::to(proxy.address);
     let mut frames = Frames::ask(&mut connection, &[(INITIAL_WINDOW_SIZE, PIECE)]);

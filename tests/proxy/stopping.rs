@@ -35,7 +35,7 @@ fn a_drain_lets_a_stream_finish_and_takes_no_new_connection() {
     got.extend(client.chunks(CHAT_STREAM.len() - 10));
     assert_eq!(got, CHAT_STREAM.as_bytes());
     assert_eq!(client.chunk(), b"");
-    assert_eq!(client.rest(), b"", "the connection ends with its answer");
+    assert_eq!(client.rest(), b"", "the connection ends with its response");
     running.finish().unwrap();
     assert_eq!(proxy.record()["outcome"], "complete");
 }

@@ -69,8 +69,8 @@ fn gaps_and_added_latency_count_every_event_over_http1() {
         });
         let proxy = proxy().admin().upstream(&up).tables(comments).run();
         let mut client = proxy.client();
-        let answer = client.post("/v1/chat/completions", CHAT_REQUEST).answer();
-        assert_eq!(answer.text().contains(": keep-alive"), !comments.is_empty());
+        let response = client.post("/v1/chat/completions", CHAT_REQUEST).response();
+        assert_eq!(response.text().contains(": keep-alive"), !comments.is_empty());
         expect_paced(&proxy, comments);
         assert_eq!(proxy.metric("streamgauge_streams_active{upstream=\"up\"}"), 0.0);
     }
@@ -121,7 +121,7 @@ fn joint_events_have_no_gap_and_slow_client_delays_only_itself() {
     assert_eq!(proxy.metric("streamgauge_streams_active{upstream=\"up\"}"), 1.0);
     std::thread::sleep(LATE);
     go.send(()).unwrap();
-    client.rest_of_answer();
+    client.rest_of_response();
     for side in [UPSTREAM_GAPS, CLIENT_GAPS] {
         assert_eq!(histogram(&proxy, side), (EVENTS - 1.0, 0.0), "{side}");
     }
@@ -164,7 +164,7 @@ fn what_a_client_does_not_take_is_in_our_hands() {
     }
     assert!(before < EVENTS, "the client must hold the stream up for this test to mean anything");
     client.chunks(length);
-    client.rest_of_answer();
+    client.rest_of_response();
     assert_eq!(proxy.record()["outcome"], "complete");
     assert_eq!(histogram(&proxy, ADDED).0, EVENTS as f64);
     let up_to = |seconds: &str| {

@@ -33,9 +33,9 @@ const BUILD: &str = "b7010-c27efd2bd";
 /// A server whose streams have this fingerprint, and which says this of itself.
 fn server(sign: &'static str, header: &'static str) -> (Upstream, Receiver<Request>) {
     telling(move |request| {
-        let answer = events(&stream(sign, asks(request)));
+        let response = events(&stream(sign, asks(request)));
         let head = format!("HTTP/1.1 200 OK\r\n{header}");
-        [head.as_bytes(), &answer["HTTP/1.1 200 OK\r\n".len()..]].concat()
+        [head.as_bytes(), &response["HTTP/1.1 200 OK\r\n".len()..]].concat()
     })
 }
 
@@ -50,8 +50,8 @@ fn client_sees_no_change_by_asking_and_server_is_asked_once() {
         let proxy = proxy().upstream(&up).run();
         for (number, model) in ["m", "m", "n"].into_iter().enumerate() {
             let body = UNASKED.replace("\"m\"", &format!("\"{model}\""));
-            let answer = proxy.client().post(PATH, &body).answer();
-            assert_eq!(answer.text(), stream(sign, false), "request {number} of {sign:?}");
+            let response = proxy.client().post(PATH, &body).response();
+            assert_eq!(response.text(), stream(sign, false), "request {number} of {sign:?}");
             assert_eq!(asks(&told.recv().unwrap()), number == 0, "only the first request asks");
             let record = proxy.record();
             let cached = if number == 0 { Value::Null } else { json!(83) };
@@ -61,13 +61,13 @@ fn client_sees_no_change_by_asking_and_server_is_asked_once() {
 }
 
 #[test]
-fn a_server_that_shows_no_sign_is_known_after_its_first_answer() {
+fn server_without_a_sign_is_known_after_its_first_response() {
     let (up, told) = server("", "");
     let proxy = proxy().upstream(&up).run();
     for number in 0..3 {
-        let answer = proxy.client().post(PATH, UNASKED).answer();
-        let lost = number == 0 && answer.text() == stream("", false).replace(TIMINGS, "");
-        assert!(lost || answer.text() == stream("", false), "{}", answer.text());
+        let response = proxy.client().post(PATH, UNASKED).response();
+        let lost = number == 0 && response.text() == stream("", false).replace(TIMINGS, "");
+        assert!(lost || response.text() == stream("", false), "{}", response.text());
         assert_eq!(asks(&told.recv().unwrap()), number == 0);
         assert_eq!(counts(&proxy.record())[..3], [&json!("reported"), &json!(84), &json!(57)]);
     }
@@ -92,7 +92,7 @@ fn model_without_own_counts_at_same_address_is_asked_again() {
         ("n", true, "reported"),
         ("m", false, "reported"),
     ] {
-        proxy.client().post(PATH, &UNASKED.replace("\"m\"", &format!("\"{model}\""))).answer();
+        proxy.client().post(PATH, &UNASKED.replace("\"m\"", &format!("\"{model}\""))).response();
         assert_eq!(asks(&told.recv().unwrap()), asked, "{model}");
         assert_eq!(proxy.record()["usage_source"], source, "{model}");
     }
@@ -102,7 +102,7 @@ fn model_without_own_counts_at_same_address_is_asked_again() {
 fn counts_that_come_unasked_are_read_where_nobody_asks() {
     let (up, told) = server(BUILD, "");
     let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
-    assert_eq!(proxy.client().post(PATH, UNASKED).answer().text(), stream(BUILD, false));
+    assert_eq!(proxy.client().post(PATH, UNASKED).response().text(), stream(BUILD, false));
     assert!(!asks(&told.recv().unwrap()));
     let record = proxy.record();
     assert_eq!(counts(&record), [&json!("reported"), &json!(84), &json!(57), &json!(83)]);

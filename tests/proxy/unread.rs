@@ -93,25 +93,25 @@ fn unread_records_take_little_memory_and_hold_no_transaction() {
     assert!(statuses.iter().filter(|status| *status == "200").count() >= 16, "{statuses:?}");
     let ledger = rusqlite::Connection::open(&proxy.ledger).unwrap();
     let busy: i64 = ledger.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
-    assert_eq!(busy, 0, "an unread answer keeps the log from being copied");
+    assert_eq!(busy, 0, "an unread response prevents copying the log");
 }
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn records_are_all_there_page_by_page() {
     let proxy = Proxy::new();
-    let answer = proxy.ask("/records?limit=10000").answer();
-    let body: Value = serde_json::from_slice(answer.body()).unwrap();
+    let response = proxy.ask("/records?limit=10000").response();
+    let body: Value = serde_json::from_slice(response.body()).unwrap();
     let records = body["records"].as_array().unwrap();
     let users: Vec<_> = records.iter().map(|record| record["user"].as_str().unwrap()).collect();
     assert_eq!(users.len(), RECORDS);
     assert!(users[0].starts_with("user-9999-") && users[RECORDS - 1].starts_with("user-0-"));
     assert_eq!(users.iter().collect::<HashSet<_>>().len(), RECORDS);
-    assert_eq!(answer.text(), format!("{body:#}\n"), "the form is that of one text");
+    assert_eq!(response.text(), format!("{body:#}\n"), "the form is that of one text");
 
-    let csv = proxy.ask("/records?limit=700&format=csv").answer();
+    let csv = proxy.ask("/records?limit=700&format=csv").response();
     assert_eq!(csv.text().lines().count(), 701);
-    let none = proxy.ask("/records?user=nobody").answer();
+    let none = proxy.ask("/records?user=nobody").response();
     assert_eq!(none.text(), "{\n  \"records\": []\n}\n");
 }
 
@@ -126,8 +126,8 @@ fn sums_wait_for_the_room_that_unread_ones_hold() {
     let full = heads.last().unwrap();
     assert!(full.starts_with("HTTP/1.1 503") && full.contains("retry-after"), "{full}");
     drop(unread);
-    let answer = proxy.ask("/usage?by=user").answer();
-    let body: Value = serde_json::from_slice(answer.body()).unwrap();
+    let response = proxy.ask("/usage?by=user").response();
+    let body: Value = serde_json::from_slice(response.body()).unwrap();
     assert_eq!(body["groups"].as_array().unwrap().len(), RECORDS);
-    assert_eq!(proxy.ask("/healthz").answer().status(), 200);
+    assert_eq!(proxy.ask("/healthz").response().status(), 200);
 }

@@ -36,15 +36,15 @@ fn behind(outbound: &str) -> Proxy {
     proxy().tables(HIDDEN).tables(&format!("[upstreams.up.proxy]\n{outbound}")).run()
 }
 
-fn answering() -> Upstream {
-    Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()))
+fn responding() -> Upstream {
+    Upstream::responding(sized("200 OK", "application/json", CHAT_BODY.as_bytes()))
 }
 
 /// The code and the message of a refusal with 502.
 fn refusal(proxy: &Proxy) -> (String, String) {
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!(answer.status(), 502, "{}", answer.text());
-    let error = answer.error();
+    let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!(response.status(), 502, "{}", response.text());
+    let error = response.error();
     let [code, message] = ["code", "message"].map(|key| error[key].as_str().unwrap().to_owned());
     assert!(message.contains("`up`"), "it names the upstream: {message}");
     (code, message)
@@ -67,7 +67,7 @@ fn each_side_gets_what_is_its_own() {
     ));
     let mut client = proxy.client();
     for _ in 0..2 {
-        assert_eq!(client.post("/v1/chat/completions", CHAT_REQUEST).answer().text(), CHAT_BODY);
+        assert_eq!(client.post("/v1/chat/completions", CHAT_REQUEST).response().text(), CHAT_BODY);
     }
     assert_eq!(
         tunnels.opening(),
@@ -89,12 +89,15 @@ fn each_side_gets_what_is_its_own() {
 
 #[test]
 fn forward_proxy_refusing_credentials_is_named_not_the_upstream() {
-    let tunnels = Tunnels::to_with_authorization(answering().address, "Basic b3RoZXI6b3RoZXI=");
+    let tunnels = Tunnels::to_with_authorization(responding().address, "Basic b3RoZXI6b3RoZXI=");
     for credentials in ["", "username = \"me\"\npassword = { value = \"pw-marker\" }"] {
         let proxy = behind(&format!("url = \"http://{}\"\n{credentials}", tunnels.address));
         let (code, message) = refusal(&proxy);
         assert_eq!(code, "proxy_refused");
-        assert!(message.contains("answered 407") && message.contains("password of the proxy"), "{message}");
+        assert!(
+            message.contains("responded with 407") && message.contains("password of the proxy"),
+            "{message}"
+        );
         assert!(message.contains(&tunnels.address.to_string()) && !message.contains("marker"), "{message}");
         let record = proxy.record();
         assert_eq!((&record["outcome"], &record["status"]), (&"upstream_error".into(), &502.into()));
@@ -104,11 +107,11 @@ fn forward_proxy_refusing_credentials_is_named_not_the_upstream() {
 #[test]
 fn a_proxy_that_opens_no_tunnel_is_a_502_that_says_why() {
     let redirect = "HTTP/1.1 302 Found\r\nlocation: http://login.corp/\r\n\r\n";
-    for (answer, code, reason) in [
-        ("HTTP/1.1 403 Forbidden\r\ncontent-length: 6\r\n\r\nno way", "proxy_refused", "answered 403"),
-        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "proxy_refused", "answered 503"),
+    for (response, code, reason) in [
+        ("HTTP/1.1 403 Forbidden\r\ncontent-length: 6\r\n\r\nno way", "proxy_refused", "responded with 403"),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "proxy_refused", "responded with 503"),
         ("HTTP/1.1 401 Unauthorized\r\n\r\n", "proxy_refused", "the password of the proxy"),
-        (redirect, "proxy_refused", "answered 302"),
+        (redirect, "proxy_refused", "responded with 302"),
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n", "proxy_failed", "it broke HTTP"),
         (
             "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
@@ -120,12 +123,12 @@ fn a_proxy_that_opens_no_tunnel_is_a_502_that_says_why() {
     ] {
         let outbound = upstream(move |connection| {
             connection.head();
-            connection.send(answer);
+            connection.send(response);
         });
         let proxy = behind(&format!("url = \"http://{}\"", outbound.address));
         let (found, message) = refusal(&proxy);
-        assert_eq!(found, code, "{answer:?}: {message}");
-        assert!(message.contains(reason), "{answer:?}: {message}");
+        assert_eq!(found, code, "{response:?}: {message}");
+        assert!(message.contains(reason), "{response:?}: {message}");
         assert_eq!(outbound.accepted(), 1, "nothing is tried twice, and no redirect followed");
     }
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -161,13 +164,13 @@ fn a_silent_target_behind_a_good_proxy_is_the_targets_fault() {
         .tables(&HIDDEN.replace("http:", "https:"))
         .tables(&format!("proxy = \"http://{}\"\ntimeouts = {{ connect = \"50ms\" }}", tunnels.address))
         .run();
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!((answer.status(), answer.error()["code"].as_str()), (504, Some("connect_timeout")));
+    let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!((response.status(), response.error()["code"].as_str()), (504, Some("connect_timeout")));
 }
 
 #[test]
 fn an_https_proxy_has_its_own_ca_and_its_name_is_checked() {
-    let tunnels = Tunnels::to(answering().address);
+    let tunnels = Tunnels::to(responding().address);
     let front = tls_in_front_of(tunnels.address);
     let ca = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(ca.path(), &front.pem).unwrap();
@@ -175,8 +178,8 @@ fn an_https_proxy_has_its_own_ca_and_its_name_is_checked() {
     let port = front.address.port();
 
     let proxy = behind(&format!("url = \"https://localhost:{port}\"\n{ca}"));
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!(answer.text(), CHAT_BODY);
+    let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!(response.text(), CHAT_BODY);
     assert!(tunnels.opening().starts_with("CONNECT llm.invalid:8000 "));
 
     for (outbound, reason) in [
@@ -195,7 +198,7 @@ fn an_https_proxy_has_its_own_ca_and_its_name_is_checked() {
 fn http2_with_prior_knowledge_works_through_forward_proxies() {
     let up = Http2::default().run(|mut exchange| async move {
         exchange.body().await;
-        exchange.answer("text/event-stream", CHAT_STREAM.as_bytes()).await;
+        exchange.respond("text/event-stream", CHAT_STREAM.as_bytes()).await;
     });
     let tunnels = Tunnels::to(up.address);
     let front = tls_in_front_of(tunnels.address);
@@ -213,8 +216,8 @@ fn http2_with_prior_knowledge_works_through_forward_proxies() {
         let proxy =
             proxy().tables(HIDDEN).tables("http = \"2\"\n[upstreams.up.proxy]").tables(&outbound).run();
         for _ in 0..2 {
-            let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-            assert_eq!(answer.text(), CHAT_STREAM, "{outbound}");
+            let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+            assert_eq!(response.text(), CHAT_STREAM, "{outbound}");
             let record = proxy.record();
             assert_eq!((&record["outcome"], &record["total_tokens"]), (&"complete".into(), &11.into()));
         }
@@ -224,12 +227,12 @@ fn http2_with_prior_knowledge_works_through_forward_proxies() {
 
 #[test]
 fn a_socks5_proxy_gets_the_name_or_looks_at_an_address() {
-    let up = answering();
+    let up = responding();
     let tunnels = Tunnels::socks5_to(up.address, Some(("me", "pw-marker")));
     let credentials = "username = \"me\"\npassword = { value = \"pw-marker\" }";
     let named = behind(&format!("url = \"socks5h://{}\"\n{credentials}", tunnels.address));
-    let answer = named.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert_eq!(answer.text(), CHAT_BODY);
+    let response = named.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+    assert_eq!(response.text(), CHAT_BODY);
     assert_eq!(tunnels.opening(), "llm.invalid:8000");
 
     let wrong = credentials.replace("pw-marker", "no");
@@ -241,14 +244,14 @@ fn a_socks5_proxy_gets_the_name_or_looks_at_an_address() {
     let (_, message) = refusal(&behind(&format!("url = \"socks5://{}\"", open.address)));
     assert!(message.contains("cannot be looked up here"), "{message}");
     let proxy = proxy().upstream(&up).tables(&format!("proxy = \"socks5://{}\"", open.address)).run();
-    assert_eq!(proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer().text(), CHAT_BODY);
+    assert_eq!(proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response().text(), CHAT_BODY);
     let opening = std::iter::from_fn(|| Some(open.opening())).find(|opening| opening.contains(':'));
     assert_eq!(opening, Some(up.address.to_string()));
 }
 
 #[test]
 fn the_environment_is_asked_where_the_configuration_is_silent() {
-    let up = answering();
+    let up = responding();
     let tunnels = Tunnels::to(up.address);
     let url = format!("http://me:pw%2dmarker@{}", tunnels.address);
     for (no_proxy, own, through) in
@@ -264,9 +267,9 @@ fn the_environment_is_asked_where_the_configuration_is_silent() {
             .env("NO_PROXY", no_proxy)
             .env("HTTPS_PROXY", "http://127.0.0.1:1")
             .run();
-        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+        let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
         if through {
-            assert_eq!(answer.text(), CHAT_BODY);
+            assert_eq!(response.text(), CHAT_BODY);
             let expected = format!(
                 "CONNECT llm.test:{0} HTTP/1.1\r\nhost: llm.test:{0}\r\nproxy-authorization: Basic bWU6cHctbWFya2Vy\r\n\r\n",
                 up.address.port()
@@ -274,7 +277,7 @@ fn the_environment_is_asked_where_the_configuration_is_silent() {
             assert_eq!(tunnels.opening(), expected);
         } else {
             // No host has that name, so going straight shows as not getting there.
-            assert_eq!(answer.error()["code"], "upstream_unreachable");
+            assert_eq!(response.error()["code"], "upstream_unreachable");
         }
         assert_eq!(tunnels.more_openings(), 0, "NO_PROXY={no_proxy:?} {own}");
     }
@@ -282,9 +285,9 @@ fn the_environment_is_asked_where_the_configuration_is_silent() {
 
 #[test]
 fn the_environments_proxy_is_not_for_services_on_this_machine() {
-    let up = answering();
+    let up = responding();
     let proxy = proxy().upstream(&up).env("http_proxy", "http://127.0.0.1:1").run();
-    assert_eq!(proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer().text(), CHAT_BODY);
+    assert_eq!(proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response().text(), CHAT_BODY);
 }
 
 #[test]
@@ -309,7 +312,7 @@ fn a_client_that_leaves_closes_the_tunnel() {
 
 #[test]
 fn a_redirect_is_the_clients_and_is_never_followed() {
-    let elsewhere = answering();
+    let elsewhere = responding();
     for status in [
         "301 Moved Permanently",
         "302 Found",
@@ -318,12 +321,12 @@ fn a_redirect_is_the_clients_and_is_never_followed() {
         "308 Permanent Redirect",
     ] {
         let location = format!("http://{}/v1/chat/completions", elsewhere.address);
-        let answer = format!("HTTP/1.1 {status}\r\nlocation: {location}\r\ncontent-length: 5\r\n\r\nmoved");
-        let up = Upstream::answering(answer);
+        let response = format!("HTTP/1.1 {status}\r\nlocation: {location}\r\ncontent-length: 5\r\n\r\nmoved");
+        let up = Upstream::responding(response);
         let proxy = proxy().upstream(&up).run();
-        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-        assert!(answer.head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{}", answer.head);
-        assert_eq!((answer.header("location"), answer.text()), (Some(location.as_str()), "moved"));
+        let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+        assert!(response.head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{}", response.head);
+        assert_eq!((response.header("location"), response.text()), (Some(location.as_str()), "moved"));
         assert_eq!((up.accepted(), elsewhere.accepted()), (1, 0), "{status}");
         assert_eq!(proxy.record()["status"].to_string(), status[..3]);
     }
@@ -339,14 +342,14 @@ fn a_redirect_to_a_host_that_is_not_allowed_is_refused() {
         ("//evil.test", false),
         ("https://llm.internal.evil.test/", false),
     ] {
-        let answer =
+        let response =
             format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
-        let up = Upstream::answering(answer);
+        let up = Upstream::responding(response);
         let allowed_hosts = "[network]\nallowed_hosts = [\"127.0.0.1\", \"*.llm.internal\"]";
         let proxy = proxy().upstream(&up).tables(allowed_hosts).run();
         if allowed {
-            let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-            assert_eq!((answer.status(), answer.header("location")), (307, Some(location)));
+            let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+            assert_eq!((response.status(), response.header("location")), (307, Some(location)));
         } else {
             let (code, message) = refusal(&proxy);
             assert_eq!(code, "upstream_redirect", "{location}");
@@ -357,7 +360,7 @@ fn a_redirect_to_a_host_that_is_not_allowed_is_refused() {
 }
 
 #[test]
-fn no_answer_leads_a_client_where_clients_disagree() {
+fn no_response_leads_a_client_where_clients_disagree() {
     let get = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n";
     let websocket = format!("{get}connection: upgrade\r\nupgrade: websocket\r\n");
     for (request, status, header, is_allowed) in [
@@ -381,14 +384,14 @@ fn no_answer_leads_a_client_where_clients_disagree() {
         (get, "200 OK", "content-location: https://evil.test/", true),
         (get, "200 OK", "refresh: 5", true),
     ] {
-        let up = Upstream::answering(format!("HTTP/1.1 {status}\r\n{header}\r\ncontent-length: 0\r\n\r\n"));
+        let up = Upstream::responding(format!("HTTP/1.1 {status}\r\n{header}\r\ncontent-length: 0\r\n\r\n"));
         let proxy = proxy().upstream(&up).tables("[network]\nallowed_hosts = [\"127.0.0.1\"]").run();
-        let answer = proxy.client().send(format!("{request}\r\n")).answer();
+        let response = proxy.client().send(format!("{request}\r\n")).response();
         if is_allowed {
-            assert_eq!(answer.status().to_string(), status[..3], "{header}");
+            assert_eq!(response.status().to_string(), status[..3], "{header}");
         } else {
             assert_eq!(
-                (answer.status(), &answer.error()["code"]),
+                (response.status(), &response.error()["code"]),
                 (502, &"upstream_redirect".into()),
                 "{header}"
             );
@@ -398,7 +401,7 @@ fn no_answer_leads_a_client_where_clients_disagree() {
 
 #[test]
 fn a_target_that_is_not_trusted_is_named_also_through_a_tunnel() {
-    let front = tls_in_front_of(answering().address);
+    let front = tls_in_front_of(responding().address);
     let tunnels = Tunnels::to(front.address);
     let proxy = proxy()
         .tables(&HIDDEN.replace("http:", "https:"))
@@ -424,7 +427,7 @@ fn trusting(root: &CertificateDer<'static>) -> Connector {
 #[test]
 fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
     let stream = [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()].concat();
-    let target = tls_in_front_of(Upstream::answering(stream).address);
+    let target = tls_in_front_of(Upstream::responding(stream).address);
     let timeout = Duration::from_secs(20);
     let bearer = (header::AUTHORIZATION, HeaderValue::from_static("Bearer sk-marker"));
     let headers = OutboundHeaders::new(HeaderValue::from_static("localhost"), Vec::new(), vec![bearer]);
@@ -484,8 +487,8 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
                     is_streamed: true,
                     started: Instant::now(),
                 };
-                let answer = client.send(call).await.unwrap_or_else(|error| panic!("{kind}: {error}"));
-                let body = answer.body.collect().await.unwrap().to_bytes();
+                let response = client.send(call).await.unwrap_or_else(|error| panic!("{kind}: {error}"));
+                let body = response.body.collect().await.unwrap().to_bytes();
                 assert_eq!(body, CHAT_STREAM, "{kind}");
             }
         });

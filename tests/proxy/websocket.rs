@@ -136,8 +136,8 @@ fn session_passes_byte_for_byte_and_sums_its_responses() {
 }
 
 #[test]
-fn a_refusal_is_an_ordinary_answer() {
-    let up = Upstream::answering(sized(
+fn refused_upgrade_gets_an_ordinary_response() {
+    let up = Upstream::responding(sized(
         "401 Unauthorized",
         "application/json",
         b"{\"error\":{\"message\":\"no\"}}",
@@ -145,8 +145,8 @@ fn a_refusal_is_an_ordinary_answer() {
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     for _ in 0..2 {
-        let answer = ask(&mut client, "/v1/realtime?model=m", "").answer();
-        assert_eq!((answer.status(), answer.text()), (401, "{\"error\":{\"message\":\"no\"}}"));
+        let response = ask(&mut client, "/v1/realtime?model=m", "").response();
+        assert_eq!((response.status(), response.text()), (401, "{\"error\":{\"message\":\"no\"}}"));
         let record = proxy.record();
         assert_eq!((&record["status"], &record["outcome"]), (&401.into(), &"upstream_error".into()));
     }
@@ -154,11 +154,11 @@ fn a_refusal_is_an_ordinary_answer() {
 
 #[test]
 fn an_upgrade_that_nobody_asked_for_is_refused() {
-    let up = Upstream::answering(GRANTED);
+    let up = Upstream::responding(GRANTED);
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().get("/v1/models").answer();
-    assert_eq!(answer.status(), 502);
-    assert_eq!(answer.error()["code"], "upstream_protocol");
+    let response = proxy.client().get("/v1/models").response();
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.error()["code"], "upstream_protocol");
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_browsers_key_among_the_subprotocols_is_the_clients_key() {
     let up = granting(|connection| connection.send(close(1000, None)));
     let proxy = proxy().upstream(&up).tables("[clients.alice]\nkey = { value = \"sg-alice\" }").run();
     let mut client = proxy.client();
-    assert_eq!(ask(&mut client, "/v1/realtime?model=m", "").answer().status(), 401);
+    assert_eq!(ask(&mut client, "/v1/realtime?model=m", "").response().status(), 401);
     proxy.record();
     let more = "sec-websocket-protocol: realtime, openai-insecure-api-key.sg-alice\r\n";
     let mut client = proxy.client();
@@ -265,7 +265,7 @@ fn a_browsers_key_among_the_subprotocols_is_the_clients_key() {
 }
 
 #[test]
-fn other_upgrades_are_answered_without_one() {
+fn other_upgrades_get_an_ordinary_response() {
     let (tell, heads) = mpsc::channel();
     let up = upstream(move |connection| {
         while let Some(head) = connection.head() {
@@ -289,7 +289,7 @@ fn other_upgrades_are_answered_without_one() {
         let mut client = proxy.client();
         client.send(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nhttp2-settings: AAMAAABk\r\n");
         client.send(b"connection: Upgrade, HTTP2-Settings\r\n").send(upgrade).send(b"\r\n\r\n");
-        assert_eq!(client.answer().status(), 200, "{}", String::from_utf8_lossy(upgrade));
+        assert_eq!(client.response().status(), 200, "{}", String::from_utf8_lossy(upgrade));
         let head = heads.recv().unwrap();
         for name in ["upgrade", "connection", "http2-settings"] {
             assert_eq!(header(&head, name), None, "{head}");
@@ -298,7 +298,7 @@ fn other_upgrades_are_answered_without_one() {
     }
     let post = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                 content-length: 0\r\n\r\n";
-    assert_eq!(proxy.client().send(post).answer().status(), 200);
+    assert_eq!(proxy.client().send(post).response().status(), 200);
     assert_eq!(header(&heads.recv().unwrap(), "upgrade"), None);
 }
 
@@ -338,9 +338,9 @@ fn upstream_that_grants_another_protocol_gets_502() {
             connection.wait_for_close();
         });
         let proxy = proxy().upstream(&up).run();
-        let answer = ask(&mut proxy.client(), "/v1/realtime?model=m", "").answer();
+        let response = ask(&mut proxy.client(), "/v1/realtime?model=m", "").response();
         assert_eq!(
-            (answer.status(), &answer.error()["code"]),
+            (response.status(), &response.error()["code"]),
             (502, &"upstream_protocol".into()),
             "{granted}"
         );
@@ -399,7 +399,7 @@ fn whole_session(tables: &str) {
 }
 
 /// An upstream that answers in turn, so that each side's frames are needed for the other's.
-fn answering_in_turn() -> (Upstream, mpsc::Receiver<String>) {
+fn responding_in_turn() -> (Upstream, mpsc::Receiver<String>) {
     let (tell, heads) = mpsc::channel();
     let up = upstream(move |connection| {
         tell.send(connection.head().unwrap()).unwrap();
@@ -415,7 +415,7 @@ fn answering_in_turn() -> (Upstream, mpsc::Receiver<String>) {
 
 #[test]
 fn session_with_upstream_that_prefers_http2_uses_http1() {
-    let (up, heads) = answering_in_turn();
+    let (up, heads) = responding_in_turn();
     let front = tls_choosing(&["h2", "http/1.1"], up.address);
     let ca = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(ca.path(), &front.pem).unwrap();
@@ -431,7 +431,7 @@ fn session_with_upstream_that_prefers_http2_uses_http1() {
 
 #[test]
 fn a_session_through_an_outbound_proxy_has_a_tunnel_of_its_own() {
-    let (up, heads) = answering_in_turn();
+    let (up, heads) = responding_in_turn();
     let tunnels = Tunnels::to(up.address);
     whole_session(&format!(
         "[upstreams.up]\nprovider = \"other\"\nurl = \"http://llm.invalid:8000/v1\"\napi_key = \"none\"\ndefault_model = \"m\"\nproxy = \"http://{}\"",

@@ -48,7 +48,7 @@ fn session(client: &mut Client) -> String {
 
 fn assert_sessions_have_their_own_connections(proxy: &Proxy, up: &Upstream, heads: &mpsc::Receiver<String>) {
     for sessions in 1..=2 {
-        let streamed = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+        let streamed = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
         assert_eq!(streamed.text(), CHAT_STREAM);
         let mut client = proxy.client();
         let granted = session(&mut client);

@@ -31,7 +31,7 @@ FORMS = {
 }
 
 COUNTED = (
-    "requests", "streams_cancelled", "answers_with_usage", "input_tokens", "output_tokens", "total_tokens",
+    "requests", "streams_cancelled", "responses_with_usage", "input_tokens", "output_tokens", "total_tokens",
     "cached_input_tokens", "input_audio_tokens", "output_audio_tokens",
 )
 TALLY = collections.Counter(dict.fromkeys(COUNTED, 0))
@@ -107,7 +107,7 @@ def respond(socket, delta_event, question, number):
     done = {**response, "status": "completed", "usage": usage}
     # Once it may have been read it must have been counted.
     count(
-        answers_with_usage=number == 1,
+        responses_with_usage=number == 1,
         input_tokens=usage["input_tokens"],
         output_tokens=usage["output_tokens"],
         total_tokens=usage["total_tokens"],

@@ -137,7 +137,7 @@ def mistakes_of_records(records, tallies):
             ("input tokens", total(found, "input_tokens"), said["input_tokens"]),
             ("output tokens", total(found, "output_tokens"), said["output_tokens"]),
             ("total tokens", total(found, "total_tokens"), said["total_tokens"]),
-            ("records with usage", sum(record["usage_source"] == "reported" for record in found), said["answers_with_usage"]),
+            ("records with usage", sum(record["usage_source"] == "reported" for record in found), said["responses_with_usage"]),
             ("cancelled", sum(record["outcome"] == "client_disconnected" for record in found), said["streams_cancelled"]),
             ("providers", {record["provider"] for record in found}, {provider}),
         ]

@@ -41,8 +41,8 @@ fn a_clients_certificate_opens_the_pages_and_probes_need_none() {
         ("a stranger", &folder.client(None), "/readyz", 200),
     ] {
         let mut client = Client::over_tls(settings, address, &[HTTP_1_1]).unwrap();
-        let answer = client.last_get(path, "");
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{who} at {path}: {answer}");
+        let response = client.last_get(path, "");
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{who} at {path}: {response}");
     }
 }
 
@@ -52,11 +52,11 @@ fn another_authoritys_certificate_opens_nothing() {
     let (_proxy, address) = pages(&folder, "", &folder.ca_line("client_ca"));
     let theirs = Authority::new("another").issue("operator", &[]);
     for settings in [folder.client(Some(&theirs)), folder.client(None)] {
-        let answer = match Client::over_tls(&settings, address, &[HTTP_1_1]) {
+        let response = match Client::over_tls(&settings, address, &[HTTP_1_1]) {
             Ok(mut client) => client.last_get("/", ""),
             Err(_) => String::new(),
         };
-        assert!(!answer.contains("HTTP/1.1"), "{answer}");
+        assert!(!response.contains("HTTP/1.1"), "{response}");
     }
 }
 
@@ -66,8 +66,8 @@ fn a_login_through_tls_gives_a_cookie_for_tls_alone() {
     let (_proxy, address) = pages(&folder, &format!("token = {{ value = {TOKEN:?} }}"), "");
     let settings = folder.client(None);
     let mut client = Client::over_tls(&settings, address, &[HTTP_1_1]).unwrap();
-    let answer = client.last_get("/usage", &format!("authorization: Bearer {TOKEN}\r\n"));
-    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("no_ledger"), "{answer}");
+    let response = client.last_get("/usage", &format!("authorization: Bearer {TOKEN}\r\n"));
+    assert!(response.starts_with("HTTP/1.1 404 ") && response.contains("no_ledger"), "{response}");
     let mut client = Client::over_tls(&settings, address, &[HTTP_1_1]).unwrap();
     let form = format!("token={TOKEN}");
     let request = format!(
@@ -75,8 +75,8 @@ fn a_login_through_tls_gives_a_cookie_for_tls_alone() {
          content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
         form.len()
     );
-    let answer = client.send(request).head();
-    assert!(answer.starts_with("HTTP/1.1 303 ") && answer.contains("; Secure\r\n"), "{answer}");
+    let response = client.send(request).head();
+    assert!(response.starts_with("HTTP/1.1 303 ") && response.contains("; Secure\r\n"), "{response}");
 }
 
 #[test]

@@ -37,8 +37,8 @@ async fn clients_speak_http_1_1_with_and_without_alpn_and_http_2() {
     for alpn in [&[HTTP_1_1][..], &[]] {
         let mut client = Client::over_tls(&settings, proxy.address, alpn).unwrap();
         assert_eq!(client.protocol(), alpn.first().copied());
-        let answer = client.last_get(PATH, "");
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("nobody"), "{answer}");
+        let response = client.last_get(PATH, "");
+        assert!(response.starts_with("HTTP/1.1 200") && response.ends_with("nobody"), "{response}");
         assert_eq!(proxy.record()["client"], "anonymous");
     }
 
@@ -51,9 +51,9 @@ async fn clients_speak_http_1_1_with_and_without_alpn_and_http_2() {
         let request = Request::get("https://127.0.0.1/v1/models");
         let request =
             request.body(Empty::<Bytes>::new().map_err(|never: Infallible| match never {})).unwrap();
-        let answer = sender.send_request(request).await.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "nobody");
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "nobody");
         assert_eq!(proxy.record()["status"], 200);
     }
     drop(sender);
@@ -64,8 +64,8 @@ async fn clients_speak_http_1_1_with_and_without_alpn_and_http_2() {
 fn client_without_tls_gets_no_response_and_leaves_no_record() {
     let folder = Folder::new();
     let (proxy, _upstream) = proxy(&folder, "", "");
-    let answer = proxy.client().last_get(PATH, "");
-    assert!(!answer.contains("HTTP/1.1"), "{answer:?}");
+    let response = proxy.client().last_get(PATH, "");
+    assert!(!response.contains("HTTP/1.1"), "{response:?}");
     let mut client = http1(&folder.client(None), &proxy).unwrap();
     assert!(client.last_get(PATH, "").starts_with("HTTP/1.1 200"));
     assert_eq!(proxy.record()["status"], 200, "the first record is that of the TLS client");
@@ -81,8 +81,8 @@ fn required_certificate_names_the_client_and_replaces_a_key() {
         ("authorization: Bearer sk-dummy\r\n", "team-search"),
         ("authorization: Bearer sg-key\r\n", "keyed"),
     ] {
-        let answer = http1(&search, &proxy).unwrap().last_get(PATH, headers);
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let response = http1(&search, &proxy).unwrap().last_get(PATH, headers);
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
         assert_eq!(proxy.record()["client"], client, "{headers}");
     }
     let stranger = Authority::new("stranger").issue("mallory", &[]);
@@ -106,8 +106,8 @@ fn where_a_certificate_is_optional_who_has_none_needs_a_key() {
         (None, "authorization: Bearer sk-dummy\r\n", 401, "anonymous"),
         (None, "authorization: Bearer sg-key\r\n", 200, "keyed"),
     ] {
-        let answer = http1(&folder.client(pair), &proxy).unwrap().last_get(PATH, headers);
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        let response = http1(&folder.client(pair), &proxy).unwrap().last_get(PATH, headers);
+        assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{response}");
         let record = proxy.record();
         assert_eq!((&record["client"], &record["status"]), (&client.into(), &status.into()), "{headers}");
     }
@@ -140,12 +140,12 @@ fn cut_stream_has_no_proper_end_under_tls() {
     for version in ["1.0", "1.1"] {
         let mut client = http1(&folder.client(None), &proxy).unwrap();
         let request = format!("GET /v1/models HTTP/{version}\r\nhost: localhost\r\n\r\n");
-        let (answer, ended) = client.send(request).rest_and_end();
-        let answer = String::from_utf8(answer).unwrap();
-        assert!(answer.contains("data: 1\n\n") && answer.contains("upstream_truncated"), "{answer}");
+        let (response, ended) = client.send(request).rest_and_end();
+        let response = String::from_utf8(response).unwrap();
+        assert!(response.contains("data: 1\n\n") && response.contains("upstream_truncated"), "{response}");
         match version {
-            "1.0" => assert!(ended.is_err(), "the connection has its proper end: {answer}"),
-            _ => assert!(!answer.ends_with("0\r\n\r\n"), "{answer}"),
+            "1.0" => assert!(ended.is_err(), "the connection ends properly: {response}"),
+            _ => assert!(!response.ends_with("0\r\n\r\n"), "{response}"),
         }
         assert_eq!(proxy.record()["outcome"], "truncated");
     }

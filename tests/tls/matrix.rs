@@ -211,8 +211,8 @@ fn identities() -> Identities {
     Identities { target, proxy: proxys.issue("proxy", &["localhost"]), folder }
 }
 
-fn outcome(answer: &str) -> Outcome {
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+fn outcome(response: &str) -> Outcome {
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no response: {response:?}"));
     if head.starts_with("HTTP/1.1 200 ") {
         return Outcome::Seen(body.trim().to_owned());
     }
@@ -226,7 +226,7 @@ fn outcome(answer: &str) -> Outcome {
     match (head, codes.into_iter().find(code), words.into_iter().find(has)) {
         (_, Some("upstream_tls"), Some("CertificateRequired")) => Outcome::NoCertificate,
         (head, Some(code), Some(words)) if head.starts_with("HTTP/1.1 502 ") => Outcome::Refused(code, words),
-        _ => panic!("{answer}"),
+        _ => panic!("{response}"),
     }
 }
 

@@ -92,7 +92,7 @@ impl Recording {
 
     /// The response in pieces of random sizes, small ones more often than large ones. A whole one
     /// has a length.
-    fn answer(&self, mut random: fastrand::Rng) -> Response<ServiceBody> {
+    fn respond(&self, mut random: fastrand::Rng) -> Response<ServiceBody> {
         let usual = if self.is_stream() { "text/event-stream" } else { "application/json" };
         let content_type = self.case["content_type"].as_str().unwrap_or(usual);
         let head = Response::builder().status(self.status()).header("content-type", content_type);
@@ -195,14 +195,14 @@ impl Sender {
             .header("x-case", number)
             .body(Full::new(recording.request().into()))
             .unwrap();
-        let answer = match self {
+        let response = match self {
             Self::Http1(sender) => {
                 sender.ready().await.unwrap();
                 sender.send_request(request).await
             }
             Self::Http2(sender) => sender.send_request(request).await,
         };
-        let (head, body) = answer.unwrap().into_parts();
+        let (head, body) = response.unwrap().into_parts();
         let id = head.headers["x-streamgauge-id"].to_str().unwrap().to_owned();
         let body = body.collect().await.unwrap_or_else(|error| panic!("{}: {error}", recording.case["file"]));
         (head.status, id, body.to_bytes())
@@ -220,7 +220,7 @@ async fn every_recording(http: Http) {
     };
     let upstream = upstream.run(move |request, _| {
         let number: usize = request.headers["x-case"].to_str().unwrap().parse().unwrap();
-        replayed[number].answer(fastrand::Rng::with_seed(number as u64))
+        replayed[number].respond(fastrand::Rng::with_seed(number as u64))
     });
     let proxy = match http {
         Http::Plain => two_workers().other("up", upstream.address),

@@ -83,11 +83,11 @@ async fn client(settings: &ClientSettings, proxy: &Proxy) -> (SendRequest<Empty<
 
 async fn get(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> http::Response<hyper::body::Incoming> {
     let request = Request::get(path).header("host", "localhost").body(Empty::new()).unwrap();
-    let answer =
-        tokio::time::timeout(PATIENCE, sender.send_request(request)).await.expect("an answer in time");
-    let answer = answer.unwrap();
-    assert_eq!(answer.status(), 200, "{path}");
-    answer
+    let response =
+        tokio::time::timeout(PATIENCE, sender.send_request(request)).await.expect("a response in time");
+    let response = response.unwrap();
+    assert_eq!(response.status(), 200, "{path}");
+    response
 }
 
 /// Who came to the upstream with this request.
@@ -136,15 +136,15 @@ fn kept_connection_of_a_replaced_authority_gets_401_and_ends() {
     for trusted in [old.pem(), format!("{}{}", old.pem(), new.pem())] {
         fs::write(&authorities, trusted).unwrap();
         proxy.look();
-        assert_eq!(kept.get("/v1/models").answer().status(), 200);
+        assert_eq!(kept.get("/v1/models").response().status(), 200);
         assert_eq!(proxy.record()["client"], "ada");
     }
     fs::write(&authorities, new.pem()).unwrap();
     proxy.look();
-    let answer = kept.get("/v1/models").answer();
-    assert_eq!((answer.status(), answer.header("connection")), (401, Some("close")));
-    assert!(answer.text().contains("certificate_not_trusted"), "{}", answer.text());
-    assert_eq!(connect("bob", &new).get("/v1/models").answer().status(), 200);
+    let response = kept.get("/v1/models").response();
+    assert_eq!((response.status(), response.header("connection")), (401, Some("close")));
+    assert!(response.text().contains("certificate_not_trusted"), "{}", response.text());
+    assert_eq!(connect("bob", &new).get("/v1/models").response().status(), 200);
 }
 
 /// Client certificate, authority and the listener's certificate are swapped twice under running

@@ -163,36 +163,38 @@ async fn most_verbose_log_responses_and_ledger_show_no_secret() {
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let mut answers = String::new();
+    let mut responses = String::new();
     for (name, status) in WAYS {
         let path = format!("/{name}/v1/models");
         let mut client = Client::over_tls(&settings, address, &[HTTP_1_1]).unwrap();
-        let answer = client.last_get(&path, &format!("authorization: {key}\r\n"));
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
-        answers += &answer;
+        let response = client.last_get(&path, &format!("authorization: {key}\r\n"));
+        assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {response}");
+        responses += &response;
         let request = Request::get(format!("https://127.0.0.1{path}")).header("authorization", &key);
-        let answer = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
-        assert_eq!(answer.status(), status, "{path}");
-        answers += &format!("{:?}", answer.headers());
-        answers += &String::from_utf8_lossy(&answer.into_body().collect().await.unwrap().to_bytes());
+        let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        responses += &format!("{:?}", response.headers());
+        responses += &String::from_utf8_lossy(&response.into_body().collect().await.unwrap().to_bytes());
     }
     // Unknown keys are reported as such, and not repeated.
     let mut client = Client::over_tls(&settings, address, &[HTTP_1_1]).unwrap();
-    answers += &client.last_get("/v1/models", "authorization: Bearer sg-other-marker\r\n");
+    responses += &client.last_get("/v1/models", "authorization: Bearer sg-other-marker\r\n");
     for path in ["/", "/metrics", "/healthz", "/readyz", "/usage", "/config"] {
         for token in [ADMIN_TOKEN, "another-marker-of-16"] {
             let mut client = Client::connect(addresses["admin pages address="]);
-            answers += &client.last_get(path, &format!("authorization: Bearer {token}\r\n"));
+            responses += &client.last_get(path, &format!("authorization: Bearer {token}\r\n"));
         }
     }
-    assert!(answers.contains("401") && answers.contains("407") && answers.contains("streamgauge_requests"));
+    assert!(
+        responses.contains("401") && responses.contains("407") && responses.contains("streamgauge_requests")
+    );
     let stopped = Command::new("kill").arg(process.id().to_string()).status().unwrap();
     assert!(stopped.success() && process.wait().unwrap().success());
     printed += &errors.join().unwrap();
     assert!(printed.contains("UnknownIssuer") && printed.contains(" TRACE "), "it is the most talkative");
     let records = records.join().unwrap();
     assert_eq!(records.lines().count(), 2 * WAYS.len() + 1);
-    assert_clean("the answers", &answers, folder);
+    assert_clean("the responses", &responses, folder);
     assert_clean("the log", &printed, folder);
     assert_clean("the records", &records, folder);
     for file in fs::read_dir(folder.path("")).unwrap().map(|file| file.unwrap()) {

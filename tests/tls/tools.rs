@@ -160,15 +160,18 @@ fn openssl_s_server_sees_our_certificate_and_refuses_without() {
         let address = address.expect("s_server says where it listens").parse().unwrap();
         let identity = if presents { folder.lines("client") } else { String::new() };
         let proxy = two_workers().https(address, &(folder.ca_line("ca") + &identity)).run();
-        let answer = proxy.client().last_get("/v1/models", "");
+        let response = proxy.client().last_get("/v1/models", "");
         if !presents {
             assert!(
-                answer.starts_with("HTTP/1.1 502") && answer.contains("upstream_tls"),
-                "{version}: {answer}"
+                response.starts_with("HTTP/1.1 502") && response.contains("upstream_tls"),
+                "{version}: {response}"
             );
             continue;
         }
-        assert!(answer.contains("CN = the-proxy") || answer.contains("CN=the-proxy"), "{version}: {answer}");
+        assert!(
+            response.contains("CN = the-proxy") || response.contains("CN=the-proxy"),
+            "{version}: {response}"
+        );
         assert_eq!(proxy.record()["status"], 200);
     }
 }

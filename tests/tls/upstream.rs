@@ -19,8 +19,8 @@ fn an_upstream_that_requires_a_certificate_sees_the_whole_of_it() {
     let upstream = Witness::run(&folder, &server, Some(Required));
     let tls = folder.ca_line("ca") + &folder.lines("client");
     let proxy = two_workers().https(upstream.address, &tls).run();
-    let answer = ask(&proxy);
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("the-proxy 05"), "{answer}");
+    let response = ask(&proxy);
+    assert!(response.starts_with("HTTP/1.1 200") && response.ends_with("the-proxy 05"), "{response}");
 }
 
 #[test]
@@ -29,9 +29,9 @@ fn missing_required_certificate_is_reported_with_its_fault() {
     let server = folder.ca.issue("up", &["127.0.0.1"]);
     let upstream = Witness::run(&folder, &server, Some(Required));
     let proxy = two_workers().https(upstream.address, &folder.ca_line("ca")).run();
-    let answer = ask(&proxy);
-    assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("CertificateRequired"), "{answer}");
-    assert!(answer.contains("\"code\":\"upstream_tls\""), "{answer}");
+    let response = ask(&proxy);
+    assert!(response.starts_with("HTTP/1.1 502") && response.contains("CertificateRequired"), "{response}");
+    assert!(response.contains("\"code\":\"upstream_tls\""), "{response}");
     let optional = Witness::run(&folder, &server, Some(Optional));
     let proxy = two_workers().https(optional.address, &folder.ca_line("ca")).run();
     assert!(ask(&proxy).ends_with("nobody"));
@@ -49,13 +49,13 @@ fn each_mode_holds_over_sockets_and_a_refusal_says_why() {
         let upstream = Witness::run(&folder, &pair, None);
         for (mode, refusal) in [("full", full), ("certificate", certificate), ("none", None)] {
             let tls = format!("verification_mode = {mode:?}\n{}", folder.ca_line("ca"));
-            let answer = ask(&two_workers().https(upstream.address, &tls).run());
+            let response = ask(&two_workers().https(upstream.address, &tls).run());
             match refusal {
-                None => assert!(answer.starts_with("HTTP/1.1 200"), "{mode}: {answer}"),
+                None => assert!(response.starts_with("HTTP/1.1 200"), "{mode}: {response}"),
                 Some(reason) => {
                     assert!(
-                        answer.starts_with("HTTP/1.1 502") && answer.contains(reason),
-                        "{mode}: {answer}"
+                        response.starts_with("HTTP/1.1 502") && response.contains(reason),
+                        "{mode}: {response}"
                     );
                 }
             }

@@ -30,14 +30,14 @@ pub(super) struct Diagnosis {
 const MOST: usize = 300;
 
 /// `None` if the check succeeded.
-pub(super) fn failure(finding: &Finding<'_>, answer: &CheckResponse) -> Option<Diagnosis> {
+pub(super) fn failure(finding: &Finding<'_>, response: &CheckResponse) -> Option<Diagnosis> {
     let upstream = finding.upstream;
     let record = finding.record();
-    let (what, change) = match &answer.reply {
+    let (what, change) = match &response.reply {
         Reply::Ours(code, message) => (message.clone(), of_code(finding, code)),
-        Reply::Theirs(message) => (message.clone(), of_status(finding, answer, message)),
-        Reply::Foreign(..) if answer.location.is_some() => {
-            let location = answer.location.as_deref().unwrap_or_default();
+        Reply::Theirs(message) => (message.clone(), of_status(finding, response, message)),
+        Reply::Foreign(..) if response.location.is_some() => {
+            let location = response.location.as_deref().unwrap_or_default();
             (
                 format!("it redirects to {location}"),
                 format!(
@@ -46,13 +46,12 @@ pub(super) fn failure(finding: &Finding<'_>, answer: &CheckResponse) -> Option<D
                 ),
             )
         }
-        Reply::Foreign(media_type, body) if (200..300).contains(&answer.status) => {
+        Reply::Foreign(media_type, body) if (200..300).contains(&response.status) => {
             let media_type = if media_type.is_empty() { "no content-type" } else { media_type };
-            let what =
-                format!("it answered {}, and not with JSON but with {media_type}: {body}", answer.status);
+            let what = format!("it sent {} with {media_type} instead of JSON: {body}", response.status);
             (what, format!("{}: no API is there; its path usually ends with /v1", key(upstream, "url")))
         }
-        Reply::Foreign(_, body) => (body.clone(), of_status(finding, answer, body)),
+        Reply::Foreign(_, body) => (body.clone(), of_status(finding, response, body)),
         Reply::Result if record.outcome != Outcome::Complete => {
             // The response had begun: except for the limits, its status and code do not matter.
             let is_limit =
@@ -64,7 +63,7 @@ pub(super) fn failure(finding: &Finding<'_>, answer: &CheckResponse) -> Option<D
         Reply::Result => return None,
     };
     let what =
-        if what.trim().is_empty() { format!("it answered {} and said nothing", answer.status) } else { what };
+        if what.trim().is_empty() { format!("it sent {} without a message", response.status) } else { what };
     let masked = Masks::new(upstream.secrets()).mask(&what);
     Some(Diagnosis { what: plain(masked.as_deref().unwrap_or(&what)), change })
 }
@@ -278,7 +277,7 @@ fn tunnel_status(error: Option<&SendError>) -> Option<StatusCode> {
 }
 
 /// The remedy for an error of the service.
-fn of_status(finding: &Finding<'_>, answer: &CheckResponse, message: &str) -> String {
+fn of_status(finding: &Finding<'_>, response: &CheckResponse, message: &str) -> String {
     let upstream = finding.upstream;
     let key = |name| key(upstream, name);
     let lower = message.to_lowercase();
@@ -287,7 +286,7 @@ fn of_status(finding: &Finding<'_>, answer: &CheckResponse, message: &str) -> St
     }
     if finding.target.asked
         && finding.target.presented.is_none()
-        && (lower.contains("certificate") || matches!(answer.status, 400 | 401 | 403 | 495 | 496))
+        && (lower.contains("certificate") || matches!(response.status, 400 | 401 | 403 | 495 | 496))
     {
         return format!(
             "{} and {}: it asked for a client certificate, and none is configured",
@@ -301,7 +300,7 @@ fn of_status(finding: &Finding<'_>, answer: &CheckResponse, message: &str) -> St
         }
         Provider::OpenAi | Provider::Other => key("default_model"),
     };
-    match answer.status {
+    match response.status {
         401 if upstream.api_key.is_none() => {
             format!("{}: it wants a key, and none is configured", key("api_key"))
         }

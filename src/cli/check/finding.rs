@@ -15,7 +15,7 @@ use crate::upstream::{ConnectObserver, ConnectTrace, SendError};
 pub(super) struct Finding<'a> {
     pub(super) upstream: &'a Upstream,
     path: String,
-    pub(super) answer_status: Option<u16>,
+    pub(super) response_status: Option<u16>,
     record: UsageRecord,
     pub(super) trace: ConnectTrace,
     /// The TLS handshake with the upstream.
@@ -30,23 +30,23 @@ impl<'a> Finding<'a> {
     pub(super) fn new(
         upstream: &'a Upstream,
         path: &str,
-        answer: &CheckResponse,
+        response: &CheckResponse,
         record: UsageRecord,
         observer: &ConnectObserver,
     ) -> Self {
         // A response that streamgauge made has no status of the upstream.
-        let is_ours = matches!(answer.reply, super::reply::Reply::Ours(..));
+        let is_ours = matches!(response.reply, super::reply::Reply::Ours(..));
         let mut finding = Self {
             upstream,
             path: path.to_owned(),
-            answer_status: (!is_ours).then_some(answer.status),
+            response_status: (!is_ours).then_some(response.status),
             record,
             trace: observer.trace(),
             target: observer.target.seen(),
             proxy: observer.proxy.seen(),
             failure: None,
         };
-        finding.failure = advice::failure(&finding, answer);
+        finding.failure = advice::failure(&finding, response);
         finding
     }
 
@@ -54,7 +54,7 @@ impl<'a> Finding<'a> {
     /// another name for it or cannot respond within it. Reads the service's message, since services
     /// agree on neither codes nor parameters here.
     pub(super) fn is_about_limit(&self) -> bool {
-        matches!(self.answer_status, Some(400 | 422))
+        matches!(self.response_status, Some(400 | 422))
             && self.failure.as_ref().is_some_and(|failure| {
                 let what = failure.what.to_ascii_lowercase();
                 what.contains("max_") && what.contains("tokens") || what.contains("output limit")
@@ -93,8 +93,8 @@ impl fmt::Display for Finding<'_> {
                 line(f, "client cert", &self.client_certificate())?;
             }
         }
-        if let Some(status) = self.answer_status {
-            line(f, "answer", &self.answer(status))?;
+        if let Some(status) = self.response_status {
+            line(f, "response", &self.response(status))?;
         }
         if let Some(failure) = &self.failure {
             line(f, "error", &failure.what)?;
@@ -177,7 +177,7 @@ impl Finding<'_> {
         }
     }
 
-    fn answer(&self, status: u16) -> String {
+    fn response(&self, status: u16) -> String {
         let record = &self.record;
         let http = match self.trace.is_http2 {
             Some(true) => "HTTP/2",

@@ -38,7 +38,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 
 /// The most bytes of a response that are read; a usual one has a few kilobytes.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE: usize = 1 << 20;
 
 /// Checks the upstreams, several at the same time; calls `tell` with each finding, in their order.
 pub(super) fn each<E: From<String>>(
@@ -98,10 +98,10 @@ fn check<'a>(
     let is_streamed =
         serde_json::from_slice::<serde_json::Value>(&body).is_ok_and(|body| body["stream"] == true);
     let sending = send(running.addresses().proxy, path, body);
-    let answer = runtime.block_on(async {
+    let response = runtime.block_on(async {
         let mut sending = std::pin::pin!(sending);
         match timeout(SILENCE, &mut sending).await {
-            Ok(answer) => answer,
+            Ok(response) => response,
             Err(_) => {
                 let name = &upstream.name;
                 let (limit, key) = upstream.timeouts.first_byte_of(is_streamed);
@@ -113,7 +113,7 @@ fn check<'a>(
     let record = records.recv_timeout(RECORD_WAIT)?;
     running.stop().cut();
     running.finish()?;
-    Ok(Finding::new(upstream, path, &answer, record, &observer))
+    Ok(Finding::new(upstream, path, &response, record, &observer))
 }
 
 /// Settings of a proxy for this upstream alone: without a ledger, on a free port of loopback.
@@ -150,7 +150,7 @@ async fn send(proxy: SocketAddr, path: &str, body: Bytes) -> Result<CheckRespons
         let mut text = Vec::new();
         // An incomplete body is reported by the record.
         while let Some(Ok(frame)) = body.frame().await
-            && text.len() < MAX_ANSWER
+            && text.len() < MAX_RESPONSE
         {
             text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
         }
@@ -159,8 +159,8 @@ async fn send(proxy: SocketAddr, path: &str, body: Bytes) -> Result<CheckRespons
         Ok(CheckResponse::new(&head, text))
     };
     // The connection fails if the body was incomplete, which the record reports.
-    let (answer, _) = tokio::join!(exchange, connection);
-    answer
+    let (response, _) = tokio::join!(exchange, connection);
+    response
 }
 
 /// A sink that sends records to the check.

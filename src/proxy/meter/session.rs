@@ -66,9 +66,9 @@ struct Heard {
 impl Session {
     /// Begins with the response that grants the upgrade.
     pub fn new(mut entry: Entry, status: u16) -> Self {
-        entry.answered(status, Instant::now());
+        entry.record_head(status, Instant::now());
         // The session owns its usage, although a `GET` of the path reports the usage of others.
-        entry.answers(UsageOwner::Own);
+        entry.set_usage_owner(UsageOwner::Own);
         let row = entry.row();
         row.stream = true;
         let names_model = row.endpoint.as_deref().is_some_and(|endpoint| MODEL_IS_ASKED.contains(&endpoint));

@@ -143,7 +143,7 @@ impl Buffered {
         if let Some(shape) = Shape::of(endpoint.name).filter(|_| owner.may_be_own()) {
             entry.keep_estimate_input(shape, &without_bom(self.text()));
         }
-        entry.answers(owner);
+        entry.set_usage_owner(owner);
         if is_session && by_model && model.is_none() {
             entry.note(MODEL_COMES_LATER);
         }

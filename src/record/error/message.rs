@@ -128,7 +128,7 @@ impl fmt::Display for Error {
             ),
             Kind::ProxyRefused { proxy, status } => write!(
                 f,
-                "The proxy {proxy} answered {status} and opens no way to the upstream `{upstream}`. {}",
+                "The proxy {proxy} responded with {status} and opened no tunnel to the upstream `{upstream}`. {}",
                 match status {
                     // Some proxies send 401 for 407.
                     401 | 407 => "Check the username and the password of the proxy in the configuration.",
@@ -150,7 +150,7 @@ impl fmt::Display for Error {
             }
             Kind::Unanswered => write!(
                 f,
-                "The upstream `{upstream}` gave no answer: {reason}. It may have executed the request, which is therefore not \
+                "The upstream `{upstream}` sent no response: {reason}. It may have executed the request, which is therefore not \
                  sent again."
             ),
             Kind::ConnectTimeout { limit } => write!(
@@ -174,7 +174,7 @@ impl fmt::Display for Error {
                 write!(f, "The stream of the upstream `{upstream}` cannot be decoded: {reason}.")
             }
             Kind::Refused { status, body } => {
-                write!(f, "The upstream `{upstream}` answered with status {status}: {body}")
+                write!(f, "The upstream `{upstream}` responded with status {status}: {body}")
             }
             Kind::ClientOverloaded => f.write_str(
                 "The bodies of this client's requests hold as much memory as one client may while there are several: half of \

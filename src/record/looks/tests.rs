@@ -21,7 +21,7 @@ const COUNTS: Option<Verdict> = Some(Verdict::Counts);
 const PASSES: Option<Verdict> = Some(Verdict::Passes);
 
 #[test]
-fn the_first_final_answer_counts_and_no_other() {
+fn first_final_response_counts_and_no_other() {
     let looks = Looks::default();
     let of = |stored: &Stored, tally: &Tally| settle(&looks, stored, "up", tally, true);
     assert_eq!(of(&made(true), &response("r", true, None)), PASSES, "queued");

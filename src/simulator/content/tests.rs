@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-fn answered(kind: Kind, body: &Value, directions: &str) -> Option<Vec<Part>> {
+fn content_of(kind: Kind, body: &Value, directions: &str) -> Option<Vec<Part>> {
     let mut all = Directions::default();
     all.add(directions).unwrap();
     of(kind, body, &all).unwrap()
@@ -72,7 +72,7 @@ const KINDS: [Kind; 3] = [Kind::Chat, Kind::Responses, Kind::Messages];
 #[test]
 fn tools_are_called_until_there_is_a_result() {
     for kind in KINDS {
-        let call = answered(kind, &request(kind, false, &json!({})), "");
+        let call = content_of(kind, &request(kind, false, &json!({})), "");
         let expected = Call {
             name: "run".to_owned(),
             arguments: r#"{"command":"echo A stream gauge"}"#.to_owned(),
@@ -83,7 +83,7 @@ fn tools_are_called_until_there_is_a_result() {
             Some(vec![Part::Call(expected)]),
             "{kind:?}: the tool that runs a command is preferred"
         );
-        assert_eq!(answered(kind, &request(kind, true, &json!({})), ""), None, "{kind:?}");
+        assert_eq!(content_of(kind, &request(kind, true, &json!({})), ""), None, "{kind:?}");
     }
 }
 
@@ -91,7 +91,7 @@ fn tools_are_called_until_there_is_a_result() {
 fn the_request_chooses_the_tool() {
     for kind in KINDS {
         let called =
-            |more: Value, directions: &str| names(answered(kind, &request(kind, false, &more), directions));
+            |more: Value, directions: &str| names(content_of(kind, &request(kind, false, &more), directions));
         assert_eq!(called(json!({}), "tool=look"), "look");
         assert_eq!(called(json!({}), "tool=look,calls=3"), "look look look");
         assert_eq!(called(json!({}), "tool=none"), "");
@@ -104,7 +104,7 @@ fn the_request_chooses_the_tool() {
         assert_eq!(called(json!({"tool_choice": {"type": "none"}}), ""), "");
         assert_eq!(called(json!({"parallel_tool_calls": false}), "calls=3"), "run");
         let forced = request(kind, true, &json!({"tool_choice": "required"}));
-        assert_eq!(names(answered(kind, &forced, "")), "run", "also after a result");
+        assert_eq!(names(content_of(kind, &forced, "")), "run", "also after a result");
         let missing = request(kind, false, &json!({"tool_choice": {"type": "tool", "name": "fly"}}));
         assert!(of(kind, &missing, &Directions::default()).is_err());
     }
@@ -114,7 +114,7 @@ fn the_request_chooses_the_tool() {
 fn a_custom_tool_takes_text() {
     let body = json!({"tools": [{"type": "custom", "name": "patch"}], "input": "go"});
     let Some([Part::Call(call)]) =
-        answered(Kind::Responses, &body, "").as_deref().map(|parts| [parts[0].clone()])
+        content_of(Kind::Responses, &body, "").as_deref().map(|parts| [parts[0].clone()])
     else {
         panic!("no call")
     };
@@ -134,12 +134,12 @@ fn each_endpoint_has_its_place_for_a_schema() {
         (Kind::Messages, json!({"output_format": format})),
         (Kind::Messages, json!({"output_config": {"format": format}})),
     ] {
-        assert_eq!(names(answered(kind, &body, "")), r#"{"a":1}"#, "{body}");
+        assert_eq!(names(content_of(kind, &body, "")), r#"{"a":1}"#, "{body}");
     }
     let object = json!({"response_format": {"type": "json_object"}});
-    let text = names(answered(Kind::Chat, &object, ""));
+    let text = names(content_of(Kind::Chat, &object, ""));
     assert!(serde_json::from_str::<Value>(&text).unwrap().is_object());
-    assert_eq!(answered(Kind::Chat, &json!({"response_format": {"type": "text"}}), ""), None);
+    assert_eq!(content_of(Kind::Chat, &json!({"response_format": {"type": "text"}}), ""), None);
 }
 
 #[test]

@@ -193,7 +193,7 @@ fn a_stamp_is_the_last_member() {
 }
 
 #[test]
-fn members_stand_in_the_same_order_as_in_the_sentences_answer() {
+fn members_have_the_order_of_the_sentences_response() {
     let names = |text: &str| {
         let names = text.split("\"model\":\"").next().unwrap().split('"').skip(1).step_by(4);
         names.map(str::to_owned).collect::<Vec<_>>()

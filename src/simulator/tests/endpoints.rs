@@ -81,15 +81,15 @@ fn pictures_are_pictures() {
     let sim = simulator(None);
     let path = "/v1/images/generations";
     let body = r#"{"model":"gpt-image-1","prompt":"a river","n":2}"#;
-    let answer = sim.ask(&post(path, "events=3", body)).json();
-    assert_eq!(answer["data"].as_array().unwrap().len(), 2);
+    let response = sim.ask(&post(path, "events=3", body)).json();
+    assert_eq!(response["data"].as_array().unwrap().len(), 2);
     let usage = json!({
         "total_tokens": 8, "input_tokens": 2, "output_tokens": 6,
         "input_tokens_details": {"text_tokens": 2, "image_tokens": 0},
     });
-    assert_eq!(answer["usage"], usage);
+    assert_eq!(response["usage"], usage);
     let picture =
-        base64::engine::general_purpose::STANDARD.decode(answer["data"][1]["b64_json"].as_str().unwrap());
+        base64::engine::general_purpose::STANDARD.decode(response["data"][1]["b64_json"].as_str().unwrap());
     assert!(picture.unwrap().starts_with(b"\x89PNG\r\n\x1a\n"));
     let body = r#"{"prompt":"a river","stream":true,"partial_images":2}"#;
     let events = data(&sim.ask(&post(path, "events=3", body)));
@@ -110,9 +110,9 @@ fn pictures_are_pictures() {
 
 #[test]
 fn a_moderation_needs_no_model() {
-    let answer = simulator(None).ask(&post("/v1/moderations", "", r#"{"input":["a","b"]}"#)).json();
+    let response = simulator(None).ask(&post("/v1/moderations", "", r#"{"input":["a","b"]}"#)).json();
     assert_eq!(
-        (&answer["model"], answer["results"].as_array().unwrap().len()),
+        (&response["model"], response["results"].as_array().unwrap().len()),
         (&"omni-moderation-latest".into(), 2)
     );
 }
@@ -257,7 +257,7 @@ fn a_realtime_session_reports_each_response() {
 }
 
 #[test]
-fn responses_are_answered_over_a_websocket() {
+fn responses_endpoint_is_served_over_a_websocket() {
     let sim = simulator(None);
     let mut stream = session(&sim, "/v1/responses");
     let mut ids = Vec::new();

@@ -29,14 +29,14 @@ fn a_tool_is_called_until_its_result_is_there() {
 }
 
 #[test]
-fn tokens_are_counted_without_an_answer() {
+fn tokens_are_counted_without_a_response() {
     let sim = simulator(None);
     let count = |path: &str, body: &str| sim.ask(&post(path, "", body)).json();
     let body = r#"{"model":"m","system":"be brief","messages":[{"role":"user","content":"go"}]}"#;
     assert_eq!(count("/v1/messages/count_tokens", body), serde_json::json!({"input_tokens": 3}));
     let expected = serde_json::json!({"object": "response.input_tokens", "input_tokens": 2});
     assert_eq!(count("/v1/responses/input_tokens", r#"{"model":"m","input":"one two"}"#), expected);
-    assert_eq!(sim.tally()["answers_with_usage"], 0);
+    assert_eq!(sim.tally()["responses_with_usage"], 0);
 }
 
 #[test]

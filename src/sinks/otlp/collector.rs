@@ -25,7 +25,7 @@ use crate::upstream::{ConnectSpec, OutboundRequest, Payload, Scratch, UpstreamCl
 const IDLE: Duration = Duration::from_secs(90);
 
 /// The longest response that is read, in bytes. It has the number of refused items, and the reason.
-const MAX_ANSWER: usize = 64 * 1024;
+const MAX_RESPONSE: usize = 64 * 1024;
 
 /// The `User-Agent`.
 const AGENT: &str = concat!("streamgauge/", env!("CARGO_PKG_VERSION"));
@@ -78,8 +78,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Away(error) => write!(f, "{error}"),
-            Self::Refused { status, words, .. } if words.is_empty() => write!(f, "it answered {status}"),
-            Self::Refused { status, words, .. } => write!(f, "it answered {status}: {words}"),
+            Self::Refused { status, words, .. } if words.is_empty() => {
+                write!(f, "it responded with {status}")
+            }
+            Self::Refused { status, words, .. } => write!(f, "it responded with {status}: {words}"),
         }
     }
 }
@@ -128,10 +130,10 @@ impl Collector {
             is_streamed: false,
             started: Instant::now(),
         };
-        let answer = self.upstream.send(call).await.map_err(Failure::Away)?;
-        let ResponseHead { status, headers, .. } = answer.head;
+        let response = self.upstream.send(call).await.map_err(Failure::Away)?;
+        let ResponseHead { status, headers, .. } = response.head;
         // Read to its end, so that the connection can be used again.
-        let body = timeout(self.timeout(), Limited::new(answer.body, MAX_ANSWER).collect()).await;
+        let body = timeout(self.timeout(), Limited::new(response.body, MAX_RESPONSE).collect()).await;
         let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes());
         let is_protobuf = headers.get(KnownName::ContentType) == Some(PROTOBUF.as_bytes());
         if !status.is_success() {
@@ -189,8 +191,8 @@ mod tests {
             after: None,
             words: words.to_owned(),
         };
-        assert_eq!(refused("").to_string(), "it answered 400 Bad Request");
-        assert_eq!(refused("why").to_string(), "it answered 400 Bad Request: why");
+        assert_eq!(refused("").to_string(), "it responded with 400 Bad Request");
+        assert_eq!(refused("why").to_string(), "it responded with 400 Bad Request: why");
         assert_eq!(refused("why").kind(), refused("why else").kind(), "what is said once is the status");
     }
 }

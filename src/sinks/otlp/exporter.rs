@@ -119,8 +119,8 @@ impl Exporter {
         loop {
             let last = *closed.borrow();
             match collector.post::<ExportTraceServiceResponse>("/v1/traces", message.clone()).await {
-                Ok(answer) => {
-                    let partial = answer.partial_success.unwrap_or_default();
+                Ok(response) => {
+                    let partial = response.partial_success.unwrap_or_default();
                     let rejected = usize::try_from(partial.rejected_spans).unwrap_or_default().min(count);
                     self.exporting.spans_exported.fetch_add((count - rejected) as u64, Ordering::Relaxed);
                     self.drop_spans(rejected);
@@ -165,8 +165,8 @@ impl Exporter {
                 let message = ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] };
                 let message = message.encode_to_vec();
                 match collector.post::<ExportMetricsServiceResponse>("/v1/metrics", message).await {
-                    Ok(answer) => {
-                        let partial = answer.partial_success.unwrap_or_default();
+                    Ok(response) => {
+                        let partial = response.partial_success.unwrap_or_default();
                         let rejected = usize::try_from(partial.rejected_data_points).unwrap_or_default();
                         teller.well(rejected, &partial.error_message);
                     }

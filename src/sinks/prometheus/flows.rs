@@ -24,7 +24,7 @@ type Gauge = (&'static str, &'static str, fn(&StreamTotals) -> usize);
 
 const GAUGES: [Gauge; 2] = [
     ("streams_active", "Event streams that clients are being sent", |total| total.streams),
-    ("drains_active", "Answers that are read on after their clients have left", |total| total.draining),
+    ("drains_active", "Responses that are read after their clients have left", |total| total.draining),
 ];
 
 impl Collector for FlowMetrics {

@@ -18,7 +18,7 @@ const MAX_REQUESTS: usize = 10_000;
 pub(super) struct Naming {
     models: Names,
     /// The model that responded last, by requested model.
-    answers: HashMap<Box<str>, Arc<str>>,
+    responded: HashMap<Box<str>, Arc<str>>,
     named: HashSet<TimeLabels>,
     /// Series of `requests` so far.
     requests: usize,
@@ -51,16 +51,18 @@ impl Naming {
 
     fn model(&mut self, row: &UsageRecord) -> Arc<str> {
         let asked = row.model_requested.as_deref();
-        let Some(answered) = row.model.as_deref() else {
-            return asked.and_then(|asked| self.answers.get(asked)).map_or_else(|| OTHER.into(), Arc::clone);
+        let Some(named) = row.model.as_deref() else {
+            return asked
+                .and_then(|asked| self.responded.get(asked))
+                .map_or_else(|| OTHER.into(), Arc::clone);
         };
-        let model = self.models.of(Some(answered));
+        let model = self.models.of(Some(named));
         if let Some(asked) = asked {
-            let has_room = self.answers.len() < MAX_NAMES;
-            match self.answers.get_mut(asked) {
+            let has_room = self.responded.len() < MAX_NAMES;
+            match self.responded.get_mut(asked) {
                 Some(known) if *known != model => *known = Arc::clone(&model),
                 None if has_room => {
-                    self.answers.insert(asked.into(), Arc::clone(&model));
+                    self.responded.insert(asked.into(), Arc::clone(&model));
                 }
                 _ => {}
             }

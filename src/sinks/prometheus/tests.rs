@@ -5,7 +5,7 @@ fn metrics(rows: usize, model: impl Fn(usize) -> Option<String>) -> String {
     let journal = Journal::new(10_000);
     for row in 0..rows {
         let mut entry = Entry::open(&journal, &"anonymous".into());
-        entry.answered(200, std::time::Instant::now());
+        entry.record_head(200, std::time::Instant::now());
         entry.row().upstream = Some("openai".into());
         entry.row().endpoint = Some("responses".into());
         entry.row().model = model(row).map(Into::into);
@@ -61,7 +61,7 @@ fn the_process_and_the_build_are_told_as_everywhere() {
 }
 
 #[test]
-fn request_without_response_counts_under_the_answering_model() {
+fn request_without_response_counts_under_the_last_model() {
     let journal = Journal::new(10);
     let mut metrics = Arc::new(Metrics::new(
         journal.clone(),
@@ -70,14 +70,14 @@ fn request_without_response_counts_under_the_answering_model() {
         Arc::default(),
         Reload::default(),
     ));
-    for (asked, answered, outcome) in [
+    for (asked, named, outcome) in [
         ("gpt-x", Some("gpt-x-2026-01-01"), Outcome::Complete),
         ("gpt-x", None, Outcome::RateLimited),
         ("made-up", None, Outcome::InvalidRequest),
     ] {
         let mut entry = Entry::open(&journal, &"anonymous".into());
         entry.row().model_requested = Some(asked.into());
-        entry.row().model = answered.map(Into::into);
+        entry.row().model = named.map(Into::into);
         entry.close(outcome);
     }
     metrics.write(&journal.take()).unwrap();
@@ -130,7 +130,7 @@ fn combinations_of_labels_are_bounded() {
     ));
     for row in 0..2 * naming::MAX_NAMED {
         let mut entry = Entry::open(&journal, &format!("client-{row}").into());
-        entry.answered(200, std::time::Instant::now());
+        entry.record_head(200, std::time::Instant::now());
         entry.first_token(std::time::Instant::now());
         entry.row().model = Some("m".into());
         entry.row().usage.input_tokens = Some(1);

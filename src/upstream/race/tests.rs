@@ -101,7 +101,7 @@ async fn failure_starts_the_next_attempt_at_once() {
 }
 
 #[tokio::test]
-async fn first_address_that_answers_is_not_remembered() {
+async fn first_address_that_accepts_is_not_remembered() {
     let [(_one, first), (_other, second)] = [listening(), listening()];
     let winner = Winner::default();
     connect(vec![first, second], &winner).await.unwrap();
@@ -120,7 +120,7 @@ async fn more_silent_addresses_than_attempts_do_not_hide_the_good_one() {
 }
 
 #[tokio::test]
-async fn last_failure_is_told_where_no_address_answers() {
+async fn last_failure_is_reported_if_no_address_accepts() {
     let error = connect(vec![closed(), closed()], &Winner::default()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     let error = connect(Vec::new(), &Winner::default()).await.unwrap_err();

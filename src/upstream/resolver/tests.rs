@@ -70,7 +70,7 @@ async fn address_needs_no_call() {
 }
 
 #[tokio::test]
-async fn failure_answers_for_the_name_without_another_call() {
+async fn failure_is_cached_for_the_name_without_another_call() {
     let (resolver, results, calls) = held();
     results.send(Err(unknown())).unwrap();
     for _ in 0..3 {

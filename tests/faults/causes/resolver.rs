@@ -44,12 +44,12 @@ impl Cause for ResolverSilent {
     fn settle(&mut self, scene: &mut Scene) {
         for mut client in self.clients.drain(..) {
             // A second signal cuts those that still wait.
-            let Some(answer) = client.next_answer() else {
+            let Some(response) = client.next_response() else {
                 scene.cut += 1;
                 continue;
             };
-            assert!([502, 504].contains(&answer.status()), "{}", answer.head);
-            scene.served.push(answer.header("x-streamgauge-id").unwrap().to_owned());
+            assert!([502, 504].contains(&response.status()), "{}", response.head);
+            scene.served.push(response.header("x-streamgauge-id").unwrap().to_owned());
         }
     }
 }

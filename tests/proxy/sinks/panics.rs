@@ -35,7 +35,7 @@ fn send_until_the_end(served: &Served, body: &str, mut between: impl FnMut()) ->
     loop {
         between();
         client.post("/v1/chat/completions", body);
-        if client.next_answer().is_none() {
+        if client.next_response().is_none() {
             return sent;
         }
         sent += 1;
@@ -133,11 +133,11 @@ fn every_other_thread_that_panics_is_started_again() {
     (0..4).for_each(|_| send_one(&served, "ledger"));
     let estimated = "{\"model\":\"sim:usage=none\",\"messages\":[]}";
     let mut client = Client::connect(served.proxy);
-    (0..2).for_each(|_| assert_eq!(client.post("/v1/chat/completions", estimated).answer().status(), 200));
+    (0..2).for_each(|_| assert_eq!(client.post("/v1/chat/completions", estimated).response().status(), 200));
     // More than have a record each.
     for _ in 0..15 {
         assert_eq!(
-            client.send("GET /v1/models HTTP/1.1\r\nhost: evil.example\r\n\r\n").answer().status(),
+            client.send("GET /v1/models HTTP/1.1\r\nhost: evil.example\r\n\r\n").response().status(),
             403
         );
     }

@@ -119,15 +119,15 @@ fn nginx(who: &Identities, folder: &Path, [plain, open, closed]: [u16; 3]) -> Pl
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {here}/{kind};\n"))
         .concat();
-    let answer = "location / { return 200 \"$remote_addr $ssl_client_s_dn $ssl_client_serial\"; }";
+    let response = "location / { return 200 \"$remote_addr $ssl_client_s_dn $ssl_client_serial\"; }";
     let config = format!(
         "daemon off; master_process off; pid {here}/pid; error_log stderr notice;\n\
          events {{ worker_connections 1024; }}\n\
          http {{\naccess_log off; default_type text/plain;\n{temporary}\
          ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_client_certificate {ca};\n\
-         server {{ listen 127.0.0.1:{plain}; {answer} }}\n\
-         server {{ listen 127.0.0.1:{open} ssl http2; {answer} }}\n\
-         server {{ listen 127.0.0.1:{closed} ssl http2; ssl_verify_client on; {answer} }}\n}}\n"
+         server {{ listen 127.0.0.1:{plain}; {response} }}\n\
+         server {{ listen 127.0.0.1:{open} ssl http2; {response} }}\n\
+         server {{ listen 127.0.0.1:{closed} ssl http2; ssl_verify_client on; {response} }}\n}}\n"
     );
     let config = write(folder, "nginx.conf", &config);
     let arguments = ["-e", "stderr", "-p", &here.to_string(), "-c", &config].map(str::to_owned).to_vec();

@@ -176,7 +176,7 @@ fn a_bomb_is_given_up_before_it_has_cost_much() {
 }
 
 #[test]
-fn a_short_answer_may_repeat_itself_much() {
+fn short_response_may_repeat_itself_much() {
     let text = vec![b' '; FREE_OUTPUT as usize];
     for coding in ALL {
         assert_eq!(decode(&[coding], &[&whole(coding, &text)]), Ok((text.clone(), true)), "{coding}");

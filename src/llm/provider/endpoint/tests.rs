@@ -157,7 +157,7 @@ fn the_tables_of_the_api_are_known() {
     }
 }
 
-fn answers(method: &str, path: &str) -> UsageOwner {
+fn owner(method: &str, path: &str) -> UsageOwner {
     Endpoint::of(path).usage_owner(&method.parse().unwrap(), path, Some(false))
 }
 
@@ -170,10 +170,10 @@ fn what_is_looked_at_was_counted_when_it_was_made() {
     for path in
         ["/v1/chat/completions", "/v1/messages", "/v1/unheard-of", "/v1/responses", "/v1/conversations"]
     {
-        assert_eq!(answers("POST", path), UsageOwner::Own, "{path}");
-        assert_eq!(answers("post", path), UsageOwner::Own, "{path}");
+        assert_eq!(owner("POST", path), UsageOwner::Own, "{path}");
+        assert_eq!(owner("post", path), UsageOwner::Own, "{path}");
         for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
-            assert_eq!(answers(method, path), UsageOwner::Others, "{method} {path}");
+            assert_eq!(owner(method, path), UsageOwner::Others, "{method} {path}");
         }
     }
     for path in [
@@ -184,12 +184,12 @@ fn what_is_looked_at_was_counted_when_it_was_made() {
         "/v1/fine_tuning/jobs/j_1",
         "/v1/evals/e_1/runs/r_1",
     ] {
-        assert_eq!(answers("GET", path), UsageOwner::Others, "{path}");
-        assert_eq!(answers("POST", path), UsageOwner::Others, "{path}");
+        assert_eq!(owner("GET", path), UsageOwner::Others, "{path}");
+        assert_eq!(owner("POST", path), UsageOwner::Others, "{path}");
     }
     for path in ["/v1/files/f_1/content", "/v1/batches", "/v1/messages/batches/b_1/results"] {
-        assert_eq!(answers("GET", path), UsageOwner::Unread, "{path}");
-        assert_eq!(answers("POST", path), UsageOwner::Unread, "{path}");
+        assert_eq!(owner("GET", path), UsageOwner::Unread, "{path}");
+        assert_eq!(owner("POST", path), UsageOwner::Unread, "{path}");
     }
 }
 
@@ -204,17 +204,17 @@ fn a_stored_result_is_known_by_its_id_on_every_path_to_it() {
         "/openai/v1/responses/resp_1/cancel",
         "/openai/deployments/d/responses/resp_1",
     ] {
-        assert_eq!(answers("GET", path), shows(StoredKind::Response, "resp_1"), "{path}");
+        assert_eq!(owner("GET", path), shows(StoredKind::Response, "resp_1"), "{path}");
     }
     for path in [
         "/v1/threads/t_1/runs/r_1",
         "/v1/threads/t_1/runs/r_1/cancel",
         "/openai/threads/t_1/runs/r_1/submit_tool_outputs",
     ] {
-        assert_eq!(answers("POST", path), shows(StoredKind::Run, "r_1"), "{path}");
+        assert_eq!(owner("POST", path), shows(StoredKind::Run, "r_1"), "{path}");
     }
-    assert_eq!(answers("GET", "/v1/batches/b_1"), shows(StoredKind::Batch, "b_1"));
-    assert_eq!(answers("GET", "/v1/videos/v_1"), shows(StoredKind::Video, "v_1"));
+    assert_eq!(owner("GET", "/v1/batches/b_1"), shows(StoredKind::Batch, "b_1"));
+    assert_eq!(owner("GET", "/v1/videos/v_1"), shows(StoredKind::Video, "v_1"));
 }
 
 #[test]

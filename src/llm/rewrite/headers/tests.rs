@@ -210,7 +210,7 @@ fn what_http_decides_cannot_be_configured() {
 }
 
 #[test]
-fn an_answer_loses_its_hop_by_hop_headers_and_keeps_its_order() {
+fn response_loses_hop_by_hop_headers_and_keeps_its_order() {
     let mut response = headers(&[
         "date: now",
         "transfer-encoding: chunked",
@@ -241,7 +241,7 @@ fn an_answer_loses_its_hop_by_hop_headers_and_keeps_its_order() {
 }
 
 #[test]
-fn an_answer_without_them_is_the_same() {
+fn response_without_them_is_the_same() {
     let response =
         headers(&["date: now", "content-type: text/event-stream", "set-cookie: a", "set-cookie: b"]);
     let mut kept = response.clone();
@@ -261,7 +261,7 @@ fn a_debug_print_shows_names_only() {
 }
 
 #[test]
-fn what_a_decoded_answer_says_is_true_of_what_is_sent() {
+fn headers_of_a_decoded_response_match_what_is_sent() {
     let said = [
         "content-type: text/event-stream",
         "content-encoding: gzip",

@@ -20,15 +20,15 @@ impl<B: ResponseFrames> Exchange<B> {
         let is_empty = self.reading.entry.row().response_bytes == 0;
         if is_events {
             return (tally.events == 0).then_some(if is_empty {
-                "the upstream answered with an empty body"
+                "the upstream sent an empty body"
             } else {
                 "the upstream's event stream ended without an event"
             });
         }
         let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
-        let is_answer = tally.usage.is_some() || tally.model.is_some() || tally.pending || has_output;
-        (self.promises_events && !is_answer)
-            .then_some("the upstream answered with neither an event stream nor a completion")
+        let is_response = tally.usage.is_some() || tally.model.is_some() || tally.pending || has_output;
+        (self.promises_events && !is_response)
+            .then_some("the upstream sent neither an event stream nor a completion")
     }
 
     pub(super) fn ends_by_event(&mut self) -> bool {

@@ -37,12 +37,12 @@ pub(super) fn ask<T>(
             () = given_up(bounds) => return Err(Reason::TooLong),
         };
         let time = bounds.deadline.map_or(STATEMENT, |end| end.saturating_duration_since(Instant::now()));
-        let answer = tokio::select! {
-            answer = timeout(time, put(&mut connection, columns, question)) => answer,
+        let response = tokio::select! {
+            response = timeout(time, put(&mut connection, columns, question)) => response,
             () = given_up(bounds) => return Err(give_up(&connection, Reason::TooLong).await),
         };
-        match answer {
-            Ok(answer) => answer,
+        match response {
+            Ok(response) => response,
             Err(_) if bounds.deadline.is_some() => Err(give_up(&connection, Reason::TooLong).await),
             Err(_) => Err(give_up(&connection, Failure::Silence(time).into()).await),
         }

@@ -80,7 +80,7 @@ impl fmt::Display for Failure {
             Self::Server(error) => server(f, error),
             Self::Lookup(error) => write!(f, "its name cannot be looked up: {error}"),
             Self::Gone => write!(f, "the server closed the connection"),
-            Self::Silence(time) => write!(f, "the server did not answer within {} s", time.as_secs()),
+            Self::Silence(time) => write!(f, "the server did not respond within {} s", time.as_secs()),
             Self::Tls(fault) => write!(f, "tls.{fault}"),
             Self::NoSchema => write!(f, "the database has no ledger yet: {MIGRATE}"),
             Self::OldSchema(found, needed) => write!(

@@ -221,7 +221,7 @@ fn silent_server_is_given_up_in_time() {
     let url = format!("postgres://u:p@{}/d", listener.local_addr().unwrap());
     let start = Instant::now();
     let error = migrate(&settings(&url, "")).unwrap_err().to_string();
-    assert!(error.ends_with("the server did not answer within 10 s"), "{error}");
+    assert!(error.ends_with("the server did not respond within 10 s"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(20));
     // The end waits for it no longer than for one that works.
     let mut shipping = Ships::begin(&settings(&url, ""));

@@ -51,11 +51,11 @@ fn cost(row: &UsageRecord, prices: &Prices) -> Cost {
 /// Returns true if the request could have had tokens.
 fn is_countable(row: &UsageRecord) -> bool {
     const ENDPOINTS: [&str; 3] = ["chat/completions", "messages", "embeddings"];
-    let is_answered = row.status.is_some_and(|status| (200..300).contains(&status))
+    let is_success = row.status.is_some_and(|status| (200..300).contains(&status))
         && row.method == Some(http::Method::POST)
         && row.outcome == crate::record::Outcome::Complete
         && row.endpoint.as_deref().is_some_and(|endpoint| ENDPOINTS.contains(&endpoint));
-    is_answered || row.usage_source != crate::record::UsageSource::None
+    is_success || row.usage_source != crate::record::UsageSource::None
 }
 
 fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], prices: &Prices) -> Vec<Group> {

@@ -140,6 +140,6 @@ fn no_client_and_no_upstream_can_make_up_series() {
     let points_asked = points(&asked, "gen_ai.client.operation.duration");
     assert_eq!(points_asked.len(), 1, "nobody has confirmed any of them");
     assert!(points_asked[0].0.contains(&"gen_ai.request.model=other".to_owned()), "{points_asked:?}");
-    let answered = rows(|number| UsageRecord { model: Some(format!("m{number}").into()), ..row() });
-    assert_eq!(points(&answered, "gen_ai.client.operation.duration").len(), MAX_NAMES);
+    let named = rows(|number| UsageRecord { model: Some(format!("m{number}").into()), ..row() });
+    assert_eq!(points(&named, "gen_ai.client.operation.duration").len(), MAX_NAMES);
 }

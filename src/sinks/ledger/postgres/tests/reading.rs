@@ -287,14 +287,14 @@ fn abandoned_question_ends_on_the_server_too() {
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn locked_version_table_is_silence_and_no_bound() {
     let (_server, settings) = migrated();
-    let answer = with(&settings, async |client| {
+    let response = with(&settings, async |client| {
         client.batch_execute("BEGIN; LOCK TABLE streamgauge_ledger").await.unwrap();
         let bounds = Bounds { deadline: Some(Instant::now()), ..Bounds::default() };
         let all = Selection::since(Timestamp::UNIX_EPOCH);
         let ask = || report(&settings, &all, &[], &Prices::default(), &bounds);
         thread::scope(|scope| scope.spawn(ask).join().unwrap())
     });
-    let error = answer.unwrap_err();
+    let error = response.unwrap_err();
     assert!(!error.is_bound(), "{error}");
-    assert!(error.to_string().contains("the server did not answer within 10 s"), "{error}");
+    assert!(error.to_string().contains("the server did not respond within 10 s"), "{error}");
 }

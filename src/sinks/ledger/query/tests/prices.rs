@@ -80,7 +80,7 @@ fn model_without_price_has_no_cost_and_not_0() {
 }
 
 #[test]
-fn price_is_for_requested_model_where_none_was_answered() {
+fn price_is_for_requested_model_if_response_names_none() {
     let mut records = records(2);
     for row in &mut records {
         row.model = None;

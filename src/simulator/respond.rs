@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use serde_json::Value;
 
 use super::ask::Ask;
-use super::body::{Answer, Broken, Stream, ending, nanoseconds};
+use super::body::{Broken, SimulatorBody, Stream, ending, nanoseconds};
 use super::directions::{Directions, FaultKind};
 use super::error::Failure;
 use super::files::Files;
@@ -62,11 +62,11 @@ impl Shared {
 }
 
 /// Responds to one request. `order` controls the connection.
-pub(super) async fn answer(
+pub(super) async fn respond(
     shared: Arc<Shared>,
     order: Order,
     mut request: Request<Incoming>,
-) -> Result<Response<Answer>, Infallible> {
+) -> Result<Response<SimulatorBody>, Infallible> {
     let path = request.uri().path();
     if path == "/simulator/tally" {
         return Ok(json(&shared.tally.as_json()));
@@ -76,8 +76,8 @@ pub(super) async fn answer(
     let exchange = Exchange { shared, order, number };
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let (parts, body) = request.into_parts();
-    let answer = exchange.run(&parts, body, upgrade).await;
-    let mut response = answer.unwrap_or_else(|failure| refuse(&failure, dialect));
+    let response = exchange.run(&parts, body, upgrade).await;
+    let mut response = response.unwrap_or_else(|failure| refuse(&failure, dialect));
     let headers = response.headers_mut();
     let id = if dialect == Dialect::Anthropic { "request-id" } else { "x-request-id" };
     headers.insert(id, request_id(number));
@@ -137,7 +137,7 @@ impl Exchange {
         parts: &Parts,
         body: Incoming,
         upgrade: Option<OnUpgrade>,
-    ) -> Result<Response<Answer>, Failure> {
+    ) -> Result<Response<SimulatorBody>, Failure> {
         let path = parts.uri.path();
         let found = Place::of(path, parts.uri.query()).and_then(|place| {
             let task = Task::of(&parts.method, place.endpoint)?;
@@ -171,12 +171,12 @@ impl Exchange {
             Task::Image { is_edit } => return self.image(is_edit, asked),
             Task::Files(task) => self.file(task, &asked)?,
             Task::Response(task, id) => return self.stored(task, id, parts.uri.query(), &asked),
-            Task::Echo | Task::Session(_) => unreachable!("answered above"),
+            Task::Echo | Task::Session(_) => unreachable!("handled above"),
         };
         Ok(self.whole(made, &asked.directions, asked.dialect))
     }
 
-    fn text(&self, kind: Kind, asked: Asked) -> Result<Response<Answer>, Failure> {
+    fn text(&self, kind: Kind, asked: Asked) -> Result<Response<SimulatorBody>, Failure> {
         let (dialect, is_stream) = (asked.dialect, asked.ask.stream());
         let is_stored = kind == Kind::Responses && asked.ask.store != Some(false);
         let background = asked.ask.background.filter(|background| *background && is_stored);
@@ -228,8 +228,8 @@ impl Exchange {
         })
     }
 
-    fn stream(&self, stream: Stream) -> Response<Answer> {
-        let mut response = Response::new(Answer::Stream(Box::new(stream)));
+    fn stream(&self, stream: Stream) -> Response<SimulatorBody> {
+        let mut response = Response::new(SimulatorBody::Stream(Box::new(stream)));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -268,14 +268,14 @@ impl Exchange {
 
     /// A response that is not streamed, with the fault in the directions. Its usage is counted if
     /// it arrives whole.
-    fn whole(&self, made: Made, directions: &Directions, dialect: Dialect) -> Response<Answer> {
+    fn whole(&self, made: Made, directions: &Directions, dialect: Dialect) -> Response<SimulatorBody> {
         let Made { content_type, body, tokens } = made;
-        let answer = match directions.fault {
+        let response = match directions.fault {
             None => {
                 if let Some(tokens) = tokens {
                     self.shared.tally.report(None, tokens);
                 }
-                Answer::Whole(Some(body))
+                SimulatorBody::Whole(Some(body))
             }
             Some(fault) if fault.kind == FaultKind::Error => {
                 let mut response = refuse(&Failure::with_status(500, ""), dialect);
@@ -285,10 +285,10 @@ impl Exchange {
             Some(fault) => {
                 let at = fault.at.map_or(0, |at| at.events).min(body.len() as u64) as usize;
                 let (start, length) = (Some(body.slice(..at)), body.len() as u64);
-                Answer::Broken(Broken { start, length, fault: fault.kind, order: self.order.clone() })
+                SimulatorBody::Broken(Broken { start, length, fault: fault.kind, order: self.order.clone() })
             }
         };
-        let mut response = answered(answer);
+        let mut response = ok(response);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         response
     }
@@ -300,18 +300,18 @@ fn escaped(model: &str) -> String {
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-fn refuse(failure: &Failure, dialect: Dialect) -> Response<Answer> {
+fn refuse(failure: &Failure, dialect: Dialect) -> Response<SimulatorBody> {
     let mut response = json(&failure.as_json(dialect));
     *response.status_mut() = failure.status;
     failure.add_headers(response.headers_mut());
     response
 }
 
-fn json(value: &Value) -> Response<Answer> {
-    answered(Answer::Whole(Some(value.to_string().into())))
+fn json(value: &Value) -> Response<SimulatorBody> {
+    ok(SimulatorBody::Whole(Some(value.to_string().into())))
 }
 
-fn answered(body: Answer) -> Response<Answer> {
+fn ok(body: SimulatorBody) -> Response<SimulatorBody> {
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

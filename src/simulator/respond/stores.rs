@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Response;
 
-use super::super::body::{Answer, Stream, nanoseconds};
+use super::super::body::{SimulatorBody, Stream, nanoseconds};
 use super::super::error::Failure;
 use super::super::stored::Look;
 use super::super::task::{FileTask, ResponseTask};
@@ -33,7 +33,7 @@ impl Exchange {
         id: &str,
         query: Option<&str>,
         asked: &Asked,
-    ) -> Result<Response<Answer>, Failure> {
+    ) -> Result<Response<SimulatorBody>, Failure> {
         let mut responses = self.shared.responses();
         let made = match task {
             ResponseTask::Get => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Response;
 
-use super::super::body::{Answer, Stream, nanoseconds};
+use super::super::body::{SimulatorBody, Stream, nanoseconds};
 use super::super::error::Failure;
 use super::super::images::Picture;
 use super::super::moderation::moderation;
@@ -22,7 +22,7 @@ impl Exchange {
         Ok(moderation(self.number, &model, &detailed(&asked.body)?["input"]).into())
     }
 
-    pub(super) fn speech(&self, asked: Asked) -> Result<Response<Answer>, Failure> {
+    pub(super) fn speech(&self, asked: Asked) -> Result<Response<SimulatorBody>, Failure> {
         let body = detailed(&asked.body)?;
         let sound = Sound::named(body["response_format"].as_str())?;
         if body["stream_format"] == "sse" {
@@ -38,7 +38,7 @@ impl Exchange {
         &self,
         is_translation: bool,
         asked: Asked,
-    ) -> Result<Response<Answer>, Failure> {
+    ) -> Result<Response<SimulatorBody>, Failure> {
         check(&asked)?;
         let form = asked.form.as_ref().expect("a transcription has a form");
         let transcription = Transcription::of(is_translation, &asked.model, form)?;
@@ -51,7 +51,7 @@ impl Exchange {
         Ok(self.whole(made, &asked.directions, asked.dialect))
     }
 
-    pub(super) fn image(&self, is_edit: bool, asked: Asked) -> Result<Response<Answer>, Failure> {
+    pub(super) fn image(&self, is_edit: bool, asked: Asked) -> Result<Response<SimulatorBody>, Failure> {
         let words = asked.ask.input_tokens();
         let picture = match &asked.form {
             Some(form) => Picture::of_form(&asked.model, words, form)?,
@@ -65,7 +65,7 @@ impl Exchange {
         Ok(self.whole(made, &reel.directions, asked.dialect))
     }
 
-    fn reel(&self, reel: Reel) -> Response<Answer> {
+    fn reel(&self, reel: Reel) -> Response<SimulatorBody> {
         let play = Arc::new(Play::Reel(reel));
         self.stream(Stream::new(play, Arc::clone(&self.shared.tally), self.order.clone()))
     }

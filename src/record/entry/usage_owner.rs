@@ -8,29 +8,29 @@ use crate::record::looks::{LEFT_OUT, Settled, Verdict};
 impl Entry {
     /// Sets the stored result that the usage in the response belongs to. Without it, the usage
     /// belongs to this request.
-    pub fn answers(&mut self, answers: UsageOwner) {
-        self.answers = (answers != UsageOwner::Own).then(|| Box::new(answers));
+    pub fn set_usage_owner(&mut self, owner: UsageOwner) {
+        self.usage_owner = (owner != UsageOwner::Own).then(|| Box::new(owner));
     }
 
     /// Returns true if any usage in the response may be this record's.
     pub fn may_have_usage(&self) -> bool {
-        !matches!(self.answers.as_deref(), Some(UsageOwner::Others | UsageOwner::Unread))
+        !matches!(self.usage_owner.as_deref(), Some(UsageOwner::Others | UsageOwner::Unread))
     }
 
     /// Returns true if the meter ignores the response.
     pub fn passes_unread(&self) -> bool {
-        self.answers.as_deref() == Some(&UsageOwner::Unread)
+        self.usage_owner.as_deref() == Some(&UsageOwner::Unread)
     }
 
     /// Returns true if the response may be one of a stored result, whose id is needed then.
     pub fn may_be_stored(&self) -> bool {
-        matches!(self.answers.as_deref(), Some(UsageOwner::Stored(_)))
+        matches!(self.usage_owner.as_deref(), Some(UsageOwner::Stored(_)))
     }
 
     /// Takes out of `tally` the usage that is not the request's.
-    pub(super) fn settle(&mut self, answers: &UsageOwner, tally: &mut Tally, ended: bool) {
+    pub(super) fn settle(&mut self, owner: &UsageOwner, tally: &mut Tally, ended: bool) {
         let upstream = self.row.as_ref().and_then(|row| row.upstream.as_deref()).unwrap_or_default();
-        let settled = match answers {
+        let settled = match owner {
             UsageOwner::Own => None,
             UsageOwner::Others | UsageOwner::Unread => Some(Settled { verdict: Verdict::Passes, key: None }),
             UsageOwner::Stored(stored) => {
@@ -41,7 +41,7 @@ impl Entry {
         tally.usage = verdict.of(tally.usage);
         if let Some(row) = self.row.as_mut().filter(|_| tally.usage.is_some()) {
             row.counted_result = key;
-            if matches!(answers, UsageOwner::Stored(Stored { kind: StoredKind::Batch, .. })) {
+            if matches!(owner, UsageOwner::Stored(Stored { kind: StoredKind::Batch, .. })) {
                 // A batch's usage does not name its tier, which has prices of its own.
                 tally.service_tier.get_or_insert_with(|| "batch".into());
             }

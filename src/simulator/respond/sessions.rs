@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::ask::Ask;
-use super::super::body::Answer;
+use super::super::body::SimulatorBody;
 use super::super::error::Failure;
 use super::super::place::{Dialect, Place};
 use super::super::play::Play;
@@ -30,7 +30,7 @@ impl Exchange {
         place: &Place<'_>,
         parts: &Parts,
         upgrade: Option<OnUpgrade>,
-    ) -> Result<Response<Answer>, Failure> {
+    ) -> Result<Response<SimulatorBody>, Failure> {
         let accepted = accept(&parts.headers).zip(upgrade);
         let (accepted, upgrade) =
             accepted.ok_or_else(|| Failure::invalid("Expected an upgrade to a WebSocket over HTTP/1.1."))?;
@@ -56,7 +56,7 @@ impl Exchange {
                 });
             }
         }
-        let mut response = Response::new(Answer::Whole(None));
+        let mut response = Response::new(SimulatorBody::Whole(None));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
