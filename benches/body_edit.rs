@@ -1,9 +1,8 @@
-//! The look into a request body and the edit of its model, beside a full parse and
-//! re-serialisation.
+//! Reading a request body and editing its model, compared with a full parse and re-serialisation.
 //!
-//! `cargo bench --bench body_edit`. The bodies are chat requests of one long message with a line feed each 80
-//! characters, as pasted documents have them; and an embedding request of token numbers, where there is no
-//! string to leap over.
+//! `cargo bench --bench body_edit`. The bodies are chat requests of one long message with a line
+//! feed each 80 characters, as pasted documents have; and an embedding request of token numbers,
+//! without strings to skip.
 
 use std::hint::black_box;
 
@@ -31,13 +30,13 @@ fn tokens(size: usize) -> Bytes {
     Bytes::from(format!("{{\"input\":[{numbers}0],\"model\":\"fast\"}}"))
 }
 
-/// What the proxy does: look, edit, have the pieces ready to be written.
+/// The proxy's way: read, edit, and have the pieces ready to be written.
 fn splice(body: &Bytes) -> Vec<Bytes> {
     let seen = peek(body).expect("the body is an object");
     Edited::new(body, [set_model(body, &seen, "gpt-4.1-mini")]).into_pieces()
 }
 
-/// What most gateways do.
+/// The way of most gateways.
 fn reserialise(body: &Bytes) -> Vec<u8> {
     let mut value: Value = serde_json::from_slice(body).expect("the body is JSON");
     value["model"] = "gpt-4.1-mini".into();

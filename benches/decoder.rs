@@ -1,8 +1,8 @@
-//! How fast the stream meter is, beside what one would write with crates at hand, and beside a
-//! single search over the same bytes, which nothing that looks at every byte can beat by much.
+//! The speed of the stream meter, compared with a meter from common crates, and with a single
+//! search over the same bytes, a lower bound for reading every byte.
 //!
-//! `cargo bench --bench decoder`. The recorded chat streams are taken where they are; without them, a
-//! made stream of the same shape.
+//! `cargo bench --bench decoder`. Uses the recorded chat streams if they exist, otherwise a
+//! generated stream of the same form.
 
 use std::fs;
 use std::hint::black_box;
@@ -16,10 +16,10 @@ use serde_json::Value;
 use streamgauge::codec::sse::{Event, EventDecoder, EventHandler};
 use streamgauge::llm::usage::{BodyMeter, Room, StreamMeter};
 
-/// What a socket read brings when an upstream is faster than we are.
+/// The size of a socket read if an upstream is faster than we are.
 const READ: usize = 16 << 10;
 
-/// The recorded answers of one family that were streamed.
+/// The streamed responses of one family in the recordings.
 fn recorded(family: &str) -> Vec<Vec<u8>> {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
     let Ok(index) = fs::read_to_string(root.join("index.jsonl")) else { return vec![made()] };
@@ -31,7 +31,7 @@ fn recorded(family: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A chat stream as OpenAI sends it when it was asked for usage.
+/// A chat stream of OpenAI with `include_usage`.
 fn made() -> Vec<u8> {
     let chunk = |delta: &str, usage: &str| {
         format!(
@@ -55,7 +55,7 @@ fn made() -> Vec<u8> {
     stream.into_bytes()
 }
 
-/// As an upstream sends it when it has time: an event at a time.
+/// The pieces of a slow upstream: one event each.
 fn events(stream: &[u8]) -> Vec<&[u8]> {
     let mut ends: Vec<usize> = memmem::find_iter(stream, b"\n\n").map(|at| at + 2).collect();
     ends.push(stream.len());
@@ -89,7 +89,7 @@ impl EventHandler for Count {
     }
 }
 
-/// The meter that one would write first: every event decoded, every payload parsed.
+/// The obvious meter: every event decoded, every payload parsed.
 fn by_crates(pieces: &[&[u8]]) -> Option<Value> {
     let pieces = stream::iter(pieces.iter().map(|piece| Ok::<_, std::convert::Infallible>(*piece)));
     let mut events = pieces.eventsource();

@@ -1,10 +1,10 @@
-//! What the ledger costs: CPU of its thread per record, how long a record takes to be in the file,
-//! and the time of a report on a million rows.
+//! The costs of the ledger: CPU time of its thread per record, the delay until a record is in the
+//! file, and the time of a report on a million rows.
 //!
-//! `cargo bench --bench ledger -- latency` measures the second alone, for a look at a disk that others keep busy, and
-//! `-- latency FOLDER` in that folder; `cost` and `reports` are the others.
+//! `cargo bench --bench ledger -- latency` measures only the second, for a disk that other programs
+//! keep busy, and `-- latency FOLDER` in that directory; `cost` and `reports` are the others.
 //!
-//! The figures are the system's own accounts of the thread (`/proc/self/task/*/schedstat`), not the
+//! The figures are the system's accounts of the thread (`/proc/self/task/*/schedstat`), not the
 //! clock's, so that the pauses in which batches gather do not count.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
@@ -100,8 +100,8 @@ fn prices() -> Prices {
     ])
 }
 
-/// One batch per commit: a commit every 100 ms, at the rate that fills it. Records come in about
-/// the order in which they started, as they do where most requests take seconds.
+/// One batch per commit: a commit every 100 ms, at the rate that fills it. Records come
+/// approximately in the order of their starts, as usual if most requests take seconds.
 fn cost(path: &Path, size: usize, commits: usize) -> f64 {
     let mut ledger = lane(path);
     let batches: Vec<_> = (0..commits).map(|commit| Arc::new(records(commit * size, size))).collect();
@@ -114,8 +114,8 @@ fn cost(path: &Path, size: usize, commits: usize) -> f64 {
     (cpu() - before) as f64 / 1e3 / (size * commits) as f64
 }
 
-/// From the handing over of a record to the moment at which another process reads it, at ten
-/// batches a second: 80 ms of it are the gathering.
+/// From passing on a record to the moment at which another process reads it, at ten batches a
+/// second: 80 ms of it are the gathering.
 fn latency(folder: &Path) {
     const SIZE: usize = 1000;
     let path = &folder.join("latency.db");
@@ -161,7 +161,7 @@ fn fill(path: &Path) {
 
 /// Nanoseconds that the ledger's thread has run.
 fn cpu() -> u64 {
-    // A thread bears its name from a moment after its start.
+    // A thread gets its name a moment after its start.
     let task = loop {
         let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
         let is_ledger = |task: &std::path::PathBuf| {
@@ -181,7 +181,7 @@ fn records(first: usize, count: usize) -> Vec<UsageRecord> {
     records
 }
 
-/// A month of a streamed chat completion each, of some models and clients.
+/// A month of streamed chat completions, of some models and clients.
 fn record(number: usize) -> UsageRecord {
     let started =
         Timestamp::from_second(1_780_000_000).unwrap() + Duration::from_millis(number as u64 * 2592);

@@ -1,4 +1,4 @@
-//! What is particular to APIs of language models: dialects of providers, routes by model, edits of
+//! Everything specific to APIs of language models: dialects of providers, routes by model, edits of
 //! bodies, usage, estimates, prices. Pure: no socket, no clock, no runtime.
 
 pub mod estimate;

@@ -1,13 +1,13 @@
 //! An OpenAI-style upstream that generates its responses, for tests, demonstrations and load.
 //!
-//! It responds as OpenAI, Azure OpenAI and Anthropic do, at their paths and in their forms. Each
-//! request can choose the amount, the pace and the faults of its response ([`HELP`]). Its text and
-//! its token counts follow from that alone, so that a proxy's counts can be checked to the last
-//! token. It must never limit a load test: each thread has its own listening socket and runtime,
-//! and shares only counters with the others.
+//! The simulator responds as OpenAI, Azure OpenAI and Anthropic do, at their paths and in their
+//! forms. Each request can choose the amount, the pace and the faults of its response ([`HELP`]).
+//! Its text and its token counts follow from that alone, so that a proxy's counts can be checked to
+//! the last token. The simulator must never limit a load test: each thread has its own listening
+//! socket and runtime, and shares only counters with the others.
 //!
-//! It is for tests only: it trusts all clients, echoes credentials on request, and bounds the cost
-//! of one request, but not the number of requests.
+//! The simulator is for tests only: it trusts all clients, echoes credentials on request, and
+//! bounds the cost of one request, but not the number of requests.
 
 mod ask;
 mod body;

@@ -1,6 +1,5 @@
-//! The recorded answers of some forty services, and the event-stream vectors of other projects:
-//! what the library makes of them must be what is known to be in them, in whatever pieces they
-//! come.
+//! Reads the recorded responses of some forty services, and the event-stream vectors of other
+//! projects, at many splits. The library's results must equal the known contents.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,14 +13,13 @@ use serde_json::Value;
 use streamgauge::codec::sse::{Event, EventDecoder, EventHandler, Line, Lines, Position};
 use streamgauge::llm::usage::{BodyMeter, StreamMeter, Tally, Usage, Withhold};
 
-/// How often each recording is cut at random places.
+/// The number of random splits of each recording.
 const CUTS: usize = 4;
 
-/// Recordings below this size are also given byte by byte, where that takes its time.
+/// Recordings below this size are also tested byte by byte, which takes time.
 const SMALL: usize = 100_000;
 
-/// Where the recordings are. Without them there is nothing to test, which only CI takes for a
-/// failure.
+/// The directory of the recordings. Without them there is nothing to test, which fails only in CI.
 fn corpus() -> Option<PathBuf> {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
     if root.is_dir() {
@@ -37,7 +35,7 @@ fn json(root: &std::path::Path, name: &str) -> Value {
     serde_json::from_slice(&file).expect("the corpus is JSON")
 }
 
-/// Every way in which a small input is cut: whole, byte by byte, and at each place in two.
+/// All splits of a small input: whole, byte by byte, and in two at each place.
 fn cuts(input: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     let two = (0..input.len()).map(|at| vec![&input[..at], &input[at..]]);
     [vec![input], input.chunks(1).collect()].into_iter().chain(two)
@@ -97,7 +95,7 @@ fn decoder_agrees_with_conformance_cases_at_every_split() {
         if !chunks.is_empty() {
             check(&chunks.iter().map(Vec::as_slice).collect::<Vec<_>>());
         }
-        // Two cases are of many kilobytes; the others are cut everywhere.
+        // Two cases have many kilobytes; the others are split everywhere.
         if input.len() > 4096 {
             check(&[&input]);
             check(&input.chunks(1).collect::<Vec<_>>());
@@ -153,7 +151,7 @@ fn body(pieces: &[&[u8]]) -> Tally {
     meter.finish()
 }
 
-/// What the index says was used.
+/// The usage in the index.
 fn expected(expected: &Value, metered: Option<Usage>) -> Option<Usage> {
     let count = |key: &str| expected[key].as_u64();
     expected.is_object().then(|| Usage {
@@ -162,7 +160,7 @@ fn expected(expected: &Value, metered: Option<Usage>) -> Option<Usage> {
         total_tokens: count("total_tokens"),
         cached_input_tokens: count("cached_tokens"),
         cache_write_input_tokens: count("cache_write_tokens"),
-        // The index does not tell them.
+        // The index does not have them.
         cache_write_1h_input_tokens: metered.and_then(|usage| usage.cache_write_1h_input_tokens),
         reasoning_tokens: count("reasoning_tokens"),
         input_audio_tokens: count("input_audio_tokens"),
@@ -224,8 +222,8 @@ fn every_recording_yields_its_model_and_every_count() {
     assert!(with_usage > 400, "only {with_usage} of {seen} recordings have usage");
 }
 
-/// Where in a recording the events are that are there because usage was asked for: with usage, with
-/// no choice but an empty one behind the finish reason, and with nothing that the client would
+/// The ranges of the events of a recording that were sent because of `include_usage`: with usage,
+/// with no choice but an empty one after the finish reason, and with nothing that the client would
 /// miss.
 fn asked_for(recording: &[u8]) -> Vec<Range<usize>> {
     const ENVELOPE: [&str; 12] = [
@@ -272,8 +270,8 @@ fn asked_for(recording: &[u8]) -> Vec<Range<usize>> {
     found
 }
 
-/// The stream that the service sends unasked: without these events, and with llama.cpp's `timings`
-/// where they are then.
+/// The stream that the service sends without `include_usage`: without these events, and with
+/// llama.cpp's `timings` in their original place.
 fn unasked(asked: &[u8], events: &[Range<usize>]) -> Vec<u8> {
     let mut unasked = asked.to_vec();
     for event in events.iter().rev() {
@@ -288,7 +286,7 @@ fn unasked(asked: &[u8], events: &[Range<usize>]) -> Vec<u8> {
     unasked
 }
 
-/// What passes, and what is metered beside it.
+/// The bytes that pass, and the meter's tally.
 fn withheld(pieces: &[&[u8]]) -> (Vec<u8>, Tally) {
     let (mut meter, mut withhold) = (StreamMeter::new(), Withhold::new());
     let mut passed = Vec::new();
@@ -300,8 +298,8 @@ fn withheld(pieces: &[&[u8]]) -> (Vec<u8>, Tally) {
     (passed, meter.into_tally())
 }
 
-/// The recordings with the event are pairs: what was recorded is what comes of asking, and the same
-/// without the event what would have come without.
+/// The recordings with the event make pairs: the recording is the stream with `include_usage`, and
+/// the same without the event is the stream without it.
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn recorded_streams_become_those_that_were_not_asked_for_usage() {
@@ -336,10 +334,10 @@ fn recorded_streams_become_those_that_were_not_asked_for_usage() {
         for _ in 0..CUTS {
             check(&shred(&asked, &mut random));
         }
-        // Two frames that meet anywhere in the event or beside it, and the event in three, with the
-        // event before it and the one behind it.
+        // Two slices that meet anywhere in the event or beside it, and the event in three slices,
+        // with the event before it and the one after it.
         for event in &events {
-            // An empty text is nothing only behind the content, which is far.
+            // An empty text has no content only after the content, which is far away.
             if !asked[event.clone()].windows(12).any(|part| part == b"\"choices\":[]") {
                 continue;
             }
@@ -347,7 +345,7 @@ fn recorded_streams_become_those_that_were_not_asked_for_usage() {
             let begin = begin.map_or(0, |at| at + 2);
             let behind = asked[event.end..].windows(2).position(|end| end == b"\n\n");
             let end = behind.map_or(asked.len(), |at| event.end + at + 2);
-            // A stream of llama.cpp's server is known as one by its first event.
+            // A stream of llama.cpp's server is recognised by its first event.
             let first = match file.starts_with("streams/llama.cpp") {
                 true => asked.windows(2).position(|end| end == b"\n\n").map_or(0, |at| at + 2),
                 false => 0,
@@ -377,10 +375,10 @@ fn recorded_streams_become_those_that_were_not_asked_for_usage() {
     assert!(pairs > 75 && others > 200, "only {pairs} recordings with the event, and {others} without");
 }
 
-/// Where a recorded stream is cut: at so many places, evenly.
+/// The number of places, evenly spaced, at which a recorded stream is cut.
 const BROKEN_OFF: usize = 50;
 
-/// The beginning and the end of a recording: what is between them only takes time.
+/// The beginning and the end of a recording: the middle only takes time.
 fn abridged(recording: &[u8]) -> Vec<u8> {
     let text = std::str::from_utf8(recording).unwrap_or_default();
     let events: Vec<_> = text.split_inclusive("\n\n").collect();
@@ -390,8 +388,7 @@ fn abridged(recording: &[u8]) -> Vec<u8> {
     [&events[..6], &events[events.len() - 12..]].concat().concat().into()
 }
 
-/// What a stream says up to a place where it ends, cleanly or not: the last event counts if its
-/// JSON is whole.
+/// A stream that ends at any place, cleanly or not: the last event counts if its JSON is complete.
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn recorded_streams_cut_anywhere_yield_the_whole_events_so_far() {
@@ -422,7 +419,7 @@ fn recorded_streams_cut_anywhere_yield_the_whole_events_so_far() {
         for place in 1..=BROKEN_OFF {
             let end = asked.len() * place / BROKEN_OFF;
             let cut = &asked[..end];
-            // What is whole: all events that have ended, and one more if its JSON has.
+            // The complete events: all that have ended, and one more if its JSON is complete.
             let ended_at = cut.windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
             let is_lf = !asked.contains(&b'\r');
             let data = cut[ended_at..].split(|&byte| byte == b'\n').rfind(|line| line.starts_with(b"data:"));
@@ -434,7 +431,8 @@ fn recorded_streams_cut_anywhere_yield_the_whole_events_so_far() {
             if is_lf {
                 assert_eq!(ended(cut, true).usage, expected.usage, "{file} cut at {end}");
             }
-            // Nothing is lost or added on its way, except the event and what was moved into it.
+            // No byte is lost or added, except for the event and the members that were moved into
+            // it.
             let (passed, _) = withheld(&[cut]);
             let begun = events.iter().any(|event| event.start < end && end < event.end);
             let expected = if begun && is_whole {

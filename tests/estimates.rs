@@ -1,4 +1,4 @@
-//! How far estimated counts are from reported ones, over the recorded answers. To see it:
+//! Compares estimated counts with reported ones, over the recorded responses. To print the table:
 //!
 //! ```text
 //! cargo nextest run --test estimates --no-capture
@@ -14,17 +14,17 @@ use serde_json::Value;
 use streamgauge::llm::estimate::{Counter, Encoding, Shape, input_tokens, output_tokens};
 use streamgauge::llm::usage::{BodyMeter, Part, Room, StreamMeter, Tally};
 
-/// How far the median estimate of plain text by OpenAI's own models may be off.
+/// The largest error of the median estimate of plain text by OpenAI's own models.
 const PROMISED: f64 = 0.02;
 
-/// Estimate against report, as a share of the report.
+/// The difference between estimate and report, as a share of the report.
 #[derive(Default)]
 struct Errors {
     output: Vec<f64>,
     input: Vec<f64>,
 }
 
-/// What is known of a response without usage: that of the recording gets another name, and so do
+/// The tally of a response without usage: the recording's usage gets another name, and so do
 /// llama.cpp's `timings`.
 fn passed(bytes: &[u8], is_stream: bool) -> Tally {
     let room = Room::new(1 << 30);
@@ -50,7 +50,7 @@ fn off(estimated: u64, reported: u64) -> f64 {
     (estimated as f64 - reported as f64) / reported as f64
 }
 
-/// What kind of answer it is.
+/// The kind of the response.
 fn group(case: &Value, model: &str, parts: &[Part]) -> String {
     let family = case["family"].as_str().unwrap();
     let name = model.rsplit('/').next().unwrap();
@@ -73,7 +73,7 @@ fn group(case: &Value, model: &str, parts: &[Part]) -> String {
     format!("{whose}, {family}, {what}")
 }
 
-/// The error in the middle, and the one that nine of ten are below, by size.
+/// The median error, and the 90th percentile of its size.
 fn middle(errors: &mut [f64]) -> Option<(f64, f64)> {
     errors.sort_by(|a, b| a.abs().total_cmp(&b.abs()));
     let at = |share: f64| errors.get((errors.len() as f64 * share) as usize).copied();

@@ -1,5 +1,5 @@
-//! Dependencies between modules point downward only, as the table in `src/lib.rs` says: read from
-//! the `use` lines and the paths.
+//! Checks that dependencies between modules point downward only, by the table in `src/lib.rs`:
+//! reads the `use` lines and the paths.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// What the pure modules may not touch: bytes and values in, bytes and values out.
+/// Words that must not occur in the pure modules, which convert bytes and values.
 const PURE: &[&str] = &["codec", "llm", "gate", "balance"];
 /// Words that `balance` may use: it takes the time as a value.
 const TIME: &[&str] = &["std::time", "Instant"];
@@ -45,7 +45,7 @@ fn sources() -> Vec<(String, String, String)> {
             let relative = path.strip_prefix(&root).unwrap().to_owned();
             let module = relative.components().next().unwrap().as_os_str().to_str().unwrap();
             let module = module.trim_end_matches(".rs").to_owned();
-            // Tests may look at anything; so may words.
+            // Tests and comments may mention anything.
             let text = fs::read_to_string(&path).unwrap();
             let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
             let code: String = code

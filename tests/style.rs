@@ -1,4 +1,4 @@
-//! What CONTRIBUTING.md asks of words and names, as far as a program can see it.
+//! Checks the rules of CONTRIBUTING.md for words and names, as far as a program can.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Words and phrases that comments, documentation and messages do without, each with a plain one.
+/// Words and phrases that comments, documentation and messages avoid, each with a plain one.
 const WORDS: &[(&str, &str)] = &[
     ("anew", "again"),
     ("be it", "whether"),
@@ -27,7 +27,7 @@ const WORDS: &[(&str, &str)] = &[
 /// The most characters of a test's name.
 const TEST_NAME: usize = 60;
 
-/// Type names that more than one module may give.
+/// Type names that more than one module may define.
 const SHARED_NAMES: &[&str] = &["Error", "Result"];
 
 fn root() -> &'static Path {
@@ -124,7 +124,7 @@ fn comments_and_pages_use_plain_words() {
     assert!(wrong.is_empty(), "{} places:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What stands between double quotes in production code: messages, mostly.
+/// Checks the texts between double quotes in production code, which are mostly messages.
 #[test]
 fn messages_use_plain_words() {
     let mut wrong = Vec::new();
@@ -162,7 +162,7 @@ fn a_public_type_has_a_name_of_its_own() {
     assert!(named.is_empty(), "{named:#?}");
 }
 
-/// A predicate is a question: it takes `&self`, polls nothing and changes nothing.
+/// A predicate takes `&self`, polls nothing and changes nothing.
 #[test]
 fn a_predicate_changes_nothing() {
     let mut wrong = Vec::new();

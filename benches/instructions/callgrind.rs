@@ -1,18 +1,18 @@
-//! Counting with callgrind.
+//! Counts instructions with callgrind.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::{env, fs};
 
-/// What callgrind counts: `work`, as far as this thread does it.
+/// The counted part: `work`, on this thread.
 #[inline(never)]
 pub(crate) fn counted(work: &mut dyn FnMut()) {
     work();
-    // Without it the call could be a jump, which callgrind would not see the end of.
+    // Without it the call could be a jump, whose end callgrind would not see.
     std::hint::black_box(());
 }
 
-/// Runs this program's path of that name under callgrind; returns how many instructions were counted.
+/// Runs this program's path of that name under callgrind. Returns the counted instructions.
 pub(crate) fn run(path: &str) -> u64 {
     let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{path}.callgrind"));
     let mut command = Command::new("valgrind");
@@ -32,7 +32,7 @@ pub(crate) fn run(path: &str) -> u64 {
     total
 }
 
-/// Installs valgrind where it is missing.
+/// Installs valgrind if it is missing.
 pub(crate) fn install() {
     if Command::new("valgrind").arg("--version").output().is_ok() {
         return;
@@ -44,7 +44,7 @@ pub(crate) fn install() {
     assert!(status.success(), "valgrind could not be installed: {status}");
 }
 
-/// What counts depend on besides the code.
+/// The machine's properties that affect counts, besides the code.
 pub(crate) fn machine() -> String {
     let said = |program: &str, argument: &str| {
         let output = Command::new(program).arg(argument).output().unwrap();

@@ -1,8 +1,8 @@
-//! What goes through the paths.
+//! The contents for the paths.
 
 use bytes::Bytes;
 
-/// The last event but one of a stream that was asked for usage, and the last.
+/// The last two events of a stream with `include_usage`.
 pub(crate) const LAST_EVENTS: &str = concat!(
     "data: {\"id\":\"chatcmpl-CfoZ1yFRsd0tYyh7kwbAUUK4PGDmR\",\"object\":\"chat.completion.chunk\",\"created\":1764109287,",
     "\"model\":\"gpt-4.1-mini-2025-04-14\",\"choices\":[],\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":400,",
@@ -37,7 +37,8 @@ pub(crate) fn completion() -> String {
     )
 }
 
-/// A chat request of 16 KB; its model comes last, where a search that stops early would not find it.
+/// A chat request of 16 KB; its model comes last, where a search that stops early would not find
+/// it.
 pub(crate) fn prompt() -> Bytes {
     let line = "It was the best of times, it was the \\\"worst\\\" of times, it was the age of wisdom,\\n";
     let text = line.repeat((16 << 10) / line.len());

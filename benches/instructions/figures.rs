@@ -1,4 +1,4 @@
-//! The figures: how they are kept, and compared.
+//! The figures: their file, and their comparison.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,11 +7,11 @@ use super::{ELSEWHERE, Measured, callgrind};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/figures.txt");
 
-/// How often each path is counted. The least is taken: what else happens now and then on its thread, such as a timer's tick and the
-/// waking of the records' writer, is least in it.
+/// The number of runs of each path, of which the least is taken: it has the least of occasional
+/// work on the thread, such as a timer's tick and waking the records' writer.
 const RUNS: usize = 5;
 
-/// Where figures were taken, and the instructions of each path.
+/// The machine of the figures, and the instructions of each path.
 pub(crate) struct Figures {
     machine: String,
     by_path: BTreeMap<String, u64>,
@@ -27,7 +27,7 @@ impl Figures {
         Self { machine: callgrind::machine(), by_path: paths.iter().map(count).collect() }
     }
 
-    /// Those of the file.
+    /// The figures in the file.
     pub(crate) fn committed() -> Self {
         let text = fs::read_to_string(FILE).unwrap();
         let (machine, lines) = text.split_once('\n').unwrap();
@@ -38,7 +38,7 @@ impl Figures {
         Self { machine: machine.to_owned(), by_path: lines.lines().map(figure).collect() }
     }
 
-    /// Puts them in the file's place.
+    /// Writes the file.
     pub(crate) fn write(&self) {
         let lines: String =
             self.by_path.iter().map(|(name, figure)| format!("{name:12} {figure:8}\n")).collect();
@@ -47,7 +47,7 @@ impl Figures {
         print!("{text}");
     }
 
-    /// Prints both; whether they are the same within the tolerance.
+    /// Prints both. Returns true if they are equal within the tolerance.
     pub(crate) fn compare(&self, committed: &Self, paths: &[Measured]) -> bool {
         let is_elsewhere = self.machine != committed.machine;
         if is_elsewhere {

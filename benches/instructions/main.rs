@@ -1,25 +1,24 @@
-//! What the hot paths cost in instructions, and whether that is still what it was.
+//! Counts the instructions of the hot paths, and compares them with committed figures.
 //!
 //! ```text
 //! cargo bench --profile instructions --bench instructions                 # compares; fails if a figure has moved
 //! cargo bench --profile instructions --bench instructions -- --retake     # writes figures.txt again
 //! ```
 //!
-//! Callgrind counts the instructions of the thread that runs a path, without the kernel's: they
-//! repeat where times do not, exactly without sockets and to 0.2 % through the whole proxy. The
-//! figures of `figures.txt` are instructions per event, body or request; those of `request` and
-//! `event` include what the client and the service do on the proxy's thread, a tenth and a seventh.
+//! Callgrind counts the instructions of the thread that runs a path, without the kernel's. Unlike
+//! times they repeat: exactly without sockets, and to 0.2 % through the whole proxy. The figures of
+//! `figures.txt` are instructions per event, body or request; those of `request` and `event`
+//! include the work of the client and the service on the proxy's thread, a tenth and a seventh.
 //!
-//! A path fails if it is dearer by more than its tolerance: `event` by an allocation (1.2 %) or a
-//! copy (2.4 %) of each event, `request` by a clone of the headers (1.9 %) but not by one
-//! allocation (0.2 %); the meter alone by an allocation in each push (8.7 %). It fails too if it is
-//! cheaper by more, so that what was won is held. Then mend the change, or commit the new figures
-//! with it. `callgrind_annotate target/tmp/PATH.callgrind` says where the instructions go.
+//! A path fails if it costs more than its tolerance allows. `event` fails by an allocation (1.2 %)
+//! or a copy (2.4 %) of each event, `request` by a clone of the headers (1.9 %) but not by one
+//! allocation (0.2 %); the meter alone by an allocation in each push (8.7 %). It fails too if it
+//! costs less by more, so that gains are kept. Then correct the change, or commit the new figures
+//! with it. `callgrind_annotate target/tmp/PATH.callgrind` shows the functions.
 //!
-//! Figures depend on the compiler, the C library and valgrind, whose CPU is always the same except for
-//! AVX2. `figures.txt` names those it was taken with. With others the tolerance is [`ELSEWHERE`],
-//! which is said; take the figures again there with what was there before the change, and compare
-//! again.
+//! Figures depend on the compiler, the C library and valgrind, whose CPU is always the same except
+//! for AVX2. `figures.txt` names those of its figures. With others the tolerance is [`ELSEWHERE`],
+//! which is printed; take the figures there with the code before the change, and compare again.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -35,11 +34,11 @@ use clap::Parser;
 
 use figures::Figures;
 
-/// By how many percent a figure may differ: of what repeats exactly,
+/// The tolerance in percent: for paths that repeat exactly,
 const EXACT: f64 = 0.5;
-/// through sockets, where timers and the waking of other threads come in (0.2 % between runs),
+/// through sockets, which involve timers and waking other threads (0.2 % between runs),
 const PROXIED: f64 = 1.0;
-/// and where the figures were taken with another compiler, C library or valgrind.
+/// and with another compiler, C library or valgrind than that of the figures.
 const ELSEWHERE: f64 = 10.0;
 
 /// A path that is counted.
@@ -47,7 +46,7 @@ struct Measured {
     name: &'static str,
     /// In percent.
     tolerance: f64,
-    /// How many events, bodies or requests a run takes.
+    /// The number of events, bodies or requests of a run.
     times: usize,
     /// Calls [`callgrind::counted`] once.
     run: fn(usize),
@@ -62,16 +61,16 @@ const PATHS: [Measured; 6] = [
     Measured { name: "event", tolerance: PROXIED, times: 400, run: proxied::events },
 ];
 
-/// Instruction counts of the hot paths.
+/// Instruction counts of the hot paths
 #[derive(Parser)]
 struct Args {
-    /// Writes the figures instead of comparing them
+    /// Write the figures instead of comparing them
     #[arg(long)]
     retake: bool,
-    /// Runs a path, here and now
+    /// Run a path in this process
     #[arg(long, hide = true)]
     path: Option<String>,
-    /// What cargo says to benches
+    /// Passed by cargo to benches
     #[arg(long, hide = true)]
     bench: bool,
 }

@@ -1,6 +1,6 @@
 //! The paths through the whole proxy: a client, the proxy's worker and a service on one thread, so
-//! that the same runs in the same order each time. Records go their usual way, to threads whose
-//! instructions are not counted.
+//! that the same steps run in the same order each time. Records are written as usual, by threads
+//! whose instructions are not counted.
 
 use std::fs;
 use std::io;
@@ -21,15 +21,15 @@ use tokio::time::timeout;
 use super::callgrind::counted;
 use super::content::{LAST_EVENTS, chat_events, completion};
 
-/// What goes through before it is counted: connections are made then, and buffers grow.
+/// The number of exchanges before counting: they open connections and grow buffers.
 const WARM: usize = 20;
 
-/// How long a run may take.
+/// The longest run.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 const PROMPT: &str = r#""model":"gpt-4.1-mini","messages":[{"role":"user","content":"Say hi."}]"#;
 
-/// A small prompt, and 1 KB of JSON for it, on connections that are kept.
+/// A small prompt, and 1 KB of JSON for it, on kept connections.
 pub(crate) fn requests(times: usize) {
     let (question, response) = (format!("{{{PROMPT}}}"), completion());
     let sent = request(&question);
@@ -55,7 +55,7 @@ pub(crate) fn events(times: usize) {
     let (sent, event) = (request(&question), chat_events().next().unwrap());
     let head = response("text/event-stream; charset=utf-8", "transfer-encoding: chunked\r\n\r\n");
     let (event_sent, last_sent) = (chunk(&event), chunk(LAST_EVENTS) + "0\r\n\r\n");
-    // The digits of the chunk's length may be others.
+    // The chunk's length may have other digits.
     let event_read = event + "\r\n";
     let relay = async |ends: &mut Ends, times| {
         for _ in 0..times {
@@ -78,7 +78,7 @@ pub(crate) fn events(times: usize) {
     proxied.finish(419);
 }
 
-/// A client's request as SDKs send it.
+/// A client's request in the form of SDKs.
 fn request(body: &str) -> String {
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost:8080\r\naccept: application/json\r\n\
@@ -88,7 +88,7 @@ fn request(body: &str) -> String {
     )
 }
 
-/// A service's response; `rest` says how its body ends.
+/// A service's response; `rest` is the end of its body.
 fn response(content_type: &str, rest: &str) -> String {
     format!(
         "HTTP/1.1 200 OK\r\ndate: Tue, 25 Nov 2025 22:21:27 GMT\r\ncontent-type: {content_type}\r\n\
@@ -101,7 +101,7 @@ fn chunk(data: &str) -> String {
     format!("{:x}\r\n{data}\r\n", data.len())
 }
 
-/// A proxy as it is by default, ledger and all, between a client and a service.
+/// A proxy with the default configuration, including the ledger, between a client and a service.
 struct Proxied {
     runtime: LocalRuntime,
     running: Running,
@@ -116,7 +116,7 @@ struct Ends {
 }
 
 impl Ends {
-    /// Has the proxy connect to the service by a first request.
+    /// Makes the proxy connect to the service by a first request.
     async fn connect(proxy: SocketAddr, service: &TcpListener) -> Self {
         let mut client = End::new(TcpStream::connect(proxy).await.unwrap());
         client.write("GET /v1/models HTTP/1.1\r\nhost: localhost:8080\r\n\r\n").await;
@@ -153,13 +153,13 @@ impl Proxied {
         Self { runtime, running, ends, tokens: tokens.0, _folder: folder }
     }
 
-    /// Runs `exchange` with the worker beside it.
+    /// Runs `exchange` together with the worker.
     fn run(&mut self, exchange: impl AsyncFnOnce(&mut Ends)) {
         let all = async { timeout(PATIENCE, exchange(&mut self.ends)).await };
         self.runtime.block_on(all).expect("what was sent has arrived");
     }
 
-    /// Ends; so many tokens must have been metered.
+    /// Ends; this many tokens must have been metered.
     fn finish(self, tokens: usize) {
         drop(self.runtime);
         drop(self.running);
@@ -167,7 +167,7 @@ impl Proxied {
     }
 }
 
-/// A socket of the client or the service, which writes and reads what is known beforehand.
+/// A socket of the client or the service, which writes and reads known bytes.
 struct End {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -183,7 +183,7 @@ impl End {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Reads until what has come ends with `last`.
+    /// Reads until the received bytes end with `last`.
     async fn read(&mut self, last: &str) {
         let mut filled = 0;
         while !self.buffer[..filled].ends_with(last.as_bytes()) {
@@ -194,7 +194,7 @@ impl End {
     }
 }
 
-/// Sums what was metered.
+/// The sum of metered tokens.
 #[derive(Clone, Default)]
 struct Tokens(Arc<AtomicU64>);
 

@@ -8,16 +8,16 @@ use streamgauge::llm::usage::{BodyMeter, Room, StreamMeter};
 use super::callgrind::counted;
 use super::content::{LAST_EVENTS, chat_events, completion, prompt};
 
-/// What a socket read brings when an upstream is faster than we are.
+/// The size of a socket read if an upstream is faster than we are.
 const READ: usize = 16 << 10;
 
-/// The meter over a stream of so many events and the last two, as a fast upstream sends it.
+/// The meter over a stream of this many events and the last two, from a fast upstream.
 pub(crate) fn meter_16k(times: usize) {
     let stream = chat_events().take(times).collect::<String>() + LAST_EVENTS;
     meter(&mut stream.as_bytes().chunks(READ));
 }
 
-/// The same as it comes from an upstream that has time.
+/// The same from a slow upstream.
 pub(crate) fn meter_event(times: usize) {
     let events: Vec<_> = chat_events().take(times).collect();
     meter(&mut events.iter().map(String::as_bytes).chain([LAST_EVENTS.as_bytes()]));
@@ -39,7 +39,7 @@ fn meter(pieces: &mut dyn Iterator<Item = &[u8]>) {
     assert_eq!(tokens, Some(419));
 }
 
-/// The meter over answers that are one body.
+/// The meter over responses with one body.
 pub(crate) fn meter_body(bodies: usize) {
     let (body, room) = (completion(), Room::new(1 << 20));
     let mut tokens = 0;
@@ -54,7 +54,7 @@ pub(crate) fn meter_body(bodies: usize) {
     assert_eq!(tokens, 97 * bodies as u64);
 }
 
-/// The look into a request's body, and another model in it.
+/// Reading a request's body, and replacing its model.
 pub(crate) fn body_edit(bodies: usize) {
     let body = prompt();
     let mut pieces = 0;

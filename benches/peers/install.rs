@@ -77,7 +77,7 @@ fn packages(folder: &Path) -> Option<PathBuf> {
     Some(python.join("site-packages"))
 }
 
-/// A program on the path, or where Debian keeps servers.
+/// A program on the path, or in Debian's directory of servers.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);

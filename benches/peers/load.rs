@@ -1,5 +1,5 @@
-//! The load: clients on one thread, which write the same request again and again, and look at no
-//! more of a response than where it ends and how many events went by.
+//! The load: clients on one thread, which write the same request again and again, and look only for
+//! the end of a response and the number of its events.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -11,16 +11,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{interval, sleep, timeout};
 
-/// How long a client waits for anything.
+/// The longest wait of a client.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What ends a response in chunks. No event ends so.
+/// The end of a response in chunks. No event ends like this.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// What the simulated service says in each of its whole responses.
+/// A part of each of the simulated service's whole responses.
 const IN_RESPONSE: &[u8] = b"\"usage\"";
 
-/// What the clients have seen, since the counters were last reset.
+/// The clients' counts since the counters were last reset.
 #[derive(Default)]
 pub(crate) struct Seen {
     /// Whole responses.
@@ -29,14 +29,14 @@ pub(crate) struct Seen {
     pub(crate) events: Cell<u64>,
     /// Bytes.
     pub(crate) bytes: Cell<u64>,
-    /// Connections that broke, and responses that were no success.
+    /// Broken connections, and responses without success.
     pub(crate) errors: Cell<u64>,
-    /// Streams whose first event has come.
+    /// Streams whose first event has arrived.
     pub(crate) begun: Cell<u64>,
     /// Times in microseconds: an event's from its stamp, a response's from its request.
     pub(crate) latencies: RefCell<Vec<f32>>,
     /// Times in microseconds from a stream's request to its response's first byte. They are not
-    /// reset: streams begin before.
+    /// reset, since streams begin before.
     pub(crate) first_bytes: RefCell<Vec<f32>>,
 }
 
@@ -54,7 +54,7 @@ fn add(cell: &Cell<u64>, more: u64) {
     cell.set(cell.get() + more);
 }
 
-/// Runs something on this thread, with tasks beside it.
+/// Runs a future on this thread, with tasks beside it.
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let tasks = tokio::task::LocalSet::new();
@@ -78,7 +78,7 @@ pub(crate) fn request(directions: &str, stream: bool, prompt: usize, keep_alive:
     .into_bytes()
 }
 
-/// A client that asks as soon as it is answered, or at a pace, for as long as it is let.
+/// A client that sends its next request after each response, or at a pace, until it is dropped.
 pub(crate) async fn ask(
     port: u16,
     request: Rc<Vec<u8>>,
@@ -147,8 +147,8 @@ async fn exchange(
     }
 }
 
-/// Whether the response whose head ends at `body` is all here. It must be a success, and the
-/// service's own.
+/// Returns true if the response whose head ends at `body` is complete. It must be a success, and
+/// the service's own.
 fn is_whole(response: &[u8], body: usize) -> std::io::Result<bool> {
     if !response.starts_with(b"HTTP/1.1 200") {
         return Err(std::io::ErrorKind::InvalidData.into());
@@ -168,12 +168,12 @@ fn is_whole(response: &[u8], body: usize) -> std::io::Result<bool> {
     Ok(is_whole)
 }
 
-/// How a client reads a stream.
+/// The way in which a client reads a stream.
 #[derive(Clone, Copy)]
 pub(crate) struct Reading {
-    /// Looks at the events' stamps.
+    /// Reads the events' stamps.
     pub(crate) stamps: bool,
-    /// Reads at most so much at a time, and then pauses.
+    /// Reads at most this many bytes at a time, and then pauses.
     pub(crate) slow: Option<(usize, Duration)>,
 }
 
@@ -230,7 +230,7 @@ async fn one_stream(port: u16, request: &[u8], reading: Reading, seen: &Seen) ->
     }
 }
 
-/// Blank lines of events; `last` is the byte before.
+/// Counts the blank lines of events; `last` is the byte before.
 fn count_events(data: &[u8], last: &mut u8) -> u64 {
     let mut events = u64::from(*last == b'\n' && data[0] == b'\n');
     events += memmem::find_iter(data, b"\n\n").count() as u64;
@@ -238,7 +238,7 @@ fn count_events(data: &[u8], last: &mut u8) -> u64 {
     events
 }
 
-/// How long ago each event says that it was made.
+/// Records the age of each event by its stamp.
 fn note_stamps(data: &[u8], seen: &Seen) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
     let mut latencies = seen.latencies.borrow_mut();
@@ -246,7 +246,7 @@ fn note_stamps(data: &[u8], seen: &Seen) {
         let digits = data[at + 8..].iter().take_while(|byte| byte.is_ascii_digit());
         let (stamp, length) = digits
             .fold((0u64, 0), |(stamp, length), digit| (stamp * 10 + u64::from(digit - b'0'), length + 1));
-        // One that is cut by the end of the read is not read.
+        // A stamp that is cut by the end of the read is ignored.
         if length == 19 {
             latencies.push(now.saturating_sub(stamp) as f32 / 1e3);
         }

@@ -53,7 +53,7 @@ use workloads::{WORKLOADS, Workload};
 /// streamgauge beside other proxies.
 #[derive(Parser)]
 struct Args {
-    /// How often each proxy does each workload
+    /// Rounds of each proxy and workload
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Ends the rounds after this time, in minutes
@@ -68,10 +68,10 @@ struct Args {
     /// Peers beside streamgauge
     #[arg(long, value_delimiter = ',', default_value = install::PEERS)]
     peers: Vec<String>,
-    /// Another build of streamgauge, to be measured as one more peer: `NAME=PATH`
+    /// Another build of streamgauge, as one more peer: `NAME=PATH`
     #[arg(long)]
     other: Vec<String>,
-    /// Writes `OUT.md`, `OUT.json` and `OUT.svg`
+    /// Write `OUT.md`, `OUT.json` and `OUT.svg`
     #[arg(long)]
     out: Option<PathBuf>,
     /// Writes the summary between the marks of this Markdown file

@@ -1,4 +1,4 @@
-//! The ratios as a picture: a bar for each peer and workload, and a line where both cost the same.
+//! The ratios as a picture: a bar for each peer and workload, and a line for equal costs.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::report::Figures;
 
 const WIDTH: f64 = 860.0;
 const LABELS: f64 = 300.0;
-/// Where a ratio of 1 is; twice as much is the right edge.
+/// The position of a ratio of 1; the right edge is a ratio of 2.
 const ONE: f64 = LABELS + (WIDTH - LABELS - 60.0) / 2.0;
 const BAR: f64 = 13.0;
 const GAP: f64 = 14.0;

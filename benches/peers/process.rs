@@ -1,4 +1,4 @@
-//! Processes on a core, and what the system says of them.
+//! Processes on a core, and the system's accounts of them.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,16 +9,16 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where the proxy under test runs alone.
+/// The core on which the proxy under test runs alone.
 pub(crate) const PROXY_CORE: usize = 0;
 
-/// Where the load and the simulated service run.
+/// The core of the load and the simulated service.
 pub(crate) const LOAD_CORE: usize = 1;
 
 /// How long a program may take to listen. LiteLLM needs ten seconds on a quiet machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Set once this process is where it belongs.
+/// Set after this process is on its core.
 const PINNED: &str = "STREAMGAUGE_PEERS_PINNED";
 
 /// Starts this process again on the load's core, for good.
@@ -90,12 +90,12 @@ impl Running {
         Duration::from_nanos(nanos)
     }
 
-    /// Memory that is resident and its own, in bytes: of what processes share, each has its part.
+    /// Resident memory of its own, in bytes: of shared memory, each process has its part.
     pub(crate) fn memory(&self) -> u64 {
         self.pids().into_iter().map(|pid| of_memory(pid, "Pss:")).sum()
     }
 
-    /// Memory that is resident, shared or not, of the process alone, in bytes.
+    /// Resident memory, shared or not, of the process alone, in bytes.
     pub(crate) fn resident(&self) -> u64 {
         of_memory(self.0.id(), "Rss:")
     }
@@ -117,13 +117,13 @@ impl Drop for Running {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        // Streams that never end hold up a polite stop.
+        // Streams that never end delay a graceful stop.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A port that is free now.
+/// A free port.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -9,7 +9,7 @@ use super::process::{self, PROXY_CORE, Running, free_port};
 use super::services::Services;
 use super::workloads::{Service, Unit, Workload};
 
-/// What the proxies are programs of.
+/// The programs of the proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Streamgauge { has_ledger: bool },

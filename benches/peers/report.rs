@@ -1,4 +1,4 @@
-//! What was measured, as a table and as JSON.
+//! The measurements, as a table and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::page;
 use super::workloads::{Measured, Start, Unit, WORKLOADS, Workload};
 
-/// What stands in the place of a proxy's name where there was none.
+/// The name for measurements without a proxy.
 pub(crate) const DIRECT: &str = "no proxy";
 
 /// What was measured of one proxy and workload, by round.
@@ -28,7 +28,7 @@ pub(crate) struct Figures {
     pub(crate) start: Option<Start>,
 }
 
-/// The middle of the rounds, and their range.
+/// The median of the rounds, and their range.
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) least: f64,
@@ -171,7 +171,7 @@ impl Figures {
         text
     }
 
-    /// For programs.
+    /// The report in JSON.
     pub(crate) fn json(&self) -> String {
         let rounds = |rounds: &Rounds| -> Vec<Value> {
             let one = |m: &Measured| {

@@ -1,4 +1,4 @@
-//! What is asked of the proxies.
+//! The workloads of the proxies.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::process::{PROXY_CORE, Running, free_port};
 use super::proxies::Peer;
 use super::services::Services;
 
-/// What the proxy speaks with the service.
+/// The protocol between the proxy and the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     Plain,
@@ -26,12 +26,12 @@ pub(crate) struct Workload {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     pub(crate) service: Service,
-    /// What its cost is counted by.
+    /// The unit of its cost.
     pub(crate) unit: Unit,
     load: Load,
 }
 
-/// What a cost is divided by.
+/// The divisor of a cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Request,
@@ -52,12 +52,12 @@ impl Unit {
 }
 
 enum Load {
-    /// Whole responses: so many connections, bytes of prompt, kept connections, requests per second
-    /// in all.
+    /// Whole responses: the number of connections, bytes of prompt, kept connections, requests per
+    /// second in all.
     Requests { connections: u32, prompt: usize, keep_alive: bool, rate: Option<u32> },
     /// Streams, and the directions of each.
     Streams { count: usize, directions: &'static str, reading: Reading },
-    /// Streams that have begun and then say nothing.
+    /// Streams that have begun and then send nothing.
     Idle { count: usize },
 }
 
@@ -71,15 +71,15 @@ const SHORT: usize = 20;
 /// What is not measured of a turn.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// In what time streams begin. Begun at once, their events would come in bunches for as long as
-/// they last, larger ones the sooner a proxy has taken up all of them; as it is, a proxy makes no
-/// difference to when the service speaks.
+/// The time within which streams begin. If they began at once, their events would come in bursts
+/// for as long as they last, larger ones the sooner a proxy has accepted all of them. With the
+/// ramp, a proxy does not affect the service's timing.
 const RAMP: Duration = Duration::from_millis(800);
 
 /// 200 streams, an event each 10 ms.
 const PACED: Load =
     Load::Streams { count: 200, directions: "events=1000000,pace=10ms,stamp=1", reading: STAMPED };
-/// 32 streams of events of about 250 bytes, each a chunk, as fast as they go.
+/// 32 streams of events of about 250 bytes, each a chunk, as fast as possible.
 const BURST: Load = Load::Streams { count: 32, directions: "events=2000", reading: BLIND };
 /// Responses of 1 KB on 32 connections, as fast as they go.
 const SATURATED: Load = Load::Requests { connections: 32, prompt: SHORT, keep_alive: true, rate: None };
@@ -193,16 +193,16 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     },
 ];
 
-/// What one proxy did in one round.
+/// The measurements of one proxy in one round.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     /// Microseconds of CPU per unit; bytes of memory for idle streams.
     pub(crate) cost: f64,
     /// Units per second.
     pub(crate) rate: f64,
-    /// Share of the core that was used.
+    /// The used share of the core.
     pub(crate) busy: f64,
-    /// p50, p99 and p99.9 in microseconds, where they were taken.
+    /// p50, p99 and p99.9 in microseconds, if they were measured.
     pub(crate) latency: Option<[f64; 3]>,
     /// The same of the first bytes of streams that begin one after the other.
     pub(crate) first_byte: Option<[f64; 3]>,
@@ -252,7 +252,7 @@ impl Workload {
         })
     }
 
-    /// The same without a proxy, for the time that the way itself takes, where the load can ask the
+    /// The same without a proxy, for the time of the path itself, if the load can send to the
     /// service.
     pub(crate) fn measure_direct(&self, services: &Services, seconds: Duration) -> Option<Measured> {
         let measured = (self.service == Service::Plain && !matches!(self.load, Load::Idle { .. }))
@@ -293,7 +293,7 @@ impl Workload {
         })
     }
 
-    /// Memory per stream, once each has had its first event.
+    /// Memory per stream, after each has had its first event.
     fn idle(&self, proxy: &Running, port: u16, count: usize) -> Measured {
         let seen = Rc::new(Seen::default());
         load::run(async {
@@ -318,7 +318,8 @@ impl Workload {
         })
     }
 
-    /// Returns true if nothing but the others' events is under way when a stream begins, once.
+    /// Returns true if streams begin one after another, so that each begins among the others'
+    /// events only.
     fn begins_apart(&self) -> bool {
         matches!(self.load, Load::Streams { reading: Reading { stamps: true, .. }, .. })
     }
@@ -361,11 +362,11 @@ fn percentiles(latencies: &mut [f32]) -> Option<[f64; 3]> {
     Some([at(0.5), at(0.99), at(0.999)])
 }
 
-/// How streamgauge starts.
+/// The start of streamgauge.
 pub(crate) struct Start {
     /// Milliseconds from the start to the first served request, by round.
     pub(crate) first_response: Vec<f64>,
-    /// Resident bytes with nothing to do.
+    /// Resident bytes while idle.
     pub(crate) idle: u64,
     /// Bytes of the program.
     pub(crate) binary: u64,

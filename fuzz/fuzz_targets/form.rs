@@ -1,4 +1,4 @@
-//! The property is told and checked in `streamgauge::fuzzing::form`.
+//! `streamgauge::fuzzing::form` documents and checks the property.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| streamgauge::fuzzing::form(data));

@@ -1,4 +1,4 @@
-//! The property is told and checked in `streamgauge::fuzzing::h1_server`.
+//! `streamgauge::fuzzing::h1_server` documents and checks the property.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| streamgauge::fuzzing::h1_server(data));

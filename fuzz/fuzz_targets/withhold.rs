@@ -1,4 +1,4 @@
-//! The property is told and checked in `streamgauge::fuzzing::withhold`.
+//! `streamgauge::fuzzing::withhold` documents and checks the property.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| streamgauge::fuzzing::withhold(data));

@@ -37,9 +37,9 @@ struct ShowArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// As a configuration file
+    /// A configuration file
     Toml,
-    /// As one JSON object
+    /// One JSON object
     Json,
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct ServeArgs {
     /// The address to listen on, instead of the configuration's
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
-    /// What to log: a level or a filter such as info,streamgauge::access=off [default: $RUST_LOG,
+    /// Log filter: a level, or targets such as info,streamgauge::access=off [default: $RUST_LOG,
     /// else the configuration's]
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
@@ -154,7 +154,7 @@ fn serve(app: App, has_tls: HasTls, control: &Control) -> io::Result<()> {
     running.finish()
 }
 
-/// Tells which of the two servers use TLS.
+/// The servers that use TLS.
 #[derive(Clone, Copy)]
 struct HasTls {
     proxy: bool,

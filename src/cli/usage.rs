@@ -26,16 +26,17 @@ pub(super) struct UsageArgs {
     /// The ledger's file, instead of the configuration's
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
-    /// Where to read: this instance's file, or the fleet's database [default: the one that
+    /// Ledger to read: this instance's file, or the fleet's database [default: the one that
     /// ledger.postgres.read names]
     #[arg(long, value_enum, conflicts_with = "ledger")]
     from: Option<From>,
-    /// How far to look back (30m, 24h, 1w), or from when on: a day (2026-07-30), a time
+    /// Start of the period: a duration back from now (30m, 24h, 1w), a day (2026-07-30), a time
     /// (2026-07-30T08:00, or with an offset, 2026-07-30T08:00+02:00), today, yesterday, "this
     /// week", "last month" and so on
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = TimeSpec::parse)]
     since: TimeSpec,
-    /// Until when, in the same forms; a day, a week or a month means its beginning [default: now]
+    /// End of the period, in the same forms; a day, a week or a month means its beginning [default:
+    /// now]
     #[arg(long, value_name = "TIME", value_parser = TimeSpec::parse)]
     until: Option<TimeSpec>,
     /// Only this client's requests
@@ -50,11 +51,11 @@ pub(super) struct UsageArgs {
     /// Only responses of this model
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// What to group by, in this order: model, client, user, upstream, provider, endpoint, status,
-    /// outcome, usage_source, hour, day, week, month; "" for the totals alone
+    /// Fields to group by, in this order: model, client, user, upstream, provider, endpoint,
+    /// status, outcome, usage_source, hour, day, week, month; "" for the totals alone
     #[arg(long, value_name = "FIELDS", default_value = "model", value_parser = fields)]
     by: Fields,
-    /// By which columns to sort, from the smallest up, or with - before one (--sort -cost) from the
+    /// Columns to sort by, from the smallest up, or with - before one (--sort -cost) from the
     /// largest down: requests, input, cached, output, total, cost and so on, or one of --by
     /// [default: --by, in its order]
     #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_parser = orders)]

@@ -1,9 +1,9 @@
 //! Content codings (RFC 9110 section 8.4.1), decoded for the meter: `gzip`, `deflate`, `br`,
 //! `zstd`, and several in sequence.
 //!
-//! It decodes a copy of the relayed bytes, at each push as far as the encoder has flushed. Memory
-//! and work are bounded: input beyond the bounds, or not in the coding, is an error, which costs
-//! only the token count.
+//! The decoder reads a copy of the relayed bytes, at each push as far as the encoder has flushed.
+//! Memory and work are bounded: input beyond the bounds, or not in the coding, is an error, which
+//! costs only the token count.
 
 mod brotli;
 mod codings;

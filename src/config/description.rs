@@ -44,7 +44,7 @@ impl Description {
         let (layers, _) = Layers::merge(Some(file), &env, &Overrides::default());
         let (defaults, _) = Layers::merge(None, &env, &Overrides::default());
         let reader = Reader::new(&layers, &env);
-        // Its secrets are missing, which does not change the keys.
+        // The reference's secrets are missing, which does not change the keys.
         drop(reader.read(|root| Ok(read(root))));
         let asked = reader.asked();
         let (introduction, comments) = comments(&asked);

@@ -58,7 +58,7 @@ pub struct Server {
     pub watch: bool,
     pub accel_buffering_header: bool,
     pub drain_timeout: Duration,
-    /// Of the whole process; 0: as many as the limit of open files allows.
+    /// The limit of the whole process; 0: as many as the limit of open files allows.
     pub max_connections: usize,
     /// Longer than zero.
     pub header_timeout: Duration,
@@ -66,7 +66,7 @@ pub struct Server {
     pub keep_alive_timeout: Duration,
     /// `None`: no limit.
     pub write_timeout: Option<Duration>,
-    /// Of the whole process; at least 1.
+    /// The limit of the whole process; at least 1.
     pub max_buffered_bytes: usize,
     /// In bytes per second; `None`: any rate.
     pub min_body_rate: Option<NonZeroU32>,

@@ -114,7 +114,7 @@ struct Theirs {
     head: Option<TheirHead>,
     body: Vec<u8>,
     trailers: HeaderMap,
-    /// It reached the body's end without an error.
+    /// The response reached its end without an error.
     complete: bool,
 }
 

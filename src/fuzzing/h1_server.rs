@@ -63,7 +63,7 @@ struct Seen {
     version: Version,
     headers: HeaderMap,
     body: Vec<u8>,
-    /// It reached its end.
+    /// The request reached its end.
     whole: bool,
 }
 

@@ -30,7 +30,7 @@ pub fn withhold(data: &[u8]) {
 /// The output of the proxy's filter.
 pub(crate) fn filtered<'a>(slices: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let (mut meter, mut withhold) = (StreamMeter::new(), Withhold::new());
-    // As in the proxy, where repeated events are read together.
+    // The proxy does the same; repeated events are then read together.
     meter.keep_output(&Room::new(1 << 20));
     let mut passed = Vec::new();
     for slice in slices {

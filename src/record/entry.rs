@@ -190,7 +190,7 @@ impl Entry {
         self.material = Some(Box::new(Material::new(shape, body, self.journal.room())));
     }
 
-    /// Puts a note into `error`, unless the record gets an error of its own.
+    /// Sets `error` to a note, unless the record gets an error of its own.
     pub fn note(&mut self, note: &'static str) {
         self.note = Some(note);
     }

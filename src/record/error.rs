@@ -71,7 +71,7 @@ impl Error {
         self.0.kind.info().blame
     }
 
-    /// Tells whether another attempt is safe. An incomplete request is not executed.
+    /// The safety of another attempt. An incomplete request is not executed.
     pub fn retry(&self) -> Retry {
         match self.0.kind {
             Kind::FirstByteTimeout { was_sent: false, .. } | Kind::TotalTimeout { was_sent: false, .. } => {

@@ -33,7 +33,7 @@ pub(super) const LEFT_OUT: &str = "its usage is not counted: the response was no
 enum Known {
     /// The result was created, and its usage has not been seen.
     Pending,
-    /// Its usage is in a record.
+    /// A record has its usage.
     Counted,
 }
 

@@ -62,7 +62,7 @@ pub struct UsageRecord {
     pub user: Option<Box<str>>,
     /// The upstream's name in the configuration.
     pub upstream: Option<Arc<str>>,
-    /// Its dialect.
+    /// The dialect of the upstream.
     #[serde(serialize_with = "provider")]
     pub provider: Option<Provider>,
     /// The request's method.

@@ -38,7 +38,7 @@ const INBOX: usize = 1024;
 /// A connection that is given to another worker.
 type Given = (std::net::TcpStream, Claim);
 
-/// What a connection holds: its place, and its weight on the worker that serves it.
+/// The holdings of a connection: its place, and its weight on the worker that serves it.
 type Claim = (Place, SharedGuard);
 
 /// Everything that one worker needs to accept connections. Built before the workers' threads start,

@@ -215,7 +215,7 @@ fn unstreamed_response_can_stop_short_of_its_length() {
 fn pace_counts_from_the_first_event() {
     let start = Instant::now();
     let (chunks, _) = simulator(None).stream("events=10,pace=5ms").chunks();
-    // Of 13 events, the last is due 12 steps after the first.
+    // The last of 13 events is due 12 steps after the first.
     assert_eq!(chunks.len(), 13);
     assert!(start.elapsed() >= Duration::from_millis(60), "{:?}", start.elapsed());
 }

@@ -34,7 +34,7 @@ pub struct StreamMetricsRegistry {
 struct UpstreamMetrics {
     id: UpstreamId,
     draining: SharedCount,
-    /// By worker.
+    /// The metrics of each worker.
     workers: Vec<Arc<StreamMetrics>>,
 }
 

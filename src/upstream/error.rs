@@ -68,19 +68,19 @@ pub enum SendCause {
 /// A rule that an upstream broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// It sent bytes on an idle connection.
+    /// The upstream sent bytes on an idle connection.
     EarlyBytes,
-    /// It sent this status before it had the request.
+    /// The upstream sent this status before it had the request.
     EarlyStatus(u16),
-    /// It sent 408 on an idle connection.
+    /// The upstream sent 408 on an idle connection.
     IdleTimeout,
-    /// It refused HTTP/1.1 by ALPN, which a WebSocket needs.
+    /// The upstream refused HTTP/1.1 by ALPN, which a WebSocket needs.
     NoHttp1ForUpgrade,
-    /// It sent 101 although no upgrade was requested.
+    /// The upstream sent 101 although no upgrade was requested.
     UnrequestedSwitch,
-    /// It sent 101 before it had the request.
+    /// The upstream sent 101 before it had the request.
     EarlySwitch,
-    /// It closed a WebSocket without a close frame.
+    /// The upstream closed a WebSocket without a close frame.
     NoCloseFrame,
 }
 

@@ -1,4 +1,4 @@
-//! What is said of upstreams that do not work: what happened, and the key to change.
+//! The messages about upstreams that do not work: the cause, and the key to change.
 
 use std::net::TcpListener;
 
@@ -9,7 +9,7 @@ use crate::harness::certificates::{Authority, leaf, self_signed};
 use crate::harness::{CHAT_BODY, EVENTS_HEAD, Upstream, chunk, sized, upstream};
 use crate::program::{Ended, Folder, responding, tls, up};
 
-/// It failed, and the words about it have these parts.
+/// Asserts that the check failed with a message that contains these parts.
 fn failed(ended: &Ended, error: &str, change: &str) {
     assert_eq!(ended.status, 1, "{}", ended.all());
     assert!(ended.out.contains("up: FAILED"), "{}", ended.all());
@@ -213,7 +213,7 @@ fn missing_or_refused_client_certificate_names_the_key() {
     );
     assert!(ended.line("client cert").starts_with("presented CN=unknown, serial 07"), "{}", ended.all());
 
-    // nginx lets the handshake pass and responds with 400.
+    // nginx completes the handshake and responds with 400.
     let html = b"<title>400 No required SSL certificate was sent</title>";
     let nginx = Upstream::responding(sized("400 Bad Request", "text/html", html));
     let asks = Some(streamgauge::tls::ClientCertificates::Optional);

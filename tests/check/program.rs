@@ -1,4 +1,4 @@
-//! The program, a folder for its configuration, and TLS with chosen certificates.
+//! The program, a directory for its configuration, and TLS with chosen certificates.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,17 +12,17 @@ use crate::harness::certificates::{Authority, Pair};
 use crate::harness::tls::server_config;
 use crate::harness::{CHAT_BODY, Upstream, sized, tls_front};
 
-/// Secrets of the configurations here. None of them may be in anything that the program prints.
+/// The secrets of the configurations here. None of them may appear in the program's output.
 pub const SECRETS: [&str; 3] = ["sk-marker-1", "xh-marker-2", "pw-marker-3"];
 
-/// A folder with a configuration.
+/// A directory with a configuration.
 pub struct Folder {
     folder: TempDir,
     pub ca: Authority,
     variables: Vec<(String, String)>,
 }
 
-/// How the program ended.
+/// The result of a run.
 pub struct Ended {
     pub status: i32,
     pub out: String,
@@ -44,7 +44,7 @@ impl Folder {
         path
     }
 
-    /// A certificate and its key in files.
+    /// Writes a certificate and its key into files.
     pub fn put(&self, name: &str, pair: &Pair) {
         self.write(&format!("{name}.crt"), &pair.certificate);
         self.write(&format!("{name}.key"), &pair.key);
@@ -54,7 +54,7 @@ impl Folder {
         self.folder.path().join(name).exists()
     }
 
-    /// The environment has this too.
+    /// Adds a variable to the environment.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
@@ -90,7 +90,7 @@ impl Ended {
         format!("status {}\n{}\n{}", self.status, self.out, self.err)
     }
 
-    /// The text of a line of the last upstream, however it was broken.
+    /// The text of a line about the last upstream, with its continuation lines joined.
     pub fn line(&self, name: &str) -> String {
         let start = format!("\n  {name:<12}");
         let at = self.out.rfind(&start).unwrap_or_else(|| panic!("no {name:?} in\n{}", self.all()));
@@ -117,13 +117,13 @@ pub fn up(url: &str, more: &str) -> String {
     )
 }
 
-/// Answers every request with a chat completion.
+/// Responds to every request with a chat completion.
 pub fn responding() -> Upstream {
     Upstream::responding(sized("200 OK", "application/json", CHAT_BODY.as_bytes()))
 }
 
-/// TLS under the certificate in front of a plain server; it may ask clients for certificates of the
-/// folder's authority.
+/// TLS with the certificate in front of a plain server. `asks` makes it request client certificates
+/// of the directory's authority.
 pub fn tls(folder: &Folder, pair: &Pair, asks: Option<ClientCertificates>, server: SocketAddr) -> SocketAddr {
     let clients = asks.map(|asks| (folder.ca.pem(), asks));
     tls_front(server_config(pair, clients, &[HTTP_1_1]), server)

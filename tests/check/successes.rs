@@ -1,4 +1,4 @@
-//! What is said of upstreams that work, and what they were asked.
+//! The findings about upstreams that work, and the requests that they get.
 
 use std::sync::mpsc;
 
@@ -7,7 +7,7 @@ use streamgauge::tls::ClientCertificates::{Optional, Required};
 use crate::harness::{CHAT_BODY, CHAT_STREAM, Request, Upstream, sized, upstream};
 use crate::program::{Folder, responding, tls, up};
 
-/// An upstream with these bytes for a response, and the requests that it gets.
+/// An upstream with these bytes as its response, and the requests that it gets.
 fn listening(response: Vec<u8>) -> (Upstream, mpsc::Receiver<Request>) {
     let (sender, requests) = mpsc::channel();
     let upstream = upstream(move |connection| {
@@ -173,7 +173,7 @@ fn upstreams_are_shown_in_order_and_one_failure_sets_the_status() {
     let service = responding();
     let mut configuration = "[[routes]]\nupstream = \"u7\"\n".to_owned();
     for number in 0..12 {
-        // Number 3 is not there.
+        // No server listens for number 3.
         let port = if number == 3 { 9 } else { service.address.port() };
         configuration += &up(&format!("http://127.0.0.1:{port}/v1"), "")
             .replace("upstreams.up", &format!("upstreams.u{number}"));

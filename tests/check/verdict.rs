@@ -1,11 +1,10 @@
-//! What `check` says of a configuration and of this machine, without asking any upstream; and
-//! `config show`.
+//! The verdict of `check` on a configuration and this machine, without requests; and `config show`.
 
 use std::net::TcpListener;
 
 use crate::program::{Ended, Folder, SECRETS, up};
 
-/// Ports that are free, and nothing that is kept.
+/// Free ports, and no ledger.
 const ALONE: &str = "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"\"\n[ledger]\npath = \"\"\n";
 
 fn upstream() -> String {

@@ -1,4 +1,4 @@
-//! Which way was taken, and who chose it.
+//! The connections that `check --live` uses, and the reasons for them.
 
 use std::net::TcpListener;
 

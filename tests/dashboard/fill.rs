@@ -1,6 +1,6 @@
-//! Fills a ledger with records as a company's week has them, through the program's own writer:
+//! Fills a ledger with the records of a typical company's week, through the program's own writer:
 //! `cargo run --example fill-ledger -- PATH ROWS DAYS`. The records end now. The same arguments
-//! give the same records except their ids' random bits and the time.
+//! give the same records except for the random bits of their ids and the time.
 
 #![allow(clippy::unwrap_used, reason = "a tool of the tests fails by panicking")]
 
@@ -48,8 +48,8 @@ fn main() {
     let (rows, days): (u64, u64) = (rows.parse().unwrap(), days.parse().unwrap());
     let mut random = fastrand::Rng::with_seed(7);
     let (now, span) = (Timestamp::now(), Duration::from_hours(24 * days));
-    // The busiest hour has some eight times as many as the quietest: starts are drawn, and kept as
-    // often as their hour is busy.
+    // The busiest hour has some eight times as many as the quietest: starts are drawn, and kept
+    // with the probability of their hour.
     let mut starts: Vec<Timestamp> = Vec::with_capacity(rows as usize);
     while starts.len() < rows as usize {
         let start = now - span.mul_f64(random.f64());
@@ -135,19 +135,19 @@ fn record(mut row: UsageRecord, started_at: Timestamp, random: &mut fastrand::Rn
     row
 }
 
-/// A few have most, as everywhere.
+/// A few have most of the requests, as usual.
 fn weighted(random: &mut fastrand::Rng, count: usize) -> usize {
     ((random.f64() * random.f64()) * count as f64) as usize
 }
 
-/// With the time of its start, as the proxy's own.
+/// An id with the time of its start, as the proxy's have.
 fn id(at: Timestamp, random: &mut fastrand::Rng) -> Uuid {
     let mut bits = [0; 10];
     random.fill(&mut bits);
     uuid::Builder::from_unix_timestamp_millis(at.as_millisecond() as u64, &bits).into_uuid()
 }
 
-/// A record in which nothing is known.
+/// A record with nothing known.
 fn blank() -> UsageRecord {
     struct Taken(mpsc::Sender<UsageRecord>);
     impl Sink for Taken {

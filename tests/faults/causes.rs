@@ -1,4 +1,4 @@
-//! How each fault is brought about.
+//! The causes of the faults.
 
 mod clock;
 mod descriptors;
@@ -16,24 +16,24 @@ use crate::matrix::Fault;
 use crate::scene::{Launch, Scene};
 use crate::sinks::Sink;
 
-/// What breaks something, and mends it.
+/// Causes a fault, and removes it.
 pub trait Cause {
-    /// Before the program starts.
+    /// Called before the program starts.
     fn prepare(&mut self, _launch: &mut Launch) {}
 
-    /// When it runs and has served its first requests.
+    /// Called when the program runs and has served its first requests.
     fn strike(&mut self, _scene: &mut Scene) {}
 
-    /// When the fault is to be over.
+    /// Called when the fault must end.
     fn lift(&mut self, _scene: &mut Scene) {}
 
-    /// When its own requests are to be among those that were answered.
+    /// Called when the cause's own requests must be added to those that were served.
     fn settle(&mut self, _scene: &mut Scene) {}
 
-    /// Once the program writes no more: when everything that it has written is read.
+    /// Called after the program has written its last byte: reads the rest of its output.
     fn finish_reading(&mut self) {}
 
-    /// The ids that a sink has, where its file is not where it usually is.
+    /// The ids that a sink has, if its file is in an unusual place.
     fn ids(&self, _scene: &Scene, _sink: Sink) -> Option<Vec<String>> {
         None
     }
@@ -65,8 +65,8 @@ pub fn cause(fault: Fault) -> Box<dyn Cause> {
     }
 }
 
-/// A command that runs the program where this has been mounted, in a mount namespace of its own.
-/// `sh` is given the script.
+/// A command that runs the program after the script's mounts, in a mount namespace of its own. `sh`
+/// gets the script.
 fn in_namespace(script: &str) -> Vec<String> {
     // Without root, as the root of a user namespace.
     let options = if is_root() { "-m" } else { "-rm" };
@@ -76,6 +76,6 @@ fn in_namespace(script: &str) -> Vec<String> {
 }
 
 fn is_root() -> bool {
-    // The owner of its own folder in /proc is the process's user.
+    // The owner of a process's own directory in /proc is its user.
     fs::metadata("/proc/self").unwrap().uid() == 0
 }

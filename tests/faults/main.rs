@@ -1,9 +1,9 @@
-//! The fault matrix: what the program holds to while something around it is broken.
+//! The fault matrix: the program's behaviour while something around it is broken.
 //!
-//! Each cell is a test of its own, named `fault::phase`. It starts the real program with every sink
-//! that it has, breaks one thing, sends requests, and compares what is left with the row of
-//! [`expected`](matrix::expected): requests were served whole, each has one record in each healthy
-//! sink, `/readyz` tells the truth, and the process ends in time with its status.
+//! Each cell is a test of its own, named `fault::phase`. It starts the real program with all sinks,
+//! causes one fault, sends requests, and compares the result with the row of
+//! [`expected`](matrix::expected): requests were served completely, each has one record in each
+//! healthy sink, `/readyz` is right, and the process ends in time with its status.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -59,7 +59,7 @@ macro_rules! cells {
             }
         })*
 
-        /// Those that have tests.
+        /// The faults with tests.
         const TESTED: &[Fault] = &[$(Fault::$fault),*];
     };
 }

@@ -1,16 +1,16 @@
-//! The table: what is expected of the program under each fault, in each phase.
+//! The table: the expected behaviour of the program under each fault, in each phase.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::sinks::Sink;
 
-/// What is broken.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing: the row that shows that the other rows' deviations come from their faults.
+    /// No fault: the row that shows that the other rows' deviations come from their faults.
     Nothing,
-    /// The reader of standard error has gone.
+    /// The reader of standard error has closed it.
     StderrClosed,
     /// Standard error is a file on a full disk (`/dev/full`).
     StderrFull,
@@ -24,15 +24,15 @@ pub enum Fault {
     DiskFull,
     /// Another process holds the ledger's write lock.
     SqliteLocked,
-    /// PostgreSQL accepts connections and does not answer.
+    /// PostgreSQL accepts connections and does not respond.
     PostgresHung,
-    /// The OpenTelemetry collector accepts connections and does not answer.
+    /// The OpenTelemetry collector accepts connections and does not respond.
     CollectorHung,
-    /// The name server does not answer for the name of one upstream.
+    /// The name server does not respond for the name of one upstream.
     ResolverSilent,
     /// The clock is set 100 days ahead.
     ClockAhead,
-    /// The program is started again with the clock 100 days ahead.
+    /// The program is restarted with the clock 100 days ahead.
     StartAhead,
     /// The clock is set back by a day.
     ClockBack,
@@ -67,7 +67,7 @@ impl Fault {
     ];
 }
 
-/// What one cell holds the program to.
+/// The expected behaviour of one cell.
 #[derive(Clone, Copy, Debug)]
 pub enum Cell {
     /// Every request is served whole and has its record in every sink, the process is ready, and
@@ -77,15 +77,15 @@ pub enum Cell {
     Except(&'static [Deviation], &'static str),
 }
 
-/// How a cell differs from [`Cell::Holds`].
+/// A difference from [`Cell::Holds`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deviation {
-    /// This sink misses records, and the process says how many.
+    /// This sink misses records, and the process reports how many.
     Misses(Sink),
-    /// This sink has its records after the fault is over: while the process runs, or after its next
-    /// start.
+    /// This sink has its records after the fault has ended: while the process runs, or after its
+    /// next start.
     Later(Sink),
-    /// Clients that connect are served after the fault is over.
+    /// Clients that connect are served after the fault has ended.
     ConnectsLater,
     /// The process ends within this time.
     Within(Duration),
@@ -95,8 +95,8 @@ pub enum Deviation {
     EndsItself,
 }
 
-/// How soon the process ends: after a signal where nothing runs, after the end of what runs, after
-/// a second signal.
+/// The time within which the process ends: after a signal if nothing runs, after the end of running
+/// work, after a second signal.
 pub const SOON: Duration = Duration::from_secs(3);
 
 impl Cell {
@@ -141,7 +141,8 @@ use Cell::{Except, Holds};
 use Deviation::{ConnectsLater, EndsItself, Exit, Later, Misses, Within};
 use Sink::{Jsonl, Sqlite};
 
-/// How soon the process ends where a sink cannot write: its grace of eight seconds, and some.
+/// The time within which the process ends if a sink cannot write: its grace of eight seconds, and
+/// some.
 const GRACE: Duration = Duration::from_secs(10);
 
 const NOBODY_READS: &str = "lines wait for the reader of a pipe; those that still wait at the end are \

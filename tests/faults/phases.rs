@@ -1,4 +1,4 @@
-//! What goes on while something is broken, and what is checked of it.
+//! The work during a fault, and the checks of its result.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use crate::matrix::{Cell, Fault, expected};
 use crate::scene::{Scene, is_refused};
 use crate::sinks::{self, Sink};
 
-/// What goes on.
+/// The work during a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Streams, one of them from before the fault's effects to after the others.
     Stream,
-    /// Requests with answers of one piece.
+    /// Requests with responses of one piece.
     Request,
     /// SIGTERM during a stream that ends inside `drain_timeout`.
     Drain,
@@ -25,10 +25,10 @@ pub enum Phase {
     SecondSigterm,
 }
 
-/// Requests of each phase that runs.
+/// The number of requests of each phase.
 const REQUESTS: usize = 20;
 
-/// Requests right before a signal.
+/// The number of requests right before a signal.
 const BEFORE_SIGNAL: usize = 5;
 
 /// A second signal counts after half a second.
@@ -38,7 +38,7 @@ const SINKS: [Sink; 2] = [Sink::Sqlite, Sink::Jsonl];
 
 pub fn run(fault: Fault, phase: Phase) {
     let cell = expected(fault)[phase as usize];
-    // Shown where the test fails.
+    // Printed if the test fails.
     eprintln!("{fault:?}, {phase:?}: {cell}");
     let mut scene = Scene::start(causes::cause(fault));
     scene.strike();
@@ -95,7 +95,7 @@ fn second_sigterm(mut scene: Scene, cell: Cell) {
     std::thread::sleep(BETWEEN_SIGNALS);
     scene.signal("-TERM");
     let rest = scene.rest_of_cut_stream(held);
-    // Ends the service's part of it, so that the next stream that is held gets its own signal.
+    // Ends the service's part of it, so that the next held stream gets its own signal.
     scene.go.send(()).unwrap();
     assert!(!rest.ends_with(b"\r\n0\r\n\r\n"), "a cut stream does not look whole");
     ended(scene, cell);
@@ -108,7 +108,7 @@ fn before_signal(scene: &mut Scene, cell: Cell) {
     (0..BEFORE_SIGNAL).for_each(|_| scene.request(1));
 }
 
-/// Sends requests until the program takes no more of them.
+/// Sends requests until the program accepts none.
 fn until_it_drains(scene: &mut Scene) {
     let start = Instant::now();
     while scene.try_request(1) {
@@ -116,13 +116,13 @@ fn until_it_drains(scene: &mut Scene) {
     }
 }
 
-/// Waits until the drain has begun, which `/readyz` and the port say.
+/// Waits until the drain has begun, by `/readyz` and the port.
 fn draining(scene: &mut Scene) {
     until(PATIENCE, "the drain", || (scene.readiness() == (503, "draining".to_owned())).then_some(()));
     until(PATIENCE, "the end of listening", || is_refused(scene.proxy).then_some(()));
 }
 
-/// What holds while the process runs.
+/// Checks the running process.
 fn running(mut scene: Scene, cell: Cell) {
     assert_eq!(scene.readiness(), (200, "ready".to_owned()));
     if cell.has(ConnectsLater) {
@@ -153,7 +153,7 @@ fn running(mut scene: Scene, cell: Cell) {
     }
 }
 
-/// What holds when the process has ended, which it does soon.
+/// Checks the process after its end, which must be soon.
 fn ended(mut scene: Scene, cell: Cell) {
     let status = scene.wait(cell.within());
     assert_eq!(status, Some(cell.exit()), "the exit status; the program said:\n{}", scene.log());
@@ -175,7 +175,7 @@ fn ended(mut scene: Scene, cell: Cell) {
     }
 }
 
-/// Waits until each request has its record there, once.
+/// Waits until the sink has one record of each request.
 fn has_all(scene: &Scene, sink: Sink) {
     let start = Instant::now();
     while scene.ids(sink).len() < scene.requests() && start.elapsed() < PATIENCE {
@@ -184,7 +184,8 @@ fn has_all(scene: &Scene, sink: Sink) {
     has_exactly(scene, sink);
 }
 
-/// Each request has its record there, once, except as many as the program says are lost.
+/// Checks that the sink has one record of each request, except for as many as the program reports
+/// as lost.
 fn has_all_but(scene: &mut Scene, sink: Sink, lost: usize) {
     scene.finish_reading();
     let ids = scene.ids(sink);
@@ -197,7 +198,7 @@ fn has_all_but(scene: &mut Scene, sink: Sink, lost: usize) {
     );
 }
 
-/// Each request has its record there, once.
+/// Checks that the sink has one record of each request.
 fn has_exactly(scene: &Scene, sink: Sink) {
     let ids = scene.ids(sink);
     let unique: HashSet<_> = ids.iter().collect();

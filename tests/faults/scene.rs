@@ -1,4 +1,4 @@
-//! The program under a fault, with clients on one side of it and a service on the other.
+//! The program under a fault, with clients on one side and a service on the other.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,17 +17,16 @@ use crate::harness::{
 };
 use crate::sinks::{self, Sink};
 
-/// The addresses by which the two listeners are told apart: a log that cannot be read tells no
-/// port.
+/// The addresses that distinguish the two listeners: an unreadable log tells no port.
 const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const ADMIN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// What a held stream sends before it waits.
+/// The bytes that a held stream sends before it waits.
 const FIRST_PART: usize = 100;
 
 /// The start of the program, which a fault may change.
 pub struct Launch {
-    /// The program's folder, which is its working directory.
+    /// The program's working directory.
     pub folder: PathBuf,
     /// Lines of `[ledger]`.
     pub ledger: String,
@@ -40,11 +39,11 @@ pub struct Launch {
     pub environment: Vec<(&'static str, String)>,
     pub stdout: Stdio,
     pub stderr: Stdio,
-    /// Where the JSON lines arrive, if not in a file.
+    /// The place of the JSON lines, if they are not in a file.
     pub collected: Option<Arc<Mutex<Vec<u8>>>>,
 }
 
-/// The program, running.
+/// The running program.
 pub struct Scene {
     program: Program,
     cause: Option<Box<dyn Cause>>,
@@ -58,13 +57,13 @@ pub struct Scene {
     watch: Option<Client>,
     /// Two connections that are older than the fault, as are two to the service.
     clients: Vec<Client>,
-    /// The rest of a held stream is sent for each of these.
+    /// Each message releases the rest of a held stream.
     pub go: Sender<()>,
-    /// The ids of requests that were answered.
+    /// The ids of requests that were served.
     pub served: Vec<String>,
-    /// Requests that were cut before a response told their ids.
+    /// Requests that were cut before a response had their ids.
     pub cut: usize,
-    /// Requests of the process before the last start, which the metrics do not count.
+    /// Requests before the last restart, which the metrics do not count.
     earlier: usize,
     _service: Upstream,
 }
@@ -146,31 +145,30 @@ impl Scene {
         self.watch = Some(Client::connect(self.admin));
         until(PATIENCE, "readiness", || (self.readiness().0 == 200).then_some(()));
         self.clients = vec![Client::connect(self.proxy), Client::connect(self.proxy)];
-        // At once, so that there are two connections to the service too.
+        // Concurrently, so that there are two connections to the service too.
         let held = self.begin_stream();
         self.request(1);
         self.end_stream(held);
-        // So that these are a batch of their own: a sink that stands still has it, and the next
-        // ones wait.
+        // A batch of its own: a stuck sink has it, and the next ones wait.
         until(PATIENCE, "the first records", || (sinks::counted(&self.metrics()) >= 2).then_some(()));
     }
 
-    /// Breaks what is to be broken.
+    /// Causes the fault.
     pub fn strike(&mut self) {
         self.with_cause(|cause, scene| cause.strike(scene));
     }
 
-    /// Takes the cause's own requests for served.
+    /// Adds the cause's own requests to those that were served.
     pub fn settle(&mut self) {
         self.with_cause(|cause, scene| cause.settle(scene));
     }
 
-    /// Waits until everything that the program has written is read.
+    /// Reads the rest of the program's output.
     pub fn finish_reading(&mut self) {
         self.cause.as_mut().expect("one at a time").finish_reading();
     }
 
-    /// Mends it.
+    /// Removes the fault.
     pub fn lift(&mut self) {
         self.with_cause(|cause, scene| cause.lift(scene));
     }
@@ -181,7 +179,7 @@ impl Scene {
         self.cause = Some(cause);
     }
 
-    /// Ends the program, if it has not ended, and starts it again.
+    /// Ends the program, unless it has ended, and starts it again.
     pub fn restart(&mut self) {
         if self.child.try_wait().unwrap().is_none() {
             self.signal("-TERM");
@@ -198,7 +196,7 @@ impl Scene {
         self.program.path(name)
     }
 
-    /// Sends a request on the connection of this number; its response must be whole.
+    /// Sends a request on the connection of this number; its response must be complete.
     pub fn request(&mut self, client: usize) {
         let response = ask(&mut self.clients[client]);
         self.served.push(whole(&response, CHAT_BODY));
@@ -210,7 +208,8 @@ impl Scene {
         self.served.push(whole(&response, CHAT_STREAM));
     }
 
-    /// Sends a request if the connection of this number still is one. Whether it was answered.
+    /// Sends a request if the connection of this number is still open. Returns true if it was
+    /// served.
     pub fn try_request(&mut self, client: usize) -> bool {
         let client = &mut self.clients[client];
         client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}");
@@ -219,14 +218,14 @@ impl Scene {
         response.is_some()
     }
 
-    /// A request on a new connection.
+    /// Sends a request on a new connection.
     pub fn request_anew(&mut self) {
         let response = ask(&mut Client::connect(self.proxy));
         self.served.push(whole(&response, CHAT_BODY));
     }
 
-    /// Begins a stream on the first connection, of which the rest is held back until [`Self::go`];
-    /// returns its id.
+    /// Begins a stream on the first connection, the rest of which waits for [`Self::go`]. Returns
+    /// its id.
     pub fn begin_stream(&mut self) -> String {
         let client = &mut self.clients[0];
         client.send(format!(
@@ -240,7 +239,7 @@ impl Scene {
         response.header("x-streamgauge-id").expect("an id").to_owned()
     }
 
-    /// Lets the service end the stream, which must be whole.
+    /// Makes the service end the stream, which must be complete.
     pub fn end_stream(&mut self, id: String) {
         self.go.send(()).unwrap();
         let client = &mut self.clients[0];
@@ -250,13 +249,13 @@ impl Scene {
         self.served.push(id);
     }
 
-    /// What comes of the held stream when the program cuts it.
+    /// The bytes of the held stream after the program cuts it.
     pub fn rest_of_cut_stream(&mut self, id: String) -> Vec<u8> {
         self.served.push(id);
         self.clients[0].rest()
     }
 
-    /// All requests so far, each of which has a record.
+    /// The number of requests so far, each of which has a record.
     pub fn requests(&self) -> usize {
         self.served.len() + self.cut
     }
@@ -285,7 +284,7 @@ impl Scene {
         signal(&self.child, name);
     }
 
-    /// Waits for the end of the process; its exit status.
+    /// Waits for the end of the process. Returns its exit status.
     pub fn wait(&mut self, within: Duration) -> Option<i32> {
         let start = Instant::now();
         loop {
@@ -309,7 +308,7 @@ impl Scene {
         }
     }
 
-    /// What the program said, as far as that can be read.
+    /// The program's log, as far as it can be read.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
@@ -329,7 +328,7 @@ fn ask(client: &mut Client) -> Response {
     client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}").response()
 }
 
-/// The id of a response, which must be this one.
+/// The id of a response, which must have this body.
 fn whole(response: &Response, body: &str) -> String {
     assert_eq!(response.status(), 200, "{}", response.head);
     assert_eq!(response.text(), body);
@@ -348,7 +347,7 @@ fn spawn(
     command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}; tests/run installs it"))
 }
 
-/// Waits until the process listens; the addresses for clients and for operators.
+/// Waits until the process listens. Returns the addresses for clients and for operators.
 fn listening(child: &mut Child, program: &Program) -> (SocketAddr, SocketAddr) {
     until(PATIENCE, "two listeners", || {
         if let Some(status) = child.try_wait().unwrap() {
@@ -372,7 +371,7 @@ fn sockets(pid: u32) -> HashSet<String> {
         .collect()
 }
 
-/// The address of a line of `/proc/net/tcp`, if it is a listener on `address` and among these
+/// The address in a line of `/proc/net/tcp`, if it is a listener on `address` and among these
 /// sockets.
 fn listener(line: &str, address: Ipv4Addr, sockets: &HashSet<String>) -> Option<SocketAddr> {
     const LISTEN: &str = "0A";

@@ -1,4 +1,4 @@
-//! Where usage records are looked for.
+//! Reads usage records from sinks.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-/// A sink that is read here.
+/// A sink that the tests read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sink {
     Sqlite,
@@ -14,7 +14,7 @@ pub enum Sink {
 }
 
 impl Sink {
-    /// Its label in metrics and in the log.
+    /// The label in metrics and in the log.
     fn label(self) -> &'static str {
         match self {
             Self::Sqlite => "ledger",
@@ -41,7 +41,7 @@ pub fn lines(text: &[u8]) -> Vec<String> {
     records.filter_map(|record| Some(record["id"].as_str()?.to_owned())).collect()
 }
 
-/// The same of a file, which may not be there yet.
+/// The same of a file, which may not exist yet.
 pub fn lines_of(path: &Path) -> Vec<String> {
     lines(&fs::read(path).unwrap_or_default())
 }
@@ -51,7 +51,7 @@ pub fn counted(metrics: &str) -> u64 {
     sum(metrics, "streamgauge_requests_total")
 }
 
-/// Records that wait for a sink or are in its hand.
+/// Records that wait for a sink or that it is writing.
 pub fn waiting(metrics: &str, sink: Sink) -> u64 {
     sum(metrics, &format!("streamgauge_sink_waiting{{sink=\"{}\"}}", sink.label()))
 }
@@ -65,7 +65,7 @@ pub fn lost(metrics: &str, sink: Sink) -> usize {
     usize::try_from(count("dropped") + count("failed")).unwrap()
 }
 
-/// The same as the log tells at the end.
+/// The lost records by the log at the end.
 pub fn lost_by_log(log: &str, sink: Sink) -> usize {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut told = lines.filter(|line| {

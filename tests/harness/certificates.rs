@@ -1,4 +1,4 @@
-//! Certificates of tests, made for each run. Unit tests use this file too.
+//! Certificates for tests, created for each run. Unit tests use this file too.
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -17,7 +17,7 @@ use rcgen::{
 /// A certificate authority.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    /// The chain that its certificates are sent with besides their own: nothing for a root.
+    /// The chain that is sent with its certificates; empty for a root.
     chain: String,
 }
 
@@ -29,13 +29,13 @@ pub struct Pair {
 }
 
 impl Authority {
-    /// A root.
+    /// A root authority.
     pub fn new(name: &str) -> Self {
         let issuer = CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap();
         Self { issuer, chain: String::new() }
     }
 
-    /// One that this one has signed.
+    /// An authority that this one has signed.
     pub fn intermediate(&self, name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let issuer = CertifiedIssuer::signed_by(authority(name), key, &self.issuer).unwrap();
@@ -43,24 +43,24 @@ impl Authority {
         Self { issuer, chain }
     }
 
-    /// Its own certificate.
+    /// The authority's own certificate.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A certificate with the common name and the alternative names, which may be addresses.
+    /// Issues a certificate with the common name and the alternative names, which may be addresses.
     pub fn issue(&self, common_name: &str, names: &[&str]) -> Pair {
         self.sign(leaf(common_name, names), &KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap())
     }
 
-    /// One with a serial number.
+    /// Issues one with a serial number.
     pub fn issue_numbered(&self, serial: u8, common_name: &str, names: &[&str]) -> Pair {
         let mut params = leaf(common_name, names);
         params.serial_number = Some(SerialNumber::from_slice(&[serial]));
         self.sign(params, &KeyPair::generate().unwrap())
     }
 
-    /// One whose time is over since 2020-01-01.
+    /// Issues one that expired on 2020-01-01.
     pub fn issue_expired(&self, common_name: &str, names: &[&str]) -> Pair {
         let mut params = leaf(common_name, names);
         params.not_before = date_time_ymd(2019, 1, 1);
@@ -68,26 +68,26 @@ impl Authority {
         self.sign(params, &KeyPair::generate().unwrap())
     }
 
-    /// One for a key.
+    /// Issues one for a key.
     pub fn issue_for(&self, key: &KeyPair, common_name: &str, names: &[&str]) -> Pair {
         self.sign(leaf(common_name, names), key)
     }
 
-    /// One whose key is PKCS#8 under a passphrase, as OpenSSL 3 makes it.
+    /// Issues one whose key is PKCS#8 under a passphrase, in the form of OpenSSL 3.
     pub fn issue_encrypted(&self, common_name: &str, passphrase: &str) -> Pair {
         let key = KeyPair::generate().unwrap();
         let pair = self.issue_for(&key, common_name, &[]);
         Pair { key: encrypted(&key, passphrase), ..pair }
     }
 
-    /// One as described, with its chain.
+    /// Signs a certificate with these parameters, and adds its chain.
     pub fn sign(&self, params: CertificateParams, key: &KeyPair) -> Pair {
         let certificate = params.signed_by(key, &self.issuer).unwrap();
         Pair { certificate: format!("{}{}", certificate.pem(), self.chain), key: key.serialize_pem() }
     }
 }
 
-/// PKCS#8 under a passphrase, as OpenSSL 3 makes it.
+/// PKCS#8 under a passphrase, in the form of OpenSSL 3.
 pub fn encrypted(key: &KeyPair, passphrase: &str) -> String {
     let info = PrivateKeyInfo::from_der(key.serialized_der()).unwrap();
     let params = pbes2::Parameters::pbkdf2_sha256_aes256cbc(2048, b"a salt..", &[7; 16]).unwrap();
@@ -99,7 +99,7 @@ pub fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
-/// A certificate that is its own issuer; `is_authority` as `openssl req -x509` makes them.
+/// A self-signed certificate. `is_authority` marks it as `openssl req -x509` does.
 pub fn self_signed(names: &[&str], is_authority: bool) -> Pair {
     let mut params = leaf("self", names);
     if is_authority {
@@ -109,7 +109,7 @@ pub fn self_signed(names: &[&str], is_authority: bool) -> Pair {
     Pair { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
 }
 
-/// What most certificates are.
+/// The parameters of most certificates.
 pub fn leaf(common_name: &str, names: &[&str]) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).unwrap();

@@ -1,4 +1,4 @@
-//! A client that writes and reads raw HTTP/1.1, in the clear or over TLS.
+//! A client that writes and reads raw HTTP/1.1, plain or over TLS.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -17,11 +17,11 @@ pub struct Client {
     reader: BufReader<Box<dyn Wire>>,
 }
 
-/// TCP, or TLS on it.
+/// TCP, or TLS over TCP.
 trait Wire: Read + Write + Send {
     fn tcp(&self) -> &TcpStream;
 
-    /// Chosen by ALPN.
+    /// The protocol that ALPN chose.
     fn protocol(&self) -> Option<&[u8]> {
         None
     }
@@ -43,21 +43,21 @@ impl Wire for StreamOwned<ClientConnection, TcpStream> {
     }
 }
 
-/// A response as it came.
+/// A response as it arrived.
 #[derive(Clone, Debug)]
 pub struct Response {
     pub head: String,
-    /// Without its framing; `None` if it broke off.
+    /// The body without its framing. `None` if it was truncated.
     pub body: Option<Vec<u8>>,
 }
 
-/// How a response ends.
+/// The end of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With its final chunk or the last byte of its length, or with the connection where that is
-    /// the proper end.
+    /// With its final chunk or the last byte of its length, or with the end of the connection if
+    /// the framing allows it.
     Proper,
-    /// With the connection.
+    /// With the end of the connection.
     Closed,
     Reset,
 }
@@ -78,7 +78,7 @@ impl Response {
         header(&self.head, name)
     }
 
-    /// The whole body, which must not have broken off.
+    /// The whole body, which must not be truncated.
     pub fn body(&self) -> &[u8] {
         self.body.as_deref().expect("the body broke off")
     }
@@ -87,7 +87,7 @@ impl Response {
         std::str::from_utf8(self.body()).unwrap()
     }
 
-    /// The `error` object of the proxy's own answers.
+    /// The `error` object of the proxy's own responses.
     pub fn error(&self) -> serde_json::Value {
         let body: serde_json::Value = serde_json::from_slice(self.body()).unwrap();
         assert_eq!(body["error"]["type"], "streamgauge_error", "{body}");
@@ -108,7 +108,7 @@ impl Client {
         Some(Self { reader: BufReader::new(Box::new(stream)) })
     }
 
-    /// Over TLS, of which the handshake is made; an error if either end refuses the other in it.
+    /// Connects over TLS and completes the handshake. Fails if either end refuses the other.
     pub fn over_tls(settings: &ClientSettings, address: SocketAddr, alpn: &[&[u8]]) -> io::Result<Self> {
         let config = Arc::new(settings.config(alpn).unwrap());
         let name = ServerName::try_from("127.0.0.1").unwrap();
@@ -120,19 +120,20 @@ impl Client {
         Ok(Self { reader: BufReader::new(Box::new(StreamOwned::new(connection, tcp))) })
     }
 
-    /// What ALPN chose.
+    /// The protocol that ALPN chose.
     pub fn protocol(&self) -> Option<&[u8]> {
         self.reader.get_ref().protocol()
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        // The proxy may answer and close before it has read everything.
+        // The proxy may respond and close before it has read everything.
         let wire = self.reader.get_mut();
         let _ = wire.write_all(bytes.as_ref()).and_then(|()| wire.flush());
         self
     }
 
-    /// Sends until no buffer on the path has taken anything for a while. How much that was.
+    /// Sends until no buffer on the path has accepted bytes for a while. Returns the number of sent
+    /// bytes.
     pub fn send_until_full(&mut self) -> u64 {
         let stream = self.reader.get_mut();
         stream.tcp().set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
@@ -143,7 +144,7 @@ impl Client {
         sent
     }
 
-    /// Breaks the connection off, without a word for what was not taken yet.
+    /// Resets the connection, so that unsent bytes are lost.
     pub fn reset(self) {
         SockRef::from(self.reader.get_ref().tcp()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
@@ -179,14 +180,14 @@ impl Client {
         self.response()
     }
 
-    /// The next response, whole; `None` if the connection ends first.
+    /// The next response, whole. `None` if the connection ends first.
     pub fn next_response(&mut self) -> Option<Response> {
         let head = read_head(&mut self.reader)?;
         let body = Some(read_body(&mut self.reader, &head, true)?);
         Some(Response { head, body })
     }
 
-    /// What comes of a response's body without its framing until it ends, and how it ends.
+    /// A response's body without its framing, and its end.
     pub fn body_and_end(&mut self, head: &str) -> (Vec<u8>, End) {
         let mut body = Vec::new();
         if header(head, "transfer-encoding").is_none() {
@@ -215,7 +216,7 @@ impl Client {
         }
     }
 
-    /// A body that is cut: what came of it as text.
+    /// A truncated body, as text.
     pub fn cut_body(&mut self, head: &str) -> String {
         let (body, end) = self.body_and_end(head);
         let body = String::from_utf8(body).unwrap();
@@ -223,7 +224,7 @@ impl Client {
         body
     }
 
-    /// A response that is cut: what came of its body as text.
+    /// The body of a truncated response, as text.
     pub fn cut_response(&mut self) -> String {
         let head = self.head();
         self.cut_body(&head)
@@ -245,7 +246,7 @@ impl Client {
         data
     }
 
-    /// Reads chunks until so many bytes are here.
+    /// Reads chunks until this many bytes have arrived.
     pub fn chunks(&mut self, bytes: usize) -> Vec<u8> {
         let mut data = Vec::new();
         while data.len() < bytes {
@@ -254,14 +255,14 @@ impl Client {
         data
     }
 
-    /// Reads so many bytes.
+    /// Reads this many bytes.
     pub fn read(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.reader.read_exact(&mut bytes).unwrap();
         bytes
     }
 
-    /// Everything until the proxy closes the connection.
+    /// All bytes until the proxy closes the connection.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         // A reset ends a connection too.
@@ -269,39 +270,39 @@ impl Client {
         rest
     }
 
-    /// The same with how the connection ended, which must be soon.
+    /// The same, with the end of the connection, which must be soon.
     pub fn rest_and_end(&mut self) -> (Vec<u8>, io::Result<()>) {
         let mut rest = Vec::new();
         let end = self.reader.read_to_end(&mut rest).map(drop).inspect_err(assert_in_time);
         (rest, end)
     }
 
-    /// A GET with further header lines, on a connection that ends with it: the whole response, or
-    /// nothing where there is none.
+    /// A GET with further header lines, on a connection that ends with it. Returns the whole
+    /// response, or nothing if there is none.
     pub fn last_get(&mut self, path: &str, headers: &str) -> String {
         self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n"));
         String::from_utf8(self.rest_and_end().0).unwrap()
     }
 
-    /// The end of a chunked answer whose data has been read.
+    /// Reads the end of a chunked response whose data has been read.
     pub fn rest_of_response(&mut self) {
         assert_eq!(self.chunk(), b"");
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes the sending direction.
     pub fn finish(&mut self) {
         self.reader.get_ref().tcp().shutdown(Shutdown::Write).unwrap();
     }
 }
 
 impl Client {
-    /// Reads at most so many bytes, less if the connection ends.
+    /// Reads at most this many bytes, less if the connection ends.
     pub fn read_up_to(&mut self, count: usize) {
         let _ = (&mut self.reader).take(count as u64).read_to_end(&mut Vec::new());
     }
 }
 
-/// A timeout is no end of a connection.
+/// Fails on a timeout, which is not the end of a connection.
 fn assert_in_time(error: &io::Error) {
     let is_late = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
     assert!(!is_late, "it takes too long: {error}");

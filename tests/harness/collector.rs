@@ -1,7 +1,7 @@
-//! A real OpenTelemetry collector for tests, with a backend behind it that shows what came through.
-//! It is gone when it is dropped.
+//! A real OpenTelemetry collector for tests, with a backend behind it that receives its output. It
+//! ends when it is dropped.
 //!
-//! The collector is Rotel, which `tests/run` installs. It reads what it gets, and sends on what it
+//! The collector is Rotel, which `tests/run` installs. It parses its input, and forwards what it
 //! has understood.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -28,19 +28,19 @@ use prost::Message;
 
 use super::{PATIENCE, Request, Upstream, sized, upstream};
 
-/// Where exports end: what takes each of them, and lets the test look.
+/// The destination of exports, which passes each of them to the test.
 pub struct Backend {
     pub upstream: Upstream,
     exports: Receiver<Request>,
 }
 
 impl Backend {
-    /// One that takes everything.
+    /// A backend that accepts everything.
     pub fn new() -> Self {
         Self::responding(|_| sized("200 OK", "application/x-protobuf", b""))
     }
 
-    /// One that answers the exports, which are counted from 0, with this.
+    /// A backend with this response to each export, counted from 0.
     pub fn responding(response: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let (sender, exports) = mpsc::channel();
         let count = std::sync::atomic::AtomicUsize::new(0);
@@ -64,12 +64,13 @@ impl Backend {
         self.exports.recv_timeout(PATIENCE).expect("an export")
     }
 
-    /// What has come and was not looked at yet.
+    /// The exports that have arrived and were not returned yet.
     pub fn exports(&self) -> Vec<Request> {
         self.exports.try_iter().collect()
     }
 
-    /// The spans and metrics that come, up to so many spans and the metrics of the process's end.
+    /// The spans and metrics that arrive, up to this many spans and the metrics of the process's
+    /// end.
     pub fn all(&self, spans: usize) -> Exported {
         let mut exported = Exported::default();
         while exported.spans.len() < spans || exported.points.is_empty() {
@@ -79,12 +80,12 @@ impl Backend {
     }
 }
 
-/// What was exported.
+/// The exported data.
 #[derive(Debug, Default)]
 pub struct Exported {
     pub resource: BTreeMap<String, String>,
     pub spans: Vec<Span>,
-    /// Of the last export, by their metric.
+    /// The points of the last export, by their metric.
     pub points: Vec<(String, HistogramDataPoint)>,
 }
 
@@ -136,7 +137,7 @@ impl Exported {
     }
 }
 
-/// By their names.
+/// Attributes by their names.
 pub fn attributes(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     let text = |attribute: &KeyValue| match attribute.value.clone().unwrap().value.unwrap() {
         Value::StringValue(text) => text,
@@ -160,7 +161,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts it, and waits until it takes connections.
+    /// Starts a collector, and waits until it accepts connections.
     pub fn start() -> Self {
         let backend = Backend::new();
         let start = Instant::now();
@@ -174,7 +175,7 @@ impl Collector {
                 assert!(start.elapsed() < PATIENCE, "the collector does not start");
                 thread::sleep(Duration::from_millis(20));
             }
-            // It ends if another program has taken one of its ports by now.
+            // The collector ends if another program has taken one of its ports.
             if child.try_wait().unwrap().is_none() {
                 return Self { backend, port, child };
             }

@@ -1,4 +1,4 @@
-//! Content codings as servers make them, flushed where a test wants it.
+//! Encodes content codings as servers do, with flushes where a test needs them.
 
 use std::io::Write;
 use std::mem::take;
@@ -6,16 +6,15 @@ use std::mem::take;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
-/// Every coding that is understood, by the name that `Content-Encoding` has; `deflate` in both of
-/// its forms.
+/// Every supported coding, by its name in `Content-Encoding`; `deflate` in both of its forms.
 pub const CODINGS: [&str; 5] = ["gzip", "deflate", "bare deflate", "br", "zstd"];
 
-/// What the header says of a coding.
+/// The header's value for a coding.
 pub fn header_value(coding: &str) -> &str {
     coding.strip_prefix("bare ").unwrap_or(coding)
 }
 
-/// Encodes `pieces`, flushed after each; what ends the coding comes last.
+/// Encodes `pieces`, flushed after each. The end of the coding comes last.
 pub fn encode(coding: &str, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
     fn all<W: Write>(
         mut encoder: W,

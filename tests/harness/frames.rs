@@ -1,5 +1,5 @@
-//! An HTTP/2 upstream or client frame by frame, for what no library's server would do (RFC 9113
-//! section 4.1).
+//! An HTTP/2 upstream or client that works frame by frame, for behaviour that no library's server
+//! has (RFC 9113 section 4.1).
 
 use super::Connection;
 
@@ -18,12 +18,12 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// Whether a frame ends its stream.
+/// Marks a frame that ends its stream.
 pub const FINAL: bool = true;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A frame as it came.
+/// A frame as it arrived.
 #[derive(Debug)]
 pub struct Frame {
     pub kind: u8,
@@ -77,12 +77,12 @@ impl<'a> Frames<'a> {
         self.data(stream, body.as_bytes(), FINAL);
     }
 
-    /// Lets the other side send so many bytes more; stream 0 is the connection.
+    /// Opens the window by this many bytes; stream 0 is the connection.
     pub fn open_window(&mut self, stream: u32, bytes: u32) {
         self.send(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
     }
 
-    /// Waits for a frame of that kind on a stream.
+    /// Waits for a frame of this type on a stream.
     pub fn wait_on(&mut self, kind: u8, stream: u32) -> Option<Frame> {
         loop {
             let frame = self.next()?;
@@ -98,7 +98,7 @@ impl<'a> Frames<'a> {
         self.0.send([&head, payload].concat());
     }
 
-    /// The next frame; `None` at the end of the connection. SETTINGS and PING are answered.
+    /// The next frame. `None` at the end of the connection. Responds to SETTINGS and PING.
     pub fn next(&mut self) -> Option<Frame> {
         let head = self.0.try_read(9)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
@@ -111,7 +111,7 @@ impl<'a> Frames<'a> {
         Some(frame)
     }
 
-    /// Waits for a frame of that kind.
+    /// Waits for a frame of this type.
     pub fn wait_for(&mut self, kind: u8) -> Option<Frame> {
         loop {
             let frame = self.next()?;
@@ -121,7 +121,7 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Reads up to the end of the next request, which is taken to come whole; returns its stream.
+    /// Reads up to the end of the next request, which must come whole. Returns its stream.
     pub fn request(&mut self) -> Option<u32> {
         loop {
             let frame = self.next()?;

@@ -1,4 +1,4 @@
-//! An HTTP/2 upstream that is h2's own server, plain or over TLS; and a client that is hyper's.
+//! An HTTP/2 upstream on h2's own server, plain or over TLS; and a client on hyper's.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use tokio::task::JoinHandle;
 
 use super::listen::{Listening, listen};
 
-/// What the server allows; `Http2::default().run(script)`.
+/// The limits of the server; `Http2::default().run(script)`.
 #[derive(Clone, Default)]
 pub struct Http2 {
     pub max_streams: Option<u32>,
-    /// Says GOAWAY after so many requests of a connection.
+    /// Sends GOAWAY after this many requests of a connection.
     pub go_away_after: Option<usize>,
     pub tls: Option<Arc<ServerConfig>>,
 }
 
-/// One request, and the way to answer it.
+/// One request, and the handle for its response.
 pub struct Exchange {
     pub request: Request<RecvStream>,
     pub respond: SendResponse<Bytes>,
@@ -43,7 +43,7 @@ impl Exchange {
         all
     }
 
-    /// Begins to answer.
+    /// Sends the head of the response.
     pub fn head(&mut self, status: u16, headers: &[(&str, &str)], last: bool) -> SendStream<Bytes> {
         let mut response = Response::builder().status(status);
         for (name, value) in headers {
@@ -60,7 +60,7 @@ impl Exchange {
     }
 }
 
-/// Sends as the windows allow; returns how much, less if the stream ends.
+/// Sends as the windows allow. Returns the number of bytes, less if the stream ends.
 pub async fn write(stream: &mut SendStream<Bytes>, data: impl Into<Bytes>) -> usize {
     let mut data = data.into();
     let mut sent = 0;
@@ -87,7 +87,7 @@ impl Http2 {
         self
     }
 
-    /// Answers each request with `script`, in a task of its own.
+    /// Runs `script` for each request, in a task of its own.
     pub fn run<F>(self, script: impl Fn(Exchange) -> F + Send + Sync + 'static) -> Listening
     where
         F: Future<Output = ()> + Send + 'static,

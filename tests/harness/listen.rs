@@ -1,4 +1,4 @@
-//! Servers that are tasks: a thread accepts connections, in the clear or with TLS.
+//! Servers that run as tasks: a thread accepts connections, plain or with TLS.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ pub struct Listening {
 pub struct Accepted {
     pub stream: Box<dyn Stream>,
     pub peer: Peer,
-    /// Chosen by ALPN.
+    /// The choice of ALPN.
     pub is_http2: bool,
 }
 
@@ -33,17 +33,17 @@ pub struct Accepted {
 #[derive(Clone)]
 pub struct Peer {
     pub from: SocketAddr,
-    /// The leaf, if the server asks for one.
+    /// The leaf certificate, if the server requests one.
     pub certificate: Option<CertificateDer<'static>>,
 }
 
-/// TCP, or TLS on it.
+/// TCP, or TLS over TCP.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 impl Peer {
-    /// Of its certificate; `nobody` without one.
+    /// The name and serial number of its certificate; `nobody` without one.
     pub fn name_and_serial(&self) -> String {
         self.certificate.as_ref().map_or_else(
             || "nobody".to_owned(),
@@ -53,18 +53,19 @@ impl Peer {
 }
 
 impl Listening {
-    /// How many connections have come.
+    /// The number of accepted connections.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// New connections get another configuration.
+    /// Uses another configuration for new connections.
     pub fn change_tls(&self, config: Arc<ServerConfig>) {
         *self.tls.lock().unwrap() = Some(config);
     }
 }
 
-/// Gives each connection to `serve`, in a task of its own; without a configuration there is no TLS.
+/// Passes each connection to `serve`, in a task of its own. Without a configuration there is no
+/// TLS.
 pub fn listen<F>(
     tls: Option<Arc<ServerConfig>>,
     serve: impl Fn(Accepted) -> F + Send + Sync + 'static,
@@ -108,8 +109,8 @@ async fn accept(tcp: TcpStream, from: SocketAddr, tls: Option<Arc<ServerConfig>>
             let is_http2 = session.alpn_protocol() == Some(HTTP_2);
             Some(Accepted { stream: Box::new(stream), peer: Peer { from, certificate }, is_http2 })
         }
-        // One end has refused the other, and said why: a close with unread bytes could take that
-        // away.
+        // One end has refused the other with an alert. A close with unread bytes could discard the
+        // alert.
         Err((_, mut tcp)) => {
             let _ = tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await;
             None

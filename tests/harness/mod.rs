@@ -1,5 +1,5 @@
-//! What every test program is built with: the proxy in this process or as a program, upstreams,
-//! clients, and the servers of others that it works with.
+//! The harness of all test programs: the proxy in this process or as a program, upstreams, clients,
+//! and the servers of others that it works with.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -41,10 +41,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test gives up. Nothing is meant to take it.
+/// The longest wait before a test fails. No test should take it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Asks until there is a response: for what no event tells of.
+/// Polls `ask` until it returns a value: for conditions without an event.
 pub fn until<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -68,7 +68,7 @@ pub const CHAT_STREAM: &str = concat!(
 /// A chat completion as one body.
 pub const CHAT_BODY: &str = "{\"id\":\"c\",\"object\":\"chat.completion\",\"model\":\"gpt-real\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"Hello\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\"total_tokens\":10}}";
 
-/// What a client asks in most tests: [`CHAT_STREAM`], usage and all.
+/// The request of most tests, whose response is [`CHAT_STREAM`], including usage.
 pub const CHAT_REQUEST: &str = "{\"model\":\"gpt-asked\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"stream\":true,\"stream_options\":{\"include_usage\":true}}";
 
 /// A response with a declared length.

@@ -1,8 +1,8 @@
-//! A real PostgreSQL server for tests, with a database of its own, on loopback. It is gone when it
-//! is dropped.
+//! A real PostgreSQL server for tests, with a database of its own, on loopback. It ends when it is
+//! dropped.
 //!
-//! Its programs are Debian's `postgresql`, which `tests/run` installs. It refuses to run as root,
-//! and so runs as the user `postgres`, or `nobody`, there.
+//! The programs are Debian's `postgresql`, which `tests/run` installs. The server refuses to run as
+//! root, and then runs as the user `postgres` or `nobody`.
 
 #![allow(dead_code, reason = "not every test needs all of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -16,10 +16,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Long enough for any machine; nothing is meant to take it.
+/// Long enough for any machine; no test should take it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Who owns the database. It must be encoded in a URL.
+/// The owner of the database. It must be encoded in a URL.
 pub const USER: &str = "streamgauge";
 pub const PASSWORD: &str = "db p@ss/word#1";
 pub const PASSWORD_ENCODED: &str = "db%20p%40ss%2Fword%231";
@@ -37,7 +37,7 @@ impl Server {
         Self::start_with(&[], &[])
     }
 
-    /// The same with more of its settings (`name=value`), and with these files in its folder.
+    /// The same with further settings (`name=value`), and with these files in its directory.
     pub fn start_with(settings: &[&str], files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -82,7 +82,7 @@ impl Server {
         server
     }
 
-    /// Starts it again on the same port, and waits until it takes connections.
+    /// Starts it again on the same port, and waits until it accepts connections.
     pub fn resume(&mut self) {
         assert!(self.child.is_none());
         let home = self.home();
@@ -104,22 +104,22 @@ impl Server {
         }
     }
 
-    /// Stops it as an administrator in a hurry does (SIGINT): sessions are ended at once.
+    /// Stops it with SIGINT, which ends sessions immediately.
     pub fn stop(&mut self) {
         self.end("-INT");
     }
 
-    /// Kills it with all its processes, as a failing machine does.
+    /// Kills it with all its processes, like a machine failure.
     pub fn kill(&mut self) {
         self.end("-KILL");
     }
 
-    /// Neither answers nor ends anything from here on, until [`Self::thaw`].
+    /// Stops it from responding and from ending anything, until [`Self::thaw`].
     pub fn freeze(&self) {
         self.signal_all("-STOP");
     }
 
-    /// Goes on.
+    /// Continues.
     pub fn thaw(&self) {
         self.signal_all("-CONT");
     }
@@ -142,7 +142,7 @@ impl Server {
         self.sql_in("usage", sql)
     }
 
-    /// A number that a query gives.
+    /// A number from a query.
     pub fn number(&self, sql: &str) -> u64 {
         self.sql(sql).parse().unwrap()
     }
@@ -151,7 +151,7 @@ impl Server {
         self.query(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// What the server logged.
+    /// The server's log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.home().join("log")).unwrap_or_default()
     }
@@ -180,7 +180,7 @@ impl Server {
         let Some(mut child) = self.child.take() else { return };
         let pid = child.id().to_string();
         if signal == "-KILL" {
-            // The first to go is the one that would start others again.
+            // The first one to end is the one that would start others again.
             kill(signal, &pid);
             let _ = child.wait();
             for pid in self.processes() {
@@ -204,7 +204,7 @@ impl Server {
         }
     }
 
-    /// All of its processes, which are those that run in its folder.
+    /// All of its processes: those that run in its directory.
     fn processes(&self) -> Vec<String> {
         let data = self.home().join("data");
         let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
@@ -228,12 +228,11 @@ impl Drop for Server {
 }
 
 fn kill(signal: &str, pid: &str) {
-    // It may be gone already.
+    // The process may have ended already.
     let _ = Command::new("kill").args([signal, pid]).stderr(Stdio::null()).status();
 }
 
-/// One of the server's programs, as a user that it does not refuse; it does not outlive this
-/// process.
+/// One of the server's programs, as a user that it accepts. It does not outlive this process.
 fn program(name: &str) -> Command {
     let mut command = Command::new("setpriv");
     if let Some(user) = other_user() {
@@ -244,7 +243,7 @@ fn program(name: &str) -> Command {
     command
 }
 
-/// Where the programs are: the newest version that is installed.
+/// The directory of the programs: the newest installed version.
 fn bin() -> PathBuf {
     let folders = fs::read_dir("/usr/lib/postgresql").map(|folders| {
         let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();

@@ -15,14 +15,14 @@ use streamgauge::simulator::{self, SimulatorSettings};
 
 use super::Client;
 
-/// The program with a configuration of its own in a folder of its own.
+/// The program with a configuration of its own in a directory of its own.
 pub struct Program {
     folder: tempfile::TempDir,
     _simulator: Option<simulator::RunningSimulator>,
 }
 
 impl Program {
-    /// `ledger` is what stands in `[ledger]`, and may be followed by tables.
+    /// `ledger` is the text of `[ledger]`, which tables may follow.
     pub fn new(ledger: &str) -> Self {
         Self::with_admin("listen = \"\"", ledger)
     }
@@ -42,7 +42,7 @@ impl Program {
         program
     }
 
-    /// A folder without a configuration and a simulator.
+    /// A directory without a configuration and a simulator.
     pub fn unconfigured() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), _simulator: None }
     }
@@ -60,7 +60,7 @@ impl Program {
         self.command_under(&[], arguments)
     }
 
-    /// The same as the last words of another command.
+    /// The same as the last arguments of another command.
     pub fn command_under(&self, wrapper: &[String], arguments: &[&str]) -> Command {
         let mut words = wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_streamgauge")]);
         let mut command = Command::new(words.next().expect("the program itself at least"));
@@ -83,7 +83,7 @@ impl Program {
         self.serve_as(self.command(&["serve"]))
     }
 
-    /// The same with a command of one's own.
+    /// The same with another command.
     pub fn serve_as(&self, mut command: Command) -> Serving {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -112,14 +112,14 @@ impl Program {
 pub struct Serving {
     child: Child,
     pub address: SocketAddr,
-    /// Requests of [`Self::load`] that were answered.
+    /// Requests of [`Self::load`] that were served.
     pub served: AtomicUsize,
     log: Option<thread::JoinHandle<Vec<String>>>,
 }
 
 impl Serving {
-    /// Sends requests one after the other until told to stop or until the proxy is gone; each
-    /// answer's id, and when it had ended.
+    /// Sends requests one after the other until told to stop or until the proxy has ended. Returns
+    /// each response's id, and the time of its end.
     pub fn load(&self, clients: usize, until: impl FnOnce()) -> Vec<(String, Instant)> {
         let stop = AtomicBool::new(false);
         let address = self.address;
@@ -144,7 +144,7 @@ impl Serving {
         })
     }
 
-    /// How many threads it has now.
+    /// The number of its threads now.
     pub fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
     }
@@ -167,12 +167,12 @@ impl Serving {
         signal(&self.child, name);
     }
 
-    /// Waits for its end, and returns what it logged.
+    /// Waits for its end, and returns its log.
     pub fn end(self) -> Vec<String> {
         self.end_with_status().1
     }
 
-    /// The same with its exit status; `None`: a signal ended it.
+    /// The same with its exit status. `None` if a signal ended it.
     pub fn end_with_status(mut self) -> (Option<i32>, Vec<String>) {
         let status = self.child.wait().unwrap();
         (status.code(), self.log.take().unwrap().join().unwrap())

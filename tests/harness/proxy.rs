@@ -15,14 +15,14 @@ use streamgauge::record::{Sink, UsageRecord};
 
 use super::{Client, PATIENCE, Response, Upstream};
 
-/// A running proxy. Dropping it cuts what runs.
+/// A running proxy. Dropping it cuts running work.
 pub struct Proxy {
     pub running: Option<Running>,
     pub address: SocketAddr,
     records: Receiver<Value>,
 }
 
-/// What a proxy is made of: `proxy().upstream(&upstream).run()`.
+/// The builder of a proxy: `proxy().upstream(&upstream).run()`.
 pub fn proxy() -> Builder {
     Builder {
         server: String::new(),
@@ -51,29 +51,29 @@ impl Builder {
         self
     }
 
-    /// Lines of the `[server.tls]` table: clients must speak TLS.
+    /// Adds lines to the `[server.tls]` table: clients must use TLS.
     pub fn tls(mut self, lines: &str) -> Self {
         self.tls = format!("[server.tls]\n{lines}\n");
         self
     }
 
-    /// With admin pages, on a free port.
+    /// Adds admin pages on a free port.
     pub fn admin(self) -> Self {
         self.admin_lines("listen = \"127.0.0.1:0\"")
     }
 
-    /// With these lines of the `[admin]` table, which tables may follow.
+    /// Adds lines to the `[admin]` table, which tables may follow.
     pub fn admin_lines(mut self, lines: &str) -> Self {
         self.admin = format!("{lines}\n");
         self
     }
 
-    /// An upstream of provider `other`, named `up`.
+    /// Adds an upstream of provider `other`, named `up`.
     pub fn upstream(self, upstream: &Upstream) -> Self {
         self.other("up", upstream.address)
     }
 
-    /// The same, which speaks HTTP/2 without being asked first.
+    /// The same with HTTP/2 by prior knowledge.
     pub fn http2(self, address: SocketAddr) -> Self {
         self.other("up", address).tables("http = \"2\"")
     }
@@ -85,7 +85,7 @@ impl Builder {
         self.at("up", &format!("https://{address}/v1")).tables(&tls.join("\n"))
     }
 
-    /// An upstream of provider `other` with a secret key.
+    /// Adds an upstream of provider `other` with a secret key.
     pub fn other(self, name: &str, address: SocketAddr) -> Self {
         self.at(name, &format!("http://{address}/v1"))
     }
@@ -97,13 +97,13 @@ impl Builder {
         ))
     }
 
-    /// A variable of the environment, which is this map and never the test's own.
+    /// Adds a variable to the environment, which is this map and never the test's own.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// Any further lines.
+    /// Adds further lines.
     pub fn tables(mut self, lines: &str) -> Self {
         self.tables += lines;
         self.tables.push('\n');
@@ -116,7 +116,7 @@ impl Builder {
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{}\n{}[admin]\n{}[ledger]\npath = \"\"\n{}",
             self.server, self.tls, self.admin, self.tables
         );
-        // A later line wins over the harness's own.
+        // A later line overrides the harness's own.
         if self.server.contains("workers") { text.replacen("workers = 1\n", "", 1) } else { text }
     }
 
@@ -149,12 +149,12 @@ impl Proxy {
         self.records.recv_timeout(PATIENCE).expect("a usage record")
     }
 
-    /// Has the configuration read again, and waits for what becomes of it.
+    /// Reloads the configuration, and waits for the outcome.
     pub fn reload(&self) -> ReloadOutcome {
         self.request(ReloadKind::Reload)
     }
 
-    /// Has the files compared, as the proxy does every two seconds.
+    /// Compares the files, as the proxy does every two seconds.
     pub fn look(&self) -> ReloadOutcome {
         self.request(ReloadKind::Look)
     }
@@ -164,28 +164,28 @@ impl Proxy {
         reload.request(kind).expect("a proxy with a file").blocking_recv().expect("it runs")
     }
 
-    /// Where the admin pages are.
+    /// The address of the admin pages.
     pub fn admin(&self) -> SocketAddr {
         self.running.as_ref().unwrap().addresses().admin.expect("a proxy with admin pages")
     }
 
-    /// A page of the operators.
+    /// A page for operators.
     pub fn page(&self, path: &str) -> Response {
         let admin = self.admin();
         Client::connect(admin).send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).response()
     }
 
-    /// The value of a metric by its name and labels, as it is now.
+    /// The present value of a metric by its name and labels.
     pub fn metric(&self, name: &str) -> f64 {
         let admin = self.admin();
-        // It answers to its own name alone.
+        // The page is served under its own name only.
         let request = format!("GET /metrics HTTP/1.1\r\nhost: {admin}\r\n\r\n");
         let metrics = Client::connect(admin).send(request).response();
         let line = metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("{name} is missing in\n{}", metrics.text())).parse().unwrap()
     }
 
-    /// Stops, and returns the records that were not taken yet.
+    /// Stops, and returns the remaining records.
     pub fn stop(mut self) -> Vec<Value> {
         let running = self.running.take().expect("still running");
         running.stop().drain();

@@ -1,4 +1,4 @@
-//! An upstream that is hyper's server: HTTP/1.1, or HTTP/2 where ALPN chooses it.
+//! An upstream on hyper's server: HTTP/1.1, or HTTP/2 if ALPN chooses it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,25 +18,25 @@ use super::listen::{Accepted, Listening, Peer, listen};
 /// The body of a response.
 pub type ServiceBody = UnsyncBoxBody<Bytes, Infallible>;
 
-/// What the service is made of: `service().tls(config).run(answer)`.
+/// The builder of a service: `service().tls(config).run(respond)`.
 #[derive(Default)]
 pub struct Service {
     tls: Option<Arc<ServerConfig>>,
 }
 
-/// Without TLS, which is HTTP/1.1.
+/// A service without TLS, which uses HTTP/1.1.
 pub fn service() -> Service {
     Service::default()
 }
 
 impl Service {
-    /// Under this configuration, which [`server_config`](super::tls::server_config) makes.
+    /// Uses this TLS configuration, which [`server_config`](super::tls::server_config) makes.
     pub fn tls(mut self, config: Arc<ServerConfig>) -> Self {
         self.tls = Some(config);
         self
     }
 
-    /// Answers each request when its body has come.
+    /// Responds to each request after its body has arrived.
     pub fn run(
         self,
         response: impl Fn(&request::Parts, &Peer) -> Response<ServiceBody> + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Both ends of TLS under certificates of a test's own authority.
+//! Both ends of TLS with certificates of a test's own authority.
 
 use std::fs;
 use std::io;
@@ -25,7 +25,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// With a certificate of the proxy as a server (`server`) and as a client (`client`).
+    /// Creates certificates for the proxy as a server (`server`) and as a client (`client`).
     pub fn new() -> Self {
         let folder = Self { folder: tempfile::tempdir().unwrap(), ca: Authority::new("ours") };
         fs::write(folder.path("ca.crt"), folder.ca.pem()).unwrap();
@@ -38,7 +38,7 @@ impl Folder {
         self.folder.path().join(name)
     }
 
-    /// Puts a certificate and its key there, each by a rename.
+    /// Writes a certificate and its key, each by a rename.
     pub fn write(&self, name: &str, pair: &Pair) {
         for (kind, text) in [("crt", &pair.certificate), ("key", &pair.key)] {
             let new = self.path("new");
@@ -47,7 +47,7 @@ impl Folder {
         }
     }
 
-    /// The lines of a certificate with its key.
+    /// The configuration lines of a certificate with its key.
     pub fn lines(&self, name: &str) -> String {
         let file = |kind: &str| self.path(&format!("{name}.{kind}")).display().to_string();
         format!(
@@ -57,7 +57,7 @@ impl Folder {
         )
     }
 
-    /// The line of an authority.
+    /// The configuration line of an authority.
     pub fn ca_line(&self, key: &str) -> String {
         format!("{key} = {{ file = {:?} }}\n", self.path("ca.crt").display().to_string())
     }
@@ -82,7 +82,7 @@ fn identity(pair: &Pair) -> IdentitySource {
     }
 }
 
-/// What a server speaks TLS with: its certificate, the authorities of its clients, and its
+/// The configuration of a server: its certificate, the authorities of its clients, and its
 /// protocols.
 pub fn server_config(
     pair: &Pair,
@@ -103,7 +103,7 @@ pub fn serial(certificate: &CertificateDer<'_>) -> String {
     Facts::of(certificate).unwrap().serial
 }
 
-/// A TLS connection for a client of hyper's; [`Client`](super::Client) makes its own.
+/// A TLS connection for hyper's client; [`Client`](super::Client) makes its own.
 pub async fn connect(
     settings: &ClientSettings,
     address: SocketAddr,

@@ -1,4 +1,4 @@
-//! Proxies between the proxy under test and its upstream, and TLS in front of either.
+//! Forward proxies between the proxy under test and its upstream, and TLS in front of either.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use super::PATIENCE;
 use super::listen::listen;
 use super::upstream::{header, read_head};
 
-/// An outbound proxy that leads every tunnel to one place, whatever name is asked for.
+/// A forward proxy that leads every tunnel to one address, whatever name is requested.
 pub struct Tunnels {
     pub address: SocketAddr,
     openings: Receiver<String>,
@@ -27,18 +27,18 @@ impl Tunnels {
         Self::with(target, |stream| connect(stream, None))
     }
 
-    /// A CONNECT proxy that wants this `Proxy-Authorization`.
+    /// A CONNECT proxy that requires this `Proxy-Authorization`.
     pub fn to_with_authorization(target: SocketAddr, wanted: &'static str) -> Self {
         Self::with(target, move |stream| connect(stream, Some(wanted)))
     }
 
-    /// A SOCKS5 proxy; `wanted` is a name and a password.
+    /// A SOCKS5 proxy; `wanted` is a user name and a password.
     pub fn socks5_to(target: SocketAddr, wanted: Option<(&'static str, &'static str)>) -> Self {
         Self::with(target, move |stream| socks5(stream, wanted))
     }
 
-    /// `open` says yes to the client and returns what was asked for, or says no and returns what
-    /// was wrong with `Err`.
+    /// `open` accepts the client and returns its request, or refuses it and returns the mistake as
+    /// `Err`.
     fn with(
         target: SocketAddr,
         open: impl Fn(&mut TcpStream) -> Result<String, String> + Send + Sync + 'static,
@@ -57,17 +57,17 @@ impl Tunnels {
         Self { address, openings, passed }
     }
 
-    /// What the next tunnel was asked for with: a head of HTTP, or SOCKS5's target.
+    /// The request of the next tunnel: a head of HTTP, or SOCKS5's target.
     pub fn opening(&self) -> String {
         self.openings.recv_timeout(PATIENCE).expect("a tunnel")
     }
 
-    /// How many tunnels were asked for since.
+    /// The number of tunnels requested since.
     pub fn more_openings(&self) -> usize {
         self.openings.try_iter().count()
     }
 
-    /// Returns true if these bytes went through on their way to the target.
+    /// Returns true if these bytes passed to the target.
     pub fn passed(&self, bytes: &str) -> bool {
         String::from_utf8_lossy(&self.passed.lock().unwrap()).contains(bytes)
     }
@@ -108,7 +108,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, see: impl Fn(&[u8])) {
 }
 
 fn connect(stream: &mut TcpStream, wanted: Option<&str>) -> Result<String, String> {
-    // Nothing may come behind the head before it is answered, so nothing stays in this reader.
+    // No bytes may follow the head before the response, so none stay in this reader.
     let head = read_head(&mut BufReader::new(&*stream)).unwrap_or_default();
     if wanted.is_some_and(|wanted| header(&head, "proxy-authorization") != Some(wanted)) {
         let _ = stream.write_all(
@@ -120,7 +120,7 @@ fn connect(stream: &mut TcpStream, wanted: Option<&str>) -> Result<String, Strin
     Ok(head)
 }
 
-/// The server half of RFC 1928 and RFC 1929, as far as a test needs it.
+/// The server half of RFC 1928 and RFC 1929, as far as tests need it.
 fn socks5(stream: &mut TcpStream, wanted: Option<(&str, &str)>) -> Result<String, String> {
     let read = |count: usize| {
         let mut bytes = vec![0; count];
@@ -161,7 +161,7 @@ fn socks5(stream: &mut TcpStream, wanted: Option<(&str, &str)>) -> Result<String
     Ok(format!("{host}:{}", u16::from_be_bytes([port[0], port[1]])))
 }
 
-/// TLS that ends here; what is inside goes on in the clear.
+/// TLS that ends here; its contents continue without TLS.
 pub struct TlsFront {
     pub address: SocketAddr,
     /// The self-signed certificate, which is its own root.
@@ -174,7 +174,7 @@ pub fn tls_in_front_of(server: SocketAddr) -> TlsFront {
     tls_choosing(&[], server)
 }
 
-/// The same, which chooses the first of these protocols that the client offers too.
+/// The same with ALPN, which chooses the first of these protocols that the client offers too.
 pub fn tls_choosing(protocols: &[&str], server: SocketAddr) -> TlsFront {
     let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (certificate, pem) = (identity.cert.der().clone(), identity.cert.pem());
@@ -189,7 +189,7 @@ pub fn tls_choosing(protocols: &[&str], server: SocketAddr) -> TlsFront {
     TlsFront { address: tls_front(Arc::new(config), server), certificate, pem }
 }
 
-/// TLS under this configuration, in front of a plain server.
+/// TLS with this configuration, in front of a plain server.
 pub fn tls_front(config: Arc<ServerConfig>, server: SocketAddr) -> SocketAddr {
     let front = listen(Some(config), move |accepted| async move {
         let mut stream = accepted.stream;

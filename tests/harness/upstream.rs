@@ -1,4 +1,4 @@
-//! An upstream that does exactly what a test says.
+//! An upstream that executes a test's script.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -43,7 +43,7 @@ pub fn upstream_on(
 }
 
 impl Upstream {
-    /// One that answers every request with the same bytes.
+    /// An upstream with the same response to every request.
     pub fn responding(response: impl Into<Vec<u8>>) -> Self {
         let response = response.into();
         upstream(move |connection| {
@@ -71,7 +71,7 @@ pub struct Connection {
     pub number: usize,
 }
 
-/// A request as it came.
+/// A request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// From the request line to the blank line.
@@ -80,7 +80,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// The value of the first header of that name.
+    /// The value of the first header with that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         header(&self.head, name)
     }
@@ -91,7 +91,7 @@ impl Request {
 }
 
 impl Connection {
-    /// One to a server, for a client of its own kind.
+    /// A connection to a server, for a special client.
     pub fn to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -99,7 +99,7 @@ impl Connection {
         Self { reader: BufReader::new(stream), number: 0 }
     }
 
-    /// The next request, with its body; `None` when the proxy closes the connection.
+    /// The next request, with its body. `None` when the proxy closes the connection.
     pub fn request(&mut self) -> Option<Request> {
         let head = self.head()?;
         let body = read_body(&mut self.reader, &head, false)?;
@@ -112,25 +112,25 @@ impl Connection {
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // The proxy may have closed the connection; what the test looks at will tell.
+        // The proxy may have closed the connection; the test's assertion will tell.
         let _ = self.reader.get_mut().write_all(bytes.as_ref());
     }
 
-    /// Reads so many bytes.
+    /// Reads this many bytes.
     pub fn read(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.reader.read_exact(&mut bytes).unwrap();
         bytes
     }
 
-    /// Reads so many bytes; `None` if the proxy closes the connection before.
+    /// Reads this many bytes. `None` if the proxy closes the connection first.
     pub fn try_read(&mut self, count: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![0; count];
         self.reader.read_exact(&mut bytes).ok()?;
         Some(bytes)
     }
 
-    /// From now on reading ends after such a silence, as at the end of the connection.
+    /// Ends reading after this silence, as at the end of the connection.
     pub fn read_within(&self, silence: std::time::Duration) {
         self.reader.get_ref().set_read_timeout(Some(silence)).unwrap();
     }
@@ -149,7 +149,7 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// A head up to its blank line; `None` at the end of the connection.
+/// A head up to its blank line. `None` at the end of the connection.
 pub fn read_head(reader: &mut impl BufRead) -> Option<String> {
     let mut head = String::new();
     loop {
@@ -163,7 +163,7 @@ pub fn read_head(reader: &mut impl BufRead) -> Option<String> {
     }
 }
 
-/// A body as its head frames it. `None`: it broke off.
+/// A body by the framing in its head. `None` if it is truncated.
 pub fn read_body(reader: &mut impl BufRead, head: &str, until_close: bool) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     if header(head, "transfer-encoding").is_some() {
@@ -194,12 +194,12 @@ pub fn read_body(reader: &mut impl BufRead, head: &str, until_close: bool) -> Op
 }
 
 impl Connection {
-    /// How long a write may wait for the proxy before [`Connection::try_send`] says so.
+    /// The time that a write may wait for the proxy before [`Connection::try_send`] fails.
     pub fn block_after(&self, patience: std::time::Duration) {
         self.reader.get_ref().set_write_timeout(Some(patience)).unwrap();
     }
 
-    /// Sends; false if the proxy does not take it.
+    /// Sends. Returns false if the proxy does not accept the bytes.
     pub fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.reader.get_mut().write_all(bytes).is_ok()
     }

@@ -24,8 +24,8 @@ fn prometheus_takes_the_configuration_and_evaluates_every_alert() {
         });
         rules.collect::<BTreeMap<_, _>>()
     };
-    // The traffic fails often, and counts much of it by estimate; the rest of the alerts are for
-    // worse times.
+    // The traffic fails often, and much of it is estimated; the other alerts are for worse
+    // conditions.
     let is = |state: &str| ("ok".to_owned(), state.to_owned());
     let now = until("the alerts that the traffic raises", || {
         let now = states();

@@ -1,5 +1,5 @@
-//! The dashboards of `config/grafana`: every query is asked where it will be asked, after traffic
-//! that leaves nothing empty.
+//! The dashboards of `config/grafana`: runs every query against its real data source, after traffic
+//! that leaves no panel empty.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use crate::prometheus::Prometheus;
 use crate::scene::Scene;
 use crate::{traffic, until};
 
-/// What is filled in for each variable of a dashboard.
+/// The value for each variable of a dashboard.
 type Choice = HashMap<String, String>;
 
 #[test]
@@ -54,7 +54,7 @@ fn every_panel_says_what_it_shows_and_stands_beside_the_others() {
 fn every_query_of_the_prometheus_dashboard_has_data() {
     let mut scene = Scene::start();
     let prometheus = Prometheus::start(&scene);
-    // Rates are what comes between two scrapes.
+    // Rates need two scrapes.
     prometheus.wait_for_requests(scene.send_traffic());
     prometheus.wait_for_requests(scene.send_traffic());
     let _stream = traffic::endless_stream(scene.proxy);
@@ -100,7 +100,7 @@ fn every_query_of_the_prometheus_dashboard_has_data() {
         let query = dashboard.queries().find(|query| query.panel["title"] == title).unwrap();
         prometheus.query(&fill(query.text, &all))
     };
-    // What Prometheus makes of two times the same traffic.
+    // Prometheus' results after twice the same traffic.
     for title in
         ["Tokens", "Requests", "Active streams", "Tokens per client", "Total tokens per client", "Outcomes"]
     {
@@ -111,7 +111,7 @@ fn every_query_of_the_prometheus_dashboard_has_data() {
     assert_eq!(clients, ["search", "support"]);
 }
 
-/// `label_values(series, label)`, which Grafana makes a question of its own of.
+/// `label_values(series, label)`, which Grafana turns into a query of its own.
 fn label_values(prometheus: &Prometheus, query: &str) -> Vec<String> {
     let inner = query.strip_prefix("label_values(").and_then(|query| query.strip_suffix(')')).unwrap();
     let (series, label) = inner.rsplit_once(", ").unwrap();
@@ -119,7 +119,7 @@ fn label_values(prometheus: &Prometheus, query: &str) -> Vec<String> {
     values.as_array().unwrap().iter().map(|value| value.as_str().unwrap().to_owned()).collect()
 }
 
-/// As Grafana escapes one of several values for a regular expression in a string of PromQL.
+/// Grafana's escaping of one of several values for a regular expression in a string of PromQL.
 fn escaped(value: &str) -> String {
     let special = |c: char| r"\$^*{}[]'+?.()|".contains(c);
     value.chars().map(|c| if special(c) { format!(r"\\{c}") } else { c.to_string() }).collect()
@@ -191,7 +191,7 @@ fn postgres_dashboard_queries_have_data_and_the_ledgers_sums() {
     }
 }
 
-/// What a query gives: rows, each with its columns.
+/// The result of a query: rows, each with its columns.
 fn rows(server: &Server, query: &str) -> Vec<BTreeMap<String, Value>> {
     let rows = server.sql(&format!("SELECT coalesce(json_agg(row), '[]') FROM ({query}) row"));
     serde_json::from_str(&rows).unwrap()

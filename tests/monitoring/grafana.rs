@@ -1,4 +1,4 @@
-//! What Grafana does with a dashboard: reads its panels, asks for the values of its variables, and
+//! Grafana's treatment of a dashboard: reads its panels, queries the values of its variables, and
 //! fills both into queries.
 
 use std::fs;
@@ -20,9 +20,9 @@ pub struct Query<'a> {
 /// A drop-down at the top of the dashboard.
 pub struct Variable<'a> {
     pub name: &'a str,
-    /// Gives its values.
+    /// The query for its values.
     pub query: &'a str,
-    /// What stands for `All`, as it is.
+    /// The text for `All`, unchanged.
     pub all: &'a str,
 }
 
@@ -32,12 +32,12 @@ impl Dashboard {
         Self(serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap())
     }
 
-    /// The whole of it.
+    /// The whole dashboard.
     pub fn json(&self) -> &Value {
         &self.0
     }
 
-    /// All panels but the rows that divide them.
+    /// All panels except the rows that divide them.
     pub fn panels(&self) -> impl Iterator<Item = &Value> {
         self.0["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row")
     }
@@ -52,7 +52,7 @@ impl Dashboard {
         })
     }
 
-    /// Those with a query.
+    /// The variables with a query.
     pub fn variables(&self) -> impl Iterator<Item = Variable<'_>> {
         let variables = self.0["templating"]["list"].as_array().unwrap().iter();
         variables.filter(|variable| variable["type"] == "query").map(|variable| {
@@ -67,10 +67,10 @@ impl Dashboard {
 }
 
 /// Fills in `$name` and `${name}`, and `$name(arguments)`, whose arguments have no parentheses in
-/// Grafana. `value` gives what each stands for.
+/// Grafana. `value` gives the text for each.
 ///
 /// # Panics
-/// One stands for nothing.
+/// A variable without a value.
 pub fn fill(text: &str, value: &dyn Fn(&str, &[&str]) -> Option<String>) -> String {
     let mut filled = String::new();
     let mut rest = text;

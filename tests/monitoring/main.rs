@@ -1,6 +1,6 @@
-//! What operators watch the proxy with: the real program and its simulator, scraped by a real
-//! Prometheus, its records in a real PostgreSQL, and the dashboards, alerts and scrape
-//! configuration of `config/` asked against them.
+//! Monitoring of the proxy: the real program and its simulator, scraped by a real Prometheus, with
+//! its records in a real PostgreSQL, and the dashboards, alerts and scrape configuration of
+//! `config/` run against them.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -27,10 +27,10 @@ mod traffic;
 
 use std::time::Duration;
 
-/// How long anything may take before a test gives up. Nothing is meant to take it.
+/// The longest wait before a test fails. No test should take it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks until there is a response.
+/// Polls `ask` until it returns a value.
 fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     harness::until(PATIENCE, what, ask)
 }

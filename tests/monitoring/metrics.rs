@@ -1,4 +1,4 @@
-//! `/metrics`, as Prometheus and its tools see it.
+//! `/metrics`, as read by Prometheus and its tools.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::prometheus::{Prometheus, promtool};
 use crate::scene::{Scene, TOKEN};
 
-/// What PromQL and SQL give, by their labels; what counts nothing is left out.
+/// The results of PromQL and SQL by their labels, without zeros.
 type Sums = BTreeMap<Vec<String>, u64>;
 
 /// `sum by (labels) (metric)`.
@@ -20,7 +20,7 @@ fn scraped(prometheus: &Prometheus, metric: &str, labels: &[&str]) -> Sums {
     sums.filter(|&(_, sum)| sum > 0).collect()
 }
 
-/// Rows of labels and a sum at their end.
+/// Rows of labels with a sum at their end.
 fn recorded(scene: &Scene, sql: &str) -> Sums {
     let rows = scene.postgres.sql(sql);
     let rows = rows.lines().map(|row| {

@@ -1,4 +1,4 @@
-//! A program that says on its standard error when it is ready.
+//! A program that reports its readiness on standard error.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -12,15 +12,15 @@ use crate::PATIENCE;
 pub struct Process(Child);
 
 impl Process {
-    /// Starts it, and reads what it says until `ready` has seen what it looks for.
+    /// Starts it, and reads its output until `ready` finds its line.
     pub fn start<T>(command: &mut Command, ready: impl FnMut(&str) -> Option<T>) -> (Self, T) {
         Self::try_start(command, ready).unwrap_or_else(|said| panic!("{command:?} ended: {said}"))
     }
 
-    /// As [`Self::start`].
+    /// Fails like [`Self::start`].
     ///
     /// # Errors
-    /// It has ended: what it said.
+    /// Fails with its output if it has ended.
     pub fn try_start<T>(
         command: &mut Command,
         mut ready: impl FnMut(&str) -> Option<T>,

@@ -1,4 +1,4 @@
-//! A real Prometheus: Debian's `prometheus`, under the scrape configuration and the alerts of
+//! A real Prometheus: Debian's `prometheus`, with the scrape configuration and the alerts of
 //! `config/prometheus`.
 
 use std::collections::BTreeMap;
@@ -15,14 +15,14 @@ use crate::process::Process;
 use crate::scene::{Scene, TOKEN};
 use crate::until;
 
-/// The configuration that operators are shown.
+/// The configuration that the documentation shows.
 const CONFIGURATION: &str = include_str!("../../config/prometheus/prometheus.yml");
 const ALERTS: &str = include_str!("../../config/prometheus/alerts.yml");
 
-/// Another process may take the port between our finding it free and its listening there.
+/// The number of attempts: another process may take the port before it listens there.
 const STARTS: usize = 3;
 
-/// Scrapes a proxy all the time. It is gone when it is dropped.
+/// Scrapes a proxy continuously. It ends when it is dropped.
 pub struct Prometheus {
     address: SocketAddr,
     folder: tempfile::TempDir,
@@ -47,7 +47,7 @@ impl Prometheus {
         fs::write(folder.path().join("prometheus.yml"), text).unwrap();
         fs::write(folder.path().join("alerts.yml"), ALERTS).unwrap();
         for _ in 0..STARTS {
-            // It does not say which port it was given.
+            // Prometheus does not print the port that it got.
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let mut command = Command::new("prometheus");
             command
@@ -63,7 +63,7 @@ impl Prometheus {
         panic!("each of {STARTS} free ports was taken by others");
     }
 
-    /// Its own configuration.
+    /// The configuration of this instance.
     pub fn configuration(&self) -> PathBuf {
         self.folder.path().join("prometheus.yml")
     }
@@ -71,7 +71,7 @@ impl Prometheus {
     /// The `data` of a response of its API.
     ///
     /// # Panics
-    /// It answers with an error.
+    /// Panics if the response is an error.
     pub fn api(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
         let request = format!("GET /api/v1/{path}?{query} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
@@ -81,13 +81,13 @@ impl Prometheus {
         body["data"].take()
     }
 
-    /// What a query gives now: each series with its labels and its last value.
+    /// The present result of a query: each series with its labels and its last value.
     pub fn query(&self, query: &str) -> Vec<(BTreeMap<String, String>, f64)> {
         series(&self.api("query", &[("query", query)]), |series| &series["value"])
     }
 
-    /// The same for a range that ends now, as graphs ask for it: the last value of each series that
-    /// has one.
+    /// The same for a range that ends now, as in graphs: the last value of each series that has
+    /// one.
     pub fn query_range(&self, query: &str) -> Vec<(BTreeMap<String, String>, f64)> {
         let now = jiff::Timestamp::now().as_second();
         let range = [("start", &(now - 10).to_string()), ("end", &(now + 1).to_string())];
@@ -98,7 +98,7 @@ impl Prometheus {
         })
     }
 
-    /// Waits until it has scraped that so many requests have ended.
+    /// Waits until it has scraped that this many requests have ended.
     pub fn wait_for_requests(&self, count: usize) {
         until("the scrape of all requests", || {
             let sum = self.query("sum(streamgauge_requests_total)");
@@ -117,7 +117,7 @@ fn series(data: &Value, sample: impl Fn(&Value) -> &Value) -> Vec<(BTreeMap<Stri
     series.collect()
 }
 
-/// Runs promtool with `arguments`, giving it `input`; it must have nothing to say against it.
+/// Runs promtool with `arguments` and `input`. It must report nothing.
 pub fn promtool(arguments: &[&str], input: &str) {
     let mut command = Command::new("promtool");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

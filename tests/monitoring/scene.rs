@@ -13,16 +13,16 @@ use crate::process::Process;
 use crate::traffic;
 use crate::until;
 
-/// What opens the admin pages.
+/// The token of the admin pages.
 pub const TOKEN: &str = "a-token-for-operators";
 
-/// All of it, running.
+/// The running programs.
 pub struct Scene {
     pub postgres: Server,
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
     folder: tempfile::TempDir,
-    /// Requests that were sent.
+    /// The number of sent requests.
     sent: usize,
     _processes: [Process; 2],
 }
@@ -57,8 +57,8 @@ impl Scene {
         Self { postgres, proxy, admin, folder, sent: 0, _processes: [simulator, gauge] }
     }
 
-    /// Sends [`traffic`] through, and waits until PostgreSQL has all that was ever sent. How many
-    /// requests that is.
+    /// Sends [`traffic`] through, and waits until PostgreSQL has all requests so far. Returns their
+    /// number.
     pub fn send_traffic(&mut self) -> usize {
         self.sent += traffic::send(self.proxy);
         until("the records of all requests", || {
@@ -67,13 +67,13 @@ impl Scene {
         self.sent
     }
 
-    /// Asks an admin page, with more lines of the head.
+    /// Requests an admin page, with more lines of the head.
     pub fn get(&self, path: &str, head: &str) -> Response {
         let head = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{head}\r\n", self.admin);
         Client::connect(self.admin).send(head).response()
     }
 
-    /// What `streamgauge usage` says of the instance's own ledger.
+    /// The output of `streamgauge usage` for the instance's own ledger.
     pub fn usage(&self, by: &str) -> Value {
         let arguments = ["usage", "--format", "json", "--by", by];
         let output = streamgauge().args(arguments).current_dir(self.folder.path()).output().unwrap();

@@ -1,6 +1,5 @@
-//! Requests of each kind that there is, so that nothing which is watched stays empty: streams and
-//! bodies, two clients with users and without, two upstreams, several models, and everything that
-//! goes wrong.
+//! Requests of each kind, so that no metric stays empty: streams and bodies, two clients with users
+//! and without, two upstreams, several models, and all kinds of failures.
 
 use std::net::SocketAddr;
 
@@ -44,7 +43,7 @@ const LEFT: [(&str, &str); 3] = [
     ("x-streamgauge-on-disconnect: drain\r\n", "gpt-b:events=20,pace=5ms"),
 ];
 
-/// Sends them one after the other, each read to its end. How many there were.
+/// Sends them one after the other, each read to its end. Returns their number.
 pub fn send(proxy: SocketAddr) -> usize {
     for (path, key, members, status) in SERVED {
         let response = request(proxy, path, key, "", members).response();
@@ -56,12 +55,12 @@ pub fn send(proxy: SocketAddr) -> usize {
     SERVED.len() + LEFT.len()
 }
 
-/// A stream that goes on until it is dropped, begun.
+/// An endless stream that has begun, until it is dropped.
 pub fn endless_stream(proxy: SocketAddr) -> Client {
     stream(proxy, "", "gpt-a:events=1000000,pace=20ms")
 }
 
-/// A stream whose first event is here.
+/// A stream whose first event has arrived.
 fn stream(proxy: SocketAddr, head: &str, model: &str) -> Client {
     let members = format!(r#""model":"{model}","stream":true"#);
     let mut client = request(proxy, "/v1/chat/completions", SEARCH, head, &members);

@@ -1,4 +1,4 @@
-//! The access log: what a line says, at which level, and which requests have one.
+//! The access log: the contents of a line, its level, and the requests that have one.
 
 use std::fs;
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Program};
 
-/// The lines of these requests: the members of the body beside the messages.
+/// The lines of these requests, given as the members of the body besides the messages.
 fn lines(access: &str, requests: &[&str]) -> Vec<Value> {
     let program = Program::new("path = \"a.db\"");
     let file = program.path("streamgauge.toml");

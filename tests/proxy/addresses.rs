@@ -1,6 +1,6 @@
-//! Names with several addresses, of which one swallows SYNs, and names that move.
+//! Names with several addresses, of which one drops SYNs, and names whose address changes.
 //!
-//! The program looks names up in a file of the test's own, in a mount namespace.
+//! The program resolves names from a file of the test's own, in a mount namespace.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use crate::harness::{
     CHAT_BODY, Client, Connection, PATIENCE, Program, Serving, Upstream, sized, until, upstream, upstream_on,
 };
 
-/// The system puts it before the others of 127.0.0.0/8, whose source address it is (RFC 6724
+/// The system sorts it before the others of 127.0.0.0/8, whose source address it is (RFC 6724
 /// section 5, rule 9).
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -40,7 +40,7 @@ fn bind_both() -> (Socket, TcpListener) {
     }
 }
 
-/// Makes an address swallow SYNs: its backlog is filled, so that Linux answers no more of them.
+/// Makes an address drop SYNs: its backlog is filled, so that Linux responds to no more of them.
 fn silence(listener: &Socket) -> Vec<Socket> {
     listener.listen(0).unwrap();
     let address = listener.local_addr().unwrap();
@@ -59,7 +59,7 @@ fn silence(listener: &Socket) -> Vec<Socket> {
 struct Named(Program);
 
 impl Named {
-    /// `lines` are the upstream's, which has no idle connections unless they say so.
+    /// `lines` belong to the upstream, which has no idle connections unless they configure some.
     fn new(names: &str, lines: &str) -> Self {
         let program = Program::unconfigured();
         program.configure(&format!(

@@ -1,4 +1,4 @@
-//! The admin port, as browsers, programs and probes see it.
+//! The admin port, for browsers, programs and probes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -47,7 +47,7 @@ impl Proxy {
         self.folder.path().join("a.db")
     }
 
-    /// Head and body of a response; `head` is what follows the request line.
+    /// Head and body of a response; `head` follows the request line.
     fn ask(&self, line: &str, head: &str, body: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.admin).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -70,8 +70,7 @@ impl Proxy {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// Sends a chat completion through, and returns the id of its record, once that is in the
-    /// ledger.
+    /// Sends a chat completion through, and returns the id of its record after it is in the ledger.
     fn chat(&self) -> String {
         let mut client = Client::connect(self.running.addresses().proxy);
         let response = client.post("/v1/chat/completions", CHAT_REQUEST).response();
@@ -357,7 +356,7 @@ fn drain_frees_both_ports_and_serves_kept_admin_connections() {
     let mut ask = |path: &str| watch.send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).response();
     assert_eq!(ask("/readyz").status(), 200);
     proxy.running.stop().drain();
-    // A process that follows gets both ports while the stream still runs.
+    // A following process gets both ports while the stream still runs.
     let followers = [port, admin]
         .map(|address| crate::harness::until(PATIENCE, "a free port", || TcpListener::bind(address).ok()));
     // The worker without a connection has ended already, or will.

@@ -1,4 +1,4 @@
-//! Upstream connections that have become too old: they finish what runs, and take nothing new.
+//! Upstream connections that exceed their age: they finish running requests, and get no new ones.
 
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
@@ -12,10 +12,10 @@ const PATH: &str = "/v1/chat/completions";
 const UNSTREAMED: &str = "{\"model\":\"m\",\"messages\":[]}";
 const YOUNG: &str = "max_connection_age = \"200ms\"";
 
-/// After such a silence, a connection that is [`YOUNG`] no longer gets no request any more.
+/// After such a silence, a connection that is no longer [`YOUNG`] gets no request.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Where the responses to streams wait for the test.
+/// The gate at which the responses to streams wait for the test.
 type Gate = Mutex<mpsc::Receiver<()>>;
 
 fn gate() -> (mpsc::Sender<()>, Gate) {
@@ -27,7 +27,7 @@ fn wait(gate: &Gate) {
     gate.lock().unwrap().recv_timeout(PATIENCE).unwrap();
 }
 
-/// Asks until `is_over`, one request after the other.
+/// Sends requests one after the other until `is_over`.
 fn load(proxy: &Proxy, mut is_over: impl FnMut() -> bool) {
     let mut client = proxy.client();
     until(PATIENCE, "another connection", || {

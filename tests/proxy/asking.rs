@@ -1,5 +1,5 @@
-//! Usage asked for in the client's place: the record has it, and the client sees the stream it
-//! would have seen.
+//! Usage requested for the client: the record has it, and the client gets the stream that it would
+//! have got.
 
 use std::sync::mpsc::{self, Receiver};
 
@@ -12,7 +12,7 @@ use crate::harness::{
 
 pub(crate) const PATH: &str = "/v1/chat/completions";
 const ASKS: &str = "\"stream_options\":{\"include_usage\":true}";
-/// A request that does not ask.
+/// A request without `include_usage`.
 pub(crate) const UNASKED: &str = "{\"model\":\"m\",\"messages\":[],\"stream\":true}";
 const REFUSAL: &str = "{\"object\":\"error\",\"message\":{\"detail\":[{\"type\":\"extra_forbidden\",\"loc\":[\"body\",\"stream_options\"],\"msg\":\"Extra inputs are not permitted\"}]}}";
 
@@ -27,7 +27,7 @@ pub(crate) fn events(stream: &str) -> Vec<u8> {
     [EVENTS_HEAD.as_bytes(), &chunk(stream.as_bytes()), LAST_CHUNK.as_bytes()].concat()
 }
 
-/// An upstream that shows what it gets, and responds as the test says.
+/// An upstream that passes its requests to the test, and responds as the test says.
 pub(crate) fn telling(
     response: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static,
 ) -> (Upstream, Receiver<Request>) {
@@ -42,12 +42,12 @@ pub(crate) fn telling(
     (up, told)
 }
 
-/// One that sends usage if it is asked to, as OpenAI does.
+/// An upstream that sends usage on request, as OpenAI does.
 fn honouring() -> (Upstream, Receiver<Request>) {
     telling(|request| if asks(request) { events(CHAT_STREAM) } else { events(&stripped()) })
 }
 
-/// One that refuses to be asked.
+/// An upstream that refuses `include_usage`.
 fn refusing(status: &'static str, body: &'static str) -> (Upstream, Receiver<Request>) {
     telling(move |request| {
         if asks(request) { sized(status, "application/json", body.as_bytes()) } else { events(&stripped()) }
@@ -299,7 +299,7 @@ fn a_refusal_that_breaks_off_passes_as_it_came() {
 
 #[test]
 fn refusal_of_other_fields_too_passes_and_is_not_remembered() {
-    // A validator that repeats the request in what it says.
+    // A validator that repeats the request in its message.
     let (up, told) = telling(|request| sized("422 Unprocessable Entity", "application/json", &request.body));
     let proxy = proxy().upstream(&up).run();
     for _ in 0..2 {
@@ -314,8 +314,8 @@ fn refusal_of_other_fields_too_passes_and_is_not_remembered() {
     }
 }
 
-/// Services that have sent the head of a stream before they see what was asked, or say everything
-/// with 200.
+/// Services that send the head of a stream before they read the request, or send every error with
+/// 200.
 #[test]
 fn refusal_in_a_stream_before_content_costs_one_more_request() {
     let json = |content_type: &'static str| move || sized("200 OK", content_type, REFUSAL.as_bytes());
@@ -435,8 +435,8 @@ fn a_declared_length_is_not_kept_where_an_event_may_be_withheld() {
     assert_eq!(proxy.record()["usage_source"], "reported");
 }
 
-/// The response to a request that was made to ask, sent in these pieces, each only when the client
-/// has the same.
+/// The response to a request with added `include_usage`, sent in these pieces, each only after the
+/// client has the last one.
 fn in_pieces(pieces: &'static [(&'static str, &'static str)], end: &'static str) -> (String, Value) {
     let (go_on, wait) = mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
@@ -493,14 +493,14 @@ fn an_end_inside_an_event_that_waits_lets_it_pass() {
     assert_eq!(rest, "data: {\"choices\":[],\"usage\":{\"prom");
     assert_eq!(record["outcome"], "complete");
 
-    // A chunk that is none.
+    // An invalid chunk.
     let (rest, record) = in_pieces(BEGUN, "zz\r\n");
     let (event, error) = rest.split_once("\n\n").unwrap();
     assert_eq!(event, "data: {\"choices\":[],\"usage\":{\"prom");
     assert!(error.contains("\"error\""), "{error}");
     assert_eq!(record["outcome"], "upstream_error");
 
-    // Trailers are passed behind what waited.
+    // Trailers pass after the held bytes.
     let (rest, _) = in_pieces(BEGUN, "0\r\nx-t: 1\r\n\r\n");
     assert_eq!(rest, "data: {\"choices\":[],\"usage\":{\"prom");
 }
@@ -520,12 +520,12 @@ fn usage_that_rides_with_something_else_passes() {
     }
 }
 
-/// A recorded stream, and the same without the event that asking for usage brought.
+/// A recorded stream, and the same without the event that `include_usage` adds.
 pub(crate) struct Pair {
     pub(crate) file: String,
     pub(crate) asked: Vec<u8>,
     pub(crate) unasked: Vec<u8>,
-    /// Where the first such event was, if there was one.
+    /// The range of the first such event, if there is one.
     pub(crate) event: Option<std::ops::Range<usize>>,
     pub(crate) tokens: Value,
 }
@@ -540,7 +540,7 @@ pub(crate) fn recorded() -> Vec<Pair> {
         return Vec::new();
     };
     let cases = index.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    // llama.cpp's server moves something when it is asked, and is asked once (`timings`).
+    // llama.cpp's server moves members with `include_usage`, and is asked once (`timings`).
     let chats = cases.filter(|case| {
         let is_chat = case["family"] == "openai-chat" && case["stream"] == true && case["note"].is_null();
         is_chat && case["provider"] != "llama.cpp"
@@ -558,7 +558,7 @@ pub(crate) fn recorded() -> Vec<Pair> {
             }
             let before = &text[..event.as_ptr() as usize - text.as_ptr() as usize];
             let choice = &chunk["choices"][0];
-            // OpenRouter's has an empty text, behind the end of the response.
+            // OpenRouter's has an empty text, after the end of the response.
             chunk["choices"] == json!([])
                 || (choice["finish_reason"].is_null()
                     && choice["delta"]["content"] == ""
@@ -583,7 +583,7 @@ fn recorded_streams_pass_unchanged_if_client_does_not_ask() {
     let mut random = fastrand::Rng::with_seed(5);
     let pairs = recorded();
     let with_event = pairs.iter().filter(|pair| pair.event.is_some()).count();
-    // All that have the event, each cut at random in it; as many of the others.
+    // All that have the event, each cut at random within it; as many of the others.
     let sample: Vec<(Pair, Vec<usize>)> = pairs
         .into_iter()
         .take(2 * with_event)
@@ -619,7 +619,7 @@ fn recorded_streams_pass_unchanged_if_client_does_not_ask() {
             client.post(PATH, &format!("{{\"model\":\"m\",\"stream\":true,\"seed\":{number}}}")).response();
         assert!(response.body() == pair.unasked, "{} cut at {cuts:?}", pair.file);
         let record = proxy.record();
-        // Where the recording has none, they are estimated.
+        // If the recording has none, they are estimated.
         let is_reported = record["usage_source"] == "reported";
         let reported = json!([record["input_tokens"], record["output_tokens"]]);
         assert_eq!(if is_reported { reported } else { json!([null, null]) }, pair.tokens, "{}", pair.file);
@@ -630,7 +630,7 @@ fn recorded_streams_pass_unchanged_if_client_does_not_ask() {
 
 #[test]
 fn a_refusal_that_is_encoded_is_taken_for_one() {
-    // What it says cannot be seen, nor does it matter here.
+    // An encoded body cannot be read, and does not matter here.
     let encoded = |status: &str| {
         format!("HTTP/1.1 {status}\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\n\x1f?!")
     };
@@ -646,7 +646,7 @@ fn a_refusal_that_is_encoded_is_taken_for_one() {
         assert_eq!((response.status(), response.text()), (200, &*stripped()));
         assert_eq!(told.try_iter().count(), sent);
     }
-    // Of a request that is wrong for another reason the client gets the response to what it sent.
+    // If a request is wrong for another reason, the client gets the response to its own request.
     let (up, told) = telling(move |_| encoded("400 Bad Request").into());
     let proxy = self::proxy().upstream(&up).run();
     let response = proxy.client().post(PATH, UNASKED).response();

@@ -1,5 +1,4 @@
-//! Copies of the ledger, who may read what the program writes, and the times that `usage` is asked
-//! for.
+//! Copies of the ledger, permissions of the program's files, and the times that `usage` accepts.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -54,7 +53,7 @@ fn files_that_the_program_makes_are_for_their_owner_alone() {
     }
     serving.signal("-TERM");
     serving.end();
-    // What is there keeps its own.
+    // Existing files keep their own.
     for name in ["a.db", "a.jsonl"] {
         fs::set_permissions(program.path(name), Permissions::from_mode(0o640)).unwrap();
     }
@@ -80,7 +79,7 @@ fn usage_accepts_common_time_forms_and_refuses_reversed_ranges() {
     for since in ["24h", "yesterday", "1w", "last month", "last year"] {
         assert_eq!(requests(since), 1, "{since}");
     }
-    // A time without seconds was read as the midnight before it.
+    // A time without seconds was once read as the midnight before it.
     assert_eq!(requests(&hour_ago.strftime("%Y-%m-%dT%H:%M").to_string()), 1);
     let minute_ahead = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(2);
     let output = program.usage(&["--since", &minute_ahead.strftime("%Y-%m-%dT%H:%M").to_string()]);

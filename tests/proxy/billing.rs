@@ -1,10 +1,10 @@
-//! What services bill beside tokens: it is in the record of every shape of answer.
+//! Billing data besides tokens: the record has it for every form of response.
 
 use serde_json::{Value, json};
 
 use crate::harness::{EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized};
 
-/// The record of a request that is answered with these bytes.
+/// The record of a request with this response.
 fn record(path: &str, response: Vec<u8>) -> Value {
     let up = Upstream::responding(response);
     let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
@@ -16,7 +16,7 @@ fn body(path: &str, body: &str) -> Value {
     record(path, sized("200 OK", "application/json", body.as_bytes()))
 }
 
-/// Events with their names, in pieces that no line ends agree with.
+/// Events with their names, in pieces that do not match line ends.
 fn events(path: &str, events: &[(&str, &str)]) -> Value {
     let text: String = events
         .iter()
@@ -101,7 +101,7 @@ fn billed_calls_of_a_response_are_counted_once() {
     let found =
         body("/v1/responses", &format!(r#"{{"object":"response","model":"m","output":[{ITEMS}],{usage}}}"#));
     assert_eq!(found["tool_calls"], expected);
-    // A stream says them twice; some services leave out the one or the other.
+    // A stream has them twice; some services omit one of them.
     let items: Vec<String> = serde_json::from_str::<Vec<Value>>(&format!("[{ITEMS}]"))
         .unwrap()
         .iter()

@@ -1,11 +1,10 @@
-//! What happens to a request's body: edited only where it must be, held only where something in it
-//! is needed.
+//! A request's body: edited only if it must be, buffered only if its contents are needed.
 
 use std::sync::mpsc;
 
 use crate::harness::{CHAT_BODY, Proxy, Request, Upstream, proxy, sized, upstream};
 
-/// An upstream that answers, and hands on the requests it gets.
+/// An upstream that responds, and passes on the requests it gets.
 fn watched() -> (Upstream, mpsc::Receiver<Request>) {
     let (sender, requests) = mpsc::channel();
     let up = upstream(move |connection| {
@@ -224,5 +223,5 @@ fn an_unknown_method_is_metered_as_what_it_is() {
     }
 }
 
-/// As services send that do not report.
+/// The stream of services that do not report usage.
 const STREAM_WITHOUT_USAGE: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello there\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";

@@ -1,4 +1,5 @@
-//! What web pages make browsers send: refused unless the operator listed the host and the page.
+//! Requests that web pages make browsers send: refused unless the operator listed the host and the
+//! page.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -10,13 +11,13 @@ fn models() -> Upstream {
     Upstream::responding(sized("200 OK", "application/json", b"{}"))
 }
 
-/// Asks for the models over HTTP/1.1, with these lines behind the request line.
+/// Requests the models over HTTP/1.1, with these lines after the request line.
 fn get(proxy: &Proxy, lines: &[&str]) -> Response {
     let head = lines.join("\r\n");
     proxy.client().send(format!("GET /v1/models HTTP/1.1\r\n{head}\r\n\r\n")).response()
 }
 
-/// A refusal has its code, and a record that says so.
+/// Asserts that a refusal has its code, and a record with it.
 fn assert_refused(proxy: &Proxy, response: &Response, status: u16, code: &str) -> String {
     let (error, record) = (response.error(), proxy.record());
     assert_eq!((response.status(), error["code"].as_str()), (status, Some(code)), "{error}");

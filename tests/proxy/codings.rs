@@ -1,5 +1,5 @@
-//! Responses with a content coding: their bytes pass untouched, and a decoded copy is metered; but
-//! a stream that usage was asked for in the client's place is decoded on its way.
+//! Responses with a content coding: their bytes pass unchanged, and a decoded copy is metered. Only
+//! a stream with usage requested for the client is decoded.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -35,8 +35,7 @@ fn shred<'a>(body: &'a [u8], random: &mut fastrand::Rng) -> Vec<&'a [u8]> {
     .collect()
 }
 
-/// Where the recordings are. Without them there is nothing to test, which only CI takes for a
-/// failure.
+/// The directory of the recordings. Without them there is nothing to test, which fails only in CI.
 fn corpus() -> Option<PathBuf> {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
     if root.is_dir() {
@@ -47,7 +46,7 @@ fn corpus() -> Option<PathBuf> {
     None
 }
 
-/// What a meter that reads the plain bytes finds, as the record says it.
+/// The findings of a meter over the plain bytes, in the form of the record.
 fn expected(bytes: &[u8], is_stream: bool) -> (Value, Value, Value, Value) {
     let tally = if is_stream {
         let mut meter = StreamMeter::new();
@@ -109,7 +108,7 @@ fn recordings_in_every_coding_are_metered_and_pass_unchanged() {
             sent.insert(id, (name, expected.clone(), encoded.len(), is_stream));
         }
     }
-    // Those that are estimated come later than they ended.
+    // Estimated records come later than they ended.
     while !sent.is_empty() {
         let mut record = proxy.record();
         let (name, expected, bytes, is_stream) = sent.remove(record["id"].as_str().unwrap()).unwrap();
@@ -213,14 +212,14 @@ fn encoded_stream_that_fails_is_cut_with_nothing_inserted() {
     assert_eq!(record["total_tokens"], 11);
 }
 
-/// So much text is in the bombs. Read in full, they would take minutes.
+/// The size of the text in the bombs. Reading it in full would take minutes.
 const BOMB: usize = 10 << 30;
 
 #[test]
 fn a_bomb_costs_its_number_and_nothing_else() {
     const PART: usize = 32 << 20;
     for coding in ["gzip", "zstd"] {
-        // Members and frames follow one another.
+        // Consecutive members and frames.
         let part = chunk(&whole(coding, &vec![b'x'; PART]));
         let up = upstream(move |connection| {
             connection.request().unwrap();
@@ -465,7 +464,7 @@ fn decoded_bomb_ends_early_in_bounded_memory() {
             connection.request().unwrap();
             connection.send(head(coding, "text/event-stream"));
             connection.send(&part);
-            // The proxy hangs up.
+            // The proxy closes the connection.
             connection.wait_for_close();
         });
         let proxy = proxy().upstream(&up).run();
@@ -474,13 +473,13 @@ fn decoded_bomb_ends_early_in_bounded_memory() {
         assert!(text.contains("upstream_undecodable"), "{coding}");
         assert!(text.len() < 17 << 20, "{coding}: {} bytes", text.len());
         assert_eq!(proxy.record()["outcome"], "upstream_error");
-        // The client here keeps the response, too.
+        // The client here keeps the response too.
         let memory = peak_memory() - memory;
         assert!(memory < 128 << 20, "{coding}: {memory} bytes more than before");
     }
 }
 
-/// The most memory that this process has had, in bytes.
+/// The peak memory of this process, in bytes.
 fn peak_memory() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -491,6 +490,6 @@ fn peak_memory() -> usize {
 fn cpu_ticks() -> u64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    // Fields 14 and 15; the first two are gone.
+    // Fields 14 and 15; the first two are removed.
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

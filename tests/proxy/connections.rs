@@ -1,12 +1,12 @@
-//! One HTTP/1.1 connection of a client: where a request ends and the next begins, and when it is
-//! closed.
+//! One HTTP/1.1 connection of a client: the end of a request, the begin of the next, and the close
+//! of the connection.
 
 use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized,
     upstream,
 };
 
-/// Responds with a stream where one is asked for, and otherwise with a body.
+/// Responds with a stream if one is requested, and otherwise with a body.
 fn both() -> Upstream {
     upstream(|connection| {
         while let Some(request) = connection.request() {
@@ -180,7 +180,7 @@ fn body_refused_unread_leaves_client_time_to_read_the_response() {
     let up = both();
     let proxy = proxy().server("max_request_bytes = 1000").upstream(&up).run();
     let mut client = proxy.client();
-    // More than both sockets hold: it is sent on while the response waits.
+    // More than both sockets hold: it is sent while the response waits.
     let body = "x".repeat(1 << 20);
     let response = client.send(post("HTTP/1.1\r\nhost: localhost\r\n", &body)).response();
     assert_eq!((response.status(), response.header("connection")), (413, Some("close")));

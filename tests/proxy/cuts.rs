@@ -1,5 +1,5 @@
-//! A response that breaks off: the client gets an error in its endpoint's form, and never a
-//! response that looks whole.
+//! A truncated response: the client gets an error in its endpoint's form, and never a response that
+//! looks complete.
 
 use std::sync::Mutex;
 use std::sync::mpsc;
@@ -16,7 +16,7 @@ use crate::harness::{
 
 const PATH: &str = "/v1/chat/completions";
 
-/// Events as a client's parser has them: name and data.
+/// Events as a client's parser returns them: name and data.
 #[derive(Default)]
 struct Events(Vec<(String, String)>);
 
@@ -58,7 +58,7 @@ fn assert_last_is_error(stream: &str, path: &str, code: &str) {
     }
 }
 
-/// Sends `sent` of a stream and breaks off.
+/// Sends `sent` of a stream and closes.
 fn breaking_off(sent: &str) -> Upstream {
     let bytes = [EVENTS_HEAD.as_bytes(), &chunk(sent.as_bytes())].concat();
     upstream(move |connection| {
@@ -219,7 +219,7 @@ fn keep_alive_stream_with_declared_length_goes_out_in_chunks() {
     assert_eq!((response.header("content-length"), response.text()), (None, CHAT_STREAM));
 }
 
-/// An upstream that begins a stream and says no more, or does not even begin.
+/// An upstream that begins a stream and sends nothing more, or does not even begin.
 fn stalling(begins: bool) -> Upstream {
     upstream(move |connection| {
         connection.request();
@@ -284,7 +284,7 @@ fn drain_end_does_not_wait_for_client_that_takes_nothing() {
     assert_eq!((records.len(), &records[0]["outcome"]), (1, &"truncated".into()));
 }
 
-/// Asks over HTTP/2, and returns the data that came and the reason of the reset.
+/// Sends a request over HTTP/2, and returns the received data and the reason of the reset.
 fn ask_http2(proxy: &Proxy, path: &str, then: impl FnOnce()) -> (String, Option<h2::Reason>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -1,5 +1,5 @@
-//! Promise 5: when the client goes away, its request to the upstream is cancelled at once. Promise
-//! 3: and there is one record.
+//! Promise 5: when the client leaves, its request to the upstream is cancelled immediately. Promise
+//! 3: there is one record.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use crate::harness::{
     upstream,
 };
 
-/// How soon the upstream must be told.
+/// The time within which the upstream must be notified.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// How long after the last client nothing of any may be left.
+/// The time after the last client within which all traces of it must be gone.
 const LEFT_OVER: Duration = Duration::from_secs(5);
 
 #[test]
@@ -80,7 +80,7 @@ fn http2_client_that_resets_its_stream_cancels_the_upstream() {
         body.frame().await.unwrap().unwrap();
         let left = Instant::now();
         drop(body);
-        // The connection stays, and its task must run for the reset to go out.
+        // The connection stays, and its task must run to send the reset.
         let took = tokio::task::spawn_blocking(move || told.recv().unwrap()).await.unwrap() - left;
         assert!(took < AT_ONCE, "it took {took:?}");
     });
@@ -144,8 +144,8 @@ fn client_cut_inside_its_body_has_a_record_and_no_upstream() {
     assert_eq!(up.accepted(), 0);
 }
 
-/// The upstream reads the head and nothing behind it: what the client has sent stays where it is,
-/// and its leaving comes behind that.
+/// The upstream reads the head and nothing after it: the client's bytes stay in the sockets, and
+/// its close comes after them.
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn client_that_aborts_an_unread_upload_is_noticed_at_once() {
@@ -163,8 +163,8 @@ fn client_that_aborts_an_unread_upload_is_noticed_at_once() {
     );
     let sent = client.send_until_full();
     let left = Instant::now();
-    // A close without it could not leave the client's own system: that comes behind bytes that no
-    // peer takes.
+    // A plain close could not leave the client's own system: it comes after bytes that no peer
+    // accepts.
     client.reset();
     let record = proxy.record();
     let took = left.elapsed();
@@ -175,7 +175,7 @@ fn client_that_aborts_an_unread_upload_is_noticed_at_once() {
     drop(end);
 }
 
-/// A request that is sent ahead hides the client's leaving in the same way.
+/// A pipelined request hides the client's close in the same way.
 #[test]
 fn client_that_leaves_after_pipelining_is_noticed_at_once() {
     let (closed, told) = mpsc::channel();
@@ -212,7 +212,7 @@ fn a_client_that_leaves_as_soon_as_it_has_asked_has_a_record() {
     });
     let proxy = proxy().upstream(&up).run();
     for _ in 0..REQUESTS {
-        // Most often the request and the end of the connection are here together.
+        // Most often the request and the end of the connection arrive together.
         proxy.client().post("/v1/chat/completions", CHAT_REQUEST);
     }
     for _ in 0..REQUESTS {
@@ -270,7 +270,7 @@ fn clients_that_close_at_any_byte_leave_only_a_record_each() {
                 for number in 0..REQUESTS / THREADS {
                     let mut client = Client::connect(address);
                     if number % (REQUESTS / SILENT) == 0 {
-                        // Here nothing but the client's leaving ends the exchange.
+                        // Only the client's close ends this exchange.
                         client.send(format!(
                             "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-silent: 1\r\ncontent-length: {}\r\n\r\n{CHAT_REQUEST}",
                             CHAT_REQUEST.len()
@@ -292,8 +292,8 @@ fn clients_that_close_at_any_byte_leave_only_a_record_each() {
         complete += usize::from(outcome == "complete");
     }
     assert!(complete <= REQUESTS - SILENT, "{complete} complete: a response without an end cannot be");
-    // The drain ends only when no connection is left; one that was would hold it up for the 30 s of
-    // drain_timeout.
+    // The drain ends only when no connection is left; a remaining one would delay it for the 30 s
+    // of drain_timeout.
     let end = Instant::now();
     assert_eq!(proxy.stop().len(), 0, "a record each, and no more");
     assert!(end.elapsed() < LEFT_OVER, "a connection was left: the drain took {:?}", end.elapsed());
@@ -327,7 +327,7 @@ fn request_sent_during_a_response_is_served_after_it() {
     let head = client.head();
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     let first = client.chunk();
-    // More than is read ahead, in two pieces.
+    // More than the read-ahead, in two pieces.
     let second = request(&format!("x-padding: {}\r\n", "p".repeat(2000)));
     client.send(&second[..100]);
     client.send(&second[100..]);

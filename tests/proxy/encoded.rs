@@ -7,7 +7,7 @@ use crate::harness::{CHAT_STREAM, Proxy, Request, Response, proxy, sized, upstre
 
 const CHAT: &str = "{\"model\":\"MODEL\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello there, how are you?\"}],\"stream\":true,\"stream_options\":{\"include_usage\":true},\"user\":\"u-1\"}";
 
-/// A proxy with an alias and a route by the model, whose upstreams tell what arrives.
+/// A proxy with an alias and a route by the model, whose upstreams pass on what arrives.
 fn watched(server: &str, tables: &str) -> (Proxy, mpsc::Receiver<Request>) {
     let (sender, requests) = mpsc::channel();
     let up = upstream(move |connection| {
@@ -105,7 +105,7 @@ fn coding_that_is_not_known_is_named_where_the_model_decides() {
         }
     }
     assert!(requests.try_recv().is_err());
-    // Where nothing is needed, it passes.
+    // A body that no rule needs passes.
     let (proxy, requests) = watched("", "");
     for coding in ["x-rot13", "zstd"] {
         assert_eq!(post(&proxy, "/v1/chat/completions", coding, b"?!?").status(), 200);

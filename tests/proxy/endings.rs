@@ -1,5 +1,5 @@
-//! Promise 3 as a property: whatever ends a request, and whenever, it has exactly one record, also
-//! when the proxy is stopped in the middle of everything.
+//! Promise 3 as a property: every request has exactly one record, however and whenever it ends,
+//! also if the proxy is stopped in the middle of everything.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::harness::{
 /// Threads that speak HTTP/1.1, and connections that speak HTTP/2.
 const CLIENTS: usize = 8;
 
-/// What all clients of one round share.
+/// The state that all clients of one round share.
 struct Round {
     address: SocketAddr,
     over: AtomicBool,
@@ -26,7 +26,7 @@ struct Round {
 }
 
 impl Round {
-    /// A body with a name that no other request has.
+    /// A body with a unique name.
     fn body(&self) -> String {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         format!("{{\"model\":\"m\",\"stream\":true,\"messages\":[],\"user\":\"request-{number}\"}}")
@@ -36,7 +36,7 @@ impl Round {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Asks and leaves at any moment, over HTTP/1.1.
+    /// Sends requests and leaves at any moment, over HTTP/1.1.
     fn http1(&self, mut random: fastrand::Rng) {
         while !self.is_over() {
             let Some(mut client) = Client::try_connect(self.address) else { return };
@@ -64,7 +64,7 @@ impl Round {
         }
     }
 
-    /// The same over HTTP/2, where a stream is reset, or its whole connection goes.
+    /// The same over HTTP/2, with resets of a stream or of its whole connection.
     async fn http2(&self, mut random: fastrand::Rng) {
         while !self.is_over() {
             let Ok(stream) = tokio::net::TcpStream::connect(self.address).await else { return };
@@ -99,7 +99,7 @@ impl Round {
     }
 }
 
-/// Responses in one of many ways, and notes who asked.
+/// Responds in one of many ways, and records the client.
 fn respond(connection: &mut Connection, seen: &Mutex<HashSet<String>>) {
     let mut random = fastrand::Rng::with_seed(connection.number as u64);
     while let Some(request) = connection.request() {
@@ -197,7 +197,7 @@ fn request_has_exactly_one_record_whatever_and_whenever_it_ends() {
     assert!(total > 500, "{total} requests show nothing");
 }
 
-/// Runs all to their ends.
+/// Runs all futures to their ends.
 async fn futures_join(futures: impl Iterator<Item = impl Future<Output = ()>>) {
     let mut futures: Vec<_> = futures.map(Box::pin).collect();
     std::future::poll_fn(|cx| {

@@ -1,5 +1,5 @@
-//! Every endpoint of the API, answered as services answer it: the bytes pass, the record names the
-//! endpoint, and the counts are what the response says.
+//! Every endpoint of the API, with the responses of real services: the bytes pass, the record names
+//! the endpoint, and the counts are those of the response.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ const FORM: &str = "multipart/form-data; boundary=x";
 const FORM_BODY: &str =
     "--x\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\ngpt-4o-transcribe\r\n--x--\r\n";
 
-/// One exchange: what the client sends, and what the upstream answers.
+/// One exchange: the client's request, and the upstream's response.
 struct Exchange<'a> {
     method: &'a str,
     path: &'a str,
@@ -20,13 +20,13 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// A JSON request that is answered with JSON.
+    /// A JSON request with a JSON response.
     fn json(path: &'a str, body: &str) -> Self {
         let request = (JSON, r#"{"model":"m"}"#);
         Self { method: "POST", path, request, response: (JSON, body.into()) }
     }
 
-    /// A JSON request that is answered with events.
+    /// A JSON request with a response of events.
     fn events(path: &'a str, body: &str) -> Self {
         Self {
             response: (EVENTS, body.into()),
@@ -43,11 +43,11 @@ impl<'a> Exchange<'a> {
         Self { method, ..self }
     }
 
-    /// Its record; the bytes must have passed.
+    /// The record. The bytes must have passed.
     fn record(self) -> Value {
         let (content_type, body) = &self.response;
         let response = if *content_type == EVENTS {
-            // In pieces that no line ends agree with.
+            // In pieces that do not match line ends.
             let pieces = body.chunks(61).flat_map(chunk).collect::<Vec<u8>>();
             [EVENTS_HEAD.as_bytes(), &pieces, LAST_CHUNK.as_bytes()].concat()
         } else {
@@ -65,7 +65,7 @@ impl<'a> Exchange<'a> {
         proxy.record()
     }
 
-    /// That the record has these fields, and no others of usage.
+    /// Asserts that the record has these fields, and no others of usage.
     fn records(self, endpoint: &str, source: &str, expected: Value) {
         let path = self.path;
         let record = self.record();
@@ -91,7 +91,7 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// Events with a name, as `responses` and its kin have them.
+/// Events with a name, as `responses` and similar endpoints have them.
 fn named(events: &[(&str, &str)]) -> String {
     events
         .iter()
@@ -107,7 +107,7 @@ fn chat_completions() {
     let body =
         format!("{{\"model\":\"m\",\"choices\":[{{\"message\":{{\"content\":\"Hi\"}}}}],\"usage\":{usage}}}");
     Exchange::json("/v1/chat/completions", &body).records("chat/completions", "reported", expected.clone());
-    // With moderation on, a chunk follows the one with usage.
+    // With moderation, a chunk follows the one with usage.
     let events = format!(
         "data: {{\"model\":\"m\",\"choices\":[{{\"delta\":{{\"content\":\"Hi\"}}}}],\"usage\":null}}\n\n\
          data: {{\"model\":\"m\",\"choices\":[],\"usage\":{usage}}}\n\n\
@@ -225,7 +225,7 @@ fn translations_and_moderations_have_no_tokens() {
 #[test]
 fn speech_is_sound_or_events() {
     let mut sound = Exchange::json("/v1/audio/speech", "");
-    // It says what usage would say.
+    // The sound contains the text of usage.
     sound.response = ("audio/mpeg", b"{\"usage\":{\"input_tokens\":1}}\xff\xfb\x00".repeat(100));
     sound.records("audio/speech", "none", json!({}));
     let events = named(&[
@@ -279,7 +279,7 @@ fn assistants_runs_are_counted_once() {
 
 #[test]
 fn files_and_batches_pass_unread() {
-    // What they speak of is usage of other requests, and may be asked for again and again.
+    // These responses report usage of other requests, and may be requested repeatedly.
     let usage = r#"{"id":"x","model":"m","usage":{"input_tokens":5,"output_tokens":1,"total_tokens":6}}"#;
     for (path, endpoint) in [
         ("/v1/files", "files"),
@@ -424,7 +424,7 @@ fn error_inside_a_response_of_200_is_no_success() {
             "none",
         ),
     ] {
-        // Its code is 400.
+        // The code in the error is 400.
         let outcome = if what == "vLLM's" { "invalid_request" } else { "upstream_error" };
         let record = exchange.record();
         assert_eq!(

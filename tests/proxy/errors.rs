@@ -64,7 +64,7 @@ fn dead_kept_connection_is_replaced_and_request_resent_once() {
         asked.send(request.body).unwrap();
         connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
         if connection.number == 0 {
-            // The second request comes, and the connection goes without a byte.
+            // The second request arrives, and the connection is closed without a byte.
             let request = connection.request().unwrap();
             asked.send(request.body).unwrap();
         } else {

@@ -1,4 +1,4 @@
-//! Usage is estimated where none is reported, and never otherwise.
+//! Usage is estimated if none is reported, and only then.
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ fn whole(events: impl AsRef<[u8]>) -> Vec<u8> {
     [EVENTS_HEAD.as_bytes(), &chunk(events.as_ref()), LAST_CHUNK.as_bytes()].concat()
 }
 
-/// The record of an exchange whose answer is an event stream.
+/// The record of an exchange whose response is an event stream.
 fn streamed(path: &str, request: &str, events: &str) -> Value {
     let up = Upstream::responding(whole(events));
     let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
@@ -27,7 +27,7 @@ fn streamed(path: &str, request: &str, events: &str) -> Value {
     proxy.record()
 }
 
-/// The record of an exchange whose answer is JSON.
+/// The record of an exchange whose response is JSON.
 fn record_of(path: &str, request: &str, status: u16, body: &str) -> Value {
     let up = Upstream::responding(sized(&format!("{status} Status"), "application/json", body.as_bytes()));
     let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
@@ -168,9 +168,9 @@ fn every_kind_of_output_is_counted() {
             responses("response.created", r#""response":{"model":"m","status":"in_progress","usage":null}"#)
                 + &responses("response.output_text.delta", r#""delta":"Hello""#)
                 + &responses("response.output_text.delta", r#""delta":" world""#)
-                // The text that passed is repeated.
+                // The relayed text is repeated.
                 + &responses("response.output_text.done", r#""text":"Hello world""#),
-            // One ends it.
+            // One token ends it.
             2 + 1,
         ),
         (
@@ -199,7 +199,7 @@ fn every_kind_of_output_is_counted() {
         ),
     ] {
         let record = streamed(&format!("/v1/{path}"), r#"{"model":"m","stream":true}"#, &events);
-        // The request says nothing, so that its input is not known.
+        // The request has no text, so that its input is not known.
         assert_eq!(counts(&record), ("estimated", None, Some(output), None), "{what}");
     }
 }
@@ -312,7 +312,7 @@ fn record_waiting_for_its_estimate_is_written_at_the_stop() {
     assert!(records.iter().all(|record| record["usage_source"] == "estimated"));
 }
 
-/// What a thread of this process has worked, in ticks of 10 ms.
+/// The CPU time of a thread of this process, in ticks of 10 ms.
 fn ticks(name: &str) -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
     let of = |task: std::path::PathBuf| {

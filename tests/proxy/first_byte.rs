@@ -1,4 +1,4 @@
-//! How long the head of a response may take, and which timeouts forbid SDKs to repeat the request.
+//! Timeouts for the head of a response, and those that forbid SDKs to repeat the request.
 
 use std::sync::{Mutex, mpsc};
 
@@ -11,7 +11,7 @@ const PATH: &str = "/v1/chat/completions";
 
 const UNSTREAMED: &str = "{\"model\":\"m\",\"messages\":[]}";
 
-/// Reads requests and answers none.
+/// Reads requests and sends no response.
 fn silent() -> Upstream {
     upstream(|connection| while connection.request().is_some() {})
 }

@@ -1,5 +1,5 @@
-//! A fleet's ledger in a real PostgreSQL: what reaches it through crashes and outages, and that no
-//! stream feels any of it.
+//! A fleet's ledger in a real PostgreSQL: the rows that reach it through crashes and outages,
+//! without effect on streams.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use crate::harness::postgres::{PASSWORD, PASSWORD_ENCODED, Server};
 use crate::harness::{PATIENCE, Program, ids};
 
-/// What DESIGN.md lets a crash cost: records that ended within this time before it.
+/// The records that a crash may cost by DESIGN.md: those that ended within this time before it.
 const LOSS: Duration = Duration::from_millis(200);
 
 fn ledger(server: &Server) -> String {
@@ -43,7 +43,7 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until PostgreSQL has the rows of the file, and nothing else.
+/// Waits until PostgreSQL has exactly the rows of the file.
 fn wait_until_the_same(server: &Server, program: &Program) {
     let local = ids(&program.path("usage.db"));
     wait_for("the shipment of all records", || count(server) >= local.len() as u64);
@@ -103,7 +103,7 @@ fn a_server_that_crashes_under_load_gets_each_record_once() {
     });
     serving.signal("-TERM");
     let log = serving.end();
-    // The last attempt may have met the server on its way up: the next start has the rest.
+    // The last attempt may have met the server during its start: the next start ships the rest.
     let serving = program.serve();
     wait_until_the_same(&server, &program);
     drop(serving);
@@ -226,7 +226,7 @@ fn an_outage_of_a_minute_slows_no_stream_and_loses_no_record() {
         });
         let begin = Instant::now();
         thread::sleep(Duration::from_secs(15));
-        // Half of it the port is closed, half of it no server answers.
+        // For half of the time the port is closed, for the other half no server responds.
         let away = Instant::now();
         server.stop();
         thread::sleep(Duration::from_secs(30));
@@ -249,8 +249,8 @@ fn an_outage_of_a_minute_slows_no_stream_and_loses_no_record() {
     });
     assert!(before.len() > 2000 && outage.len() > 10_000, "{} and {} events", before.len(), outage.len());
     // From the service to the client. A worker that waited for the database, or for a file that
-    // waits for it, would be late by its pauses, which are half a second and more; all other
-    // differences are this machine's.
+    // waits for it, would be late by its pauses of half a second and more; all other differences
+    // are this machine's.
     let at = |sorted: &[Duration], share: f64| sorted[((sorted.len() - 1) as f64 * share) as usize];
     let show = |sorted: &[Duration]| [0.5, 0.9, 0.99, 1.0].map(|share| at(sorted, share));
     eprintln!("late by p50, p90, p99, max: before {:?}, in the outage {:?}", show(&before), show(&outage));
@@ -266,8 +266,8 @@ fn an_outage_of_a_minute_slows_no_stream_and_loses_no_record() {
     drop(serving);
 }
 
-/// Reads streams one after the other, of an event every 10 ms; when each event came, and how late
-/// after the service had made it.
+/// Reads streams one after the other, with an event every 10 ms. Returns the arrival of each event,
+/// and its delay since the service created it.
 fn stream(address: SocketAddr, stop: &AtomicBool) -> Vec<(Instant, Duration)> {
     let mut late = Vec::new();
     while !stop.load(Ordering::Relaxed) {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::harness::postgres::Server;
 use crate::harness::{PATIENCE, Program, ids};
 
-/// A program whose pages show `ledger`, and where they are.
+/// A program whose pages show `ledger`, and their address.
 fn program(server: &Server, ledger: &str) -> (Program, SocketAddr) {
     let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let program = Program::with_admin(
@@ -25,7 +25,7 @@ fn program(server: &Server, ledger: &str) -> (Program, SocketAddr) {
 fn get(admin: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(PATIENCE * 3)).unwrap();
-    // Version 1.0, so that the body has no framing but the end of the connection.
+    // Version 1.0, so that only the end of the connection frames the body.
     write!(stream, "GET {path} HTTP/1.0\r\nhost: {admin}\r\n\r\n").unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).unwrap();
@@ -82,7 +82,7 @@ fn command_pages_and_both_databases_give_the_same_numbers() {
     serving.signal("-TERM");
     serving.end();
 
-    // The same program, and its pages show its own file.
+    // The same program, whose pages show its own file.
     let text = std::fs::read_to_string(program.path("streamgauge.toml")).unwrap();
     let own = text.replace("ledger = \"postgres\"", "ledger = \"sqlite\"");
     std::fs::write(program.path("streamgauge.toml"), own).unwrap();
@@ -101,7 +101,7 @@ fn absent_database_is_reported_and_delays_no_other_page() {
     let serving = program.serve();
     assert_eq!(get(admin, "/").0, 200);
     server.freeze();
-    // As many readers as there are places for, which all get nothing.
+    // A reader for each place, all without a result.
     let readers: Vec<_> = (0..4).map(|_| thread::spawn(move || get(admin, "/?range=7d"))).collect();
     thread::sleep(Duration::from_millis(300));
     for path in ["/metrics", "/healthz", "/readyz", "/config"] {

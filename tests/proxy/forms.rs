@@ -1,4 +1,4 @@
-//! The model of a form: for routes, deployments, aliases and records, wherever it stands, while the
+//! The model of a form: for routes, deployments, aliases and records, in any position, while the
 //! file passes.
 
 use std::sync::mpsc;
@@ -16,7 +16,7 @@ fn file(bytes: usize) -> String {
     format!("--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n{data}\r\n")
 }
 
-/// A form with the model before the file or behind it.
+/// A form with the model before the file or after it.
 fn form(model: &str, is_first: bool, bytes: usize) -> String {
     let (model, file, user) = (part("model", model), file(bytes), part("user", "u-1"));
     let parts = if is_first { user + &model + &file } else { file + &user + &model };
@@ -38,7 +38,7 @@ fn chunked_form(path: &str, form: &str) -> Vec<u8> {
     [head(path, "transfer-encoding: chunked").as_bytes(), &chunks, b"0\r\n\r\n"].concat()
 }
 
-/// A proxy whose upstream tells what arrives; `tables` begin in `[upstreams.up]`.
+/// A proxy whose upstream passes on what arrives; `tables` begin in `[upstreams.up]`.
 fn watched(server: &str, tables: &str) -> (Proxy, mpsc::Receiver<Request>) {
     let (sender, requests) = mpsc::channel();
     let up = upstream(move |connection| {
@@ -93,7 +93,7 @@ fn alias_in_a_form_is_renamed_and_all_other_bytes_stay() {
             }
         }
     }
-    // One that is no alias, and none at all, pass as they came.
+    // A model that is not an alias, and a form without one, pass unchanged.
     for form in [form("other", false, 100), file(100) + "--x--"] {
         proxy.client().send(sized_form(TRANSCRIPTIONS, &form)).response();
         assert!(requests.recv().unwrap().body == form.as_bytes());
@@ -118,7 +118,7 @@ fn routes_go_by_the_model_of_a_form() {
             assert_eq!(proxy.record()["model_requested"], model);
         }
     }
-    // Files have no model: they are not held to look for one.
+    // Files have no model: they are not buffered to look for one.
     let form = file(100_000) + "--x--";
     proxy.client().send(sized_form("/v1/files", &form)).response();
     assert!(requests.recv().unwrap().body == form.as_bytes());
@@ -150,7 +150,7 @@ fn model_behind_too_many_bytes_is_refused_with_the_remedy() {
         assert_eq!(response.status(), 413);
         assert_eq!(response.error()["code"], "model_too_late");
         assert!(response.text().contains("before the file"), "{}", response.text());
-        // What comes behind the model is not held.
+        // The part after the model is not buffered.
         let response = proxy.client().send(make(TRANSCRIPTIONS, &form("fast", true, 200_000))).response();
         assert_eq!(response.status(), 200);
         assert!(requests.recv().unwrap().body == form("real", true, 200_000).as_bytes());

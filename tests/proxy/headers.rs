@@ -1,4 +1,4 @@
-//! Promise 6: no secret leaves but to the upstream it belongs to. And everything else passes.
+//! Promise 6: a secret is sent only to its own upstream. All other headers pass.
 
 use std::sync::mpsc;
 
@@ -224,7 +224,7 @@ fn traces_of_the_way_here_do_not_pass_unless_they_are_kept() {
         "{own:?}"
     );
     assert_eq!(arriving("drop_headers = []", &lines).len(), lines.len() + 1);
-    // What is configured is the operator's.
+    // Configured headers belong to the operator.
     let put_on = "drop_headers = [\"*\"]\nheaders = { \"X-Real-IP\" = \"2\" }";
     assert_eq!(arriving(put_on, &lines), ["x-real-ip: 2", credential]);
 }

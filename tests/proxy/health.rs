@@ -1,4 +1,4 @@
-//! `streamgauge health` beside the real program.
+//! `streamgauge health` with the real program.
 
 use std::process::Output;
 
@@ -19,7 +19,7 @@ fn health_is_0_only_while_the_program_serves() {
     let ready = health(&program, &["--ready"]);
     assert_eq!(ready.status.code(), Some(0));
     assert!(ready.stdout.starts_with(b"ready\n"), "{ready:?}");
-    // What a probe needs of the configuration is the admin port alone.
+    // A probe needs only the admin port of the configuration.
     program.configure(&format!("[admin]\nlisten = \"{admin}\"\n[upstreams.openai]\nno_such_key = 1\n[serv"));
     assert_eq!(health(&program, &["--ready"]).status.code(), Some(0));
     program.configure("[admin]\nlisten = \"\"\n");

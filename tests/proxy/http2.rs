@@ -1,4 +1,5 @@
-//! HTTP/2 to an upstream: what crosses it, how many connections it takes, and what bounds it.
+//! HTTP/2 to an upstream: the messages that cross it, the number of its connections, and its
+//! bounds.
 
 use std::fs;
 use std::path::PathBuf;
@@ -148,7 +149,7 @@ fn recordings_have_same_bytes_and_usage_as_over_http1() {
 fn streams_beyond_peers_limit_get_connections_and_never_wait() {
     const STREAMS: usize = 300;
     for (limit, most) in [(100, 4), (10, 40)] {
-        // No client is answered before all are there.
+        // No client gets a response before all requests have arrived.
         let all = Arc::new(Barrier::new(STREAMS));
         let up = Http2 { max_streams: Some(limit), ..Http2::default() }.run(move |mut exchange| {
             let all = Arc::clone(&all);
@@ -217,9 +218,9 @@ fn a_peer_that_says_goaway_again_and_again_loses_no_stream() {
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn client_that_never_reads_holds_one_window_and_stops_no_other() {
     const MORE: usize = 64 << 20;
-    /// The stream's window, and what the sockets between here and the client may hold.
+    /// The stream's window, and the capacity of the sockets between here and the client.
     const BOUND: usize = (1 << 19) + (20 << 20);
-    /// After so long without room nothing more will come.
+    /// After this time without room nothing more will come.
     const STALL: Duration = Duration::from_secs(1);
     let (tell, stalled) = mpsc::channel();
     let up = Http2::default().run(move |mut exchange| {
@@ -279,7 +280,7 @@ fn a_large_upload_arrives_whole() {
     });
     let proxy = proxy().http2(up.address).run();
     let body: Vec<u8> = (0..SIZE).map(|at| (at % 251) as u8).collect();
-    // Passing through, and held.
+    // Passing through, and buffered.
     for (path, content_type) in [("files", "multipart/form-data"), ("embeddings", "application/json")] {
         let head = format!(
             "POST /v1/{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {SIZE}\r\n\r\n"
@@ -297,7 +298,7 @@ fn response_before_the_body_was_read_reaches_the_client() {
     let up = Http2::default().run(|mut exchange| async move {
         let mut stream = exchange.head(413, &[("content-type", "application/json")], false);
         stream.send_data(Bytes::from_static(b"{\"error\":1}"), true).unwrap();
-        // Nothing of the body is read: its window closes, and dropping this resets the stream with
+        // The body is not read: its window closes, and dropping this resets the stream with
         // NO_ERROR or CANCEL.
     });
     let proxy = proxy().http2(up.address).run();
@@ -332,7 +333,7 @@ fn response_without_a_body_is_complete() {
 #[test]
 fn an_upstream_that_speaks_http_1_only_is_named() {
     let up = Upstream::responding("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
-    // It waits for the end of a head that is an HTTP/2 preface: `PRI * HTTP/2.0`.
+    // The proxy waits for the end of a head that is an HTTP/2 preface: `PRI * HTTP/2.0`.
     let proxy = proxy().http2(up.address).run();
     let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
     assert_eq!(response.status(), 502);

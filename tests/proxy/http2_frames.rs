@@ -1,4 +1,5 @@
-//! HTTP/2 frame by frame: resets, GOAWAY, and what the upstream hears when a client leaves.
+//! HTTP/2 frame by frame: resets, GOAWAY, and the notification of the upstream when a client
+//! leaves.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ const CANCEL: u32 = 8;
 /// SETTINGS_INITIAL_WINDOW_SIZE.
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
-/// How soon the upstream must be told.
+/// The time within which the upstream must be notified.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 fn serve(frames: &mut Frames<'_>) {
@@ -71,7 +72,7 @@ fn a_request_that_is_refused_twice_is_not_sent_again() {
 
 #[test]
 fn request_on_dead_kept_connection_is_resent_but_not_on_new_one() {
-    // Which request of a connection finds it closed.
+    // The number of the request that finds the connection closed.
     for fatal in [2, 1] {
         let up = upstream(move |connection| {
             let first = connection.number == 0;
@@ -101,7 +102,7 @@ fn request_on_dead_kept_connection_is_resent_but_not_on_new_one() {
 #[test]
 fn a_reset_ends_one_stream_and_no_other() {
     let events: Vec<_> = CHAT_STREAM.split_inclusive("\n\n").collect();
-    // CANCEL and NO_ERROR must not pass for an end.
+    // CANCEL and NO_ERROR must not count as a normal end.
     for reason in [INTERNAL_ERROR, CANCEL, NO_ERROR] {
         let (first, rest) = (events[0], events[1..].concat());
         let up = upstream(move |connection| {
@@ -118,7 +119,7 @@ fn a_reset_ends_one_stream_and_no_other() {
         let proxy = proxy().http2(up.address).run();
         let mut one = proxy.client();
         one.post("/v1/chat/completions", CHAT_REQUEST);
-        // The two are told apart by which of them breaks off.
+        // The truncated one tells the two apart.
         let mut two = proxy.client();
         two.post("/v1/chat/completions", CHAT_REQUEST);
         let responses = [one, two].map(|mut client| {
@@ -172,7 +173,7 @@ fn a_goaway_in_mid_life_lets_the_running_streams_end() {
 
 #[test]
 fn a_client_that_leaves_resets_its_stream_at_once() {
-    // Before the head; in mid-stream; while the upstream takes nothing of the upload.
+    // Before the head; in mid-stream; while the upstream accepts nothing of the upload.
     for stage in 0..3 {
         let (tell, told) = mpsc::channel();
         let (arrived, arrival) = mpsc::channel();

@@ -1,7 +1,6 @@
-//! Which HTTP is spoken over TLS: what the upstream chooses by ALPN (RFC 7301), and what the user
-//! asks for.
+//! The HTTP version over TLS: the upstream's choice by ALPN (RFC 7301), and the configured one.
 //!
-//! The proxy is the program itself here, since what it trusts comes from its environment.
+//! The proxy is the program itself here, since its trusted authorities come from its environment.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -18,7 +17,7 @@ use crate::harness::{
     CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, Http2, LAST_CHUNK, Response, chunk, tls_front, upstream,
 };
 
-/// A certificate for this machine, and the file that a client has to trust.
+/// A certificate for this machine, and the file that a client must trust.
 struct Identity {
     config: ServerConfig,
     _folder: tempfile::TempDir,
@@ -76,7 +75,7 @@ impl Program {
                 break line["address"].as_str().unwrap().parse().unwrap();
             }
         };
-        // What it logs further must not fill the pipe.
+        // The program's further log must not fill the pipe.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         let records = BufReader::new(child.stdout.take().unwrap());
         Self { child, address, records }
@@ -100,7 +99,7 @@ impl Drop for Program {
     }
 }
 
-/// A TLS server that answers each request as HTTP/1.1.
+/// A TLS server that responds to each request in HTTP/1.1.
 fn http1_server(config: ServerConfig) -> SocketAddr {
     let up = upstream(|connection| {
         let response =
@@ -153,7 +152,7 @@ fn an_upstream_without_http_2_gets_http_1() {
 
 #[test]
 fn an_upstream_without_http_2_is_named_where_it_is_asked_for() {
-    // It refuses the handshake, or chooses nothing.
+    // The server refuses the handshake, or chooses nothing.
     for protocols in [&["http/1.1"][..], &[]] {
         let identity = identity(protocols);
         let up = http1_server(identity.config.clone());

@@ -1,5 +1,5 @@
-//! Comments in silences: a load balancer that cuts silent connections must not cut a model that
-//! thinks.
+//! Comments in silences: a load balancer that cuts silent connections must not cut a model that is
+//! thinking.
 
 use std::sync::mpsc;
 
@@ -11,7 +11,7 @@ use crate::harness::{
 const COMMENT: &[u8] = b": keep-alive\n\n";
 const KEEP_ALIVE: &str = "keep_alive_comments = \"20ms\"";
 
-/// An upstream that goes on at the test's signal.
+/// An upstream that continues at the test's signal.
 fn slow(parts: Vec<Vec<u8>>) -> (Upstream, mpsc::Sender<()>) {
     let (go_on, wait) = mpsc::channel();
     let wait = std::sync::Mutex::new(wait);
@@ -148,7 +148,7 @@ fn encoded_stream_after_first_comment_is_decoded() {
         let (up, go_on) = slow(vec![[head.as_bytes(), &body, LAST_CHUNK.as_bytes()].concat()]);
         let proxy = proxy().upstream(&up).tables(KEEP_ALIVE).run();
         let mut client = proxy.client();
-        // No usage is asked for on this endpoint, so that nothing else would decode it.
+        // Usage is not requested on this endpoint, so that nothing else would decode it.
         client.post("/v1/messages", "{\"model\":\"m\",\"stream\":true}").head();
         assert_eq!(client.chunk(), COMMENT);
         go_on.send(()).unwrap();

@@ -1,5 +1,5 @@
-//! Promise 6 for the keys of clients: wherever one stands in a request, it says who sent it, and
-//! leaves no trace.
+//! Promise 6 for the keys of clients: in any place of a request a key names its client, and leaves
+//! no trace.
 
 use std::sync::mpsc;
 
@@ -53,7 +53,7 @@ fn clients() -> String {
     format!("[clients.team]\nkey = {{ value = {KEY:?} }}")
 }
 
-/// With and without clients, for each place of a key.
+/// Sends with and without clients, for each place of a key.
 fn sent(target: &str, left: &str, header: &str) {
     for tables in [String::new(), clients()] {
         let (proxy, requests) = watched(&tables);

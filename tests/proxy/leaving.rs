@@ -1,4 +1,4 @@
-//! What becomes of a response whose client leaves: `on_disconnect`, `drain_limits`, and the header.
+//! The rest of a response whose client leaves: `on_disconnect`, `drain_limits`, and the header.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -11,14 +11,14 @@ use crate::harness::{
     Proxy, Upstream, chunk, http2_client, proxy, sized, upstream, write,
 };
 
-/// How soon the upstream must be told.
+/// The time within which the upstream must be notified.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// The events of text in a long stream; before it comes the role, and behind it what ends it: 100
-/// in all.
+/// The events of text in a long stream. The role precedes them, and the end of the stream follows:
+/// 100 in all.
 const TEXTS: usize = 96;
 
-/// Where a stream has its usage.
+/// The place of usage in a stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Usage {
     /// In every chunk from the first text on, cumulative.
@@ -49,13 +49,13 @@ fn long_stream(usage: Usage) -> Vec<String> {
     events
 }
 
-/// An upstream that sends as many events as the header `x-events` says, and what it is to do
-/// then.
+/// An upstream that sends as many events as the header `x-events` says, and then does what the
+/// header `x-then` says.
 struct Staged {
     upstream: Upstream,
-    /// The rest is sent for each of these.
+    /// Each message releases the rest of a stream.
     go: Sender<()>,
-    /// When the proxy closed a connection whose rest was not asked for.
+    /// The times at which the proxy closed a connection whose rest was not released.
     closed: Receiver<Instant>,
 }
 
@@ -86,7 +86,7 @@ fn staged(events: Vec<String>) -> Staged {
     Staged { upstream, go, closed }
 }
 
-/// Asks for a stream of which so many events come before the upstream waits.
+/// Requests a stream of which this many events come before the upstream waits.
 fn ask(client: &mut Client, events: usize, then: &str, more: &str) {
     let length = CHAT_REQUEST.len();
     client.send(format!(
@@ -95,7 +95,7 @@ fn ask(client: &mut Client, events: usize, then: &str, more: &str) {
     ));
 }
 
-/// Waits until the proxy knows that its only client is gone.
+/// Waits until the proxy has noticed that its only client has left.
 fn until_noticed(proxy: &Proxy) {
     let since = Instant::now();
     while proxy.running.as_ref().unwrap().loads().iter().any(|&load| load > 0) {
@@ -111,8 +111,7 @@ fn client_that_leaves_at_any_event_has_partial_usage() {
         let events = long_stream(usage);
         let staged = staged(events.clone());
         let proxy = proxy().upstream(&staged.upstream).run();
-        // The machine may stop all of this for a while; it does not do so at the same event again
-        // and again.
+        // The machine may pause this for a while, but not at the same event again and again.
         let (mut count, mut late) = (0, 0);
         while count <= events.len() {
             let mut client = proxy.client();
@@ -414,7 +413,7 @@ fn a_drain_ends_at_its_bytes() {
     let up = upstream(move |connection| {
         connection.request();
         connection.send(EVENTS_HEAD);
-        // As much as the proxy takes, and no end.
+        // As much as the proxy accepts, without end.
         let text = "x".repeat(4000);
         let mut output = 0_u64;
         loop {
@@ -466,7 +465,7 @@ fn no_more_drains_than_allowed_are_under_way_at_once() {
     };
     leave();
     leave();
-    // There is no place for the third; the first two are not disturbed, and give theirs back.
+    // There is no place for the third. The first two are not disturbed, and free theirs.
     leave();
     let refused = proxy.record();
     assert_eq!(
@@ -475,7 +474,7 @@ fn no_more_drains_than_allowed_are_under_way_at_once() {
         "{refused}"
     );
     assert!(refused["error"].as_str().unwrap().contains("drain_limits.concurrent"), "{refused}");
-    // One for each of the three upstream connections that wait.
+    // One for each of the three waiting upstream connections.
     (0..3).for_each(|_| staged.go.send(()).unwrap());
     for _ in 0..2 {
         assert_eq!(proxy.record()["usage_source"], "drained");
@@ -676,7 +675,7 @@ fn http2_reset_or_dropped_connection_starts_a_drain() {
                 until_noticed(&proxy);
             } else {
                 drop(body);
-                // A whole stream of another exchange on the same connection: the reset has come
+                // A whole stream of another exchange on the same connection: the reset has arrived
                 // before it.
                 let mut body = sender.send_request(request("100", "stay")).await.unwrap().into_body();
                 let mut read = Vec::new();
@@ -686,7 +685,7 @@ fn http2_reset_or_dropped_connection_starts_a_drain() {
             }
             staged.go.send(()).unwrap();
         });
-        // Its connection goes with it.
+        // Ends the upstream's connection too.
         drop(runtime);
         let records =
             if whole_connection { vec![proxy.record()] } else { vec![proxy.record(), proxy.record()] };

@@ -1,5 +1,4 @@
-//! The ledger of the real program: what is in it after the process was killed, stopped, or kept
-//! from writing.
+//! The ledger of the real program after the process was killed, stopped, or kept from writing.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,7 +9,7 @@ use rusqlite::Connection;
 
 use crate::harness::{PATIENCE, Program, ids};
 
-/// What DESIGN.md lets a crash cost: records that ended within this time before it.
+/// The records that a crash may cost by DESIGN.md: those that ended within this time before it.
 const LOSS: Duration = Duration::from_millis(200);
 
 #[test]
@@ -117,7 +116,7 @@ fn usage_without_a_ledger_says_so_with_its_exit_status() {
     for (arguments, code, message) in [
         (&[][..], 1, "usage: usage.db: there is no such file"),
         (&["--ledger", "other.db"], 1, "usage: other.db: there is no such file (/"),
-        // What is wrong with the options is said before the ledger is looked for.
+        // Mistakes in the options are reported before the ledger is opened.
         (&["--sort", "user"], 2, "usage: --sort: user is not among what --by groups by"),
         (&["--since", "now"], 2, "usage: since: is now, so the range is empty"),
         (&[], 1, "/usage.db). `streamgauge serve` begins it when it starts"),
@@ -217,7 +216,7 @@ fn sigterm_under_foreign_lock_leaves_records_to_next_start() {
         let rows = Connection::open(program.path("usage.db")).unwrap();
         let rows = rows.query_row("SELECT count(*) FROM usage_records", [], |row| row.get::<_, i64>(0));
         assert_eq!(rows.unwrap() as usize, ended.len(), "round {round}");
-        // As after a crash before the file was deleted.
+        // A crash before the file was deleted leaves this state.
         fs::write(program.path("usage.db.spill"), &spilled).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Promise 4: memory is bounded, and each limit has its own answer.
+//! Promise 4: memory is bounded, and each limit has its own response.
 
 use crate::harness::{CHAT_REQUEST, Upstream, proxy, sized, upstream};
 
@@ -127,7 +127,7 @@ fn bodies_beyond_the_process_budget_get_503_with_retry_after() {
     drop(first);
     assert_eq!(proxy.record()["status"], 503);
     assert_eq!(proxy.record()["outcome"], "client_disconnected");
-    // What was held has been given back.
+    // Buffered bytes have been freed.
     proxy.client().post("/v1/chat/completions", &body);
     arrivals.recv().unwrap();
 }

@@ -1,11 +1,11 @@
-//! Responses that come before the request's body is here reach clients that read only when they
-//! have sent all of it.
+//! Responses before the end of a request's body reach clients that read only after they have sent
+//! all of it.
 
 use std::time::{Duration, Instant};
 
 use crate::harness::{Connection, Frames, HEADERS, RST_STREAM, Upstream, proxy};
 
-/// More than all the buffers on the way hold.
+/// More than all the buffers on the path hold.
 const LARGE: usize = 40 << 20;
 
 #[test]
@@ -38,7 +38,7 @@ fn client_after_early_response_keeps_place_until_it_is_needed() {
     let mut first = proxy.client();
     first.send("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n{");
     assert_eq!(first.response().status(), 413);
-    // It would be taken in for 5 s more.
+    // The proxy would read it for 5 s more.
     let start = Instant::now();
     assert_eq!(proxy.client().get("/health").response().status(), 200);
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());

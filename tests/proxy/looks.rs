@@ -1,10 +1,10 @@
-//! Stored results are counted once, however often they are looked at.
+//! Stored results are counted once, however often they are retrieved.
 
 use serde_json::{Value, json};
 
 use crate::harness::{EVENTS_HEAD, LAST_CHUNK, Proxy, Request, Upstream, chunk, proxy, sized, upstream};
 
-/// What a test's upstream says to a request.
+/// The response of a test's upstream to a request.
 type Response = Vec<u8>;
 
 fn responding(response: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Upstream {
@@ -19,7 +19,7 @@ fn body(value: &Value) -> Response {
     sized("200 OK", "application/json", value.to_string().as_bytes())
 }
 
-/// A stream that comes to its end.
+/// A complete stream.
 fn events(events: &[Value]) -> Response {
     [cut(events), LAST_CHUNK.into()].concat()
 }
@@ -34,7 +34,7 @@ fn cut(events: &[Value]) -> Response {
     [EVENTS_HEAD.as_bytes(), &events].concat()
 }
 
-/// A response of 100 and 50 tokens once it has come so far.
+/// A response with 100 and 50 tokens if it is complete.
 fn response(status: &str, more: Value) -> Value {
     let usage = json!({ "input_tokens": 100, "output_tokens": 50, "total_tokens": 150 });
     let is_final = ["completed", "incomplete", "cancelled"].contains(&status);
@@ -48,7 +48,7 @@ fn in_background(status: &str) -> Value {
     response(status, json!({ "background": true }))
 }
 
-/// Sends a request, reads the response to whatever end it has, and gives its record.
+/// Sends a request, reads the response to its end, and returns its record.
 fn ask(proxy: &Proxy, method: &str, path: &str, sent: &str) -> Value {
     let length = sent.len();
     let mut client = proxy.client();
@@ -59,7 +59,7 @@ fn ask(proxy: &Proxy, method: &str, path: &str, sent: &str) -> Value {
     proxy.record()
 }
 
-/// The input tokens of a record; those it has must be final, and those it has not must have no
+/// The input tokens of a record. If it has any they must be final; otherwise there must be no
 /// source.
 fn input(record: &Value) -> Option<u64> {
     let source = if record["input_tokens"].is_null() { "none" } else { "reported" };
@@ -106,7 +106,7 @@ fn looks_at_a_response_count_nothing() {
 
 #[test]
 fn background_response_counts_at_the_first_look_with_usage() {
-    // The look that counts: a fetch, a stream, a cancel; and a service that does not repeat
+    // The retrieval that counts: a fetch, a stream, a cancel; and a service that does not repeat
     // `background`.
     for (method, last) in [
         ("GET", "/v1/responses/resp_1"),
@@ -214,7 +214,7 @@ fn azures_paths_lead_to_the_same_response() {
     }
 }
 
-/// A run of 31 and 5 tokens once it has come so far.
+/// A run with 31 and 5 tokens if it is complete.
 fn run(status: &str) -> Value {
     let usage = json!({ "prompt_tokens": 31, "completion_tokens": 5, "total_tokens": 36 });
     json!({ "id": "run_1", "object": "thread.run", "model": "m", "status": status, "event": format!("thread.run.{status}"),

@@ -1,4 +1,4 @@
-//! Name lookups before a resolver that never answers.
+//! Name lookups with a resolver that never responds.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +10,8 @@ use crate::harness::{CHAT_BODY, Client, Program, Upstream, sized, upstream};
 /// More than tokio has threads for blocking work.
 const REQUESTS: usize = 600;
 
-/// A resolver that takes queries and never answers, for programs in a mount namespace of their own.
+/// A resolver that accepts queries and never responds, for programs in a mount namespace of their
+/// own.
 struct SilentResolver(UdpSocket);
 
 impl SilentResolver {
@@ -20,7 +21,7 @@ impl SilentResolver {
         Self(UdpSocket::bind((address, 53)).unwrap())
     }
 
-    /// The program as it is served where this is the only resolver.
+    /// The command of a program for which this is the only resolver.
     fn serving(&self, program: &Program) -> Command {
         let configuration = program.path("resolv.conf");
         let nameserver = self.0.local_addr().unwrap().ip();

@@ -1,9 +1,9 @@
 //! The path of a request, from outside: raw bytes in, raw bytes out, through the library on free
 //! ports.
 //!
-//! The upstream and the client here are plain sockets on threads, so that a test says exactly what
-//! goes over the wire and sees exactly what comes. Nothing sleeps: a test waits for bytes, for the
-//! end of a connection, or for a record.
+//! The upstream and the client are plain sockets on threads, so that a test controls and sees every
+//! byte on the wire. No test sleeps: it waits for bytes, for the end of a connection, or for a
+//! record.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the modules of a test program are for it alone")]

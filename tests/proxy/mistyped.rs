@@ -1,4 +1,4 @@
-//! Responses that are not what their type says, or nothing at all.
+//! Responses whose content differs from their type, or without a type.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, LAST_CHUNK, Proxy, Upstream, chunk, proxy, sized,
 };
 
-/// Types under which streams come, beside none.
+/// Types under which streams arrive, and none.
 const TYPES: [Option<&str>; 5] = [
     Some("text/plain; charset=utf-8"),
     Some("application/json"),
@@ -27,7 +27,7 @@ fn chunked(content_type: Option<&str>, body: &str, length: usize) -> Vec<u8> {
     [head(content_type).as_bytes(), &chunks, LAST_CHUNK.as_bytes()].concat()
 }
 
-/// What a client gets, and the record.
+/// The response for the client, and the record.
 fn exchange(response: Vec<u8>, request: &str) -> (Proxy, String, Value) {
     let up = Upstream::responding(response);
     let proxy = proxy().upstream(&up).run();
@@ -211,7 +211,7 @@ fn times_are_in_the_order_in_which_things_happen() {
     }
 }
 
-/// It is known by its first bytes, which come when its client has had comments.
+/// The stream is recognised by its first bytes, which come after its client has had comments.
 #[test]
 fn a_mistyped_stream_behind_comments_is_relayed() {
     for content_type in ["text/plain", "application/json"] {
@@ -220,7 +220,7 @@ fn a_mistyped_stream_behind_comments_is_relayed() {
                 let response = chunked(Some(content_type), CHAT_STREAM, length);
                 let up = crate::harness::upstream(move |connection| {
                     connection.request();
-                    // Longer than the client is left without a word.
+                    // Longer than the silence before a comment.
                     std::thread::sleep(std::time::Duration::from_millis(50));
                     connection.send(&response);
                 });

@@ -1,5 +1,5 @@
-//! Every recorded stream under types that are wrong, without its last blank line, and cut: bytes
-//! pass, counts are exact or `partial`.
+//! Every recorded stream under wrong types, without its last blank line, and cut: bytes pass,
+//! counts are exact or `partial`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::asking::PATH;
 use crate::harness::{CHAT_REQUEST, LAST_CHUNK, Proxy, Upstream, chunk, proxy, upstream};
 
-/// What a stream may be called; an empty one is missing.
+/// Types of a stream; an empty one is missing.
 const TYPES: [&str; 5] =
     ["text/plain; charset=utf-8", "application/json", "application/octet-stream", "", "application/x-ndjson"];
 
-/// A recorded stream, and what is known to be in it.
+/// A recorded stream, and its known contents.
 struct Recording {
     file: String,
     bytes: Vec<u8>,
@@ -45,8 +45,8 @@ fn recordings() -> Vec<Recording> {
     recordings.collect()
 }
 
-/// An upstream that answers a request with what waits under the number in its `x-case`, and then
-/// closes if that is not framed.
+/// An upstream that sends the response with the number in the request's `x-case`, and then closes
+/// if that is not framed.
 #[derive(Clone, Default)]
 struct Waiting(Arc<Mutex<HashMap<String, Vec<u8>>>>);
 
@@ -64,7 +64,7 @@ impl Waiting {
         })
     }
 
-    /// What a client gets of this response, and its record's id.
+    /// The client's reading of this response, and its record's id.
     fn exchange(&self, proxy: &Proxy, number: usize, response: Vec<u8>) -> (Vec<u8>, String) {
         self.0.lock().unwrap().insert(number.to_string(), response);
         let mut client = proxy.client();
@@ -153,7 +153,7 @@ fn recorded_streams_cut_short_have_partial_or_exact_counts() {
         let shown = format!("{} cut at {cut}: {record}", recording.file);
         let found = ["input_tokens", "output_tokens", "total_tokens"].map(|key| record[key].clone());
         match record["usage_source"].as_str().unwrap() {
-            // One that is of several streams has several ends.
+            // A recording of several streams has several ends.
             "reported" if recording.file.contains("anthropic") => {}
             "reported" => assert_eq!(found, recording.tokens, "{shown}"),
             "partial" => assert_ne!(recording.tokens[0], Value::Null, "{shown}"),

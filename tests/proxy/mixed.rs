@@ -14,9 +14,8 @@ use crate::harness::{Client, proxy};
 const REQUESTS: usize = 10_000;
 const CLIENTS: usize = 64;
 
-/// What happens to a request. Wherever its client leaves or its upstream fails, the upstream has
-/// reported by then what it ever will, and all of that has arrived, so that the sums must be the
-/// same.
+/// The fate of a request. Wherever its client leaves or its upstream fails, the upstream has
+/// reported all of its usage by then, and all of that has arrived, so that the sums must be equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Kind {
     Stream,
@@ -41,7 +40,7 @@ enum Kind {
     BreaksOffInBody,
 }
 
-/// How many of each there are in a hundred.
+/// The number of each per hundred.
 const MIX: [(Kind, usize); 20] = [
     (Kind::Stream, 22),
     (Kind::Body, 12),
@@ -65,10 +64,10 @@ const MIX: [(Kind, usize); 20] = [
     (Kind::BreaksOffInBody, 2),
 ];
 
-/// One request as it is sent, and when its client leaves.
+/// One request as it is sent, and the moment when its client leaves.
 struct Ask {
     kind: Kind,
-    /// Who sends it: what the record says, where its body was read.
+    /// The user: the record has it if its body was read.
     user: String,
     endpoint: &'static str,
     directions: String,
@@ -83,9 +82,9 @@ enum Leaves {
     Never,
     /// Without a byte of it.
     Before,
-    /// After so many events.
+    /// After this many events.
     After(usize),
-    /// After so many bytes.
+    /// After this many bytes.
     Bytes(usize),
 }
 
@@ -106,7 +105,7 @@ fn ask(number: usize, kind: Kind, random: &mut fastrand::Rng) -> Ask {
     let mut streamed = true;
     let mut headers = "";
     let mut leaves = Leaves::Never;
-    // Of the completions' shapes alone, which can report inside.
+    // Only the forms of completions, which can report inside.
     let (mut endpoint, mut directions) = match kind {
         Kind::Stream => (endpoint, format!("events={events},usage={place}")),
         Kind::Body => {
@@ -191,13 +190,13 @@ impl Ask {
         )
     }
 
-    /// Returns true if the record can know who sent it.
+    /// Returns true if the record can have the user.
     fn is_read(&self) -> bool {
         !matches!(self.kind, Kind::UnknownPath | Kind::NotHttp | Kind::BreaksOffInBody)
     }
 
-    /// Sends it and takes the response, as far as the client wants it; false if the connection is
-    /// used up.
+    /// Sends it and reads the response, as far as the client wants it. Returns false if the
+    /// connection is used up.
     fn run(&self, client: &mut Client) -> bool {
         if self.kind == Kind::NotHttp {
             client.send("this is not HTTP\r\n\r\n");
@@ -212,7 +211,7 @@ impl Ask {
         }
         match self.leaves {
             Leaves::Never => return client.next_response().is_some_and(|response| response.status() == 200),
-            // Now and then before the request was looked at, most often after.
+            // Sometimes before the request was read, most often after.
             Leaves::Before => std::thread::sleep(Duration::from_millis(fastrand::u64(..8))),
             Leaves::Bytes(bytes) => client.read_up_to(bytes),
             Leaves::After(events) => {
@@ -226,9 +225,9 @@ impl Ask {
         false
     }
 
-    /// How it may have ended: outcomes, and usage sources. Where a client leaves, the response may
-    /// have been faster: on a machine under load both are there when the proxy looks, however long
-    /// the upstream waits.
+    /// The possible outcomes and usage sources. If a client leaves, the response may have been
+    /// faster: on a machine under load both are there when the proxy looks, however long the
+    /// upstream waits.
     fn endings(&self) -> (&'static [&'static str], &'static [&'static str]) {
         match self.kind {
             Kind::Stream => (&["complete"], &["reported", "none", "estimated"]),
@@ -256,7 +255,7 @@ impl Ask {
     }
 }
 
-/// All requests, in the order in which they are begun.
+/// All requests, in the order in which they begin.
 fn asks() -> Vec<Ask> {
     let mut random = fastrand::Rng::with_seed(4);
     let hundred: Vec<_> = MIX.iter().flat_map(|&(kind, count)| std::iter::repeat_n(kind, count)).collect();
@@ -319,7 +318,7 @@ fn ten_thousand_requests_have_a_record_each_with_every_token() {
     let mut unread: BTreeMap<&str, usize> = BTreeMap::new();
     for ask in &asks {
         let Some(record) = by_user.get(&*ask.user).filter(|_| ask.is_read()) else {
-            // A client that leaves at once may be gone before its body is looked at.
+            // A client that leaves immediately may be gone before its body is read.
             assert!(!ask.is_read() || ask.leaves == Leaves::Before, "no record of {}", ask.user);
             *unread.entry(ask.endings().0[0]).or_default() += 1;
             continue;

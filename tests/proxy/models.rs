@@ -8,7 +8,7 @@ use streamgauge::llm::provider::Endpoint;
 
 use crate::harness::{Proxy, Request, proxy, sized, upstream};
 
-/// A proxy with an alias whose upstream tells what arrives.
+/// A proxy with an alias whose upstream passes on what arrives.
 fn watched(tables: &str) -> (Proxy, mpsc::Receiver<Request>) {
     let (sender, requests) = mpsc::channel();
     let up = upstream(move |connection| {
@@ -53,7 +53,7 @@ fn model_read_by_routes_is_renamed_and_recorded_everywhere() {
         assert_eq!(String::from_utf8_lossy(&request.body), named("real"), "{path}");
         assert_eq!(by_model.record()["model_requested"], "alias", "{path}");
 
-        // Without a route that asks for it, it is read or not, in either case for all purposes.
+        // Without a route that needs it, it is read or not, in either case for all purposes.
         plain.client().post(&path, &named("alias")).response();
         let is_renamed = plain_requests.recv().unwrap().body == named("real").as_bytes();
         let recorded = plain.record()["model_requested"].clone();
@@ -123,7 +123,7 @@ fn json_at_endpoints_that_take_forms_is_renamed() {
             );
             assert_eq!(proxy.record()["model_requested"], "alias");
         }
-        // Sound as such is no JSON, and is not held.
+        // Raw sound is not JSON, and is not buffered.
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: audio/wav\r\ncontent-length: 4\r\n\r\nRIFF"
         );

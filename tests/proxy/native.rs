@@ -1,4 +1,4 @@
-//! Shapes of usage that are not OpenAI's own, and shapes that are not known yet.
+//! Forms of usage that are not OpenAI's own, and forms that are not known yet.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ const COUNTS: [&str; 7] = [
     "usage_source",
 ];
 
-/// The record of a request that is answered with these bytes, all of which pass.
+/// The record of a request with this response, all of which passes.
 fn record(path: &str, head: &str, body: &str) -> Value {
     let (response, stream) = match head {
         "text/event-stream" => {
@@ -39,7 +39,7 @@ fn events(payloads: &[&str]) -> Value {
     record("/v1/generateContent", "text/event-stream", &text)
 }
 
-/// That the record has these counts and no others.
+/// Asserts that the record has these counts and no others.
 fn has(record: &Value, expected: Value) {
     for count in COUNTS {
         assert_eq!(record[count], expected[count], "{count} of {record}");
@@ -156,7 +156,7 @@ fn usage_of_which_a_part_is_unknown_is_partial_and_says_so() {
         let error = record["error"].as_str().unwrap_or_default();
         assert!(error.contains("names that the meter does not know"), "{record}");
     }
-    // What is whole, or known to be no more than a part, is no alarm.
+    // Complete usage, or usage that is known to be a part, raises no alarm.
     for usage in [
         r#"{"total_tokens":18}"#,
         r#"{"prompt_tokens":8,"total_tokens":8,"image_tokens":3}"#,
@@ -172,7 +172,7 @@ fn usage_of_which_a_part_is_unknown_is_partial_and_says_so() {
             "{usage}"
         );
     }
-    // A later report that is whole settles it.
+    // A later complete report replaces it.
     let settled = events(&[
         r#"{"choices":[],"usage":{"odd_tokens":3,"total_tokens":3}}"#,
         r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#,
@@ -219,7 +219,7 @@ fn usage_of_each_choice_of_a_completion_is_added_up() {
         ]),
         expected.clone(),
     );
-    // The list that llama.cpp answers with where it does not stream.
+    // llama.cpp's list in a response that is not streamed.
     let list = format!("[{},{}]", text(0, "\"stop\"", &used(5, 2)), text(1, "\"stop\"", &used(7, 3)));
     has(&record("/v1/completions", "application/json", &list), expected);
 }
@@ -229,7 +229,7 @@ fn usage_so_far_of_a_completion_is_not_added_up() {
     let last = r#"{"choices":[],"object":"text_completion"#.to_owned() + "\"" + &used(12, 5) + "}";
     let expected =
         json!({"input_tokens": 12, "output_tokens": 5, "total_tokens": 17, "usage_source": "reported"});
-    // Of each choice so far, and then of all.
+    // Usage of each choice so far, and then of all.
     has(
         &completions(&[
             text(0, "null", &used(7, 1)),
@@ -240,12 +240,12 @@ fn usage_so_far_of_a_completion_is_not_added_up() {
         ]),
         expected.clone(),
     );
-    // Of each choice at its end, and then of all.
+    // Usage of each choice at its end, and then of all.
     has(
         &completions(&[text(0, "\"stop\"", &used(7, 3)), text(1, "\"stop\"", &used(5, 2)), last]),
         expected.clone(),
     );
-    // Of all so far, in every event.
+    // Usage of all so far, in every event.
     has(
         &completions(&[
             text(0, "null", &used(12, 1)),

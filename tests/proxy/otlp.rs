@@ -1,4 +1,4 @@
-//! OpenTelemetry: what a collector gets of requests, and what upstreams get of the trace.
+//! OpenTelemetry: the export of requests to a collector, and the trace context for upstreams.
 
 use std::sync::mpsc;
 
@@ -16,7 +16,7 @@ use crate::harness::{
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-/// An upstream that streams, and what it was asked.
+/// An upstream that streams, and its requests.
 pub fn streaming() -> (Upstream, mpsc::Receiver<Request>) {
     let (sender, requests) = mpsc::channel();
     let up = upstream(move |connection| {
@@ -39,7 +39,7 @@ pub fn chat(headers: &str) -> String {
     )
 }
 
-/// Lines that say where the collector is; further lines may follow.
+/// Configuration lines for the collector; further lines may follow.
 pub fn otlp(endpoint: impl std::fmt::Display) -> String {
     format!("[otlp]\nendpoint = \"{endpoint}\"")
 }
@@ -260,7 +260,7 @@ fn a_request_that_is_sent_once_more_is_the_same_span() {
             let _ = sender.send(request);
             connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
         }
-        // It takes the next request, and goes without a response.
+        // The collector reads the next request, and closes without a response.
         if let Some(request) = connection.request() {
             let _ = sender.send(request);
         }

@@ -1,5 +1,5 @@
-//! The OpenTelemetry collector's own doings: it is trusted or not, takes things later, in part or
-//! never, or is away; and nothing of that changes a request.
+//! Failures of the OpenTelemetry collector: it is trusted or not, accepts data later, in part or
+//! never, or is unreachable; none of this affects a request.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -128,7 +128,7 @@ fn the_end_does_not_wait_for_a_collector_that_refuses() {
     let proxy = proxy().upstream(&up).tables(&tables).run();
     proxy.client().send(chat("")).response();
     let first = backend.export();
-    // The first span is being sent again and again, and this one waits.
+    // The first span is sent again and again, and this one waits.
     proxy.client().send(chat("")).response();
     proxy.stop();
     let others = backend.exports();
@@ -159,7 +159,8 @@ fn why_a_collector_refuses_is_said_once() {
     }
 }
 
-/// Takes connections and answers nothing; the counter says how many have come. Some are closed at once.
+/// Accepts connections and sends nothing; the counter has their number. Some are closed
+/// immediately.
 fn mute(closes: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));

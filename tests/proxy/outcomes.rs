@@ -1,5 +1,5 @@
-//! An upstream's errors in the record: whose fault they are, by status and by what a stream says,
-//! and their text.
+//! An upstream's errors in the record: their cause, by status and by the contents of a stream, and
+//! their text.
 
 use serde_json::{Value, json};
 
@@ -117,7 +117,7 @@ fn an_error_without_a_known_message_is_told_by_its_body() {
             assert_eq!(proxy.record()["error"], error, "{body:.40}");
         }
     }
-    // What is no error is not quoted.
+    // A body that is not an error is not quoted.
     let proxy = proxy().upstream(&Upstream::responding(sized("200 OK", "text/plain", b"fine"))).run();
     proxy.client().post(CHAT, CHAT_REQUEST).response();
     assert_eq!(proxy.record()["error"], Value::Null);

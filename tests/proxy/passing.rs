@@ -1,4 +1,4 @@
-//! Which limit holds for a body: one of those that are held, or one of those that pass.
+//! The limit that applies to a body: the one for buffered bodies, or the one for passing bodies.
 
 use crate::harness::{chunk, proxy, sized, upstream};
 

@@ -1,4 +1,4 @@
-//! Places: who gets one when they are short, and who makes room.
+//! Places: their assignment when they are short, and evictions.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use crate::harness::{
     CHAT_REQUEST, Client, Connection, DATA, Frames, HEADERS, Upstream, proxy, sized, upstream,
 };
 
-/// Soon, beside the limits that would free a place otherwise.
+/// Soon, compared with the limits that would free a place otherwise.
 const SOON: Duration = Duration::from_secs(5);
 
 fn ok() -> Upstream {
     Upstream::responding(sized("200 OK", "application/json", b"{}"))
 }
 
-/// An upstream that answers chats at the test's signal, and anything else at once.
+/// An upstream that responds to chats at the test's signal, and to anything else immediately.
 fn held() -> (Upstream, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (arrived, arrivals) = mpsc::channel();
     let (go, gone) = mpsc::channel::<()>();
@@ -54,7 +54,7 @@ fn http2_streams_take_places_and_leave_some_to_connections() {
     assert_eq!(proxy.client().get("/v1/models").response().status(), 200, "there is room for another client");
     assert_eq!(proxy.record()["outcome"], "complete");
     assert_eq!(proxy.metric("streamgauge_requests_limited_total{limit=\"places\"}"), 1.0);
-    // A stream that ends gives its place back.
+    // A stream that ends frees its place.
     go.send(()).unwrap();
     assert_eq!(proxy.record()["outcome"], "complete");
     frames.post(103, "/v1/chat/completions", CHAT_REQUEST);
@@ -115,7 +115,7 @@ fn idle_http2_connection_is_closed_for_a_newcomer_at_once() {
     proxy.record();
     let begun = Instant::now();
     assert_eq!(proxy.client().get("/v1/models").response().status(), 200);
-    // It has no say in this, as it has in a graceful end.
+    // The client cannot delay this, as it can a graceful end.
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
@@ -129,7 +129,7 @@ fn running_request_keeps_its_place() {
     arrivals.recv_timeout(SOON).unwrap();
     let mut newcomer = proxy.client();
     newcomer.get("/v1/models");
-    // Longer than the grace of those that are silent.
+    // Longer than the grace of silent connections.
     std::thread::sleep(Duration::from_secs(2));
     go.send(()).unwrap();
     assert_eq!(running.response().status(), 200);

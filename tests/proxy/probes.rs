@@ -15,7 +15,7 @@ fn probes_get_a_response_without_a_key_and_a_record() {
         let head = client.head();
         assert!(head.starts_with("HTTP/1.1 200") && head.contains("content-length: 16"), "{head}");
     }
-    // As HAProxy asks.
+    // HAProxy's request.
     let response = proxy.client().send("GET /health HTTP/1.0\r\n\r\n").response();
     assert_eq!(response.status(), 200);
     client.send("GET /v1/models HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sg-team\r\n\r\n");

@@ -1,4 +1,4 @@
-//! DESIGN.md section 3.3: where a request goes, and with which credentials.
+//! DESIGN.md section 3.3: the destination of a request, and its credentials.
 
 use std::sync::mpsc;
 

@@ -1,5 +1,5 @@
-//! Promise 3: every request has exactly one usage record. Promise 2: metering loses a number at
-//! most, never a byte.
+//! Promise 3: every request has exactly one usage record. Promise 2: a failure of metering costs a
+//! number at most, never a byte.
 
 use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,
@@ -159,7 +159,7 @@ fn the_user_of_anthropics_requests_is_in_their_metadata() {
         ("/v1/messages", r#""metadata":{"user_id":"u-1"}"#, Some("u-1")),
         ("/v1/messages", r#""metadata":{"user_id":"u-1"},"user":"u-2""#, Some("u-2")),
         ("/v1/messages", r#""metadata":{"user_id":null}"#, None),
-        // There it is any text of the client's own.
+        // On this endpoint it is any text of the client's own.
         ("/v1/chat/completions", r#""metadata":{"user_id":"u-1"}"#, None),
     ] {
         proxy.client().post(path, &format!("{{\"model\":\"m\",{more}}}")).response();

@@ -1,4 +1,4 @@
-//! Refusals of clients that are not known: any number of them is a bounded number of records.
+//! Refusals of unknown clients: any number of them makes a bounded number of records.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -15,7 +15,7 @@ fn run() -> (Upstream, Proxy) {
     (up, proxy)
 }
 
-/// How many requests the records count.
+/// The number of requests in the records.
 fn requests(records: &[Value]) -> u64 {
     records.iter().map(|record| record["count"].as_u64().unwrap_or(1)).sum()
 }

@@ -1,5 +1,4 @@
-//! Promise 1: a byte the upstream sent reaches the client unchanged, in order, as soon as it is
-//! here.
+//! Promise 1: a byte of the upstream reaches the client unchanged, in order, as soon as it arrives.
 
 use std::sync::mpsc;
 
@@ -39,7 +38,7 @@ fn a_stream_arrives_byte_for_byte_however_it_is_cut() {
             connection.request().unwrap();
             let body: Vec<u8> = CHAT_STREAM.as_bytes().chunks(step).flat_map(chunk).collect();
             let wire = [EVENTS_HEAD.as_bytes(), &body, LAST_CHUNK.as_bytes()].concat();
-            // The cuts of the wire are not those of the chunks.
+            // The pieces on the wire do not match the chunks.
             for piece in wire.chunks(step + 2) {
                 connection.send(piece);
             }

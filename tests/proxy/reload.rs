@@ -1,5 +1,5 @@
-//! A configuration that is read again while requests run: what changes for the next ones, and what
-//! does not for those that run.
+//! A configuration that is reloaded while requests run: it changes for the next requests, and not
+//! for running ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::harness::{
 
 const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new(), late_workers: 0 };
 
-/// A proxy with its configuration in a folder of its own.
+/// A proxy with its configuration in a directory of its own.
 struct Configured {
     folder: tempfile::TempDir,
     proxy: Proxy,
@@ -34,7 +34,7 @@ impl Configured {
         self.folder.path().join("streamgauge.toml")
     }
 
-    /// Writes another configuration and has it taken over.
+    /// Writes another configuration and reloads it.
     fn change(&self, tables: &str) {
         self.write(tables);
         assert_eq!(self.proxy.reload(), TAKEN);
@@ -75,7 +75,7 @@ fn ask(client: &mut Client, key: Option<&str>) -> Response {
         .response()
 }
 
-/// Responds with a body that says which upstream it is.
+/// Responds with a body that names the upstream.
 fn named(name: &'static str) -> Upstream {
     let body = CHAT_BODY.replace("Hello", name);
     Upstream::responding(sized("200 OK", "application/json", body.as_bytes()))
@@ -150,7 +150,7 @@ fn connections_stay_for_same_upstreams_and_end_for_changed_ones() {
     });
     let tables = other("up", &up).replace("workers = 2", "workers = 1");
     let configured = Configured::new(&tables);
-    // Both workers have a connection, or one has: what counts is that there are no more.
+    // One or both workers have a connection: the test needs that there are no more.
     let mut client = configured.proxy.client();
     assert_eq!(ask(&mut client, None).status(), 200);
     assert_eq!(up.accepted(), 1);
@@ -329,7 +329,7 @@ fn key_of_an_upstream_in_a_file_is_read_again() {
     assert_eq!(keys.recv().unwrap(), "Bearer sk-new-key", "the earlier one stays");
 }
 
-/// Compares the files twice, as a change must be found twice.
+/// Compares the files twice, since a change must be found twice.
 pub fn settle(proxy: &Proxy) -> ReloadOutcome {
     assert_eq!(proxy.look(), ReloadOutcome::Unchanged);
     proxy.look()
@@ -352,7 +352,7 @@ fn key_of_a_client_in_a_file_is_refused_once_it_is_removed() {
     assert_eq!(ask(&mut client, Some("sg-key-of-today-1")).status(), 200);
 }
 
-/// Renames a new file into the place of the old one.
+/// Replaces a file by a rename.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     fs::write(&new, text).unwrap();

@@ -1,4 +1,5 @@
-//! How an operator has the configuration read again: `streamgauge reload`, the admin port, SIGHUP.
+//! Ways in which an operator reloads the configuration: `streamgauge reload`, the admin port,
+//! SIGHUP.
 
 use std::fs;
 use std::process::Output;
@@ -14,7 +15,7 @@ fn program() -> (Program, std::net::SocketAddr) {
     (Program::with_admin(&keys, "path = \"\""), admin)
 }
 
-/// Changes the configuration by a line that is replaced.
+/// Changes the configuration by replacing a line.
 fn edit(program: &Program, from: &str, to: &str) {
     let path = program.path("streamgauge.toml");
     let text = fs::read_to_string(&path).unwrap();
@@ -91,7 +92,7 @@ fn broken_file_reloads_no_other_process() {
     let mine = Program::unconfigured();
     mine.configure("[server\n[admin]\nlisten = \"127.0.0.1:1\"\n");
     let mut command = mine.command(&["reload"]);
-    // In the place of the defaults, which every process without a configuration has.
+    // Instead of the defaults, which every process without a configuration has.
     command.env("STREAMGAUGE_ADMIN__LISTEN", admin.to_string()).env("STREAMGAUGE_ADMIN__TOKEN__VALUE", TOKEN);
     let output = command.output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();

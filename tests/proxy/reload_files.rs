@@ -1,4 +1,4 @@
-//! How the files of a configuration may change: in steps, by symlink, and for a time not at all.
+//! Changes of the files of a configuration: in steps, by symlink, and with gaps.
 
 use std::fs;
 use std::io::Write as _;
@@ -60,7 +60,7 @@ fn file_half_written_at_any_byte_never_stops_the_proxy() {
         fs::write(&path, &whole[..end]).unwrap();
         match proxy.reload() {
             ReloadOutcome::Refused(mistakes) => assert!(!mistakes.is_empty()),
-            // Only tables and lines are missing that need not be there.
+            // Only optional tables and lines are missing.
             ReloadOutcome::Taken { .. } => assert!(end >= tables - 120, "{}", &whole[..end]),
             ReloadOutcome::Unchanged => panic!("a reload judges"),
         }
@@ -157,7 +157,7 @@ fn files_beyond_their_bounds_are_refused() {
     fs::write(&path, &good).unwrap();
     fs::write(&key, "sg-a-key-in-a-file").unwrap();
     let proxy = proxy().run_from(&path);
-    // Sparse.
+    // A sparse file.
     fs::File::options().write(true).open(&key).unwrap().set_len(700 << 20).unwrap();
     assert!(matches!(settle(&proxy), ReloadOutcome::Refused(reason) if reason.contains("more than 64 KiB")));
     fs::write(&key, "sg-a-key-in-a-file").unwrap();

@@ -1,5 +1,5 @@
 //! Many reloads while many streams run, over TLS whose certificate changes too: every byte arrives,
-//! every record is right, no connection is refused, and no memory stays behind.
+//! every record is right, no connection is refused, and no memory leaks.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -36,11 +36,11 @@ fn hundred_reloads_leave_200_streams_of_20_seconds_whole() {
 struct Storm {
     streams: usize,
     reloads: usize,
-    /// How far apart the reloads are.
+    /// The time between the reloads.
     pace: Duration,
 }
 
-/// How many events of each stream may be sent so far.
+/// The number of events of each stream that may be sent so far.
 #[derive(Default)]
 struct Gate {
     open: Mutex<usize>,
@@ -75,7 +75,7 @@ fn end(events: usize) -> String {
     )
 }
 
-/// Streams as the gate opens, and responds to what asks for no stream.
+/// Sends streams as the gate opens, and plain bodies otherwise.
 fn streaming(gate: &Arc<Gate>, events: usize) -> Upstream {
     let gate = Arc::clone(gate);
     upstream(move |connection: &mut Connection| {
@@ -119,7 +119,7 @@ fn storm(storm: Storm) {
                 scope.spawn(move || stream.body())
             })
             .collect();
-        // Each stream is known to run when its first event is here; the gate opens it for all.
+        // Each stream is known to run when its first event has arrived; the gate opens it for all.
         for number in 1..=reloads {
             let began = Instant::now();
             configure(number);
@@ -162,7 +162,7 @@ fn key(number: usize) -> String {
     format!("sg-key-of-version-{number}")
 }
 
-/// Routes, a key, the upstreams' URLs, a price and the certificate are others in each.
+/// Routes, a key, the upstreams' URLs, a price and the certificate differ in each.
 fn text(number: usize, upstreams: &[Upstream; 2]) -> String {
     let [one, two] =
         if number.is_multiple_of(2) { [0, 1] } else { [1, 0] }.map(|at: usize| upstreams[at].address);
@@ -195,7 +195,7 @@ fn client(trusted: RootCertStore) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = config.with_root_certificates(trusted).with_no_client_auth();
-    // Each handshake shows the certificate of its moment.
+    // Each handshake shows the current certificate.
     config.resumption = rustls::client::Resumption::disabled();
     Arc::new(config)
 }
@@ -230,7 +230,7 @@ impl Stream {
         response[9..12].to_owned()
     }
 
-    /// The body of a whole response without its chunks' framing.
+    /// The body of a complete response without its chunks' framing.
     fn body(mut self) -> String {
         let mut response = Vec::new();
         self.0.read_to_end(&mut response).unwrap();
@@ -248,7 +248,7 @@ impl Stream {
     }
 }
 
-/// The records of so many requests. Refusals beyond a rate share one.
+/// The records of this many requests. Refusals beyond a rate share one.
 fn records(proxy: &Proxy, count: u64) -> Vec<Value> {
     let mut records = Vec::new();
     while records.iter().map(requests).sum::<u64>() < count {

@@ -1,4 +1,5 @@
-//! When a request is sent again, and whose answer the first bytes on a connection are.
+//! Decides when a request is sent again, and to which request the first bytes on a connection
+//! respond.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -10,13 +11,13 @@ use crate::harness::{
 
 const PATH: &str = "/v1/chat/completions";
 
-/// How long an upstream works on a request before it fails: far beyond the time in which a close
-/// can cross a request.
+/// The time for which an upstream works on a request before it fails: far beyond the time in which
+/// a close can cross a request.
 const WORK: Duration = Duration::from_millis(150);
 
-/// An upstream that answers the first request of its first connection and leaves the rest of that
-/// connection to `then`. Every other connection is answered. Sends the number of the connection of
-/// each request head.
+/// An upstream that responds to the first request of its first connection and leaves the rest of
+/// that connection to `then`. Every other connection gets responses. Sends the number of the
+/// connection of each request head.
 fn upstream_with_second_request(
     then: impl Fn(&mut Connection) + Send + Sync + 'static,
 ) -> (Upstream, mpsc::Receiver<usize>) {
@@ -114,7 +115,7 @@ fn incomplete_request_on_kept_connection_is_sent_again() {
     // More than the sockets hold.
     let large = format!("{{\"model\":\"m\",\"x\":\"{}\"}}", "x".repeat(24 << 20));
     let (up, requests) = upstream_with_second_request(|connection| {
-        // It closes although the body is still on its way.
+        // The upstream closes although the body is still being sent.
         connection.head();
         std::thread::sleep(WORK);
     });
@@ -125,7 +126,7 @@ fn incomplete_request_on_kept_connection_is_sent_again() {
     assert_eq!(requests.try_iter().collect::<Vec<_>>(), [0, 1]);
 }
 
-/// Sends a chunked upload that is not held, and its end only once `go_on` says so.
+/// Sends a chunked upload that is not buffered, and its end only after `go_on`.
 fn upload(client: &mut Client, go_on: &mpsc::Receiver<()>) -> Response {
     client.send(
         "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\n\
@@ -232,7 +233,7 @@ fn early_response_on_new_connection_is_relayed() {
 
 #[test]
 fn request_timeout_on_idle_connection_is_not_the_response() {
-    // Whether it crosses the request in time is the machine's affair: once is enough.
+    // The machine decides whether the close crosses the request in time: once is enough.
     let crossed = (0..20).any(|_| {
         let (up, requests) = upstream_with_second_request(|connection| {
             connection.head();

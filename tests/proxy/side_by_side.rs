@@ -1,4 +1,4 @@
-//! What a start says: its addresses, and another process that writes to the same ledger.
+//! Messages of a start: its addresses, and another process that writes to the same ledger.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Signals of the real program, from before it listens to the end of its drain; and what they do to
+//! Signals of the real program, from before it listens to the end of its drain, and their effect on
 //! the JSON-lines file.
 
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::harness::{Client, PATIENCE, Program, Serving};
 
-/// All whose default action would end the process, and the one of a window.
+/// All signals whose default action would end the process, and the one for window sizes.
 const HARMLESS: [&str; 10] =
     ["-HUP", "-USR1", "-USR2", "-ALRM", "-PIPE", "-WINCH", "-XFSZ", "-IO", "-VTALRM", "-PROF"];
 
@@ -24,7 +24,7 @@ fn is_served(serving: &Serving) -> bool {
     client.next_response().is_some_and(|response| response.status() == 200)
 }
 
-/// Begins a stream of so many events, 20 ms apart, and waits for its head.
+/// Begins a stream of this many events, 20 ms apart, and waits for its head.
 fn stream(serving: &Serving, events: usize) -> Client {
     let mut client = Client::connect(serving.address);
     let body = format!("{{\"model\":\"sim:events={events},pace=20ms\",\"messages\":[],\"stream\":true}}");
@@ -37,7 +37,7 @@ fn is_whole(client: &mut Client) -> bool {
     rest.ends_with(b"\r\n0\r\n\r\n") && rest.windows(6).any(|window| window == b"[DONE]")
 }
 
-/// Waits for a condition that no event tells of.
+/// Waits for a condition without an event.
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
@@ -46,7 +46,7 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// The records in a file, each of whose lines must be whole.
+/// The records in a file, each of whose lines must be complete.
 fn records(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
     assert!(text.is_empty() || text.ends_with('\n'), "{text}");
@@ -158,7 +158,7 @@ fn second_signal_after_half_a_second_ends_at_once() {
     let serving = program.serve();
     let mut client = stream(&serving, 3000);
     serving.signal("-TERM");
-    // What is tested is a time.
+    // The test measures a time.
     thread::sleep(Duration::from_millis(600));
     let second = Instant::now();
     serving.signal("-INT");

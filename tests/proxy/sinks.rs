@@ -1,5 +1,5 @@
-//! Metering does not die in silence: whatever happens to the log or to one sink, requests are
-//! served, the other sinks are complete, `/readyz` tells, and the process ends when told to.
+//! Metering reports its failures: whatever happens to the log or to one sink, requests are served,
+//! the other sinks are complete, `/readyz` reports it, and the process ends on request.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -14,7 +14,7 @@ use crate::harness::{Client, PATIENCE, Program, Response, free_address, ids};
 /// Enough for the access lines and the JSON lines to fill a pipe several times.
 const MANY: usize = 600;
 
-/// What the end may take where something is stuck: the sinks' grace, and room for a slow machine.
+/// The longest end if something is stuck: the sinks' grace, and room for a slow machine.
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// The same after a second signal.
@@ -49,7 +49,7 @@ fn serve((program, admin): &(Program, SocketAddr), set: impl FnOnce(&mut Command
 }
 
 impl Served {
-    /// Sends so many requests, each of which must succeed.
+    /// Sends this many requests, each of which must succeed.
     fn send(&self, count: usize) {
         let mut client = Client::connect(self.proxy);
         for number in 0..count {
@@ -68,7 +68,7 @@ impl Served {
         (response.status(), response.text().to_owned())
     }
 
-    /// Waits until `/readyz` says this; the status that it says it with.
+    /// Waits until `/readyz` has this line. Returns the status of that response.
     fn wait_for_ready(&self, line: &str) -> u16 {
         let begun = Instant::now();
         loop {
@@ -93,7 +93,7 @@ impl Served {
         assert!(status.success());
     }
 
-    /// Waits for its end, no longer than this.
+    /// Waits for its end within this time.
     fn end(&mut self, within: Duration) -> ExitStatus {
         let begun = Instant::now();
         loop {
@@ -118,7 +118,7 @@ fn rows(program: &(Program, SocketAddr)) -> usize {
 }
 
 /// Serves with this stderr: all requests succeed, all are in the ledger, lost lines are counted,
-/// and the end is an ordinary one.
+/// and the end is normal.
 fn serves_whatever_stderr_is(stderr: Stdio, after_start: impl FnOnce()) {
     let program = program("");
     let mut served = serve(&program, |command| {
@@ -185,8 +185,8 @@ fn wrong_login_does_not_wait_for_a_stuck_stderr() {
     }
 }
 
-/// A sink that takes nothing holds no other, and `/readyz` tells of it with this word. The exit
-/// status of the end.
+/// Checks that a stuck sink blocks no other, and that `/readyz` reports it with this word. Returns
+/// the exit status.
 fn serves_beside_a_stuck_sink(program: &(Program, SocketAddr), mut served: Served, told: &str) -> i32 {
     served.send(MANY);
     assert_eq!(served.wait_for_ready("sink jsonl "), 200);
@@ -214,7 +214,7 @@ fn unread_stdout_holds_no_other_sink() {
     assert_eq!(status, 1, "records are given up at the end");
 }
 
-/// A FIFO whose reader, which this is, reads nothing.
+/// A FIFO whose reader, which is returned, reads nothing.
 fn fifo(path: &Path) -> File {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     OpenOptions::new().read(true).write(true).open(path).unwrap()
@@ -228,7 +228,7 @@ fn fifo_that_nobody_reads_holds_no_other_sink() {
     let served = serve(&program, |command| {
         command.stderr(Stdio::null());
     });
-    // Written without blocking: what finds no room within a second is lost at once.
+    // Written without blocking: bytes without room for a second are lost immediately.
     assert_eq!(serves_beside_a_stuck_sink(&program, served, "records lost"), 0);
 }
 
@@ -249,7 +249,7 @@ fn second_signal_ends_at_once_beside_stuck_sinks() {
         served.send(1);
     }
     served.terminate();
-    // A second signal counts after half a second only.
+    // A second signal counts only after half a second.
     thread::sleep(Duration::from_millis(700));
     assert!(served.child.try_wait().unwrap().is_none(), "the first signal waits for the sink");
     served.terminate();
@@ -276,6 +276,6 @@ fn log_lines_are_complete_after_an_ordinary_end() {
     assert!(log.contains("SIGTERM"), "{log}");
 }
 
-/// What the program does where its threads panic (src/support/threads/fault.rs).
+/// The program's behaviour if its threads panic (src/support/threads/fault.rs).
 #[cfg(feature = "faults")]
 mod panics;

@@ -1,4 +1,4 @@
-//! Request bodies that come slowly: `server.min_body_rate`, and whose memory others get.
+//! Request bodies that arrive slowly: `server.min_body_rate`, and whose memory is taken.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ fn ok() -> Upstream {
     Upstream::responding(sized("200 OK", "application/json", b"{}"))
 }
 
-/// A head whose JSON body is looked into, and whose form passes through.
+/// A head whose JSON body is buffered, or whose form passes through.
 fn head(content_type: &str, length: usize) -> String {
     let path = if content_type.starts_with("multipart/") { "files" } else { "chat/completions" };
     format!(
@@ -20,7 +20,7 @@ fn head(content_type: &str, length: usize) -> String {
     )
 }
 
-/// A JSON object of so many bytes.
+/// A JSON object of this many bytes.
 fn json(length: usize) -> String {
     let frame = "{\"model\":\"m\",\"x\":\"\"}";
     frame.replace("\"\"", &format!("\"{}\"", "y".repeat(length - frame.len())))
@@ -31,7 +31,7 @@ fn json(length: usize) -> String {
 fn trickled_body_gets_408_and_a_record() {
     let up = ok();
     let proxy = proxy().upstream(&up).admin().run();
-    // What the proxy looks into, and what passes through.
+    // Buffered bodies, and bodies that pass through.
     let address = proxy.address;
     thread::scope(|scope| {
         for content_type in ["application/json", "multipart/form-data; boundary=x"] {
@@ -91,8 +91,7 @@ fn upstream_that_takes_nothing_is_not_the_clients_fault() {
     assert_eq!(client.response().status(), 200);
 }
 
-/// Waits until nothing that was sent to this address is still in a socket's queue (proc(5),
-/// `/proc/net/tcp`).
+/// Waits until no bytes to this address are left in a socket's queue (proc(5), `/proc/net/tcp`).
 fn until_all_is_read(address: SocketAddr) {
     let port = |address: &str| u16::from_str_radix(address.rsplit(':').next().unwrap(), 16).unwrap();
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! HTTP/2 clients that do not take their responses: `server.write_timeout` holds for each stream.
+//! HTTP/2 clients that do not read their responses: `server.write_timeout` applies to each stream.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::harness::{
 
 const CANCEL: u32 = 8;
 
-/// More than the windows of a connection that the client opens no further.
+/// More than the windows of a connection whose client does not open them further.
 const LARGE: usize = 200_000;
 
 fn streaming() -> Upstream {
@@ -49,7 +49,7 @@ fn http2_stream_without_window_is_reset_and_recorded() {
         assert!(begun.elapsed() >= Duration::from_millis(300));
         assert_given_up(&proxy.record());
     }
-    // The connection goes on.
+    // The connection continues.
     frames.post(5, "/v1/chat/completions", CHAT_REQUEST);
     frames.open_window(5, 1 << 20);
     assert_eq!(frames.wait_on(DATA, 5).unwrap().payload, CHAT_STREAM.as_bytes());
@@ -89,7 +89,7 @@ fn http2_window_opened_byte_by_byte_is_no_progress() {
     let mut frames = Frames::ask(&mut connection, &[(INITIAL_WINDOW_SIZE, 1)]);
     frames.post(1, "/v1/embeddings", CHAT_REQUEST);
     let mut bytes = 0;
-    // Each byte is answered with a window for the next one.
+    // Each byte gets a window for the next one.
     loop {
         let frame = frames.next().expect("the connection goes on");
         match frame.kind {
@@ -144,7 +144,7 @@ fn silence_of_the_upstream_is_no_stall_of_the_client() {
     });
     let proxy = limited(&up, "100ms");
     let mut connection = Connection::to(proxy.address);
-    // A window for the first event exactly, and nothing waits behind it.
+    // A window for exactly the first event, so that nothing waits behind it.
     let mut frames = Frames::ask(&mut connection, &[(INITIAL_WINDOW_SIZE, 9)]);
     frames.post(1, "/v1/chat/completions", CHAT_REQUEST);
     frames.wait_for(DATA).unwrap();

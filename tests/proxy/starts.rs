@@ -1,4 +1,5 @@
-//! Starts that fail, or that get by with little: what the real program says, and its exit status.
+//! Starts that fail, or that succeed with few resources: the messages of the real program, and its
+//! exit status.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,8 +14,8 @@ use crate::harness::{Client, Program};
 
 const KEPT: &str = "path = \"usage.db\"\njsonl = \"usage.jsonl\"";
 
-/// Runs the program as a user without privileges, under a limit of `ulimit`, in its folder, where
-/// that user may write.
+/// Runs the program as a user without privileges, under a limit of `ulimit`, in its directory,
+/// where that user may write.
 fn unprivileged(program: &Program, limit: &str, arguments: &str) -> Command {
     fs::set_permissions(program.path(""), fs::Permissions::from_mode(0o777)).unwrap();
     program.shell(&format!(
@@ -23,7 +24,7 @@ fn unprivileged(program: &Program, limit: &str, arguments: &str) -> Command {
     ))
 }
 
-/// Waits until the program listens, or for its end. `None`: it listens, and was ended.
+/// Waits until the program listens, or for its end. `None`: it listened, and was ended.
 fn failure(mut command: Command) -> Option<Output> {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -41,7 +42,7 @@ fn failure(mut command: Command) -> Option<Output> {
     (!is_listening).then(|| Output { status, stdout: Vec::new(), stderr: text.into_bytes() })
 }
 
-/// What a failed start said; with status 1 and no panic.
+/// The messages of a failed start, with status 1 and no panic.
 fn said(ended: &Output) -> String {
     let text = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(1), "{text}");

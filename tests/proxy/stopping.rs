@@ -1,4 +1,4 @@
-//! Stop: what runs finishes, and every record is written before the end.
+//! Stop: running work finishes, and every record is written before the end.
 
 use std::sync::mpsc;
 
@@ -27,7 +27,7 @@ fn a_drain_lets_a_stream_finish_and_takes_no_new_connection() {
     let running = proxy.running.take().unwrap();
     running.stop().drain();
     assert_eq!(idle.rest(), b"", "an idle connection is closed");
-    // That the idle one is closed shows that the drain has begun.
+    // The close of the idle one shows that the drain has begun.
     assert!(std::net::TcpStream::connect(proxy.address).is_err(), "nothing listens any more");
     let reload = running.reload().request(ReloadKind::Reload).expect("the thread runs");
     reload.blocking_recv().expect_err("a process that stops takes over no configuration");

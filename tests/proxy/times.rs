@@ -1,4 +1,4 @@
-//! Facts about time: what is measured inside streams, on either side.
+//! Times measured inside streams, on either side.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -9,22 +9,22 @@ use crate::harness::{
     write,
 };
 
-/// Between two events.
+/// The time between two events.
 const PACE: Duration = Duration::from_millis(30);
 
-/// The events of [`CHAT_STREAM`].
+/// The number of events of [`CHAT_STREAM`].
 const EVENTS: f64 = 5.0;
 
 const UPSTREAM_GAPS: &str = "streamgauge_inter_event_seconds_COUNT{upstream=\"up\",side=\"upstream\"}";
 const CLIENT_GAPS: &str = "streamgauge_inter_event_seconds_COUNT{upstream=\"up\",side=\"client\"}";
 const ADDED: &str = "streamgauge_added_latency_seconds_COUNT{upstream=\"up\"}";
 
-/// How many there were, and their sum in seconds.
+/// The count and the sum in seconds.
 fn histogram(proxy: &Proxy, name: &str) -> (f64, f64) {
     (proxy.metric(&name.replace("COUNT", "count")), proxy.metric(&name.replace("COUNT", "sum")))
 }
 
-/// What holds after one stream of events with a pace between them.
+/// Checks the measurements after one stream of events with a pace between them.
 fn expect_paced(proxy: &Proxy, what: &str) {
     let record = proxy.record();
     let time = |name: &str| record[name].as_f64().unwrap() / 1e3;
@@ -60,7 +60,7 @@ fn gaps_and_added_latency_count_every_event_over_http1() {
             connection.send(EVENTS_HEAD);
             for event in CHAT_STREAM.split_inclusive("\n\n") {
                 std::thread::sleep(PACE);
-                // In two pieces: an event is there when its last byte is.
+                // In two pieces: an event has arrived when its last byte has.
                 let (first, rest) = event.split_at(7);
                 connection.send(chunk(first.as_bytes()));
                 connection.send(chunk(rest.as_bytes()));
@@ -132,7 +132,7 @@ fn joint_events_have_no_gap_and_slow_client_delays_only_itself() {
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn what_a_client_does_not_take_is_in_our_hands() {
-    // Far more than the sockets on the way hold.
+    // Far more than the sockets on the path hold.
     const EVENTS: usize = 2000;
     const STUCK: Duration = Duration::from_millis(500);
     let text = "x".repeat(16_000);
@@ -152,7 +152,7 @@ fn what_a_client_does_not_take_is_in_our_hands() {
     let proxy = proxy().admin().upstream(&up).run();
     let mut client = proxy.client();
     client.post("/v1/chat/completions", CHAT_REQUEST).head();
-    // Until everything on the way is full.
+    // Until everything on the path is full.
     let mut before = 0;
     loop {
         std::thread::sleep(STUCK);

@@ -1,4 +1,5 @@
-//! llama.cpp's server: asking it moves what a client would have got, and its counts come unasked.
+//! llama.cpp's server: `include_usage` moves members that a client would have got, and its counts
+//! come without it.
 
 use std::sync::mpsc::Receiver;
 
@@ -10,7 +11,7 @@ use crate::harness::{Request, Upstream, proxy};
 const TIMINGS: &str =
     r#","timings":{"cache_n":83,"prompt_n":1,"prompt_ms":8.9,"predicted_n":57,"predicted_ms":4.8}"#;
 
-/// What the server sends, asked and unasked; `sign` is its fingerprint.
+/// The server's stream with and without `include_usage`; `sign` is its fingerprint.
 fn stream(sign: &str, asked: bool) -> String {
     let chunk = |choices: &str, rest: &str| {
         format!(
@@ -30,7 +31,7 @@ fn stream(sign: &str, asked: bool) -> String {
 
 const BUILD: &str = "b7010-c27efd2bd";
 
-/// A server whose streams have this fingerprint, and which says this of itself.
+/// A server whose streams have this fingerprint, and which identifies itself with this header.
 fn server(sign: &'static str, header: &'static str) -> (Upstream, Receiver<Request>) {
     telling(move |request| {
         let response = events(&stream(sign, asks(request)));

@@ -1,4 +1,4 @@
-//! Clients of the admin pages that ask for much and do not read it.
+//! Clients of the admin pages that request much data and do not read it.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ impl Proxy {
         Self { _running: running, admin, ledger, _folder: folder }
     }
 
-    /// A client that has asked.
+    /// A client that has sent a request.
     fn ask(&self, path: &str) -> Client {
         let mut client = Client::connect(self.admin);
         client.send(format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.admin));
@@ -74,7 +74,7 @@ fn fill(path: &std::path::Path) {
     ledger.write(&rows.iter().collect::<Vec<_>>()).unwrap();
 }
 
-/// The most memory that this process ever had, in KiB.
+/// The peak memory of this process, in KiB.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

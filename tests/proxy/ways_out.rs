@@ -1,5 +1,5 @@
-//! Connections to upstreams: through which forward proxy, what each side gets to see, what is said
-//! when it is closed.
+//! Connections to upstreams: the forward proxy, the bytes on each side, and the messages about
+//! failures.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -27,11 +27,11 @@ use crate::harness::{
     proxy, sized, tls_in_front_of, upstream,
 };
 
-/// An upstream on a name that only an outbound proxy can look up.
+/// An upstream with a name that only a forward proxy can resolve.
 const HIDDEN: &str = "[upstreams.up]\nprovider = \"other\"\nurl = \"http://llm.invalid:8000/v1\"\n\
                       api_key = { value = \"sk-upstream\" }\ndefault_model = \"m\"";
 
-/// The proxy under test, whose one upstream is hidden behind this outbound proxy.
+/// The proxy under test, whose only upstream is hidden behind this forward proxy.
 fn behind(outbound: &str) -> Proxy {
     proxy().tables(HIDDEN).tables(&format!("[upstreams.up.proxy]\n{outbound}")).run()
 }
@@ -276,7 +276,7 @@ fn the_environment_is_asked_where_the_configuration_is_silent() {
             );
             assert_eq!(tunnels.opening(), expected);
         } else {
-            // No host has that name, so going straight shows as not getting there.
+            // No host has that name, so that a direct connection fails.
             assert_eq!(response.error()["code"], "upstream_unreachable");
         }
         assert_eq!(tunnels.more_openings(), 0, "NO_PROXY={no_proxy:?} {own}");
@@ -423,7 +423,7 @@ fn trusting(root: &CertificateDer<'static>) -> Connector {
     Connector::new(live, ServerName::try_from("localhost").unwrap())
 }
 
-/// TLS with the target, end to end, inside whatever leads there: no proxy can read it.
+/// TLS with the target, end to end, inside of every kind of tunnel: no forward proxy can read it.
 #[test]
 fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
     let stream = [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()].concat();

@@ -1,5 +1,5 @@
-//! WebSockets: tunnelled both ways byte for byte, and realtime sessions metered. Nothing else is
-//! upgraded to.
+//! WebSockets: tunnelled both ways byte for byte, with metered realtime sessions. No other upgrade
+//! is granted.
 
 use std::sync::mpsc;
 use std::thread;
@@ -14,7 +14,7 @@ const BEGUN: &str = r#"{"type":"response.created","response":{"usage":null}}"#;
 const DELTA: &str = r#"{"type":"response.output_text.delta","delta":"Hi"}"#;
 const DONE: &str = r#"{"type":"response.done","response":{"usage":{"total_tokens":11,"input_tokens":9,"output_tokens":2,"input_token_details":{"cached_tokens":4,"audio_tokens":3},"output_token_details":{"audio_tokens":1}}}}"#;
 
-/// A frame of less than 64 KB; its mask is what a client has to use.
+/// A frame of less than 64 KB; a client must use a mask.
 fn frame(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     let bit = if mask.is_some() { 0x80 } else { 0 };
     let mut frame = vec![first];
@@ -41,14 +41,14 @@ fn close(code: u16, mask: Option<[u8; 4]>) -> Vec<u8> {
 
 const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 
-/// Asks for a session as an SDK does.
+/// Requests a session as an SDK does.
 fn ask<'a>(client: &'a mut Client, target: &str, more: &str) -> &'a mut Client {
     client.send(format!(
         "GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-extensions: permessage-deflate\r\n{more}\r\n"
     ))
 }
 
-/// An upstream that grants every session, and then does what `script` says.
+/// An upstream that grants every session, and then runs `script`.
 fn granting(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Upstream {
     upstream(move |connection| {
         if connection.head().is_some() {
@@ -66,7 +66,7 @@ fn session_passes_byte_for_byte_and_sums_its_responses() {
         frame(0x82, b"\0\xff", None),
         text(BEGUN),
         text(DELTA),
-        // In three frames, with a ping inside.
+        // In three frames, with a ping between them.
         frame(0x01, &DONE.as_bytes()[..20], None),
         frame(0x89, b"ping", None),
         frame(0x00, &DONE.as_bytes()[20..50], None),
@@ -360,7 +360,7 @@ fn bulk_passes_both_ways_and_slow_side_slows_the_other() {
     let (tell, stuck) = mpsc::channel();
     let up = granting(move |connection| {
         connection.block_after(Duration::from_millis(500));
-        // The client does not read yet: far less than all of it finds room.
+        // The client does not read yet: there is room for far less than all of it.
         let mut sent = 0;
         while sent < 100 * COUNT && connection.try_send(&server) {
             sent += 1;
@@ -383,7 +383,7 @@ fn bulk_passes_both_ways_and_slow_side_slows_the_other() {
     }
 }
 
-/// A session of one response with the upstream that these tables name, by its record.
+/// Checks a session of one response with the upstream in these tables, by its record.
 fn whole_session(tables: &str) {
     let proxy = proxy().tables(tables).run();
     let mut client = proxy.client();
@@ -398,7 +398,7 @@ fn whole_session(tables: &str) {
     assert_eq!((&record["input_tokens"], &record["output_tokens"]), (&9.into(), &2.into()));
 }
 
-/// An upstream that answers in turn, so that each side's frames are needed for the other's.
+/// An upstream that responds in turn, so that each side's frames are needed for the other's.
 fn responding_in_turn() -> (Upstream, mpsc::Receiver<String>) {
     let (tell, heads) = mpsc::channel();
     let up = upstream(move |connection| {
@@ -457,7 +457,7 @@ fn session_whose_upstream_breaks_off_is_closed_with_1011() {
     assert_eq!(proxy.record()["outcome"], "truncated");
 }
 
-/// A turn of a session of `responses`, with 100 and 50 tokens where it has usage.
+/// A turn of a session of `responses`, with 100 and 50 tokens if it has usage.
 fn turn(ending: &str, rest: &str) -> Vec<u8> {
     let created = r#"{"type":"response.created","response":{"id":"resp_1","model":"gpt-real","status":"in_progress","usage":null}}"#;
     let last =
@@ -481,7 +481,7 @@ fn the_turns_of_a_session_of_responses_are_added_up() {
     let ask_for =
         br#"{"type":"response.create","input":[{"role":"user","content":"Hi"}],"model":"gpt-asked"}"#;
     let from_client = [
-        // In two frames, with a ping inside.
+        // In two frames, with a ping between them.
         frame(0x01, &ask_for[..30], MASK),
         frame(0x89, b"", MASK),
         frame(0x80, &ask_for[30..], MASK),

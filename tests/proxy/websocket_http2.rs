@@ -1,5 +1,4 @@
-//! WebSockets through an upstream that is spoken with over HTTP/2: each has an HTTP/1.1 connection
-//! of its own.
+//! WebSockets through an upstream with HTTP/2: each has an HTTP/1.1 connection of its own.
 
 use std::sync::{Mutex, mpsc};
 
@@ -15,7 +14,7 @@ const CLOSE: &[u8] = &[0x88, 2, 0x03, 0xe8];
 const MASKED_CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 
 /// Serves HTTP/2 on its first connection and grants a session on each later one, whose heads it
-/// sends.
+/// passes on.
 fn both() -> (Upstream, mpsc::Receiver<String>) {
     let (tell, heads) = mpsc::channel();
     let tell = Mutex::new(tell);

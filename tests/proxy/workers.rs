@@ -27,7 +27,7 @@ fn no_worker_has_more_than_twice_its_share_of_streams() {
     (0..STREAMS).for_each(|_| arrivals.recv().unwrap());
     let loads = proxy.running.as_ref().unwrap().loads();
     let counts: HashMap<usize, usize> = loads.iter().copied().enumerate().collect();
-    // Each stream counts twice: a connection, and a request that runs.
+    // Each stream counts twice: a connection, and a running request.
     assert_eq!(loads.iter().sum::<usize>(), 2 * STREAMS, "{counts:?}");
     assert!(loads.iter().all(|&load| load / 2 <= 2 * STREAMS / WORKERS), "{counts:?}");
     drop(clients);

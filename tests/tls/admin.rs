@@ -1,4 +1,4 @@
-//! The admin pages under TLS, opened by a client's certificate or by the token.
+//! The admin pages over TLS, opened by a client's certificate or by the token.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::harness::tls::Folder;
 
 const TOKEN: &str = "0123456789abcdef-token";
 
-/// `lines` are those of `[admin.tls]` behind its certificate, `token` of `[admin]`.
+/// `lines` belong to `[admin.tls]` after its certificate, `token` to `[admin]`.
 fn pages(folder: &Folder, token: &str, lines: &str) -> (Proxy, SocketAddr) {
     let admin = format!(
         "listen = \"0.0.0.0:0\"\nhosts = [\"proxy\"]\n{token}\n[admin.tls]\n{}{lines}",

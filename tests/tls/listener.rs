@@ -1,4 +1,4 @@
-//! The side of the clients: protocols, certificates, and what records say.
+//! The clients' side: protocols, certificates, and records.
 
 use std::convert::Infallible;
 use std::io;
@@ -87,7 +87,7 @@ fn required_certificate_names_the_client_and_replaces_a_key() {
     }
     let stranger = Authority::new("stranger").issue("mallory", &[]);
     for refused in [folder.client(None), folder.client(Some(&stranger))] {
-        // TLS 1.3 tells a client only after its own handshake is done.
+        // TLS 1.3 notifies a client only after its own handshake is complete.
         if let Ok(mut client) = http1(&refused, &proxy) {
             assert_eq!(client.last_get(PATH, "authorization: Bearer sg-key\r\n"), "");
         }
@@ -127,7 +127,7 @@ fn unfinished_handshake_is_cut_at_the_header_timeout() {
     }
 }
 
-/// The end of TLS (`close_notify`) is a proper end to clients that read to the end of the
+/// The end of TLS (`close_notify`) is a proper end for clients that read to the end of the
 /// connection.
 #[test]
 fn cut_stream_has_no_proper_end_under_tls() {

@@ -1,8 +1,8 @@
-//! Every kind of target, reached in every way, under every verification mode, with the right
-//! authority and with another, under the right name and under another: what becomes of the request,
-//! and that the target saw who came, and from where.
+//! Every kind of target, reached in every way, in every verification mode, with the right authority
+//! and another, under the right name and another: the result of the request, and the client and
+//! address that the target saw.
 //!
-//! One proxy serves it all: each cell is an upstream of its own.
+//! One proxy serves all cells: each cell is an upstream of its own.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use crate::witness::two_workers;
 enum Target {
     Http,
     Https,
-    /// It requires a certificate of the client.
+    /// The target requires a client certificate.
     MutualTls,
 }
 
@@ -24,14 +24,14 @@ enum Way {
     Direct,
     HttpProxy,
     HttpsProxy,
-    /// With credentials.
+    /// A forward proxy with credentials.
     KnownProxy,
 }
 
 const TARGETS: [Target; 3] = [Target::Http, Target::Https, Target::MutualTls];
 const WAYS: [Way; 4] = [Way::Direct, Way::HttpProxy, Way::HttpsProxy, Way::KnownProxy];
 
-/// What one side of TLS is held to, and whether it keeps it.
+/// The verification mode of one side of TLS, and whether its peer satisfies it.
 #[derive(Clone, Copy, Debug)]
 struct Trust {
     mode: &'static str,
@@ -50,7 +50,7 @@ impl Trust {
         })
     }
 
-    /// The words of a refusal, if there is one.
+    /// The message of a refusal, if there is one.
     fn refusal(self) -> Option<&'static str> {
         match self.mode {
             "none" => None,
@@ -75,24 +75,24 @@ impl Trust {
 struct Cell {
     target: Target,
     way: Way,
-    /// Of the target.
+    /// The trust in the target.
     trust: Trust,
-    /// Of the proxy.
+    /// The trust in the forward proxy.
     proxys: Trust,
     http: &'static str,
-    /// Of the certificate that [`Target::MutualTls`] requires.
+    /// True if the certificate that [`Target::MutualTls`] requires is presented.
     presents: bool,
     password: Option<&'static str>,
 }
 
-/// What the client gets.
+/// The client's response.
 #[derive(Debug, PartialEq)]
 enum Outcome {
-    /// 200 and what the target saw.
+    /// 200 and the target's report.
     Seen(String),
-    /// 502: the code, and words of its message.
+    /// 502: the code, and a part of its message.
     Refused(&'static str, &'static str),
-    /// The target's own 400: nginx says it in HTTP, where others end the handshake.
+    /// The target's own 400: nginx sends it in HTTP, where others end the handshake.
     NoCertificate,
 }
 
@@ -113,8 +113,8 @@ impl Cell {
         let mut all = Vec::new();
         for (target, way) in TARGETS.into_iter().flat_map(|target| WAYS.map(|way| (target, way))) {
             let cell = Self::new(target, way);
-            // Without TLS there is nothing to verify; that such settings are refused is another
-            // test's.
+            // Without TLS there is nothing to verify; another test checks that such settings are
+            // refused.
             if target == Target::Http {
                 all.push(cell);
             } else {
@@ -134,7 +134,7 @@ impl Cell {
         all
     }
 
-    /// In the order in which the way is gone.
+    /// In the order of the connection's steps.
     fn outcome(&self) -> Outcome {
         if self.way == Way::HttpsProxy
             && let Some(words) = self.proxys.refusal()
@@ -162,7 +162,7 @@ impl Cell {
         Outcome::Seen(format!("{from}{who}"))
     }
 
-    /// The upstream that goes this way.
+    /// The upstream with this connection.
     fn table(&self, number: usize, peers: &Peers) -> String {
         let at = |trust: Trust, address: SocketAddr| format!("{}:{}", trust.host(), address.port());
         let (scheme, address) = match self.target {

@@ -1,6 +1,6 @@
-//! The recorded answers of some forty services through the whole proxy, over HTTPS and without, in
-//! random pieces: each must arrive byte for byte, and its record must have the model and the counts
-//! that are known to be in it.
+//! The recorded responses of some forty services through the whole proxy, over HTTPS and without,
+//! in random pieces: each must arrive byte for byte, and its record must have the known model and
+//! counts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,10 +23,10 @@ use crate::harness::service::{ServiceBody, service};
 use crate::harness::tls::{Folder, connect, server_config};
 use crate::witness::two_workers;
 
-/// How many clients ask at a time.
+/// The number of concurrent clients.
 const CLIENTS: usize = 8;
 
-/// The counts: as the index calls them, and as the record does.
+/// The counts, by their names in the index and in the record.
 const COUNTS: [(&str, &str); 9] = [
     ("input_tokens", "input_tokens"),
     ("output_tokens", "output_tokens"),
@@ -40,13 +40,13 @@ const COUNTS: [(&str, &str); 9] = [
 ];
 
 struct Recording {
-    /// Its line of the index.
+    /// The recording's line of the index.
     case: Value,
     body: Bytes,
 }
 
-/// Those whose usage is judged. Without the corpus there is nothing to test, which only CI takes
-/// for a failure.
+/// The recordings whose usage is checked. Without the corpus there is nothing to test, which fails
+/// only in CI.
 fn recordings() -> Option<Vec<Recording>> {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
     let Ok(index) = fs::read_to_string(root.join("index.jsonl")) else {
@@ -78,7 +78,7 @@ impl Recording {
         self.case["status"].as_u64().map_or(200, |status| status.try_into().unwrap())
     }
 
-    /// What its service would have been asked.
+    /// The request for the service.
     fn request(&self) -> String {
         let more = match (self.is_stream(), self.case["family"].as_str().unwrap()) {
             (true, "openai-chat" | "openai-completions") => {
@@ -90,8 +90,8 @@ impl Recording {
         format!("{{\"model\":\"asked\",\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]{more}}}")
     }
 
-    /// The response in pieces of random sizes, small ones more often than large ones. A whole one
-    /// has a length.
+    /// The response in pieces of random sizes, small ones more often than large ones. A complete
+    /// one has a length.
     fn respond(&self, mut random: fastrand::Rng) -> Response<ServiceBody> {
         let usual = if self.is_stream() { "text/event-stream" } else { "application/json" };
         let content_type = self.case["content_type"].as_str().unwrap_or(usual);
@@ -103,7 +103,7 @@ impl Recording {
             if rest.is_empty() {
                 return None;
             }
-            // What is ready together goes out together.
+            // Frames that are ready together are sent together.
             tokio::task::yield_now().await;
             let scale = random.u32(0..14);
             let piece = rest.split_to(random.usize(1..=1 << scale).min(rest.len()));
@@ -112,7 +112,7 @@ impl Recording {
         head.body(StreamBody::new(pieces).boxed_unsync()).unwrap()
     }
 
-    /// What is wrong with the record of its request.
+    /// The mistakes in the record of its request.
     fn faults(&self, record: &Value) -> Vec<String> {
         let expected = &self.case["expected"];
         let mut faults = Vec::new();
@@ -124,7 +124,7 @@ impl Recording {
                 faults.push(format!("{}: {name} is {} and not {wanted}", self.case["file"], record[name]));
             }
         };
-        // Some have an error in their body, of which its code says whose fault it is.
+        // Some have an error in their body, whose code tells the cause.
         let failed = ["upstream_error", "invalid_request", "rate_limited"];
         if record["error"].is_null() || !failed.iter().any(|outcome| record["outcome"] == *outcome) {
             check("outcome", &"complete".into());
@@ -137,14 +137,14 @@ impl Recording {
             check("usage_source", &"reported".into());
             COUNTS.iter().for_each(|(theirs, ours)| check(ours, &expected[theirs]));
         } else {
-            // An estimate says so; nothing is said to be reported.
+            // An estimate is marked as such; no usage counts as reported.
             assert_ne!(record["usage_source"], "reported", "{}", self.case["file"]);
         }
         faults
     }
 }
 
-/// Which way the recordings take, the same on both sides of the proxy.
+/// The HTTP version of the recordings, the same on both sides of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Http {
     Plain,
@@ -226,7 +226,7 @@ async fn every_recording(http: Http) {
         Http::Plain => two_workers().other("up", upstream.address),
         _ => two_workers().tls(&folder.lines("server")).https(upstream.address, &folder.ca_line("ca")),
     };
-    // Where the proxy asks for usage itself, it withholds what only it asked for.
+    // If the proxy requests usage itself, it withholds the event that only it requested.
     let proxy = proxy.tables("include_usage = \"never\"").run();
 
     let mut clients = Vec::new();

@@ -1,4 +1,4 @@
-//! Certificates that are swapped while streams run.
+//! Certificates that are replaced while streams run.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -22,14 +22,14 @@ use crate::witness::{REST, Witness, two_workers};
 
 const STREAMS: usize = 200;
 
-/// How soon a new connection must have the new certificates.
+/// The time within which a new connection must have the new certificates.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// The authority is replaced too, each time.
 const GENERATIONS: u8 = 3;
 
-/// What a folder of certificates holds in one generation, by file name. The authority before is
-/// still trusted, as in any rotation that its peers do not make in the same instant.
+/// The files of a directory of certificates in one generation, by name. The authority before is
+/// still trusted, as in any rotation whose peers do not change at the same instant.
 fn files(authorities: &[Authority], number: u8) -> Vec<(&'static str, String)> {
     let (index, ours) = (usize::from(number) - 1, &authorities[usize::from(number) - 1]);
     let server = ours.issue_numbered(number, "proxy", &["127.0.0.1"]);
@@ -44,8 +44,8 @@ fn files(authorities: &[Authority], number: u8) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// As Kubernetes writes a mounted secret: the names lead through `..data` into a folder of their
-/// generation, and it is `..data` that is replaced.
+/// A secret mounted by Kubernetes: the names lead through `..data` into a directory of their
+/// generation, and `..data` is replaced.
 fn mount(folder: &Folder, generation: u8, files: &[(&str, String)]) {
     let here = format!("..{generation}");
     fs::create_dir(folder.path(&here)).unwrap();
@@ -64,7 +64,7 @@ fn mount(folder: &Folder, generation: u8, files: &[(&str, String)]) {
     }
 }
 
-/// As certbot and its like do it: one file after the other, each whole.
+/// The way of certbot and similar programs: one file after the other, each by a rename.
 fn rename(folder: &Folder, files: &[(&str, String)]) {
     for (name, text) in files {
         fs::write(folder.path("new"), text).unwrap();
@@ -72,7 +72,7 @@ fn rename(folder: &Folder, files: &[(&str, String)]) {
     }
 }
 
-/// A connection to the proxy that is kept, and the serial number that the proxy showed.
+/// A kept connection to the proxy, and the serial number of its certificate.
 async fn client(settings: &ClientSettings, proxy: &Proxy) -> (SendRequest<Empty<Bytes>>, String) {
     let stream = connect(settings, proxy.address, &[HTTP_1_1]).await.unwrap();
     let shown = serial(&stream.get_ref().1.peer_certificates().unwrap()[0]);
@@ -90,13 +90,13 @@ async fn get(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> http::Respon
     response
 }
 
-/// Who came to the upstream with this request.
+/// The client of this request at the upstream.
 async fn who(sender: &mut SendRequest<Empty<Bytes>>) -> String {
     let body = get(sender, "/v1/models").await.into_body().collect().await.unwrap().to_bytes();
     String::from_utf8(body.to_vec()).unwrap()
 }
 
-/// A stream that runs, and in the end all that came of it.
+/// A running stream, and at its end all of its bytes.
 async fn stream(settings: &ClientSettings, proxy: &Proxy) -> JoinHandle<Result<Bytes, hyper::Error>> {
     let (mut sender, _) = client(settings, proxy).await;
     let mut body = get(&mut sender, "/v1/slow").await.into_body();
@@ -147,9 +147,9 @@ fn kept_connection_of_a_replaced_authority_gets_401_and_ends() {
     assert_eq!(connect("bob", &new).get("/v1/models").response().status(), 200);
 }
 
-/// Client certificate, authority and the listener's certificate are swapped twice under running
-/// streams: none is lost, no request fails, and what is new has the new certificates, also on
-/// connections of clients that were there before.
+/// Client certificate, authority and the listener's certificate are replaced twice under running
+/// streams: none is lost, no request fails, and new connections have the new certificates, also to
+/// clients that were there before.
 async fn two_swaps(upstreams_protocols: &[&[u8]]) {
     let authorities: Vec<_> =
         (1..=GENERATIONS).map(|number| Authority::new(&format!("ours {number}"))).collect();
@@ -197,7 +197,7 @@ async fn two_swaps(upstreams_protocols: &[&[u8]]) {
             assert!(swapped.elapsed() < LIMIT, "swap {number} is not seen: {seen:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        // From now on the upstream is one that only the new authority has signed.
+        // From now on the upstream has a certificate that only the new authority has signed.
         upstream.change(up(number));
     }
 

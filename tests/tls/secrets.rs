@@ -1,4 +1,4 @@
-//! Nothing that the program prints, answers or keeps has a secret in it.
+//! No output, response or file of the program contains a secret.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,15 +22,15 @@ use crate::harness::tls::{Folder, connect, server_config};
 use crate::peers::{Identities, PASSWORD, Peers, USER};
 use crate::witness::Witness;
 
-/// Every secret of this test has this in it.
+/// A part of every secret of this test.
 const MARKER: &str = "marker";
 
 const PASSPHRASE: &str = "pass-marker";
 const CLIENT_KEY: &str = "sg-marker";
 const ADMIN_TOKEN: &str = "admin-marker-of-16";
 
-/// The configuration, with every kind of secret in it, and the ways out on which each is used and
-/// each is refused.
+/// The configuration, with every kind of secret in it, and connections on which each is used and
+/// refused.
 fn configuration(folder: &Folder, upstream: SocketAddr, peers: &Peers) -> String {
     let (ca, server, client) = (folder.ca_line("ca"), folder.lines("server"), folder.lines("client"));
     let up = |name: &str, url: &str, more: &str| {
@@ -61,7 +61,7 @@ fn configuration(folder: &Folder, upstream: SocketAddr, peers: &Peers) -> String
         ("unknown", &direct, String::new()),
         ("known", &format!("http://{}/v1", peers.targets[0]), proxy(PASSWORD)),
         ("refused", &direct, proxy("wrong-marker")),
-        // Through the proxy that the environment names, with other credentials than it wants.
+        // Through the proxy in the environment, with wrong credentials.
         ("environment", "https://llm.invalid/v1", String::new()),
     ];
     let ups = ups.map(|(name, url, more)| up(name, url, &more.replace("NAME", name)));
@@ -73,7 +73,7 @@ fn configuration(folder: &Folder, upstream: SocketAddr, peers: &Peers) -> String
     )
 }
 
-/// What each way out comes to.
+/// The result of each connection.
 const WAYS: [(&str, u16); 7] = [
     ("h1", 200),
     ("h2", 200),
@@ -96,7 +96,7 @@ fn text(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat()
 }
 
-/// Asserts that none of the secrets is in the text, and none of the forms in which they travel.
+/// Asserts that the text contains none of the secrets, in any of the forms in which they are sent.
 fn assert_clean(what: &str, text: &str, folder: &Folder) {
     let basic = |password: &str| STANDARD.encode(format!("{USER}:{password}"));
     let mut secrets = vec![MARKER.to_owned(), STANDARD.encode(CLIENT_KEY)];

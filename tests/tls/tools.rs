@@ -1,4 +1,4 @@
-//! Other people's programs against our listener, and as our upstream: curl and OpenSSL.
+//! Third-party programs against our listener, and as our upstream: curl and OpenSSL.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use crate::harness::tls::Folder;
 use crate::witness::{Witness, two_workers};
 
-/// What a program said. It must be there: `tests/run` installs it.
+/// The output of a program, which must exist: `tests/run` installs it.
 fn run(program: &str, arguments: &[&str]) -> Output {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     output.unwrap_or_else(|error| panic!("{program}: {error}; tests/run installs it"))
@@ -60,7 +60,7 @@ fn openssl_s_client_verifies_our_chain() {
     }
 }
 
-/// What s_client said when it was given this to send.
+/// The output of s_client after it sent this.
 fn s_client(arguments: &[&str], send: &str) -> Output {
     let mut child = Command::new("openssl")
         .arg("s_client")
@@ -70,7 +70,7 @@ fn s_client(arguments: &[&str], send: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("openssl: {error}; tests/run installs it"));
-    // It may have ended already, refused.
+    // The program may have ended already, refused.
     let _ = child.stdin.take().unwrap().write_all(send.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -110,7 +110,7 @@ fn openssl_s_client_resumes_its_session() {
     let request = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     for version in ["-tls1_2", "-tls1_3"] {
         for (option, shown) in [("-sess_out", "New, "), ("-sess_in", "Reused, ")] {
-            // Tickets of TLS 1.3 come with the response, which it waits for.
+            // Tickets of TLS 1.3 come with the response, for which it waits.
             let output = s_client(&["-connect", &address, "-ign_eof", version, option, &session], request);
             let said = String::from_utf8_lossy(&output.stdout);
             assert!(said.contains("HTTP/1.1 200"), "{version} {option}: {said}");
@@ -124,7 +124,7 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The program may have ended by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! An upstream that says which client came, and the proxy in front of it.
+//! An upstream that reports the client's identity, and the proxy in front of it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -19,9 +19,9 @@ use crate::harness::proxy::{Builder, proxy};
 use crate::harness::service::{ServiceBody, service};
 use crate::harness::tls::{Folder, server_config};
 
-/// Each of its responses is [`Peer::name_and_serial`](crate::harness::listen::Peer). A response to a
-/// path with `slow` in it goes on with a number each [`TICK`], from 1, until [`Witness::release`]
-/// ends it with [`REST`].
+/// Each of its responses is [`Peer::name_and_serial`](crate::harness::listen::Peer). A response to
+/// a path with `slow` in it continues with a number each [`TICK`], from 1, until
+/// [`Witness::release`] ends it with [`REST`].
 pub struct Witness {
     pub address: SocketAddr,
     server: Listening,
@@ -31,15 +31,15 @@ pub struct Witness {
 /// The end of slow responses.
 pub const REST: &str = "and the rest";
 
-/// How fast slow responses are.
+/// The interval of slow responses.
 const TICK: Duration = Duration::from_millis(200);
 
 /// After the last number.
 const ENDED: u32 = u32::MAX;
 
 impl Witness {
-    /// Under the certificate, over HTTP/1.1; `asks` for certificates that the folder's authority
-    /// signed.
+    /// Starts it with the certificate, over HTTP/1.1; `asks` requests certificates that the
+    /// directory's authority signed.
     pub fn run(folder: &Folder, pair: &Pair, asks: Option<ClientCertificates>) -> Self {
         let ca = asks.map(|asks| (fs::read_to_string(folder.path("ca.crt")).unwrap(), asks));
         Self::start(server_config(pair, ca, &[HTTP_1_1]))
@@ -54,7 +54,7 @@ impl Witness {
         Self { address: server.address, server, release }
     }
 
-    /// New connections get another configuration.
+    /// Uses another configuration for new connections.
     pub fn change(&self, config: Arc<ServerConfig>) {
         self.server.change_tls(config);
     }
@@ -80,7 +80,7 @@ fn slow(name: String, released: watch::Receiver<bool>) -> Response<ServiceBody> 
             if number == 0 {
                 return Some((Ok(Frame::data(format!("{name}\n").into())), (1, released)));
             }
-            // A sender that is gone means that the test is over.
+            // A closed sender means that the test is over.
             let ended = tokio::time::timeout(TICK, released.wait_for(|released| *released)).await.is_ok();
             let (text, next) =
                 if ended { (REST.to_owned(), ENDED) } else { (format!("{number}\n"), number + 1) };
@@ -90,7 +90,7 @@ fn slow(name: String, released: watch::Receiver<bool>) -> Response<ServiceBody> 
     Response::new(StreamBody::new(frames).boxed_unsync())
 }
 
-/// A proxy of two workers, which share what they know of TLS.
+/// A proxy of two workers, which share their TLS configuration.
 pub fn two_workers() -> Builder {
     proxy().server("workers = 2")
 }

@@ -20,17 +20,17 @@ const MAX_TOKENS: u32 = 16;
 /// Options of the request.
 #[derive(Debug, Args)]
 pub(super) struct Probe {
-    /// What to say to the model
+    /// The message to the model
     #[arg(long, value_name = "TEXT", default_value = "Hello world", requires = "live")]
     message: String,
-    /// The model to ask [default: the upstream's default_model, else the first of its models or
+    /// The model to request [default: the upstream's default_model, else the first of its models or
     /// deployments, else gpt-4.1-mini]
     #[arg(long, value_name = "NAME", requires = "live")]
     model: Option<String>,
     /// Send this file ("-" is stdin) instead of a question, as a client would
     #[arg(long, value_name = "FILE", requires = "live", conflicts_with_all = ["message", "model"])]
     body: Option<PathBuf>,
-    /// The endpoint to ask, such as embeddings or /v1/embeddings
+    /// The endpoint, such as embeddings or /v1/embeddings
     #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions", requires = "live", value_parser = path)]
     pub(super) path: String,
 }

@@ -112,7 +112,8 @@ impl NameWidths {
             let mut known = HashMap::new();
             cells.iter().all(|cell| *known.entry(shortened(cell, width)).or_insert(cell) == cell)
         };
-        // From the largest down: names may differ at a width and be equal at a larger one.
+        // Widths are tried from the largest down: names may differ at a width and be equal at a
+        // larger one.
         let mut least = widest("", cells);
         while least > floor && is_distinct(least - 1) {
             least -= 1;

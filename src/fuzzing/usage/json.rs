@@ -55,7 +55,7 @@ impl Json {
 pub(super) enum Parsed {
     Json(Json),
     NoJson,
-    /// It may become JSON.
+    /// More bytes may complete the JSON.
     CutOff,
     /// The oracle must abstain.
     Unsure,

@@ -45,7 +45,7 @@ impl fmt::Display for Amount {
 
 /// A cost in US dollars that a service reported, exact to 18 decimals.
 ///
-/// It is never added to an [`Amount`], which is computed from configured prices.
+/// The amount is never added to an [`Amount`], which is computed from configured prices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reported(u128);
 

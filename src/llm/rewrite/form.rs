@@ -7,8 +7,8 @@
 //! consume the body and return the parts without their positions, so that the original bytes could
 //! not be forwarded.
 //!
-//! It reads like the most liberal server: a line ends with CR LF or LF, a delimiter may be padded,
-//! names may be quoted. The first of several equal fields counts, and
+//! The reader is as liberal as the most liberal server: a line ends with CR LF or LF, a delimiter
+//! may be padded, names may be quoted. The first of several equal fields counts, and
 //! [`Fields::model_is_duplicate`] is set, since another server may use the last one. A form that
 //! ends inside a value has the value so far. A part with a head longer than [`MAX_HEAD`], and a
 //! body that is no form, end the reading.

@@ -233,7 +233,7 @@ impl Extracted {
         Some((text, cause))
     }
 
-    /// Of two equal keys the last one counts: discards what was extracted under the first.
+    /// Discards the values under a key that is repeated: the last of two equal keys counts.
     pub(super) fn forget(&mut self, place: Place, key: Key) {
         match (place, key) {
             (Place::Top, Key::Choices) => {

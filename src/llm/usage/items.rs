@@ -34,7 +34,7 @@ impl Items {
         }
     }
 
-    /// Of the actions of a web search only `search` is billed; opening a page and searching in it
+    /// Sets the action of a web search. Only `search` is billed; opening a page and searching in it
     /// are not (platform.openai.com, web search).
     pub(super) fn action(&mut self, action: &[u8]) {
         if let Some(known) = &mut self.0 {

@@ -1,7 +1,7 @@
 //! The output text of a response, kept until usage is reported, so that its tokens can be estimated
 //! otherwise.
 //!
-//! It is kept as written, with escapes: an event costs a copy of a few bytes, and the text is
+//! The text is kept as written, with escapes: an event costs a copy of a few bytes, and the text is
 //! decoded only if it is needed.
 
 use std::sync::Arc;

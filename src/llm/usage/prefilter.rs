@@ -32,7 +32,7 @@ static WORDS: LazyLock<[Word; 5]> = LazyLock::new(|| {
             let rest = key_end(rest, b"Metadata\"");
             matches!(rest.and_then(value), Some([b'{', ..]))
         }),
-        // As a key with any value but null, or as a value: `"type":"error"`.
+        // `error` as a key with any value except null, or as a value: `"type":"error"`.
         Word::new("\"error\"", |rest| !matches!(value(rest), Some([b'n', ..]))),
         Word::new("\"type\"", |rest| {
             let word = word(rest);

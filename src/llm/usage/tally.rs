@@ -42,7 +42,7 @@ pub struct Tally {
     pub id: Option<Box<str>>,
     /// The result says that it is made in the background, if the meter keeps it.
     pub background: Option<bool>,
-    /// It had llama.cpp's `timings`, which that server sends without `include_usage`.
+    /// The response had llama.cpp's `timings`, which that server sends without `include_usage`.
     pub has_timings: bool,
     /// The output text, if the meter keeps it and no usage was reported.
     pub output: Option<Box<Output>>,

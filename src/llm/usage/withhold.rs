@@ -43,8 +43,9 @@ pub const HOLD_LIMIT: usize = 16 << 10;
 
 /// Filters one stream.
 ///
-/// It runs beside a [`StreamMeter`](super::StreamMeter), whose [`Progress`] tells where events end,
-/// so that nothing is searched twice: a slice that ends with an event, as most do, passes unseen.
+/// The filter runs beside a [`StreamMeter`](super::StreamMeter), whose [`Progress`] has the ends of
+/// events, so that nothing is searched twice: a slice that ends with an event, as most do, passes
+/// without a search.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -66,7 +67,7 @@ pub const HOLD_LIMIT: usize = 16 << 10;
 pub struct Withhold {
     /// The unfinished event at the end of the last slice.
     open: Open,
-    /// Its waiting bytes; empty unless it is suspect.
+    /// The waiting bytes of that event; empty unless it is suspect.
     held: Vec<u8>,
     /// The last slice ended with the CR of a blank line, to which an LF now belongs.
     after_cr: bool,
@@ -86,9 +87,9 @@ pub struct Withhold {
 enum Open {
     #[default]
     None,
-    /// It may be the usage event.
+    /// The event may be the usage event.
     Suspect(Box<UsageChunkMatcher>),
-    /// It is another event.
+    /// The event is another one.
     Cleared,
 }
 

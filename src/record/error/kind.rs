@@ -17,7 +17,7 @@ pub enum Blame {
     Us,
 }
 
-/// Tells whether an attempt at another upstream is safe and useful.
+/// The safety and use of an attempt at another upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// Another attempt would fail likewise, or a response has begun.

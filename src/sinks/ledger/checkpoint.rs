@@ -77,7 +77,7 @@ impl Default for Log {
 }
 
 impl Checkpointer {
-    /// From now on copies the commits of `writer` to the file at `path`, as long as `watch` finds
+    /// Copies the commits of `writer` to the file at `path` from now on, as long as `watch` finds
     /// the log complete.
     ///
     /// # Errors

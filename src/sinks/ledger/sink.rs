@@ -1,7 +1,7 @@
 //! The sink that writes the ledger: group commit, retries, and the schedule of deletions.
 //!
-//! It runs on the thread of its [lane](crate::record::Lane), whose queue gathers batches between
-//! commits. Records that it cannot write wait in that bounded queue.
+//! The sink runs on the thread of its [lane](crate::record::Lane), whose queue gathers batches
+//! between commits. Records that it cannot write wait in that bounded queue.
 
 use std::io;
 use std::mem;

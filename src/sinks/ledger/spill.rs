@@ -1,7 +1,7 @@
 //! Stores records that could not be written before the end in a file beside the ledger, which the
 //! next start reads.
 //!
-//! It has one JSON object per line, like the JSON lines. The file is on the disk before the process
+//! The file has one JSON object per line, like the JSON lines. It is on the disk before the process
 //! ends, and is deleted only after the ledger has its records on the disk. A crash in between
 //! leaves both, so a record is written only if the ledger lacks its id: each is there exactly once.
 

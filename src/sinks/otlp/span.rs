@@ -17,8 +17,8 @@ const FIRST_TOKEN: &str = "streamgauge.first_token";
 
 /// The span of a record with a span context.
 ///
-/// It is a CLIENT span, as the conventions define for a call to a model; a request that was refused
-/// before it was sent has a SERVER span.
+/// The span's kind is CLIENT, as the conventions define for a call to a model; a request that was
+/// refused before it was sent has a SERVER span.
 pub(super) fn span(row: &UsageRecord, context: &SpanContext, services: &Services) -> Span {
     let start = nanoseconds(row.started_at);
     let at = |millis: f64| start + (millis * 1e6) as u64;

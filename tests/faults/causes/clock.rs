@@ -1,5 +1,5 @@
-//! Clocks that jump, by libfaketime. Timers go on as before: a clock that is set changes only the
-//! time of day.
+//! Clocks that jump, by libfaketime. Timers are not affected: setting a clock changes only the time
+//! of day.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,9 +8,9 @@ use super::Cause;
 use crate::scene::{Launch, Scene};
 
 pub struct Clock {
-    /// In libfaketime's form.
+    /// The offset in libfaketime's notation.
     offset: &'static str,
-    /// The program is started again with the new time.
+    /// The program is restarted with the new time.
     restarts: bool,
 }
 
@@ -49,7 +49,7 @@ impl Cause for Clock {
     }
 }
 
-/// Of Debian's package `faketime`.
+/// The library of Debian's package `faketime`.
 fn library() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").unwrap().filter_map(|folder| Some(folder.ok()?.path()));
     let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));

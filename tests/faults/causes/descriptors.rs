@@ -1,4 +1,4 @@
-//! A limit on open files below what is open.
+//! A limit on open files below the number of open files.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! A file system without room, in a mount namespace of the program's own.
+//! A full file system, in a mount namespace of the program's own.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
@@ -13,7 +13,7 @@ use crate::sinks::{self, Sink};
 /// The ledger and the JSON lines are on it.
 #[derive(Default)]
 pub struct DiskFull {
-    /// The file system's folder, which outlives the program's namespace.
+    /// The file system's directory, which outlives the program's namespace.
     disk: Option<File>,
 }
 
@@ -43,7 +43,7 @@ impl Cause for DiskFull {
             }
         };
         assert_eq!(error.kind(), ErrorKind::StorageFull);
-        // The ledger's log has room of its own, which a few commits use up.
+        // The ledger's log has preallocated room, which a few commits use up.
         until(PATIENCE, "a full ledger", || {
             scene.request(1);
             scene.log().contains("can wait until this ends").then_some(())
@@ -51,7 +51,7 @@ impl Cause for DiskFull {
     }
 
     fn lift(&mut self, _: &mut Scene) {
-        // It may have been lifted before.
+        // The fault may have been removed before.
         let _ = fs::remove_file(self.place("filler"));
     }
 
@@ -59,7 +59,7 @@ impl Cause for DiskFull {
         if sink == Sink::Jsonl {
             return Some(sinks::lines_of(&self.place("usage.jsonl")));
         }
-        // Of a copy: SQLite would look for the file in this namespace.
+        // Reads a copy: SQLite would look for the file in this namespace.
         for name in ["usage.db-wal", "usage.db", "usage.db-shm"] {
             let _ = fs::remove_file(scene.path(name));
         }

@@ -1,5 +1,5 @@
-//! Outputs that cannot be written: pipes whose reader has gone or does not read, and a device that
-//! is full.
+//! Outputs that cannot be written: pipes whose reader has closed or does not read, and a full
+//! device.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, PipeReader, Read as _, Write as _, pipe};
@@ -14,10 +14,10 @@ use super::Cause;
 use crate::harness::{PATIENCE, until};
 use crate::scene::{Launch, Scene};
 
-/// `O_NONBLOCK` of Linux on the machines that this runs on.
+/// `O_NONBLOCK` of Linux on the machines that run this test.
 const NONBLOCK: i32 = 0o4000;
 
-/// What is written behind everything else into a FIFO, which keeps the order: no record.
+/// The last bytes in a FIFO, which keeps the order. They are not a record.
 const LAST: &[u8] = b"the end\n";
 
 #[derive(Default)]
@@ -78,7 +78,7 @@ impl Cause for StdoutUnread {
     }
 
     fn finish_reading(&mut self) {
-        // The program has ended, and with it the pipe.
+        // The end of the program closes the pipe.
         if let Some(collector) = self.collector.take() {
             collector.join().unwrap();
         }
@@ -96,7 +96,7 @@ impl Cause for FifoStuck {
     fn prepare(&mut self, launch: &mut Launch) {
         let path = launch.folder.join("usage.fifo");
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-        // Opened for both, which waits for no writer; read only after [`Self::lift`].
+        // Opened for both, so that it waits for no writer; read only after [`Self::lift`].
         let reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         fill(&path);
         launch.ledger = "path = \"usage.db\"\njsonl = \"usage.fifo\"".to_owned();
@@ -117,14 +117,14 @@ impl Cause for FifoStuck {
     }
 }
 
-/// A pipe that takes nothing more.
+/// A full pipe.
 fn full_pipe() -> (PipeReader, Stdio) {
     let (reader, writer) = pipe().unwrap();
     fill(&PathBuf::from(format!("/proc/self/fd/{}", writer.as_fd().as_raw_fd())));
     (reader, writer.into())
 }
 
-/// Writes line breaks into a pipe until it takes no more.
+/// Fills a pipe with line breaks.
 fn fill(path: &Path) {
     let mut pipe = OpenOptions::new().write(true).custom_flags(NONBLOCK).open(path).unwrap();
     // The last bytes one by one, so that there is no room for a short line.

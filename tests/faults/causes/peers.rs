@@ -1,4 +1,4 @@
-//! Peers that accept connections and never answer.
+//! Peers that accept connections and never respond.
 
 use super::Cause;
 use crate::harness::{Connection, Upstream, upstream};

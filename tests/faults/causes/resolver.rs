@@ -1,4 +1,4 @@
-//! A name server that takes questions and never answers, and requests for an upstream whose name
+//! A name server that accepts queries and never responds, and requests for an upstream whose name
 //! only it knows.
 
 use std::fs;
@@ -8,8 +8,8 @@ use super::{Cause, in_namespace};
 use crate::harness::Client;
 use crate::scene::{Launch, Scene};
 
-/// More than the threads that a runtime has for lookups, which block: each would be held, were each
-/// request to ask by itself.
+/// More than the threads that a runtime has for lookups. If each request looked the name up by
+/// itself, all of them would be blocked.
 const REQUESTS: usize = 600;
 
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl Cause for ResolverSilent {
 
     fn settle(&mut self, scene: &mut Scene) {
         for mut client in self.clients.drain(..) {
-            // A second signal cuts those that still wait.
+            // A second signal cuts the requests that still wait.
             let Some(response) = client.next_response() else {
                 scene.cut += 1;
                 continue;

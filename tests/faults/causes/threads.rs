@@ -1,5 +1,4 @@
-//! The thread of a sink that panics at a batch, which the program does where it is built with the
-//! feature `faults`.
+//! A sink's thread that panics at a batch, in a program built with the feature `faults`.
 
 use super::Cause;
 use crate::scene::Launch;

@@ -9,7 +9,7 @@ fn serve_with(program: &(Program, SocketAddr), fault: &str) -> Served {
     })
 }
 
-/// Sends one request, and waits until the sink has been given its record.
+/// Sends one request, and waits until the sink has got its record.
 fn send_one(served: &Served, sink: &str) {
     let given = || {
         let count = |result| {
@@ -26,8 +26,8 @@ fn send_one(served: &Served, sink: &str) {
     }
 }
 
-/// Sends requests, with `between` before each, until none is taken any more; how many were
-/// answered.
+/// Sends requests, with `between` before each, until none is accepted. Returns the number of
+/// responses.
 fn send_until_the_end(served: &Served, body: &str, mut between: impl FnMut()) -> usize {
     let mut client = Client::connect(served.proxy);
     let begun = Instant::now();
@@ -101,7 +101,7 @@ fn postgres(server: &Upstream) -> String {
     )
 }
 
-/// Waits until a client has connected, which a thread does that goes on.
+/// Waits until a client has connected, which a running thread does.
 fn wait_for_connection(up: &Upstream) {
     until(PATIENCE, "a connection", || (up.accepted() > 0).then_some(()));
 }
@@ -164,7 +164,7 @@ fn estimates_that_keep_panicking_end_the_process_in_order() {
     assert_eq!(rows(&program), sent);
 }
 
-/// Edits the file of a program by a line that is replaced.
+/// Edits the file of a program by replacing a line.
 fn edit(program: &(Program, SocketAddr), from: &str, to: &str) {
     let path = program.0.path("streamgauge.toml");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -180,7 +180,7 @@ fn reload(program: &(Program, SocketAddr)) -> std::process::Output {
 fn reload_that_panics_is_refused_and_the_next_is_taken() {
     let program = program("");
     edit(&program, "[server]\n", "[server]\nwatch = false\n");
-    // More often than a thread is started again.
+    // More often than a thread is restarted.
     let served = serve_with(&program, "panic:reload:5");
     edit(&program, "default_model = \"m\"", "default_model = \"n\"");
     for _ in 0..5 {
@@ -213,7 +213,7 @@ fn reload_names_the_workers_that_are_late() {
     served.send(1);
 }
 
-/// They panic before the proxy listens, perhaps.
+/// The threads may panic before the proxy listens.
 #[test]
 fn thread_that_panics_at_each_start_ends_the_process_in_order() {
     let (collector, server) = (silent(), silent());
@@ -233,14 +233,14 @@ fn thread_that_panics_at_each_start_ends_the_process_in_order() {
 }
 
 /// Serves with this fault, and waits until the ledger is open: a connection is accepted before
-/// that, and answered after it.
+/// that, and served after it.
 fn serve_ledger_with(program: &(Program, SocketAddr), fault: &str) -> Served {
     let served = serve_with(program, fault);
     served.wait_for_ready("ledger ok");
     served
 }
 
-/// Grows the log of a ledger by so many bytes.
+/// Grows the log of a ledger by this many bytes.
 fn grow_log(program: &(Program, SocketAddr), bytes: i64) {
     let ledger = Ledger::open(program.0.path("a.db")).unwrap();
     ledger.busy_timeout(PATIENCE).unwrap();
@@ -249,7 +249,7 @@ fn grow_log(program: &(Program, SocketAddr), bytes: i64) {
     ledger.execute("INSERT INTO filler VALUES (zeroblob(?1))", [bytes]).unwrap();
 }
 
-/// More than the log holds before it is copied, and than it grows before that is tried again.
+/// More than the log holds before it is copied, and more than it grows before the next attempt.
 const FIRST_COPY: i64 = 17 << 20;
 const NEXT_COPY: i64 = 5 << 20;
 

@@ -19,7 +19,7 @@ use crate::harness::tls::server_config;
 use crate::witness::whole;
 
 impl Peers {
-    /// All in this process; they listen until the test ends.
+    /// Starts all peers in this process; they listen until the test ends.
     pub fn in_process(who: &Identities) -> Self {
         let ca = std::fs::read_to_string(who.folder.path("ca.crt")).unwrap();
         let alpn = [HTTP_2, HTTP_1_1];
@@ -37,18 +37,18 @@ impl Peers {
     }
 }
 
-/// As nginx is configured to say it.
+/// The report in the form of nginx's configuration.
 fn address_and_certificate(peer: &Peer) -> String {
     let certificate = peer.certificate.as_ref().map(|_| format!(" CN={}", peer.name_and_serial()));
     format!("{}{}", peer.from.ip(), certificate.unwrap_or_default())
 }
 
-/// A CONNECT proxy, maybe behind TLS, maybe for those only that say this in `Proxy-Authorization`.
+/// A CONNECT proxy, with or without TLS. `wanted` is the required `Proxy-Authorization`.
 fn proxy(out: &'static str, tls: Option<Arc<ServerConfig>>, wanted: Option<String>) -> SocketAddr {
     let listening = listen(tls, move |accepted| {
         let wanted = wanted.clone();
         async move {
-            // Either end may break off; the client's error says what went wrong.
+            // Either end may close; the client's error tells the reason.
             let _ = tunnel(accepted.stream, out, wanted).await;
         }
     });

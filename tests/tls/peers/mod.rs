@@ -1,9 +1,9 @@
-//! The other ends of the matrix: three targets and three outbound proxies, once in this process and
-//! once as programs of others.
+//! The peers of the matrix: three targets and three forward proxies, in this process and as
+//! third-party programs.
 //!
-//! A target answers every request with what it saw: the address that the connection came from, and
-//! the subject and serial number of the client's certificate, where it asked for one. Each proxy
-//! goes out from an address of its own, so that the response also says which way was taken.
+//! A target's response to every request reports the address of the connection, and the subject and
+//! serial number of the client's certificate if it requested one. Each forward proxy connects from
+//! an address of its own, so that the response also identifies the path.
 
 mod in_process;
 mod programs;
@@ -13,28 +13,28 @@ use std::net::SocketAddr;
 use crate::harness::certificates::Pair;
 use crate::harness::tls::Folder;
 
-/// The addresses that the proxies go out from: the plain one's, that of the one that speaks TLS,
-/// and of the one that wants credentials. They are this machine's like 127.0.0.1.
+/// The source addresses of the forward proxies: the plain one, the one with TLS, and the one with
+/// credentials. They belong to this machine like 127.0.0.1.
 pub const OUT: [&str; 3] = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];
 
-/// What the third proxy wants.
+/// The credentials of the third forward proxy.
 pub const USER: &str = "me";
 pub const PASSWORD: &str = "pw-marker";
 
-/// Where everything listens; it does until this is dropped.
+/// The addresses of the peers, which listen until this is dropped.
 pub struct Peers {
-    /// `http`, `https`, and `https` that requires a certificate of the client. The latter two offer
-    /// HTTP/2 and HTTP/1.1.
+    /// `http`, `https`, and `https` with a required client certificate. The latter two offer HTTP/2
+    /// and HTTP/1.1.
     pub targets: [SocketAddr; 3],
     /// In the order of [`OUT`].
     pub proxies: [SocketAddr; 3],
     _alive: Vec<Box<dyn Send>>,
 }
 
-/// Who they are: the targets and the proxy have a certificate each, and an authority each that has
-/// signed it.
+/// The identities: the targets and the forward proxy have a certificate each, signed by an
+/// authority each.
 pub struct Identities {
-    /// The target's certificate is in here, its authority is also that of its clients.
+    /// The directory with the target's certificate. Its authority is also that of its clients.
     pub folder: Folder,
     pub target: Pair,
     pub proxy: Pair,

@@ -1,4 +1,4 @@
-//! Peers that are programs of others: nginx and squid, each from a folder of its own.
+//! Peers that are third-party programs: nginx and squid, each in a directory of its own.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -31,28 +31,28 @@ struct Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The program may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What to run, and the words by which it says that it serves, once for each of a number of times.
+/// The command, and the text by which it reports its readiness, with the number of its repetitions.
 struct Plan {
     arguments: Vec<String>,
     ready: (&'static str, usize),
 }
 
-/// How often a program is started before it is given up: between finding free ports and using them,
-/// another may take one.
+/// The number of starts before a program is given up: another program may take a port between
+/// finding and using it.
 const ATTEMPTS: usize = 3;
 
-/// Starts it on three free ports and waits until it serves.
+/// Starts it on three free ports and waits until it is ready.
 fn start(name: &str, plan: impl Fn(&Path, [u16; 3]) -> Plan) -> (Program, [SocketAddr; 3]) {
     let mut said = String::new();
     for _ in 0..ATTEMPTS {
         let folder = tempfile::tempdir().unwrap();
-        // squid, if it is started by root, changes its user before it reads its files.
+        // squid, if started by root, changes its user before it reads its files.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let addresses = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
@@ -79,10 +79,10 @@ fn run(name: &str, plan: &Plan) -> Result<Child, String> {
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
-        // To the end, so that what it says further does not fill the pipe.
+        // To the end, so that further output does not fill the pipe.
         let mut line = Vec::new();
         while stderr.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-            // The test may have what it waits for.
+            // The test may have got what it waits for.
             let _ = tell.send(String::from_utf8_lossy(&line).into_owned());
             line.clear();
         }
@@ -131,7 +131,7 @@ fn nginx(who: &Identities, folder: &Path, [plain, open, closed]: [u16; 3]) -> Pl
     );
     let config = write(folder, "nginx.conf", &config);
     let arguments = ["-e", "stderr", "-p", &here.to_string(), "-c", &config].map(str::to_owned).to_vec();
-    // Said when it has bound all its addresses.
+    // Logged when it has bound all its addresses.
     Plan { arguments, ready: ("using the \"epoll\" event method", 1) }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
 /// if groups were left out. Unknown values are null.
 ///
 /// # Errors
-/// Has no known error: JSON can represent every value.
+/// Infallible in practice: JSON can represent every value.
 pub fn write(report: &Report, since: Timestamp, until: Timestamp) -> io::Result<String> {
     super::text(|out| write_to(report, since, until, out))
 }

@@ -1,9 +1,9 @@
 //! The thread that ships rows to PostgreSQL.
 //!
-//! It sleeps until the ledger commits, reads the rows after the last shipped one, writes them to
-//! the server, and stores its progress. After any failure it continues from the stored progress,
-//! after a growing pause. It has its own runtime, connection and file handle. The rest of the proxy
-//! only wakes it.
+//! The thread sleeps until the ledger commits, reads the rows after the last shipped one, writes
+//! them to the server, and stores its progress. After any failure it continues from the stored
+//! progress, after a growing pause. It has its own runtime, connection and file handle. The rest of
+//! the proxy only wakes it.
 
 use std::fmt;
 use std::io;

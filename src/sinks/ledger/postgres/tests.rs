@@ -163,7 +163,7 @@ fn rows_shipped_again_after_crash_are_there_once() {
     shipping.write(&batch(2500));
     shipping.close();
     assert_eq!(count(&server), 2500);
-    // As after a crash between the server's commit and the stored progress.
+    // A crash between the server's commit and the stored progress leaves this state.
     let connection = rusqlite::Connection::open(shipping.path()).unwrap();
     connection.execute("UPDATE shipped SET seq = 700", []).unwrap();
     drop(connection);

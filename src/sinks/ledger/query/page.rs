@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::Record;
 use super::parallel::Range;
 
-/// Some of the selected records, in the order of descending ends.
+/// A part of the selected records, in the order of descending ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
     /// The records, in their order.

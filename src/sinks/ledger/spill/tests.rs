@@ -30,7 +30,7 @@ fn records_that_are_there_are_not_written_again() {
     let records = records(30);
     let (_folder, path, mut connection) = ledger(&records[..20]);
     append(&path, records[10..].iter());
-    // As after a crash before the file was deleted, with one line twice.
+    // A crash before the file was deleted leaves this state; one line is there twice.
     append(&path, records[25..].iter());
     let taken = take_in(&path, &mut connection).unwrap().unwrap();
     assert_eq!((taken.records, taken.known), (10, 15));
