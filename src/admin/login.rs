@@ -50,7 +50,7 @@ pub(super) async fn submit(State(admin): State<Arc<Admin>>, request: Request) ->
     let form = match form {
         Ok(Ok(form)) => form.to_bytes(),
         Ok(Err(_)) => {
-            return fault(StatusCode::BAD_REQUEST, "bad_request", "the form is broken off, or too large");
+            return fault(StatusCode::BAD_REQUEST, "bad_request", "the form is incomplete, or too large");
         }
         Err(_) => {
             return fault(StatusCode::REQUEST_TIMEOUT, "form_timeout", "the form did not arrive in time");

@@ -138,7 +138,7 @@ pub(super) fn login(depth: Depth, next: Option<&str>, wrong: Option<&str>, has_l
                     button type="submit" { "Sign in" }
                 }
             } @else {
-                p { "These pages ask for no token. " a href=(depth.link("/")) { "To the dashboard" } }
+                p { "These pages need no token. " a href=(depth.link("/")) { "To the dashboard" } }
             }
         }
     };

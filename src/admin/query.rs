@@ -144,7 +144,7 @@ impl RecordsQuery {
         ])?;
         let limit = fields.get("limit").map_or(Ok(RECORDS), |text| match text.parse() {
             Ok(limit @ 1..=MOST_RECORDS) => Ok(limit),
-            _ => Err(format!("limit: {text:?} is no number from 1 to {MOST_RECORDS}")),
+            _ => Err(format!("limit: {text:?} is not a number from 1 to {MOST_RECORDS}")),
         })?;
         Ok(Self { selection: fields.selection(now, zone)?, limit, format: Format::of(&fields)? })
     }

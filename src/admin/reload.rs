@@ -60,12 +60,12 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
 /// changed, 422 with the mistakes if it is refused, 503 if the process does not reload (any more).
 pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) -> Response {
     if !is_same_origin(&request) {
-        let reason = "a page of another site cannot have the configuration read again";
+        let reason = "a page of another site cannot reload the configuration";
         return fault(StatusCode::FORBIDDEN, "cross_origin", reason);
     }
     let not_reloadable = |reason| fault(StatusCode::SERVICE_UNAVAILABLE, "not_reloadable", reason);
     let Some(outcome) = admin.shown.reload.request(ReloadKind::Reload) else {
-        return not_reloadable("the configuration of this process cannot be read again, or it is stopping");
+        return not_reloadable("this process cannot reload its configuration, or it is stopping");
     };
     let shown = |outcome, late_workers| {
         json(&ShownOutcome { outcome, late_workers, status: admin.shown.reload.status().into() })
@@ -76,7 +76,7 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) ->
         Ok(ReloadOutcome::Refused(mistakes)) => {
             fault(StatusCode::UNPROCESSABLE_ENTITY, "config_refused", &mistakes)
         }
-        Err(_) => not_reloadable("this process is stopping, and takes over no other configuration"),
+        Err(_) => not_reloadable("this process is stopping, and reloads no configuration"),
     }
 }
 

@@ -115,8 +115,11 @@ pub(super) fn fault(status: StatusCode, code: &str, message: &str) -> Response {
 
 /// The method is not among `methods`.
 pub(super) fn not_allowed(methods: &'static str) -> Response {
-    let mut response =
-        fault(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("this takes {methods} only"));
+    let mut response = fault(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        &format!("this path accepts {methods} only"),
+    );
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
 }

@@ -16,7 +16,7 @@ pub(crate) fn address(key: &str, address: SocketAddr, error: &io::Error) -> Stri
              AmbientCapabilities=CAP_NET_BIND_SERVICE): choose another port with {key}"
         ),
         io::ErrorKind::AddrNotAvailable => format!(
-            "{} is no address of this machine: choose 127.0.0.1 for clients of this machine, 0.0.0.0 for all, or one that \
+            "{} is not an address of this machine: choose 127.0.0.1 for clients of this machine, 0.0.0.0 for all, or one that \
              the machine has",
             address.ip()
         ),
@@ -84,7 +84,7 @@ mod tests {
         let refused = text(io::ErrorKind::PermissionDenied, "127.0.0.1:8080");
         assert!(!refused.contains("CAP_NET_BIND_SERVICE"), "{refused}");
         let foreign = text(io::ErrorKind::AddrNotAvailable, "192.0.2.1:80");
-        assert!(foreign.contains("192.0.2.1 is no address of this machine"), "{foreign}");
+        assert!(foreign.contains("192.0.2.1 is not an address of this machine"), "{foreign}");
     }
 
     #[test]

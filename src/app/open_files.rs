@@ -23,7 +23,7 @@ pub(crate) fn raise_limit() -> u64 {
 /// 256th file and so on, during which a worker and all its streams pause. A table never shrinks.
 pub(crate) fn make_room(files: u64) {
     if let Err(error) = open_as(files.min(ROOM).saturating_sub(1)) {
-        tracing::debug!(%error, "no room could be made for open files; streams may stand still for moments as they become more");
+        tracing::debug!(%error, "the kernel's table of open files could not be enlarged; streams may pause briefly as more files are opened");
     }
 }
 

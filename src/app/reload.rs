@@ -250,11 +250,11 @@ impl Reloader {
             let left = deadline.saturating_duration_since(Instant::now());
             if adoptions.recv_timeout(left).is_err() {
                 let late = self.workers - adopted;
-                tracing::warn!(workers = late, "workers have not taken the configuration over yet");
+                tracing::warn!(workers = late, "workers have not adopted the configuration yet");
                 return late;
             }
         }
-        tracing::debug!(workers = self.workers, "all workers serve by the new configuration");
+        tracing::debug!(workers = self.workers, "all workers use the new configuration");
         0
     }
 }

@@ -70,8 +70,7 @@ pub(super) fn exposes(new: &Settings, pinned: &Settings, in_use: &Settings) -> O
     let reason = |key: &str, address: Option<SocketAddr>| {
         let address = address.map(|address| address.to_string()).unwrap_or_default();
         Some(format!(
-            "{key}: {address} stays in use until a restart, and with these settings anybody who reaches it could use it: restart \
-             to take them over"
+            "{key}: {address} stays in use until a restart, and with these settings any client that reaches it could use it: restart to apply them"
         ))
     };
     if is_new(|settings| is_open_to_clients(&settings.server, settings.clients.is_empty())) {

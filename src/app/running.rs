@@ -137,7 +137,7 @@ impl Drop for Running {
         }
         self.stop.cut();
         if let Err(error) = self.end(&Deadline::after(GRACE)) {
-            tracing::error!(%error, "a thread ended badly");
+            tracing::error!(%error, "a thread failed");
         }
     }
 }

@@ -93,7 +93,7 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<Response
         Some(response) => Ok(response),
         None => Err(ended
             .err()
-            .unwrap_or_else(|| io::Error::other("this is no response of streamgauge's admin port"))),
+            .unwrap_or_else(|| io::Error::other("this is not a response of streamgauge's admin port"))),
     }
 }
 

@@ -94,18 +94,18 @@ impl Stage {
                 process::exit(0);
             }
             Self::Running(served) => {
-                tracing::info!("{name}: finishing what runs; SIGTERM or SIGINT ends it at once");
+                tracing::info!("{name}: finishing running requests; SIGTERM or SIGINT ends them at once");
                 served.stop.drain();
                 *self = Self::Draining(served.clone(), now);
             }
             Self::Draining(_, since) if now.duration_since(*since) < TOGETHER => {
-                tracing::debug!("{name}: taken as one with the signal just before");
+                tracing::debug!("{name}: treated as one with the signal just before");
             }
             Self::Draining(served, _) if at_once => {
                 tracing::info!("{name}: ending at once");
                 served.stop.cut();
             }
-            Self::Draining(..) => tracing::info!("{name}: already finishing what runs"),
+            Self::Draining(..) => tracing::info!("{name}: already finishing running requests"),
         }
     }
 

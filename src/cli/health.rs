@@ -36,7 +36,7 @@ pub(super) fn run(args: &HealthArgs) -> ExitCode {
     let client = match AdminClient::find(&sources, args.address, PATIENCE) {
         Ok(Some(client)) => client,
         Ok(None) => {
-            say!("health: admin.listen is \"\": this configuration has no admin port to ask");
+            say!("health: admin.listen is \"\": this configuration has no admin port");
             return ExitCode::from(FAILED);
         }
         Err(mistakes) => {

@@ -67,7 +67,7 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
         Ok(Response { status: 200, body }) => {
             if let late @ 1.. = late_workers(&body) {
                 say!(
-                    "reload: {late} of the workers are busy, and serve by the earlier configuration until they are not"
+                    "reload: {late} workers are busy, and use the earlier configuration until they are idle"
                 );
             }
             match io::stdout().write_all(body.as_bytes()) {

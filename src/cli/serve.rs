@@ -68,7 +68,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     let rust_log = rust_log.filter(|filter| match config::check_log_filter(filter) {
         Ok(()) => true,
         Err(reason) => {
-            say!("warning: RUST_LOG was passed over: {reason}");
+            say!("warning: RUST_LOG was ignored: {reason}");
             false
         }
     });

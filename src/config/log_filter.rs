@@ -23,7 +23,7 @@ pub fn check_log_filter(text: &str) -> Result<(), String> {
     let mut words = text.split(',').filter(|word| !word.is_empty());
     match words.find(|word| !is_level(word) && !is_target(word)) {
         Some(word) => Err(format!(
-            "{word:?} is no level: write {}, or a level of a target, such as \"{word}=debug\"",
+            "{word:?} is not a level: write {}, or a level of a target, such as \"{word}=debug\"",
             LEVELS.join(", ")
         )),
         None => Ok(()),

@@ -66,7 +66,7 @@ impl<E> Cut<E> {
 
 /// The reason for which a client was disconnected.
 fn reason(limit: Duration) -> String {
-    format!("the client took nothing of its response for {limit:?} (server.write_timeout)")
+    format!("the client read nothing of its response for {limit:?} (server.write_timeout)")
 }
 
 impl<B: ResponseBody> InFlightBody<B> {

@@ -88,17 +88,13 @@ impl Metrics {
         let registered = &mut registry;
         let metrics = Self {
             requests: family(registered, "requests", "Requests that have ended"),
-            tokens: family(
-                registered,
-                "tokens",
-                "Tokens as upstreams reported them, or as estimated where they did not",
-            ),
+            tokens: family(registered, "tokens", "Tokens as upstreams reported them, otherwise as estimated"),
             usages: family(
                 registered,
                 "usage_records",
-                "Requests that have ended, by how their token counts are known",
+                "Requests that have ended, by the source of their token counts",
             ),
-            costs: family(registered, "cost", "What requests cost at the configured prices, by currency"),
+            costs: family(registered, "cost", "Costs of requests at the configured prices, by currency"),
             rejections: family(
                 registered,
                 "rejections",
@@ -107,7 +103,7 @@ impl Metrics {
             failures: family(
                 registered,
                 "upstream_failures",
-                "Requests at which an upstream failed otherwise than by a status, by the error's code",
+                "Requests with an upstream failure other than a status, by the error's code",
             ),
             first_byte: seconds(
                 registered,
@@ -235,7 +231,7 @@ impl Collector for Build {
             arch: std::env::consts::ARCH,
         };
         let gauge = ConstGauge::new(1_i64);
-        let help = "Always 1; the labels say which program runs";
+        let help = "Always 1; the labels describe the program";
         let mut family = encoder.encode_descriptor("build_info", help, None, gauge.metric_type())?;
         gauge.encode(family.encode_family(&labels)?)
     }
@@ -284,7 +280,7 @@ impl Collector for Fates {
             ),
             (
                 "estimates_skipped",
-                "Usage records that were to be estimated and were not, for want of room or time",
+                "Usage records that were to be estimated and were not, for lack of room or time",
                 &health.not_estimated,
             ),
         ] {
@@ -304,7 +300,7 @@ fn encode_exporting(
     encoder: &mut DescriptorEncoder<'_>,
 ) -> Result<(), std::fmt::Error> {
     for (name, help, count) in [
-        ("otlp_spans_exported", "Spans that the OpenTelemetry collector has", &exporting.spans_exported),
+        ("otlp_spans_exported", "Spans that the OpenTelemetry collector accepted", &exporting.spans_exported),
         (
             "otlp_spans_dropped",
             "Spans lost: too many waited for the collector, or it will never take them",
@@ -341,7 +337,7 @@ fn encode_shipping(shipping: &Shipping, encoder: &mut DescriptorEncoder<'_>) -> 
         ("ledger_waiting", "Usage records not shipped yet", shipping.waiting.load(Ordering::Relaxed)),
         (
             "ledger_connected",
-            "Whether PostgreSQL takes usage records now",
+            "1 if PostgreSQL accepts usage records",
             u64::from(shipping.up.load(Ordering::Relaxed)),
         ),
     ] {
@@ -358,7 +354,7 @@ struct Certificates(Arc<Reloads>);
 impl Collector for Certificates {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         for (name, help, count) in [
-            ("tls_reloads", "Changed certificates, keys and authorities that were taken over", &self.0.done),
+            ("tls_reloads", "Changed certificates, keys and authorities that were put in use", &self.0.done),
             (
                 "tls_reloads_failed",
                 "Changed certificates, keys and authorities that were broken, so that the earlier ones stayed",

@@ -35,13 +35,15 @@ impl Pattern {
             return Ok(Self::Net(net));
         }
         if text.contains('/') {
-            return Err(format!("{text:?} is no network: write one such as \"10.0.0.0/8\" or \"fd00::/8\""));
+            return Err(format!(
+                "{text:?} is not a network: write one such as \"10.0.0.0/8\" or \"fd00::/8\""
+            ));
         }
         let below = text.strip_prefix("*.").or_else(|| text.strip_prefix('.'));
         let name = plain(below.unwrap_or(text));
         if !is_name(&name) {
             return Err(format!(
-                "{text:?} is no host: write a name, \".suffix\" for the names below it, an address, a network such as \
+                "{text:?} is not a host: write a name, \".suffix\" for the names below it, an address, a network such as \
                  \"10.0.0.0/8\", or \"*\"; without a scheme and a port"
             ));
         }

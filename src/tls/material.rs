@@ -118,7 +118,7 @@ fn private_key(blocks: Vec<Block>, source: &IdentitySource) -> Result<(PrivateKe
     }
     if block.old_encryption {
         return Err(fault(format!(
-            "{name} is encrypted in the old way of OpenSSL, which is not read: convert it with openssl pkcs8 -topk8"
+            "{name} is encrypted in OpenSSL's old format, which is not supported: convert it with openssl pkcs8 -topk8"
         )));
     }
     let der = block.der;
@@ -144,7 +144,7 @@ fn decrypt(der: &[u8], source: &IdentitySource) -> Result<PrivateKeyDer<'static>
         Fault::new(
             TlsPart::PrivateKey,
             format!(
-                "{name} is encrypted in a way that is not read: use openssl pkcs8 -topk8 -v2 aes-256-cbc"
+                "{name} is encrypted in a way that is not supported: use openssl pkcs8 -topk8 -v2 aes-256-cbc"
             ),
         )
     })?;
@@ -152,7 +152,7 @@ fn decrypt(der: &[u8], source: &IdentitySource) -> Result<PrivateKeyDer<'static>
         pkcs8::Error::EncryptedPrivateKey(pkcs8::pkcs5::Error::UnsupportedAlgorithm { .. }) => Fault::new(
             TlsPart::PrivateKey,
             format!(
-                "{name} is encrypted in a way that is not read: use openssl pkcs8 -topk8 -v2 aes-256-cbc"
+                "{name} is encrypted in a way that is not supported: use openssl pkcs8 -topk8 -v2 aes-256-cbc"
             ),
         ),
         _ => Fault::new(TlsPart::Passphrase, format!("does not open the private key in {name}")),
@@ -179,7 +179,7 @@ fn check_match(certified: &CertifiedKey, source: &IdentitySource) -> Result<(), 
                 Some(place) => Fault::new(
                     TlsPart::Certificate,
                     format!(
-                        "{}: certificate {} belongs to the private key, and it must stand first",
+                        "{}: certificate {} belongs to the private key, and must come first",
                         source.certificate,
                         place + 1
                     ),

@@ -31,11 +31,13 @@ pub(super) fn blocks(text: &str) -> Result<Vec<Block>, String> {
         if label.len() > MAX_LABEL
             || !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" .-_".contains(&byte))
         {
-            return Err(format!("block {number} begins with what is no label"));
+            return Err(format!("block {number} begins with an invalid label"));
         }
         let end = format!("{END}{label}{DASHES}");
         let Some((inside, after)) = inside.split_once(&end) else {
-            return Err(format!("block {number} ({label}) has no end: {end} is missing, so it is not whole"));
+            return Err(format!(
+                "block {number} ({label}) has no end: {end} is missing, so it is incomplete"
+            ));
         };
         rest = after;
         found.push(

@@ -233,12 +233,12 @@ impl fmt::Display for SendError {
             (SendCause::Tls(error), _) => f.write_str(&describe_error(error)),
             (SendCause::Http1(error), _) => write!(f, "{error}"),
             (SendCause::Http2(error), SendPhase::Request | SendPhase::Head) => {
-                write!(f, "it gave no response over HTTP/2: {error}")
+                write!(f, "it sent no response over HTTP/2: {error}")
             }
             (SendCause::Http2(error), _) => write!(f, "{error}"),
             (SendCause::NotHttp2(ending), _) => write!(
                 f,
-                "it does not speak HTTP/2, which `http` in the configuration asks for or it chose itself: {ending}"
+                "it does not speak HTTP/2, which `http` in the configuration requires or which it chose itself: {ending}"
             ),
             (SendCause::Violation(violation), _) => write!(f, "{violation}"),
             (SendCause::ForwardProxy(_, error), _) => write!(f, "{error}"),
@@ -252,7 +252,7 @@ impl fmt::Display for SendError {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::EarlyBytes => "it sent bytes before it was asked",
+            Self::EarlyBytes => "it sent bytes before the request",
             Self::EarlyStatus(status) => {
                 return write!(f, "it sent status {status} before it had the request");
             }
@@ -260,7 +260,7 @@ impl fmt::Display for Violation {
             Self::NoHttp1ForUpgrade => {
                 "a WebSocket needs HTTP/1.1, which it refused in the TLS handshake (ALPN)"
             }
-            Self::UnrequestedSwitch => "it switched to a protocol that it was not asked for",
+            Self::UnrequestedSwitch => "it switched to a protocol that was not requested",
             Self::EarlySwitch => "it switched protocols before it had the request",
             Self::NoCloseFrame => "the connection ended without a close frame",
         })

@@ -155,8 +155,8 @@ impl fmt::Display for TunnelError {
                 write!(f, "no TLS session with the proxy itself: {}", describe_error(error))
             }
             Self::Http1(error) => write!(f, "it broke HTTP: {error}"),
-            Self::EarlyBytes => f.write_str("it sent bytes into the tunnel before the target was asked"),
-            Self::Switched => f.write_str("it switched protocols without being asked to"),
+            Self::EarlyBytes => f.write_str("it sent bytes into the tunnel before the request"),
+            Self::Switched => f.write_str("it switched protocols without a request"),
             Self::Closed => f.write_str("it closed the connection without a response"),
             Self::Socks5(error) => write!(f, "SOCKS5: {error}"),
             Self::Target(error) => write!(f, "{error}"),

@@ -51,7 +51,7 @@ pub(super) async fn connect(addresses: Vec<SocketAddr>, winner: &Winner) -> io::
     let ordered = ordered(addresses, winner.get(Instant::now()));
     let (address, connected) = Box::pin(race(&ordered)).await?;
     if ordered.first() != Some(&address) {
-        tracing::debug!(%address, "this address of the upstream took a connection before those that come first");
+        tracing::debug!(%address, "this address of the upstream accepted a connection before the preferred ones");
         winner.note(address, Instant::now());
     }
     Ok(connected)

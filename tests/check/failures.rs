@@ -34,14 +34,14 @@ fn response_of_another_kind_names_the_key() {
         (
             error("404 Not Found", "no model gpt-asked"),
             "no model gpt-asked",
-            "upstreams.up.url (its path) or the model: look at upstreams.up.default_model",
+            "upstreams.up.url (its path) or the model: check upstreams.up.default_model",
         ),
         (error("429 Too Many Requests", "quota"), "quota", "at its limit"),
         (error("400 Bad Request", "max_tokens"), "max_tokens", "try --model and --body"),
         (
             error("500 Internal Server Error", "oops xh-marker-2"),
             "oops ***",
-            "the service is reached and broken",
+            "the service responds and is broken",
         ),
         (error("200 OK", "in a good response"), "in a good response", "upstreams.up.url"),
         (
@@ -51,19 +51,19 @@ fn response_of_another_kind_names_the_key() {
         ),
         (
             sized("200 OK", "text/html", b"<html>a page"),
-            "not with JSON but with text/html: <html>a page",
+            "with text/html instead of JSON: <html>a page",
             "its path usually ends with /v1",
         ),
-        (sized("200 OK", "application/json", b"{\"id\":"), "not with JSON", "upstreams.up.url"),
+        (sized("200 OK", "application/json", b"{\"id\":"), "instead of JSON", "upstreams.up.url"),
         (
             sized("502 Bad Gateway", "text/html", b"<h1>\nBad</h1>"),
             "<h1> Bad</h1>",
-            "the service is reached and broken",
+            "the service responds and is broken",
         ),
         (
             sized("503 Service Unavailable", "text/plain", b""),
             "it sent 503 without a message",
-            "the service is reached",
+            "the service responds",
         ),
         (
             sized("400 Bad Request", "text/html", b"The plain HTTP request was sent to HTTPS port"),
@@ -74,7 +74,7 @@ fn response_of_another_kind_names_the_key() {
             b"HTTP/1.1 301 Moved Permanently\r\nlocation: https://elsewhere/v1\r\ncontent-length: 0\r\n\r\n"
                 .to_vec(),
             "it redirects to https://elsewhere/v1",
-            "upstreams.up.url: requests are never sent on",
+            "upstreams.up.url: redirects are never followed",
         ),
         (
             b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(),
@@ -97,7 +97,7 @@ fn a_way_that_does_not_lead_there_names_the_key() {
     assert!(ended.line("way").ends_with("(127.0.0.1), without success"), "{}", ended.all());
     assert!(!ended.has("response"), "there was none: {}", ended.all());
     let ended = folder.check(&up("http://name.invalid/v1", ""), &[]);
-    failed(&ended, "lookup", "upstreams.up.url: the name name.invalid is not known here");
+    failed(&ended, "lookup", "upstreams.up.url: the name name.invalid cannot be resolved");
     assert!(ended.line("way").ends_with("port 80, which was not found"), "{}", ended.all());
 }
 
@@ -115,7 +115,7 @@ fn missing_or_incomplete_response_names_the_key() {
 
     let closing = upstream(|connection| drop(connection.request()));
     let ended = folder.check(&up(&url(&closing), ""), &[]);
-    failed(&ended, "closed the connection without a response", "does it want https://?");
+    failed(&ended, "closed the connection without a response", "does it need https://?");
     let breaking = upstream(|connection| {
         connection.request();
         connection.send(&sized("200 OK", "application/json", CHAT_BODY.as_bytes())[..120]);
@@ -133,7 +133,7 @@ fn missing_or_incomplete_response_names_the_key() {
         connection.wait_for_close();
     });
     let ended = folder.check(&up(&url(&pausing), &limits("idle = \"100ms\"")), &[]);
-    failed(&ended, "fell silent", "upstreams.up.timeouts.idle: raise it");
+    failed(&ended, "sent nothing inside its response", "upstreams.up.timeouts.idle: raise it");
 }
 
 #[test]
@@ -148,14 +148,14 @@ fn refused_certificate_is_shown_with_the_key_that_changes_it() {
             Authority::new("stranger").issue("foreign", here),
             "CN=foreign, issued by CN=stranger",
             "UnknownIssuer",
-            "upstreams.up.tls.ca: CN=stranger is none of the authorities there",
+            "upstreams.up.tls.ca: CN=stranger is not one of the authorities there",
         ),
         (self_signed(here, false), "CN=self, issued by CN=self", "", "upstreams.up.tls.ca: "),
         (
             self_signed(here, true),
             "CN=self, issued by CN=self",
             "CaUsedAsEndEntity",
-            "put that very one there",
+            "add that certificate there",
         ),
         (
             folder.ca.issue("elsewhere", &["elsewhere.example"]),
@@ -185,7 +185,7 @@ fn refused_certificate_is_shown_with_the_key_that_changes_it() {
     }
     let address = tls(&folder, &folder.ca.issue("service", here), None, service.address);
     let ended = folder.check(&up(&format!("https://{address}/v1"), ""), &[]);
-    failed(&ended, "UnknownIssuer", "upstreams.up.tls.ca: CN=ours is none of the system's authorities");
+    failed(&ended, "UnknownIssuer", "upstreams.up.tls.ca: CN=ours is not one of the system's authorities");
 }
 
 #[test]
@@ -201,15 +201,15 @@ fn missing_or_refused_client_certificate_names_the_key() {
     failed(
         &ended,
         "CertificateRequired",
-        "upstreams.up.tls.certificate and upstreams.up.tls.private_key: it wants",
+        "upstreams.up.tls.certificate and upstreams.up.tls.private_key: it requires",
     );
-    assert_eq!(ended.line("client cert"), "it asked for one, and none is configured");
+    assert_eq!(ended.line("client cert"), "it requested one, and none is configured");
     folder.put("client", &Authority::new("stranger").issue_numbered(7, "unknown", &[]));
     let ended = check("certificate = { file = \"client.crt\" }\nprivate_key = { file = \"client.key\" }");
     failed(
         &ended,
         "",
-        "upstreams.up.tls.certificate: it does not take the certificate of CN=unknown (serial 07, issued by CN=stranger)",
+        "upstreams.up.tls.certificate: it does not accept the certificate of CN=unknown (serial 07, issued by CN=stranger)",
     );
     assert!(ended.line("client cert").starts_with("presented CN=unknown, serial 07"), "{}", ended.all());
 
@@ -235,7 +235,7 @@ fn the_wrong_scheme_or_http_version_names_the_key() {
     failed(
         &ended,
         "No TLS session",
-        "upstreams.up.url: what listens there does not speak TLS; does it want http://?",
+        "upstreams.up.url: the server there does not speak TLS; does it need http://?",
     );
     let address = tls(&folder, &folder.ca.issue("service", &["127.0.0.1"]), None, service.address);
     let own = "http = \"2\"\n[upstreams.up.tls]\nca = { file = \"ca.crt\" }";

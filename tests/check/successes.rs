@@ -80,10 +80,10 @@ fn certificates_of_both_sides_are_shown_and_key_matches_ours() {
     let client = ended.line("client cert");
     assert!(client.starts_with("presented CN=the-proxy, serial 5e, until "), "{client}");
 
-    assert!(run(None, ours).line("client cert").contains("one is configured, and it did not ask for it"));
+    assert!(run(None, ours).line("client cert").contains("one is configured, and it did not request it"));
     let trusting = "ca = { file = \"ca.crt\" }";
-    assert_eq!(run(None, trusting).line("client cert"), "it did not ask for one");
-    assert_eq!(run(Some(Optional), trusting).line("client cert"), "it asked for one, and none is configured");
+    assert_eq!(run(None, trusting).line("client cert"), "it did not request one");
+    assert_eq!(run(Some(Optional), trusting).line("client cert"), "it requested one, and none is configured");
 
     let ended = run(None, "verification_mode = \"none\"");
     assert!(ended.line("certificate").ends_with("; NOTHING OF IT IS VERIFIED"), "{}", ended.all());

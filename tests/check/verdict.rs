@@ -112,10 +112,10 @@ fn effective_configuration_has_options_of_both_sides_no_secrets() {
 fn log_level_that_is_none_is_refused_with_the_levels() {
     const LEVELS: &str = "off, error, warn, info, debug, trace";
     let ended = check(&format!("{ALONE}{}[log]\nlevel = \"inf\"\n", upstream()));
-    assert!(ended.status == 2 && ended.err.contains("log.level: \"inf\" is no level"), "{}", ended.all());
+    assert!(ended.status == 2 && ended.err.contains("log.level: \"inf\" is not a level"), "{}", ended.all());
     assert!(ended.err.contains(LEVELS), "{}", ended.all());
     let folder = Folder::new();
     let ended = folder.run(&(ALONE.to_owned() + &upstream()), &["serve", "--log", "inf"]);
-    assert!(ended.status == 2 && ended.err.contains("--log: \"inf\" is no level"), "{}", ended.all());
+    assert!(ended.status == 2 && ended.err.contains("--log: \"inf\" is not a level"), "{}", ended.all());
     assert!(ended.err.contains(LEVELS), "{}", ended.all());
 }

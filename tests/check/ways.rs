@@ -76,13 +76,17 @@ fn a_proxy_that_does_not_lead_there_names_the_key() {
     failed(
         &folder.check(&proxy(""), &[]),
         "responded with 407",
-        "upstreams.up.proxy.username and upstreams.up.proxy.password: it wants both",
+        "upstreams.up.proxy.username and upstreams.up.proxy.password: it requires both",
     );
     let wrong = folder.check(&proxy("username = \"you\"\npassword = { value = \"pw-marker-3\" }"), &[]);
-    failed(&wrong, "responded with 407", "upstreams.up.proxy: it does not take the name \"you\"");
+    failed(&wrong, "responded with 407", "upstreams.up.proxy: it does not accept the user name \"you\"");
     let variable = Folder::new().variable("HTTP_PROXY", &format!("http://{}", tunnels.address));
     let ended = variable.check(&up(HIDDEN, ""), &[]);
-    failed(&ended, "responded with 407", "HTTP_PROXY of the environment: it wants a name and a password");
+    failed(
+        &ended,
+        "responded with 407",
+        "HTTP_PROXY of the environment: it requires a user name and a password",
+    );
 
     let forbidding = Upstream::responding("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
     let network = format!("[network.proxy]\nurl = \"http://{}\"\n{}", forbidding.address, up(HIDDEN, ""));
@@ -90,7 +94,7 @@ fn a_proxy_that_does_not_lead_there_names_the_key() {
     failed(
         &ended,
         "responded with 403",
-        "network.proxy: it does not lead to llm.invalid port 8000; have it allowed there, or reach it straight with network.proxy.bypass",
+        "network.proxy: it refuses to connect to llm.invalid port 8000; allow it there, or bypass the proxy with network.proxy.bypass",
     );
 
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -123,7 +127,7 @@ fn tls_with_the_proxy_is_told_apart_from_tls_with_the_upstream() {
     failed(
         &ended,
         "no TLS session with the proxy itself",
-        "upstreams.up.proxy.ca: CN=corporate is none of the system's authorities",
+        "upstreams.up.proxy.ca: CN=corporate is not one of the system's authorities",
     );
     assert!(
         ended.line("proxy cert").contains("CN=corporate") && !ended.has("certificate"),

@@ -122,7 +122,7 @@ fn usage_takes_time_zones_orders_and_limits() {
     let rest = most["rest"].as_object().map_or(0, |rest| rest["requests"].as_u64().unwrap());
     assert_eq!(requests(&most["groups"][0]) + rest, 4);
     for (arguments, reason) in [
-        (&["--sort", "moon"][..], "\"moon\" is no column"),
+        (&["--sort", "moon"][..], "\"moon\" is not a column"),
         (&["--sort", "-user"], "user is not among what --by groups by"),
         (&["--sort", "cost"], "there is no cost without [[prices]]"),
         (&["--reverse"], "--sort"),

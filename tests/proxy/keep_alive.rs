@@ -109,7 +109,7 @@ fn response_without_stream_after_a_comment_is_an_upstream_error() {
             (&"upstream_error".into(), &200.into()),
             "{record}"
         );
-        assert_eq!(record["error"], "upstream_refused: the response is no event stream");
+        assert_eq!(record["error"], "upstream_refused: the response is not an event stream");
         // The upstream bills it.
         assert_eq!(record["usage_source"] == "reported", has_usage, "{record}");
     }

@@ -142,7 +142,7 @@ fn why_a_collector_refuses_is_said_once() {
     let partial = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
     for (response, said) in [
         (sized("400 Bad Request", "text/plain", b"no such\ntenant"), "it responded with 400 Bad Request"),
-        (sized("200 OK", "application/x-protobuf", &partial), "does not take some of the spans"),
+        (sized("200 OK", "application/x-protobuf", &partial), "refuses some of the spans"),
     ] {
         let backend = Backend::responding(move |_| response.clone());
         let otlp = otlp(format!("http://{}", backend.address()));

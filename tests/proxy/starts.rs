@@ -133,7 +133,7 @@ fn address_of_another_machine_is_refused_with_a_hint() {
     let mut command = program.command(&["serve", "--listen", "192.0.2.1:8080"]);
     command.env("STREAMGAUGE_SERVER__ALLOW_ANONYMOUS", "true");
     let text = said(&failure(command).expect("it cannot listen"));
-    assert!(text.contains("server.listen") && text.contains("no address of this machine"), "{text}");
+    assert!(text.contains("server.listen") && text.contains("not an address of this machine"), "{text}");
 }
 
 #[test]

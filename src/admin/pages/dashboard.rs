@@ -241,9 +241,9 @@ fn nothing(query: &PageQuery) -> Markup {
         section.card.nothing #nothing {
             h2 { "No requests in this time" }
             @if is_filtered {
-                p { "Nothing has all that the filters name. " a href={ "./?" (PageQuery { filters: Default::default(), ..query.clone() }.encode()) } { "Clear the filters" } }
+                p { "No request matches all filters. " a href={ "./?" (PageQuery { filters: Default::default(), ..query.clone() }.encode()) } { "Clear the filters" } }
             } @else {
-                p { "A request is here as soon as it has ended. Point an SDK's base URL at the proxy (" code { "server.listen" } ", with " code { "/v1" } " behind it), or choose a longer time." }
+                p { "A request appears here when it has ended. Point an SDK's base URL at the proxy (" code { "server.listen" } ", with " code { "/v1" } " behind it), or choose a longer time." }
             }
         }
     }

@@ -188,5 +188,5 @@ fn moment(fields: &Fields, name: &str, zone: &TimeZone) -> Result<Timestamp, Str
     let Some(text) = fields.get(name) else {
         return Err("Choose when the time begins and when it ends.".to_owned());
     };
-    TimeSpec::at(text, zone).ok_or_else(|| format!("{text:?} is no time such as 2026-07-30T08:00."))
+    TimeSpec::at(text, zone).ok_or_else(|| format!("{text:?} is not a time such as 2026-07-30T08:00."))
 }

@@ -41,7 +41,7 @@ pub(super) fn failure(finding: &Finding<'_>, response: &CheckResponse) -> Option
             (
                 format!("it redirects to {location}"),
                 format!(
-                    "{}: requests are never sent on with credentials; write where that leads",
+                    "{}: redirects are never followed with credentials; write the new address there",
                     key(upstream, "url")
                 ),
             )
@@ -49,7 +49,13 @@ pub(super) fn failure(finding: &Finding<'_>, response: &CheckResponse) -> Option
         Reply::Foreign(media_type, body) if (200..300).contains(&response.status) => {
             let media_type = if media_type.is_empty() { "no content-type" } else { media_type };
             let what = format!("it sent {} with {media_type} instead of JSON: {body}", response.status);
-            (what, format!("{}: no API is there; its path usually ends with /v1", key(upstream, "url")))
+            (
+                what,
+                format!(
+                    "{}: there is no API at this URL; its path usually ends with /v1",
+                    key(upstream, "url")
+                ),
+            )
         }
         Reply::Foreign(_, body) => (body.clone(), of_status(finding, response, body)),
         Reply::Result if record.outcome != Outcome::Complete => {
@@ -83,7 +89,7 @@ fn of_code(finding: &Finding<'_>, code: &str) -> String {
     match code {
         "upstream_unreachable" if finding.trace.addresses.is_empty() => {
             format!(
-                "{}: the name {} is not known here; correct it, or see to this machine's DNS",
+                "{}: the name {} cannot be resolved; correct it, or check this machine's DNS",
                 key("url"),
                 upstream.url.host()
             )
@@ -93,12 +99,12 @@ fn of_code(finding: &Finding<'_>, code: &str) -> String {
             format!("{}: nothing listens at {place}; correct it, or start the service", key("url"))
         }
         "upstream_unreachable" => format!(
-            "{}: correct it; or where this network is left through a proxy only, name it in {} or network.proxy",
+            "{}: correct it; or if this network needs a forward proxy, name it in {} or network.proxy",
             key("url"),
             key("proxy")
         ),
         "connect_timeout" => format!(
-            "{}: {place} says nothing; correct it, or name the proxy that leads there in {} or network.proxy. \
+            "{}: {place} does not respond; correct it, or name the forward proxy to it in {} or network.proxy. \
              If it is only slow, raise {}",
             key("url"),
             key("proxy"),
@@ -110,13 +116,10 @@ fn of_code(finding: &Finding<'_>, code: &str) -> String {
             format!("{}: write \"1\", or \"auto\" to let the two agree", key("http"))
         }
         "upstream_protocol" if !upstream.url.is_https() => {
-            format!(
-                "{}: what listens at {place} does not speak plain HTTP; does it want https://?",
-                key("url")
-            )
+            format!("{}: the server at {place} does not speak plain HTTP; does it need https://?", key("url"))
         }
         "upstream_protocol" => {
-            format!("{}: what listens at {place} does not speak HTTP as it should", key("url"))
+            format!("{}: the server at {place} does not speak valid HTTP", key("url"))
         }
         "first_byte_timeout" => {
             let limit = match cause {
@@ -124,7 +127,7 @@ fn of_code(finding: &Finding<'_>, code: &str) -> String {
                 _ => "timeouts.first_byte",
             };
             format!(
-                "{}: raise it, if the service needs longer; else look what keeps it at {place}",
+                "{}: raise it, if the service needs longer; otherwise find out what delays it at {place}",
                 key(limit)
             )
         }
@@ -136,7 +139,7 @@ fn of_code(finding: &Finding<'_>, code: &str) -> String {
             None => key("proxy"),
         },
         "unknown_path" | "unsafe_path" => "--path: it begins with /v1, as an SDK would send it".to_owned(),
-        _ => format!("{}: look there, or into the service's own log", key("url")),
+        _ => format!("{}: check it, or the service's own log", key("url")),
     }
 }
 
@@ -157,12 +160,12 @@ fn of_tls(finding: &Finding<'_>, error: Option<&SendError>) -> String {
     if is_about_our_certificate(seen, error) {
         return match &seen.presented {
             None => format!(
-                "{} and {}: it wants a client certificate, and none is configured",
+                "{} and {}: it requires a client certificate, and none is configured",
                 key("tls.certificate"),
                 key("tls.private_key")
             ),
             Some(facts) => format!(
-                "{}: it does not take the certificate of {} (serial {}, issued by {}); use one that its authorities have signed",
+                "{}: it does not accept the certificate of {} (serial {}, issued by {}); use one that its authorities have signed",
                 key("tls.certificate"),
                 facts.who(),
                 facts.serial,
@@ -172,12 +175,12 @@ fn of_tls(finding: &Finding<'_>, error: Option<&SendError>) -> String {
     }
     if seen.peer.is_none() && error.and_then(SendError::alert).is_some() {
         return format!(
-            "{}: it refuses the handshake; TLS 1.2 and 1.3 are spoken here, and {} is the name that is asked for",
+            "{}: it refuses the handshake; streamgauge offers TLS 1.2 and 1.3, and requests the name {}",
             key("url"),
             upstream.url.host()
         );
     }
-    format!("{}: what listens there does not speak TLS; does it want http://?", key("url"))
+    format!("{}: the server there does not speak TLS; does it need http://?", key("url"))
 }
 
 /// The remedy for a certificate that was rejected here. `ca` is the key of the authorities,
@@ -195,10 +198,13 @@ fn of_peer(
     let error = error.and_then(SendError::certificate_error)?;
     Some(match error {
         CertificateError::UnknownIssuer => {
-            format!("{ca}: {} is none of {trusted}; put its certificate there, if you trust it", peer.issuer)
+            format!(
+                "{ca}: {} is not one of {trusted}; add its certificate there, if you trust it",
+                peer.issuer
+            )
         }
         error if is_authoritys(error) => format!(
-            "{ca}: it presents an authority's certificate as its own; put that very one there, if you trust it"
+            "{ca}: it presents an authority's certificate as its own; add that certificate there, if you trust it"
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!(
             "nothing here: its certificate expired on {until}, and its operator must renew it (or is this machine's clock wrong?)"
@@ -210,10 +216,10 @@ fn of_peer(
             )
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
-            "{url}: write the host that its certificate is for; or {mode} = \"certificate\" to take any name"
+            "{url}: write the host that its certificate is for; or {mode} = \"certificate\" to accept any name"
         ),
         _ => format!(
-            "{mode}: \"none\" would take it, and any server in between; better have the certificate corrected"
+            "{mode}: \"none\" would accept it, and any server in between; correct the certificate instead"
         ),
     })
 }
@@ -236,22 +242,22 @@ fn of_proxy(finding: &Finding<'_>, proxy: &ForwardProxy, code: &str, error: Opti
         "proxy_refused" if tunnel_status(error) == Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
             match (&proxy.credentials, is_key) {
                 (Some((name, _)), _) => {
-                    format!("{place}: it does not take the name {name:?} with its password")
+                    format!("{place}: it does not accept the user name {name:?} with its password")
                 }
-                (None, true) => format!("{} and {}: it wants both", inner("username"), inner("password")),
+                (None, true) => format!("{} and {}: it requires both", inner("username"), inner("password")),
                 (None, false) => {
-                    format!("{place}: it wants a name and a password, http://NAME:PASSWORD@HOST:PORT")
+                    format!("{place}: it requires a user name and a password, http://NAME:PASSWORD@HOST:PORT")
                 }
             }
         }
         "proxy_refused" => {
             let around = if is_key { inner("bypass") } else { "NO_PROXY".to_owned() };
             format!(
-                "{place}: it does not lead to {target}; have it allowed there, or reach it straight with {around}"
+                "{place}: it refuses to connect to {target}; allow it there, or bypass the proxy with {around}"
             )
         }
         "proxy_timeout" => format!(
-            "{}: it says nothing, or cannot reach {target}. If it is only slow, raise {}",
+            "{}: it does not respond, or cannot reach {target}. If it is only slow, raise {}",
             inner("url"),
             key(upstream, "timeouts.connect")
         ),
@@ -289,7 +295,7 @@ fn of_status(finding: &Finding<'_>, response: &CheckResponse, message: &str) -> 
         && (lower.contains("certificate") || matches!(response.status, 400 | 401 | 403 | 495 | 496))
     {
         return format!(
-            "{} and {}: it asked for a client certificate, and none is configured",
+            "{} and {}: it requested a client certificate, and none is configured",
             key("tls.certificate"),
             key("tls.private_key")
         );
@@ -302,25 +308,27 @@ fn of_status(finding: &Finding<'_>, response: &CheckResponse, message: &str) -> 
     };
     match response.status {
         401 if upstream.api_key.is_none() => {
-            format!("{}: it wants a key, and none is configured", key("api_key"))
+            format!("{}: it requires a key, and none is configured", key("api_key"))
         }
-        401 => format!("{}: it does not take this key", key("api_key")),
+        401 => format!("{}: it does not accept this key", key("api_key")),
         403 => {
-            format!("{}: the key may not do this; look for its rights where it was issued", key("api_key"))
+            format!("{}: the key may not do this; check its permissions where it was issued", key("api_key"))
         }
         404 => {
-            format!("{} (its path) or the model: look at {models}, or name another with --model", key("url"))
+            format!("{} (its path) or the model: check {models}, or name another with --model", key("url"))
         }
         402 | 429 => {
-            format!("nothing here: it is reached, and the account behind {} is at its limit", key("api_key"))
+            format!(
+                "nothing here: the service responds, and the account of {} is at its limit",
+                key("api_key")
+            )
         }
-        400 | 422 => format!("the model or what is asked: look at {models}, or try --model and --body"),
-        300..400 => format!("{}: write where it leads", key("url")),
-        500.. => format!(
-            "nothing here: the service is reached and broken; look into its log, or at {}",
-            key("url")
-        ),
-        _ => format!("{}: look there, or into the service's own log", key("url")),
+        400 | 422 => format!("the model or the request: check {models}, or try --model and --body"),
+        300..400 => format!("{}: write the address to which it redirects", key("url")),
+        500.. => {
+            format!("nothing here: the service responds and is broken; check its log, or {}", key("url"))
+        }
+        _ => format!("{}: check it, or the service's own log", key("url")),
     }
 }
 

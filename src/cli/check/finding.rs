@@ -171,9 +171,9 @@ impl Finding<'_> {
             (true, Some(facts)) => {
                 format!("presented {}, serial {}, until {}", facts.who(), facts.serial, date(facts))
             }
-            (true, None) => "it asked for one, and none is configured".to_owned(),
-            (false, _) if configured => "one is configured, and it did not ask for it".to_owned(),
-            (false, _) => "it did not ask for one".to_owned(),
+            (true, None) => "it requested one, and none is configured".to_owned(),
+            (false, _) if configured => "one is configured, and it did not request it".to_owned(),
+            (false, _) => "it did not request one".to_owned(),
         }
     }
 

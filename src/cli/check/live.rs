@@ -73,7 +73,7 @@ fn check_in_turn<'a>(
     bodies: Vec<Bytes>,
 ) -> Result<Finding<'a>, Failed> {
     let mut bodies = bodies.into_iter();
-    let mut body = bodies.next().ok_or("there is nothing to ask")?;
+    let mut body = bodies.next().ok_or("there is no upstream to check")?;
     loop {
         let finding = check(settings, upstream, path, body)?;
         match bodies.next() {

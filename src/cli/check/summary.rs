@@ -110,7 +110,7 @@ fn otlp(otlp: &OtlpSettings) -> String {
 fn clients(settings: &Settings) -> String {
     let names: Vec<_> = settings.clients.iter().map(|client| client.name.as_str()).collect();
     match names.len() {
-        0 => "none: anybody who can connect".to_owned(),
+        0 => "none: any client that can connect".to_owned(),
         count => format!("{count}: {}", names.join(", ")),
     }
 }
@@ -238,7 +238,7 @@ route     everything -> openai
         let text = "[admin]\nlisten = \"\"\n[ledger]\npath = \"\"\n[upstreams.openai]\napi_key = { value = \"sk-marker\" }";
         let summary = summary(text);
         for line in
-            ["admin     none\n", "ledger    none\n", "clients   none: anybody", "everything -> openai\n"]
+            ["admin     none\n", "ledger    none\n", "clients   none: any client", "everything -> openai\n"]
         {
             assert!(summary.contains(line), "{line:?} in {summary}");
         }

@@ -51,9 +51,9 @@ fn price_mistakes_name_the_key_and_what_to_write() {
                 "prices[0].input",
                 "must be a price without quotes, such as 2.50, not text",
             ),
-            ("[[prices]]\nmodel = \"a\"\ninput = -1.5\noutput = 1", "prices[0].input", "-1.5 is no price"),
-            ("[[prices]]\nmodel = \"a\"\ninput = nan\noutput = 1", "prices[0].input", "NaN is no price"),
-            ("[[prices]]\nmodel = \"a\"\ninput = inf\noutput = 1", "prices[0].input", "inf is no price"),
+            ("[[prices]]\nmodel = \"a\"\ninput = -1.5\noutput = 1", "prices[0].input", "-1.5 is not a price"),
+            ("[[prices]]\nmodel = \"a\"\ninput = nan\noutput = 1", "prices[0].input", "NaN is not a price"),
+            ("[[prices]]\nmodel = \"a\"\ninput = inf\noutput = 1", "prices[0].input", "inf is not a price"),
             (
                 "[[prices]]\nmodel = \"a\"\ninput = 0.0000001\noutput = 1",
                 "prices[0].input",
@@ -142,7 +142,7 @@ fn price_may_have_a_tier_an_input_and_tool_calls() {
             (
                 &format!("{WHOLE}tool_calls = {{ web_search = -1 }}"),
                 "prices[0].tool_calls.web_search",
-                "-1 is no price of a thousand calls",
+                "-1 is not a price of a thousand calls",
             ),
             (&format!("{WHOLE}above_input_tokens = -1"), "prices[0].above_input_tokens", "0 or more"),
             (&format!("{WHOLE}tier = 1"), "prices[0].tier", "text"),

@@ -201,7 +201,7 @@ fn network_mistakes() {
         (proxy("bypass = \"a\""), "network.proxy.bypass", "must be an array of texts"),
         (proxy("bypass = [1]"), "network.proxy.bypass[0]", "must be text in quotes"),
         (proxy("bypass = [\"a\", \"b:80\"]"), "network.proxy.bypass[1]", "without a scheme and a port"),
-        (proxy("only = [\"10.0.0.0/40\"]"), "network.proxy.only[0]", "is no network"),
+        (proxy("only = [\"10.0.0.0/40\"]"), "network.proxy.only[0]", "is not a network"),
         (
             "[upstreams.openai.proxy]\nurl = \"\"".to_owned(),
             "upstreams.openai.proxy.url",

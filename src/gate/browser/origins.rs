@@ -40,7 +40,7 @@ impl Origin {
             return Err(format!("{text:?} has a \"*\": origins are compared whole, so list each of them"));
         }
         Self::of(text.as_bytes()).ok_or_else(|| {
-            format!("{text:?} is no origin: write one such as \"https://app.example\" or \"http://localhost:3000\"")
+            format!("{text:?} is not an origin: write one such as \"https://app.example\" or \"http://localhost:3000\"")
         })
     }
 
@@ -122,10 +122,10 @@ mod tests {
             ("https://app.example/chat", "write \"https://app.example\""),
             ("https://app.example?x", "write \"https://app.example\""),
             ("https://*.example", "list each"),
-            ("https://", "is no origin"),
-            ("https://a b", "is no origin"),
-            ("https://u@a", "is no origin"),
-            ("1a://b", "is no origin"),
+            ("https://", "is not an origin"),
+            ("https://a b", "is not an origin"),
+            ("https://u@a", "is not an origin"),
+            ("1a://b", "is not an origin"),
             ("", "has no scheme"),
         ] {
             let reason = Origin::parse(text).unwrap_err();

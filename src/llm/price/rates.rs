@@ -22,7 +22,7 @@ impl Rate {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         if whole.is_empty() || !digits(whole) || !digits(fraction) {
-            return Err(format!("{text} is no price of a million tokens: write one such as 2.50"));
+            return Err(format!("{text} is not a price of a million tokens: write one such as 2.50"));
         }
         if fraction.len() > DECIMALS {
             return Err(format!("{text} has more than {DECIMALS} decimals"));

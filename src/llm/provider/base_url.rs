@@ -104,7 +104,7 @@ impl fmt::Display for BaseUrl {
 pub(crate) fn split_port(authority: &str) -> Result<(String, Option<u16>), String> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or("its IPv6 address lacks the closing bracket")?;
-        let address: Ipv6Addr = address.parse().map_err(|_| "its host in brackets is no IPv6 address")?;
+        let address: Ipv6Addr = address.parse().map_err(|_| "its host in brackets is not an IPv6 address")?;
         let port = match rest {
             "" => None,
             _ => Some(rest.strip_prefix(':').ok_or("something other than a port follows its host")?),

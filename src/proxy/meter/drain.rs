@@ -90,7 +90,7 @@ impl Drains {
         let Some(everywhere) = everywhere.enter_below(limits.concurrent) else {
             let concurrent = limits.concurrent;
             let error =
-                format!("not drained: drain_limits.concurrent is {concurrent}, and as many are under way");
+                format!("not drained: drain_limits.concurrent is {concurrent}, and as many are running");
             entry.row().error.get_or_insert_with(|| error.into());
             return None;
         };

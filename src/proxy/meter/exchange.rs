@@ -236,7 +236,7 @@ impl<B: ResponseFrames> Exchange<B> {
         }
     }
 
-    /// Closes a deferred record: the response is no event stream, and the client, which has the head
+    /// Closes a deferred record: the response is not an event stream, and the client, which has the head
     /// of one, gets `error` in its place. Its text has the body, which no record may have.
     pub(super) fn replaced_by(&mut self, error: &Error) {
         self.defers = false;
@@ -356,7 +356,7 @@ impl<B: ResponseFrames> Exchange<B> {
         if matches!(end, End::Replaced(_)) {
             let row = self.reading.entry.row();
             let code = row.code.unwrap_or_default();
-            row.error.get_or_insert_with(|| format!("{code}: the response is no event stream").into());
+            row.error.get_or_insert_with(|| format!("{code}: the response is not an event stream").into());
         }
         match end {
             // A drain ends like a client that left, unless the process is stopping.

@@ -18,7 +18,7 @@ impl fmt::Display for Error {
             }
             Kind::UriTooLong => f.write_str("The request's path and query are too long. Shorten them."),
             Kind::HeadTooLarge => {
-                f.write_str("The request's headers are larger than this proxy takes (64 KiB, 100 headers). Send fewer or smaller ones.")
+                f.write_str("The request's headers are larger than this proxy accepts (64 KiB, 100 headers). Send fewer or smaller ones.")
             }
             Kind::HeadTimeout(limit) => {
                 write!(f, "The request's headers did not arrive within {limit:?} (server.header_timeout).")
@@ -70,16 +70,16 @@ impl fmt::Display for Error {
             ),
             Kind::NoRoute { path, model: Some(model) } => write!(
                 f,
-                "No route takes {path} with the model {model:?}. Ask for another model, or add a [[routes]] entry."
+                "No route matches {path} with the model {model:?}. Request another model, or add a [[routes]] entry."
             ),
             Kind::NoRoute { path, model: None } => {
-                write!(f, "No route takes {path}. Ask for another path, or add a [[routes]] entry.")
+                write!(f, "No route matches {path}. Request another path, or add a [[routes]] entry.")
             }
             Kind::KeyMissing => f.write_str(
                 "No API key. Send one of the keys configured under [clients] as `Authorization: Bearer <key>`.",
             ),
             Kind::KeyUnknown => {
-                f.write_str("The API key is none of those configured under [clients] of this proxy.")
+                f.write_str("The API key is not one of those configured under [clients] of this proxy.")
             }
             Kind::CertificateNotTrusted => f.write_str(
                 "The authorities of client certificates have changed since this connection was opened. Open another one, with a \
@@ -95,7 +95,7 @@ impl fmt::Display for Error {
             }
             Kind::ModelTooLate { limit } => write!(
                 f,
-                "The form names its model behind more than {limit} bytes, and the model decides where the request goes or is \
+                "The form names its model after more than {limit} bytes, and the model decides where the request goes or is \
                  renamed. Send the field `model` before the file, or raise server.max_request_bytes."
             ),
             Kind::CodingUnknown(coding) => write!(
@@ -124,7 +124,7 @@ impl fmt::Display for Error {
                 f,
                 "The upstream `{upstream}` redirects to {}, which is not among network.allowed_hosts. Set its url to where it is, \
                  or add that host.",
-                if host.is_empty() { "something whose host clients would not agree on" } else { host }
+                if host.is_empty() { "a host that clients read differently" } else { host }
             ),
             Kind::ProxyRefused { proxy, status } => write!(
                 f,
@@ -137,12 +137,12 @@ impl fmt::Display for Error {
             ),
             Kind::ProxyFailed { proxy } => write!(
                 f,
-                "No way to the upstream `{upstream}` through the proxy {proxy}: {reason}. Check the proxy's url in the \
+                "The upstream `{upstream}` cannot be reached through the proxy {proxy}: {reason}. Check the proxy's url in the \
                  configuration and that it runs."
             ),
             Kind::ProxySilent { proxy, limit } => write!(
                 f,
-                "The proxy {proxy} opened no way to the upstream `{upstream}` within {limit:?} (timeouts.connect). Check \
+                "The proxy {proxy} opened no tunnel to the upstream `{upstream}` within {limit:?} (timeouts.connect). Check \
                  that the proxy runs and that it can reach the upstream."
             ),
             Kind::WrongProtocol | Kind::Protocol => {
@@ -162,7 +162,7 @@ impl fmt::Display for Error {
             }
             Kind::IdleTimeout { limit } => write!(
                 f,
-                "The upstream `{upstream}` fell silent inside its response for {limit:?} (timeouts.idle)."
+                "The upstream `{upstream}` sent nothing inside its response for {limit:?} (timeouts.idle)."
             ),
             Kind::TotalTimeout { limit, .. } => {
                 write!(f, "The exchange with the upstream `{upstream}` took longer than {limit:?} (timeouts.total).")
@@ -181,12 +181,11 @@ impl fmt::Display for Error {
                  server.max_buffered_bytes. Try again shortly.",
             ),
             Kind::NoPlace => f.write_str(
-                "This proxy runs as many HTTP/2 streams as it may (server.max_connections counts them). It has not sent the \
-                 request on. Try again shortly.",
+                "This proxy runs as many HTTP/2 streams as server.max_connections allows. It has not forwarded the request. Try again shortly.",
             ),
             Kind::Stopped => f.write_str("The proxy was stopped before the response ended. Send the request again."),
             Kind::Overloaded => f.write_str(
-                "This proxy holds as many request bodies as it may (server.max_buffered_bytes). Try again shortly.",
+                "This proxy buffers as many request bodies as server.max_buffered_bytes allows. Try again shortly.",
             ),
         }
     }
@@ -196,7 +195,7 @@ fn host_fault(fault: HostFault) -> &'static str {
     match fault {
         HostFault::Missing => "The request has no Host.",
         HostFault::Several => "The request has more than one Host.",
-        HostFault::Invalid => "The request's Host is no name or address with a port.",
+        HostFault::Invalid => "The request's Host is not a name or an address with a port.",
         HostFault::Differing => "The request's target and its Host name different hosts.",
     }
 }

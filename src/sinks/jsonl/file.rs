@@ -159,7 +159,7 @@ impl State {
                 if self.outage.record_failure(()) || is_asked {
                     tracing::warn!(
                         path = %path.display(), %error,
-                        "the JSON-lines file cannot be opened again; records go on into the one that was renamed"
+                        "the JSON-lines file cannot be opened again; records are still written into the renamed one"
                     );
                 }
                 Ok(())

@@ -118,7 +118,7 @@ impl fmt::Display for Reason {
             ),
             Self::NotALedger(kind) => write!(
                 f,
-                "is {kind} and no ledger, and left as it is. ledger.path must name a ledger of streamgauge or a file that \
+                "is {kind}, not a ledger, and stays unchanged. ledger.path must name a ledger of streamgauge or a file that \
                  does not exist yet, such as \"streamgauge.db\""
             ),
             Self::Unmarked => write!(

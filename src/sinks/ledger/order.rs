@@ -34,7 +34,7 @@ impl Order {
                     let counts = COUNTS.map(|(name, _)| name).join(", ");
                     let numbers = NUMBERS.map(|(name, _)| name).join(", ");
                     format!(
-                        "{name:?} is no column: write one of {counts}, {numbers}, cost, estimated_cost, reported_cost, or one of --by"
+                        "{name:?} is not a column: write one of {counts}, {numbers}, cost, estimated_cost, reported_cost, or one of --by"
                     )
                 })?;
                 Ok(Self { column, descends })
@@ -287,7 +287,10 @@ mod tests {
         }
         for column in ["moon", "cost_", "costs", "estimated_usd", "cost_12"] {
             let error = Order::list(column).unwrap_err();
-            assert!(error.contains("is no column: write one of requests, input_tokens"), "{column}: {error}");
+            assert!(
+                error.contains("is not a column: write one of requests, input_tokens"),
+                "{column}: {error}"
+            );
         }
     }
 }

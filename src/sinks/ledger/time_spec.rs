@@ -56,7 +56,7 @@ impl TimeSpec {
         if is_length {
             return config::past(text).map(Self::Ago).map_err(|reason| format!("{reason}; or {FORMS}"));
         }
-        civil(text).ok_or_else(|| format!("{text:?} is no time: {FORMS}"))
+        civil(text).ok_or_else(|| format!("{text:?} is not a time: {FORMS}"))
     }
 
     /// Parses a day or a time.
@@ -186,16 +186,16 @@ mod tests {
         for (text, reason) in [
             ("24", "no unit"),
             ("0s", "longer than zero"),
-            ("tomorrow", "is no time"),
-            ("", "is no time"),
-            ("last", "is no time"),
-            ("last month or so", "is no time"),
-            ("2026-07-28T25:00", "is no time"),
-            ("2026-02-30", "is no time"),
-            ("2026-07-28T10:00[Europe/Berlin]", "is no time"),
-            ("2026-07-28T10:00 CEST", "is no time"),
-            ("28.07.2026", "is no time"),
-            ("2026-07", "is no time"),
+            ("tomorrow", "is not a time"),
+            ("", "is not a time"),
+            ("last", "is not a time"),
+            ("last month or so", "is not a time"),
+            ("2026-07-28T25:00", "is not a time"),
+            ("2026-02-30", "is not a time"),
+            ("2026-07-28T10:00[Europe/Berlin]", "is not a time"),
+            ("2026-07-28T10:00 CEST", "is not a time"),
+            ("28.07.2026", "is not a time"),
+            ("2026-07", "is not a time"),
         ] {
             let error = TimeSpec::parse(text).unwrap_err();
             assert!(error.contains(reason) && error.contains("2026-07-30T08:00+02:00"), "{text}: {error}");

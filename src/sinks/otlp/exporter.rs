@@ -248,14 +248,14 @@ impl Teller {
                 collector = self.url,
                 rejected,
                 reason,
-                "the OpenTelemetry collector does not take some of the {}; further ones are not said",
+                "the OpenTelemetry collector refuses some of the {}; further refusals are not logged",
                 self.signal
             );
         } else if rejected == 0 && !reason.is_empty() && !mem::replace(&mut self.warns, true) {
             tracing::warn!(
                 collector = self.url,
                 reason,
-                "the OpenTelemetry collector takes the {} with a warning; further ones are not said",
+                "the OpenTelemetry collector accepts the {} with a warning; further warnings are not logged",
                 self.signal
             );
         }
@@ -266,7 +266,7 @@ impl Teller {
         if self.outage.record_failure(failure.kind()) {
             tracing::warn!(
                 collector = self.url, reason = %failure,
-                "{} cannot be sent to the OpenTelemetry collector; requests are served all the same", self.signal
+                "{} cannot be sent to the OpenTelemetry collector; requests are still served", self.signal
             );
         }
     }

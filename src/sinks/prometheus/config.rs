@@ -16,7 +16,7 @@ pub(super) struct ConfigMetrics(pub(super) Reload);
 impl Collector for ConfigMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (taken, refused) = self.0.counts();
-        let help = "Changed configurations that were read, by what became of them";
+        let help = "Changed configurations that were read, by outcome";
         let mut family = encoder.encode_descriptor("config_reloads", help, None, MetricType::Counter)?;
         for (result, count) in [("taken", taken), ("refused", refused)] {
             ConstCounter::new(count).encode(family.encode_family(&[("result", result)])?)?;
@@ -26,7 +26,7 @@ impl Collector for ConfigMetrics {
         for (name, help, value) in [
             (
                 "config_last_reload_successful",
-                "Whether the configuration in use is the one that was read last",
+                "1 if the configuration in use is the one that was read last",
                 i64::from(status.refused.is_none()),
             ),
             (
@@ -36,7 +36,7 @@ impl Collector for ConfigMetrics {
             ),
             (
                 "config_restart_needed",
-                "Whether a key was changed that takes effect at the next start",
+                "1 if a changed key takes effect only at the next start",
                 i64::from(!status.needs_restart.is_empty()),
             ),
         ] {

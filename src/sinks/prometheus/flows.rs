@@ -38,7 +38,7 @@ impl Collector for FlowMetrics {
                 gauge.encode(family.encode_family(&labels(total))?)?;
             }
         }
-        let help = "From one event of a stream to the next, as the upstream sent them and as the client was sent them";
+        let help = "From one event of a stream to the next, on the side of the upstream and of the client";
         let mut family =
             encoder.encode_descriptor("inter_event", help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for total in &totals {
@@ -47,8 +47,7 @@ impl Collector for FlowMetrics {
                 encode_counts(counts, family.encode_family(&labels)?)?;
             }
         }
-        let help =
-            "From the read that brought an event to the write that took it on: how long it was in our hands";
+        let help = "From the read of an event to its write: the delay that streamgauge adds";
         let mut family =
             encoder.encode_descriptor("added_latency", help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for total in &totals {
@@ -72,7 +71,7 @@ impl FlowMetrics {
             let gauge = ConstGauge::new(i64::try_from(counts.open()).unwrap_or(i64::MAX));
             gauge.encode(family.encode_family(&ServerLabels { server })?)?;
         }
-        let help = "Client connections that were taken";
+        let help = "Client connections that were accepted";
         let mut family =
             encoder.encode_descriptor("connections_accepted", help, None, MetricType::Counter)?;
         for (server, counts) in servers {

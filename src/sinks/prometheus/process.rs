@@ -45,12 +45,7 @@ impl Collector for ProcessMetrics {
         )?)?;
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         for (name, help, unit, value) in [
-            (
-                "process_resident_memory",
-                "Memory that is resident",
-                Some(Unit::Bytes),
-                bytes(&status, "VmRSS:"),
-            ),
+            ("process_resident_memory", "Resident memory", Some(Unit::Bytes), bytes(&status, "VmRSS:")),
             ("process_virtual_memory", "Address space", Some(Unit::Bytes), bytes(&status, "VmSize:")),
             ("process_threads", "Threads", None, number(&status, "Threads:")),
             ("process_open_fds", "Open file descriptors", None, open_files()),

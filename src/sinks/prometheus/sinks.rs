@@ -40,7 +40,7 @@ impl Collector for SinkMetrics {
             count(POSTGRES, "dropped", deleted.load(Ordering::Relaxed))?;
             count(POSTGRES, "failed", refused.load(Ordering::Relaxed))?;
         }
-        let help = "Usage records that wait for the sink or are in its hand";
+        let help = "Usage records that wait for the sink or that it is writing";
         let mut family = encoder.encode_descriptor("sink_waiting", help, None, MetricType::Gauge)?;
         for sink in &sinks {
             let labels = SinkLabels { sink: sink.label.clone() };
@@ -48,13 +48,13 @@ impl Collector for SinkMetrics {
             ConstGauge::new(waiting).encode(family.encode_family(&labels)?)?;
         }
         let threads = self.0.threads().statuses();
-        let help = "Unexpected ends of the thread, those included after which it was started again";
+        let help = "Unexpected ends of the thread, including those with a restart";
         let mut family = encoder.encode_descriptor("thread_failures", help, None, MetricType::Counter)?;
         for thread in &threads {
             let labels = ThreadLabels { thread: thread.name.clone() };
             ConstCounter::new(thread.failures).encode(family.encode_family(&labels)?)?;
         }
-        let help = "Whether the thread runs";
+        let help = "1 while the thread runs";
         let mut family = encoder.encode_descriptor("thread_up", help, None, MetricType::Gauge)?;
         for thread in &threads {
             let labels = ThreadLabels { thread: thread.name.clone() };

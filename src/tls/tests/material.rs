@@ -83,7 +83,7 @@ fn each_fault_says_what_was_found_and_shows_no_secret() {
             &pair.key,
             None,
             TlsPart::Certificate,
-            "certificate 2 belongs to the private key, and it must stand first",
+            "certificate 2 belongs to the private key, and must come first",
         ),
         (
             &pair.certificate,

@@ -38,11 +38,11 @@ fn rate_parses_exactly() {
     assert_eq!(rate("0.000001"), Rate(1));
     assert_eq!(rate("1000000000"), Rate(MOST * 1_000_000));
     for (text, reason) in [
-        ("", "is no price"),
-        ("-1", "is no price"),
-        ("1e3", "is no price"),
-        ("NaN", "is no price"),
-        (".5", "is no price"),
+        ("", "is not a price"),
+        ("-1", "is not a price"),
+        ("1e3", "is not a price"),
+        ("NaN", "is not a price"),
+        (".5", "is not a price"),
         ("0.0000001", "decimals"),
         ("1000000001", "more than"),
         ("99999999999999999999999", "more than"),

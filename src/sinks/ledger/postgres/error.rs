@@ -94,7 +94,7 @@ impl fmt::Display for Failure {
             ),
             Self::Foreign(table) => write!(
                 f,
-                "the database has a table {table} that is no ledger's: choose another database, or another schema by \
+                "the database has a table {table} that does not belong to a ledger: choose another database, or another schema by \
                  `options=-c search_path=NAME` in the url"
             ),
             Self::System(error) => write!(f, "{error}"),

@@ -418,6 +418,6 @@ fn groups_are_sorted_and_the_others_are_one_line() {
     assert!(
         Order::list("moon")
             .unwrap_err()
-            .contains("\"moon\" is no column: write one of requests, input_tokens")
+            .contains("\"moon\" is not a column: write one of requests, input_tokens")
     );
 }

@@ -93,10 +93,10 @@ fn tables_of_another_program_are_left_alone() {
     let server = Server::start();
     server.sql("CREATE TABLE usage_records (a int)");
     let error = migrate(&settings(&server.url(), "")).unwrap_err().to_string();
-    assert!(error.contains("a table usage_records that is no ledger's"), "{error}");
+    assert!(error.contains("a table usage_records that does not belong to a ledger"), "{error}");
     server.sql("DROP TABLE usage_records; CREATE TABLE streamgauge_ledger (a int)");
     let error = migrate(&settings(&server.url(), "")).unwrap_err().to_string();
-    assert!(error.contains("a table streamgauge_ledger that is no ledger's"), "{error}");
+    assert!(error.contains("a table streamgauge_ledger that does not belong to a ledger"), "{error}");
     // The server has room for a second ledger.
     server.sql("CREATE SCHEMA gauge");
     let beside = settings(&format!("{}?options=-c%20search_path%3Dgauge", server.url()), "");
