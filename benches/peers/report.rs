@@ -113,8 +113,8 @@ impl Figures {
         for (peer, reason) in &self.left_out {
             writeln!(text, "\n{peer} is left out: {reason}.").unwrap();
         }
-        if let Some(Start { first_answer, idle, binary }) = &self.start
-            && let Some(first) = Spread::of(first_answer.clone())
+        if let Some(Start { first_response, idle, binary }) = &self.start
+            && let Some(first) = Spread::of(first_response.clone())
         {
             writeln!(
                 text,

@@ -59,17 +59,17 @@ fn credentials_and_hop_headers_stay_and_others_pass_in_order() {
 #[test]
 fn names_pass_in_both_directions_as_they_came() {
     const ASKED: &str = "X-Zeta: 1\r\nx-ALPHA: 2\r\nX-zeta: 3\r\nUser-Agent: test/1\r\nX_Odd!#$: 4\r\nX-ZETA: 5\r\nX-Empty: \r\n";
-    const ANSWERED: &str = "Date: today\r\nSET-Cookie: a=1\r\nX-Request-ID: r1\r\nCONTENT-Length: 2\r\nX-b: 2\r\nSet-Cookie: c=3\r\nx-B: 4\r\n";
+    const RESPONSE_HEADERS: &str = "Date: today\r\nSET-Cookie: a=1\r\nX-Request-ID: r1\r\nCONTENT-Length: 2\r\nX-b: 2\r\nSet-Cookie: c=3\r\nx-B: 4\r\n";
     let (sender, heads) = mpsc::channel();
     let up = upstream(move |connection| {
         sender.send(connection.request().unwrap().head).unwrap();
-        connection.send(format!("HTTP/1.1 200 Fine\r\n{ANSWERED}\r\n{{}}"));
+        connection.send(format!("HTTP/1.1 200 Fine\r\n{RESPONSE_HEADERS}\r\n{{}}"));
     });
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy
+    let response = proxy
         .client()
         .send(format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n{ASKED}Connection: keep-alive\r\n\r\n"))
-        .answer();
+        .response();
     let address = up.address;
     assert_eq!(
         heads.recv().unwrap(),
@@ -77,8 +77,11 @@ fn names_pass_in_both_directions_as_they_came() {
             "GET /v1/models HTTP/1.1\r\nhost: {address}\r\n{ASKED}authorization: Bearer sk-upstream\r\n\r\n"
         )
     );
-    let id = answer.header("x-streamgauge-id").unwrap();
-    assert_eq!(answer.head, format!("HTTP/1.1 200 Fine\r\n{ANSWERED}x-streamgauge-id: {id}\r\n\r\n"));
+    let id = response.header("x-streamgauge-id").unwrap();
+    assert_eq!(
+        response.head,
+        format!("HTTP/1.1 200 Fine\r\n{RESPONSE_HEADERS}x-streamgauge-id: {id}\r\n\r\n")
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::harness::listen::{Listening, listen};
 use crate::harness::tls::{Folder, server_config};
-use crate::harness::{Answer, CHAT_BODY, CHAT_REQUEST, PATIENCE, Proxy, proxy, sized, until};
+use crate::harness::{CHAT_BODY, CHAT_REQUEST, PATIENCE, Proxy, Response, proxy, sized, until};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -69,8 +69,8 @@ impl Both {
                     }
                     stream.read_exact(&mut vec![0; length]).await.unwrap();
                     tell.send(Seen::Answered).unwrap();
-                    let answer = sized("200 OK", "application/json", CHAT_BODY.as_bytes());
-                    stream.write_all(&answer).await.unwrap();
+                    let response = sized("200 OK", "application/json", CHAT_BODY.as_bytes());
+                    stream.write_all(&response).await.unwrap();
                 }
             }
         });
@@ -99,10 +99,10 @@ fn large() -> String {
     format!("{{\"model\":\"m\",\"x\":\"{}\"}}", "x".repeat(24 << 20))
 }
 
-fn assert_unreachable(answer: &Answer) {
-    assert_eq!((answer.status(), &answer.error()["code"]), (502, &"upstream_unreachable".into()));
+fn assert_unreachable(response: &Response) {
+    assert_eq!((response.status(), &response.error()["code"]), (502, &"upstream_unreachable".into()));
     // Nothing was executed.
-    assert_eq!(answer.header("x-should-retry"), None);
+    assert_eq!(response.header("x-should-retry"), None);
 }
 
 #[test]
@@ -110,10 +110,10 @@ fn refused_stream_after_a_stale_http1_connection_is_final() {
     let both = Both::new(&[b"http/1.1"]);
     let proxy = both.proxy();
     let mut client = proxy.client();
-    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+    assert_eq!(client.post(PATH, CHAT_REQUEST).response().status(), 200);
     both.change(&[b"h2"]);
     both.go.notify_one();
-    assert_unreachable(&client.post(PATH, &large()).answer());
+    assert_unreachable(&client.post(PATH, &large()).response());
     assert_eq!(both.seen.try_iter().collect::<Vec<_>>(), [Seen::Answered, Seen::Closed, Seen::Refused]);
 }
 
@@ -124,11 +124,11 @@ fn http1_connection_that_closes_after_a_refused_stream_is_final() {
     let mut client = proxy.client();
     std::thread::scope(|scope| {
         // The upstream does not read the body before it refuses.
-        let answer = scope.spawn(move || client.post(PATH, &large()).answer());
+        let response = scope.spawn(move || client.post(PATH, &large()).response());
         until(PATIENCE, "a connection", || (both.up.accepted() == 1).then_some(()));
         both.change(&[b"http/1.1"]);
         both.go.notify_one();
-        assert_unreachable(&answer.join().unwrap());
+        assert_unreachable(&response.join().unwrap());
     });
     assert_eq!(both.seen.try_iter().collect::<Vec<_>>(), [Seen::Refused, Seen::Closed]);
 }

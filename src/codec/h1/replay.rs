@@ -46,11 +46,11 @@ pub(crate) fn replay<'a>(method: &Method, pieces: impl IntoIterator<Item = &'a [
 
 /// The response, which is the same whole, byte by byte, and cut in two anywhere.
 #[cfg(test)]
-pub(crate) fn replay_at_every_split(method: &Method, answer: &[u8]) -> Replay {
-    let whole = replay(method, [answer]);
-    assert_eq!(replay(method, answer.chunks(1)), whole, "byte by byte");
-    for at in 0..=answer.len() {
-        let (first, second) = answer.split_at(at);
+pub(crate) fn replay_at_every_split(method: &Method, response: &[u8]) -> Replay {
+    let whole = replay(method, [response]);
+    assert_eq!(replay(method, response.chunks(1)), whole, "byte by byte");
+    for at in 0..=response.len() {
+        let (first, second) = response.split_at(at);
         assert_eq!(replay(method, [first, second]), whole, "cut at {at}");
     }
     whole

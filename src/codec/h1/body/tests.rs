@@ -261,9 +261,9 @@ fn the_decoder_finds_what_the_naive_one_finds() {
     for _ in 0..4000 {
         let wire = random_chunks(&mut random);
         let (expected, is_complete) = naive(&wire);
-        let answer = [CHUNKED.as_bytes(), &wire].concat();
-        for step in [answer.len(), 1, random.usize(2..40)] {
-            let replay = replay(&Method::GET, answer.chunks(step));
+        let response = [CHUNKED.as_bytes(), &wire].concat();
+        for step in [response.len(), 1, random.usize(2..40)] {
+            let replay = replay(&Method::GET, response.chunks(step));
             let shown = String::from_utf8_lossy(&wire);
             assert_eq!(replay.verdict == Verdict::Complete, is_complete, "{shown:?}: {:?}", replay.verdict);
             assert_eq!(replay.body, expected, "{shown:?}");

@@ -3,7 +3,7 @@ use crate::codec::h1::MAX_LENGTH;
 use crate::codec::h1::lines::MAX_HEAD;
 use crate::codec::h1::replay::{Replay, Verdict, replay, replay_at_every_split};
 
-fn answer(method: Method, text: &str) -> Replay {
+fn response(method: Method, text: &str) -> Replay {
     replay_at_every_split(&method, text.as_bytes())
 }
 
@@ -13,7 +13,7 @@ fn head(text: &str) -> ParsedResponse {
 }
 
 fn head_for(method: Method, text: &str) -> ParsedResponse {
-    let replay = answer(method, text);
+    let replay = response(method, text);
     replay.head.unwrap_or_else(|| panic!("{text:?} has no head: {:?}", replay.verdict))
 }
 
@@ -24,7 +24,7 @@ fn with(lines: &str) -> ParsedResponse {
 
 /// Why a response to a POST is refused; its head must not have been given.
 fn refused(text: &str) -> ProtocolError {
-    let replay = answer(Method::POST, text);
+    let replay = response(Method::POST, text);
     assert_eq!(replay.head, None, "{text:?} must be refused before its head is given");
     match replay.verdict {
         Verdict::Refused(error) => error,
@@ -204,7 +204,7 @@ fn a_head_may_have_so_many_headers_and_no_more() {
 fn interim_heads_come_one_by_one_and_have_no_body() {
     let text = "HTTP/1.1 100 Continue\r\ncontent-length: 5\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n\
                 HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-    let replay = answer(Method::POST, text);
+    let replay = response(Method::POST, text);
     assert_eq!(replay.interim, [StatusCode::CONTINUE, StatusCode::EARLY_HINTS]);
     assert_eq!((replay.verdict, &replay.body[..]), (Verdict::Complete, &b"ok"[..]));
 
@@ -231,12 +231,12 @@ fn switching_protocols_is_returned_and_connection_not_reused() {
 }
 
 #[test]
-fn some_answers_have_no_body_whatever_their_headers_say() {
+fn some_responses_have_no_body_whatever_their_headers_say() {
     for lines in ["content-length: 5", "transfer-encoding: chunked", "content-length: x", ""] {
         for (method, status) in
             [(Method::HEAD, "200 OK"), (Method::GET, "204 No Content"), (Method::GET, "304 x")]
         {
-            let replay = answer(
+            let replay = response(
                 method,
                 &format!("HTTP/1.1 {status}\r\n{lines}\r\n\r\n").replace("\r\n\r\n\r\n", "\r\n\r\n"),
             );
@@ -399,9 +399,9 @@ fn a_connection_is_not_kept_when_a_body_may_follow_after_all() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_in_its_head_has_none() {
+fn response_that_breaks_off_in_its_head_has_none() {
     for text in ["", "HTTP", "HTTP/1.1 200 OK\r\nx: y\r\n\r", "HTTP/1.1 100 Continue\r\n\r\n"] {
-        let replay = answer(Method::POST, text);
+        let replay = response(Method::POST, text);
         assert_eq!((replay.head, replay.verdict), (None, Verdict::NoHead));
     }
 }

@@ -61,7 +61,7 @@ fn headers_about_framing_and_connection_are_ignored() {
 }
 
 #[test]
-fn an_answer_without_a_body_tells_only_a_length_that_is_known() {
+fn response_without_a_body_has_only_a_known_length() {
     let to_head = request("HEAD / HTTP/1.1");
     let told = |to, status, declared: Option<&str>, exact| {
         let headers: Vec<_> = declared.map(|length| (header::CONTENT_LENGTH, length)).into_iter().collect();
