@@ -63,8 +63,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The proxy of the worker of this number, which serves by `snapshot` until it adopts another.
-    /// `board` lists the running streams.
+    /// Creates the proxy of the worker with this number, which uses `snapshot` until it adopts
+    /// another. `board` lists the running streams.
     pub fn new(
         worker: usize,
         snapshot: Arc<Snapshot>,
@@ -75,8 +75,7 @@ impl Proxy {
         Self { worker: Worker::new(worker, snapshot, shared), journal, board }
     }
 
-    /// Serves the requests from now on by `snapshot`; those that run keep the one that they began
-    /// with.
+    /// Uses `snapshot` for further requests; running requests keep the one with which they began.
     pub fn adopt(&self, snapshot: Arc<Snapshot>) {
         self.worker.adopt(snapshot);
     }
@@ -163,7 +162,7 @@ impl Proxy {
 }
 
 impl Snapshot {
-    /// Keeps what the access log says of a request, if there is one.
+    /// Keeps the access log's data about a request, if there is such a log.
     fn see(&self, request: &RequestHead, from: Option<SocketAddr>, entry: &mut Entry) {
         if self.logs_requests {
             entry.row().seen = Seen::of(request, from);
@@ -180,8 +179,7 @@ impl Snapshot {
         entry.row().span = Some(Box::new(span));
     }
 
-    /// Decides the sampling of a request that was not let in: an unauthenticated client cannot
-    /// force it.
+    /// Decides the sampling of a refused request: an unauthenticated client cannot force it.
     fn sample(&self, entry: &mut Entry) {
         let row = entry.row();
         if let (Some(sampling), Some(span)) = (self.tracing, &mut row.span) {
@@ -220,7 +218,8 @@ impl Handler for Proxy {
     }
 
     async fn shutdown(&self) {
-        // Requests that end from here on were stopped: no record may say that its client left.
+        // Requests that end from here on were stopped: their records must not say that the client
+        // left.
         self.journal.cut();
         self.worker.upgraded.shutdown().await;
     }

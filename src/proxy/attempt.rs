@@ -1,7 +1,7 @@
 //! The attempts at a request, until one has a response that is relayed.
 //!
-//! A request that asks for usage in the client's place is sent once more without, if the upstream
-//! refuses that: the same upstream, another [`Variant`](crate::balance::Variant).
+//! If the upstream refuses a request to which the proxy added `stream_options`, the request is sent
+//! once more without them: to the same upstream, as another [`Variant`](crate::balance::Variant).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,27 +20,28 @@ use crate::record::Entry;
 use crate::record::error::{Result, Retry};
 use crate::upstream::{OutboundRequest, Payload, UpstreamResponse};
 
-/// The response that is relayed, with what its attempt knows of it.
+/// The response that is relayed, with the results of its attempt.
 pub(super) struct Accepted {
     pub(super) response: UpstreamResponse,
     pub(super) upstream: Rc<WorkerUpstream>,
-    /// Usage was asked for in the client's place: the usage event is not for the client.
+    /// The proxy asked for usage in the client's place, so that the usage event is not for the
+    /// client.
     pub(super) asked_for_usage: bool,
-    /// When the head had arrived.
+    /// The time at which the head had arrived.
     pub(super) at: Instant,
-    /// The kind of body, where its first bytes told and its type does not.
+    /// The kind of body, if its first bytes show it and its type does not.
     pub(super) content: Option<Content>,
-    /// What the end of the body tells of the upstream.
+    /// The use of the body's end for knowledge about the upstream.
     pub(super) feedback: Option<UsageFeedback>,
 }
 
 impl Prepared {
     /// Sends the request, and returns the first response that is not refused.
     ///
-    /// The future owns all that it needs, so that it can outlive the request's own future inside a
+    /// The future owns all of its data, so that it can outlive the request's own future inside a
     /// response body. It keeps the buffered body, and its place in the memory budget, until no
-    /// further attempt is possible. `timeouts.connect` and `first_byte` count for each attempt,
-    /// `total` for all of them.
+    /// further attempt is possible. `timeouts.connect` and `first_byte` apply to each attempt,
+    /// `total` to all of them.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub(super) fn send(
         mut self,

@@ -43,7 +43,7 @@ struct Inner {
 #[derive(Debug)]
 struct Slow {
     bytes: AtomicUsize,
-    /// When the body was last in time.
+    /// The time at which the body was last in time.
     late_since: Instant,
     evicted: AtomicBool,
     /// Wakes the task that reads the body.
@@ -51,7 +51,7 @@ struct Slow {
 }
 
 impl Budget {
-    /// At most `limit` bytes; `has_shares` where there are several clients.
+    /// At most `limit` bytes; `has_shares`: there are several clients.
     pub fn new(limit: usize, has_shares: bool, counts: Arc<LimitCounts>) -> Self {
         Self(Arc::new(Inner {
             held: AtomicUsize::new(0),
@@ -114,7 +114,7 @@ pub(super) struct Reserved {
     /// The bytes that were added to the client's counter. Fewer than `bytes` while clients have no
     /// shares, which a reload may change.
     counted: usize,
-    /// The client's counter, once this body is large enough to count.
+    /// The client's counter, if this body is large enough to count.
     client: Option<(Arc<str>, Arc<AtomicUsize>)>,
     slow: Option<Arc<Slow>>,
 }
@@ -175,8 +175,8 @@ impl Reserved {
         Ok(())
     }
 
-    /// Puts the body into the list of slow ones, or takes it off. `since`: when it was last in
-    /// time; `None`: it is in time. `waker` wakes its task.
+    /// Adds the body to the list of slow ones, or removes it. `since`: the time at which it was
+    /// last in time; `None`: it is in time. `waker` wakes its task.
     pub(super) fn set_late(&mut self, since: Option<Instant>, waker: &Waker) {
         let known = self.slow.as_ref();
         if known.is_some_and(|slow| Some(slow.late_since) == since && slow.waker.will_wake(waker)) {
@@ -204,7 +204,7 @@ impl Reserved {
     /// Protects a complete body from eviction.
     ///
     /// # Errors
-    /// The body was evicted before.
+    /// Returns an error if the body was evicted before.
     pub(super) fn settle(&mut self) -> Result<()> {
         let Some(slow) = &self.slow else { return Ok(()) };
         let mut list = lock(&self.budget.0.slow);
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(held(&budget), 800 * KIB);
         assert_eq!(*late[1].grow_to(301 * KIB, &client).unwrap_err().kind(), Kind::BodyEvicted);
         assert_eq!(*late[1].settle().unwrap_err().kind(), Kind::BodyEvicted);
-        // The slowest of those that are left takes nothing from one that is faster.
+        // The slowest of the remaining bodies cannot evict a faster one.
         assert_eq!(*late[2].grow_to(900 * KIB, &client).unwrap_err().kind(), Kind::Overloaded);
         drop((late, newcomer));
         assert_eq!(held(&budget), 0);
@@ -335,7 +335,7 @@ mod tests {
         drop(more);
         budget.reserve().grow_to(200 * KIB, &other).unwrap();
         drop(bodies);
-        // A single body has all of it.
+        // A single body may use the whole budget.
         budget.reserve().grow_to(1024 * KIB, &greedy).unwrap();
         assert!(lock(&budget.0.clients).is_empty());
         assert_eq!(held(&budget), 0);

@@ -18,7 +18,7 @@ use crate::record::error::{Error, Kind, Result};
 use crate::server::RequestBody;
 use crate::support::flow::Limit;
 
-/// The most memory that is reserved for a declared length before its bytes arrive.
+/// The largest amount of memory that is reserved for a declared length before its bytes arrive.
 const FIRST_RESERVATION: usize = 1 << 20;
 
 /// The limits of request bodies.
@@ -40,13 +40,13 @@ impl BodyLimits {
     }
 
     /// # Errors
-    /// These bytes are more than may be buffered.
+    /// Returns an error if these bytes are more than may be buffered.
     pub(super) fn check_held(&self, bytes: usize) -> Result<()> {
         if bytes > self.max_bytes { Err(self.too_large()) } else { Ok(()) }
     }
 
     /// # Errors
-    /// These bytes are more than may pass through.
+    /// Returns an error if these bytes are more than may pass through.
     pub(super) fn check_passing(&self, bytes: u64) -> Result<()> {
         match self.max_passing_bytes {
             Some(limit) if bytes > limit => {
@@ -66,7 +66,7 @@ impl BodyLimits {
         let declared = body.size_hint().exact().map_or(0, |length| length as usize);
         let mut holding = Holding { limits: self, client, body, pace, reserved };
         let mut all = BytesMut::new();
-        // Most bodies arrive in one frame, which is kept as it is.
+        // Most bodies arrive in one frame, which is kept unchanged.
         while all.is_empty() {
             let frame = poll_fn(|cx| holding.watch(cx, |body, cx| Pin::new(body).poll_frame(cx))).await;
             let Some(frame) = frame.transpose()? else { return Ok((Bytes::new(), holding.reserved)) };

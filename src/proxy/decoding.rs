@@ -26,7 +26,7 @@ const PIECE: usize = 4 << 10;
 /// the decoded bytes.
 ///
 /// # Errors
-/// The bytes are not in these codings, or exceed a limit.
+/// Returns an error if the bytes are not in these codings, or exceed a limit.
 pub(super) async fn decode(
     bytes: &Bytes,
     codings: &[Coding],

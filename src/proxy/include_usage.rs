@@ -1,15 +1,15 @@
-//! `stream_options.include_usage`: which requests get it in the client's place, and how a refusal
-//! is recognized.
+//! `stream_options.include_usage`: the choice of requests that get it in the client's place, and
+//! the recognition of a refusal.
 //!
-//! A streamed chat or legacy completion reports usage only if the request asks for it. Where the
-//! client does not, the proxy does, and the meter's body withholds the event that follows from it
+//! A streamed chat or legacy completion reports usage only if the request asks for it. If the
+//! client does not ask, the proxy does, and the meter's body withholds the resulting event
 //! ([`Withhold`](crate::llm::usage::Withhold)). Some upstreams refuse the field. In `auto` mode an
 //! error that names the field, with any status and also in a stream before any content, costs one
-//! more attempt, the client sees only the response to that, and the model is not asked again for a
+//! more attempt, the client gets only the response to that, and the model is not asked again for a
 //! day.
 //!
-//! The first bytes of a response are read before it is relayed ([`Beginning`]) where its type does
-//! not tell whether it is a stream, and until a model has been seen to accept the field.
+//! The first bytes of a response are read before it is relayed ([`Beginning`]) if its type does not
+//! tell a stream from other bodies, and until a model has accepted the field.
 
 mod beginning;
 
@@ -31,8 +31,8 @@ use crate::llm::usage::Content;
 use crate::proxy::meter::{ResponseMeter, UsageFeedback};
 use crate::upstream::UpstreamResponse;
 
-/// The most of a refusal that is read to see what it is about, in bytes; real ones have less than
-/// 2 KiB. A longer one is relayed.
+/// The largest part of a refusal that is read to find its reason, in bytes; real ones have less
+/// than 2 KiB. A longer one is relayed.
 const REFUSAL: usize = 64 << 10;
 
 /// The longest wait for the rest of an error's body. An error that takes longer is relayed as it
@@ -43,7 +43,7 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 /// or when this many more bytes have arrived.
 const STEP: usize = 512;
 
-/// What an attempt does about `stream_options.include_usage`. Models are kept as hashes.
+/// The handling of `stream_options.include_usage` in one attempt. Models are kept as hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UsageOption {
     /// Not added: the client decides.
@@ -81,7 +81,7 @@ impl UsageOption {
         }
     }
 
-    /// What the end of a response to this attempt tells of its upstream.
+    /// The use of the end of this attempt's response for knowledge about its upstream.
     pub(super) fn feedback(self, support: &Arc<StreamOptionsSupport>) -> Option<UsageFeedback> {
         let (model, asked) = match self {
             Self::Unneeded(model) => (model, false),
@@ -116,7 +116,7 @@ pub(super) fn asks_for_stream(inbound: &Inbound<'_>) -> bool {
 }
 
 /// Returns true if a client accepts a response without a content coding, since a coded stream is
-/// decoded to withhold the event. It does not where its `Accept-Encoding` has `identity;q=0`, or
+/// decoded to withhold the event. It does not if its `Accept-Encoding` has `identity;q=0`, or
 /// `*;q=0` and no `identity` (RFC 9110 section 12.5.3).
 pub(super) fn takes_identity(client: &Headers) -> bool {
     let mut others = true;
@@ -142,24 +142,24 @@ fn is_zero_weight(parameter: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"q") && digits.is_some_and(|rest| rest.iter().all(|byte| b".0".contains(byte)))
 }
 
-/// The name under which an upstream's support is remembered: the deployment where the path names
-/// it, otherwise the model.
+/// The name under which an upstream's support is remembered: the deployment if the path names it,
+/// otherwise the model.
 pub(super) fn support_name<'a>(inbound: &Inbound<'a>, model: Option<&'a str>) -> &'a str {
     if inbound.path.starts_with("/openai/deployments/") { inbound.path } else { model.unwrap_or_default() }
 }
 
-/// What the response to an attempt turned out to be.
+/// The result of looking at the response to an attempt.
 #[derive(Debug)]
 pub(super) enum Seen {
     /// A refusal of `stream_options`.
     Refusal,
-    /// Anything else; the kind of body, where that is known and its type does not tell.
+    /// Anything else, with the kind of body if it is known and the type does not tell it.
     Response(Option<Content>),
 }
 
 /// Reads the beginning of a response as far as it may be a refusal. The bytes come again when the
-/// body is read. `is_supported`: the model accepted the field before, so that a response whose type
-/// tells what it is needs no look.
+/// body is read. `is_supported`: the model accepted the field before, so that a response with a
+/// clear type needs no look.
 async fn look(response: &mut UpstreamResponse, is_supported: bool) -> Seen {
     let status = response.head.status;
     if status.is_client_error() || status.is_server_error() {
@@ -195,8 +195,8 @@ async fn look(response: &mut UpstreamResponse, is_supported: bool) -> Seen {
 
 /// Returns true if an error refuses the field.
 ///
-/// An error in an unknown coding counts as a refusal: the response to the request as its client
-/// wrote it is right in any case.
+/// An error in an unknown coding counts as a refusal: the response to the client's own request is
+/// right in any case.
 async fn is_refusal(response: &mut UpstreamResponse) -> bool {
     let read = timeout(REFUSAL_WAIT, response.body.read_ahead(REFUSAL)).await;
     let Ok(Some(body)) = read else { return false };
@@ -206,8 +206,8 @@ async fn is_refusal(response: &mut UpstreamResponse) -> bool {
     }
 }
 
-/// The beginning of a body without its codings. `None` where they are unknown, or the body is not
-/// in them.
+/// The beginning of a body without its codings. `None` if they are unknown, or the body is not in
+/// them.
 fn decoded<'a>(codings: &Codings, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     match codings {
         Codings::Identity => Some(Cow::Borrowed(body)),

@@ -27,7 +27,7 @@ use crate::support::flow::StreamTiming;
 
 const COMMENT: &[u8] = b": keep-alive\n\n";
 
-/// The most of an error response's body that is put into the error event, in bytes.
+/// The largest part of an error response's body that is put into the error event, in bytes.
 const REFUSAL: usize = 64 * 1024;
 
 /// An event stream that is silent for no longer than its interval.
@@ -35,7 +35,7 @@ pub struct KeptAlive {
     stage: Stage,
     timing: Rc<StreamTiming>,
     interval: Duration,
-    /// When the client was last sent bytes.
+    /// The time of the last bytes for the client.
     last: Instant,
     timer: Pin<Box<Sleep>>,
     /// The record stays open until the client has been sent everything.
@@ -95,7 +95,7 @@ impl KeptAlive {
         &self.timing
     }
 
-    /// Notes why the client is cut off.
+    /// Notes the reason why the client is cut off.
     pub(super) fn abort(&mut self, reason: String) {
         match &mut self.stage {
             Stage::Relaying(body) => body.abort(reason),
@@ -234,7 +234,7 @@ impl Refusal {
         self.body.extend_from_slice(&data[..data.len().min(room)]);
     }
 
-    /// The error event: the upstream's own error if the body is one, so that SDKs raise that.
+    /// The error event: the upstream's own error if the body is one, so that SDKs raise it.
     fn event(&mut self) -> (Vec<u8>, Error) {
         let body = String::from_utf8_lossy(&self.body).into_owned();
         let upstream = std::mem::take(&mut self.upstream);

@@ -22,7 +22,7 @@ use crate::record::error::{Error, Kind};
 /// The time that any body may be behind.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The most time that a body may be behind, and the longest pause where there is no minimum rate.
+/// The longest time that a body may be behind, and the longest pause if there is no minimum rate.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The lateness at which a body may be evicted.
@@ -40,7 +40,7 @@ pub(super) struct Pace {
 /// The result of waiting for a body.
 #[derive(Debug)]
 pub(super) enum Wait {
-    /// The body may go on; when it was last in time, if it is late.
+    /// The body may go on; the time at which it was last in time, if it is late.
     On(Option<Instant>),
     /// The client is too slow.
     Over(Error),
@@ -166,7 +166,7 @@ mod tests {
             (&[(1, 1); 11], true),
             (&[(1, 500); 1000], false),
             (&[(1, 490); 450], false),
-            // What was fast once may pause for a minute, and no longer.
+            // A fast body may pause for a minute, and no longer.
             (&[(0, 1 << 20), (59, 0)], false),
             (&[(0, 1 << 20), (60, 0)], true),
             (&[(0, 1 << 20), (30, 1), (31, 1)], true),

@@ -40,7 +40,7 @@ impl PendingResponse {
         self.entry.as_ref()
     }
 
-    /// Notes why the client is cut off.
+    /// Notes the reason why the client is cut off.
     pub(super) fn explain(&mut self, reason: String) {
         if let Some(entry) = &mut self.entry {
             entry.row().error = Some(reason.into());

@@ -21,7 +21,7 @@ use crate::server::ClientResponse;
 /// None of these is a path of the API.
 const PATHS: [&str; 3] = ["/", "/health", "/healthz"];
 
-/// The response to a probe; `None`: the request is none.
+/// The response to a probe, or `None` for any other request.
 pub(super) fn respond(request: &RequestHead, admission: &Admission) -> Option<ClientResponse<ProxyBody>> {
     if !PATHS.contains(&request.path()) || !matches!(request.method, Method::GET | Method::HEAD) {
         return None;

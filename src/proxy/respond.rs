@@ -53,8 +53,8 @@ pub(super) fn meter(
     meter_with(accepted, entry, policy, false)
 }
 
-/// The same for a client that has a head without `Content-Encoding` already: every response in a
-/// content coding is decoded.
+/// Does the same for a client that already has a head without `Content-Encoding`: every response in
+/// a content coding is decoded.
 pub(super) fn meter_begun(
     accepted: Accepted,
     entry: Entry,
@@ -83,7 +83,7 @@ fn meter_with(
     let passes_unread = head.status.is_success() && entry.passes_unread();
     let row = entry.row();
     let asks_for_stream = row.stream && head.status.is_success();
-    // The build `unmetered` of `benches/peers` shows what the meter costs.
+    // The build `unmetered` of `benches/peers` shows the cost of the meter.
     let is_read = !passes_unread && !cfg!(unmetered);
     let mut kind =
         if is_read { ResponseMeter::of(&head.headers, asks_for_stream) } else { ResponseMeter::Opaque };

@@ -1,4 +1,4 @@
-//! What all workers share and every snapshot continues.
+//! State that all workers share and every snapshot continues.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::support::flow::StreamMetricsRegistry;
 /// One per process. It outlives every [`Snapshot`](super::Snapshot).
 #[derive(Debug)]
 pub struct Shared {
-    /// What is measured of streams, by worker and upstream.
+    /// Measurements of streams, by worker and upstream.
     pub stream_metrics: Arc<StreamMetricsRegistry>,
     /// The memory of request bodies.
     pub budget: Budget,
@@ -25,8 +25,8 @@ impl Shared {
         Self { stream_metrics, budget, stream_options: Mutex::default() }
     }
 
-    /// Which models of an upstream refuse `stream_options`. An upstream whose URL changed is
-    /// another service, of which nothing is known.
+    /// The models of an upstream that refuse `stream_options`. An upstream with a changed URL is
+    /// another service, so nothing is known of it.
     pub(super) fn stream_options(&self, spec: &UpstreamSpec) -> Arc<StreamOptionsSupport> {
         let mut known = self.stream_options.lock().unwrap_or_else(PoisonError::into_inner);
         let url = spec.dialect.base();

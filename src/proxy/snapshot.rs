@@ -1,5 +1,5 @@
-//! The immutable part of a configuration that requests are served by: admission, clients, routes
-//! and upstreams. All workers share it.
+//! The immutable part of a configuration that requests use: admission, clients, routes and
+//! upstreams. All workers share it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ pub struct Snapshot {
     /// The accepted hosts and web origins.
     pub admission: Admission,
     pub clients: Clients,
-    /// No request is served without a certificate that the authorities in use trust.
+    /// Requests are served only with a certificate that the authorities in use trust.
     pub requires_certificates: bool,
-    /// The `client` of records where no clients are configured.
+    /// The `client` of records if no clients are configured.
     pub anonymous: Arc<str>,
     pub routes: Table<Target<UpstreamId>>,
-    /// In the order of the configuration.
+    /// The upstreams in the order of the configuration.
     pub upstreams: Vec<Arc<UpstreamSpec>>,
     pub bodies: BodyLimits,
-    /// What a client's connection may cost.
+    /// The limits of a client's connection.
     pub limits: Limits,
     /// Event streams get `X-Accel-Buffering: no`.
     pub accel_buffering_header: bool,
@@ -41,29 +41,29 @@ pub struct Snapshot {
     /// Sampling of the traces that begin here; `None`: no traces are exported, and `traceparent`
     /// headers pass untouched.
     pub tracing: Option<Sampling>,
-    /// Counts it for as long as a request is served by it.
+    /// Counts the generation as long as a request uses it.
     pub generation: SharedGuard,
 }
 
-/// How requests for one upstream are written, and how its responses are treated.
+/// The rules for requests to one upstream, and for its responses.
 #[derive(Debug)]
 pub struct UpstreamSpec {
     pub id: UpstreamId,
-    /// Where it is, and how it is reached.
+    /// The address, and the way to reach it.
     pub origin: Arc<ConnectSpec>,
-    /// How many of its idle connections a worker keeps.
+    /// The number of idle connections that a worker keeps.
     pub pool: PoolLimits,
     pub provider: Provider,
     pub dialect: Dialect,
     pub headers: OutboundHeaders,
     /// The model of requests that name none.
     pub default_model: Option<String>,
-    /// Alias to real name.
+    /// Real names by alias.
     pub models: BTreeMap<String, String>,
-    /// The silence of a streamed response after which its client is sent a comment.
+    /// The silence of a streamed response after which its client gets a comment.
     pub keep_alive_comments: Option<Duration>,
     pub include_usage: IncludeUsage,
-    /// It is known to send usage without `stream_options`.
+    /// The upstream is known to send usage without `stream_options`.
     pub sends_usage_unasked: bool,
     /// The default for requests without `x-streamgauge-on-disconnect`.
     pub on_disconnect: OnDisconnect,
@@ -77,7 +77,7 @@ impl UpstreamSpec {
         !self.models.is_empty() || self.dialect.needs_model(inbound) || self.dialect.renames_models(inbound)
     }
 
-    /// The model to ask for when the client asked for `asked`.
+    /// The upstream's name of the model, if the client asked for `asked`.
     pub(super) fn model<'a>(&'a self, asked: Option<&'a str>) -> Option<&'a str> {
         match asked {
             Some(asked) => Some(self.models.get(asked).map_or(asked, String::as_str)),

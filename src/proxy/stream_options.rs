@@ -1,6 +1,5 @@
-//! What was learned of an upstream's `stream_options`: the models that refused them, as long as
-//! that is believed, the models that accepted them, and whether the upstream reports usage without
-//! them.
+//! Knowledge about an upstream's `stream_options`: the models that refused them, for a limited
+//! time, the models that accepted them, and whether the upstream reports usage without them.
 //!
 //! An upstream that does (llama.cpp's server sends `timings` in any case) is not asked. Models
 //! whose responses then have no counts are asked again, since servers of several kinds may be
@@ -15,14 +14,15 @@ use super::include_usage::UsageOption;
 use crate::llm::provider::IncludeUsage;
 use crate::proxy::meter::UsageObserver;
 
-/// How long a refusal is believed. Upstreams are updated, and noticing that costs one request a
-/// day.
+/// The time for which a refusal is believed. Upstreams are updated, and noticing that costs one
+/// request a day.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The most models that are remembered of one upstream. Beyond it, the oldest refusal is forgotten.
+/// The largest number of models that are remembered of one upstream. Beyond it, the oldest refusal
+/// is forgotten.
 const MODELS: usize = 1024;
 
-/// The longest name that is remembered, in bytes: clients make names up.
+/// The longest name that is remembered, in bytes: clients may invent names.
 const NAME: usize = 256;
 
 /// Shared by all workers.
@@ -30,13 +30,14 @@ const NAME: usize = 256;
 pub struct StreamOptionsSupport {
     /// The size of `refused`, so that most requests need no lock.
     count: AtomicUsize,
-    /// When each model refused.
+    /// Models that refused, and the time of the refusal.
     refused: Mutex<HashMap<Box<str>, Instant>>,
     /// Models that accepted.
     accepted: Hashes,
-    /// When usage was last seen that was not asked for, in milliseconds since [`START`], or 0.
+    /// The last time at which usage came without being requested, in milliseconds since [`START`],
+    /// or 0.
     unrequested: AtomicU64,
-    /// Models whose responses have no counts unless they are asked for.
+    /// Models whose responses have no counts unless they are requested.
     lacking: Hashes,
 }
 

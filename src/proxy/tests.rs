@@ -3,13 +3,13 @@ use crate::proxy::meter::{DecodedBody, Metered};
 use crate::server;
 use crate::upstream::{UpstreamBody, UpstreamClient};
 
-/// The size of what `f` returns, in bytes.
+/// The size of the return value of `f`, in bytes.
 fn size_of_returned<A, B, C, R>(_: impl FnOnce(A, B, C) -> R) -> usize {
     size_of::<R>()
 }
 
-/// One such future lives for each request, and HTTP/2 boxes it: a step that is rare is boxed, so
-/// that it adds nothing here. Of it, most is the future that sends.
+/// One such future lives for each request, and HTTP/2 boxes it: rare steps are boxed, so that they
+/// add nothing here. Most of it is the future that sends.
 #[test]
 fn future_of_a_request_stays_small() {
     let size = size_of_returned(<Proxy as Handler>::handle);
@@ -18,16 +18,16 @@ fn future_of_a_request_stays_small() {
     assert!(size <= 2440, "{size} bytes, {sending} of them to send");
 }
 
-/// Thousands of streams wait at the same time, each in one such task: what HTTP/2, TLS and the end
-/// of a connection need is boxed.
+/// Thousands of streams wait at the same time, each in one such task: the parts for HTTP/2, TLS and
+/// the end of a connection are boxed.
 #[test]
 fn task_of_a_connection_stays_small() {
     let size = server::connection_task_size::<Proxy>();
     assert!(size <= 864, "{size} bytes");
 }
 
-/// A body is moved several times before the connection polls it, and is part of the connection's
-/// task then: what is large is boxed.
+/// A body is moved several times before the connection polls it, and is then part of the
+/// connection's task: large parts are boxed.
 #[test]
 fn body_of_a_streamed_response_stays_small() {
     let sizes =

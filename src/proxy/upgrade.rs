@@ -46,7 +46,7 @@ struct UpgradedConnection {
     down: Pipe,
     session: Session,
     scratch: Scratch,
-    /// When either side last sent bytes.
+    /// The time at which either side last sent bytes.
     last: Instant,
     total: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -130,7 +130,7 @@ impl UpgradedConnection {
         }
     }
 
-    /// `Ready` when both sides were silent for too long, or the total time is over.
+    /// `Ready` if both sides were silent for too long, or the total time is over.
     fn poll_limits(&mut self, cx: &mut Context<'_>, closing: bool) -> Poll<SessionEnd> {
         let now = Instant::now();
         if std::mem::take(&mut self.up.moved) | std::mem::take(&mut self.down.moved) {
@@ -158,7 +158,7 @@ impl UpgradedConnection {
         }
     }
 
-    /// Ends both directions within [`GOODBYE`], with a close frame of this code where one may be
+    /// Ends both directions within [`GOODBYE`], with a close frame of this code if one may be
     /// inserted.
     async fn write_close(&mut self, code: u16, reason: &str) {
         let to_client = self.session.takes_close(Peer::Upstream).then(|| close_frame(code, reason, None));
@@ -183,7 +183,7 @@ async fn end(to: &mut (impl AsyncWrite + Unpin), waiting: Bytes, last: Vec<u8>) 
 /// down.
 #[derive(Default)]
 struct Pipe {
-    /// Read and not yet written: at most the bytes of one read.
+    /// Bytes that were read and are not written yet: at most those of one read.
     waiting: Bytes,
     /// Written bytes wait for a flush.
     unflushed: bool,
@@ -317,7 +317,7 @@ impl UpgradedConnections {
         }
     }
 
-    /// Ends all connections, and waits for that for at most [`SHUTDOWN`].
+    /// Ends all connections, and waits for their ends for at most [`SHUTDOWN`].
     pub(super) async fn shutdown(&self) {
         self.0.stops.set(true);
         self.0.stop.notify_waiters();

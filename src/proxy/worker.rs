@@ -18,7 +18,7 @@ use crate::support::UpstreamId;
 use crate::support::flow::StreamMetrics;
 use crate::upstream::{Scratch, UpstreamClient};
 
-/// What one thread keeps for as long as it runs, whatever snapshot is in use.
+/// One thread's lasting state, independent of the snapshot in use.
 #[derive(Debug)]
 pub(super) struct Worker {
     number: usize,
@@ -46,8 +46,8 @@ impl Worker {
         Rc::clone(&self.current.borrow())
     }
 
-    /// Serves the requests from now on by `snapshot`. An upstream whose origin is the same keeps
-    /// its connections; the pool of any other is closed when the last request on it ends.
+    /// Uses `snapshot` for further requests. An upstream with the same origin keeps its
+    /// connections; the pool of any other is closed when the last request on it ends.
     pub(super) fn adopt(&self, snapshot: Arc<Snapshot>) {
         let previous = self.snapshot();
         let upstreams: HashMap<_, _> = snapshot
@@ -110,7 +110,7 @@ impl Deref for WorkerSnapshot {
     }
 }
 
-/// One worker's way to one upstream, and what it measures there.
+/// One worker's connections to one upstream, and its measurements there.
 #[derive(Debug)]
 pub(super) struct WorkerUpstream {
     pub(super) spec: Arc<UpstreamSpec>,

@@ -34,19 +34,19 @@ pub(super) use buffers::Buffers;
 use peer::Peer;
 use response::{Cut, ResponseWriter};
 
-/// How long the bytes of a client that still sends when its connection is closed are read and
-/// discarded, so that it can read its response (RFC 9112 section 9.6): many clients send their
+/// The time for which the bytes of a client that still sends when its connection is closed are read
+/// and discarded, so that it can read its response (RFC 9112 section 9.6): many clients send their
 /// whole body first. The connection keeps its place meanwhile, and is among the first to be
-/// evicted. This and the next are nginx's `lingering_time` and `lingering_timeout`.
+/// evicted. This and the next constant are nginx's `lingering_time` and `lingering_timeout`.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// How long such a client may be silent.
+/// The longest silence of such a client.
 const LINGER_SILENCE: Duration = Duration::from_secs(5);
 
-/// How long the rest of a cut response is written and the client's bytes are discarded.
+/// The time for writing the rest of a cut response and discarding the client's bytes.
 const CUT: Duration = Duration::from_secs(2);
 
-/// How long the client has for the last bytes before the connection is reset.
+/// The time for the client to read the last bytes before the connection is reset.
 const BEFORE_RESET: Duration = Duration::from_millis(100);
 
 /// Serves a connection from which `read` was read already, until one side ends it. Cancel-safe:

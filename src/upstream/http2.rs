@@ -45,7 +45,7 @@ const SMALL_FRAMES: usize = 2 * CONNECTION_WINDOW as usize;
 /// The most request bytes of a stream that wait for the upstream's window.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// How many reset streams a connection remembers, to ignore their late frames.
+/// The number of reset streams that a connection remembers, to ignore their late frames.
 const REMEMBERED_RESETS: usize = 2 * MAX_STREAMS;
 
 /// The interval of pings on a connection with streams.

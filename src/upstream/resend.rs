@@ -1,5 +1,5 @@
-//! When a request without a response is sent again: only if the upstream cannot have worked on it,
-//! since a completion that is executed twice is billed twice.
+//! The conditions for sending a request without a response again: only if the upstream cannot have
+//! worked on it, since a completion that is executed twice is billed twice.
 //!
 //! RFC 9110 section 9.2.2 lets a proxy repeat a request that is not idempotent only if it "has some
 //! means to detect that the original request was never applied". RFC 9112 section 9.3.1 names the
@@ -18,7 +18,7 @@ use super::error::SendError;
 use super::http2::Connection;
 use super::upload::Payload;
 
-/// Why an attempt on one connection yielded no response.
+/// The reason why an attempt on one connection yielded no response.
 pub(super) enum Unsent {
     /// Nothing was sent, because the new connection speaks the other HTTP version.
     Switched(Payload),

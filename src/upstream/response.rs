@@ -140,8 +140,8 @@ impl UpstreamBody {
         matches!(&self.wire, Wire::Http1(body) if body.ends_by_close)
     }
 
-    /// When the bytes of the latest frame were read from the socket. Over HTTP/2: when the shared
-    /// connection was last read.
+    /// The time at which the bytes of the latest frame were read from the socket, or over HTTP/2,
+    /// at which the shared connection was last read.
     pub fn read_at(&self) -> Instant {
         match &self.wire {
             Wire::Http1(body) => body.read_at,

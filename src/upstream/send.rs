@@ -22,7 +22,7 @@ use crate::record::error::Kind;
 
 const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 
-/// Why `parts` is there.
+/// The reason why `parts` is there.
 const ONE_RESPONSE: &str = "a response is made once, which ends the future";
 
 /// Writes the request and reads the response's head at once, since an upstream may respond before
@@ -35,8 +35,8 @@ pub(super) struct SendRequest<'a> {
     reader: HeadReader,
     /// The bytes of an incomplete head.
     partial: Vec<u8>,
-    /// How much was written when the first byte of the present head arrived; `None`: no byte of it
-    /// has arrived.
+    /// The written part of the request when the first byte of the present head arrived; `None`: no
+    /// byte of it has arrived.
     heard: Option<Sent>,
     /// The wait from the request's last byte to the first byte of the present head.
     silence: Duration,
@@ -61,7 +61,8 @@ struct Parts {
     stream: Stream,
     /// `None` when the request is written, or when the upstream takes no more.
     upload: Option<Upload>,
-    /// How much was written when the upstream took no more. The connection is then not used again.
+    /// The written part of the request when the upstream accepted no more. The connection is then
+    /// not used again.
     broken: Option<Sent>,
     watchdog: Watchdog,
 }
@@ -92,13 +93,13 @@ impl<'a> SendRequest<'a> {
         }
     }
 
-    /// For a connection that carried a request before.
+    /// Sets the data about a connection that carried a request before.
     pub(super) fn on_kept(mut self, kept: Kept) -> Self {
         self.kept = Some(kept);
         self
     }
 
-    /// For a request whose WebSocket upgrade 101 grants.
+    /// Allows 101, which grants the request's WebSocket upgrade.
     pub(super) fn for_upgrade(mut self) -> Self {
         self.may_switch = true;
         self
@@ -152,7 +153,7 @@ impl<'a> SendRequest<'a> {
                     at += used;
                     self.has_interim = true;
                     // The next head is judged by its own first byte: an interim response often
-                    // comes before the request's end, and says nothing of the final one.
+                    // comes before the request's end, and tells nothing about the final one.
                     self.heard = (at < buf.len()).then(|| self.sent());
                 }
                 Some((parsed, _)) if let Some(violation) = self.early_response(parsed.head.status) => {
@@ -174,13 +175,13 @@ impl<'a> SendRequest<'a> {
         }
     }
 
-    /// Why a response with this status is not this request's.
+    /// The reason why a response with this status is not a response to this request.
     ///
     /// On a kept connection, bytes that arrive before the request's last byte was written may
-    /// belong to the previous exchange. An error is legal before the request's end (RFC 9112 section
-    /// 9.5), except 408, with which servers end idle connections. Any other response refutes that the
-    /// upstream waits for the rest, and is relayed where the request cannot be sent again. A new
-    /// connection has no previous exchange.
+    /// belong to the previous exchange. An error is legal before the request's end (RFC 9112
+    /// section 9.5), except 408, with which servers end idle connections. Any other response shows
+    /// that the upstream does not wait for the rest, and is relayed if the request cannot be sent
+    /// again. A new connection has no previous exchange.
     fn early_response(&self, status: StatusCode) -> Option<Violation> {
         let Kept { is_repeatable } = self.kept?;
         let is_timeout = status == StatusCode::REQUEST_TIMEOUT;
@@ -270,7 +271,7 @@ impl Future for SendRequest<'_> {
                             SendCause::Client(error),
                         )));
                     }
-                    // It may have responded before it closed, for instance with 413.
+                    // The upstream may have responded before it closed, for instance with 413.
                     Poll::Ready(Err(UploadError::Upstream)) => {
                         parts.broken = Some(upload.sent());
                         parts.upload = None;

@@ -19,7 +19,7 @@ pub(super) struct Stream {
     /// The connect time in microseconds. As `u32` it fits into the padding after the flag.
     connect: u32,
     generation: u64,
-    /// After this instant it takes no further request.
+    /// The connection takes no further request after this instant.
     expires: Option<Instant>,
 }
 

@@ -56,7 +56,7 @@ impl Watchdog {
         self.poll_expired_since(cx, Instant::now)
     }
 
-    /// The same for a caller that may know when the wait begins.
+    /// Does the same for a caller that may know when the wait began.
     pub(crate) fn poll_expired_since(
         &mut self,
         cx: &mut Context<'_>,

@@ -10,15 +10,14 @@ use super::framing::Framing;
 
 /// Removes the framing of a body.
 ///
-/// A body without chunks is left where it is. Of chunks, the first run of payload stays where it is
-/// and the others are moved up behind it, so that what one read brought is one piece; nothing is
-/// allocated.
+/// A body without chunks is left in place. The first run of payload in chunks stays in place, and
+/// the others are moved behind it, so that one read yields one piece. Nothing is allocated.
 #[derive(Debug)]
 pub struct BodyDecoder(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// The bytes that are still to come: 0 after the end, and without a body.
+    /// The missing bytes: 0 after the end, and without a body.
     Length(u64),
     Chunked(Chunked),
     UntilClose,
@@ -29,12 +28,12 @@ enum Kind {
 pub struct Decoded {
     /// The payload's place in the buffer; the rest of the buffer is meaningless.
     pub data: Range<usize>,
-    /// The bytes of the buffer that were used: all, unless the body ended before.
+    /// The number of used bytes: all, unless the body ended before.
     pub consumed: usize,
 }
 
 impl BodyDecoder {
-    /// A decoder of a body that is framed like this.
+    /// Creates a decoder of a body with this framing.
     pub fn new(framing: Framing) -> Self {
         Self(match framing {
             Framing::None => Kind::Length(0),
@@ -47,9 +46,9 @@ impl BodyDecoder {
     /// Decodes the next bytes, and leaves their payload in one piece.
     ///
     /// # Errors
-    /// The chunks are malformed. Payload that came before the mistake in the same buffer is not
-    /// lost for it: it is given first, and the error by the next call, for which an empty buffer
-    /// will do.
+    /// Returns an error if the chunks are malformed. Payload before the mistake in the same buffer
+    /// is not lost: this call returns it, and the next call returns the error, also with an empty
+    /// buffer.
     #[inline]
     pub fn decode(&mut self, buf: &mut [u8]) -> Result<Decoded, ProtocolError> {
         let whole = match &mut self.0 {
@@ -84,7 +83,7 @@ impl BodyDecoder {
     /// Ends the body with the connection.
     ///
     /// # Errors
-    /// The body has not.
+    /// Returns an error if the body has not ended.
     pub fn end_of_connection(&mut self) -> Result<(), ProtocolError> {
         match &self.0 {
             Kind::Length(0) => Ok(()),
@@ -97,7 +96,7 @@ impl BodyDecoder {
         }
     }
 
-    /// The trailers, once, after the end of a body that had any.
+    /// Takes the trailers, once, after the end of a body that had any.
     pub fn take_trailers(&mut self) -> Option<HeaderMap> {
         match &mut self.0 {
             Kind::Chunked(chunked) => chunked.take_trailers(),
@@ -105,7 +104,7 @@ impl BodyDecoder {
         }
     }
 
-    /// The bytes of payload that are still to come, if known.
+    /// The number of missing bytes of payload, if known.
     pub fn remaining(&self) -> Option<u64> {
         match &self.0 {
             Kind::Length(left) => Some(*left),

@@ -8,22 +8,22 @@ use super::body::Decoded;
 use super::error::ProtocolError;
 use super::trailers::Trailers;
 
-/// The most bytes between a chunk's size and the end of its line.
+/// The largest number of bytes between a chunk's size and the end of its line.
 pub const MAX_CHUNK_LINE: usize = 4 * 1024;
 
-/// The bytes of extensions that a body may have for nothing. Beyond them, it may have as many as it
-/// has payload, so that a stream of days may sign each chunk, and yet no peer can keep us busy with
-/// extensions alone.
+/// The bytes of extensions that every body may have. Beyond them, a body may have as many as it has
+/// payload: a stream of days may sign each chunk, but no peer can keep us busy with extensions
+/// alone.
 pub const EXTENSIONS_FREE: u64 = 16 * 1024;
 
-/// The most digits of a size: those of a `u64`, leading zeros included.
+/// The largest number of digits of a size: those of a `u64`, including leading zeros.
 const MAX_DIGITS: u8 = 16;
 
 /// Decodes chunks.
 #[derive(Debug, Default)]
 pub(super) struct Chunked {
     state: State,
-    /// The payload so far, which pays for extensions.
+    /// The payload so far, which allows as many bytes of extensions.
     payload: u64,
     /// The extensions so far, of lines that have ended.
     extensions: u64,
@@ -43,13 +43,13 @@ enum State {
     Data { left: u64 },
     /// The line end after a chunk's data.
     DataReturn,
-    /// Its LF.
+    /// The LF after [`State::DataReturn`].
     DataLineFeed,
-    /// Part of a trailer, or of the blank line that ends the body.
+    /// Part of a trailer, or of the empty line that ends the body.
     Trailer,
-    /// After the body.
+    /// The bytes after the body.
     Done,
-    /// After an error.
+    /// The bytes after an error.
     Failed(ProtocolError),
 }
 
@@ -91,7 +91,7 @@ impl Chunked {
         self.trailers.take()
     }
 
-    /// Goes through `buf` from `at`, to its end or the body's; gathers the payload in `data`.
+    /// Decodes `buf` from `at` on, to its end or the body's, and gathers the payload in `data`.
     fn run(&mut self, buf: &mut [u8], at: &mut usize, data: &mut Range<usize>) -> Result<(), ProtocolError> {
         if let State::Failed(error) = self.state {
             return Err(error);
@@ -123,7 +123,7 @@ impl Chunked {
                         left => State::Data { left },
                     }
                 }
-                // Both at once, as they nearly always come.
+                // Both bytes at once, as they nearly always come.
                 State::DataReturn if rest.starts_with(b"\r\n") => {
                     *at += 2;
                     State::default()
@@ -152,8 +152,7 @@ impl Chunked {
         Ok(())
     }
 
-    /// One byte of what may stand between a chunk's size and the end of its line: spaces, then
-    /// extensions.
+    /// Decodes one byte between a chunk's size and the end of its line: spaces, then extensions.
     #[cold]
     fn extension(&mut self, byte: u8, size: u64, seen: usize, named: bool) -> Result<State, ProtocolError> {
         match byte {
@@ -176,7 +175,7 @@ impl Chunked {
     }
 }
 
-/// Reads digits, and the line end too where it is there; says how many bytes it used.
+/// Reads digits, and the line end if it is there. Returns also the number of used bytes.
 #[inline]
 fn read_size(rest: &[u8], mut size: u64, mut digits: u8) -> Result<(usize, State), ProtocolError> {
     for (used, &byte) in rest.iter().enumerate() {

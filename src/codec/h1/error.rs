@@ -7,51 +7,52 @@ use super::lines::{MAX_HEAD, MAX_HEADERS};
 use super::response::MAX_INTERIM;
 use super::trailers::MAX_TRAILERS;
 
-/// Why a response, or a request, is not to be trusted. Nothing that follows on its connection means
-/// anything.
+/// A reason not to trust a response or a request. All further bytes of its connection are
+/// meaningless.
 ///
-/// Shown, it is a clause that names a response's mistake; the words for a client's own mistake are
-/// in [`crate::record::error`].
+/// `Display` writes a clause that names a response's mistake; [`crate::record::error`] has the
+/// words for a client's mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtocolError {
-    /// It does not begin with a status line of HTTP/1.0 or HTTP/1.1 (RFC 9112 section 4).
+    /// The message does not begin with a status line of HTTP/1.0 or HTTP/1.1 (RFC 9112 section 4).
     NotHttp1,
     /// An empty line comes before the status line. RFC 9112 section 2.2 lets only servers skip it;
-    /// to a client it says that the response before was longer than its length.
+    /// for a client it means that the previous response was longer than its length.
     EmptyLineFirst,
-    /// The status line is not one (RFC 9112 section 4).
+    /// The status line is malformed (RFC 9112 section 4).
     StatusLine,
     /// The request line is not one of HTTP/1.0 or HTTP/1.1 (RFC 9112 section 3).
     RequestLine,
-    /// A field's name has a byte that is no token's, or a space before its colon (RFC 9112 section
-    /// 5.1).
+    /// A field name has a byte that is not allowed in a token, or a space before its colon (RFC
+    /// 9112 section 5.1).
     HeaderName,
-    /// A field's value has a control character (RFC 9110 section 5.5).
+    /// A field value has a control character (RFC 9110 section 5.5).
     HeaderValue,
     /// A line ends with LF alone. RFC 9112 section 2.2 lets a recipient accept it; this one does
     /// not.
     BareLineFeed,
-    /// A field goes on in a second line, `obs-fold` (RFC 9112 section 5.2: a proxy may refuse it).
+    /// A field continues in a second line, `obs-fold` (RFC 9112 section 5.2: a proxy may refuse
+    /// it).
     FoldedLine,
-    /// The head is beyond [`MAX_HEAD`].
+    /// The head is larger than [`MAX_HEAD`].
     HeadTooLarge,
-    /// A response's head or trailers have more than [`MAX_HEADERS`] fields, or a request's more
-    /// than [`MAX_REQUEST_HEADERS`](super::server::MAX_REQUEST_HEADERS).
+    /// A response's head or trailers have more than [`MAX_HEADERS`] fields, or a request's head
+    /// more than [`MAX_REQUEST_HEADERS`](super::server::MAX_REQUEST_HEADERS).
     TooManyHeaders,
-    /// More than [`MAX_INTERIM`] heads with a status of 1xx, and no response.
+    /// More than [`MAX_INTERIM`] heads had a status of 1xx, and no response followed.
     TooManyInterim,
-    /// `Content-Length` is not a number, or beyond [`super::MAX_LENGTH`] (RFC 9112 section 6.3,
-    /// item 5).
+    /// `Content-Length` is not a number, or larger than [`super::MAX_LENGTH`] (RFC 9112 section
+    /// 6.3, item 5).
     ContentLength,
-    /// Several `Content-Length` that differ (RFC 9112 section 6.3, item 5).
+    /// Several `Content-Length` differ (RFC 9112 section 6.3, item 5).
     ContentLengthsDiffer,
-    /// Both `Transfer-Encoding` and `Content-Length` (RFC 9112 section 6.3, item 3).
+    /// The head has both `Transfer-Encoding` and `Content-Length` (RFC 9112 section 6.3, item 3).
     LengthAndCoding,
-    /// `Transfer-Encoding` is anything but `chunked`, once: no other coding was asked for (RFC 9112
+    /// `Transfer-Encoding` is not exactly one `chunked`: no other coding was requested (RFC 9112
     /// section 7.4).
     TransferEncoding,
-    /// `Transfer-Encoding` in HTTP/1.0, where the framing must be taken as faulty (RFC 9112 section
-    /// 6.1).
+    /// A head of HTTP/1.0 has `Transfer-Encoding`, so its framing must be treated as faulty (RFC
+    /// 9112 section 6.1).
     CodingInHttp10,
     /// A chunk's size is not a number (RFC 9112 section 7.1).
     ChunkSize,
@@ -59,16 +60,17 @@ pub enum ProtocolError {
     ChunkSizeTooLong,
     /// A chunk's extension has a control character (RFC 9112 section 7.1.1).
     ChunkExtension,
-    /// A chunk's size and extensions are beyond [`MAX_CHUNK_LINE`], or all extensions together out
-    /// of proportion (RFC 9112 section 7.1.1 asks for a limit).
+    /// A chunk's size and extensions are longer than [`MAX_CHUNK_LINE`], or all extensions together
+    /// exceed their limit (RFC 9112 section 7.1.1 asks for one).
     ChunkExtensionsTooLarge,
-    /// No line end after a chunk's data: it is not as long as it said (RFC 9112 section 7.1).
+    /// A chunk's data does not end with a line end: its length differs from the size (RFC 9112
+    /// section 7.1).
     ChunkEnd,
-    /// The trailers are beyond [`MAX_TRAILERS`].
+    /// The trailers are larger than [`MAX_TRAILERS`].
     TrailersTooLarge,
     /// The connection ended before `Content-Length` was reached (RFC 9112 section 8).
     BodyCutShort {
-        /// The missing bytes.
+        /// The number of missing bytes.
         missing: u64,
     },
     /// The connection ended before the last chunk (RFC 9112 section 8).
@@ -92,14 +94,11 @@ impl fmt::Display for ProtocolError {
             Self::HeaderName => f.write_str("the name of a header is malformed"),
             Self::HeaderValue => f.write_str("the value of a header has a control character"),
             Self::BareLineFeed => f.write_str("a line ends with LF and not with CR LF"),
-            Self::FoldedLine => f.write_str("a header goes on in a second line"),
+            Self::FoldedLine => f.write_str("a header continues in a second line"),
             Self::HeadTooLarge => write!(f, "the response's head is larger than {MAX_HEAD} bytes"),
             Self::TooManyHeaders => write!(f, "the response has more than {MAX_HEADERS} headers"),
             Self::TooManyInterim => {
-                write!(
-                    f,
-                    "more than {MAX_INTERIM} responses with a status of 1xx came, and not the final one"
-                )
+                write!(f, "more than {MAX_INTERIM} responses with a status of 1xx arrived, and no final one")
             }
             Self::ContentLength => f.write_str("the response's Content-Length is not a length"),
             Self::ContentLengthsDiffer => {
@@ -112,7 +111,7 @@ impl fmt::Display for ProtocolError {
                 "the response has a Transfer-Encoding other than `chunked`, which the request did not allow",
             ),
             Self::CodingInHttp10 => {
-                f.write_str("the response has Transfer-Encoding, which HTTP/1.0 does not know")
+                f.write_str("the response has Transfer-Encoding, which HTTP/1.0 does not support")
             }
             Self::ChunkSize => f.write_str("the size of a chunk is not a hexadecimal number"),
             Self::ChunkSizeTooLong => f.write_str("the size of a chunk has more than 16 digits"),
@@ -128,7 +127,7 @@ impl fmt::Display for ProtocolError {
                 write!(f, "the response's trailers are larger than {MAX_TRAILERS} bytes")
             }
             Self::BodyCutShort { missing } => {
-                write!(f, "{missing} bytes of the body are missing from what Content-Length promised")
+                write!(f, "{missing} of the bytes that Content-Length declares are missing in the body")
             }
             Self::ChunksCutShort => f.write_str("the last chunk of the body is missing"),
         }
@@ -149,7 +148,7 @@ mod tests {
         );
         assert_eq!(
             ProtocolError::BodyCutShort { missing: 3 }.to_string(),
-            "3 bytes of the body are missing from what Content-Length promised"
+            "3 of the bytes that Content-Length declares are missing in the body"
         );
         assert_eq!(ProtocolError::HeadTooLarge.to_string(), "the response's head is larger than 65536 bytes");
     }

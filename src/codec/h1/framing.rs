@@ -1,24 +1,24 @@
-//! How long a body is, and whether its connection lives on: RFC 9112 sections 6.3 and 9.3.
+//! The length of a body, and the reuse of its connection: RFC 9112 sections 6.3 and 9.3.
 
 use http::{Method, StatusCode, Version};
 
 use super::error::ProtocolError;
 use crate::codec::head::KnownName;
 
-/// The longest body that a `Content-Length` may promise: no sum of lengths overflows, and a
+/// The longest body that a `Content-Length` may declare: no sum of lengths overflows, and a
 /// ledger's signed column can hold it.
 pub const MAX_LENGTH: u64 = i64::MAX as u64;
 
-/// The framing of a body: how its end is found.
+/// The framing of a body: the way to find its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body.
     None,
     /// `Content-Length`: this many bytes.
     Length(u64),
-    /// Chunked; the last chunk is empty.
+    /// Chunks; the last one is empty.
     Chunked,
-    /// Until the connection closes.
+    /// The body ends when the connection closes.
     UntilClose,
 }
 
@@ -44,9 +44,9 @@ impl RequestKind {
 #[derive(Debug, Default)]
 pub(super) struct FramingHeaders {
     length: Option<Result<u64, ProtocolError>>,
-    /// The same length came more than once.
+    /// True if several `Content-Length` had the same value.
     repeated: bool,
-    /// `Transfer-Encoding`: whether all of it is one `chunked`.
+    /// `Transfer-Encoding`: true if it is exactly one `chunked`.
     chunked: Option<bool>,
     close: bool,
     keep_alive: bool,
@@ -69,7 +69,7 @@ impl FramingHeaders {
         }
     }
 
-    /// A list of one and the same length is that length, as RFC 9110 section 8.6 allows.
+    /// A list of one repeated length is that length, as RFC 9110 section 8.6 allows.
     fn note_length(&mut self, value: &[u8]) {
         for value in list(value) {
             let length = parse_length(value);
@@ -85,7 +85,7 @@ impl FramingHeaders {
         }
     }
 
-    /// The rule of RFC 9112 section 6.3, in its order.
+    /// Applies RFC 9112 section 6.3, in its order.
     pub(super) fn framing(
         &self,
         request: RequestKind,
@@ -97,12 +97,12 @@ impl FramingHeaders {
         if bodiless || tunnel { Ok(Framing::None) } else { self.declared(version, Framing::UntilClose) }
     }
 
-    /// The same rule for a request, whose body never ends with the connection.
+    /// Applies the same section to a request, whose body never ends with the connection.
     pub(super) fn request_framing(&self, version: Version) -> Result<Framing, ProtocolError> {
         self.declared(version, Framing::None)
     }
 
-    /// The framing by the headers; `otherwise` without such headers.
+    /// The framing by the headers, or `otherwise` without such headers.
     fn declared(&self, version: Version, otherwise: Framing) -> Result<Framing, ProtocolError> {
         match (self.chunked, self.length) {
             (Some(_), Some(_)) => Err(ProtocolError::LengthAndCoding),
@@ -114,13 +114,13 @@ impl FramingHeaders {
         }
     }
 
-    /// Returns true if a client means to go on after its request: RFC 9112 section 9.3.
+    /// Returns true if the client may send another request: RFC 9112 section 9.3.
     pub(super) fn client_keeps_alive(&self, version: Version) -> bool {
         !self.close && (version == Version::HTTP_11 || self.keep_alive)
     }
 
-    /// The rule of RFC 9112 section 9.3; also never where it is doubtful whether a body follows
-    /// after all.
+    /// Returns true if the connection can be reused: RFC 9112 section 9.3, and false if a body may
+    /// follow in spite of the headers.
     pub(super) fn keep_alive(
         &self,
         request: RequestKind,
@@ -133,7 +133,7 @@ impl FramingHeaders {
             Framing::Chunked | Framing::Length(_) => true,
             Framing::None if matches!(request, RequestKind::Connect) => false,
             Framing::None if status == StatusCode::SWITCHING_PROTOCOLS => false,
-            // 204 with a length was meant to have a body, or was made by who does not know.
+            // A 204 with a length may be followed by a body, against the RFC.
             Framing::None if status == StatusCode::NO_CONTENT => {
                 self.chunked.is_none() && matches!(self.length, None | Some(Ok(0)))
             }
@@ -142,13 +142,13 @@ impl FramingHeaders {
         ends && !self.close && (version == Version::HTTP_11 || self.keep_alive)
     }
 
-    /// The length, where it was said more than once and must be passed on once.
+    /// The length that was repeated, and must be passed on once.
     pub(super) fn repeated_length(&self) -> Option<u64> {
         self.length.filter(|_| self.repeated)?.ok()
     }
 }
 
-/// The members of a comma-separated list, without the optional whitespace around them.
+/// The members of a comma-separated list, without optional whitespace around them.
 pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(|mut member| {
         while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = member {
@@ -158,7 +158,7 @@ pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Digits and nothing else; the standard library's parser takes a sign.
+/// Parses digits and nothing else; the standard library's parser accepts a sign.
 pub(super) fn parse_length(digits: &[u8]) -> Result<u64, ProtocolError> {
     let parse = || {
         digits.iter().try_fold(0_u64, |length, byte| {

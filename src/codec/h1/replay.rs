@@ -1,5 +1,4 @@
-//! A response that comes in given pieces, read the way a connection reads it. For tests and
-//! fuzzing.
+//! A response in given pieces, read in the way of a connection, for tests and fuzzing.
 
 use http::{HeaderMap, Method, StatusCode};
 
@@ -8,7 +7,7 @@ use super::{BodyDecoder, HeadReader, ParsedResponse, ProtocolError};
 /// A whole response, read to the end of its connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Replay {
-    /// The statuses of the 1xx heads that came before.
+    /// The statuses of the preceding 1xx heads.
     pub(crate) interim: Vec<StatusCode>,
     pub(crate) head: Option<ParsedResponse>,
     pub(crate) body: Vec<u8>,
@@ -26,7 +25,7 @@ pub(crate) enum Verdict {
     Refused(ProtocolError),
 }
 
-/// Reads the pieces, one after the other, then the end of the connection.
+/// Reads the pieces in order, then the end of the connection.
 pub(crate) fn replay<'a>(method: &Method, pieces: impl IntoIterator<Item = &'a [u8]>) -> Replay {
     let mut replay = Replay {
         interim: Vec::new(),
@@ -44,7 +43,7 @@ pub(crate) fn replay<'a>(method: &Method, pieces: impl IntoIterator<Item = &'a [
     replay
 }
 
-/// The response, which is the same whole, byte by byte, and cut in two anywhere.
+/// The response, which is the same in one piece, byte by byte, and in any two pieces.
 #[cfg(test)]
 pub(crate) fn replay_at_every_split(method: &Method, response: &[u8]) -> Replay {
     let whole = replay(method, [response]);
@@ -105,7 +104,7 @@ impl Replay {
         }
         self.left_over += buf.len() - decoded.consumed;
         self.body.extend_from_slice(&buf[decoded.data]);
-        // An error behind that payload.
+        // Reports an error directly after that payload.
         let nothing = decoder.decode(&mut [])?;
         assert!(nothing.data.is_empty() && nothing.consumed == 0);
         Ok(())

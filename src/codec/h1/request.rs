@@ -7,11 +7,11 @@ use crate::codec::head::KnownName;
 /// The framing of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFraming {
-    /// There is none.
+    /// The request has no body.
     None,
-    /// It has this many bytes.
+    /// The body has this many bytes.
     Length(u64),
-    /// It comes in chunks: [`chunk_size_line`], the data and [`CHUNK_END`] for each, then
+    /// The body is sent in chunks: [`chunk_size_line`], the data and [`CHUNK_END`] for each, then
     /// [`LAST_CHUNK`].
     Chunked,
 }
@@ -22,11 +22,12 @@ pub const CHUNK_END: &[u8] = b"\r\n";
 /// The end of a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Appends the request line, the lines that `write_headers` appends, the header that says how the
-/// body is framed, and the blank line (RFC 9112 section 3).
+/// Appends the request line, the lines that `write_headers` appends, the header of the body's
+/// framing, and the empty line (RFC 9112 section 3).
 ///
-/// The headers must have none that is about framing; the target no space or control character. A request without a body whose method expects one says
-/// `content-length: 0`, as RFC 9110 section 8.6 asks: some servers answer 411 otherwise.
+/// The headers must not include one about framing; the target must not have a space or a control
+/// character. A request without a body gets `content-length: 0` if its method usually has one, as
+/// RFC 9110 section 8.6 asks: some servers respond with 411 otherwise.
 pub fn write_request_head(
     out: &mut Vec<u8>,
     method: &Method,
@@ -52,7 +53,7 @@ pub fn write_request_head(
     out.extend_from_slice(b"\r\n");
 }
 
-/// The line before a chunk's data. `len` is not 0, which would end the body.
+/// The line before a chunk's data. `len` must not be 0, which would end the body.
 pub fn chunk_size_line(len: usize) -> ChunkSize {
     debug_assert!(len > 0, "an empty chunk ends the body");
     let mut line = [0; ChunkSize::ROOM];
@@ -69,16 +70,16 @@ pub fn chunk_size_line(len: usize) -> ChunkSize {
     }
 }
 
-/// A chunk's size as it is sent, without an allocation.
+/// A chunk's size line, without an allocation.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkSize {
     line: [u8; Self::ROOM],
-    /// The beginning of the line, which ends with the array.
+    /// The index in the array where the line begins; it ends with the array.
     start: usize,
 }
 
 impl ChunkSize {
-    /// Two digits a byte, and the line end.
+    /// Two digits for each byte, and the line end.
     const ROOM: usize = 2 * size_of::<usize>() + CHUNK_END.len();
 }
 
@@ -89,7 +90,7 @@ impl AsRef<[u8]> for ChunkSize {
 }
 
 pub(super) fn write_length(out: &mut Vec<u8>, length: u64) {
-    // `fmt` takes some 300 instructions more, twice per request.
+    // `fmt` takes 300 instructions more, twice per request.
     let mut digits = [0; MAX_DIGITS];
     let (mut rest, mut at) = (length, MAX_DIGITS);
     loop {
@@ -105,7 +106,7 @@ pub(super) fn write_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The digits of the largest length.
+/// The number of digits of the largest length.
 const MAX_DIGITS: usize = 20;
 
 fn has_framing(lines: &[u8]) -> bool {

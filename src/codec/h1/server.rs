@@ -1,5 +1,5 @@
-//! The server half: [`RequestReader`] finds a request's head and reads it,
-//! [`BodyDecoder`](super::BodyDecoder) takes its body out of its frame, [`write_response_head`]
+//! The server half: [`RequestReader`] finds and reads a request's head,
+//! [`BodyDecoder`](super::BodyDecoder) removes the framing of its body, [`write_response_head`]
 //! begins the response, and [`BodyEncoder`] frames its body.
 
 mod request;

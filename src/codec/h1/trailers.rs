@@ -7,12 +7,12 @@ use memchr::memchr;
 use super::error::ProtocolError;
 use super::lines::{MAX_HEADERS, ends_section, parse_error};
 
-/// The most bytes of trailers, with their blank line. Services send a checksum or a duration.
+/// The largest number of bytes of trailers, with their empty line. Services send a checksum or a
+/// duration.
 pub const MAX_TRAILERS: usize = 16 * 1024;
 
-/// Fields about the message's framing or its connection, which are both over by then. Such a
-/// field is dropped, as RFC 9110 section 6.5.1 allows: the body is whole, and the field cannot do
-/// any more harm.
+/// Fields about the message's framing or its connection. Such a field is dropped, as RFC 9110
+/// section 6.5.1 allows: the body is complete, so the field is harmless.
 const DROPPED: [HeaderName; 7] = [TRANSFER_ENCODING, CONTENT_LENGTH, CONNECTION, HOST, TE, TRAILER, UPGRADE];
 
 /// Returns true if a trailer of this name is passed on.
@@ -20,13 +20,13 @@ pub(super) fn passes(name: &HeaderName) -> bool {
     !DROPPED.contains(name)
 }
 
-/// Collects trailers and reads them. Boxed, as hardly any body has them.
+/// Collects trailers and reads them. Boxed, since hardly any body has them.
 #[derive(Debug, Default)]
 pub(super) struct Trailers(Option<Box<Stage>>);
 
 #[derive(Debug)]
 enum Stage {
-    /// The lines so far, and where the last of them begins.
+    /// The lines so far, and the beginning of the last one.
     Lines {
         held: Vec<u8>,
         line: usize,
@@ -35,7 +35,7 @@ enum Stage {
 }
 
 impl Trailers {
-    /// Takes in the next line, or what is there of it; says how many bytes that was and whether it
+    /// Adds the next line, or its available part. Returns its number of bytes, and true if the line
     /// was the last.
     pub(super) fn read(&mut self, rest: &[u8]) -> Result<(usize, bool), ProtocolError> {
         if self.0.is_none() && rest.starts_with(b"\r\n") {

@@ -1,12 +1,12 @@
-//! Headers as h2 and hyper have them.
+//! Conversions to the headers of h2 and hyper.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{HeaderField, Headers, SENSITIVE};
 
 impl HeaderField<'_> {
-    /// The field as `http` has it, with its name in lower case. `None` for a name or a value that is
-    /// not valid, which no head has.
+    /// Converts the field to the types of `http`, with its name in lower case. `None` for an
+    /// invalid name or value, which no head has.
     pub fn to_pair(self) -> Option<(HeaderName, HeaderValue)> {
         let (name, mut value) =
             HeaderName::from_bytes(self.name).ok().zip(HeaderValue::from_bytes(self.value).ok())?;
@@ -16,7 +16,7 @@ impl HeaderField<'_> {
 }
 
 impl Headers {
-    /// The fields as `http` has them: those of one name together.
+    /// Converts the fields to the type of `http`, in which the values of one name are together.
     pub fn to_map(&self) -> HeaderMap {
         let mut map = HeaderMap::with_capacity(self.len());
         for (name, value) in self.iter().filter_map(HeaderField::to_pair) {

@@ -13,14 +13,14 @@ const MAX_BYTES: usize = 4 * 1024;
 /// The most places of fields that are kept.
 const MAX_PLACES: usize = 64;
 
-/// The capacity of a new buffer, which the usual head fits into.
+/// The capacity of a new buffer, which is enough for a usual head.
 const NEW_BYTES: usize = 1024;
 
 const NEW_PLACES: usize = 24;
 
-/// The bytes of a head, and what is known of them.
+/// The bytes of a head, and data about them.
 pub(super) struct Buffer {
-    /// The head as it came, and the lines that were added.
+    /// The head as it came, and the added lines.
     pub(super) bytes: Vec<u8>,
     pub(super) fields: Vec<Place>,
     /// The known names of `fields`.

@@ -22,7 +22,7 @@ fn read(lines: &[&str]) -> Headers {
     HeadReader::new(&Method::GET).read(text.as_bytes()).unwrap().unwrap().0.head.headers
 }
 
-/// The same as `http` has them.
+/// The headers as `http` has them.
 fn map(lines: &[&str]) -> HeaderMap {
     let pair = |line: &&str| {
         let (name, value) = line.split_once(':').unwrap();
@@ -45,7 +45,7 @@ fn written(headers: &Headers) -> String {
 #[test]
 fn fields_pass_in_their_order_and_spelling() {
     let headers = read(&LINES);
-    // The whitespace around a value is no part of it.
+    // The whitespace around a value does not belong to it.
     let plain = LINES.map(|line| {
         let (name, value) = line.split_once(':').unwrap();
         format!("{name}: {}\r\n", value.trim_matches([' ', '\t']))
@@ -127,7 +127,7 @@ fn copy_is_independent_and_sensitive_values_stay_so() {
     assert!(!format!("{copy:?}").contains('k'), "values are not shown");
 }
 
-/// Which bytes a name and a value may have.
+/// The bytes that a name and a value may have.
 #[test]
 fn reader_takes_the_bytes_that_http_takes() {
     for byte in 0..=u8::MAX {
@@ -144,7 +144,7 @@ fn reader_takes_the_bytes_that_http_takes() {
     }
 }
 
-/// The target that is read, and as `http` reads it.
+/// The target as it is read, and as `http` reads it.
 fn target(text: &[u8]) -> (Option<RequestHead>, Option<Uri>) {
     let head = [b"GET ", text, b" HTTP/1.1\r\n\r\n"].concat();
     let read = RequestReader::default().read(&head).ok().flatten().map(|(parsed, _)| parsed.head);
@@ -181,7 +181,7 @@ fn targets_are_those_that_http_takes() {
     for text in texts {
         let (read, uri) = target(&text);
         let shown = String::from_utf8_lossy(&text);
-        // The line ends at these, which the reader of lines sees first.
+        // The line ends at these bytes, which the reader of lines sees first.
         if text.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
             assert!(read.is_none(), "{shown:?}");
             continue;

@@ -1,4 +1,4 @@
-//! Which headers pass in each direction, and which are added.
+//! Selection of the headers that pass in each direction, and the added ones.
 //!
 //! Hop-by-hop headers are removed (RFC 9110 section 7.6.1): `Connection`, the headers it names, and
 //! their relatives. The client's credentials are removed, since they are for this proxy, and so are
@@ -31,7 +31,7 @@ pub struct OutboundHeaders {
     dropped: HeaderNames,
     /// The known names of the client's headers that pass.
     passing: NameSet,
-    /// How names begin that need a closer look, although they are not known.
+    /// Beginnings of names that need a closer look, although they are not known.
     suspects: Beginnings,
 }
 
@@ -118,7 +118,7 @@ impl OutboundHeaders {
         }
     }
 
-    /// `name`: as servers behind CGI read it.
+    /// `name` as servers behind CGI read it.
     fn passes_as(&self, name: &str) -> bool {
         // A name that is about the body and not known has underscores.
         !self.is_kept(name) && !KnownName::of(name.as_bytes()).is_some_and(|name| ABOUT_THE_BODY.has(name))
@@ -187,7 +187,7 @@ pub fn decoded(headers: &mut Headers) {
     headers.replace(KnownName::Etag, weak);
 }
 
-/// The same for trailers, in their order.
+/// The trailers of a decoded body in their order, without digests of the encoded bytes.
 pub fn decoded_trailers(trailers: HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(trailers.len());
     let mut current = None;
@@ -266,8 +266,8 @@ const NOT_INBOUND: NameSet =
 const ABOUT_THE_REQUEST: NameSet =
     NameSet::of(&[KnownName::Host, KnownName::ContentLength, KnownName::Expect]);
 
-/// Headers whose whole value is a key: of the SDKs of Azure, Anthropic and Google, and of Azure API
-/// Management.
+/// Headers whose whole value is a key: those of the SDKs of Azure, Anthropic and Google, and of
+/// Azure API Management.
 pub const KEY_NAMES: [KnownName; 4] =
     [KnownName::ApiKey, KnownName::XApiKey, KnownName::XGoogApiKey, KnownName::OcpApimSubscriptionKey];
 

@@ -34,12 +34,12 @@ pub(super) fn names_asking(text: &[u8]) -> bool {
     SAYS.iter().any(|word| memchr::memmem::find(text, word.as_bytes()).is_some())
 }
 
-/// What the bytes so far are.
+/// The classification of the bytes so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
-    /// Too few to tell.
+    /// Too few bytes to tell.
     Open,
-    /// No refusal; the kind of content, where that is known.
+    /// Not a refusal; with the kind of content, if it is known.
     Response(Option<Content>),
     /// A refusal of the field.
     Refusal,
@@ -140,7 +140,7 @@ impl Payload {
 }
 
 impl Payload {
-    /// Returns true if the object begins as `{"object":"error"` does.
+    /// Returns true if the object begins like `{"object":"error"`.
     fn first_value_is_error(&self) -> bool {
         let value = self.data.splitn(2, |&byte| byte == b':').nth(1).unwrap_or_default();
         value.trim_ascii_start().starts_with(b"\"error\"")

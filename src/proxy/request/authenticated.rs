@@ -126,11 +126,11 @@ fn reserve_head(head: &RequestHead, budget: &Budget, client: &Arc<str>) -> Resul
 
 /// The place of a request's body.
 pub(in crate::proxy) enum Body {
-    /// The request has none.
+    /// The request has no body.
     None,
-    /// In the [`Buffered`] request. It may be empty.
+    /// The body is in the [`Buffered`] request. It may be empty.
     Buffered,
-    /// Sent by the client while it passes; its declared length.
+    /// The client sends the body while it passes; with its declared length.
     Passing(Box<Passing>, Option<u64>),
 }
 

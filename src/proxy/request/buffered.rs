@@ -53,7 +53,7 @@ impl Inside {
         Box::new(Self { text: None, form: Some(fields.clone()) })
     }
 
-    /// `boundary`: of a form.
+    /// `boundary`: that of a form.
     pub(super) fn decoded(text: Bytes, boundary: Option<&[u8]>) -> Box<Self> {
         let form = boundary.map(|boundary| {
             let mut form = Form::new(boundary);
@@ -89,7 +89,7 @@ impl Buffered {
         if self.in_session { peek_session(self.text()).ok() } else { peek(self.text()).ok() }
     }
 
-    /// The model that the request names.
+    /// The model in the request.
     pub(super) fn asked<'a>(&'a self, peek: Option<&'a Peek<'_>>) -> Option<&'a str> {
         peek.and_then(|peek| peek.model.as_deref())
             .or_else(|| self.form()?.model.as_deref())
@@ -101,7 +101,7 @@ impl Buffered {
         snapshot: &'a WorkerSnapshot,
         entry: &mut Entry,
     ) -> Result<Routed<'a>> {
-        // A body that is no JSON object passes unchanged where its fields are not needed.
+        // A body that is not a JSON object passes unchanged if its fields are not needed.
         let peek = self.peek();
         let model = self.asked(peek.as_ref());
         let row = entry.row();

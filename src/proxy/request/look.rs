@@ -1,15 +1,15 @@
 //! Decides how much of a request's body is buffered before it is sent.
 //!
-//! One table says where an endpoint names its model ([`Endpoint`]). The model read there is the one
-//! that routes match, that aliases and deployments rename, and that is recorded.
+//! One table has the place of the model for each endpoint ([`Endpoint`]). The model read there is
+//! the one that routes match, that aliases and deployments rename, and that is recorded.
 //!
 //! * JSON is buffered whole, in its content coding.
 //! * A form whose model decides the route, or may be renamed, is buffered up to the model, which
 //!   clients put before or after the file. After `server.max_request_bytes` without a model the
 //!   request is refused with 413 `model_too_late`. Any other form is not buffered; its fields are
 //!   read for the record while it passes.
-//! * An unknown content coding is refused with 415 where the model must be known, and passes unread
-//!   elsewhere.
+//! * *An unknown content coding is refused with 415 if the model must be known, and otherwise
+//!   passes unread.
 
 use crate::codec::coding::{Coding, Codings};
 use crate::codec::head::{Headers, KnownName, RequestHead};
@@ -47,7 +47,7 @@ const MAX_SHOWN: usize = 64;
 
 impl Look {
     /// # Errors
-    /// The model must be known, and the content coding is unknown.
+    /// Returns an error if the model must be known, and the content coding is unknown.
     pub(super) fn at(head: &RequestHead, snapshot: &WorkerSnapshot) -> Result<Self> {
         let (path, headers) = (head.path(), &head.headers);
         let by_model = snapshot.routes.needs_model(path);
@@ -103,8 +103,8 @@ fn says_json(headers: &Headers) -> bool {
     said.any(|media_type| media_type.windows(4).any(|word| word.eq_ignore_ascii_case(b"json")))
 }
 
-/// Whether one of the media types may be JSON: servers use any one of several. curl declares
-/// `application/x-www-form-urlencoded` unless it is given a type.
+/// Returns true if one of the media types may be JSON: servers use any one of several. curl
+/// declares `application/x-www-form-urlencoded` unless it is given a type.
 fn may_be_json(headers: &Headers) -> bool {
     let is_other = |media_type: &[u8]| {
         ["multipart/", "audio/", "image/", "video/", "application/octet-stream"].iter().any(|other| {

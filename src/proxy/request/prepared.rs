@@ -18,12 +18,12 @@ pub(in crate::proxy) struct Prepared {
     /// The upstream of the current attempt.
     pub(in crate::proxy) upstream: Rc<WorkerUpstream>,
     pub(in crate::proxy) outbound: Outbound,
-    /// The request asks for a stream, whose head is due sooner than that of a whole response.
+    /// The request asks for a stream, whose head is due sooner than that of a complete response.
     pub(in crate::proxy) is_streamed: bool,
     /// The request asks for a stream in its body, so that its response may begin with comments.
     pub(in crate::proxy) takes_comments: bool,
     pub(in crate::proxy) on_disconnect: OnDisconnect,
-    /// Set once the client has left a request that a drain goes on with: no further attempt begins.
+    /// Set when the client has left a request that a drain continues: no further attempt begins.
     pub(in crate::proxy) is_abandoned: Option<Rc<Cell<bool>>>,
 }
 
@@ -38,14 +38,14 @@ impl Prepared {
     }
 }
 
-/// What one attempt sends.
+/// The request of one attempt.
 pub(in crate::proxy) struct Outbound {
     /// Path and query for the upstream.
     pub(in crate::proxy) target: String,
     pub(in crate::proxy) framing: BodyFraming,
     /// Slices of the buffered body around the edits, or the body that passes through.
     pub(in crate::proxy) payload: Payload,
-    /// The client's headers without its content coding, where the payload is decoded.
+    /// The client's headers without its content coding, if the payload is decoded.
     pub(in crate::proxy) decoded_headers: Option<Headers>,
     pub(in crate::proxy) usage: UsageOption,
 }

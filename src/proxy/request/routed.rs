@@ -59,7 +59,7 @@ impl Routed<'_> {
         })
     }
 
-    /// Writes the request for one attempt. A body that passes through is given away.
+    /// Writes the request for one attempt. A body that passes through is moved out.
     pub(in crate::proxy) fn write(
         &self,
         upstream: &WorkerUpstream,
@@ -109,7 +109,7 @@ impl Routed<'_> {
         Ok(Outbound { target, framing, payload, decoded_headers, usage })
     }
 
-    /// The model to ask an upstream for.
+    /// The model for a request to an upstream.
     fn model<'a>(&'a self, upstream: &'a WorkerUpstream) -> Option<&'a str> {
         upstream.spec.model(self.buffered.asked(self.peek.as_ref()))
     }
@@ -119,7 +119,7 @@ impl Routed<'_> {
         include_usage::support_name(&self.inbound, self.model(upstream))
     }
 
-    /// Whether the attempt adds `stream_options.include_usage`, and the edit that adds it.
+    /// The handling of `stream_options.include_usage` in the attempt, and the edit that adds it.
     fn usage_option(&self, upstream: &WorkerUpstream, variant: Variant) -> (UsageOption, Option<Splice>) {
         let Self { buffered, peek, inbound, .. } = self;
         let (spec, head) = (&*upstream.spec, &buffered.head);
@@ -138,7 +138,7 @@ impl Routed<'_> {
     }
 }
 
-/// The client's choice, if it makes one.
+/// The client's choice, if it made one.
 fn on_disconnect(headers: &Headers) -> Result<Option<OnDisconnect>> {
     let Some(value) = headers.get(ON_DISCONNECT) else { return Ok(None) };
     match visible(value).and_then(OnDisconnect::parse) {
@@ -147,8 +147,8 @@ fn on_disconnect(headers: &Headers) -> Result<Option<OnDisconnect>> {
     }
 }
 
-/// The edit of the body's model, where the upstream needs another: a default, an alias, or a
-/// deployment that the URL does not name. `None`: the body stays as it is.
+/// The edit of the body's model, if the upstream needs another: a default, an alias, or a
+/// deployment that the URL does not name. `None`: the body stays unchanged.
 fn edit_model(
     bytes: &Bytes,
     peek: &Peek<'_>,
@@ -167,7 +167,7 @@ fn edit_model(
     if may_edit { set_model(bytes, peek, model) } else { None }
 }
 
-/// The edit of a form's model. A form without a model stays as it is, since the endpoint has a
+/// The edit of a form's model. A form without a model stays unchanged, since the endpoint has a
 /// default of its own.
 fn rename_in_form(
     form: &Fields,

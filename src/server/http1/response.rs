@@ -13,8 +13,8 @@ use crate::server::in_flight::{Guard, InFlightBody};
 use crate::server::{ClientResponse, ResponseBody, Upgrade};
 use crate::support::pieces::{PieceSink, Relayed};
 
-/// When this much is gathered, it is written. One piece more, which is one read at most, may be in
-/// it.
+/// The size at which the gathered bytes are written. One more piece, which is one read at most, may
+/// be among them.
 const GATHERED: usize = 16 * 1024;
 
 /// Shared data of this size and more is written without a copy.
@@ -63,7 +63,8 @@ impl<B: ResponseBody> ResponseWriter<B> {
         Self { head: Some(head), body, framing, keep_alive, encoder, stage: Stage::Flowing }
     }
 
-    /// What takes the connection over after the head, and the request, which runs until then.
+    /// The protocol that takes over the connection after the head, and the request, which runs
+    /// until then.
     pub(super) fn take_upgrade(&mut self) -> Option<(Upgrade, Guard)> {
         let switches = self.head.as_ref().is_some_and(|head| head.status == StatusCode::SWITCHING_PROTOCOLS);
         if switches { self.body.take_upgrade() } else { None }
@@ -129,7 +130,7 @@ impl<B: ResponseBody> ResponseWriter<B> {
         self.stage == Stage::Pausing
     }
 
-    /// How the connection must end, if the body ended early.
+    /// The way in which the connection must end, if the body ended early.
     pub(super) fn cut(&self) -> Option<Cut> {
         let by_close = self.encoder == BodyEncoder::UntilClose;
         (self.stage == Stage::Cut).then_some(if by_close { Cut::Reset } else { Cut::Close })

@@ -172,7 +172,7 @@ impl<B: ResponseBody> ResponseSender<B> {
         }
     }
 
-    /// Ready when the client has made no progress for too long; the stream is then reset.
+    /// Ready if the client has made no progress for too long; the stream is then reset.
     fn poll_stalled<H>(&mut self, cx: &mut Context<'_>, context: &WorkerContext<H>) -> Poll<()> {
         let Some(limit) = context.limits.get().write_timeout else { return Poll::Pending };
         ready!(self.stall.poll(cx, self.data.len(), limit));
@@ -186,7 +186,7 @@ impl<B: ResponseBody> ResponseSender<B> {
 /// The wait for the client's progress.
 #[derive(Debug, Default)]
 struct Stall {
-    /// The time when the wait began, and the bytes still to be accepted.
+    /// The beginning of the wait, and the bytes still to be accepted.
     since: Option<(Instant, usize)>,
     /// Created once, and reset only when it fires.
     timer: Option<Pin<Box<Sleep>>>,

@@ -38,7 +38,8 @@ impl Streams {
     }
 }
 
-/// A listed task. Free slots are reused, so the list is as long as the most streams at once.
+/// A listed task. Free slots are reused, so the list is as long as the largest number of streams at
+/// once.
 struct Listed {
     streams: Streams,
     place: usize,

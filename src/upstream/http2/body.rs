@@ -31,11 +31,11 @@ pub(in crate::upstream) struct Http2ResponseBody {
     /// The rest of the body, if the upstream declared a length.
     remaining: Option<u64>,
     watchdog: Watchdog,
-    /// When the connection was last read before the latest frame was taken.
+    /// The time of the last read of the connection before the latest frame was taken.
     read_at: Instant,
 }
 
-/// Dropped at the end of the response, in this order.
+/// The fields are dropped at the end of the response, in this order.
 struct Open {
     stream: RecvStream,
     /// The rest of the request; `None` when it is sent, or when the upstream takes no more.

@@ -29,11 +29,11 @@ pub(in crate::upstream) struct Connection {
     state: Rc<State>,
     generation: u64,
     connect: Duration,
-    /// After this instant it takes no further request.
+    /// The connection takes no further request after this instant.
     expires: Option<Instant>,
-    /// Requests that it was given, ever.
+    /// The number of all requests on the connection.
     requests: Cell<u64>,
-    /// When its last stream ended.
+    /// The end of its last stream.
     idle_since: Cell<Instant>,
 }
 
@@ -49,7 +49,7 @@ struct State {
 }
 
 impl State {
-    /// Why the connection ended. A TLS alert says more than h2's error.
+    /// The reason why the connection ended. A TLS alert says more than h2's error.
     fn ending(&self, result: Result<(), h2::Error>) -> Ending {
         match (self.heard.alert.get(), result) {
             (Some(alert), _) => Ending::Alert(alert),
@@ -74,7 +74,7 @@ impl Connection {
             .max_header_list_size(MAX_HEAD as u32)
             .max_send_buffer_size(SEND_BUFFER)
             .max_concurrent_reset_streams(REMEMBERED_RESETS)
-            // 0 until the peer's SETTINGS arrive, which is how the driver notices them.
+            // The value is 0 until the peer's SETTINGS arrive, so that the driver notices them.
             .initial_max_send_streams(0)
             .handshake::<_, Bytes>(io);
         let (sender, mut connection) = handshake.await.map_err(|error| state.ending(Err(error)))?;
@@ -107,7 +107,7 @@ impl Connection {
         self.state.active.get() < self.limit() && self.is_open()
     }
 
-    /// Returns true if it takes new streams: it has not ended, and the peer has not sent GOAWAY.
+    /// Returns true if it accepts new streams: it has not ended, and the peer has not sent GOAWAY.
     pub(super) fn is_open(&self) -> bool {
         let mut sender = self.sender.clone();
         let ready = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
@@ -256,7 +256,7 @@ impl Future for Driver {
         }
         if this.poll_alive(cx).is_ready() {
             // The streams are dropped with this task and end with an error.
-            this.end(Ending::Closed("it does not answer a ping"));
+            this.end(Ending::Closed("it does not respond to a ping"));
             return Poll::Ready(());
         }
         Poll::Pending

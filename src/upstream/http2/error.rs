@@ -16,7 +16,7 @@ pub struct Http2Error {
     pub alert: Option<AlertDescription>,
 }
 
-/// Why a connection has ended, or did not begin.
+/// The reason why a connection ended, or did not begin.
 #[derive(Debug)]
 pub enum Ending {
     /// The peer refused HTTP/2 by ALPN.
@@ -27,7 +27,7 @@ pub enum Ending {
     Error(Http2Error),
     /// The peer ended TLS with this alert.
     Alert(AlertDescription),
-    /// Another end.
+    /// Another reason.
     Closed(&'static str),
 }
 

@@ -10,7 +10,7 @@ use crate::codec::h1::BodyFraming;
 /// values stay sensitive, which keeps them out of the compression table.
 ///
 /// # Errors
-/// The target or the host is not valid in a URI.
+/// Returns an error if the target or the host is not valid in a URI.
 pub(in crate::upstream) fn request(
     method: &Method,
     target: &str,

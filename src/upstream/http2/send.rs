@@ -103,7 +103,7 @@ pub(in crate::upstream) async fn send(
     }
 }
 
-/// Which side ended the exchange.
+/// The side that ended the exchange.
 enum Failed {
     Ours(SendCause),
     Theirs(h2::Error),

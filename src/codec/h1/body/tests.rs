@@ -11,7 +11,7 @@ fn chunks(wire: impl AsRef<[u8]>) -> Replay {
     replay_at_every_split(&Method::GET, &[CHUNKED.as_bytes(), wire.as_ref()].concat())
 }
 
-/// The same for bodies too long to be cut everywhere.
+/// A response with a body in chunks that is too long to be split everywhere.
 fn long_chunks(wire: &str) -> Replay {
     let wire = format!("{CHUNKED}{wire}");
     let whole = replay(&Method::GET, [wire.as_bytes()]);
@@ -28,7 +28,7 @@ fn body(wire: impl AsRef<[u8]>) -> String {
     String::from_utf8(replay.body).unwrap()
 }
 
-/// Why the body is refused.
+/// The error with which the body is refused.
 fn refused(wire: impl AsRef<[u8]>) -> ProtocolError {
     refusal(chunks(wire))
 }
@@ -147,7 +147,7 @@ fn a_control_character_in_an_extension_is_refused() {
     for extension in [";\0", ";a\x1bb", ";\x7f", "; x=\"\x08\""] {
         assert_eq!(refused(format!("3{extension}\r\nabc\r\n0\r\n\r\n")), ProtocolError::ChunkExtension);
     }
-    // A CR ends the line, and only with its LF.
+    // A CR ends the line only if an LF follows.
     assert_eq!(refused("3;a\rb\r\nabc\r\n0\r\n\r\n"), ProtocolError::ChunkSize);
 }
 
@@ -296,7 +296,7 @@ fn random_chunks(random: &mut fastrand::Rng) -> Vec<u8> {
     wire
 }
 
-/// The payload up to the first mistake or the end, and whether the body is whole.
+/// The payload up to the first mistake or the end, and true if the body is complete.
 fn naive(mut rest: &[u8]) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
     while let Some(line) = naive_line(&mut rest) {

@@ -7,7 +7,7 @@ fn response(method: Method, text: &str) -> Replay {
     replay_at_every_split(&method, text.as_bytes())
 }
 
-/// The head of a response to a POST; what is wrong with its body is another matter.
+/// The head of a response to a POST, regardless of its body.
 fn head(text: &str) -> ParsedResponse {
     head_for(Method::POST, text)
 }
@@ -22,7 +22,7 @@ fn with(lines: &str) -> ParsedResponse {
     head(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n"))
 }
 
-/// Why a response to a POST is refused; its head must not have been given.
+/// The error with which a response to a POST is refused, before its head is returned.
 fn refused(text: &str) -> ProtocolError {
     let replay = response(Method::POST, text);
     assert_eq!(replay.head, None, "{text:?} must be refused before its head is given");
@@ -32,7 +32,7 @@ fn refused(text: &str) -> ProtocolError {
     }
 }
 
-/// Why a 200 with these header lines is refused.
+/// The error with which a 200 with these header lines is refused.
 fn refused_with(lines: &str) -> ProtocolError {
     refused(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n"))
 }
@@ -101,7 +101,7 @@ fn an_unusual_reason_is_kept() {
     assert_eq!(reason("529 Overloaded").unwrap(), "Overloaded");
     assert_eq!(reason("429 Zu viele Schlüssel").unwrap(), "Zu viele Schlüssel");
     assert_eq!(reason("200 ").unwrap(), "");
-    // RFC 9112 section 4 asks for the space, many leave it out, and nothing hangs on it.
+    // RFC 9112 section 4 requires the space; many servers omit it, without harm.
     assert_eq!(reason("200").unwrap(), "");
 }
 

@@ -1,4 +1,4 @@
-//! A response's head, and the frame of its body.
+//! A response's head, and the framing of its body.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version};
@@ -8,7 +8,7 @@ use crate::codec::h1::request::{CHUNK_END, ChunkSize, LAST_CHUNK, chunk_size_lin
 use crate::codec::h1::trailers;
 use crate::codec::head::{Headers, KnownName, RequestHead};
 
-/// The properties of a request that its response depends on.
+/// The properties of a request on which its response depends.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestFraming {
     is_head: bool,
@@ -36,26 +36,25 @@ pub struct ResponseStart<'a> {
     pub status: StatusCode,
     /// The reason phrase, if it differs from the usual one.
     pub reason: Option<&'a [u8]>,
-    /// True if the connection is closed behind the response.
+    /// True if the connection is closed after the response.
     pub close: bool,
 }
 
-/// How a response's body goes out, and what is left of it.
+/// The framing of a response's body, and the rest of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyEncoder {
-    /// There is none, whatever the response has: it is to a HEAD request, or its status allows
-    /// none.
+    /// No body is sent: the request is a HEAD, or the status allows none.
     None,
-    /// The bytes that are still to be written.
+    /// The number of bytes that are not written yet.
     Length(u64),
-    /// In chunks.
+    /// Chunks.
     Chunked,
-    /// Its end is the connection's: to a client of HTTP/1.0.
+    /// The connection's end is the body's, for a client of HTTP/1.0.
     UntilClose,
 }
 
 impl BodyEncoder {
-    /// How the body of a response goes out whose length is known, or not (RFC 9112 section 6.3).
+    /// The framing of a response's body, whose length may be unknown (RFC 9112 section 6.3).
     fn new(request: RequestFraming, status: StatusCode, length: Option<u64>) -> Self {
         match length {
             _ if request.is_head || is_bodiless(status) => Self::None,
@@ -70,7 +69,7 @@ impl BodyEncoder {
         matches!(self, Self::None | Self::Length(0))
     }
 
-    /// Appends the next piece in its frame. See [`BodyEncoder::frame`].
+    /// Appends the next piece with its framing. See [`BodyEncoder::frame`].
     pub fn append(&mut self, out: &mut Vec<u8>, data: &[u8]) {
         match self {
             Self::None => {}
@@ -89,8 +88,8 @@ impl BodyEncoder {
         }
     }
 
-    /// The frame of the next piece: what comes before and behind it. Of a body that is longer than
-    /// its length the rest is cut off, for it would be taken for the next response.
+    /// The framing before and behind the next piece. Bytes beyond the declared length are cut off,
+    /// since the client would read them as the next response.
     pub fn frame(&mut self, data: &mut Bytes) -> (Option<ChunkSize>, &'static [u8]) {
         match self {
             Self::None => data.clear(),
@@ -104,8 +103,8 @@ impl BodyEncoder {
         (None, b"")
     }
 
-    /// Appends what ends the body; of its trailers none that would speak of the frame. `false`: it
-    /// is shorter than its length, and the connection must end too.
+    /// Appends the end of the body, with the trailers that are not about framing. Returns false if
+    /// the body is shorter than its length, so that the connection must end too.
     #[must_use]
     pub fn end(self, out: &mut Vec<u8>, trailers: Option<&HeaderMap>) -> bool {
         match (self, trailers) {
@@ -123,9 +122,9 @@ impl BodyEncoder {
     }
 }
 
-/// Appends a response's head, and says how its body goes out: its headers as they are, except those
-/// about framing and the connection. Only 101 keeps its own `Connection`. `exact` is the length of
-/// the body that is at hand, if it is known. `date` is asked for where the headers have none.
+/// Appends a response's head, with its headers unchanged except those about framing and the
+/// connection, and returns the framing of its body. Only 101 keeps its own `Connection`. `exact` is
+/// the length of the available body, if known. `date` is called if the headers have no date.
 pub fn write_response_head(
     out: &mut Vec<u8>,
     request: RequestFraming,
@@ -142,7 +141,7 @@ pub fn write_response_head(
     }
     let declared = headers.get(KnownName::ContentLength).and_then(|value| parse_length(value).ok());
     let encoder = BodyEncoder::new(request, status, declared.or(exact));
-    // That a body which is not sent has none at hand says nothing of its length.
+    // An available length of 0 means nothing if the body is not sent.
     let told = match encoder {
         BodyEncoder::Length(length) => Some(length),
         BodyEncoder::None if !allows_length(status) => None,
@@ -177,7 +176,8 @@ pub fn write_response_head(
     encoder
 }
 
-/// Returns true if the length is there once and without leading zeros, so that it passes as it is.
+/// Returns true if there is one `Content-Length`, without leading zeros, so that it can be passed
+/// on unchanged.
 fn is_canonical(headers: &Headers) -> bool {
     let mut lengths = headers.values(KnownName::ContentLength);
     let is_plain = lengths.next().is_some_and(|length| length == b"0" || !length.starts_with(b"0"));

@@ -38,7 +38,7 @@ fn written(outbound: &OutboundHeaders, client: &Headers) -> Vec<String> {
     lines
 }
 
-/// What goes upstream, behind the host.
+/// The headers that go upstream, behind the host.
 fn sent(custom: &[&str], credentials: &[&str], client: &[&str]) -> Vec<String> {
     let outbound =
         OutboundHeaders::new(HeaderValue::from_static("up.example"), pairs(custom), pairs(credentials));

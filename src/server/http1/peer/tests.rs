@@ -14,7 +14,7 @@ const LIMITS: Limits = Limits {
     write_timeout: Some(Duration::from_secs(300)),
 };
 
-/// When every limit is over that is not for an idle connection.
+/// A time after every limit except those of an idle connection.
 fn later() -> Instant {
     Instant::now() + LIMITS.header_timeout
 }
@@ -31,7 +31,7 @@ fn with_peer<T: Future<Output = ()>>(test: impl FnOnce(Peer<TcpStream>, std::net
     });
 }
 
-/// The request that the client has sent, as far as it has.
+/// The available part of the client's request.
 async fn request(peer: &mut Peer<TcpStream>) -> Http1RequestBody {
     loop {
         let mut buf = vec![0; 1024];

@@ -1,6 +1,6 @@
 use super::*;
 
-/// The head in `text`, the same at every split, and how many bytes it had.
+/// The head in `text`, which is the same at every split, and its number of bytes.
 fn read(text: &str) -> Result<Option<(ParsedRequest, usize)>, BadRequest> {
     let bytes = text.as_bytes();
     let whole = RequestReader::default().read(bytes);

@@ -12,8 +12,8 @@ fn get() -> RequestFraming {
     request("GET / HTTP/1.1")
 }
 
-/// The head of a response with these headers to `request`, without its date, and how its body goes
-/// out.
+/// The head of a response to `request` with these headers, without its date, and the framing of its
+/// body.
 fn write(
     request: RequestFraming,
     status: u16,
@@ -128,7 +128,7 @@ fn a_body_is_framed_and_never_longer_than_its_length() {
 #[test]
 fn trailers_stand_behind_the_last_chunk() {
     assert!(get().takes_trailers);
-    // What would speak of the frame, which a service over HTTP/2 may say, stays behind.
+    // Trailers about framing, which a service over HTTP/2 may send, are dropped.
     let trailers = HeaderMap::from_iter([
         (header::CONTENT_LENGTH, HeaderValue::from_static("7")),
         (header::ETAG, HeaderValue::from_static("x")),
