@@ -6,7 +6,7 @@ use std::path::Path;
 use super::process::free_port;
 use super::workloads::Service;
 
-/// What every proxy does: passes requests from `port` to `upstream`.
+/// The task of every proxy: to pass requests from `port` to `upstream`.
 pub(crate) struct Job<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) port: u16,

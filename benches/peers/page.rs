@@ -1,4 +1,5 @@
-//! The summary for `docs/performance.md`: ratios, latencies, and where streamgauge is dearer.
+//! The summary for `docs/performance.md`: ratios, latencies, and the workloads in which streamgauge
+//! costs more.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,7 +24,7 @@ pub(crate) fn write(path: &Path, figures: &Figures) {
     fs::write(path, format!("{before}{BEGIN}\n{}\n{END}{after}", parts.join("\n"))).unwrap();
 }
 
-/// A column of ratios: its title, whose cost, and over whose.
+/// A column of ratios: its title, the peer whose cost it is, and the peer to which it is compared.
 fn columns(figures: &Figures) -> Vec<(String, &str, &str)> {
     let ours = figures.peers[0].0.as_str();
     let has = |name: &str| figures.peers.iter().any(|(peer, _)| peer == name);

@@ -11,7 +11,7 @@ const LABELS: f64 = 300.0;
 const ONE: f64 = LABELS + (WIDTH - LABELS - 60.0) / 2.0;
 const BAR: f64 = 13.0;
 const GAP: f64 = 14.0;
-/// Of nginx, HAProxy, Envoy and Caddy; they are told apart in grey as well.
+/// The colours of nginx, HAProxy, Envoy and Caddy, distinguishable in grey as well.
 const COLOURS: [&str; 4] = ["#2f7d5b", "#3465a4", "#c17d11", "#75507b"];
 
 /// An SVG that is legible on white and on black.

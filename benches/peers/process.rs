@@ -15,7 +15,7 @@ pub(crate) const PROXY_CORE: usize = 0;
 /// The core of the load and the simulated service.
 pub(crate) const LOAD_CORE: usize = 1;
 
-/// How long a program may take to listen. LiteLLM needs ten seconds on a quiet machine.
+/// The longest wait for a program to listen. LiteLLM needs ten seconds on a quiet machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Set after this process is on its core.
@@ -32,7 +32,7 @@ pub(crate) fn stay_on_core_one() {
     panic!("taskset (of util-linux): {error}");
 }
 
-/// Peers drop their privileges and still have to read their configuration.
+/// Peers drop their privileges and must still read their configuration.
 pub(crate) fn open_to_others(folder: &Path) {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
 }
@@ -41,10 +41,10 @@ pub(crate) fn open_to_others(folder: &Path) {
 pub(crate) struct Running(Child);
 
 impl Running {
-    /// Starts it on a core, and waits until it listens.
+    /// Starts the program on a core, and waits until it listens.
     ///
     /// # Errors
-    /// It does not listen.
+    /// Returns an error if it does not listen.
     pub(crate) fn start(core: usize, command: &Command, port: u16) -> Result<Self, String> {
         let mut running = Self::spawn(core, command);
         let deadline = Instant::now() + PATIENCE;
@@ -60,7 +60,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Starts it on a core.
+    /// Starts the program on a core.
     pub(crate) fn spawn(core: usize, command: &Command) -> Self {
         let mut pinned = Command::new("taskset");
         pinned.args(["-c", &core.to_string()]).arg(command.get_program()).args(command.get_args());
@@ -90,7 +90,7 @@ impl Running {
         Duration::from_nanos(nanos)
     }
 
-    /// Resident memory of its own, in bytes: of shared memory, each process has its part.
+    /// Resident memory of its own, in bytes: each process has its share of shared memory.
     pub(crate) fn memory(&self) -> u64 {
         self.pids().into_iter().map(|pid| of_memory(pid, "Pss:")).sum()
     }

@@ -27,7 +27,7 @@ pub(crate) const NO_LEDGER: &str = "no ledger";
 pub(crate) const NGINX: &str = "nginx";
 pub(crate) const NGINX_LOG: &str = "nginx with log";
 
-/// Its cost per unit is so far from the others' that two workloads say enough.
+/// The cost per unit is so far from the others' that two workloads suffice.
 pub(crate) const LITELLM: &str = "LiteLLM";
 
 /// A proxy that can be started.
@@ -68,8 +68,8 @@ impl Peer {
         &self.name
     }
 
-    /// Whether this proxy does the workload in this round, the first of which is 1. What a log or a
-    /// ledger costs shows in short requests. LiteLLM takes many seconds to start.
+    /// Returns true if this proxy takes part in the workload in this round, of which the first is
+    /// 1. Short requests show the cost of a log or a ledger. LiteLLM takes many seconds to start.
     pub(crate) fn does(&self, workload: &Workload, round: usize) -> bool {
         let is_short_request = workload.unit == Unit::Request && workload.has_short_prompts();
         match self.kind {
@@ -97,10 +97,10 @@ impl Peer {
         words.find(|word| word.contains('.')).unwrap_or("?").to_owned()
     }
 
-    /// Starts it on its core; returns the port on which it listens.
+    /// Starts the program on its core; returns the port on which it listens.
     ///
     /// # Errors
-    /// It does not listen.
+    /// Returns an error if it does not listen.
     pub(crate) fn start(
         &self,
         services: &Services,

@@ -13,10 +13,10 @@ use super::workloads::{Measured, Start, Unit, WORKLOADS, Workload};
 /// The name for measurements without a proxy.
 pub(crate) const DIRECT: &str = "no proxy";
 
-/// What was measured of one proxy and workload, by round.
+/// The measurements of one proxy and workload, by round.
 pub(crate) type Rounds = BTreeMap<usize, Measured>;
 
-/// All rounds of all.
+/// All rounds of all workloads.
 pub(crate) struct Figures {
     /// Name and version, streamgauge first.
     pub(crate) peers: Vec<(String, String)>,
@@ -84,7 +84,7 @@ impl Figures {
         Spread::of(ratios.collect())
     }
 
-    /// What a peer's cost is, in words.
+    /// A peer's cost in words.
     pub(crate) fn cost(&self, workload: &Workload, peer: &str) -> Option<String> {
         let cost = self.spread(workload, peer, |measured| measured.cost)?;
         Some(match workload.unit {
@@ -131,7 +131,7 @@ impl Figures {
         text
     }
 
-    /// For people.
+    /// The report for people.
     pub(crate) fn markdown(&self) -> String {
         let mut text = [self.conditions(), page::costs(self), page::latencies(self)].join("\n");
         text += "\n| workload | proxy | cost | ours ÷ theirs | per second | latency: p50 / p99 / p99.9 | first byte: p50 / p99 / p99.9 | memory | errors |\n";
@@ -211,7 +211,7 @@ fn in_words(rounds: &Rounds, times: impl Fn(&Measured) -> Option<[f64; 3]>) -> S
     }
 }
 
-/// Three digits that mean something.
+/// Three significant digits.
 pub(crate) fn short(value: f64) -> String {
     match value {
         v if v >= 1e6 => format!("{:.2}M", v / 1e6),

@@ -68,7 +68,7 @@ const SLOW: Reading = Reading { stamps: false, slow: Some((16 * 1024, Duration::
 /// The characters of a short prompt.
 const SHORT: usize = 20;
 
-/// What is not measured of a turn.
+/// The part of a turn that is not measured.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// The time within which streams begin. If they began at once, their events would come in bursts
@@ -81,10 +81,10 @@ const PACED: Load =
     Load::Streams { count: 200, directions: "events=1000000,pace=10ms,stamp=1", reading: STAMPED };
 /// 32 streams of events of about 250 bytes, each a chunk, as fast as possible.
 const BURST: Load = Load::Streams { count: 32, directions: "events=2000", reading: BLIND };
-/// Responses of 1 KB on 32 connections, as fast as they go.
+/// Responses of 1 KB on 32 connections, as fast as possible.
 const SATURATED: Load = Load::Requests { connections: 32, prompt: SHORT, keep_alive: true, rate: None };
 
-/// All of them.
+/// All workloads.
 pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "requests",
@@ -204,7 +204,7 @@ pub(crate) struct Measured {
     pub(crate) busy: f64,
     /// p50, p99 and p99.9 in microseconds, if they were measured.
     pub(crate) latency: Option<[f64; 3]>,
-    /// The same of the first bytes of streams that begin one after the other.
+    /// The same for the first bytes of streams that begin one after the other.
     pub(crate) first_byte: Option<[f64; 3]>,
     pub(crate) errors: u64,
     /// Memory of the process at the end, in bytes.
@@ -252,7 +252,7 @@ impl Workload {
         })
     }
 
-    /// The same without a proxy, for the time of the path itself, if the load can send to the
+    /// Measures without a proxy, for the time of the path itself, if the load can send to the
     /// service.
     pub(crate) fn measure_direct(&self, services: &Services, seconds: Duration) -> Option<Measured> {
         let measured = (self.service == Service::Plain && !matches!(self.load, Load::Idle { .. }))

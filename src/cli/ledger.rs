@@ -23,7 +23,7 @@ pub(super) struct LedgerArgs {
 enum Command {
     /// Create the tables in the database of [ledger.postgres], or migrate them
     ///
-    /// It can be repeated, also by several processes at once. The user of the url must own the
+    /// The command can be repeated, also by several processes at once. The user of the url must own the
     /// tables, and may be another than the one that ships records, which needs SELECT and INSERT on
     /// them.
     Migrate,

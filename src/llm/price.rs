@@ -55,7 +55,7 @@ pub struct Served<'a> {
     pub model: &'a str,
     /// The upstream.
     pub upstream: Option<&'a str>,
-    /// When the request started.
+    /// The start of the request.
     pub at: Timestamp,
     /// The tier as the service named it.
     pub tier: Option<&'a str>,

@@ -2,7 +2,7 @@
 //!
 //! Two rules keep one client from taking all of it:
 //!
-//! * When the budget is used up, a new body evicts bodies that arrive too slowly for the memory
+//! * If the budget is used up, a new body evicts bodies that arrive too slowly for the memory
 //!   they hold, the slowest first. Evicted requests get 408. While the budget lasts, none is
 //!   evicted.
 //! * With several clients, a client that holds more than half of the budget may not take the last

@@ -1,7 +1,7 @@
 //! Keep-alive comments in an event stream, for load balancers and mobile networks that close silent
 //! connections.
 //!
-//! They are sent only if configured, and only between events. Clients ignore comments (WHATWG,
+//! Comments are sent only if configured, and only between events. Clients ignore comments (WHATWG,
 //! section 9.2.6). A comment before the upstream responds commits the response to status 200: a
 //! later failure becomes an error event in the form that the endpoint's SDKs raise. Then the body
 //! fails, so that the client sees a truncated response and not an empty stream.

@@ -93,7 +93,7 @@ impl Pace {
 struct Clock {
     waiting_since: Option<Instant>,
     received: u64,
-    /// As of the last byte.
+    /// The time by which the body was behind at its last byte.
     behind: Duration,
     late: Duration,
 }

@@ -91,7 +91,7 @@ enum Next {
     End(End),
 }
 
-/// How a connection ends after its last request.
+/// The end of a connection after its last request.
 enum End {
     /// `lingers`: the client may still be sending.
     Close { lingers: bool },

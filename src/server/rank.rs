@@ -1,4 +1,4 @@
-//! Which connection makes room for a new one.
+//! The order in which connections make room for new ones.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ impl Rank {
         Self { is_idle: true, since }
     }
 
-    /// What its eviction counts as.
+    /// The limit in the metric of evictions.
     pub fn limit(self) -> Limit {
         if self.is_idle { Limit::EvictedIdle } else { Limit::EvictedSilent }
     }

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Body;
 
-/// A body that shows its pieces where they were read to.
+/// A body that shows its pieces in the buffer into which they were read.
 pub trait Pieces {
     type Error;
 
     /// Shows the payload of each read, with the time of the read, until `show` breaks.
     ///
-    /// Where it is pending, it may have shown some before; the task is woken for the next.
+    /// A pending body may have shown some before; the task is woken for the next.
     fn poll_pieces(
         &mut self,
         cx: &mut Context<'_>,
@@ -35,21 +35,21 @@ pub trait PieceSink {
     /// Takes a piece that is shared already.
     fn take(&mut self, piece: Bytes);
 
-    /// Whether no further piece is wanted in this turn.
+    /// Returns true if no further piece is wanted in this turn.
     fn is_full(&self) -> bool;
 }
 
-/// Why a body gives no further piece now. A body that is pending may have given some before.
+/// The reason why a body yields no further piece now. A pending body may have yielded some before.
 #[derive(Debug)]
 pub enum Relayed<E> {
     /// The sink is full.
     Full,
-    /// The body is complete; its trailers.
+    /// The body is complete, with its trailers.
     Whole(Option<Box<HeaderMap>>),
     Failed(E),
 }
 
-/// Gives the frames of a body that has no pieces.
+/// Passes the frames of a body that has no pieces to `sink`.
 pub fn poll_frames<B: Body<Data = Bytes> + Unpin>(
     body: &mut B,
     cx: &mut Context<'_>,

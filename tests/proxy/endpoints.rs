@@ -187,7 +187,7 @@ fn transcriptions() {
         json!({ "input_tokens": 14, "output_tokens": 5, "total_tokens": 19, "input_audio_tokens": 10 });
     let body = format!("{{\"text\":\"Hi\",{usage}}}");
     Exchange::json(path, &body).form().records("audio/transcriptions", "reported", expected.clone());
-    // As recorded: lines end with CRLF, and there are no names.
+    // The recorded stream: lines end with CRLF, and there are no names.
     let events = format!(
         "data: {{\"type\":\"transcript.text.delta\",\"delta\":\"Hi\"}}\r\n\r\n\
          data: {{\"type\":\"transcript.text.done\",\"text\":\"Hi\",{usage}}}\r\n\r\ndata: [DONE]\r\n\r\n"

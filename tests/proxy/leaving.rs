@@ -413,7 +413,7 @@ fn a_drain_ends_at_its_bytes() {
     let up = upstream(move |connection| {
         connection.request();
         connection.send(EVENTS_HEAD);
-        // As much as the proxy accepts, without end.
+        // Sends without end, as much as the proxy accepts.
         let text = "x".repeat(4000);
         let mut output = 0_u64;
         loop {

@@ -13,7 +13,7 @@ use crate::harness::{CHAT_BODY, CHAT_REQUEST, PATIENCE, Proxy, Response, proxy, 
 
 const PATH: &str = "/v1/chat/completions";
 
-/// What became of a request at the upstream.
+/// The fate of a request at the upstream.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
     Answered,
@@ -34,8 +34,8 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<usize> {
     Some(length.unwrap().parse().unwrap())
 }
 
-/// An upstream that refuses each stream of HTTP/2 once it may, answers small requests over HTTP/1.1
-/// and closes inside large ones.
+/// An upstream that refuses each stream of HTTP/2 once it may, responds to small requests over
+/// HTTP/1.1 and closes inside large ones.
 struct Both {
     up: Listening,
     seen: mpsc::Receiver<Seen>,

@@ -16,7 +16,7 @@ pub(super) struct Conn(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// When the connection began, or its last response ended.
+    /// The beginning of the connection, or the end of its last response.
     idle_since: Instant,
     /// The connection has had a complete request head.
     has_asked: bool,

@@ -13,7 +13,7 @@ const LENGTH: usize = 16;
 
 /// The bytes before the only text of an event.
 ///
-/// They contain unescaped quotes and a colon, so they match only in front of another string under
+/// These bytes contain unescaped quotes and a colon, so they match only in front of another string under
 /// the same key, never inside of a string. They occurred once in the event, so there is no other
 /// such text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -168,7 +168,7 @@ mod tests {
 
     const REFUSAL: &str = r#"{"error":{"message":"unknown field stream_options","code":400}}"#;
 
-    /// What is known after each byte: nothing up to a place, and the same from there on.
+    /// The classification after each byte: open up to a position, and the same from there on.
     fn settles(body: &str, says_events: bool, expected: Beginning) -> usize {
         let at = |end: usize| Beginning::of(&body.as_bytes()[..end], says_events, false);
         let settled = (0..=body.len()).find(|&end| at(end) != Beginning::Open);

@@ -69,7 +69,7 @@ struct Decoding {
     begun: bool,
     /// The inner body is read no further.
     ended: bool,
-    /// What follows the data: trailers or an error.
+    /// The frame after the data: trailers or an error.
     last: Option<Result<Frame<Bytes>, Error>>,
 }
 

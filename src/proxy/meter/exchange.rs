@@ -69,7 +69,7 @@ pub(super) struct Exchange<B: ResponseFrames> {
     defers: bool,
     /// The client is cut off: it did not get the response, even if that is complete.
     is_aborted: bool,
-    /// How the response ended, while the record stays open.
+    /// The end of the response, while the record stays open.
     ended: Option<End>,
     feedback: Option<UsageFeedback>,
     /// The media type is that of an event stream.

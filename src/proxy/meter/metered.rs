@@ -50,7 +50,7 @@ pub struct ResponsePolicy {
     pub drains: Option<Drains>,
 }
 
-/// What follows the last data. Boxed, since it is rare and many streams wait at the same time.
+/// The step after the last data. Boxed, since it is rare and many streams wait at the same time.
 enum Last {
     /// The response fails; the record and the client do not have the error yet.
     Failed(Box<Error>),
@@ -233,7 +233,7 @@ impl<B: ResponseFrames> Metered<B> {
         }
     }
 
-    /// Gives `sink` all that there is, without a frame for each piece where the body has pieces.
+    /// Gives `sink` all available data, without a frame for each piece if the body has pieces.
     pub fn poll_pieces(&mut self, cx: &mut Context<'_>, sink: &mut dyn PieceSink) -> Poll<Relayed<Error>> {
         let Self { exchange: Some(exchange), withhold, last: None, .. } = self else {
             return poll_frames(self, cx, sink);
@@ -275,7 +275,7 @@ impl<B: ResponseFrames> Metered<B> {
     }
 }
 
-/// Passes a piece on without what is withheld; returns the number of events that are.
+/// Passes a piece on without the withheld events; returns the number of these.
 fn pass_piece(
     withhold: &mut Option<Box<Withhold>>,
     data: &[u8],

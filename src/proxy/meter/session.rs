@@ -19,7 +19,7 @@ pub enum Peer {
     Upstream,
 }
 
-/// How a session ends, apart from its close frames.
+/// The end of a session, apart from its close frames.
 #[derive(Debug)]
 pub enum SessionEnd {
     /// The connection of this side ended.
@@ -179,7 +179,7 @@ impl Heard {
     }
 }
 
-/// Of the client's messages, only the model and the close frame matter.
+/// Reads the model and the close frame from the client's messages.
 struct FromClient<'a>(&'a mut Heard);
 
 impl FrameHandler for FromClient<'_> {

@@ -30,7 +30,7 @@ pub(super) struct ResponseWriter<B: ResponseBody> {
     stage: Stage,
 }
 
-/// How a connection ends after a response that ended early, so that no client takes it for
+/// The end of a connection after a response that ended early, so that no client takes it for
 /// complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {

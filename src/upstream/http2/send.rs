@@ -90,7 +90,7 @@ pub(in crate::upstream) async fn send(
                 connect: slot.connection.connect_time(),
                 sent: upload.is_none().then(|| watchdog.waited()),
             };
-            // As with HTTP/1.1: the connection ended without a frame since the request began.
+            // The connection ended without a frame since the request began, as over HTTP/1.1.
             let is_silent = error.is_io() && slot.connection.heard() == heard;
             let error = Http2Error { error, alert: slot.connection.alert() };
             if error.is_unprocessed() || (is_silent && unanswered.may_be_sent_again()) {

@@ -107,7 +107,7 @@ impl Upload {
         if frame.is_none() || body.is_end_stream() {
             self.body = None;
         }
-        // As with HTTP/1.1, trailers of requests are dropped.
+        // Trailers of requests are dropped, as over HTTP/1.1.
         self.queue.extend(frame.and_then(|frame| frame.into_data().ok()));
         Poll::Ready(Ok(self.body.is_some() || !self.queue.is_empty()))
     }

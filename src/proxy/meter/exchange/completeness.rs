@@ -1,4 +1,4 @@
-//! What a response lacks that ended in order.
+//! The missing parts of a response that ended in order.
 
 use http::{Method, StatusCode};
 

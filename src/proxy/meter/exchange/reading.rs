@@ -1,4 +1,4 @@
-//! What was read of a response so far.
+//! The reading of a response.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use crate::proxy::meter::ResponseMeter;
 use crate::record::Entry;
 use crate::support::flow::StreamTiming;
 
-/// The reading of a response so far, which its pieces are shown to.
+/// The reading of a response so far. Pieces of the response are shown to it.
 pub(super) struct Reading {
     pub(super) kind: ResponseMeter,
     pub(super) entry: Entry,

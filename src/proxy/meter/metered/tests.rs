@@ -25,7 +25,7 @@ impl PieceSink for Kept {
     }
 }
 
-/// What a client gets, whether its response ends as it should, and what the record has.
+/// The client's bytes, true if its response ended in order, and parts of the record.
 type Seen = (String, bool, Outcome, UsageSource, Option<u64>, Option<String>);
 
 /// Relays the script to a sink that takes `room` bytes a turn.

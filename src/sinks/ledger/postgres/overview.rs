@@ -17,7 +17,7 @@ use crate::llm::price::Prices;
 /// same rows the numbers are equal, except that percentiles never come from a sample, and that the
 /// latest records are in the order of their ends.
 ///
-/// It blocks, and must not be called on a thread of tokio.
+/// Blocks, and must not be called on a thread of tokio.
 ///
 /// # Errors
 /// Fails like [`report`](super::report()).

@@ -19,7 +19,7 @@ use crate::config::Postgres;
 /// The record with this id, if it was shipped and is still kept. Its start is in whole
 /// microseconds.
 ///
-/// It blocks, and must not be called on a thread of tokio.
+/// Blocks, and must not be called on a thread of tokio.
 ///
 /// # Errors
 /// Fails like [`report`](super::report()).
@@ -36,7 +36,7 @@ pub fn record(settings: &Postgres, id: Uuid, bounds: &Bounds) -> Result<Option<R
 /// The latest of the selected records, at most `limit`, and no more than fit on a page, in the
 /// order of descending ends. `from` is the end of an earlier page of the same selection.
 ///
-/// It blocks, and must not be called on a thread of tokio.
+/// Blocks, and must not be called on a thread of tokio.
 ///
 /// # Errors
 /// Fails like [`report`](super::report()).

@@ -31,7 +31,7 @@ const DAY: Duration = Duration::from_micros(24 * 3600 * 1_000_000 - 1);
 /// [`crate::sinks::ledger::report()`] does for one instance. For the same rows the numbers are
 /// equal, except for the order in which seconds are added. All data is read at one point in time.
 ///
-/// It blocks, and must not be called on a thread of tokio.
+/// Blocks, and must not be called on a thread of tokio.
 ///
 /// # Errors
 /// Fails if the server cannot be reached or has no ledger of this version, or if a bound was
