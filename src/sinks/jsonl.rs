@@ -61,7 +61,7 @@ impl Jsonl<LineFile> {
     pub fn open(path: &Path) -> io::Result<Self> {
         if !holds_lines(path)? {
             return Err(io::Error::other(
-                "is a file of another kind, and left as it is: name a file of JSON lines, or one that does not exist yet",
+                "is a file of another kind, and stays unchanged: name a file of JSON lines, or one that does not exist yet",
             ));
         }
         let file = LineFile::open(path)?;

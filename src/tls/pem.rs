@@ -119,7 +119,7 @@ mod tests {
         for (text, reason) in [
             (&TWO[..TWO.len() - 10], "block 2 (PRIVATE KEY) has no end"),
             ("-----BEGIN CERTIFICATE", "block 1 begins, but its first line does not end"),
-            ("-----BEGIN CERT!secret-----", "no label"),
+            ("-----BEGIN CERT!secret-----", "an invalid label"),
             ("-----BEGIN X-----\nse;cret\n-----END X-----", "block 1 (X) is not base64 inside"),
             ("-----BEGIN X-----\nAAEC\n-----END Y-----", "has no end: -----END X----- is missing"),
         ] {

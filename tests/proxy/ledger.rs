@@ -173,8 +173,8 @@ fn locked_or_corrupt_ledger_touches_no_request_and_is_said_once() {
 #[test]
 fn ledger_path_of_another_file_is_refused_and_left_alone() {
     for (path, jsonl, refused) in [
-        ("streamgauge.toml", "", "ledger.path: streamgauge.toml: is a file of another kind and no ledger"),
-        ("key.txt", "", "ledger.path: key.txt: is a file of another kind and no ledger"),
+        ("streamgauge.toml", "", "ledger.path: streamgauge.toml: is a file of another kind, not a ledger"),
+        ("key.txt", "", "ledger.path: key.txt: is a file of another kind, not a ledger"),
         (".", "", "ledger.path: .: cannot be opened: it is a folder"),
         ("usage.db", "./usage.db", "ledger.jsonl: cannot open ./usage.db: is a file of another kind"),
         ("usage.db", "streamgauge.toml", "ledger.jsonl: cannot open streamgauge.toml: is a file of another"),

@@ -114,7 +114,7 @@ impl fmt::Display for Reason {
             Self::Foreign => write!(f, "is a database of another program: choose another path"),
             Self::NotALedger("a folder") => write!(
                 f,
-                "cannot be opened: it is a folder, and left as it is. Name a file in ledger.path, such as \"streamgauge.db\""
+                "cannot be opened: it is a folder, and stays unchanged. Name a file in ledger.path, such as \"streamgauge.db\""
             ),
             Self::NotALedger(kind) => write!(
                 f,
@@ -123,13 +123,13 @@ impl fmt::Display for Reason {
             ),
             Self::Unmarked => write!(
                 f,
-                "is broken, and its first page does not say that it is a ledger: it is left as it is. Move it away, or \
+                "is broken, and its first page does not say that it is a ledger: it stays unchanged. Move it away, or \
                  name another file in ledger.path"
             ),
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
             Self::LogCut => write!(
                 f,
-                "its log (-wal) was cut by another program, and is begun again once no program has the ledger open"
+                "its log (-wal) was truncated by another program, and is started again when no program has the ledger open"
             ),
             Self::Newer(found, known) => write!(
                 f,

@@ -112,7 +112,7 @@ fn each_fault_says_what_was_found_and_shows_no_secret() {
             &pem("ENCRYPTED PRIVATE KEY", b"x"),
             Some("marker"),
             TlsPart::PrivateKey,
-            "in a way that is not read",
+            "in a way that is not supported",
         ),
         (
             &pair.certificate,

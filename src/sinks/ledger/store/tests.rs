@@ -141,8 +141,8 @@ fn files_of_others_are_refused_and_not_changed() {
     unmarked[100..].fill(0xA5);
     for (content, reason) in [
         (&b"[server]\nlisten = \"127.0.0.1:4100\"\n"[..], "ledger.path must name a ledger of streamgauge or"),
-        (b"sk-secret", "is a file of another kind and no ledger"),
-        (&"notes ".repeat(2000).into_bytes(), "is a file of another kind and no ledger"),
+        (b"sk-secret", "is a file of another kind, not a ledger"),
+        (&"notes ".repeat(2000).into_bytes(), "is a file of another kind, not a ledger"),
         (&ledger[..40], "its first page does not say that it is a ledger"),
         (&unmarked, "its first page does not say that it is a ledger"),
     ] {
@@ -155,9 +155,9 @@ fn files_of_others_are_refused_and_not_changed() {
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     let error = Store::open(&path).unwrap_err().to_string();
-    assert!(error.contains("it is a folder, and left as it is"), "{error}");
+    assert!(error.contains("it is a folder, and stays unchanged"), "{error}");
     let error = Store::open(Path::new("/dev/null")).unwrap_err().to_string();
-    assert!(error.contains("is a device and no ledger"), "{error}");
+    assert!(error.contains("is a device, not a ledger"), "{error}");
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn log_that_is_cut_while_somebody_reads_is_mended_after_that() {
     reader.execute_batch("BEGIN; SELECT count(*) FROM usage_records").unwrap();
     fs::write(&log, "").unwrap();
     let error = store.write(&[batch(4)]).unwrap_err().to_string();
-    assert!(error.contains("was cut by another program"), "{error}");
+    assert!(error.contains("was truncated by another program"), "{error}");
     assert_eq!(store.unsaved().iter().map(|batch| batch.len()).sum::<usize>(), 30);
     // Closing it must not copy the old log.
     copy_no_more(&reader, true);
