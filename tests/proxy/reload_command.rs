@@ -207,7 +207,7 @@ fn level_of_the_log_changes_unless_the_command_line_says_it() {
         serving.signal("-TERM");
         let log = serving.end();
         assert_eq!(
-            log.iter().any(|line| line.contains("all workers serve by the new")),
+            log.iter().any(|line| line.contains("all workers use the new")),
             has_details,
             "{log:#?}"
         );

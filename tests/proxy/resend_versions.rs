@@ -16,7 +16,7 @@ const PATH: &str = "/v1/chat/completions";
 /// The fate of a request at the upstream.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
-    Answered,
+    Responded,
     /// The connection was closed inside the request.
     Closed,
     /// The stream was refused.
@@ -68,7 +68,7 @@ impl Both {
                         return;
                     }
                     stream.read_exact(&mut vec![0; length]).await.unwrap();
-                    tell.send(Seen::Answered).unwrap();
+                    tell.send(Seen::Responded).unwrap();
                     let response = sized("200 OK", "application/json", CHAT_BODY.as_bytes());
                     stream.write_all(&response).await.unwrap();
                 }
@@ -114,7 +114,7 @@ fn refused_stream_after_a_stale_http1_connection_is_final() {
     both.change(&[b"h2"]);
     both.go.notify_one();
     assert_unreachable(&client.post(PATH, &large()).response());
-    assert_eq!(both.seen.try_iter().collect::<Vec<_>>(), [Seen::Answered, Seen::Closed, Seen::Refused]);
+    assert_eq!(both.seen.try_iter().collect::<Vec<_>>(), [Seen::Responded, Seen::Closed, Seen::Refused]);
 }
 
 #[test]
