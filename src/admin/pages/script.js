@@ -11,9 +11,9 @@
   const kept = (page) => page.getElementById("content").dataset.kept; // the number of records when it was read
   let has = kept(document);
   let told = 0; // the number of records now
-  const LEAST_PAUSE = 2000; // between two readings, in ms
-  const TIMES_AS_LONG = 10; // as the last reading took
-  const UNTOLD = 30000; // ms after which the page is read again without a report, since time passes
+  const LEAST_PAUSE = 2000; // the shortest pause between two readings, in ms
+  const TIMES_AS_LONG = 10; // a pause is this many times as long as the last reading
+  const UNTOLD = 30000; // the time in ms after which the page is read again without a report
   let source = null;
   let paused = false;
   let reading = false;
@@ -26,7 +26,7 @@
     document.body.dataset.state = kind;
   }
 
-  // Replaces the children if they differ; keeps what is unfolded, scrolled and focused.
+  // Replaces the children if they differ; keeps the unfolded, scrolled and focused parts.
   function replace(old, fresh) {
     if (old.innerHTML === fresh.innerHTML) return;
     const open = new Set([...old.querySelectorAll("details[open][id]")].map((each) => each.id));
@@ -69,9 +69,9 @@
     const begun = performance.now();
     document.body.setAttribute("aria-busy", "true");
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store" });
-      if (answer.status === 401) return location.reload();
-      const fresh = parse(await answer.text());
+      const response = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store" });
+      if (response.status === 401) return location.reload();
+      const fresh = parse(await response.text());
       for (const old of document.querySelectorAll("[data-part]")) {
         const part = fresh.getElementById(old.id);
         if (part && !paused) replace(old, part);
@@ -80,9 +80,9 @@
       has = kept(fresh) ?? has;
       // The server may have kept this page from an earlier reading.
       wanted ||= Number(has) < told;
-      say(answer.ok ? "Live" : "The numbers cannot be read; trying again", answer.ok ? "live" : "failed");
+      say(response.ok ? "Live" : "The numbers cannot be read; trying again", response.ok ? "live" : "failed");
     } catch {
-      say("The proxy does not answer; trying again", "failed");
+      say("The proxy does not respond; trying again", "failed");
     } finally {
       reading = false;
       document.body.removeAttribute("aria-busy");
