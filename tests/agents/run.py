@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Codex (over HTTP and over a WebSocket) and Claude Code run a tool loop against the simulator, with the proxy and without it.
 
-Each agent is told to say hello; the simulator has it run `echo` in its shell and then answers with text. STREAMGAUGE_BIN names
-the binary (target/debug/streamgauge if unset). tests/run installs the agents under target/agents. They have a home of their own
+Each agent is told to say hello; the simulator has it run `echo` in its shell and then responds with text. STREAMGAUGE_BIN names
+the binary (target/debug/streamgauge if unset). tests/run installs the agents under target/agents. The agents have a home of their own
 and reach nothing but this machine. Exit status 1 if an agent does not finish, or counts other tokens than the records.
 """
 
@@ -19,10 +19,10 @@ from programs import ROOT, Proxy, free_port, simulator, started, upstream  # noq
 
 BINARIES = ROOT / "target/agents/node/node_modules/.bin"
 
-# How long one agent may take, in seconds. It takes three when the machine is quiet.
+# The time limit of one agent, in seconds. It takes three on a quiet machine.
 TIMEOUT = 120
 
-# What the simulator has the agents run, and what it says then.
+# The command that the simulator has the agents run, and its text after that.
 ECHOED = "A stream gauge"
 SAID = "A stream gauge measures a river without ever holding any of it back, and knows afterwards exactly how much of the water went by."
 
@@ -42,7 +42,7 @@ supports_websockets = {websocket}
 
 
 def environment(home):
-    """Nothing of the user's. What leaves this machine ends at a port that nobody listens on."""
+    """An environment without the user's settings. Requests to other machines end at a port on which nobody listens."""
     nowhere = f"http://127.0.0.1:{free_port()}"
     return {
         "PATH": os.environ["PATH"], "HOME": str(home), "AGENT_KEY": "unused", "ANTHROPIC_API_KEY": "unused",
@@ -64,7 +64,7 @@ def run(command, home, env):
 
 
 def codex(home, url, websocket="false"):
-    """What it echoed, what it said, and the tokens that it counts."""
+    """Codex's echo, its text, and the tokens that it counts."""
     (home / "codex").mkdir()
     (home / "codex/config.toml").write_text(CODEX_CONFIG.format(url=url, websocket=websocket))
     options = ["exec", "--skip-git-repo-check", "--json", "--dangerously-bypass-approvals-and-sandbox"]
@@ -104,7 +104,7 @@ AGENTS = {
 
 
 def mistakes(found, method, records):
-    """`found`: of the agent without the proxy and with it."""
+    """`found`: the results of the agent without the proxy and with it."""
     for name, (echoed, said, _) in found.items():
         if echoed != [ECHOED] or said != [SAID]:
             yield f"{name}: echoed {echoed}, said {said}"

@@ -1,6 +1,6 @@
 """Ten servers that may stand behind the proxy. Each writes a line "METHOD TARGET" per request to a file.
 
-`backends.py NAME PORT FILE` runs one of those in Python; `command` says how each is started.
+`backends.py NAME PORT FILE` runs one of those in Python; `command` returns the command that starts each.
 """
 
 import pathlib
@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-ANSWER = b'{"object":"chat.completion","choices":[]}'
+RESPONSE = b'{"object":"chat.completion","choices":[]}'
 
 NAMES = [
     "nginx", "lighttpd", "node", "http.server", "uvicorn-h11", "uvicorn-httptools", "gunicorn", "aiohttp", "waitress", "tornado",
@@ -24,7 +24,7 @@ http {{
   server {{
     listen 127.0.0.1:{port};
     location / {{ rewrite ^ /read break; proxy_pass http://127.0.0.1:{port}; }}
-    location = /read {{ access_log off; default_type application/json; return 200 '{answer}'; }}
+    location = /read {{ access_log off; default_type application/json; return 200 '{response}'; }}
   }}
 }}
 """
@@ -47,7 +47,7 @@ require('node:http').createServer((request, response) => {
 
 
 def command(name, port, file, folder):
-    values = {"port": port, "file": file, "folder": folder, "answer": ANSWER.decode()}
+    values = {"port": port, "file": file, "folder": folder, "response": RESPONSE.decode()}
     if name == "nginx":
         config = folder / "nginx.conf"
         config.write_text(NGINX.format(**values))
@@ -57,7 +57,7 @@ def command(name, port, file, folder):
         config.write_text(LIGHTTPD.format(**values))
         return [shutil.which("lighttpd", path="/usr/sbin:/usr/bin"), "-D", "-f", str(config)]
     if name == "node":
-        return ["node", "-e", NODE, str(port), str(file), ANSWER.decode()]
+        return ["node", "-e", NODE, str(port), str(file), RESPONSE.decode()]
     if name == "gunicorn":
         arguments = ["-m", "gunicorn", "--chdir", str(HERE), "-b", f"127.0.0.1:{port}", "--env", f"SEEN={file}", "-w", "1", "--log-level", "critical"]
         return [sys.executable, *arguments, "--keep-alive", "5", "-k", "gthread", "backends:from_environment()"]
@@ -71,8 +71,8 @@ def wsgi(file):
         environ["wsgi.input"].read()
         target = environ.get("RAW_URI") or environ.get("REQUEST_URI")
         seen.write(f"{environ['REQUEST_METHOD']} {target}\n")
-        start_response("200 OK", [("content-type", "application/json"), ("content-length", str(len(ANSWER)))])
-        return [ANSWER]
+        start_response("200 OK", [("content-type", "application/json"), ("content-length", str(len(RESPONSE)))])
+        return [RESPONSE]
 
     return application
 
@@ -95,7 +95,7 @@ def run_uvicorn(http, port, file):
             pass
         seen.write(f"{scope['method']} {scope['raw_path'].decode('latin-1')}\n")
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
-        await send({"type": "http.response.body", "body": ANSWER})
+        await send({"type": "http.response.body", "body": RESPONSE})
 
     uvicorn.run(application, host="127.0.0.1", port=port, http=http, log_level="critical", lifespan="off")
 
@@ -105,13 +105,13 @@ def run_aiohttp(port, file):
 
     seen = open(file, "a", buffering=1)
 
-    async def answer(request):
+    async def respond(request):
         await request.read()
         seen.write(f"{request.method} {request.raw_path}\n")
-        return web.Response(body=ANSWER, content_type="application/json")
+        return web.Response(body=RESPONSE, content_type="application/json")
 
     application = web.Application()
-    application.router.add_route("*", "/{tail:.*}", answer)
+    application.router.add_route("*", "/{tail:.*}", respond)
     web.run_app(application, host="127.0.0.1", port=port, print=None, access_log=None)
 
 
@@ -127,7 +127,7 @@ def run_tornado(port, file):
 
         def prepare(self):
             seen.write(f"{self.request.method} {self.request.uri}\n")
-            self.finish(ANSWER)
+            self.finish(RESPONSE)
 
     async def serve():
         tornado.web.Application([(".*", Handler)]).listen(port, "127.0.0.1")
@@ -144,7 +144,7 @@ def run_stdlib(port, file):
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def answer(self):
+        def respond(self):
             seen.write(f"{self.command} {self.path}\n")
             if "chunked" in self.headers.get("transfer-encoding", ""):
                 while size := int(self.rfile.readline().split(b";")[0], 16):
@@ -154,12 +154,12 @@ def run_stdlib(port, file):
             self.rfile.read(int(self.headers.get("content-length") or 0))
             self.send_response(200)
             self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(ANSWER)))
+            self.send_header("content-length", str(len(RESPONSE)))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(ANSWER)
+                self.wfile.write(RESPONSE)
 
-        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = do_PATCH = answer
+        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = do_PATCH = respond
 
         def log_message(self, *_):
             pass

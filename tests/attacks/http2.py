@@ -1,4 +1,4 @@
-"""HTTP/2 with prior knowledge: fields that may not be translated to HTTP/1.1, and floods. The proxy serves on, in bounded memory."""
+"""HTTP/2 with prior knowledge: fields that must not be translated to HTTP/1.1, and floods. The proxy keeps serving, in bounded memory."""
 
 import asyncio
 import pathlib
@@ -8,16 +8,16 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS = 1, 4
 
-# How much resident memory the floods may add, in MB.
+# The resident memory that the floods may add, in MB.
 MEMORY = 64
 
-# How long a flood may go on if the proxy does not end it, in seconds.
+# The time limit of a flood that the proxy does not end, in seconds.
 FLOOD = 2
 
 BODY = b'{"model":"sim:events=1","messages":[]}'
 USUAL = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/v1/chat/completions"), (b":authority", b"127.0.0.1"), (b"content-type", b"application/json")]
 
-# Added to the usual fields, or in their place. None of these is a request that may be forwarded.
+# Fields beside the usual ones, or instead of them. None of these requests may be forwarded.
 MALFORMED = {
     "transfer-encoding": USUAL + [(b"transfer-encoding", b"chunked")],
     "connection": USUAL + [(b"connection", b"close")],
@@ -85,7 +85,7 @@ async def connect(port):
 
 
 async def status(port, fields):
-    """The status as this sends it, "reset", "goaway" or "closed"."""
+    """The status of the response, "reset", "goaway" or "closed"."""
     reader, writer = await connect(port)
     writer.write(request(fields))
     try:
@@ -120,7 +120,7 @@ def huffman(payload):
 
 
 async def flood(port, make):
-    """Sends until the proxy ends the connection or `FLOOD` is over; reads nothing but what must be taken."""
+    """Sends until the proxy ends the connection or `FLOOD` is over; reads only what is necessary."""
     reader, writer = await connect(port)
     loop = asyncio.get_running_loop()
     end, number = loop.time() + FLOOD, 0
@@ -142,17 +142,17 @@ def memory(pid):
 
 
 async def attack(port, pid):
-    """How many attacks there were, and what is wrong."""
+    """The number of attacks, and the list of faults."""
     wrong = []
     if (found := await status(port, USUAL)) != 200:
-        wrong.append(f"a usual request is answered with {found}")
+        wrong.append(f"a usual request gets {found}")
     for name, fields in MALFORMED.items():
         if (found := await status(port, fields)) not in (400, 403, 404, 405, "reset", "goaway", "closed"):
             wrong.append(f"{name}: {found}")
     before = memory(pid)
     for name, make in FLOODS.items():
         floods = [asyncio.create_task(flood(port, make)) for _ in range(4)]
-        # Others are served meanwhile.
+        # Other clients are served meanwhile.
         if (found := await asyncio.wait_for(status(port, USUAL), 20)) != 200:
             wrong.append(f"during {name}: {found}")
         await asyncio.gather(*floods)

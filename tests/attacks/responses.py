@@ -1,6 +1,6 @@
-"""Responses that break HTTP, from an upstream of our own. Each bears a token of its request.
+"""Responses that break HTTP, from an upstream of our own. Each has a token of its request.
 
-No client may read another request's token, and none may take a response for whole that was not. The next request is served.
+No client may read another request's token, or see an incomplete response as complete. The next request is served.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import tempfile
 BODY = b'{"object":"chat.completion","choices":[],"token":"%s"}'
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 
-# The longest that one exchange may take, in seconds; beyond it the proxy hangs.
+# The time limit of one exchange, in seconds; beyond it the proxy hangs.
 PATIENCE = 15
 PARALLEL = 32
 
@@ -27,7 +27,7 @@ LENGTHS = [
     b"Transfer-Encoding: gzip, chunked", b"Transfer-Encoding: chunked, chunked", b"Transfer-Encoding: identity", b"Transfer-Encoding : chunked", b"X: y\r\n folded", b"X\x00: y",
     b"X: a\rb", b"\xff: y", b"X",
 ]  # fmt: skip
-# How the body goes on: %s is the body with its token.
+# The body after the head: %s is the body with its token.
 BODIES = ["whole", "short", "long", "chunked", "chunked without an end", "chunked with a bad size", "none", "two responses"]
 
 
@@ -38,7 +38,7 @@ def variants():
 
 
 def response(variant, token):
-    """The bytes, and whether they end before what they announce."""
+    """The bytes, and true if they end early."""
     line, length, kind = variant
     body = BODY % token
     count = length.count(b"%")
@@ -52,7 +52,7 @@ def response(variant, token):
 
 
 async def upstream(reader, writer, cases, closes):
-    """Answers kept connections until a bad response makes the proxy leave; closes itself where the case says so."""
+    """Responds on kept connections until a bad response makes the proxy leave, or closes the connection itself, depending on the case."""
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -76,7 +76,7 @@ async def upstream(reader, writer, cases, closes):
 
 
 async def ask(port, header):
-    """One request on a connection of its own: the head, the body's bytes, and whether the body came to its proper end."""
+    """One request on a connection of its own: the head, the body's bytes, and true if the body ended properly."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     body = b'{"model":"m"}'
     writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n\r\n%s" % (len(body), header, body))
@@ -108,7 +108,7 @@ async def ask(port, header):
 
 
 async def attack(proxy_before):
-    """How many bad responses there were, and what is wrong."""
+    """The number of bad responses, and the list of faults."""
     cases, wrong = list(variants()), []
     for closes in (0, 1):
         server = await asyncio.start_server(lambda reader, writer: upstream(reader, writer, cases, closes), "127.0.0.1", 0)
@@ -127,9 +127,9 @@ async def attack(proxy_before):
                         head, body, ended = await asyncio.wait_for(ask(proxy.port, b"x-case: %d" % index), PATIENCE)
                         good = await asyncio.wait_for(ask(proxy.port, b"x-token: good%d" % index), PATIENCE)
                     except (TimeoutError, asyncio.TimeoutError):
-                        wrong.append(f"{name}: no answer")
+                        wrong.append(f"{name}: no response")
                         return
-                    # A body that ends with its connection holds all that came.
+                    # A body that ends with its connection has all received bytes.
                     if others := [token for token in re.findall(rb"case\d+end|good\d+", body) if token != b"case%dend" % index]:
                         wrong.append(f"{name}: read {others}")
                     if ended and head.startswith(b"HTTP/1.1 200") and variant[2] == "chunked without an end" and b"Content-Length" not in variant[1] and b"chunked" in variant[1]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Attacks the proxy from outside and counts what came through: request smuggling, bad responses, HTTP/2.
+"""Attacks the proxy from outside and counts the successful attacks: request smuggling, bad responses, HTTP/2.
 
 `run.py [smuggling] [responses] [http2]`; without a word all of them. STREAMGAUGE_BIN names the binary (target/debug/streamgauge if
 unset). tests/run installs the servers under target/attacks. Loopback addresses only. Exit status 1 if an attack succeeded.
@@ -22,10 +22,10 @@ import smuggling
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from programs import Proxy, free_port, simulator, started, upstream  # noqa: E402
 
-# How long a connection may be silent before the next attack is tried: the proxy waits for the rest of an incomplete request.
+# The silence of a connection after which the next attack is tried: the proxy waits for the rest of an incomplete request.
 SILENCE = 0.3
 
-# Connections at once.
+# The number of connections at the same time.
 PARALLEL = 128
 
 
@@ -38,16 +38,16 @@ def proxy_before(port, folder, more=""):
 async def send(port, payload):
     """Sends, and reads until the proxy closes or falls silent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    answer = b""
+    response = b""
     try:
         writer.write(payload)
         while piece := await asyncio.wait_for(reader.read(65536), SILENCE):
-            answer += piece
+            response += piece
     except (TimeoutError, asyncio.TimeoutError, ConnectionError):
         pass
     finally:
         writer.close()
-    return answer
+    return response
 
 
 async def send_all(port, payloads):
@@ -61,14 +61,14 @@ async def send_all(port, payloads):
 
 
 def is_outside(line):
-    """Whether a server that decodes a path, drops its query and resolves dot segments is led out of the upstream's URL."""
+    """True if a server that decodes a path, drops its query and resolves dot segments is led out of the upstream's URL."""
     path = urllib.parse.unquote(line.split(" ")[1], "latin-1").replace("\\", "/")
     path = re.split("[?#;]", path)[0]
     return not posixpath.normpath(path).startswith("/v1")
 
 
 def attack_by_smuggling():
-    """Each payload before each backend; yields what is wrong."""
+    """Sends each payload to each backend; yields the faults."""
     payloads = dict(smuggling.payloads())
     total, through = 0, 0
     for name in backends.NAMES:

@@ -1,6 +1,6 @@
 """Requests whose framing two servers may read differently. Each hides a request for /smuggled, which no route leads to.
 
-`payloads` yields (name, bytes). Whatever the proxy makes of one, a backend must see no request that has no usage record.
+`payloads` yields (name, bytes). A backend must not see a request that has no usage record, whatever the proxy does.
 """
 
 import itertools
@@ -57,7 +57,7 @@ def chunks(size=b"%x", data=JSON, last=b"0\r\n\r\n"):
 
 
 def payloads():
-    # Which of the two lengths counts: a body of chunks that ends early, or one by Content-Length that hides the rest.
+    # Two lengths: a body of chunks that ends early, or one by Content-Length that hides the rest.
     for index, (encoding, version) in enumerate(itertools.product(TRANSFER_ENCODINGS, [b"1.1", b"1.0"])):
         ended = chunks() + SMUGGLED
         for length in (len(JSON), len(ended), 0, 4):

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Asks each client with the proxy between and without it: both must say the same, and what a client counts must be recorded.
+"""Asks each client with the proxy between and without it: both must give the same result, and the records must have the client's counts.
 
 The upstreams are the simulator, LiteLLM's proxy with mock_response, and aimock of npm. STREAMGAUGE_BIN names the binary
 (target/debug/streamgauge if unset). tests/run installs the rest under target/clients. With a word only clients whose names have
-it. Exit status 1 if a client is answered otherwise through the proxy, or counts other tokens than the records.
+it. Exit status 1 if a client gets another response through the proxy, or counts other tokens than the records.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from programs import ROOT, Proxy, free_port, simulator, started, upstream  # noq
 
 INSTALLED = ROOT / "target/clients"
 
-# How long all jobs of one language may take, and how long LiteLLM may take to start, in seconds.
+# The time limit of all jobs of one language, and of LiteLLM's start, in seconds.
 JOBS_TIMEOUT = 240
 LITELLM_PATIENCE = 120
 
-# The key of LiteLLM's proxy, which will not start without one. Only the upstream's side knows it.
+# The key of LiteLLM's proxy, which does not start without one. Only the upstream's side knows it.
 LITELLM_KEY = "sk-0123456789abcdef0123456789abcdef"
 
-# What is asked of each upstream beside the simulator.
+# The clients of each upstream except the simulator.
 LITELLM = [
     "openai-python chat", "openai-python chat, streamed", "openai-python chat, streamed, usage unasked",
     "openai-python responses", "anthropic-python messages", "langchain-python openai", "langchain-python openai, streamed",
@@ -40,17 +40,17 @@ AIMOCK = [
     "vercel-ai anthropic, tools",
 ]  # fmt: skip
 
-# They are answered without usage; the last has no model either, by which its records would be found.
+# Their responses have no usage; the last has no model either, by which its records could be found.
 UNCOUNTED = {
     "anthropic-python count_tokens", "openai-python moderations", "openai-python speech", "openai-python transcriptions, srt",
     "openai-python files",
 }  # fmt: skip
 WITHOUT_MODEL = {"openai-python files"}
 
-# They look at the same response several times. One record has its usage.
+# These clients look at the same response several times. One record has its usage.
 LOOKING = {"openai-python responses, stored", "openai-python responses, background"}
 
-# No client may look for anything outside.
+# No client may send requests to other machines.
 ENV = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "CLIENTS_NODE": str(INSTALLED / "node"), "AI_SDK_LOG_WARNINGS": "false"}
 
 PYTHON = [str(INSTALLED / "venv/bin/python"), str(HERE / "answers.py")]
@@ -76,7 +76,7 @@ def names(command):
 
 @contextlib.contextmanager
 def simulated(folder, clients):
-    """Each client has a model of its own, by which its records are found; each answer another number of tokens."""
+    """Each client has a model of its own, by which its records are found, and each response another number of tokens."""
     port = free_port()
     with started("the simulator", simulator(port), port, folder / "simulator.log"):
         yield port, "unused", {client: f"sim-{at}:events={at + 3}" for at, client in enumerate(clients)}
@@ -87,7 +87,7 @@ def litellm(folder, clients):
     port, models = free_port(), {client: f"mocked-{at}" for at, client in enumerate(clients)}
     mocked = {"model": "openai/mocked", "api_key": "none", "mock_response": "A stream gauge measures a river."}
     config = {"model_list": [{"model_name": model, "litellm_params": mocked} for model in models.values()]}
-    # YAML takes JSON.
+    # JSON is valid YAML.
     file = folder / "litellm.yaml"
     file.write_text(json.dumps(config))
     command = [str(INSTALLED / "venv/bin/litellm"), "--config", str(file), "--host", "127.0.0.1", "--port", str(port)]
@@ -113,7 +113,7 @@ def aimock(folder, clients):
 
 
 def mistakes(client, direct, proxied, records):
-    """What is wrong with one client, in words."""
+    """The faults of one client, in words."""
     for member in ("text", "calls", "raised", "input", "output"):
         if direct[member] != proxied[member]:
             yield f"{member}: {direct[member]!r} without the proxy, {proxied[member]!r} with it"
@@ -136,7 +136,7 @@ def mistakes(client, direct, proxied, records):
 
 
 def is_of(record, model):
-    """Whether the record is of requests for the model, or of a look at what they made."""
+    """True if the record is of a request for the model, or of a later look at its response."""
     answered = record["model"] if record["model_requested"] is None else None
     return record["model_requested"] == model or answered == model.split(":")[0]
 

@@ -18,7 +18,7 @@ CLIENTS = {name: client for module in MODULES for name, client in module.CLIENTS
 
 
 class Answer:
-    """What came of one or several requests."""
+    """The result of one or several requests."""
 
     def __init__(self):
         self.text, self.calls, self.input, self.output = "", [], None, None

@@ -1,7 +1,7 @@
 // Reads streams with Node's SDKs: jobs come as JSON on stdin, results go as JSON lines to stdout.
 //
-// A job is {"client", "url", "cut"}; a result adds "raised" (the error's class, or null where the stream ended without one) and
-// "text" (what the application got before that). CLIENTS_NODE is the folder whose node_modules has the packages.
+// A job is {"client", "url", "cut"}; a result adds "raised" (the error's class, or null if the stream ended without one) and
+// "text" (the application's text before that). CLIENTS_NODE is the folder whose node_modules has the packages.
 
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
@@ -54,7 +54,7 @@ async function* langchainOpenai({ url, cut }) {
   for await (const chunk of await chat.stream('How much goes by?')) yield chunk.text;
 }
 
-// The Vercel AI SDK tells errors as parts of the stream; `text` rejects or is shorter.
+// The Vercel AI SDK reports errors as parts of the stream; `text` rejects or is shorter.
 async function* vercel(model) {
   const result = streamText({ model, prompt: 'How much goes by?', maxRetries: 0, onError: () => {} });
   for await (const part of result.fullStream) {

@@ -1,7 +1,7 @@
 """Reads streams with Python's SDKs: jobs come as JSON on stdin, results go as JSON lines to stdout.
 
-A job is {"client", "url", "cut"}; a result adds "raised" (the exception's class, or null where the stream ended without one)
-and "text" (what the application got before that).
+A job is {"client", "url", "cut"}; a result adds "raised" (the exception's class, or null if the stream ended without one)
+and "text" (the application's text before that).
 """
 
 import json

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Cuts recorded streams at 20 places and looks whether each client raises, with the proxy between as without it.
+"""Cuts recorded streams at 20 places and checks that each client raises, with the proxy and without it.
 
 STREAMGAUGE_BIN names the binary (target/debug/streamgauge if unset). tests/run installs the clients under target/clients.
-The recordings are read from ../shared/corpus. Exit status 1 if a client takes a response that was cut for whole.
+The recordings are read from ../shared/corpus. Exit status 1 if a client treats a cut response as complete.
 """
 
 import json
@@ -21,10 +21,10 @@ import programs  # noqa: E402
 INSTALLED = programs.ROOT / "target/clients"
 PLACES = 20
 
-# How long all jobs of one language may take, in seconds.
+# The time limit of all jobs of one language, in seconds.
 PATIENCE = 180
 
-# Each client, and the path that it asks.
+# Each client, and the path of its request.
 PYTHON = {
     "openai-python chat": "/chat/completions",
     "openai-python responses": "/responses",
@@ -82,7 +82,7 @@ def main():
 
 
 def judge(found, targets):
-    """Prints a line per client, and every place where the proxy changes what the application notices."""
+    """Prints a line per client, and every place at which the proxy changes the result for the application."""
     at = {(each["client"], each["cut"], each["url"]): each for each in found}
     passed, failed = 0, 0
     for client in [*PYTHON, *NODE, *CURL]:

@@ -5,7 +5,7 @@ import json
 import litellm
 from question import CHAT_TOOLS, MESSAGES, RESULT
 
-# It would tell of its web pages on stdout.
+# Without this, LiteLLM prints advice on stdout.
 litellm.suppress_debug_info = True
 
 

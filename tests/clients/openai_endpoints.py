@@ -7,7 +7,7 @@ import time
 import openai
 from question import QUESTION
 
-# How long a response in the background may take, in seconds.
+# The time limit of a response in the background, in seconds.
 PATIENCE = 20
 
 

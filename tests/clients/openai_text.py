@@ -26,7 +26,7 @@ def openai_stream(job, answer):
 
 
 def openai_stream_unasked(job, answer):
-    """The commonest loop, which takes the first choice of every chunk. It must see no chunk more than without the proxy."""
+    """The commonest loop, which takes the first choice of every chunk. It must not see more chunks than without the proxy."""
     count = 0
     for count, chunk in enumerate(openai_client(job).chat.completions.create(model=job["model"], messages=MESSAGES, stream=True), 1):
         answer.text += chunk.choices[0].delta.content or ""

@@ -1,4 +1,4 @@
-"""What is asked of every client, and the tool that it is given."""
+"""The question for every client, and the tool that it gets."""
 
 import pydantic
 
@@ -13,7 +13,7 @@ MESSAGES_TOOLS = [{"name": "measure", "description": "Measures a river.", "input
 
 
 class River(pydantic.BaseModel):
-    """What structured output is parsed into."""
+    """The type of parsed structured output."""
 
     name: str
     metres: int

@@ -1,7 +1,7 @@
 """An upstream that sends the beginning of a recorded stream and then closes its connection.
 
-The request's header `x-cut` says after how many bytes; `x-cut: whole` sends all of it and ends the response properly.
-The path says which recording it is.
+The request's header `x-cut` has the number of bytes; `x-cut: whole` sends all of it and ends the response properly.
+The path names the recording.
 """
 
 import http.server
@@ -12,7 +12,7 @@ import threading
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STREAMS = ROOT.parent / "shared" / "corpus" / "streams"
 
-# What the end of a path asks for, and how the stream ends: the cuts lie before its terminal event.
+# The recording for the end of a path, and the terminal event of its stream: the cuts lie before that event.
 RECORDINGS = {
     "/chat/completions": (
         "openai.chat-completions.fantasy.TestOpenAICommon-openai-gpt-4o-mini-tool-streaming.1.f2062583.sse",
@@ -30,7 +30,7 @@ RECORDINGS = {
 
 
 def recording(path):
-    """The recorded stream for a request's path, and where its terminal event begins."""
+    """The recorded stream for a request's path, and the position of its terminal event."""
     name, terminal = next(value for end, value in RECORDINGS.items() if path.endswith(end))
     stream = (STREAMS / name).read_bytes()
     return stream, stream.index(terminal)

@@ -1,4 +1,4 @@
-// What both browser checks share: the program, the browser, and the way in which checks are run one after the other.
+// Shared by both browser checks: the program, the browser, and a runner of checks in order.
 //
 // STREAMGAUGE_BIN names the program (target/debug/streamgauge if unset); DASHBOARD_NODE a folder whose node_modules has the
 // packages, which tests/run makes under target/dashboard.
@@ -29,7 +29,7 @@ export function launch(...flags) {
   return require("playwright-core").chromium.launch({ executablePath: "/usr/bin/chromium", args: [...FLAGS, ...flags] });
 }
 
-// Runs the checks that `chosen` names, in their order; then ends the browser and all processes. `label` stands in the last line.
+// Runs the checks that `chosen` names, in their order; then ends the browser and all processes. `label` is in the last line.
 export async function runChecks(label, browser, checks, chosen = () => true) {
   let failed = 0;
   try {

@@ -1,8 +1,8 @@
-// The dashboard in a real browser, looked over by axe-core.
+// The dashboard in a real browser, checked by axe-core.
 //
-// FILL_LEDGER names the tool that fills ledgers (target/debug/examples/fill-ledger); STREAMGAUGE_BIN and DASHBOARD_NODE are told
-// in checks.mjs. Screenshots go to target/dashboard/shots. Everything that the browser complains of fails the check that it
-// happens in, unless the check says that it must.
+// FILL_LEDGER names the tool that fills ledgers (target/debug/examples/fill-ledger); STREAMGAUGE_BIN and DASHBOARD_NODE are described
+// in checks.mjs. Screenshots go to target/dashboard/shots. Every complaint of the browser fails the current check, unless the
+// check expects it.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -40,7 +40,7 @@ async function eventually(what, check) {
   }
 }
 
-// Starts the program, and waits until it answers at `address`.
+// Starts the program, and waits until it responds at `address`.
 async function start(args, address) {
   const child = spawn(BIN, args, { cwd: folder, stdio: ["ignore", "ignore", "pipe"] });
   let said = "";
@@ -82,7 +82,7 @@ ${prices}
 
 const browser = await launch();
 
-// A page of a browser that has been nowhere. `expected` are complaints that must come; all others must not.
+// A page of a browser without a history. `expected` are complaints that must occur; all others must not.
 async function withPage({ width = 1280, scheme = "light", expected = [], ...more }, use) {
   const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: scheme, ...more });
   const page = await context.newPage();
@@ -103,7 +103,7 @@ async function withPage({ width = 1280, scheme = "light", expected = [], ...more
   await context.close();
 }
 
-// Nothing serious or critical in axe's eyes, and nothing wider than the screen.
+// Checks that axe finds nothing serious or critical, and that nothing is wider than the screen.
 async function looksRight(page, name) {
   await page.evaluate(AXE);
   const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
@@ -134,14 +134,14 @@ const live = (page) => page.locator("#state", { hasText: "Live" }).waitFor();
 const tile = (page, name) => page.locator(".tile", { has: page.locator("dt", { hasText: new RegExp(`^${name}`) }) });
 const exact = (page, name) => tile(page, name).locator(".value data").getAttribute("value").then(Number);
 
-// What `streamgauge usage` says of the same rows.
+// The output of `streamgauge usage` for the same rows.
 function usage(ledger, args) {
   return JSON.parse(execFileSync(BIN, ["usage", "--ledger", ledger, "--format", "json", ...args], { maxBuffer: 1 << 28 }));
 }
 
 // A stream through the proxy, as an application reads it.
 async function stream(proxy, simulate, user = "ada", signal = undefined) {
-  const answer = await fetch(`${proxy}/v1/chat/completions`, {
+  const response = await fetch(`${proxy}/v1/chat/completions`, {
     method: "POST",
     signal,
     headers: { "content-type": "application/json", "x-simulate": simulate },
@@ -150,8 +150,8 @@ async function stream(proxy, simulate, user = "ada", signal = undefined) {
       messages: [{ role: "user", content: "How many tokens is this?" }],
     }),
   });
-  assert.equal(answer.status, 200);
-  return { id: answer.headers.get("x-streamgauge-id"), text: answer.text().catch(() => "") };
+  assert.equal(response.status, 200);
+  return { id: response.headers.get("x-streamgauge-id"), text: response.text().catch(() => "") };
 }
 
 const checks = {
@@ -171,7 +171,7 @@ const checks = {
     for (const end of ["", "-wal", "-shm"]) fs.rmSync(broken.ledger + end, { force: true });
     execFileSync("python3", ["-c", `import sqlite3; sqlite3.connect(${JSON.stringify(broken.ledger)}).execute("CREATE TABLE notes (a)")`]);
     await withPage({ expected: [/status of 500/] }, async (page) => {
-      // Not the range that `serve` has just asked for: a page is kept for half a second.
+      // Another range than that of `serve`, since a page is cached for half a second.
       await page.goto(`${broken.pages}/?range=7d`);
       await page.getByText("The ledger cannot be read: is a database of another program").waitFor();
       await looksRight(page, "unreadable-1280-light");
@@ -188,7 +188,7 @@ const checks = {
       await live(page);
       await page.locator("#tokens-over-time .column").first().waitFor();
     });
-    // A time that has ended stays the same while the test runs.
+    // A past time range stays the same while the test runs.
     const day = (ago) => new Date(Date.now() - ago * 86_400_000).toISOString().slice(0, 10);
     const [since, until] = [day(20), day(3)];
     const range = `range=custom&since=${since}T00:00&until=${until}T00:00`;
@@ -412,6 +412,6 @@ const checks = {
   },
 };
 
-// The first check fills what the others look at.
+// The first check fills the ledger for the others.
 const only = process.argv[2] ?? "";
 await runChecks("dashboard", browser, checks, (name) => name.includes(only) || name.startsWith("a hundred thousand"));

@@ -2,7 +2,7 @@
 //
 // Headless Chromium opens pages of another origin, of another port of this machine, of no
 // origin, and of a name that was rebound to this machine. Each tries every way in which a page can send a request. The upstream
-// counts what reaches it. STREAMGAUGE_BIN and DASHBOARD_NODE: checks.mjs.
+// counts what reaches it. checks.mjs describes STREAMGAUGE_BIN and DASHBOARD_NODE.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -23,7 +23,7 @@ async function serve(handler, upgrade) {
   return server.address().port;
 }
 
-// What reached the upstream: method, path and the header that says which try it was.
+// The requests that reached the upstream: method, path and the header with the number of the try.
 const reached = [];
 const upstream = await serve(
   (request, response) => {
@@ -77,7 +77,7 @@ default_model = "m"
   return ports;
 }
 
-// Runs in the page: tries every way in, and says what each could see. A way that is refused or unreadable is "nothing".
+// Runs in the page: tries every way in, and returns the result of each. A refused or unreadable one is "nothing".
 async function attack({ port, name }) {
   const base = `http://${name}:${port}`;
   const body = '{"model":"m","messages":[]}';
@@ -129,7 +129,7 @@ async function attack({ port, name }) {
 const browser = await launch(
   // The attacker's names: one for pages elsewhere, one that now leads to this machine.
   "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP rebound.example 127.0.0.1",
-  // Chromium's own protection of loopback addresses is no part of what is tested: other browsers have none.
+  // Chromium's own protection of loopback addresses is disabled, since other browsers have none.
   "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests,PrivateNetworkAccessRespectPreflightResults",
 );
 
@@ -145,7 +145,7 @@ async function inPage(url, use) {
   }
 }
 
-// The same for a page: what it saw, and what of it reached the upstream.
+// Does the same for a page: returns its results, and its requests that reached the upstream.
 async function attackFrom(url, target) {
   reached.length = 0;
   const seen = await inPage(url, (page) => page.evaluate(attack, target));
@@ -179,7 +179,7 @@ const checks = {
   async "a name that was rebound reaches nothing, and the page learns nothing"() {
     const { seen, reached } = await attackFrom(`http://rebound.example:${plain.proxy}/v1/models`, { port: plain.proxy, name: "rebound.example" });
     assert.deepEqual(reached, []);
-    // It is of the same origin, so that it may read: what it reads are refusals.
+    // The page has the same origin, so that it may read the responses, which are refusals.
     for (const what of ["fetch no-cors", "fetch cors", "fetch json", "fetch get"]) assert.equal(seen[what], "403", what);
     assert.equal(seen.websocket, "nothing");
     assert.equal(seen.events, "nothing");

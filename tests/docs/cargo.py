@@ -1,4 +1,4 @@
-"""Takes the place of `cargo` in the commands of the documentation: their targets, profiles and features must be in Cargo.toml."""
+"""Replaces `cargo` in the commands of the documentation: their targets, profiles and features must be in Cargo.toml."""
 
 import pathlib
 import sys

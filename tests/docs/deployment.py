@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds the files for deployment to what the documentation says of them: the image's Dockerfile, the systemd unit, the sidecar.
+"""Checks the files for deployment against the documentation: the image's Dockerfile, the systemd unit, the sidecar.
 
 The image is not built as a whole, since that fetches another one. Its last stage is built here with a static binary, and run
 without rights. STATIC_BIN names that binary (tests/run builds it), DOCS_TOOLS the folder of hadolint and kubernetes-validate.
@@ -26,9 +26,9 @@ STATIC = pathlib.Path(os.environ.get("STATIC_BIN", ROOT / "target/static/streamg
 DOCKERFILE = ROOT / "config/container/Dockerfile"
 UNIT = ROOT / "config/systemd/streamgauge.service"
 SIDECAR = ROOT / "config/kubernetes/sidecar.yaml"
-# The oldest with native sidecars by default, the first in which they are stable, and the newest that the tool knows.
+# The oldest version with native sidecars by default, the first in which they are stable, and the newest that the tool knows.
 KUBERNETES = ["1.29", "1.33", "1.37"]
-# systemd's figure for what a unit may do, from 0 to 10; what is left is the network.
+# systemd's figure for the rights of a unit, from 0 to 10; the remaining one is the network.
 MAX_EXPOSURE = 1.2
 USER = 65532
 UNSHARED = "DEPLOYMENT_CHECKS_UNSHARED"
@@ -37,7 +37,7 @@ failures = []
 
 
 def run(name, command, **options):
-    """Its output; a status other than 0 is a failure."""
+    """The output of the command; a status other than 0 is a failure."""
     result = subprocess.run([str(word) for word in command], text=True, capture_output=True, timeout=120, **options)
     if result.returncode:
         failures.append(name)
@@ -54,14 +54,14 @@ def check(name, condition, reason):
 
 
 def last_stage():
-    """The Dockerfile's last stage, with folders in place of the stage before it."""
+    """The Dockerfile's last stage, with folders instead of the stage before it."""
     text = DOCKERFILE.read_text()
     stage = text[text.rindex("\nFROM ") + 1 :]
     return re.sub(r"^COPY --from=build (.*?)/(\S+) (\S+)$", r"COPY \1\2 \3", stage, flags=re.M)
 
 
 def enter(root, config):
-    """What a container's process is: in the image's root, as its user, in its working folder."""
+    """Enters the image like a container's process: its root, its user, its working folder."""
     user, group = map(int, config["User"].split(":"))
 
     def begin():
@@ -86,7 +86,7 @@ def check_image():
         shutil.copy("/etc/ssl/certs/ca-certificates.crt", folder / "image/etc/ssl/certs/ca-certificates.crt")
         (folder / "Dockerfile").write_text(last_stage())
         buildah = ["buildah", "--root", folder / "store", "--runroot", folder / "run", "--storage-driver", "vfs"]
-        # Format docker: the other has no health checks.
+        # The format docker, since the other one has no health checks.
         run("buildah bud", [*buildah, "bud", "--isolation", "chroot", "--format", "docker", "-t", "streamgauge", folder])
         container = run("buildah from", [*buildah, "from", "streamgauge"]).split()[-1]
         config = json.loads(json.loads(run("buildah inspect", [*buildah, "inspect", container]))["Config"])["config"]
@@ -136,13 +136,13 @@ def run_image(root, config):
 
 def check_unit():
     text = UNIT.read_text()
-    # `verify` wants the program to be there.
+    # `verify` requires the program to exist.
     with tempfile.TemporaryDirectory() as name:
         unit = pathlib.Path(name) / UNIT.name
         unit.write_text(text.replace("/usr/local/bin/streamgauge", BIN))
         said = run("systemd-analyze verify", ["systemd-analyze", "verify", unit])
         check("systemd-analyze verify", not said.strip(), said)
-    # In tenths, as integers are what it compares.
+    # In tenths, since it compares integers.
     threshold = str(round(MAX_EXPOSURE * 10))
     run("systemd-analyze security", ["systemd-analyze", "security", "--offline=yes", f"--threshold={threshold}", UNIT])
     command = re.search(r"^ExecStart=\S+ (.*)$", text, flags=re.M)[1]
@@ -169,7 +169,7 @@ def check_sidecar():
 
 
 def main():
-    # In a mount namespace of its own, whose mounts end with it.
+    # Runs in a mount namespace of its own, whose mounts end with it.
     if UNSHARED not in os.environ:
         os.environ[UNSHARED] = "1"
         os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv])

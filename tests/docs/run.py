@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds the documentation to the program: its commands and snippets run, its links lead somewhere, its tables are complete.
+"""Checks the documentation against the program: its commands and snippets run, its links have targets, its tables are complete.
 
 Commands of this program run against the simulator; SDK snippets are sent through the proxy by the real SDKs. STREAMGAUGE_BIN names
 the binary (target/debug/streamgauge if unset), DOCS_PYTHON a Python that has openai, anthropic and yaml, SDK_NODE a folder whose
@@ -28,13 +28,13 @@ from programs import BIN, PATIENCE, free_port, simulator, started, until  # noqa
 
 README_LINES = 150
 MAX_PICTURE = 100_000
-# The longest that a block of commands may take.
+# The time limit of a block of commands, in seconds.
 BLOCK_TIMEOUT = 60
 KEY = "a-key-of-the-documentation-tests"
 LANGUAGES = {"sh", "toml", "python", "js", "json", "yaml", "nginx", "text"}
-# Where a table of records.md has fields, or one of monitoring.md metrics.
+# The pages with the tables of fields and of metrics.
 FIELD_PAGES, METRIC_PAGE = "docs/records.md", "docs/monitoring.md"
-# Columns that are no fields of records.
+# Columns that are not fields of records.
 TABLE_COLUMNS = {"seq", "instance"}
 
 PAGES = all_pages()
@@ -54,7 +54,7 @@ def blocks(*languages):
     return [block for page in PAGES for block in page.blocks if block.language in languages]
 
 
-# What needs no program.
+# Checks that need no program.
 
 
 def check_readme():
@@ -118,7 +118,7 @@ def check_blocks_and_pictures():
 
 
 def check_figures():
-    """Figures of performance are those that the bench wrote."""
+    """Figures of performance must be those of the bench."""
     measured = (ROOT / "benches/peers/figures.md").read_text().splitlines()
     in_pages = {"README.md": 5, "docs/performance.md": 6}  # the cells of a row
     cells = {count: {tuple(split(line)[1:count]) for line in measured} for count in in_pages.values()}
@@ -140,7 +140,7 @@ def split(row):
 
 
 def certificates(folder):
-    """A certificate that is its own authority, and its key, under the names that the snippets have."""
+    """A certificate that is its own authority, and its key, under the names in the snippets."""
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", *names]
@@ -151,7 +151,7 @@ def certificates(folder):
 
 
 def complete(text, folder):
-    """The text as a configuration of its own: with the upstreams that it names where it has none, and files and ports of this test."""
+    """The text as a configuration of its own: with the upstreams that it names if it has none, and with files and ports of this test."""
 
     def file(match):
         name = pathlib.Path(match[1])
@@ -197,7 +197,7 @@ def check_configurations():
         folder = pathlib.Path(name)
         certificates(folder)
         for block in blocks("toml"):
-            # Of Codex, which tests/agents runs.
+            # The configuration of Codex, which tests/agents runs.
             if "[model_providers" in block.text:
                 tomllib.loads(block.text)
             else:
@@ -236,7 +236,7 @@ def run(place, command, text=None, **options):
     return result
 
 
-# What runs.
+# Commands and snippets.
 
 # `streamgauge` on the PATH of blocks: commands that serve get SIGTERM after two seconds.
 WRAPPER = """#!/bin/sh
@@ -251,10 +251,10 @@ esac
 exec {bin} "$@"
 """
 
-# curl that fails at an error of the server.
+# curl, which fails at an error of the server.
 CURL = '#!/bin/sh\nexec {curl} --fail-with-body --silent --show-error --max-time 20 "$@"\n'
 
-# What is for another machine, or has a test of its own: its words that name something of this repository must be right.
+# Commands for another machine, or with a test of their own: words that name a file of this repository must be right.
 STUB = """#!/bin/sh
 for word; do
     case "$word" in
@@ -301,7 +301,7 @@ class Scene:
         fleet = f'[ledger.postgres]\nurl = {{ value = "{database}" }}\n{PRICE}'
         self.proxy, self.admin = self.serve(stack, "openai", "/v1", fleet)
         self.azure, _ = self.serve(stack, "azure", "", "")
-        # A collector, a database and an upstream that are away, so that their metrics are there too.
+        # An unreachable collector, database and upstream, so that their metrics exist too.
         away = (
             f'[ledger.postgres]\nurl = {{ value = "postgres://u:p@127.0.0.1:{free_port()}/usage" }}\n'
             f'[otlp]\nendpoint = "http://127.0.0.1:{free_port()}"\n'
@@ -382,7 +382,7 @@ def check_snippets(scene):
         call = PYTHON_CALLS["Anthropic" if "Anthropic(" in block.text else "OpenAI"]
         run(block, [PYTHON, "-c", f"{scene.here(block.text)}\n{call}\nassert text.usage, text\n"])
     for number, block in enumerate(blocks("js")):
-        # Beside node_modules, where imports are looked for.
+        # Beside node_modules, so that imports are found.
         path = NODE / f"snippet-{number}.mjs"
         path.write_text(
             scene.here(block.text)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the JSON Schema of `streamgauge config schema` with the program's own verdicts.
 
-What the program accepts, the schema accepts: the examples, the snippets of the documentation (which tests/docs/run.py gives to the
+The schema accepts everything that the program accepts: the examples, the snippets of the documentation (which tests/docs/run.py gives to the
 program), and a list of other spellings. The schema refuses the mistakes that a look at one key shows; the program refuses all of
 them. STREAMGAUGE_BIN names the binary. Runs with the Python of target/schema/venv, which tests/run makes.
 """
@@ -51,7 +51,7 @@ ACCEPTED = [
     '[upstreams."a-b_c"]\nprovider = "other"\nurl = "http://127.0.0.1:1/v1"\napi_key = "none"\ndefault_model = "m"',
 ]
 
-# What a look at one key shows.
+# Mistakes that one key alone shows.
 REFUSED_BY_BOTH = [
     OPENAI + '[server]\nlistn = ""',
     OPENAI + "[serverr]",
@@ -146,7 +146,7 @@ def fail(place, reason):
 
 
 def plain(value):
-    """The value as JSON has it, and as editors give it to the schema."""
+    """The value in JSON, as editors pass it to the schema."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -155,7 +155,7 @@ def plain(value):
 
 
 def program(text, folder):
-    """What `streamgauge check` says, if it refuses the text. It asks for free ports."""
+    """The output of `streamgauge check` if it refuses the text. The configuration uses free ports."""
     path = folder / "case.toml"
     path.write_text(text)
     result = subprocess.run(
@@ -197,7 +197,7 @@ def main():
                 fail(text, "the program accepts it")
             if bool(refusal(text)) != (text in REFUSED_BY_BOTH):
                 fail(text, f"the schema's verdict is the other one: {refusal(text)}")
-        # An editor's language server, on whole files.
+        # An editor's language server checks whole files.
         (folder / "schema.json").write_text(described)
         for number, (_, text) in enumerate(texts):
             (folder / f"text{number}.toml").write_text(text)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A realtime service for the SDK checks: sessions over WebSocket, as OpenAI and Azure have them, with a tally of its own.
 
-It answers what it was asked, word by word, followed by a sentence. One delta comes in fragments with a ping among them,
-and goes on only when the client's pong has come back. GET /simulator/tally says what was reported, as the simulator's does.
+It repeats the question word by word, followed by a sentence. One delta comes in fragments with a ping among them, and
+continues only after the client's pong. GET /simulator/tally returns the reported usage, like the simulator's.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def target_of(request):
 
 
 def admit(connection, request, key):
-    """The answer where there is to be no session."""
+    """The response that refuses a session."""
     path, query = target_of(request)
     if path == "/simulator/tally":
         with LOCK:
@@ -66,7 +66,7 @@ def admit(connection, request, key):
 
 
 def fragments(socket, message):
-    """A message in three frames. The client must have answered the ping before the last is sent."""
+    """A message in three frames. The client must have sent its pong before the last is sent."""
     third = len(message) // 3
     yield message[:third]
     pong = socket.ping(b"are you there")
@@ -77,7 +77,7 @@ def fragments(socket, message):
 
 
 def usage_of(question, words, number):
-    """Other numbers in each response, so that none can be taken for another's."""
+    """Other numbers in each response, so that they cannot be confused."""
     asked, cached, heard, spoken = len(question.split()), number, 10 + number, 2 * number
     return {
         "total_tokens": asked + heard + words + spoken,
@@ -105,7 +105,7 @@ def respond(socket, delta_event, question, number):
         socket.send(fragments(socket, message) if at == 3 else message)
     usage = usage_of(question, len(words), number)
     done = {**response, "status": "completed", "usage": usage}
-    # Once it may have been read it must have been counted.
+    # The usage must be counted before the client may have read it.
     count(
         responses_with_usage=number == 1,
         input_tokens=usage["input_tokens"],
@@ -137,7 +137,7 @@ def session(socket):
             else:
                 raise ValueError(f"an event that no check sends: {event}")
     except ConnectionClosed:
-        # Without a closing handshake.
+        # Ends without a closing handshake.
         count(streams_cancelled=1)
 
 

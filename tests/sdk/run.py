@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs the SDK checks through the proxy, then holds its usage records against what the simulators say they reported.
+"""Runs the SDK checks through the proxy, then compares its usage records with the tallies of the simulators.
 
 One simulator stands for each kind of upstream, and realtime.py for each that has realtime sessions; one proxy has a route to each. STREAMGAUGE_BIN names the binary
 (target/debug/streamgauge if unset); SDK_PYTHON a Python that has openai, SDK_NODE a folder whose node_modules has it
-(tests/run makes both under target/sdk). With --direct the proxy is left out: the SDKs talk to the simulators.
+(tests/run makes both under target/sdk). Without the proxy with --direct: the SDKs talk to the simulators.
 """
 
 import argparse
@@ -25,7 +25,7 @@ KEY = "sim-key-that-only-upstreams-see"
 CLIENT_KEY = "sk-what-the-application-sends"
 API_VERSION = "2024-10-21"
 
-# The longest that all checks of one SDK may take.
+# The time limit of all checks of one SDK, in seconds.
 CHECKS_TIMEOUT = 180
 
 # upstream: provider, path of its URL, further configuration
@@ -42,7 +42,7 @@ REALTIME_UPSTREAMS = {
 }
 ALL_UPSTREAMS = {**UPSTREAMS, **REALTIME_UPSTREAMS}
 
-# SDK, upstream, and the path that the SDK is given below the upstream's own
+# SDK, upstream, and the path of the SDK's requests below the upstream's own
 PROXIED = [
     ("openai", "openai-up", "/v1"),
     ("openai", "azure-dated", "/v1"),
@@ -64,13 +64,13 @@ DIRECT = [
     ("azure", "realtime-azure-dated", ""),
 ]
 
-# How the record of a check must say that it ended; `complete` for all others that are answered with 200 or 101.
+# The outcome in the record of a check; `complete` for all others whose response has status 200 or 101.
 OUTCOMES = {"sim-cut": "truncated", "sim-cancel": "client_disconnected", "sim-error": "upstream_error"}
 
 
 def tally(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/simulator/tally", timeout=PATIENCE) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/simulator/tally", timeout=PATIENCE) as response:
+        return json.load(response)
 
 
 def sdk_python():
@@ -78,7 +78,7 @@ def sdk_python():
 
 
 def service(name, port):
-    """The command of what stands for the upstream of this name."""
+    """The command that replaces the upstream of this name."""
     if name in REALTIME_UPSTREAMS:
         return [sdk_python(), str(HERE / "realtime.py"), "--port", str(port), "--api-key", KEY]
     return simulator(port, "--api-key", KEY)
@@ -102,7 +102,7 @@ def tables(simulators):
 
 
 def run_checks(targets, key):
-    """Both SDKs' checks; whether all were well."""
+    """Runs both SDKs' checks; true if all passed."""
     environment = {**os.environ, "SDK_TARGETS": json.dumps(targets), "SDK_KEY": key}
     node = os.environ.get("SDK_NODE", str(ROOT / "target/sdk/node"))
     well = True
@@ -118,12 +118,12 @@ def run_checks(targets, key):
 
 
 def total(records, member):
-    """What the upstream said of it; estimates are ours."""
+    """The usage that the upstream reported, without our estimates."""
     return sum(record[member] or 0 for record in records if record["usage_source"] != "estimated")
 
 
 def mistakes_of_records(records, tallies):
-    """Compares the records with the tallies; yields what is wrong, in words."""
+    """Compares the records with the tallies; yields the faults, in words."""
     by_upstream = collections.defaultdict(list)
     for record in records:
         by_upstream[record["upstream"]].append(record)
@@ -156,7 +156,7 @@ def mistakes_of_records(records, tallies):
         expected = OUTCOMES.get(check, "complete")
         if record["status"] in (101, 200) and record["outcome"] != expected:
             yield f"{record['upstream']} {record['endpoint']} {check}: {record['outcome']}, expected {expected}"
-        # Also where the client did not ask for usage, and got none.
+        # This includes requests whose client did not ask for usage, and got none.
         is_chat = record["stream"] and record["endpoint"] in ("chat/completions", "completions")
         if is_chat and record["outcome"] == "complete" and record["usage_source"] != "reported":
             yield f"{record['upstream']} {record['endpoint']} {check}: usage is {record['usage_source']}, expected reported"
@@ -179,7 +179,7 @@ def through_the_proxy(simulators, folder):
 
         with contextlib.suppress(SystemExit):
             until("all records are written", all_written)
-    # The proxy has drained and stopped: what is not written now never will be.
+    # The proxy has drained and stopped: no more records will be written.
     written = proxy.records()
     mistakes = list(mistakes_of_records(written, {name: tally(simulators[name]) for name in simulators}))
     shown = "".join(file.read_text() for file in (proxy.file, proxy.log) if file.exists())

@@ -1,4 +1,4 @@
-// The openai-node checks: what an application does with the SDK, against each target.
+// The openai-node checks: typical uses of the SDK, against each target.
 //
 // SDK_TARGETS is a JSON list of {"name", "client": "openai" | "azure", "base_url", "checks": "http" | "realtime"}; SDK_KEY is the
 // key to send; SDK_NODE is the folder with node_modules. Behind every target is the simulator, or realtime.py, so that every
@@ -33,7 +33,7 @@ const textOf = (chunks) => chunks.flatMap((chunk) => chunk.choices).map((choice)
 const usageOf = ({ prompt_tokens, completion_tokens, total_tokens }) => ({ prompt_tokens, completion_tokens, total_tokens });
 const isBeginning = (text) => assert.ok(text !== '' && SENTENCE.startsWith(text), `text before the end: ${text}`);
 
-// The SDK opens WebSockets with TLS only (`wss:`, whatever its base URL says): the connection is made here, without.
+// The SDK opens WebSockets with TLS only (`wss:`, for any base URL): the connection is made here, without TLS.
 const PLAIN = { createConnection: ({ host, port }) => net.connect({ host, port }) };
 
 // The events of a session, one after the other. An error ends it, as does the end of the connection.
@@ -98,11 +98,11 @@ const realtimeChecks = {
 
 const httpChecks = {
   async chat(client) {
-    const answer = await client.chat.completions.create({ model: 'sim-chat', messages: QUESTION });
-    assert.equal(answer.choices[0].message.content, SENTENCE);
-    assert.deepEqual(usageOf(answer.usage), USAGE);
-    assert.equal(answer.model, 'sim-chat');
-    assert.match(answer._request_id, /^req_/);
+    const response = await client.chat.completions.create({ model: 'sim-chat', messages: QUESTION });
+    assert.equal(response.choices[0].message.content, SENTENCE);
+    assert.deepEqual(usageOf(response.usage), USAGE);
+    assert.equal(response.model, 'sim-chat');
+    assert.match(response._request_id, /^req_/);
   },
 
   async chat_stream(client) {
@@ -123,9 +123,9 @@ const httpChecks = {
 
   async responses(client) {
     const ask = { model: 'sim-responses', instructions: 'Be brief.', input: 'How much goes by?' };
-    const answer = await client.responses.create(ask);
-    assert.equal(answer.output_text, SENTENCE);
-    assert.deepEqual([answer.usage.input_tokens, answer.usage.output_tokens], [6, WORDS]);
+    const response = await client.responses.create(ask);
+    assert.equal(response.output_text, SENTENCE);
+    assert.deepEqual([response.usage.input_tokens, response.usage.output_tokens], [6, WORDS]);
   },
 
   async responses_stream(client) {
@@ -146,10 +146,10 @@ const httpChecks = {
   },
 
   async embeddings(client) {
-    const answer = await client.embeddings.create({ model: 'sim-embeddings', input: ['one', 'two words'] });
-    assert.deepEqual(answer.data.map((item) => item.embedding.length), [1536, 1536]);
-    assert.equal((answer.data[0].embedding[0] ** 2 * 1536).toFixed(4), '1.0000');
-    assert.equal(answer.usage.total_tokens, 3);
+    const response = await client.embeddings.create({ model: 'sim-embeddings', input: ['one', 'two words'] });
+    assert.deepEqual(response.data.map((item) => item.embedding.length), [1536, 1536]);
+    assert.equal((response.data[0].embedding[0] ** 2 * 1536).toFixed(4), '1.0000');
+    assert.equal(response.usage.total_tokens, 3);
   },
 
   async models(client) {
@@ -198,7 +198,7 @@ const httpChecks = {
     const read = async () => {
       for await (const chunk of stream) seen.push(chunk);
     };
-    // The SDK passes on what the platform's fetch throws; an error event before the end would be its own APIError.
+    // The SDK passes on the exception of the platform's fetch; an error event before the end would be its own APIError.
     await assert.rejects(read(), (error) => error instanceof OpenAI.APIError || error instanceof TypeError);
     isBeginning(textOf(seen));
   },

@@ -1,4 +1,4 @@
-"""The openai-python checks: what an application does with the SDK, against each target.
+"""The openai-python checks: typical uses of the SDK, against each target.
 
 SDK_TARGETS is a JSON list of {"name", "client": "openai" | "azure", "base_url", "checks": "http" | "realtime"}; SDK_KEY is the
 key to send. Behind every target is the simulator, or realtime.py, so that every text and count is known. Prints a line per check; exit status 1 if one failed.
@@ -60,13 +60,13 @@ def text_of(chunks):
 
 @check
 def chat(client):
-    answer = client.chat.completions.create(model="sim-chat", messages=QUESTION)
-    same(answer.choices[0].message.content, SENTENCE, "text")
-    same(usage_of(answer.usage), (INPUT_TOKENS, WORDS, INPUT_TOKENS + WORDS), "usage")
-    same(answer.model, "sim-chat", "model")
-    same(answer.choices[0].finish_reason, "stop", "finish_reason")
-    if not answer._request_id.startswith("req_"):
-        raise AssertionError(f"x-request-id: {answer._request_id}")
+    response = client.chat.completions.create(model="sim-chat", messages=QUESTION)
+    same(response.choices[0].message.content, SENTENCE, "text")
+    same(usage_of(response.usage), (INPUT_TOKENS, WORDS, INPUT_TOKENS + WORDS), "usage")
+    same(response.model, "sim-chat", "model")
+    same(response.choices[0].finish_reason, "stop", "finish_reason")
+    if not response._request_id.startswith("req_"):
+        raise AssertionError(f"x-request-id: {response._request_id}")
 
 
 @check
@@ -90,9 +90,9 @@ def chat_stream_with_usage(client):
 
 @check
 def responses(client):
-    answer = client.responses.create(model="sim-responses", instructions="Be brief.", input="How much goes by?")
-    same(answer.output_text, SENTENCE, "text")
-    same((answer.usage.input_tokens, answer.usage.output_tokens), (6, WORDS), "usage")
+    response = client.responses.create(model="sim-responses", instructions="Be brief.", input="How much goes by?")
+    same(response.output_text, SENTENCE, "text")
+    same((response.usage.input_tokens, response.usage.output_tokens), (6, WORDS), "usage")
 
 
 @check
@@ -116,11 +116,11 @@ def completions_stream(client):
 
 @check
 def embeddings(client):
-    answer = client.embeddings.create(model="sim-embeddings", input=["one", "two words"])
-    same([len(item.embedding) for item in answer.data], [1536, 1536], "dimensions")
-    component = struct.unpack("<f", struct.pack("<f", answer.data[0].embedding[0]))[0]
+    response = client.embeddings.create(model="sim-embeddings", input=["one", "two words"])
+    same([len(item.embedding) for item in response.data], [1536, 1536], "dimensions")
+    component = struct.unpack("<f", struct.pack("<f", response.data[0].embedding[0]))[0]
     same(round(component * component * 1536, 4), 1.0, "length of the vector")
-    same((answer.usage.prompt_tokens, answer.usage.total_tokens), (3, 3), "usage")
+    same((response.usage.prompt_tokens, response.usage.total_tokens), (3, 3), "usage")
 
 
 @check
@@ -229,7 +229,7 @@ def client_of(target):
     # A retry would hide a failure.
     common = {"api_key": os.environ["SDK_KEY"], "max_retries": 0, "timeout": 30}
     if target["client"] == "azure":
-        # Where it is not told, the SDK opens WebSockets of Azure with TLS only.
+        # Without this option, the SDK opens WebSockets of Azure with TLS only.
         websockets = target["base_url"].replace("http://", "ws://") + "/openai"
         return openai.AzureOpenAI(
             azure_endpoint=target["base_url"], api_version=API_VERSION, websocket_base_url=websockets, **common

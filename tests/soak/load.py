@@ -22,7 +22,7 @@ def say(**members):
 
 
 async def stream(port, body, begun):
-    """One stream to its end; whether it came whole."""
+    """Reads one stream to its end; true if it was complete."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
     writer.write(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
@@ -49,7 +49,7 @@ async def streams(port, count, seconds):
     tasks = []
     for _ in range(count):
         tasks.append(asyncio.create_task(stream(port, body, begun)))
-        # A thousand at a time, so that the listening queue holds them.
+        # At most a thousand at a time, so that the listening queue has room for them.
         if len(tasks) % 500 == 0:
             while running < len(tasks) - 500 and not any(task.done() and task.exception() for task in tasks):
                 await asyncio.sleep(0.01)
@@ -69,7 +69,7 @@ def literal(name, value):
 
 
 async def stalled(port, connections, streams_each, seconds):
-    """Streams whose windows stay at zero, on connections that go on reading: how long until the proxy resets each."""
+    """Streams whose windows stay at zero, on connections that continue to read; returns the times until the proxy reset each."""
     body = BODY % 1000
     fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/v1/chat/completions"), (b":authority", b"127.0.0.1:%d" % port),
               (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]

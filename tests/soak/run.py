@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Thousands of slow streams on one worker, then HTTP/2 clients that give their streams no window.
 
-Run by name, before an issue is closed: it takes some four minutes and is no part of tests/run. STREAMGAUGE_BIN names the binary,
+Run by name, before an issue is closed: it takes some four minutes and does not belong to tests/run. STREAMGAUGE_BIN names the binary,
 which should be a release build (target/release/streamgauge if unset). An argument divides all numbers. Load and simulator are processes of their own. For each
-phase it prints the time until all streams ran, memory and open files of the proxy, how long the slowest probe took meanwhile,
-and how long the proxy needed to give everything back. Exit status 1 if a stream did not come whole, a probe failed, a record is
+phase it prints the time until all streams ran, memory and open files of the proxy, the time of the slowest probe meanwhile,
+and the time in which the proxy released everything. Exit status 1 if a stream was incomplete, a probe failed, a record is
 missing, or files stayed open.
 """
 
@@ -26,11 +26,11 @@ HERE = pathlib.Path(__file__).resolve().parent
 BIN = os.environ.get("STREAMGAUGE_BIN", str(ROOT / "target/release/streamgauge"))
 CORES = [{0}, {1}] if len(os.sched_getaffinity(0)) > 1 else [{0}, {0}]
 
-# How long the streams of a phase run, in seconds.
+# The duration of a phase's streams, in seconds.
 SECONDS = 40
 WRITE_TIMEOUT = 5
 
-# How long the proxy may take to give back connections and files after a phase, in seconds.
+# The time within which the proxy must release connections and files after a phase, in seconds.
 RECOVERY = 20
 
 
@@ -52,7 +52,7 @@ def listening(command, core, patterns):
 
 
 class Probes(threading.Thread):
-    """Asks /healthz, /readyz and /metrics all the time; keeps the slowest answer."""
+    """Requests /healthz, /readyz and /metrics all the time; keeps the time of the slowest response."""
 
     def __init__(self, port):
         super().__init__(daemon=True)

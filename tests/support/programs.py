@@ -1,6 +1,6 @@
-"""Starts the programs that checks need, waits until they listen, and reads what the proxy recorded.
+"""Starts the programs that checks need, waits until they listen, and reads the proxy's records.
 
-Checks find it by `sys.path`: it is no package, so that they run with any Python. STREAMGAUGE_BIN names the binary
+Checks find it by `sys.path`: it is not a package, so that they run with any Python. STREAMGAUGE_BIN names the binary
 (target/debug/streamgauge if unset). Programs listen on loopback addresses only.
 """
 
@@ -26,11 +26,11 @@ def free_port():
 
 
 def until(what, probe, patience=PATIENCE):
-    """Asks until there is an answer other than None."""
+    """Calls `probe` until it returns something other than None."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
-        if (answer := probe()) is not None:
-            return answer
+        if (result := probe()) is not None:
+            return result
         time.sleep(0.02)
     raise SystemExit(f"FAILED: {what}: not within {patience} s")
 
@@ -43,7 +43,7 @@ def accepts(port):
 
 @contextlib.contextmanager
 def started(name, command, port, log=None, patience=PATIENCE, **options):
-    """A program that listens on `port`, stopped whatever happens. `log` is the file that its output goes to."""
+    """A program that listens on `port`, stopped in any case. `log` is the file of its output."""
     with open(log or os.devnull, "wb") as output:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **options)
 
@@ -93,10 +93,10 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def running(self):
-        """The proxy from here to the end of the block; after it all its records are written."""
+        """Runs the proxy to the end of the block, after which all its records are written."""
         return started("the proxy", self.command, self.port, self.log)
 
     def records(self):
-        """What is written so far, without a line that is not complete yet."""
+        """The records so far, without an incomplete line."""
         lines = self.file.read_text().splitlines(keepends=True) if self.file.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
