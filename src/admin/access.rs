@@ -2,11 +2,11 @@
 //!
 //! Every page except the open ones needs two checks:
 //!
-//! * **The host.** A web page elsewhere can give its own name the address of this machine (DNS
+//! * *The host.** A web page elsewhere can give its own name the address of this machine (DNS
 //!   rebinding), and would be same-origin with these pages. So the host in the request must be one
 //!   of [`OwnHosts`]. A program that sends the token itself is not a browser in this position, and
 //!   needs no such host.
-//! * **The client.** If a token or an authority of client certificates is configured, a request
+//! * *The client.** If a token or an authority of client certificates is configured, a request
 //!   needs the token (`Authorization: Bearer`, RFC 6750), a connection with a verified certificate,
 //!   or the cookie that the login form gave. Otherwise every program on this machine has access,
 //!   and no other can connect.

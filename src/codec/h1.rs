@@ -1,24 +1,22 @@
-//! HTTP/1.1, sans-IO. The client half writes a request's head and the frame of its body, reads an
-//! answer's head and takes the framing off its body; the [server] half does the same the other way
-//! round.
+//! HTTP/1.1, sans-IO. The client half writes a request's head and frames its body, reads a
+//! response's head and removes the framing of its body; the [server] half does the reverse.
 //!
-//! The rules are those of RFC 9112 ("HTTP/1.1") and, where it says so, RFC 9110 ("HTTP Semantics").
-//! They live here in the order in which a response meets them: [`HeadReader`] finds the head and
-//! reads it, [`Framing`] says how long the body is, [`BodyDecoder`] takes it out of its frame.
+//! The rules are those of RFC 9112 ("HTTP/1.1") and, where they refer to it, RFC 9110 ("HTTP
+//! Semantics"), in the order of a response: [`HeadReader`] finds the head and reads it, [`Framing`]
+//! is the framing of the body, [`BodyDecoder`] removes it.
 //!
-//! Promises, all of them tested at every split:
-//! * pieces do not matter: the same bytes give the same head, the same body and the same verdict,
-//!   however they were cut;
-//! * every byte of an incomplete head is looked at once, so the cost is linear also when a head
-//!   comes byte by byte;
-//! * a body is never copied out: its payload is brought together inside the buffer it was read
-//!   into;
-//! * a message that is framed in two ways, or in none that is certain, is refused with a
-//!   [`ProtocolError`]. Where RFC 9112 lets a recipient be lenient (bare LF line ends, folded
-//!   lines, other codings under `chunked`), this one is not;
-//! * what is held is bounded by the named limits.
+//! Guarantees, all of them tested at every split:
+//! * The result does not depend on the pieces: the same bytes give the same head, the same body
+//!   and the same verdict.
+//! * Every byte of an incomplete head is read once, so that the cost is linear even if a head
+//!   arrives byte by byte.
+//! * A body is never copied: its payload is gathered inside the buffer into which it was read.
+//! * A message with two framings, or with an uncertain one, is refused with a [`ProtocolError`].
+//!   RFC 9112 allows a recipient to be lenient (bare LF line ends, folded lines, other codings
+//!   under `chunked`); this one is not.
+//! * The named limits bound all memory.
 //!
-//! Not here: sockets, time, and the use of a response.
+//! Sockets, time, and the use of a response are outside of this module.
 
 mod body;
 mod chunked;

@@ -1,12 +1,12 @@
-//! The head of an HTTP message: its bytes as they came, and a table of where its fields are.
+//! The head of an HTTP message: its bytes as they came, and a table of the places of its fields.
 //!
-//! The case, the order and the spelling of names pass unchanged, and repeated names stay where they
-//! were. A name that this proxy looks at is recognized once, as a [`KnownName`]; whether a head has
-//! such a field is then one test of a bit. Fields are forwarded as slices of the received bytes,
-//! neighbours in one piece.
+//! The case, the order and the spelling of names pass unchanged, and repeated names keep their
+//! places. A name that this proxy uses is recognized once, as a [`KnownName`], so that one test of
+//! a bit shows whether a head has such a field. Fields are forwarded as slices of the received
+//! bytes, adjacent ones in one piece.
 //!
-//! `http::HeaderMap` lowers names and moves those of one name together. It is used at the edges
-//! only: with h2, for trailers, and by code that is no part of a request's path.
+//! `http::HeaderMap` changes names to lower case and groups the values of one name. It is used only
+//! with h2, for trailers, and by code outside of a request's path.
 
 mod known;
 mod map;
@@ -23,8 +23,8 @@ pub use request::RequestHead;
 pub use response::ResponseHead;
 use spare::Buffer;
 
-/// The fields of a head, in their order. Empty, it has no buffer; dropped, it leaves its buffer to
-/// the next head of its thread.
+/// The fields of a head, in their order. An empty one has no buffer; on drop, its buffer is kept
+/// for the next head of its thread.
 #[derive(Default)]
 pub struct Headers(Option<Box<Buffer>>);
 
@@ -34,7 +34,7 @@ pub struct HeaderField<'a> {
     pub name: &'a [u8],
     pub known: Option<KnownName>,
     pub value: &'a [u8],
-    /// The value is kept out of HTTP/2's compression tables (RFC 7541 section 7.1.3).
+    /// The value must not be in HTTP/2's compression tables (RFC 7541 section 7.1.3).
     pub is_sensitive: bool,
 }
 
@@ -49,7 +49,8 @@ struct Place {
     flags: u8,
 }
 
-/// The line is `name: value` and CRLF, without other whitespace, so that it is forwarded as it is.
+/// The line is `name: value` and CRLF, without other whitespace, so that it can be forwarded
+/// unchanged.
 const PLAIN: u8 = 1;
 
 /// [`HeaderField::is_sensitive`].
@@ -102,7 +103,7 @@ impl Headers {
         });
     }
 
-    /// Copies the received head, with its start line and without the blank line.
+    /// Copies the received head, with its start line and without the empty line.
     pub(super) fn copy_received(&mut self, head: &[u8]) {
         let buffer = self.buffer_mut();
         debug_assert!(buffer.bytes.is_empty(), "the places are those in the head");
@@ -156,8 +157,8 @@ impl Headers {
         place.known.into_iter().for_each(|known| buffer.names.add(known));
     }
 
-    /// Replaces the fields of this name by one with this value: in the place of the first, or behind
-    /// all others.
+    /// Replaces the fields of this name by one with this value: in the place of the first, or
+    /// behind all others.
     pub fn set(&mut self, name: KnownName, value: &[u8]) {
         if !self.has(name) {
             return self.append(name.as_str().as_bytes(), value);
@@ -281,7 +282,7 @@ fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 impl HeaderField<'_> {
-    /// Returns true if the field has this name, which is in lower case.
+    /// Returns true if the field has this name, which must be in lower case.
     pub fn is_named(&self, lower: &str) -> bool {
         self.name.eq_ignore_ascii_case(lower.as_bytes())
     }
@@ -314,7 +315,7 @@ impl Drop for Headers {
 }
 
 impl PartialEq for Headers {
-    /// The same fields in the same order and spelling.
+    /// Compares the fields, their order and their spelling.
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
     }
@@ -323,7 +324,7 @@ impl PartialEq for Headers {
 impl Eq for Headers {}
 
 impl fmt::Debug for Headers {
-    /// Names only: values may be keys.
+    /// Writes names only, since values may be keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().map(|field| String::from_utf8_lossy(field.name))).finish()
     }

@@ -206,11 +206,7 @@ fn level_of_the_log_changes_unless_the_command_line_says_it() {
         until(PATIENCE, "the new route", || (status(&serving, "/new") == 200).then_some(()));
         serving.signal("-TERM");
         let log = serving.end();
-        assert_eq!(
-            log.iter().any(|line| line.contains("all workers use the new")),
-            has_details,
-            "{log:#?}"
-        );
+        assert_eq!(log.iter().any(|line| line.contains("all workers use the new")), has_details, "{log:#?}");
     }
 }
 

@@ -5,13 +5,13 @@ use std::ops::Range;
 use super::error::ProtocolError;
 use crate::codec::head::KnownName;
 
-/// Reads the field lines of `bytes` from `at` on. `add` gets the place of each name, the name if it is
-/// known, and the place of the value without the whitespace around it. Returns the end of the blank line behind them. `None`:
-/// more bytes are needed.
+/// Reads the field lines of `bytes` from `at` on. `add` gets the place of each name, the name if it
+/// is known, and the place of the value without the whitespace around it. Returns the end of the
+/// empty line behind them. `None`: more bytes are needed.
 ///
 /// # Errors
-/// Fails at the first line that is not valid, or behind `most` of them. The caller must know that
-/// all lines end with CRLF to tell from the error what is wrong.
+/// Fails at the first invalid line, or behind `most` lines. The error names the mistake only if all
+/// lines end with CRLF.
 #[inline]
 pub(super) fn read_fields(
     bytes: &[u8],
@@ -59,7 +59,7 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// RFC 9110 section 5.6.2.
+/// The rule of RFC 9110 section 5.6.2.
 fn is_token(byte: &u8) -> bool {
     TOKEN[usize::from(*byte)]
 }
@@ -99,8 +99,8 @@ fn find_colon(bytes: &[u8]) -> Option<usize> {
     Some(words.len() * 8 + rest.iter().position(|&byte| byte == b':')?)
 }
 
-/// The bytes at the beginning that a value may have: all but control characters, except for tabs.
-/// Looks at eight bytes at a time.
+/// The number of bytes at the beginning that a value may have: all except control characters, but
+/// tabs are allowed. Reads eight bytes at a time.
 #[inline]
 pub(super) fn value_length(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
@@ -150,7 +150,7 @@ mod tests {
         Ok(end.map(|end| (fields, end)))
     }
 
-    /// As another parser has them, which takes LF as the end of a line too.
+    /// The result of another parser, which accepts LF as the end of a line too.
     fn naive(bytes: &[u8]) -> Result<Option<(Fields, usize)>, httparse::Error> {
         let mut fields = [httparse::EMPTY_HEADER; 4];
         Ok(match httparse::parse_headers(bytes, &mut fields)? {
@@ -195,7 +195,8 @@ mod tests {
             let (ours, theirs) = (read(&bytes), naive(&bytes));
             match (&ours, &theirs) {
                 (Ok(ours), Ok(theirs)) => assert_eq!(ours, theirs, "{bytes:?}"),
-                // It waits for the byte behind a CR, and for the end of a line that is too many.
+                // The other parser waits for the byte behind a CR, and for the end of a line beyond
+                // the limit.
                 (Err(_), Err(_) | Ok(None)) | (Ok(None), Err(_)) => {}
                 _ => panic!("{bytes:?}: {ours:?}, {theirs:?}"),
             }

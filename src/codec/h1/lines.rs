@@ -6,11 +6,11 @@ use memchr::memchr;
 
 use super::error::ProtocolError;
 
-/// The largest head, with its blank line: several times what services send, cookies and policies
-/// included.
+/// The largest head, with its empty line: several times as large as those of services, with cookies
+/// and policies.
 pub const MAX_HEAD: usize = 64 * 1024;
 
-/// The most fields of one head.
+/// The largest number of fields of one head.
 pub const MAX_HEADERS: usize = 256;
 
 pub(super) const BLANK_LINE: &[u8] = b"\r\n";
@@ -20,7 +20,7 @@ pub(super) fn at_most_a_head(buf: &[u8]) -> &[u8] {
     &buf[..buf.len().min(MAX_HEAD)]
 }
 
-/// Finds where a head ends that comes in pieces. Every byte is looked at once.
+/// Finds the end of a head that arrives in pieces. Every byte is read once.
 #[derive(Debug, Default)]
 pub(super) struct HeadEnd {
     /// The beginning of the incomplete line.
@@ -30,8 +30,8 @@ pub(super) struct HeadEnd {
 }
 
 impl HeadEnd {
-    /// The end of the head that `buf` begins with, behind its blank line. `None`: it is not here
-    /// yet. The search goes on where the last one ended, and begins again after an end.
+    /// The end of the head at the beginning of `buf`, behind its empty line. `None`: it has not
+    /// arrived. The search continues where the last one ended, and begins again after an end.
     pub(super) fn find(&mut self, buf: &[u8]) -> Result<Option<usize>, ProtocolError> {
         let buf = at_most_a_head(buf);
         while let Some(found) = memchr(b'\n', &buf[self.looked..]) {
@@ -65,8 +65,8 @@ impl HeadEnd {
 /// Returns true if `line`, which ends with LF, is the empty one that ends its section.
 ///
 /// # Errors
-/// It ends with LF alone, or goes on with the field of the line before. Both could be read
-/// differently by the next reader: RFC 9112 section 11.1 tells what that is used for.
+/// Returns an error if the line ends with LF alone, or continues the field of the line before. The
+/// next reader could read both differently; RFC 9112 section 11.1 describes that attack.
 pub(super) fn ends_section(line: &[u8]) -> Result<bool, ProtocolError> {
     match line {
         [b'\r', b'\n'] => Ok(true),
@@ -76,13 +76,13 @@ pub(super) fn ends_section(line: &[u8]) -> Result<bool, ProtocolError> {
     }
 }
 
-/// The error of the line parser as ours.
+/// Converts an error of the line parser.
 pub(super) fn parse_error(error: httparse::Error) -> ProtocolError {
     match error {
         httparse::Error::Version => ProtocolError::NotHttp1,
         httparse::Error::Status | httparse::Error::Token => ProtocolError::StatusLine,
         httparse::Error::HeaderName => ProtocolError::HeaderName,
-        // A CR without its LF is a control character in what would have been a value.
+        // A CR without its LF is a control character in a value.
         httparse::Error::HeaderValue | httparse::Error::NewLine => ProtocolError::HeaderValue,
         httparse::Error::TooManyHeaders => ProtocolError::TooManyHeaders,
     }

@@ -9,28 +9,27 @@ use super::framing::{Framing, FramingHeaders, RequestKind};
 use super::lines::{BLANK_LINE, HeadEnd, MAX_HEADERS, at_most_a_head, parse_error};
 use crate::codec::head::{Headers, KnownName, ResponseHead};
 
-/// The most heads with a status of 1xx before the response: who sends one every few seconds to show
-/// that it still works stays below, who sends nothing else is stopped.
+/// The largest number of heads with a status of 1xx before the response. A server that sends one
+/// every few seconds to show progress stays below it.
 pub const MAX_INTERIM: u8 = 100;
 
-/// The head of a response, and what it says of the body and the connection.
+/// The head of a response, and its meaning for the body and the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedResponse {
     /// The head as it came, except that a repeated `Content-Length` with one value is there once,
-    /// where it says how long the body is (RFC 9110 section 8.6). The status is 100 to 999.
+    /// if it is the length of the body (RFC 9110 section 8.6). The status is 100 to 999.
     pub head: ResponseHead,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
     /// The framing of the body.
     pub framing: Framing,
-    /// True if the connection may be used again, once the body has ended and nothing has come after
-    /// it.
+    /// True if the connection may be used again, once the body has ended and nothing follows it.
     pub keep_alive: bool,
 }
 
-/// Finds the head at the beginning of what has come, and reads it once it is whole.
+/// Finds the head at the beginning of the received bytes, and reads it when it is complete.
 ///
-/// Heads with a status of 1xx are given as they are, with [`Framing::None`]; the same reader then
+/// Heads with a status of 1xx are returned unchanged, with [`Framing::None`]; the same reader then
 /// reads the next.
 #[derive(Debug)]
 pub struct HeadReader {
@@ -41,20 +40,20 @@ pub struct HeadReader {
 }
 
 impl HeadReader {
-    /// A reader of the response to a request with this method: it decides whether a body follows.
+    /// Creates a reader of the response to a request with this method, which decides whether a body
+    /// follows.
     pub fn new(method: &Method) -> Self {
         Self { request: RequestKind::new(method), interim: 0, end: HeadEnd::default() }
     }
 
-    /// Reads the head in `buf`; also says how many of its bytes the head had. `None`: more bytes
-    /// are needed.
+    /// Reads the head in `buf`; returns also its number of bytes. `None`: more bytes are needed.
     ///
-    /// Until there is a head, each call must be given what the call before was given, and more
-    /// behind it. After a head, the next one begins with the first byte of `buf`.
+    /// Until there is a head, each call must be given the bytes of the call before, and more behind
+    /// them. After a head, the next one begins with the first byte of `buf`.
     ///
     /// # Errors
-    /// The bytes are no valid response. Bytes that are no HTTP/1 at all are refused with their
-    /// first bytes.
+    /// Returns an error if the bytes are not a valid response. Bytes that are not HTTP/1 at all are
+    /// refused with their first bytes.
     pub fn read(&mut self, buf: &[u8]) -> Result<Option<(ParsedResponse, usize)>, ProtocolError> {
         let Some((parsed, end)) = self.parse(buf)? else { return Ok(None) };
         if parsed.head.status.is_informational() {
@@ -67,8 +66,8 @@ impl HeadReader {
     }
 
     fn parse(&mut self, buf: &[u8]) -> Result<Option<(ParsedResponse, usize)>, ProtocolError> {
-        // Most heads come in one piece. For any other, and to find what is wrong with one, the end
-        // is looked for first.
+        // Most heads come in one piece. For any other head, and to find a mistake, the end is
+        // searched first.
         if !self.end.has_begun()
             && let Ok(Some(found)) = parse(at_most_a_head(buf), self.request)
         {
@@ -82,7 +81,7 @@ impl HeadReader {
     }
 }
 
-/// A TLS, HTTP/2 or SSH server may never send a blank line.
+/// A TLS, HTTP/2 or SSH server may never send an empty line.
 fn check_beginning(buf: &[u8]) -> Result<(), ProtocolError> {
     const BEGINNING: &[u8] = b"HTTP/1.";
     let common = buf.len().min(BEGINNING.len());
@@ -135,8 +134,8 @@ fn read_status_line(bytes: &[u8]) -> Result<Option<(Version, StatusCode, usize)>
     Ok(Some((version, status, end)))
 }
 
-/// The phrase after the code, if it is not the usual one. Taken from the bytes: the line parser
-/// gives none that has a byte beyond ASCII.
+/// The phrase after the code, if it is not the usual one. It is taken from the bytes, since the
+/// line parser returns no phrase that has a byte beyond ASCII.
 fn unusual_reason(head: &[u8], status: StatusCode) -> Option<Box<[u8]>> {
     const CODE_END: usize = "HTTP/1.1 200".len();
     let rest = head[CODE_END..].strip_prefix(b" ").unwrap_or(&head[CODE_END..]);

@@ -1,4 +1,4 @@
-//! The names of header fields that this proxy looks at, or that most messages have.
+//! The names of header fields that this proxy uses, or that most messages have.
 
 macro_rules! known_names {
     ($($variant:ident = $name:literal;)*) => {
@@ -18,8 +18,8 @@ macro_rules! known_names {
     };
 }
 
-// Some of them decide nothing: SDKs and services send them with most messages, and a known name
-// costs the filter of outbound headers one test of a bit.
+// Some of these names decide nothing: SDKs and services send them with most messages, and a known
+// name costs the filter of outbound headers one test of a bit.
 known_names! {
     Accept = "accept";
     AcceptEncoding = "accept-encoding";
@@ -143,7 +143,7 @@ impl KnownName {
         matches!(self, Self::AnyProxy | Self::AnyOwn)
     }
 
-    /// The name in lower case; of a family, its prefix.
+    /// The name in lower case; the prefix of a family.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AnyProxy => "proxy-",
@@ -157,15 +157,15 @@ fn begins_with(name: &[u8], prefix: &[u8]) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// Compares any bytes with a name in lower case, which has letters, digits and hyphens. Eight bytes at
-/// a time; a byte may differ in the bit of the case if the other is a letter.
+/// Compares any bytes with a name in lower case, which has letters, digits and hyphens. Reads eight
+/// bytes at a time; a byte may differ in the bit of the case if the other is a letter.
 #[inline]
 fn is_same(name: &[u8], lower: &[u8]) -> bool {
     const CASE: u64 = u64::from_ne_bytes([0x20; 8]);
     if name.len() != lower.len() {
         return false;
     }
-    // Letters have this bit of the two, and digits and hyphens do not.
+    // Letters have this bit of the two; digits and hyphens do not.
     let case_of_letters = |lower: u64| (lower >> 1) & CASE;
     let ((words, rest), (lower_words, lower_rest)) = (name.as_chunks(), lower.as_chunks());
     let mut differing = 0;

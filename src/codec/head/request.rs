@@ -17,20 +17,21 @@ pub struct RequestHead {
     pub headers: Headers,
 }
 
-/// Where the parts of a request's target are in the bytes of its head. All of them are UTF-8.
+/// The places of the parts of a request's target in the bytes of its head. All of them are UTF-8.
 #[derive(Clone, Copy, Debug, Default)]
 struct Target {
     start: u32,
     /// The end of the path. The query, if there is one, follows `?`.
     path_end: u32,
     end: u32,
-    /// Of the absolute form and the authority form (RFC 9112 section 3.2), or HTTP/2's `:authority`.
+    /// The authority of the absolute form and the authority form (RFC 9112 section 3.2), or
+    /// HTTP/2's `:authority`.
     authority: Option<(u32, u32)>,
     is_https: bool,
 }
 
 impl RequestHead {
-    /// `None`: the target has no valid form. `target` is where it is in the bytes of `headers`,
+    /// `None`: the target has no valid form. `target` is its place in the bytes of `headers`,
     /// `path` the length of its path if it is a [`PlainTarget`].
     pub(in crate::codec) fn received(
         method: Method,
@@ -63,7 +64,7 @@ impl RequestHead {
         (path_end < end).then(|| self.text(path_end + 1, end))
     }
 
-    /// The host and port of the target, where it has them, beside those of `Host`.
+    /// The host and port of the target, if it has them, regardless of `Host`.
     pub fn authority(&self) -> Option<&str> {
         self.target.authority.map(|(start, end)| self.text(start, end))
     }
@@ -88,7 +89,7 @@ impl RequestHead {
         self.target.end = bytes.len() as u32;
     }
 
-    /// Its parts are checked when the head is made, and valid.
+    /// The parts are checked when the head is created, so that they are valid.
     fn text(&self, start: u32, end: u32) -> &str {
         let text = &self.headers.buffer().bytes[start as usize..end as usize];
         str::from_utf8(text).unwrap_or_default()
@@ -121,7 +122,7 @@ impl Target {
 }
 
 impl PartialEq for RequestHead {
-    /// The parts are compared, wherever they are in the bytes.
+    /// Compares the parts, regardless of their places in the bytes.
     fn eq(&self, other: &Self) -> bool {
         let parts = |head: &Self| (head.path().to_owned(), head.query().map(str::to_owned), head.is_https());
         (&self.method, self.version, self.authority()) == (&other.method, other.version, other.authority())
@@ -132,8 +133,8 @@ impl PartialEq for RequestHead {
 
 impl Eq for RequestHead {}
 
-/// A target in the origin form in which nothing needs a closer look: every byte is one that RFC 3986
-/// allows in both a path and a query.
+/// A target in the origin form that needs no closer look: RFC 3986 allows every byte in both a path
+/// and a query.
 pub(in crate::codec) struct PlainTarget {
     /// The length of the path.
     pub(in crate::codec) path: usize,
@@ -144,7 +145,7 @@ pub(in crate::codec) struct PlainTarget {
 const MAX_PLAIN: usize = 60_000;
 
 impl PlainTarget {
-    /// The target that `bytes` begin with.
+    /// The target at the beginning of `bytes`.
     pub(in crate::codec) fn at_start_of(bytes: &[u8]) -> Option<Self> {
         if bytes.first() != Some(&b'/') {
             return None;

@@ -8,7 +8,7 @@
 //!   clients put before or after the file. After `server.max_request_bytes` without a model the
 //!   request is refused with 413 `model_too_late`. Any other form is not buffered; its fields are
 //!   read for the record while it passes.
-//! * *An unknown content coding is refused with 415 if the model must be known, and otherwise
+//! * An unknown content coding is refused with 415 if the model must be known, and otherwise
 //!   passes unread.
 
 use crate::codec::coding::{Coding, Codings};

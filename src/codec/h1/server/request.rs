@@ -11,10 +11,10 @@ use crate::codec::h1::framing::{Framing, FramingHeaders};
 use crate::codec::h1::lines::{BLANK_LINE, HeadEnd, MAX_HEAD, at_most_a_head, parse_error};
 use crate::codec::head::{Headers, KnownName, PlainTarget, RequestHead};
 
-/// The most fields of one request's head, as of hyper's server.
+/// The largest number of fields of one request's head, as in hyper's server.
 pub const MAX_REQUEST_HEADERS: usize = 100;
 
-/// The head of a request, and what it says of the body and the connection.
+/// The head of a request, and its meaning for the body and the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedRequest {
     /// The head as it came, except that a repeated `Content-Length` with one value is there once.
@@ -23,18 +23,19 @@ pub struct ParsedRequest {
     pub framing: Framing,
     /// True if the client may send another request after this one.
     pub keep_alive: bool,
-    /// True if the client waits for a word before it sends the body (RFC 9110 section 10.1.1).
+    /// True if the client waits for `100 Continue` before it sends the body (RFC 9110 section
+    /// 10.1.1).
     pub expects_continue: bool,
 }
 
-/// Why a request is not read. The rest of its connection is meaningless.
+/// The reason why a request is not read. The rest of its connection is meaningless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadRequest {
-    /// It is no HTTP/1 request, or one whose end is in doubt.
+    /// The request is not one of HTTP/1, or its end is uncertain.
     Malformed(ProtocolError),
-    /// Its target alone is more than a head may be.
+    /// The target alone is larger than a head may be.
     TargetTooLong,
-    /// Its head is larger than [`MAX_HEAD`], or has more than [`MAX_REQUEST_HEADERS`] fields.
+    /// The head is larger than [`MAX_HEAD`], or has more than [`MAX_REQUEST_HEADERS`] fields.
     HeadTooLarge,
 }
 
@@ -47,26 +48,26 @@ impl From<ProtocolError> for BadRequest {
     }
 }
 
-/// Finds the head at the beginning of what has come, and reads it once it is whole; then the next.
+/// Finds the head at the beginning of the received bytes, and reads it when it is complete; then
+/// the next.
 #[derive(Debug, Default)]
 pub struct RequestReader {
     end: HeadEnd,
     /// Empty lines before the request, which were skipped.
     skipped: usize,
-    /// The request line has been looked at ahead of the rest.
+    /// The request line was checked before the rest arrived.
     is_line_checked: bool,
 }
 
 impl RequestReader {
-    /// Reads the head in `buf`; also says how many of its bytes the head had. `None`: more bytes
-    /// are needed.
+    /// Reads the head in `buf`; returns also its number of bytes. `None`: more bytes are needed.
     ///
-    /// Until there is a head, each call must be given what the call before was given, and more
-    /// behind it. After a head, the next one begins with the first byte of `buf`.
+    /// Until there is a head, each call must be given the bytes of the call before, and more behind
+    /// them. After a head, the next one begins with the first byte of `buf`.
     ///
     /// # Errors
-    /// The bytes are no valid request. Bytes that are no HTTP/1 at all are refused with their
-    /// first line, or its first bytes.
+    /// Returns an error if the bytes are not a valid request. Bytes that are not HTTP/1 at all are
+    /// refused with their first line, or its first bytes.
     pub fn read(&mut self, buf: &[u8]) -> Result<Option<(ParsedRequest, usize)>, BadRequest> {
         // RFC 9112 section 2.2: some clients send an empty line behind a body.
         while self.end.is_in_first_line() && buf[self.skipped..].starts_with(b"\r\n") {
@@ -77,8 +78,8 @@ impl RequestReader {
             return Err(BadRequest::HeadTooLarge);
         }
         let rest = &buf[self.skipped..];
-        // Most heads come in one piece. For any other, and to find what is wrong with one, the end
-        // is looked for first.
+        // Most heads come in one piece. For any other head, and to find a mistake, the end is
+        // searched first.
         if !self.end.has_begun()
             && let Ok(Some((parsed, end))) = parse(at_most_a_head(rest))
         {
@@ -88,8 +89,8 @@ impl RequestReader {
         }
         let end = match self.end.find(rest) {
             Ok(Some(end)) => end,
-            // Before any other mistake, so that what is said of a request does not depend on the
-            // pieces it came in.
+            // This check comes before any other mistake, so that the verdict does not depend on the
+            // pieces of the request.
             other => {
                 self.check_beginning(rest)?;
                 return match other {
@@ -106,12 +107,12 @@ impl RequestReader {
         Ok(Some((parsed, used)))
     }
 
-    /// Returns true if some of a head has been seen, and not its end.
+    /// Returns true if a head has begun and not ended.
     pub fn has_begun(&self) -> bool {
         self.end.has_begun() || self.skipped > 0
     }
 
-    /// Refuses bytes that cannot become a request before their blank line, which may never come.
+    /// Refuses bytes that cannot become a request before their empty line, which may never come.
     fn check_beginning(&mut self, rest: &[u8]) -> Result<(), BadRequest> {
         match rest.first() {
             None | Some(b'\r' | b'\n') => return Ok(()),
@@ -161,7 +162,7 @@ impl RequestLine {
         Ok(Some(Self { method, version, target: start..start + target.len(), path: None, end }))
     }
 
-    /// The line of nearly every request.
+    /// Reads the line of nearly every request.
     fn usual(bytes: &[u8]) -> Option<Self> {
         const END: &[u8] = b" HTTP/1.1\r\n";
         let (method, start) = match bytes {
@@ -209,7 +210,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(ParsedRequest, usize)>, ProtocolError> 
     })?;
     let Some(end) = end else { return Ok(None) };
     headers.copy_received(&bytes[..end - BLANK_LINE.len()]);
-    // RFC 9110 section 8.6 lets a list of one length be refused, which no client sends.
+    // RFC 9110 section 8.6 allows a list of one length to be refused; no client sends one.
     if has_length_list {
         return Err(ProtocolError::ContentLength);
     }
@@ -218,7 +219,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(ParsedRequest, usize)>, ProtocolError> 
         headers.set(KnownName::ContentLength, length.to_string().as_bytes());
     }
     let keep_alive = framing_headers.client_keeps_alive(version);
-    // RFC 9110 section 10.1.1: not of an HTTP/1.0 client, which would not know what the word means.
+    // RFC 9110 section 10.1.1: an HTTP/1.0 client does not know the expectation.
     let expects_continue = expects_continue && version == Version::HTTP_11;
     let head = RequestHead::received(line.method, version, line.target, line.path, headers);
     let head = head.ok_or(ProtocolError::RequestLine)?;
