@@ -126,7 +126,7 @@ impl<B: ResponseBody> InFlightBody<B> {
         polled
     }
 
-    /// Tells the body to stop, once the connection is told to.
+    /// Tells the body to stop when the connection must stop.
     fn obey(&mut self) {
         if self.state.command() == Some(ConnCommand::Stop) && !mem::replace(&mut self.stopped, true) {
             self.body.stop();

@@ -28,7 +28,7 @@ fn response_of_another_kind_names_the_key() {
         (
             error("401 Unauthorized", "Incorrect key: sk-marker-1."),
             "Incorrect key: ***.",
-            "upstreams.up.api_key: it does not take",
+            "upstreams.up.api_key: it does not accept",
         ),
         (error("403 Forbidden", "no\\u001b[2J"), "no\u{fffd}[2J", "upstreams.up.api_key: the key may not"),
         (

@@ -284,7 +284,7 @@ fn client_that_leaves_before_the_response_is_drained_too() {
 }
 
 #[test]
-fn client_that_left_has_no_second_request_without_stream_options() {
+fn client_that_left_has_no_second_try_without_stream_options() {
     for comments in ["", "keep_alive_comments = \"1ms\""] {
         let (go, gone) = mpsc::channel();
         let (arrived, arrival) = mpsc::channel();

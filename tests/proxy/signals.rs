@@ -76,7 +76,7 @@ fn serve_outlives_every_signal_but_those_that_stop_it() {
     let (status, log) = serving.end_with_status();
     assert_eq!(status, Some(0), "{log:#?}");
     assert_eq!(records(&program.path("usage.jsonl")).len(), HARMLESS.len() + 1);
-    for said in ["the configuration is taken over", "SIGUSR2: ignored"] {
+    for said in ["the configuration has not changed", "SIGUSR2: ignored"] {
         assert!(log.iter().any(|line| line.contains(said)), "{said}: {log:#?}");
     }
 }

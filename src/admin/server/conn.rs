@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_of_one_stream_does_not_hide_that_another_is_not_read() {
+    fn progress_of_one_stream_does_not_hide_that_another_is_unread() {
         let conn = Conn::new(Instant::now());
         let (stalled, read) = (conn.begin(), conn.begin());
         let limits = Limits { write_timeout: Some(LEAST_STALL), ..LIMITS };

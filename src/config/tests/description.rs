@@ -99,7 +99,7 @@ fn schema_has_types_patterns_choices_defaults_and_comments() {
         assert_eq!(schema.pointer(pointer), Some(&value), "{pointer}");
     }
     let comment = schema.pointer("/properties/server/properties/listen/description").unwrap();
-    assert!(comment.as_str().unwrap().starts_with("Where clients connect"), "{comment}");
+    assert!(comment.as_str().unwrap().starts_with("The address and port on which clients"), "{comment}");
 }
 
 #[test]
