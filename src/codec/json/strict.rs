@@ -1,6 +1,6 @@
 //! A cursor over one complete JSON text that validates what it consumes.
 //!
-//! It accepts RFC 8259 with two leniencies: a surrogate escape may stand alone, and numbers may exceed
+//! The cursor accepts RFC 8259 with two leniencies: a surrogate escape may stand alone, and numbers may exceed
 //! any type. Bytes that are not UTF-8 count as text.
 
 use super::interruption::{BLOCK, marks};

@@ -1,4 +1,4 @@
-//! What a meter of a stream found in one push.
+//! The findings of a stream's meter in one push.
 
 /// The content of one push. Offsets are those in the pushed slice, without `skipped`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

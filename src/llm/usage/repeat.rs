@@ -112,9 +112,9 @@ const TEMPLATE_LIMIT: usize = 512;
 pub(super) struct Template {
     /// The event without its text and its filler.
     bytes: Vec<u8>,
-    /// Where the text was.
+    /// The position of the text.
     text: u16,
-    /// Where the filler was, if there was one.
+    /// The position of the filler, if there was one.
     filler: Option<u16>,
     /// The part of its text; `None` if no event is kept.
     part: Option<Part>,

@@ -291,7 +291,7 @@ impl Scanned {
         Self { is_complete, is_refused, extracted: scan.reader.walk.extracted, output }
     }
 
-    /// What [`Scan::whole`] makes of a complete text.
+    /// The result of [`Scan::whole`] for a complete text.
     pub(crate) fn of_event(text: &[u8], keeps_id: bool) -> Option<Self> {
         let mut output = Output::new(&super::Room::new(1 << 20));
         let extracted = Scan::whole(text, Some(&mut output), keeps_id)?;

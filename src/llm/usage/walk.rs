@@ -9,7 +9,7 @@ use super::places::{Key, Place, Slot, Step};
 /// that list's element, and the same once more inside it.
 pub(super) const DEPTHS: usize = 10;
 
-/// What a walk keeps from value to value, besides its way through the text.
+/// The state of a walk from value to value, besides its way through the text.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     /// The text is a body, not an event.

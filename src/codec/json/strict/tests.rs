@@ -1,6 +1,6 @@
 use super::*;
 
-/// Whether the text is one JSON value.
+/// Returns true if the text is one JSON value.
 fn accepts(text: &str) -> bool {
     let mut cursor = StrictCursor::new(text.as_bytes());
     cursor.skip().is_ok() && cursor.end().is_ok()
