@@ -1,0 +1,78 @@
+//! How long a client waits for the head of a response, as SDKs say in their requests.
+//!
+//! | header | sent by | its meaning in the SDK's source |
+//! |---|---|---|
+//! | `x-stainless-timeout` | openai-node 6 (`client.js`, `buildHeaders`) | whole seconds, rounded down, until the response's head; the timer is cleared then |
+//! | `x-stainless-read-timeout` | openai-python 3 (`_base_client.py`, `_build_headers`) | seconds of silence on the connection, also fractions |
+//!
+//! Both count for one attempt of the SDK, so from the request's arrival. Neither bounds anything once
+//! the head was sent: the first is over then, and each keep-alive comment restarts the second.
+
+use std::time::{Duration, Instant};
+
+use crate::codec::head::{Headers, KnownName, visible};
+
+const TIMEOUT: &str = "x-stainless-timeout";
+
+/// A longer timeout is as none: a day.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// When a client gives up that arrived at `started`, unless the head of a response was sent by then.
+/// `None`: it does not say.
+pub fn client_deadline(headers: &Headers, started: Instant) -> Option<Instant> {
+    let whole = headers.iter().find(|field| field.is_named(TIMEOUT)).map(|field| field.value);
+    let silence = headers.get(KnownName::XStainlessReadTimeout);
+    let timeout = [whole, silence].into_iter().flatten().filter_map(seconds).min()?;
+    started.checked_add(timeout)
+}
+
+/// How often the SDK has sent the request before. 0: it is the first time, or the SDK does not say.
+pub fn client_retries(headers: &Headers) -> u32 {
+    let count = headers.get(KnownName::XStainlessRetryCount).and_then(visible);
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or_default()
+}
+
+fn seconds(value: &[u8]) -> Option<Duration> {
+    let number: f64 = visible(value)?.trim().parse().ok()?;
+    Duration::try_from_secs_f64(number).ok().filter(|timeout| *timeout <= LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> Headers {
+        let mut headers = Headers::default();
+        lines.iter().for_each(|(name, value)| headers.append(name.as_bytes(), value.as_bytes()));
+        headers
+    }
+
+    fn deadline(lines: &[(&str, &str)]) -> Option<u128> {
+        let started = Instant::now();
+        client_deadline(&headers(lines), started).map(|end| (end - started).as_millis())
+    }
+
+    #[test]
+    fn timeouts_of_both_sdks_are_deadlines() {
+        assert_eq!(deadline(&[("x-stainless-timeout", "600")]), Some(600_000));
+        assert_eq!(deadline(&[("x-stainless-read-timeout", "600")]), Some(600_000));
+        assert_eq!(deadline(&[("x-stainless-read-timeout", "0.5")]), Some(500));
+        assert_eq!(deadline(&[("x-stainless-timeout", "0")]), Some(0), "less than a second");
+        assert_eq!(deadline(&[("x-stainless-timeout", "9"), ("x-stainless-read-timeout", "8")]), Some(8_000));
+        assert_eq!(deadline(&[]), None);
+    }
+
+    #[test]
+    fn timeouts_that_are_no_times_are_as_none() {
+        for value in ["", "-1", "NaN", "inf", "1e300", "soon", "86401"] {
+            assert_eq!(deadline(&[("x-stainless-timeout", value)]), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn retries_of_the_sdk_are_counted() {
+        let count = |value| client_retries(&headers(&[("X-Stainless-Retry-Count", value)]));
+        assert_eq!([count("0"), count("2"), count("-1"), count("x")], [0, 2, 0, 0]);
+        assert_eq!(client_retries(&Headers::default()), 0);
+    }
+}
