@@ -1,0 +1,196 @@
+//! The gate before the first event of a stream: is its beginning an error, so that another member can
+//! be asked?
+//!
+//! Services answer 200, and say in the first event that they are overloaded. `/v1/responses` sends
+//! `response.created` first and the error second, so an event that only announces decides nothing.
+//! The bytes are held by the caller, at most [`FIRST_EVENT_LIMIT`] of them, and released as they came
+//! with the event that decides.
+
+use crate::codec::json::{Cursor, Text};
+use crate::codec::sse::{Event, EventHandler};
+
+use super::UpstreamError;
+
+/// The most bytes of a response that are held before the first event that decides:
+/// `response.created` repeats instructions and tools. Above it they are released.
+pub const FIRST_EVENT_LIMIT: usize = 256 << 10;
+
+/// What the events of a stream have decided so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum FirstEvent {
+    /// Nothing: no event, or events that only announce.
+    #[default]
+    Undecided,
+    /// The response has begun: the bytes are released.
+    Begun,
+    /// The stream is an error.
+    Failed(UpstreamError),
+}
+
+/// Types of events that only announce: OpenAI's responses, Anthropic's messages, and keep-alives.
+const ANNOUNCING: [&str; 6] =
+    ["response.created", "response.in_progress", "response.queued", "message_start", "ping", "keepalive"];
+/// Types of events that are errors.
+const FAILED: [&str; 2] = ["error", "response.failed"];
+
+impl FirstEvent {
+    /// Decides by one event.
+    pub fn of(event: &Event<'_>) -> Self {
+        let is_named = |names: &[&str]| names.iter().any(|name| name.as_bytes() == event.name);
+        if is_named(&FAILED) {
+            return Self::Failed(UpstreamError::parse(event.data));
+        }
+        if event.data.trim_ascii().is_empty() || is_named(&ANNOUNCING) {
+            return Self::Undecided;
+        }
+        Self::of_data(event.data)
+    }
+
+    pub fn is_decided(&self) -> bool {
+        *self != Self::Undecided
+    }
+
+    fn of_data(data: &[u8]) -> Self {
+        match Signs::read(data) {
+            // `[DONE]`, a list, or no JSON: clients get to see it. Google lists errors too.
+            None if data.trim_ascii_start().starts_with(b"[{") => Self::of_list(data),
+            None => Self::Begun,
+            Some(signs) if signs.is_failed => Self::Failed(UpstreamError::parse(data)),
+            Some(signs) if signs.is_announcing => Self::Undecided,
+            Some(signs) if signs.has_usage => Self::Begun,
+            Some(Signs { choices: Some(choices), .. }) if !has_output(choices) => Self::Undecided,
+            Some(_) => Self::Begun,
+        }
+    }
+
+    fn of_list(data: &[u8]) -> Self {
+        let mut cursor = Cursor::new(data);
+        let first = cursor.expect(b'[').and_then(|()| cursor.value());
+        match first.map(|range| Self::of_data(&data[range])) {
+            Ok(Self::Failed(error)) => Self::Failed(error),
+            _ => Self::Begun,
+        }
+    }
+}
+
+/// For a decoder: takes events until one decides. An event that is too large is no error.
+impl EventHandler for FirstEvent {
+    fn event(&mut self, event: Event<'_>) {
+        if !self.is_decided() {
+            *self = Self::of(&event);
+        }
+    }
+
+    /// llama.cpp's errors.
+    fn unknown_field(&mut self, name: &[u8], value: &[u8]) {
+        if !self.is_decided() && name == b"error" {
+            *self = Self::Failed(UpstreamError::parse(value));
+        }
+    }
+
+    fn oversize(&mut self, _: &[u8]) {
+        if !self.is_decided() {
+            *self = Self::Begun;
+        }
+    }
+
+    fn oversize_end(&mut self) {
+        self.oversize(&[]);
+    }
+}
+
+/// The members of an event's object that decide.
+#[derive(Default)]
+struct Signs<'a> {
+    is_failed: bool,
+    is_announcing: bool,
+    has_usage: bool,
+    choices: Option<&'a [u8]>,
+}
+
+impl<'a> Signs<'a> {
+    /// `None`: no object.
+    fn read(data: &'a [u8]) -> Option<Self> {
+        let mut signs = Self::default();
+        for_each_member(data, |key, value| {
+            if key == *"type" {
+                let word = text(value);
+                signs.is_failed |= word.is_some_and(|word| FAILED.iter().any(|failed| word == **failed));
+                signs.is_announcing = word.is_some_and(|word| ANNOUNCING.iter().any(|name| word == **name));
+            } else if key == *"error" {
+                signs.is_failed |= !is_nothing(value);
+            } else if key == *"usage" {
+                signs.has_usage = !is_nothing(value);
+            } else if key == *"choices" {
+                signs.choices = Some(value);
+            }
+        })?;
+        Some(signs)
+    }
+}
+
+/// A choice has content, a tool call, reasoning or an end: more than a role and empty texts.
+fn has_output(choices: &[u8]) -> bool {
+    let mut cursor = Cursor::new(choices);
+    if !cursor.take(b'[') {
+        return true;
+    }
+    let mut is_first = true;
+    loop {
+        if cursor.take(b']') {
+            return false;
+        }
+        if !is_first && !cursor.take(b',') {
+            return true;
+        }
+        is_first = false;
+        match cursor.value() {
+            Ok(range) if !has_choice_output(&choices[range.clone()]) => {}
+            _ => return true,
+        }
+    }
+}
+
+fn has_choice_output(choice: &[u8]) -> bool {
+    let mut has_output = false;
+    let read = for_each_member(choice, |key, value| {
+        has_output |= if key == *"delta" || key == *"message" {
+            has_delta_output(value)
+        } else if key == *"text" || key == *"finish_reason" {
+            !is_nothing(value)
+        } else {
+            false
+        };
+    });
+    read.is_none() || has_output
+}
+
+fn has_delta_output(delta: &[u8]) -> bool {
+    let mut has_output = false;
+    let read = for_each_member(delta, |key, value| has_output |= key != *"role" && !is_nothing(value));
+    (read.is_none() && !is_nothing(delta)) || has_output
+}
+
+/// `null`, or empty.
+fn is_nothing(value: &[u8]) -> bool {
+    matches!(value, b"null" | b"\"\"" | b"[]" | b"{}")
+}
+
+fn text(value: &[u8]) -> Option<Text<'_>> {
+    Cursor::new(value).string().ok()
+}
+
+/// Calls `act` with each key and value of an object. `None`: it is no object, or not whole.
+fn for_each_member<'a>(object: &'a [u8], mut act: impl FnMut(Text<'a>, &'a [u8])) -> Option<()> {
+    let mut cursor = Cursor::new(object);
+    cursor.expect(b'{').ok()?;
+    let mut is_first = true;
+    while let Some((key, value)) = cursor.member(is_first).ok()? {
+        is_first = false;
+        act(key, &object[value]);
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests;
