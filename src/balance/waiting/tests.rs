@@ -1,0 +1,218 @@
+use std::sync::atomic::AtomicUsize;
+use std::task::Wake;
+use std::time::Duration;
+
+use super::*;
+use crate::balance::{End, Fingerprint, GroupSpec, HealthRegistry, MemberSpec, PlanRequest, UpstreamGroup};
+use crate::support::UpstreamId;
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+impl Wakes {
+    fn take(&self) -> usize {
+        self.0.swap(0, SeqCst)
+    }
+}
+
+/// A group of one member at which one request runs at once.
+struct Fixture {
+    group: Arc<UpstreamGroup>,
+    now: Instant,
+}
+
+/// A request that waits, and how often its task was woken.
+struct Task {
+    waiting: Waiting,
+    wakes: Arc<Wakes>,
+}
+
+impl Fixture {
+    fn new(queue: usize) -> Self {
+        let now = Instant::now();
+        let member = MemberSpec { concurrent: 1, ..MemberSpec::from(UpstreamId::from("u")) };
+        let wait = Some(Duration::from_secs(100));
+        let spec = GroupSpec { wait, queue, ..GroupSpec::of(vec![vec![member]]) };
+        Self { group: UpstreamGroup::new(spec, &HealthRegistry::new(now)), now }
+    }
+
+    fn plan(&self) -> Plan {
+        let request = PlanRequest {
+            model: None,
+            sticky: None,
+            pin: None,
+            fingerprint: Fingerprint::new("c", &[]),
+            tokens: 0,
+            started: self.now,
+            client_deadline: None,
+        };
+        Plan::new(&self.group, &request, |_| None)
+    }
+
+    fn ask(&self) -> Permit {
+        match self.plan().next(self.now, 0) {
+            Step::Ask(permit) => permit,
+            step => panic!("{step:?}"),
+        }
+    }
+
+    fn enter(&self, client: u64) -> Task {
+        let turn = WaitTurn { client, share: 1, priority: 0, cost: 10 };
+        Task { waiting: self.group.wait(self.plan(), turn), wakes: Arc::default() }
+    }
+}
+
+impl Task {
+    fn poll(&mut self, now: Instant) -> Option<Waited> {
+        let waker = Waker::from(Arc::clone(&self.wakes));
+        match self.waiting.poll(&mut Context::from_waker(&waker), now, 0) {
+            Poll::Ready(waited) => Some(waited),
+            Poll::Pending => None,
+        }
+    }
+
+    fn permit(&mut self, now: Instant) -> Option<Permit> {
+        match self.poll(now)? {
+            Waited::Served(_, Step::Ask(permit)) => Some(permit),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+use crate::balance::Permit;
+
+#[test]
+fn place_that_frees_goes_to_the_next_in_turn() {
+    let fixture = Fixture::new(10);
+    let now = fixture.now;
+    let running = fixture.ask();
+    let mut tasks = [1, 1, 2].map(|client| fixture.enter(client));
+    assert!(tasks.iter_mut().all(|task| task.poll(now).is_none()));
+    assert_eq!(fixture.group.waiting(), 3);
+    drop(running);
+    assert_eq!(tasks[0].wakes.take(), 1);
+    let first = tasks[0].permit(now).unwrap();
+    assert!(tasks[1].permit(now).is_none() && tasks[2].permit(now).is_none());
+    drop(first);
+    // The other client's turn, whichever request was woken.
+    assert!(tasks[1].permit(now).is_none());
+    assert!(tasks[2].wakes.take() >= 1);
+    let second = tasks[2].permit(now).unwrap();
+    drop(second);
+    assert!(tasks[1].permit(now).is_some());
+    assert_eq!(fixture.group.waiting(), 0);
+}
+
+#[test]
+fn woken_request_has_its_place_before_it_is_polled() {
+    let fixture = Fixture::new(10);
+    let now = fixture.now;
+    let running = fixture.ask();
+    let mut tasks = [1, 2].map(|client| fixture.enter(client));
+    assert!(tasks.iter_mut().all(|task| task.poll(now).is_none()));
+    drop(running);
+    // The second one is polled first, and gives the first its place.
+    assert!(tasks[1].poll(now).is_none());
+    assert!(tasks[0].wakes.take() >= 1);
+    assert!(matches!(fixture.plan().next(now, 0), Step::Wait(_)), "a newcomer does not overtake");
+    assert!(tasks[0].permit(now).is_some());
+}
+
+#[test]
+fn request_that_leaves_passes_its_place_and_its_wake_up_on() {
+    let fixture = Fixture::new(10);
+    let now = fixture.now;
+    let running = fixture.ask();
+    let mut tasks: Vec<_> = (1..4).map(|client| fixture.enter(client)).collect();
+    assert!(tasks.iter_mut().all(|task| task.poll(now).is_none()));
+    drop(running);
+    // It was woken, and is dropped before it is polled.
+    assert_eq!(tasks[0].wakes.take(), 1);
+    tasks.remove(0);
+    assert_eq!((fixture.group.waiting(), tasks[0].wakes.take()), (2, 1));
+    // It has its place already, and is dropped before it is polled.
+    assert!(tasks[1].poll(now).is_none());
+    tasks.remove(0);
+    assert!(tasks[0].wakes.take() >= 1);
+    assert!(tasks[0].permit(now).is_some());
+    assert_eq!(fixture.group.waiting(), 0);
+}
+
+#[test]
+fn full_queue_refuses_the_largest_client() {
+    let fixture = Fixture::new(2);
+    let now = fixture.now;
+    let _running = fixture.ask();
+    let mut tasks = [1, 1, 2, 1].map(|client| fixture.enter(client));
+    assert!(tasks[0].poll(now).is_none() && tasks[2].poll(now).is_none());
+    assert!(matches!(tasks[1].poll(now), Some(Waited::Refused(_))), "the newest of the first client");
+    assert!(matches!(tasks[3].poll(now), Some(Waited::Refused(_))));
+}
+
+#[test]
+fn end_of_the_wait_is_told() {
+    let fixture = Fixture::new(2);
+    let _running = fixture.ask();
+    let mut task = fixture.enter(1);
+    assert!(task.poll(fixture.now).is_none());
+    let late = fixture.now + Duration::from_secs(100);
+    assert!(matches!(task.poll(late), Some(Waited::Served(_, Step::End(End::Full)))));
+}
+
+#[test]
+fn end_of_a_pause_is_told_for_the_timer() {
+    let fixture = Fixture::new(2);
+    let now = fixture.now;
+    fixture.group.bound[0].upstream.refuse_credentials(1);
+    let mut task = fixture.enter(1);
+    assert!(task.poll(now).is_none());
+    let until = task.waiting.until().unwrap();
+    assert_eq!((until - now).as_secs(), 60);
+    assert!(task.permit(until).is_some_and(|permit| permit.is_trial()));
+}
+
+#[test]
+fn no_wake_up_is_lost_between_threads() {
+    let fixture = Fixture::new(1000);
+    let served = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for client in 0..4 {
+            let (fixture, served) = (&fixture, &served);
+            scope.spawn(move || {
+                for _ in 0..500 {
+                    let thread = std::thread::current();
+                    let mut waiting = fixture.enter(client).waiting;
+                    let waker = Waker::from(Arc::new(Unpark(thread)));
+                    let permit = loop {
+                        let polled = waiting.poll(&mut Context::from_waker(&waker), fixture.now, client);
+                        match polled {
+                            Poll::Ready(Waited::Served(_, Step::Ask(permit))) => break permit,
+                            Poll::Ready(other) => panic!("{other:?}"),
+                            // A lost wake-up is a time-out here.
+                            Poll::Pending => std::thread::park_timeout(Duration::from_secs(20)),
+                        }
+                    };
+                    served.fetch_add(1, SeqCst);
+                    drop(permit);
+                }
+            });
+        }
+    });
+    assert_eq!((served.into_inner(), fixture.group.waiting()), (2000, 0));
+    assert!(fixture.now.elapsed() < Duration::from_secs(15), "a wake-up was lost");
+}
+
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
