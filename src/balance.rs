@@ -17,6 +17,8 @@
 
 mod attempts;
 mod circuit;
+mod client_timeout;
+mod first_event;
 mod group;
 mod health;
 mod latency;
@@ -29,16 +31,25 @@ mod retry_on;
 mod sticky;
 mod target;
 mod verdict;
+mod wait_queue;
+mod waiting;
 
 pub use attempts::{Attempt, Attempts, Variant};
 pub use circuit::{BreakerPolicy, Opening, OutReason};
+pub use client_timeout::{client_deadline, client_retries};
+pub use first_event::{FIRST_EVENT_LIMIT, FirstEvent};
 pub use group::{ChoiceBy, GroupSpec, MAX_MEMBERS, MemberSpec, UpstreamGroup};
 pub use health::{HealthRegistry, ModelHealth, UpstreamHealth};
-pub use permit::{Ending, Permit};
+pub use permit::{Permit, RelayEnd};
 pub use plan::{End, Plan, PlanRequest, Step, Unavailable};
 pub use policy::RetryPolicy;
 pub use rate_limit::{Clock, Cooldown, cooldown};
 pub use retry_on::{RetryOn, RetryWord};
-pub use sticky::{Fingerprint, StickyBy, StickyKey, StickyParts, StickyResult, sticky_key};
+pub use sticky::{
+    Fingerprint, Pin, Pins, StickyBody, StickyBy, StickyKey, StickyParts, StickyResult, sticky_key,
+    stored_ids,
+};
 pub use target::{GroupTarget, Target};
 pub use verdict::{Closes, Failure, RetryClass, UpstreamError, Verdict};
+pub use wait_queue::{Entered, Ticket, TicketId, WaitQueue};
+pub use waiting::{WaitTurn, Waited, Waiting};

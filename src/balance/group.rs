@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use super::RetryPolicy;
 use super::circuit::BreakerPolicy;
 use super::health::{HealthRegistry, MemberLoad, ModelHealth, Recent, UpstreamHealth};
 use super::retry_budget::RetryBudget;
 use super::sticky::{StickyBy, member_seed};
+use super::waiting::{WaitRoom, WaitTurn, Waiting};
+use super::{Plan, RetryPolicy};
 use crate::support::UpstreamId;
 
 /// The most members of a group: a set of them is one word.
@@ -18,6 +19,9 @@ pub const MAX_MEMBERS: usize = 128;
 const PAIRS: usize = 10_000;
 /// The fewest models that a group remembers, whatever the number of its members.
 const MIN_ROWS: usize = 16;
+
+/// The most requests that wait at once where the configuration names no number.
+const DEFAULT_QUEUE: usize = 1000;
 
 /// How one of a tier is chosen, where no conversation decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +58,8 @@ pub struct GroupSpec {
     pub breaker: BreakerPolicy,
     /// How long a request may wait for a member. `None`: not at all.
     pub wait: Option<Duration>,
+    /// The most requests that wait at once.
+    pub queue: usize,
 }
 
 /// A group with what is known of its members.
@@ -65,6 +71,7 @@ pub struct UpstreamGroup {
     pub(super) bound: Box<[Bound]>,
     pub(super) registry: Arc<HealthRegistry>,
     pub(super) budget: Arc<RetryBudget>,
+    pub(super) room: Arc<WaitRoom>,
     rows: RwLock<Recent<Arc<Row>>>,
 }
 
@@ -85,6 +92,15 @@ pub(super) type Row = [Arc<ModelHealth>];
 impl From<UpstreamId> for MemberSpec {
     fn from(upstream: UpstreamId) -> Self {
         Self { upstream, model: None, weight: 1, concurrent: 0 }
+    }
+}
+
+impl GroupSpec {
+    /// A group of these members, with the defaults of everything else.
+    pub fn of(tiers: Vec<Vec<MemberSpec>>) -> Self {
+        let (retry, breaker) = (RetryPolicy::default(), BreakerPolicy::default());
+        let (choice, sticky) = (ChoiceBy::default(), Vec::new());
+        Self { name: "".into(), tiers, choice, sticky, retry, breaker, wait: None, queue: DEFAULT_QUEUE }
     }
 }
 
@@ -114,6 +130,7 @@ impl UpstreamGroup {
             bound: bound.collect(),
             registry: Arc::clone(registry),
             budget: registry.budget(&spec.name),
+            room: registry.room(&spec.name, spec.queue),
             rows: RwLock::new(Recent::new(2 * (PAIRS / members.len()).max(MIN_ROWS))),
             members,
             tiers,
@@ -142,6 +159,16 @@ impl UpstreamGroup {
         let mut serving = (0..self.members.len()).filter(serves);
         let first = serving.clone().next();
         serving.find(|&number| self.members[number].model.is_none()).or(first)
+    }
+
+    /// Lets a request wait whose next step was to wait, or that comes while others do.
+    pub fn wait(&self, plan: Plan, turn: WaitTurn) -> Waiting {
+        self.room.enter(plan, turn)
+    }
+
+    /// The number of requests that wait. Where it is not 0, a newcomer waits behind them.
+    pub fn waiting(&self) -> usize {
+        self.room.len()
     }
 
     /// The health of the model that clients ask for, at each member. `name_at` names it as a member

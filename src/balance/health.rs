@@ -15,7 +15,9 @@ pub(super) use recent::Recent;
 pub(super) use upstream::MemberLoad;
 pub use upstream::UpstreamHealth;
 
+use super::Pins;
 use super::retry_budget::RetryBudget;
+use super::waiting::WaitRoom;
 use crate::support::UpstreamId;
 
 /// The most pairs of an upstream and a model that are remembered: clients choose names of models.
@@ -33,7 +35,9 @@ pub struct HealthRegistry {
     upstreams: Mutex<HashMap<UpstreamId, Arc<UpstreamHealth>>>,
     members: Mutex<HashMap<MemberKey, Arc<MemberLoad>>>,
     budgets: Mutex<HashMap<Arc<str>, Arc<RetryBudget>>>,
+    rooms: Mutex<HashMap<Arc<str>, Arc<WaitRoom>>>,
     pairs: Mutex<Recent<Arc<ModelHealth>>>,
+    pins: Pins,
 }
 
 /// The upstream, and the model that the member is asked for in place of the request's.
@@ -48,7 +52,9 @@ impl HealthRegistry {
             upstreams: Mutex::default(),
             members: Mutex::default(),
             budgets: Mutex::default(),
+            rooms: Mutex::default(),
             pairs: Mutex::new(Recent::new(PAIRS)),
+            pins: Pins::default(),
         })
     }
 
@@ -60,9 +66,21 @@ impl HealthRegistry {
         Arc::clone(upstreams.entry(id.clone()).or_insert_with(new))
     }
 
-    /// What is known of the pairs that were used of late.
+    /// What is known of the upstreams, by [index](UpstreamHealth::index).
+    pub fn upstreams(&self) -> Vec<Arc<UpstreamHealth>> {
+        let mut all: Vec<_> = self.upstreams.lock().expect("no holder panics").values().cloned().collect();
+        all.sort_unstable_by_key(|upstream| upstream.index());
+        all
+    }
+
+    /// What is known of the pairs that were used of late, in no order.
     pub fn models(&self) -> Vec<Arc<ModelHealth>> {
         self.pairs.lock().expect("no holder panics").values().cloned().collect()
+    }
+
+    /// The ids of stored state that passed.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     pub(super) fn model(&self, upstream: &Arc<UpstreamHealth>, model: &str) -> Arc<ModelHealth> {
@@ -71,7 +89,7 @@ impl HealthRegistry {
         if let Some(found) = pairs.get(key) {
             return Arc::clone(found);
         }
-        let new = Arc::new(ModelHealth::new(Arc::clone(upstream), model));
+        let new = Arc::new(ModelHealth::new(upstream, model));
         pairs.insert(key, Arc::clone(&new));
         new
     }
@@ -84,6 +102,14 @@ impl HealthRegistry {
     pub(super) fn budget(&self, group: &Arc<str>) -> Arc<RetryBudget> {
         let mut budgets = self.budgets.lock().expect("no holder panics");
         Arc::clone(budgets.entry(Arc::clone(group)).or_default())
+    }
+
+    /// The room of a group, for at most `limit` requests from now on.
+    pub(super) fn room(&self, group: &Arc<str>, limit: usize) -> Arc<WaitRoom> {
+        let mut rooms = self.rooms.lock().expect("no holder panics");
+        let room = rooms.entry(Arc::clone(group)).or_insert_with(|| Arc::new(WaitRoom::new(limit)));
+        room.set_limit(limit);
+        Arc::clone(room)
     }
 
     pub(super) fn hash(&self, key: &impl std::hash::Hash) -> u64 {

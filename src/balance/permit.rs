@@ -10,10 +10,11 @@ use super::rate_limit::{Clock, remaining};
 use super::sticky::{Fingerprint, StickyResult};
 use super::verdict::{Closes, Failure, Verdict};
 use super::{OutReason, UpstreamGroup};
+use crate::codec::head::Headers;
 
 /// How a response ended that was relayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum RelayEnd {
     Complete,
     /// The upstream ended it early.
     Truncated,
@@ -84,23 +85,23 @@ impl Permit {
     }
 
     /// What the headers of a good response say of rate limits.
-    pub fn record_headers(&self, headers: &http::HeaderMap, clock: Clock) {
+    pub fn record_headers(&self, headers: &Headers, clock: Clock) {
         self.model().record_accepted();
         self.model().record_remaining(&remaining(headers, clock), self.tick(clock.now));
     }
 
     /// The end of a response that was relayed.
-    pub fn record_end(mut self, ending: Ending, now: Instant) -> Option<OutReason> {
+    pub fn record_end(mut self, ending: RelayEnd, now: Instant) -> Option<OutReason> {
         let tick = self.tick(now);
         let [upstream, model] = std::mem::take(&mut self.trials);
         self.upstream().circuit.record_success(tick, upstream);
         let circuit = &self.model().circuit;
         match ending {
-            Ending::Complete => {
+            RelayEnd::Complete => {
                 circuit.record_success(tick, model);
                 None
             }
-            Ending::Truncated => {
+            RelayEnd::Truncated => {
                 let fingerprint = Some(self.fingerprint.whole());
                 circuit.record_failure(tick, model, fingerprint, &self.group.spec().breaker)
             }
@@ -123,8 +124,8 @@ impl Permit {
         let [upstream_trial, model_trial] = std::mem::take(&mut self.trials);
         let (upstream, model) = (self.upstream(), self.model());
         let policy = &self.group.spec().breaker;
-        if verdict.closes != Closes::Connection {
-            // The service has responded, or taken the request.
+        if !matches!(verdict.closes, Closes::Connection | Closes::Upstream(_)) {
+            // The service has taken the request.
             upstream.circuit.record_success(tick, upstream_trial);
         }
         match &verdict.closes {
@@ -175,6 +176,9 @@ impl Permit {
         if model.is_some() {
             self.model().circuit.record_success(tick, model);
         }
+        if upstream.or(model).is_some() {
+            self.group.room.notify();
+        }
     }
 }
 
@@ -188,5 +192,6 @@ impl Drop for Permit {
             }
         }
         bound.load.leave();
+        self.group.room.notify();
     }
 }

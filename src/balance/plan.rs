@@ -20,6 +20,9 @@ use members::Members;
 /// No attempt and no wait begins later than this before the client's own timeout.
 const CLIENT_MARGIN: Duration = Duration::from_secs(1);
 
+/// So many attempts more may be made where a group waits for the ends of rate limits.
+const MORE_AFTER_WAITING: usize = 4;
+
 /// What a request says that decides about members.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanRequest<'a> {
@@ -148,21 +151,11 @@ impl Plan {
         let permit = match found {
             Ok(permit) => permit,
             Err(nothing) => {
-                let limit = self.wait_until(now);
-                // With a limit in sight, waiting is better than asking a member that is out.
-                let first = nothing.first_end();
-                let may_wait = nothing.has_full || first.is_some();
-                let in_time = |limit: Instant| {
-                    nothing.has_full || first.is_some_and(|end| self.group.registry.instant(end) <= limit)
-                };
-                if let Some(deadline) = limit.filter(|&limit| may_wait && now < limit && in_time(limit)) {
-                    self.waiting_since.get_or_insert(now);
-                    // Those that are out may be tried again when they come back.
-                    self.tried = self.tried.without(nothing.limited);
-                    let until = first.map(|end| self.group.registry.instant(end));
-                    return Step::Wait(Unavailable { until, deadline });
+                if let Some(unavailable) = self.wait(&nothing, now) {
+                    return Step::Wait(unavailable);
                 }
-                match Choice::new(self, now, random).least_bad(&nothing).filter(|_| is_first) {
+                let least_bad = || Choice::new(self, now, random).least_bad(&nothing);
+                match is_first.then(least_bad).flatten() {
                     Some(permit) => permit,
                     None => return Step::End(self.refusal(&nothing, is_first)),
                 }
@@ -183,11 +176,29 @@ impl Plan {
     fn end(&self, now: Instant) -> Option<End> {
         let retry = &self.group.spec().retry;
         let client = self.client_deadline.is_some_and(|deadline| now + CLIENT_MARGIN > deadline);
-        if self.attempts >= retry.attempts_of(self.group.members().len()) {
+        let mut attempts = retry.attempts_of(self.group.members().len());
+        if self.was_limited && self.group.spec().wait.is_some() {
+            attempts += MORE_AFTER_WAITING;
+        }
+        if self.attempts >= attempts {
             return Some(End::Attempts);
         }
         let is_over = now.saturating_duration_since(self.started) >= retry.deadline;
         (is_over || client).then_some(End::Deadline)
+    }
+
+    /// Waits, if a member may be available in time: better than to ask one that is out.
+    fn wait(&mut self, nothing: &choice::Nothing, now: Instant) -> Option<Unavailable> {
+        let deadline = self.wait_until(now).filter(|&deadline| now < deadline)?;
+        let until = nothing.first_end().map(|end| self.group.registry.instant(end));
+        let at_any_time = nothing.has_full || nothing.has_trial;
+        if !at_any_time && until.is_none_or(|until| until > deadline) {
+            return None;
+        }
+        self.waiting_since.get_or_insert(now);
+        // Those that are out may be tried again when they come back.
+        self.tried = self.tried.without(nothing.limited);
+        Some(Unavailable { until, deadline })
     }
 
     /// The end of the time that the request may wait.

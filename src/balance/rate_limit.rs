@@ -9,9 +9,8 @@ mod span;
 
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
-
 use super::UpstreamError;
+use crate::codec::head::Headers;
 
 pub(super) use headers::{Remaining, remaining};
 pub(super) use span::parse_span;
@@ -38,7 +37,7 @@ pub struct Clock {
 pub struct Cooldown(pub Duration);
 
 /// When the rate limit ends that a 429 tells of. `None`: the service does not say.
-pub fn cooldown(headers: &HeaderMap, error: &UpstreamError, clock: Clock) -> Option<Cooldown> {
+pub fn cooldown(headers: &Headers, error: &UpstreamError, clock: Clock) -> Option<Cooldown> {
     let pause = headers::pause(headers, clock)
         .or(error.retry_delay.filter(is_believable))
         .or_else(|| span::in_text(&error.message).filter(is_believable))?;

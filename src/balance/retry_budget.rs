@@ -76,3 +76,62 @@ impl Deposits {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn withdraw_all(budget: &RetryBudget, tick: u64) -> usize {
+        (0..).take_while(|_| budget.try_withdraw(tick)).count()
+    }
+
+    #[test]
+    fn share_of_the_requests_may_be_sent_again() {
+        let budget = RetryBudget::default();
+        (0..100).for_each(|_| budget.deposit(1000, 0.2));
+        assert_eq!(withdraw_all(&budget, 1000), 3 + 20);
+        assert_eq!(withdraw_all(&budget, 1000), 0);
+    }
+
+    #[test]
+    fn three_a_second_are_allowed_in_any_case() {
+        let budget = RetryBudget::default();
+        assert_eq!(withdraw_all(&budget, 1), 3);
+        let later: usize = (1..=20).map(|half| withdraw_all(&budget, 1 + half * 500)).sum();
+        assert!((29..=30).contains(&later), "{later}");
+        assert_eq!(withdraw_all(&budget, 1_000_000), 3, "they are not saved up");
+    }
+
+    #[test]
+    fn deposits_expire_after_10_s() {
+        for (tick, left) in [(9_999, 20), (10_999, 20), (11_000, 0), (500_000, 0)] {
+            let budget = RetryBudget::default();
+            (0..100).for_each(|_| budget.deposit(1_000, 0.2));
+            assert_eq!(withdraw_all(&budget, tick), 3 + left, "{tick}");
+        }
+    }
+
+    #[test]
+    fn retries_stay_within_share_and_floor_of_any_minute() {
+        let mut random = fastrand::Rng::with_seed(2);
+        let budget = RetryBudget::default();
+        let (mut tick, mut requests, mut retries) = (1, 0, 0);
+        while tick < 60_000 {
+            tick += random.u64(..20);
+            requests += 1;
+            budget.deposit(tick, 0.2);
+            // In an outage all fail, and each is tried three times again.
+            retries += (0..3).filter(|_| budget.try_withdraw(tick)).count();
+        }
+        let most = f64::from(requests) * 0.2 + 3.0 * 61.0;
+        assert!(retries as f64 <= most, "{retries} of {requests}");
+        assert!(retries as f64 >= 0.95 * most - 60.0, "{retries} of {requests}");
+    }
+
+    #[test]
+    fn budget_of_nothing_leaves_the_floor() {
+        let budget = RetryBudget::default();
+        (0..1000).for_each(|_| budget.deposit(1, 0.0));
+        assert_eq!(withdraw_all(&budget, 1), 3);
+    }
+}

@@ -1,11 +1,15 @@
 //! What keeps the requests of one conversation at one member.
 
+mod body;
 mod hash;
 mod key;
+mod pins;
 mod rendezvous;
 
+pub use body::{StickyBody, stored_ids};
 pub(super) use key::name_tag;
 pub use key::{Fingerprint, StickyBy, StickyKey, StickyParts, sticky_key};
+pub use pins::{Pin, Pins};
 pub(super) use rendezvous::{Rank, member_seed, rank};
 
 /// What became of a conversation's key.

@@ -8,11 +8,10 @@ mod upstream_error;
 
 use std::time::Duration;
 
-use http::HeaderMap;
-
 use super::circuit::Opening;
 use super::rate_limit::{Clock, Cooldown, cooldown};
 use super::{OutReason, RetryOn, RetryWord};
+use crate::codec::head::Headers;
 
 pub use upstream_error::UpstreamError;
 use upstream_error::Words;
@@ -27,7 +26,7 @@ pub enum Failure<'a> {
     /// No response within this time. The time counts as a latency.
     FirstByte(Duration),
     /// A response with an error status, and the beginning of its body.
-    Response { status: u16, headers: &'a HeaderMap, error: &'a UpstreamError },
+    Response { status: u16, headers: &'a Headers, error: &'a UpstreamError },
     /// The first event of a 200 stream is an error.
     FirstEvent { error: &'a UpstreamError },
     /// A 200 stream ended without an event.
@@ -127,7 +126,7 @@ impl Verdict {
         self
     }
 
-    fn of_status(status: u16, headers: &HeaderMap, error: &UpstreamError, clock: Clock) -> Self {
+    fn of_status(status: u16, headers: &Headers, error: &UpstreamError, clock: Clock) -> Self {
         use RetryClass::{Doubtful, OtherMember, Relay, Retryable};
         let words = error.words();
         match status {
@@ -159,7 +158,7 @@ impl Verdict {
             Words::Status(status @ (429 | 500..=599)) => status,
             _ => return Self::RELAY,
         };
-        let verdict = Self::of_status(status, &HeaderMap::new(), error, clock);
+        let verdict = Self::of_status(status, &Headers::default(), error, clock);
         if verdict.class == RetryClass::Retryable { verdict.or(RetryWord::FirstEvent) } else { verdict }
     }
 }

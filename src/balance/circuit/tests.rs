@@ -163,7 +163,7 @@ fn opening_for_another_reason_extends_and_does_not_double() {
     assert_eq!(circuit.state(2), CircuitState::Open(60_001));
     assert!(circuit.open(60_001, &credentials));
     assert_eq!(circuit.state(60_001), CircuitState::Open(180_001));
-    circuit.close(60_002);
+    circuit.close();
     assert!(circuit.open(60_003, &credentials));
     assert_eq!(circuit.state(60_003), CircuitState::Open(120_003), "closed by hand, it begins again");
 }

@@ -1,11 +1,9 @@
 //! Counts of good and bad results in the last 30 s.
 
 /// The buckets of a window.
-const BUCKETS: usize = 10;
+pub(super) const BUCKETS: usize = 10;
 /// The time of one bucket.
 const BUCKET_MS: u64 = 3_000;
-/// The time of all buckets.
-pub(super) const WINDOW_MS: u64 = BUCKETS as u64 * BUCKET_MS;
 
 /// Exact counts in ten buckets of 3 s, so that a burst cannot hide and an idle member begins again.
 #[derive(Debug, Default)]
@@ -16,25 +14,34 @@ pub(super) struct SuccessWindow {
     newest: u32,
     /// The fingerprint of the last bad result.
     fingerprint: u32,
-    /// 1 + the bucket of the last bad result whose fingerprint was not that of the one before it. 0:
-    /// none.
-    changed: u32,
+    /// The buckets with a bad result whose fingerprint was not that of the one before it, as bits.
+    changed: u16,
+    /// The bad results since the last good one. Here, so that it takes the place of padding.
+    run: u16,
 }
 
 impl SuccessWindow {
     pub(super) fn record_good(&mut self, tick: u64) {
-        let bucket = self.bucket(tick);
+        self.advance(tick);
+        let bucket = &mut self.buckets[self.newest as usize % BUCKETS];
         bucket.0 = bucket.0.saturating_add(1);
+        self.run = 0;
     }
 
-    pub(super) fn record_bad(&mut self, tick: u64, fingerprint: u32) {
-        let is_first = self.totals().1 == 0;
-        let bucket = self.bucket(tick);
-        bucket.1 = bucket.1.saturating_add(1);
-        if self.fingerprint != fingerprint && !is_first {
-            self.changed = self.newest + 1;
-        }
-        self.fingerprint = fingerprint;
+    /// Returns whether the bad result before it had another fingerprint.
+    pub(super) fn record_bad(&mut self, tick: u64, fingerprint: u32) -> bool {
+        self.advance(tick);
+        let has_changed = self.fingerprint != fingerprint && self.totals().1 > 0;
+        let place = self.newest as usize % BUCKETS;
+        self.changed |= u16::from(has_changed) << place;
+        self.buckets[place].1 = self.buckets[place].1.saturating_add(1);
+        self.run = self.run.saturating_add(1);
+        std::mem::replace(&mut self.fingerprint, fingerprint) != fingerprint
+    }
+
+    /// The bad results since the last good one.
+    pub(super) fn run(&self) -> u32 {
+        u32::from(self.run)
     }
 
     /// The sums of good and bad results, as of the last one that was recorded.
@@ -45,17 +52,25 @@ impl SuccessWindow {
 
     /// Whether the bad results came from at least two fingerprints.
     pub(super) fn has_two_fingerprints(&self) -> bool {
-        self.changed != 0 && self.newest - (self.changed - 1) < BUCKETS as u32
+        self.changed != 0
     }
 
-    fn bucket(&mut self, tick: u64) -> &mut (u16, u16) {
+    /// Forgets all results.
+    pub(super) fn clear(&mut self) {
+        *self = Self { newest: self.newest, ..Self::default() };
+    }
+
+    /// Begins the buckets up to now. Returns how many.
+    pub(super) fn advance(&mut self, tick: u64) -> u32 {
         let number = (tick / BUCKET_MS) as u32;
         let passed = number.saturating_sub(self.newest);
         for step in 1..=passed.min(BUCKETS as u32) {
-            self.buckets[(self.newest + step) as usize % BUCKETS] = (0, 0);
+            let place = (self.newest + step) as usize % BUCKETS;
+            self.buckets[place] = (0, 0);
+            self.changed &= !(1 << place);
         }
-        self.newest = self.newest.max(number);
-        &mut self.buckets[self.newest as usize % BUCKETS]
+        self.newest += passed;
+        passed
     }
 }
 
@@ -76,9 +91,9 @@ mod tests {
             }
             let is_good = random.bool();
             if is_good {
-                window.record_good(tick)
+                window.record_good(tick);
             } else {
-                window.record_bad(tick, random.u32(..3))
+                window.record_bad(tick, random.u32(..3));
             }
             list.push_back((tick / BUCKET_MS, is_good));
             list.retain(|&(bucket, _)| bucket + BUCKETS as u64 > tick / BUCKET_MS);
@@ -95,7 +110,7 @@ mod tests {
         assert!(!window.has_two_fingerprints());
         window.record_bad(2, 6);
         assert!(window.has_two_fingerprints());
-        window.record_bad(WINDOW_MS + 3_000, 6);
+        window.record_bad(33_000, 6);
         assert!(!window.has_two_fingerprints());
     }
 

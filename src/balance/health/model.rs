@@ -1,6 +1,5 @@
 //! What is known of one model at one upstream.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,8 @@ const UNKNOWN: u16 = u16::MAX;
 /// What is known of one model at one upstream: its breaker, its rate limits and its latency.
 #[derive(Debug)]
 pub struct ModelHealth {
-    upstream: Arc<UpstreamHealth>,
+    /// [`UpstreamHealth::index`].
+    upstream: u16,
     name: Box<str>,
     pub(in crate::balance) circuit: Circuit,
     pub(in crate::balance) latency: LatencyAverage,
@@ -30,9 +30,9 @@ pub struct ModelHealth {
     guesses: AtomicU8,
     /// In per mille: Azure's provisioned deployments.
     utilization: AtomicU16,
-    /// The tokens that are left until `refilled`.
+    /// The tokens that are left until `refilled`, a tick in seconds.
     tokens: AtomicU32,
-    refilled: AtomicU64,
+    refilled: AtomicU32,
 }
 
 /// A rate limit that is in force.
@@ -45,9 +45,9 @@ pub(in crate::balance) struct RateLimit {
 }
 
 impl ModelHealth {
-    pub(super) fn new(upstream: Arc<UpstreamHealth>, name: &str) -> Self {
+    pub(super) fn new(upstream: &UpstreamHealth, name: &str) -> Self {
         Self {
-            upstream,
+            upstream: upstream.index(),
             name: name[..name.floor_char_boundary(MAX_NAME)].into(),
             circuit: Circuit::default(),
             latency: LatencyAverage::default(),
@@ -55,12 +55,13 @@ impl ModelHealth {
             guesses: AtomicU8::new(0),
             utilization: AtomicU16::new(UNKNOWN),
             tokens: AtomicU32::new(0),
-            refilled: AtomicU64::new(0),
+            refilled: AtomicU32::new(0),
         }
     }
 
-    pub fn upstream(&self) -> &Arc<UpstreamHealth> {
-        &self.upstream
+    /// The [index](UpstreamHealth::index) of its upstream.
+    pub fn upstream(&self) -> u16 {
+        self.upstream
     }
 
     /// The model's name, or its beginning. Empty for requests without a model.
@@ -71,6 +72,11 @@ impl ModelHealth {
     /// Why this model is left out, beside what is known of the upstream as a whole.
     pub fn out(&self) -> Option<OutReason> {
         self.circuit.reason()
+    }
+
+    /// Lets requests in at once: a probe has succeeded.
+    pub fn readmit(&self) {
+        self.circuit.close();
     }
 
     /// The rest of a rate limit.
@@ -97,7 +103,7 @@ impl ModelHealth {
 
     /// Fewer tokens are left until the next refill than a request of this size needs.
     pub(in crate::balance) fn is_short_of(&self, tokens: u32, tick: u64) -> bool {
-        self.tokens.load(Relaxed) < tokens.max(1) && self.refilled.load(Relaxed) > tick
+        self.tokens.load(Relaxed) < tokens.max(1) && u64::from(self.refilled.load(Relaxed)) * 1000 > tick
     }
 
     /// The service refused a request because of its rate limit. Of two limits the later end counts.
@@ -130,8 +136,9 @@ impl ModelHealth {
         }
         if let Some((tokens, reset)) = remaining.tokens {
             self.tokens.store(tokens, Relaxed);
-            let reset = u64::try_from(reset.as_millis()).unwrap_or(u64::MAX >> 2);
-            self.refilled.store(tick.saturating_add(reset), Relaxed);
+            // In whole seconds, rounded up: 136 years of them.
+            let refilled = (u128::from(tick) + reset.as_millis()).div_ceil(1000);
+            self.refilled.store(u32::try_from(refilled).unwrap_or(u32::MAX), Relaxed);
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::HealthRegistry;
 use crate::balance::OutReason;
 use crate::balance::circuit::Circuit;
 use crate::balance::sticky::Fingerprint;
@@ -60,8 +59,8 @@ impl UpstreamHealth {
     }
 
     /// Lets requests in at once: its credentials were replaced, or a probe has succeeded.
-    pub fn readmit(&self, registry: &HealthRegistry, now: std::time::Instant) {
-        self.circuit.close(registry.tick(now));
+    pub fn readmit(&self) {
+        self.circuit.close();
     }
 
     /// The upstream refused the configured credentials. Returns whether it was not out for that.

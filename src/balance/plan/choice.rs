@@ -1,7 +1,8 @@
 //! The choice of one member.
 
+mod pick;
+
 use std::cell::RefCell;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,16 +10,11 @@ use fastrand::Rng;
 
 use super::Plan;
 use super::members::Members;
+use crate::balance::Permit;
 use crate::balance::circuit::CircuitState;
 use crate::balance::group::Bound;
 use crate::balance::health::{ModelHealth, RateLimit};
-use crate::balance::sticky::{Rank, StickyKey, StickyResult, rank};
-use crate::balance::{ChoiceBy, Permit};
-
-/// A member that more requests run at than this many times its share of the tier's, and
-/// [`LOAD_SLACK`] more, is passed over by new conversations.
-const LOAD_FACTOR: f64 = 1.25;
-const LOAD_SLACK: f64 = 4.0;
+use crate::balance::sticky::StickyResult;
 
 /// One step of a plan.
 pub(super) struct Choice<'a> {
@@ -34,6 +30,8 @@ enum Availability {
     Limited(RateLimit),
     /// Its breaker, or its upstream's, is open until this tick.
     Out(u64),
+    /// Another request is the trial of a breaker, at most until this tick.
+    Trial(u64),
     Full,
 }
 
@@ -45,22 +43,16 @@ pub(super) struct Nothing {
     /// The members with a rate limit.
     pub(super) limited: Members,
     pub(super) has_full: bool,
+    /// A breaker may close at any moment.
+    pub(super) has_trial: bool,
     /// The member that comes back first of those that are out for another reason, or for how long is
     /// unknown.
     out: Option<(u64, usize)>,
 }
 
-/// The members of a tier that are available, and how much runs there.
-#[derive(Default)]
-struct Survey {
-    running: f64,
-    weight: f64,
-    least: u32,
-    most: u32,
-}
-
 impl Nothing {
-    const NEW: Self = Self { limited_until: None, limited: Members::NONE, has_full: false, out: None };
+    const NEW: Self =
+        Self { limited_until: None, limited: Members::NONE, has_full: false, has_trial: false, out: None };
 
     /// When the first member may be available again.
     pub(super) fn first_end(&self) -> Option<u64> {
@@ -157,13 +149,19 @@ impl<'a> Choice<'a> {
         if let Some(limit) = model.rate_limit(self.tick) {
             return Availability::Limited(limit);
         }
-        let out = [&bound.upstream.circuit, &model.circuit].map(|circuit| match circuit.state(self.tick) {
-            CircuitState::Closed | CircuitState::HalfOpen => 0,
-            CircuitState::Open(until) | CircuitState::Trial(until) => until,
-        });
-        match out[0].max(out[1]) {
-            0 if bound.concurrent > 0 && bound.load.running() >= bound.concurrent => Availability::Full,
+        let (mut until, mut has_trial) = (0, false);
+        for circuit in [&bound.upstream.circuit, &model.circuit] {
+            match circuit.state(self.tick) {
+                CircuitState::Closed | CircuitState::HalfOpen => {}
+                CircuitState::Open(end) => until = end.max(until),
+                CircuitState::Trial(end) => (until, has_trial) = (end.max(until), true),
+            }
+        }
+        let is_full = || bound.concurrent > 0 && bound.load.running() >= bound.concurrent;
+        match until {
+            0 if is_full() => Availability::Full,
             0 => Availability::Available,
+            until if has_trial => Availability::Trial(until),
             until => Availability::Out(until),
         }
     }
@@ -183,93 +181,12 @@ impl<'a> Choice<'a> {
                 }
             }
             Availability::Out(until) if is_untried => nothing.note_out(until, number),
-            Availability::Out(_) => {}
-        }
-    }
-
-    /// Chooses one of several.
-    fn pick(&self, candidates: Members, tier: &Range<usize>) -> (usize, StickyResult) {
-        match (self.plan.sticky, self.plan.group.spec().choice) {
-            (Some(key), _) => self.by_key(key, candidates, tier),
-            (None, ChoiceBy::Weight) => (self.draw(candidates), StickyResult::None),
-            (None, ChoiceBy::Latency) => (self.by_latency(candidates), StickyResult::None),
-        }
-    }
-
-    /// The first member in the key's order that is not loaded more than the others.
-    fn by_key(&self, key: StickyKey, candidates: Members, tier: &Range<usize>) -> (usize, StickyResult) {
-        let all = Members::of(tier);
-        let tier_weights = self.survey(all);
-        let survey = if candidates == all { None } else { Some(self.survey(candidates)) };
-        let survey = survey.as_ref().unwrap_or(&tier_weights);
-        let is_even = tier_weights.least == tier_weights.most;
-        let [mut home, mut best, mut first] = [(Rank::LAST, 0); 3];
-        for number in tier.clone() {
-            let bound = self.bound(number);
-            if bound.weight == 0 {
-                continue;
+            Availability::Trial(until) if is_untried => {
+                nothing.has_trial = true;
+                nothing.note_out(until, number);
             }
-            let ranked = (rank(key, bound.seed, bound.weight, is_even), number);
-            let keep = |kept: &mut (Rank, usize)| {
-                if ranked.0 < kept.0 {
-                    *kept = ranked;
-                }
-            };
-            keep(&mut home);
-            if candidates.contains(number) {
-                keep(&mut first);
-                if survey.has_room(bound) {
-                    keep(&mut best);
-                }
-            }
+            Availability::Out(_) | Availability::Trial(_) => {}
         }
-        let chosen = if best.0 < Rank::LAST { best } else { first };
-        let is_home = chosen.1 == home.1 && tier.start == 0;
-        (chosen.1, if is_home { StickyResult::Kept } else { StickyResult::Moved })
-    }
-
-    fn survey(&self, members: Members) -> Survey {
-        let mut survey = Survey { least: u32::MAX, ..Survey::default() };
-        for number in members.iter() {
-            let bound = self.bound(number);
-            if bound.weight > 0 {
-                survey.running += f64::from(bound.load.running());
-                survey.weight += f64::from(bound.weight);
-                survey.least = survey.least.min(bound.weight);
-                survey.most = survey.most.max(bound.weight);
-            }
-        }
-        survey
-    }
-
-    /// Of two drawn members, the one from which a first event is expected sooner.
-    fn by_latency(&self, candidates: Members) -> usize {
-        let one = self.draw(candidates);
-        let mut others = candidates;
-        others.remove(one);
-        if others.is_empty() {
-            return one;
-        }
-        let other = self.draw(others);
-        let cost = |number: usize| {
-            let running = self.bound(number).load.running() as f32 + 1.0;
-            (self.model(number).latency.expected(self.tick) * running, running)
-        };
-        if cost(other) < cost(one) { other } else { one }
-    }
-
-    /// One at random, by weight.
-    fn draw(&self, candidates: Members) -> usize {
-        let total: u64 = candidates.iter().map(|number| u64::from(self.bound(number).weight)).sum();
-        let mut drawn = self.random.borrow_mut().u64(..total.max(1));
-        for number in candidates.iter() {
-            let weight = u64::from(self.bound(number).weight);
-            if drawn < weight {
-                return number;
-            }
-            drawn -= weight;
-        }
-        candidates.iter().next().unwrap_or_default()
     }
 
     /// Takes a place at a member, and the trial of its breakers. `None`: another request was faster.
@@ -310,13 +227,5 @@ impl Nothing {
         if self.out.is_none_or(|(first, _)| until < first) {
             self.out = Some((until, number));
         }
-    }
-}
-
-impl Survey {
-    /// One more request leaves the member within its bound.
-    fn has_room(&self, bound: &Bound) -> bool {
-        let share = self.running * f64::from(bound.weight) / self.weight;
-        f64::from(bound.load.running()) + 1.0 <= LOAD_FACTOR * share + LOAD_SLACK
     }
 }

@@ -2,20 +2,19 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::{HeaderMap, HeaderName, header};
-
 use super::span::parse_span;
 use super::{Clock, is_believable};
+use crate::codec::head::{Headers, visible};
 
 /// What is left, and when it is full again.
 struct Limit {
-    remaining: HeaderName,
-    reset: HeaderName,
+    remaining: &'static str,
+    reset: &'static str,
     is_tokens: bool,
 }
 
 const fn limit(remaining: &'static str, reset: &'static str, is_tokens: bool) -> Limit {
-    Limit { remaining: HeaderName::from_static(remaining), reset: HeaderName::from_static(reset), is_tokens }
+    Limit { remaining, reset, is_tokens }
 }
 
 /// The limits of OpenAI and those that send the same headers, and of Anthropic.
@@ -28,8 +27,45 @@ static LIMITS: [Limit; 6] = [
     limit("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset", false),
 ];
 
-static RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
-static UTILIZATION: HeaderName = HeaderName::from_static("azure-openai-deployment-utilization");
+const RETRY_AFTER: &str = "retry-after";
+const RETRY_AFTER_MS: &str = "retry-after-ms";
+const UTILIZATION: &str = "azure-openai-deployment-utilization";
+
+/// The fields of a head that are about rate limits, found in one pass.
+#[derive(Default)]
+struct Fields<'a> {
+    retry_after: Option<&'a str>,
+    retry_after_ms: Option<&'a str>,
+    utilization: Option<&'a str>,
+    /// By [`LIMITS`].
+    remaining: [Option<u64>; LIMITS.len()],
+    reset: [Option<&'a str>; LIMITS.len()],
+}
+
+impl<'a> Fields<'a> {
+    fn read(headers: &'a Headers) -> Self {
+        let mut found = Self::default();
+        for field in headers.iter() {
+            let text = || visible(field.value).map(str::trim);
+            match field.name.first().map(u8::to_ascii_lowercase) {
+                Some(b'r') if field.is_named(RETRY_AFTER) => found.retry_after = text(),
+                Some(b'r') if field.is_named(RETRY_AFTER_MS) => found.retry_after_ms = text(),
+                Some(b'a') if field.is_named(UTILIZATION) => found.utilization = text(),
+                Some(b'x' | b'a') => {
+                    for (place, limit) in LIMITS.iter().enumerate() {
+                        if field.is_named(limit.remaining) {
+                            found.remaining[place] = text().and_then(|text| text.parse().ok());
+                        } else if field.is_named(limit.reset) {
+                            found.reset[place] = text();
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}
 
 /// What is left of a model's rate limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,36 +78,31 @@ pub(in crate::balance) struct Remaining {
 }
 
 /// The time after which a service that refused a request may be asked again.
-pub(super) fn pause(headers: &HeaderMap, clock: Clock) -> Option<Duration> {
-    let millis = text(headers, &RETRY_AFTER_MS).and_then(|text| seconds(text, 1e-3));
-    let after = || text(headers, &header::RETRY_AFTER).and_then(|text| retry_after(text, clock));
+pub(super) fn pause(headers: &Headers, clock: Clock) -> Option<Duration> {
+    let fields = Fields::read(headers);
+    let millis = fields.retry_after_ms.and_then(|text| seconds(text, 1e-3));
+    let after = || fields.retry_after.and_then(|text| retry_after(text, clock));
     let reset = || {
-        let exhausted = LIMITS.iter().filter(|limit| count(headers, &limit.remaining) == Some(0));
-        exhausted.filter_map(|limit| until_reset(headers, limit, clock)).max()
+        let exhausted = (0..LIMITS.len()).filter(|&place| fields.remaining[place] == Some(0));
+        exhausted.filter_map(|place| until_reset(fields.reset[place]?, clock)).max()
     };
     millis.or_else(after).or_else(reset)
 }
 
 /// What the headers of a response say of what is left.
-pub(in crate::balance) fn remaining(headers: &HeaderMap, clock: Clock) -> Remaining {
-    let left = LIMITS.iter().filter_map(|limit| {
-        let count = count(headers, &limit.remaining)?;
+pub(in crate::balance) fn remaining(headers: &Headers, clock: Clock) -> Remaining {
+    let fields = Fields::read(headers);
+    let left = LIMITS.iter().enumerate().filter_map(|(place, limit)| {
+        let count = fields.remaining[place]?;
         let tokens = if limit.is_tokens { count } else { (count == 0).then_some(0)? };
-        Some((u32::try_from(tokens).unwrap_or(u32::MAX), until_reset(headers, limit, clock)?))
+        Some((u32::try_from(tokens).unwrap_or(u32::MAX), until_reset(fields.reset[place]?, clock)?))
     });
-    let utilization = text(headers, &UTILIZATION)
+    let utilization = fields
+        .utilization
         .and_then(|text| text.trim_end_matches('%').trim().parse::<f64>().ok())
         .filter(|percent| (0.0..=1000.0).contains(percent))
         .map(|percent| (percent * 10.0) as u16);
     Remaining { tokens: left.min_by_key(|(tokens, _)| *tokens), utilization }
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok().map(str::trim)
-}
-
-fn count(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
-    text(headers, name)?.parse().ok()
 }
 
 /// A number of units, also with a fraction.
@@ -90,8 +121,7 @@ fn retry_after(text: &str, clock: Clock) -> Option<Duration> {
 }
 
 /// A length of time, or a date of RFC 3339.
-fn until_reset(headers: &HeaderMap, limit: &Limit, clock: Clock) -> Option<Duration> {
-    let text = text(headers, &limit.reset)?;
+fn until_reset(text: &str, clock: Clock) -> Option<Duration> {
     let span = parse_span(text).or_else(|| {
         let date: jiff::Timestamp = text.parse().ok()?;
         Duration::from_millis(u64::try_from(date.as_millisecond()).ok()?).checked_sub(clock.unix)

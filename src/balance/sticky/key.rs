@@ -1,8 +1,9 @@
 //! The key of a conversation.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use super::hash::Hash64;
+use crate::codec::head::Headers;
 
 /// The beginning of the prompt that tells conversations apart, in bytes: beyond the beginning of
 /// the system prompt in all but tiny ones, and before the place where turns differ.
@@ -25,7 +26,7 @@ pub enum StickyBy {
 /// What a request says of its conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct StickyParts<'a> {
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Headers,
     /// `session_id` of the body.
     pub session_id: Option<&'a str>,
     pub prompt_cache_key: Option<&'a str>,
@@ -67,7 +68,8 @@ impl StickyBy {
         let text = |text: &str| Hash64::new().bytes(text.as_bytes()).finish();
         match self {
             Self::Header(name) => {
-                let value = parts.headers.get(name).map(|value| value.as_bytes());
+                let mut fields = parts.headers.iter();
+                let value = fields.find(|field| field.is_named(name.as_str())).map(|field| field.value);
                 let in_body = parts.session_id.filter(|_| *name == SESSION).map(str::as_bytes);
                 let value = value.or(in_body).filter(|value| !value.is_empty())?;
                 Some(Hash64::new().bytes(value).finish())

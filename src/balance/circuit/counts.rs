@@ -1,0 +1,71 @@
+//! The results that a circuit has counted.
+
+use std::time::Duration;
+
+use super::window::{BUCKETS, SuccessWindow};
+use super::{BreakerPolicy, Opening, OutReason};
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) window: SuccessWindow,
+    /// The failures since the last success came from at least two fingerprints.
+    has_two_fingerprints: bool,
+    /// Why the circuit was opened last.
+    pub(super) reason: OutReason,
+    /// How often the pause was doubled.
+    doublings: u8,
+    /// 1 + the buckets since the circuit was closed last, at most 255. 0: it never was open.
+    since_closed: u8,
+}
+
+impl Counts {
+    pub(super) fn advance(&mut self, tick: u64) {
+        let passed = u8::try_from(self.window.advance(tick)).unwrap_or(u8::MAX);
+        if self.since_closed > 0 {
+            self.since_closed = self.since_closed.saturating_add(passed);
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, tick: u64) {
+        self.window.advance(tick);
+        self.window.clear();
+        self.since_closed = 1;
+    }
+
+    pub(super) fn on_failure(
+        &mut self,
+        tick: u64,
+        fingerprint: Option<u32>,
+        policy: &BreakerPolicy,
+    ) -> Option<OutReason> {
+        let has_changed = self.window.record_bad(tick, fingerprint.unwrap_or_default());
+        let is_first = self.window.run() == 1;
+        self.has_two_fingerprints =
+            fingerprint.is_none() || (!is_first && (has_changed || self.has_two_fingerprints));
+        if policy.failures > 0 && self.window.run() >= policy.failures && self.has_two_fingerprints {
+            return Some(OutReason::Failures);
+        }
+        let (good, bad) = self.window.totals();
+        let is_enough = good + bad >= policy.requests.max(1);
+        let is_low = f64::from(good) < policy.success_rate * f64::from(good + bad);
+        let is_mixed = fingerprint.is_none() || self.window.has_two_fingerprints();
+        (is_enough && is_low && is_mixed).then_some(OutReason::SuccessRate)
+    }
+
+    /// The end of a pause that begins now. It is twice the last one if that had the same reason and
+    /// goes on, or the circuit was not closed for long since.
+    pub(super) fn pause(&mut self, tick: u64, opening: &Opening, goes_on: bool) -> u64 {
+        let was_steady = usize::from(self.since_closed) > 1 + BUCKETS;
+        let is_doubled =
+            self.reason.is_like(opening.reason) && (goes_on || (self.since_closed != 0 && !was_steady));
+        self.reason = opening.reason;
+        self.doublings = if is_doubled { self.doublings.saturating_add(1) } else { 0 };
+        let factor = 2_u32.saturating_pow(u32::from(self.doublings.min(20)));
+        after(tick, opening.first.saturating_mul(factor).min(opening.longest))
+    }
+}
+
+pub(super) fn after(tick: u64, pause: Duration) -> u64 {
+    // 63 bits are 292 million years.
+    tick.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)).clamp(1, u64::MAX >> 2)
+}

@@ -1,0 +1,82 @@
+//! When a breaker opens, why, and for how long.
+
+use std::time::Duration;
+
+/// When a breaker opens, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BreakerPolicy {
+    /// So many failures in a row open it. 0: no number does.
+    pub failures: u32,
+    /// It opens when less than this share of at least `requests` results in 30 s was good. 0: never.
+    pub success_rate: f64,
+    pub requests: u32,
+    /// The first pause.
+    pub pause: Duration,
+    /// The longest pause. Each is twice the one before if the breaker was not closed for 30 s in
+    /// between.
+    pub longest_pause: Duration,
+    /// After this time without a result, another request may be the trial: `timeouts.first_byte`.
+    pub trial: Duration,
+}
+
+impl Default for BreakerPolicy {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            success_rate: 0.5,
+            requests: 20,
+            pause: Duration::from_secs(2),
+            longest_pause: Duration::from_secs(60),
+            trial: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why a member is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutReason {
+    /// Too many failures in a row.
+    #[default]
+    Failures,
+    /// Too few good results in 30 s.
+    SuccessRate,
+    /// 401, or 403 for several models or clients.
+    Credentials,
+    /// 403 for this model.
+    Forbidden,
+    /// The member does not have this model.
+    UnknownModel,
+    /// `insufficient_quota`.
+    Quota,
+}
+
+impl OutReason {
+    /// The value of the label `reason`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Failures => "failures",
+            Self::SuccessRate => "success_rate",
+            Self::Credentials => "credentials",
+            Self::Forbidden => "forbidden",
+            Self::UnknownModel => "unknown_model",
+            Self::Quota => "quota",
+        }
+    }
+}
+
+/// What opens a circuit and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    pub reason: OutReason,
+    /// The first pause; each is twice the one before, up to the longest.
+    pub first: Duration,
+    pub longest: Duration,
+}
+
+impl OutReason {
+    /// Both are the breaker's own, or they are the same.
+    pub(super) fn is_like(self, other: Self) -> bool {
+        let is_counted = |reason| matches!(reason, Self::Failures | Self::SuccessRate);
+        self == other || (is_counted(self) && is_counted(other))
+    }
+}

@@ -1,0 +1,203 @@
+use super::*;
+use crate::balance::sticky::StickyResult;
+
+/// The members in the order of the attempts that all fail, and the end.
+fn attempts(fixture: &Fixture, request: &PlanRequest<'_>, millis: u64, seed: u64) -> (Vec<usize>, End) {
+    let (mut plan, mut tried) = (fixture.plan(request), Vec::new());
+    let (headers, error) = (Headers::default(), unknown_id());
+    loop {
+        match plan.next(fixture.at(millis), seed + tried.len() as u64) {
+            Step::Ask(permit) => {
+                tried.push(permit.number());
+                let verdict =
+                    permit.record_failure(&status(400, &headers, &error), fixture.clock(millis), seed);
+                assert!(plan.record_verdict(&verdict));
+            }
+            Step::End(end) => return (tried, end),
+            Step::Wait(_) => panic!("the group has no `wait`"),
+        }
+    }
+}
+
+#[test]
+fn no_member_comes_twice_and_no_available_one_is_left() {
+    let mut random = fastrand::Rng::with_seed(11);
+    for seed in 0..400 {
+        let sizes: Vec<_> = (0..random.usize(1..4)).map(|_| random.usize(1..7)).collect();
+        let mut tiers = tiers(&sizes);
+        tiers.iter_mut().flatten().for_each(|member| member.weight = random.u32(..3));
+        let choice = if random.bool() { ChoiceBy::Latency } else { ChoiceBy::Weight };
+        let fixture = Fixture::new(GroupSpec { choice, ..spec(tiers) });
+        let mut available = Vec::new();
+        for (number, member) in fixture.group.members().iter().enumerate() {
+            match random.u32(..5) {
+                0 => fixture.break_member(number, 1),
+                1 => fixture.limit(number, 1, Some(30_000)),
+                _ if member.weight > 0 => available.push(number),
+                _ => {}
+            }
+            fixture.model(number).latency.record(1, random.f32() * 1000.0);
+        }
+        let key = random.bool().then(|| StickyKey(random.u64(..)));
+        let request = PlanRequest { sticky: key, ..fixture.request() };
+        let (mut tried, end) = attempts(&fixture, &request, 2, seed);
+        if available.is_empty() {
+            assert!(tried.len() <= 1, "the least bad one only: {tried:?}");
+            continue;
+        }
+        let tier = |number: usize| fixture.group.tiers().iter().position(|tier| tier.contains(&number));
+        assert!(tried.is_sorted_by_key(|&number| tier(number)), "{tried:?} of {sizes:?}");
+        tried.sort_unstable();
+        assert_eq!(tried, available);
+        assert!(matches!(end, End::Tried | End::Attempts), "{end:?}");
+    }
+}
+
+#[test]
+fn attempts_end_with_the_number_of_the_policy() {
+    let retry = RetryPolicy { attempts: 0, budget: 10.0, ..RetryPolicy::default() };
+    let fixture = Fixture::new(GroupSpec { retry, ..spec(tiers(&[3, 3])) });
+    let (tried, end) = attempts(&fixture, &fixture.request(), 1, 0);
+    assert_eq!((tried.len(), end), (4, End::Attempts));
+}
+
+#[test]
+fn no_attempt_begins_after_a_deadline() {
+    let fixture = Fixture::new(spec(tiers(&[2])));
+    let client = PlanRequest { client_deadline: Some(fixture.at(5_000)), ..fixture.request() };
+    for (request, last) in [(fixture.request(), 59_999), (client, 4_000)] {
+        for (millis, is_late) in [(last, false), (last + 1, true)] {
+            let mut plan = fixture.plan(&request);
+            // The first attempt begins in any case.
+            assert!(matches!(plan.next(fixture.at(millis), 0), Step::Ask(_)));
+            let next = plan.next(fixture.at(millis), 0);
+            assert_eq!(matches!(next, Step::End(End::Deadline)), is_late, "{next:?}");
+        }
+    }
+}
+
+#[test]
+fn member_of_weight_0_takes_only_what_is_bound_to_it() {
+    let mut tiers = tiers(&[2]);
+    tiers[0][0].weight = 0;
+    let fixture = Fixture::new(spec(tiers));
+    assert!((0..100).all(|random| fixture.first(1, random) == Some(1)));
+    assert_eq!(fixture.at_member(0, &fixture.request(), 1).number(), 0);
+}
+
+#[test]
+fn weights_are_shares_of_the_requests() {
+    let mut tiers = tiers(&[3]);
+    tiers[0][1].weight = 2;
+    let fixture = Fixture::new(GroupSpec { choice: ChoiceBy::Weight, ..spec(tiers) });
+    let mut counts = [0; 3];
+    (0..4000).for_each(|random| counts[fixture.first(1, random).unwrap()] += 1);
+    assert!((900..1100).contains(&counts[0]) && (1900..2100).contains(&counts[1]), "{counts:?}");
+}
+
+#[test]
+fn weights_are_shares_of_the_conversations() {
+    let mut tiers = tiers(&[3]);
+    tiers[0][1].weight = 2;
+    let fixture = Fixture::new(spec(tiers));
+    let mut counts = [0; 3];
+    for key in 0..4000 {
+        let request = PlanRequest { sticky: Some(StickyKey(key)), ..fixture.request() };
+        counts[fixture.ask(&request, 1, 0).unwrap().number()] += 1;
+    }
+    assert!((900..1100).contains(&counts[0]) && (1900..2100).contains(&counts[1]), "{counts:?}");
+}
+
+#[test]
+fn faster_member_is_preferred_and_an_unknown_one_is_tried() {
+    let fixture = Fixture::new(spec(tiers(&[3])));
+    fixture.succeed(0, 1, 100);
+    fixture.succeed(1, 1, 900);
+    let mut counts = [0; 3];
+    (0..3000).for_each(|random| counts[fixture.first(1000, random).unwrap()] += 1);
+    // Of any two, the unknown member, else the faster one.
+    assert!(counts[2] > 1800 && counts[0] > 900 && counts[1] == 0, "{counts:?}");
+}
+
+#[test]
+fn running_requests_weigh_on_a_fast_member() {
+    let fixture = Fixture::new(spec(tiers(&[2])));
+    fixture.succeed(0, 1, 100);
+    fixture.succeed(1, 1, 350);
+    let mut running = Vec::new();
+    let order: Vec<_> = (0..6)
+        .map(|random| {
+            running.push(fixture.ask(&fixture.request(), 1000, random).unwrap());
+            running.last().unwrap().number()
+        })
+        .collect();
+    // 100, 200, 300 against 350; then 400 against 350.
+    assert_eq!(order[..4], [0, 0, 0, 1]);
+}
+
+#[test]
+fn member_short_of_tokens_is_the_last_of_its_tier() {
+    let fixture = Fixture::new(spec(tiers(&[2, 1])));
+    let mut headers = Headers::default();
+    headers.append(b"x-ratelimit-remaining-tokens", b"900");
+    headers.append(b"x-ratelimit-reset-tokens", b"10s");
+    fixture.at_member(0, &fixture.request(), 1).record_headers(&headers, fixture.clock(1));
+    let large = PlanRequest { tokens: 1000, ..fixture.request() };
+    for seed in 0..20 {
+        assert_eq!(attempts(&fixture, &large, 2, seed).0, [1, 0, 2]);
+    }
+    let small = PlanRequest { tokens: 900, ..fixture.request() };
+    let any = |request, millis| (0..50).any(|seed| attempts(&fixture, request, millis, seed).0[0] == 0);
+    assert!(any(&small, 2) && any(&large, 11_000), "it has enough, and after the reset");
+}
+
+#[test]
+fn full_members_are_passed_over() {
+    let mut tiers = tiers(&[2, 1]);
+    tiers.iter_mut().flatten().for_each(|member| member.concurrent = 2);
+    let fixture = Fixture::new(spec(tiers));
+    let mut permits: Vec<_> =
+        (0..6).map(|random| fixture.ask(&fixture.request(), 1, random).unwrap()).collect();
+    assert!(permits[..4].iter().all(|permit| permit.number() < 2));
+    assert!(permits[4..].iter().all(|permit| permit.number() == 2));
+    let refused = fixture.plan(&fixture.request()).next(fixture.at(1), 0);
+    assert!(matches!(refused, Step::End(End::Full)), "{refused:?}");
+    permits.remove(0);
+    assert!(fixture.first(1, 0).unwrap() < 2);
+}
+
+#[test]
+fn retries_end_with_the_budget_and_rate_limits_do_not_use_it() {
+    let retry = RetryPolicy { budget: 0.0, ..spec(tiers(&[2])).retry };
+    let fixture = Fixture::new(GroupSpec { retry, ..spec(tiers(&[2])) });
+    let (headers, error) = (Headers::default(), UpstreamError::default());
+    let second = |failure: &Failure<'_>| {
+        let mut plan = fixture.plan(&fixture.request());
+        let Step::Ask(permit) = plan.next(fixture.at(1), 0) else { panic!("a first attempt is free") };
+        let verdict = Verdict::of(failure, fixture.clock(1));
+        drop(permit);
+        assert!(plan.record_verdict(&verdict));
+        plan.next(fixture.at(1), 0)
+    };
+    for _ in 0..3 {
+        assert!(matches!(second(&Failure::Connect), Step::Ask(_)), "three in a second, in any case");
+    }
+    assert!(matches!(second(&Failure::Connect), Step::End(End::Budget)));
+    assert!(matches!(second(&status(429, &headers, &error)), Step::Ask(_)));
+}
+
+#[test]
+fn key_says_whether_the_conversation_was_kept() {
+    let fixture = Fixture::new(spec(tiers(&[3, 1])));
+    let request = PlanRequest { sticky: Some(StickyKey(77)), ..fixture.request() };
+    let permit = fixture.ask(&request, 1, 0).unwrap();
+    assert_eq!(permit.sticky(), StickyResult::Kept);
+    let home = permit.number();
+    fixture.break_member(home, 1);
+    let permit = fixture.ask(&request, 2, 0).unwrap();
+    assert!(permit.number() != home && permit.sticky() == StickyResult::Moved);
+    (0..3).filter(|&number| number != home).for_each(|number| fixture.break_member(number, 1));
+    let permit = fixture.ask(&request, 2, 0).unwrap();
+    assert_eq!((permit.number(), permit.sticky()), (3, StickyResult::Moved));
+    assert_eq!(fixture.ask(&fixture.request(), 2, 0).unwrap().sticky(), StickyResult::None);
+}
