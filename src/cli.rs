@@ -70,14 +70,13 @@ enum Command {
     Check(check::CheckArgs),
     /// Show the effective configuration, or describe all its keys
     Config(config::ConfigArgs),
-    /// Try it: start a simulated upstream and the proxy, and stream one chat completion through
-    /// them
+    /// Start a simulated upstream and the proxy, and stream one chat completion through them
     #[cfg(feature = "simulator")]
     Demo(demo::DemoArgs),
     /// Run a simulated upstream that speaks OpenAI's API
     #[cfg(feature = "simulator")]
     Simulate(simulate::SimulateArgs),
-    /// Check the health of the running proxy, for probes: status 0 if it is healthy, else 1
+    /// Check the health of the running proxy, for probes (0: healthy)
     Health(health::HealthArgs),
     /// Make the running process read its configuration again (0: in use, 2: refused)
     Reload(reload::ReloadArgs),

@@ -28,7 +28,7 @@ pub(crate) struct CheckArgs {
     #[arg(skip)]
     pub(crate) config: Option<PathBuf>,
     /// Also send a small request through each upstream, as `serve` would, and report the response;
-    /// it costs some tokens, and no ledger counts it
+    /// it costs some tokens, which no ledger counts
     #[arg(long)]
     live: bool,
     /// Only this upstream; may be repeated
