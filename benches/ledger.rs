@@ -114,8 +114,8 @@ fn cost(path: &Path, size: usize, commits: usize) -> f64 {
     (cpu() - before) as f64 / 1e3 / (size * commits) as f64
 }
 
-/// From passing on a record to the moment at which another process reads it, at ten batches a
-/// second: 80 ms of it are the gathering.
+/// The time from passing on a record to the moment at which another process reads it, at ten
+/// batches a second: 80 ms of it are the gathering.
 fn latency(folder: &Path) {
     const SIZE: usize = 1000;
     let path = &folder.join("latency.db");

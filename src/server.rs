@@ -134,7 +134,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The time limits of connections, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// From the first byte of a head to its last; for the first head, from the accept on.
+    /// The time from the first byte of a head to its last; for the first head, from the accept on.
     pub header_timeout: Duration,
     /// The longest wait of a connection between two requests.
     pub keep_alive_timeout: Duration,

@@ -55,7 +55,7 @@ fn provider() -> Arc<CryptoProvider> {
 /// A configured part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsPart {
-    /// With its chain.
+    /// The certificate with its chain.
     Certificate,
     PrivateKey,
     Passphrase,

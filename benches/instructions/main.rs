@@ -44,7 +44,7 @@ const ELSEWHERE: f64 = 10.0;
 /// A path that is counted.
 struct Measured {
     name: &'static str,
-    /// In percent.
+    /// The tolerance in percent.
     tolerance: f64,
     /// The number of events, bodies or requests of a run.
     times: usize,

@@ -21,7 +21,7 @@ pub(crate) struct Figures {
     /// Name and version, streamgauge first.
     pub(crate) peers: Vec<(String, String)>,
     pub(crate) seconds: f64,
-    /// By workload and peer.
+    /// The measurements by workload and peer.
     measured: BTreeMap<(&'static str, String), Rounds>,
     /// The peers without figures, and the reasons.
     left_out: Vec<(String, String)>,

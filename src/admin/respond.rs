@@ -18,10 +18,10 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 /// Content policy of everything else.
 const DATA_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// For responses that are valid at one moment only.
+/// The value for responses that are valid at one moment only.
 const NO_STORE: &str = "no-store";
 
-/// For assets, whose names change with their content.
+/// The value for assets, whose names change with their content.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
 /// Headers of every response: browsers do not guess its type, do not frame it, and send no referrer

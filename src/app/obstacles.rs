@@ -24,7 +24,7 @@ pub(crate) enum Obstacle {
     Replaced(String),
 }
 
-/// In the order of a start. Each message begins with the place of its key.
+/// The obstacles in the order of a start. Each message begins with the place of its key.
 pub(crate) fn obstacles(loaded: &Loaded) -> Vec<Obstacle> {
     let settings = &loaded.settings;
     let ports = [

@@ -15,7 +15,7 @@ const MAX_HOST: usize = 254;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {
     text: &'a str,
-    /// Without brackets and without the final dot of a name.
+    /// The host without brackets and without the final dot of a name.
     host: &'a str,
     port: Option<u16>,
 }
@@ -25,7 +25,7 @@ pub struct Authority<'a> {
 pub enum HostFault {
     /// HTTP/1.1 without `Host`, or HTTP/2 with neither `:authority` nor `Host`.
     Missing,
-    /// More than one `Host`.
+    /// The head has more than one `Host`.
     Several,
     /// Not a host or a port, or user information.
     Invalid,

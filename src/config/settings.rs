@@ -28,9 +28,9 @@ pub struct Settings {
     pub ledger: LedgerSettings,
     pub otlp: Option<OtlpSettings>,
     pub log: Log,
-    /// In the order of the file, each with its own key. Empty: no authentication.
+    /// The clients in the order of the file, each with its own key. Empty: no authentication.
     pub clients: Vec<Client>,
-    /// In the order of the file; at least one.
+    /// The upstreams in the order of the file; at least one.
     pub upstreams: Vec<Upstream>,
     /// The first match wins. Empty only if there is one upstream, which gets all requests.
     pub routes: Vec<Route>,
@@ -41,17 +41,17 @@ pub struct Settings {
 
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Beyond loopback only with clients or client certificates, or if anonymous clients are
-    /// allowed.
+    /// An address beyond loopback requires clients, client certificates or allowed anonymous
+    /// clients.
     pub listen: SocketAddr,
     /// Names by which clients reach this server, besides addresses and localhost.
     pub hosts: OwnHosts,
     pub origins: Origins,
     /// At least 1.
     pub workers: usize,
-    /// For bodies that are buffered; at least 1.
+    /// The limit of buffered bodies; at least 1.
     pub max_request_bytes: usize,
-    /// For bodies that pass through; `None`: any size.
+    /// The limit of bodies that pass through; `None`: any size.
     pub max_passing_bytes: Option<u64>,
     pub drop_headers: HeaderNames,
     /// True if the configuration is read again when its files change.
@@ -68,7 +68,7 @@ pub struct Server {
     pub write_timeout: Option<Duration>,
     /// The limit of the whole process; at least 1.
     pub max_buffered_bytes: usize,
-    /// In bytes per second; `None`: any rate.
+    /// The rate in bytes per second; `None`: any rate.
     pub min_body_rate: Option<NonZeroU32>,
     /// `None`: plain HTTP. Its files were read successfully.
     pub tls: Option<ServerSettings>,
@@ -98,12 +98,12 @@ pub enum Database {
 pub struct LedgerSettings {
     /// The SQLite database, if there is one.
     pub path: Option<PathBuf>,
-    /// At most a hundred years; `None`: for ever.
+    /// The time is at most a hundred years; `None`: for ever.
     pub retention: Option<Duration>,
     pub jsonl: Option<JsonlTarget>,
     /// The zone of the days by which records are added up and prices change.
     pub time_zone: TimeZone,
-    /// With it, there is a database at `path`.
+    /// A fleet's database requires one at `path`.
     pub postgres: Option<Postgres>,
 }
 
@@ -127,7 +127,7 @@ pub struct Postgres {
 /// An OpenTelemetry collector, which gets spans or metrics or both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OtlpSettings {
-    /// Above `/v1/traces` and `/v1/metrics`.
+    /// The URL above `/v1/traces` and `/v1/metrics`.
     pub url: BaseUrl,
     /// Each name once; secrets are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -188,15 +188,15 @@ pub struct Upstream {
     pub api_key: Option<Secret>,
     /// For `openai` only; a valid header value.
     pub organization: Option<String>,
-    /// For `openai` only; a valid header value.
+    /// A valid header value, for `openai` only.
     pub project: Option<String>,
     /// True if a client's own headers for these two are forwarded, unless they are configured.
     pub clients_choose_billing: bool,
     /// Always set for `other`.
     pub default_model: Option<String>,
-    /// From alias to real name; neither is empty.
+    /// Real names by alias; neither is empty.
     pub models: BTreeMap<String, String>,
-    /// From model to deployment, for `azure` only; neither is empty.
+    /// Deployments by model, for `azure` only; neither is empty.
     pub deployments: BTreeMap<String, String>,
     /// Each name once; secrets are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -237,12 +237,12 @@ impl Upstream {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardProxy {
     pub address: ProxyAddress,
-    /// For CONNECT, each name once; none for SOCKS5. Secrets are marked sensitive.
+    /// Headers of CONNECT, each name once; none for SOCKS5. Secrets are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// A user name, which is not empty, and a password. For SOCKS5, both have 1 to 255 bytes; for
     /// HTTP, the name has no colon. If they are set, `headers` has no `Proxy-Authorization`.
     pub credentials: Option<(String, Secret)>,
-    /// For TLS with an `https` proxy itself.
+    /// The settings of TLS with an `https` proxy itself.
     pub tls: ClientSettings,
 }
 
@@ -272,11 +272,11 @@ impl OnDisconnect {
 /// The limits of [`OnDisconnect::Drain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainLimits {
-    /// For one response, from the disconnect on: longer than zero, at most a day.
+    /// The time for one response, from the disconnect on: longer than zero, at most a day.
     pub time: Duration,
-    /// For one response; at least 1.
+    /// The bytes of one response; at least 1.
     pub bytes: u64,
-    /// On all workers; 0: none.
+    /// The number on all workers; 0: none.
     pub concurrent: usize,
 }
 
@@ -285,22 +285,22 @@ pub enum HttpVersion {
     /// HTTP/2 if the upstream chooses it in the TLS handshake (ALPN), else HTTP/1.1.
     Auto,
     Http1,
-    /// On a plain connection with prior knowledge (RFC 9113 section 3.3).
+    /// HTTP/2; on a plain connection with prior knowledge (RFC 9113 section 3.3).
     Http2,
 }
 
 /// The timeouts of an upstream. All durations are longer than zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For name resolution, TCP, the proxy and TLS together.
+    /// The time for name resolution, TCP, the proxy and TLS together.
     pub connect: Duration,
-    /// From the sent request to the head of a streamed response.
+    /// The time from the sent request to the head of a streamed response.
     pub first_byte: Duration,
     /// The same for other responses.
     pub first_byte_unstreamed: Duration,
     /// The longest silence inside a response body.
     pub idle: Duration,
-    /// For the whole exchange, from the arrival of the request; `None`: no limit.
+    /// The time for the whole exchange, from the arrival of the request; `None`: no limit.
     pub total: Option<Duration>,
 }
 

@@ -10,7 +10,7 @@
 //!    (Gemini), `[i].usageMetadata` of a streamed list, `[i].usage` of a list of legacy
 //!    completions, and in a body `.meta` (Cohere's version 1) (`places::Place`). Without any of
 //!    these, llama.cpp's `.timings` count; their input is a sum (`timings`).
-//! 3. `null`, `{}` and objects without a count are no usage. Zero is a count. No count is computed
+//! 3. `null`, `{}` and objects without a count are not usage. Zero is a count. No count is computed
 //!    from others ([`Usage`]). Gemini's output excludes thoughts, and the tokens of its tools
 //!    (`toolUsePromptTokenCount`) are in the total alone. Cohere's `tokens` take precedence over
 //!    its `billed_units`.

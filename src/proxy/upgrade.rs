@@ -40,9 +40,9 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 struct UpgradedConnection {
     client: ClientStream,
     upstream: UpgradedUpstream,
-    /// From the client to the upstream.
+    /// The direction from the client to the upstream.
     up: Pipe,
-    /// From the upstream to the client.
+    /// The direction from the upstream to the client.
     down: Pipe,
     session: Session,
     scratch: Scratch,

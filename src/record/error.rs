@@ -126,7 +126,7 @@ impl From<HostFault> for Error {
     }
 }
 
-/// For a request's body; an upstream's is [`Kind::Undecodable`].
+/// The error of a request's body; an upstream's is [`Kind::Undecodable`].
 impl From<DecodeError> for Error {
     fn from(error: DecodeError) -> Self {
         let kind = match error {

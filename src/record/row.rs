@@ -92,17 +92,18 @@ pub struct UsageRecord {
     pub request_bytes: u64,
     /// Bytes of the response's body that were read, also after the client had left.
     pub response_bytes: u64,
-    /// From the request's head to the response's head, in milliseconds.
+    /// The time from the request's head to the response's head, in milliseconds.
     pub time_to_first_byte_ms: Option<f64>,
-    /// From the request's head to the first event with output, in milliseconds.
+    /// The time from the request's head to the first event with output, in milliseconds.
     pub time_to_first_token_ms: Option<f64>,
-    /// From the request's head to the first event, in milliseconds.
+    /// The time from the request's head to the first event, in milliseconds.
     pub time_to_first_event_ms: Option<f64>,
-    /// From the request's head to the last event, in milliseconds.
+    /// The time from the request's head to the last event, in milliseconds.
     pub time_to_last_event_ms: Option<f64>,
-    /// From the request's head to the client's departure, in milliseconds; null if it stayed.
+    /// The time from the request's head to the client's departure, in milliseconds; null if it
+    /// stayed.
     pub time_to_disconnect_ms: Option<f64>,
-    /// From the request's head to the end, in milliseconds.
+    /// The time from the request's head to the end, in milliseconds.
     pub duration_ms: f64,
     /// The upstream's own id of the request (`x-request-id`, or Azure's `apim-request-id`).
     pub upstream_request_id: Option<Box<str>>,

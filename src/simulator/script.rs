@@ -56,7 +56,7 @@ pub(super) enum UsageRule {
     /// The first event has the counts so far, the one with the stop reason the final ones
     /// (`messages`).
     Both,
-    /// For `responses` and `messages` without usage: null in all places of usage.
+    /// The value null in all places of usage, for `responses` and `messages` without usage.
     Null,
 }
 

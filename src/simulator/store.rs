@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 /// Values by number.
 #[derive(Debug)]
 pub(super) struct Store<T> {
-    /// From the oldest on: the number, the value, and its size.
+    /// The number, the value and its size of each entry, from the oldest on.
     entries: VecDeque<(u64, T, usize)>,
     bytes: usize,
     max_entries: usize,
@@ -43,7 +43,7 @@ impl<T> Store<T> {
         Some(value)
     }
 
-    /// From the newest to the oldest.
+    /// The values from the newest to the oldest.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.entries.iter().rev().map(|(number, value, _)| (*number, value))
     }

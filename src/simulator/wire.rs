@@ -30,7 +30,7 @@ pub(super) enum Ending {
 }
 
 /// The handle of a [`Wire`] that gives it orders. Used on one thread, but a connection that can be
-/// upgraded must be `Send`. 0 is no order.
+/// upgraded must be `Send`. 0 means no order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order(Arc<AtomicU8>);
 

@@ -61,7 +61,7 @@ pub struct Metrics {
 
 type Durations = Family<TimeLabels, Histogram, fn() -> Histogram>;
 
-/// From 1 ms to about 9 minutes.
+/// Buckets from 1 ms to about 9 minutes.
 fn durations() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 20))
 }

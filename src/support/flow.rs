@@ -23,7 +23,7 @@ use crate::support::{SharedCount, SharedGuard, UpstreamId};
 #[derive(Debug, Default)]
 pub struct StreamMetricsRegistry {
     workers: usize,
-    /// In the order in which they were added.
+    /// The upstreams in the order in which they were added.
     upstreams: Mutex<Vec<UpstreamMetrics>>,
     limits: Arc<LimitCounts>,
     clients: Arc<ConnectionCounts>,
@@ -122,11 +122,11 @@ pub struct StreamTotals {
     pub streams: usize,
     /// Responses that are read without a client.
     pub draining: usize,
-    /// From one event to the next, as they arrive from the upstream.
+    /// The times from one event to the next, as they arrive from the upstream.
     pub upstream_gaps: Counts,
-    /// From one event to the next, as they are written to the client.
+    /// The times from one event to the next, as they are written to the client.
     pub client_gaps: Counts,
-    /// From the read of an event's last byte to its write.
+    /// The times from the read of an event's last byte to its write.
     pub added: Counts,
 }
 

@@ -17,10 +17,10 @@ const MAX_CLIENT_NAME: usize = 255;
 /// The claims of a certificate. None is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// In the notation of RFC 4514.
+    /// The subject in the notation of RFC 4514.
     pub subject: String,
     pub issuer: String,
-    /// In hexadecimal.
+    /// The serial number in hexadecimal.
     pub serial: String,
     pub not_before: Timestamp,
     pub not_after: Timestamp,

@@ -125,9 +125,9 @@ impl Watch {
         self.follow(name, &live, settings, present);
     }
 
-    /// Compares all files once, and takes over what changed. Forgets the files of configurations that
-    /// are no longer used. Where another configuration with the same name has followed, an earlier
-    /// one, whose last requests still run, reports nothing: a key may need the later one's
+    /// Compares all files once, and puts changed ones in use. Drops the files of configurations
+    /// that are no longer used. If another configuration with the same name has followed, an
+    /// earlier one, whose last requests still run, reports nothing: a key may need the later one's
     /// passphrase.
     ///
     /// Broken sets are reported at the second comparison, and not before a later one if

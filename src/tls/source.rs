@@ -18,7 +18,7 @@ pub enum Source {
     /// A file that is read each time.
     File(PathBuf),
     Text {
-        /// For messages, such as `the variable NAME`.
+        /// The name for messages, such as `the variable NAME`.
         name: Arc<str>,
         /// PEM, possibly a key.
         text: Arc<Secret>,

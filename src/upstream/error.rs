@@ -28,15 +28,15 @@ pub struct SendError {
 /// The progress of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendPhase {
-    /// Before there was a connection.
+    /// The phase before there was a connection.
     Connect,
-    /// After it, but the upstream cannot have worked on the request (see `resend`).
+    /// The phase after it, if the upstream cannot have worked on the request (see `resend`).
     Unprocessed,
-    /// Before the first byte of the response.
+    /// The phase before the first byte of the response.
     Request,
     /// Inside the response's head.
     Head,
-    /// After the response's head.
+    /// The phase after the response's head.
     Body,
 }
 

@@ -20,7 +20,7 @@ pub type ClientBody = Pin<Box<dyn Body<Data = Bytes, Error = Error>>>;
 
 /// A request's body.
 pub enum Payload {
-    /// In memory, because routing or editing needed it. It can be sent again.
+    /// The body is in memory, because routing or editing needed it. It can be sent again.
     Held(Vec<Bytes>),
     /// Passed through while the client sends it.
     Streamed {

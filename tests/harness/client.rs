@@ -54,10 +54,10 @@ pub struct Response {
 /// The end of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With its final chunk or the last byte of its length, or with the end of the connection if
-    /// the framing allows it.
+    /// The body ends with its final chunk or the last byte of its length, or with the end of the
+    /// connection if the framing allows it.
     Proper,
-    /// With the end of the connection.
+    /// The body ends with the end of the connection.
     Closed,
     Reset,
 }

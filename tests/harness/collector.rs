@@ -1,8 +1,8 @@
 //! A real OpenTelemetry collector for tests, with a backend behind it that receives its output. It
 //! ends when it is dropped.
 //!
-//! The collector is Rotel, which `tests/run` installs. It parses its input, and forwards what it
-//! has understood.
+//! The collector is Rotel, which `tests/run` installs. It parses its input, and forwards the parsed
+//! records.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "this is the tests' own library")]

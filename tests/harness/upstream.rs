@@ -74,7 +74,7 @@ pub struct Connection {
 /// A request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// From the request line to the blank line.
+    /// The bytes from the request line to the blank line.
     pub head: String,
     pub body: Vec<u8>,
 }

@@ -72,7 +72,7 @@ impl Named {
         named
     }
 
-    /// In place, since the file is mounted.
+    /// Writes in place, since the file is mounted.
     fn name(&self, names: &str) {
         fs::write(self.0.path("hosts"), format!("127.0.0.1 localhost\n{names}\n")).unwrap();
     }

@@ -21,9 +21,9 @@ const TEXTS: usize = 96;
 /// The place of usage in a stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Usage {
-    /// In every chunk from the first text on, cumulative.
+    /// Usage in every chunk from the first text on, cumulative.
     Every,
-    /// In the last chunk.
+    /// Usage in the last chunk.
     Last,
 }
 
@@ -49,8 +49,8 @@ fn long_stream(usage: Usage) -> Vec<String> {
     events
 }
 
-/// An upstream that sends as many events as the header `x-events` says, and then does what the
-/// header `x-then` says.
+/// An upstream that sends the number of events in the header `x-events`, and then obeys the header
+/// `x-then`.
 struct Staged {
     upstream: Upstream,
     /// Each message releases the rest of a stream.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Connection, Frames, HEADERS, RST_STREAM, Upstream, proxy};
 
-/// More than all the buffers on the path hold.
+/// A size above that of all buffers on the path.
 const LARGE: usize = 40 << 20;
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{CHAT_BODY, Client, Program, Upstream, sized, upstream};
 
-/// More than tokio has threads for blocking work.
+/// A number above that of tokio's threads for blocking work.
 const REQUESTS: usize = 600;
 
 /// A resolver that accepts queries and never responds, for programs in a mount namespace of their

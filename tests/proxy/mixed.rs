@@ -78,13 +78,13 @@ struct Ask {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Leaves {
-    /// With the whole response.
+    /// The client reads the whole response.
     Never,
-    /// Without a byte of it.
+    /// The client leaves without a byte of it.
     Before,
-    /// After this many events.
+    /// The client leaves after this many events.
     After(usize),
-    /// After this many bytes.
+    /// The client leaves after this many bytes.
     Bytes(usize),
 }
 

@@ -94,7 +94,7 @@ impl Both {
     }
 }
 
-/// More than the sockets hold.
+/// A body that is larger than the sockets' buffers.
 fn large() -> String {
     format!("{{\"model\":\"m\",\"x\":\"{}\"}}", "x".repeat(24 << 20))
 }

@@ -12,7 +12,7 @@ use crate::harness::{
 
 const CANCEL: u32 = 8;
 
-/// More than the windows of a connection whose client does not open them further.
+/// A size above the windows of a connection whose client does not open them further.
 const LARGE: usize = 200_000;
 
 fn streaming() -> Upstream {

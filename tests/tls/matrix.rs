@@ -134,7 +134,7 @@ impl Cell {
         all
     }
 
-    /// In the order of the connection's steps.
+    /// The outcome of the connection's steps, in their order.
     fn outcome(&self) -> Outcome {
         if self.way == Way::HttpsProxy
             && let Some(words) = self.proxys.refusal()

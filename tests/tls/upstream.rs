@@ -1,4 +1,4 @@
-//! TLS to upstreams: the messages for users, and what the upstream sees.
+//! TLS to upstreams: the messages for users, and the upstream's view.
 
 use streamgauge::tls::ClientCertificates::{Optional, Required};
 

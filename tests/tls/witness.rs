@@ -34,7 +34,7 @@ pub const REST: &str = "and the rest";
 /// The interval of slow responses.
 const TICK: Duration = Duration::from_millis(200);
 
-/// After the last number.
+/// The value after the last number.
 const ENDED: u32 = u32::MAX;
 
 impl Witness {

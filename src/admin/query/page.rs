@@ -15,7 +15,7 @@ pub(in crate::admin) enum Range {
     Day,
     Week,
     Month,
-    /// From the first time until the second.
+    /// The time from the first timestamp until the second.
     Custom(Timestamp, Timestamp),
 }
 
@@ -90,7 +90,7 @@ pub(in crate::admin) struct PageQuery {
     /// The zone of its days and times.
     pub(in crate::admin) zone: TimeZone,
     pub(in crate::admin) range: Range,
-    /// In the order of [`FILTERS`].
+    /// The filters in the order of [`FILTERS`].
     pub(in crate::admin) filters: [Option<String>; FILTERS.len()],
 }
 

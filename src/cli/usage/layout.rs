@@ -13,7 +13,7 @@ const SHORT_NAME: usize = 16;
 /// The least width of names.
 const MIN_NAME: usize = 8;
 
-/// Between columns.
+/// The space between columns.
 const GAP: &str = "  ";
 
 /// A column of names.

@@ -1,4 +1,4 @@
-//! A cursor over one complete JSON text that validates what it consumes.
+//! A cursor over one complete JSON text that validates the consumed part.
 //!
 //! The cursor accepts RFC 8259 with two leniencies: a surrogate escape may stand alone, and numbers may exceed
 //! any type. Bytes that are not UTF-8 count as text.
@@ -23,7 +23,7 @@ pub(crate) struct StrictCursor<'a> {
 }
 
 impl<'a> StrictCursor<'a> {
-    /// At the beginning of `text`.
+    /// Creates a cursor at the beginning of `text`.
     pub(crate) fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0, depth: 0 }
     }
@@ -91,8 +91,8 @@ impl<'a> StrictCursor<'a> {
         Ok(Some(key))
     }
 
-    /// Consumes what is before the quote of the next key. False, after consuming it, if the closing
-    /// brace is next.
+    /// Consumes the bytes before the quote of the next key. False, after consuming it, if the
+    /// closing brace is next.
     #[inline]
     fn is_before_key(&mut self, first: bool) -> Result<bool, Malformed> {
         match self.peek() {
@@ -107,8 +107,8 @@ impl<'a> StrictCursor<'a> {
         if self.peek() == b'"' { Ok(true) } else { Err(Malformed) }
     }
 
-    /// Consumes what is before the next value of the innermost list. False, after consuming it, if
-    /// the closing bracket is next.
+    /// Consumes the bytes before the next value of the innermost list. False, after consuming it,
+    /// if the closing bracket is next.
     #[inline]
     pub(crate) fn item(&mut self, first: bool) -> Result<bool, Malformed> {
         match self.peek() {

@@ -28,7 +28,7 @@ impl<'a> Text<'a> {
         self.raw
     }
 
-    /// The bytes of the string's value, without the check for UTF-8 where there are no escapes.
+    /// The bytes of the string's value, without the check for UTF-8 if there are no escapes.
     #[inline]
     pub fn plain(&self) -> Cow<'a, [u8]> {
         if self.has_escapes { Cow::Owned(unescape(self.raw).into_bytes()) } else { Cow::Borrowed(self.raw) }

@@ -18,7 +18,7 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 pub enum Position {
     /// No event has begun.
     BetweenEvents,
-    /// At the start of a line within an event.
+    /// The position is at the start of a line within an event.
     InEvent,
     /// Inside a line.
     InLine,

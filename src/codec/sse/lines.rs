@@ -18,7 +18,7 @@ pub enum Line<'a> {
     Pieced(Vec<u8>),
     /// The beginning of a line that exceeds the limit: all of it so far.
     Long(Cow<'a, [u8]>),
-    /// More of a line that exceeds the limit.
+    /// A further part of a line that exceeds the limit.
     More(&'a [u8]),
     /// The end of the long line.
     LongEnd,

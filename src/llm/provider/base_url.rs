@@ -19,7 +19,7 @@ const MAX_LABEL: usize = 63;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BaseUrl {
     https: bool,
-    /// In lower case; an IPv6 address without its brackets.
+    /// The host in lower case; an IPv6 address without its brackets.
     host: String,
     port: u16,
     /// The value of the `Host` header.

@@ -12,7 +12,7 @@ pub struct FixedQuery(Vec<Parameter>);
 
 #[derive(Clone, PartialEq, Eq)]
 struct Parameter {
-    /// In lower case, as `path::is_parameter` compares.
+    /// The name in lower case, since `path::is_parameter` compares it so.
     name: String,
     /// `name=value`, percent-encoded.
     text: String,

@@ -98,7 +98,7 @@ pub(crate) fn is_query(query: &str) -> bool {
     query.bytes().all(may_stand_in_target)
 }
 
-/// `text` as one path segment: all but RFC 3986's unreserved characters percent-encoded.
+/// `text` as one path segment: all except RFC 3986's unreserved characters are percent-encoded.
 pub(crate) fn push_segment(out: &mut String, text: &str) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {

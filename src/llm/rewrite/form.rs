@@ -81,15 +81,15 @@ pub struct Form {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// After a line break and this many bytes of the delimiter.
+    /// The position is after a line break and this many bytes of the delimiter.
     Delimiter(usize),
-    /// After a delimiter.
+    /// The position is after a delimiter.
     Behind(Rest),
-    /// In the head of a part.
+    /// The position is in the head of a part.
     Head,
-    /// In the data of a part, or before the first delimiter.
+    /// The position is in the data of a part, or before the first delimiter.
     Data,
-    /// After the last delimiter, or after an error: the rest is not read.
+    /// The position is after the last delimiter, or after an error: the rest is not read.
     Over,
 }
 
@@ -176,7 +176,7 @@ impl Form {
         1
     }
 
-    /// Reads one byte after a delimiter; none if it was no delimiter.
+    /// Reads one byte after a delimiter; none if it was not a delimiter.
     fn behind(&mut self, byte: u8, rest: Rest) -> usize {
         self.at = match (rest, byte) {
             (_, b'\n') if rest != Rest::Hyphen => {
@@ -226,7 +226,7 @@ impl Form {
         if self.field.is_none() {
             return;
         }
-        // The delimiter and its line are no part of the value.
+        // The delimiter and its line do not belong to the value.
         if self.value.len() + bytes.len() > MAX_VALUE + self.delimiter.len() + 4 {
             let (field, _) = self.field.take().expect("it was looked at");
             self.value.clear();

@@ -166,8 +166,8 @@ impl fmt::Debug for OutboundHeaders {
     }
 }
 
-/// Keeps the response headers for the client: all but the hop-by-hop headers, and those that bind a
-/// browser to the upstream's host.
+/// Keeps the response headers for the client: all except the hop-by-hop headers and those that bind
+/// a browser to the upstream's host.
 ///
 /// `content-length` stays, also for a body that is not sent (HEAD, 304).
 pub fn inbound(headers: &mut Headers) {

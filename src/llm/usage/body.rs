@@ -76,7 +76,7 @@ impl BodyMeter {
         self.scan.refused()
     }
 
-    /// Returns what was read. Called once, at the end.
+    /// Returns the results. Called once, at the end.
     pub fn finish(&mut self) -> Tally {
         let complete = self.is_complete();
         let mut tally = Tally::default();

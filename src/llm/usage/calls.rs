@@ -85,7 +85,7 @@ impl ToolKind {
 
 const KINDS: usize = ToolKind::XSearch as usize + 1;
 
-/// In alphabetical order, as in the JSON objects that are written elsewhere.
+/// The names in alphabetical order, as in the JSON objects that are written elsewhere.
 const NAMES: [&str; KINDS] = [
     "code_interpreter",
     "document_search",

@@ -17,13 +17,13 @@ const PENDING: [&[u8]; 6] =
 /// The wanted values of one JSON text: an event's data, a body or a message.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Extracted {
-    /// By [`UsageAt`], best first.
+    /// Usages by [`UsageAt`], best first.
     usage: [Option<Box<Report>>; 11],
-    /// By [`ModelAt`], best first.
+    /// Models by [`ModelAt`], best first.
     model: [Option<Box<str>>; 7],
-    /// By [`ErrorAt`], best first.
+    /// Errors by [`ErrorAt`], best first.
     error: [Option<Box<str>>; 7],
-    /// By [`Beside`], best first.
+    /// Tiers by [`Beside`], best first.
     tier: [Option<Tier>; 2],
     /// The items of the output.
     pub(super) items: Items,
@@ -48,7 +48,7 @@ pub(super) struct Extracted {
     pub(super) ends_item: bool,
     /// The top-level `status` says that the response is not final.
     pub(super) pending: bool,
-    /// By [`ResultAt`], best first; empty unless the scan keeps ids.
+    /// Ids by [`ResultAt`], best first; empty unless the scan keeps ids.
     ids: [Option<Box<str>>; 2],
     background: [Option<bool>; 2],
     /// The object belongs to an assistant's run but is not the run itself.
@@ -327,7 +327,7 @@ impl Extracted {
         }
     }
 
-    /// Stores a usage of any length, and what was read in it.
+    /// Stores a usage of any length, and its counts.
     pub(super) fn take_usage(&mut self, at: UsageAt, value: &[u8], report: Option<Box<Report>>) {
         let too_long = value.len() > Slot::Usage(at).limit();
         self.keep_usage(at, value, too_long, report.filter(|_| !too_long));

@@ -136,7 +136,7 @@ impl Output {
         End { length: self.raw.len(), part: self.part, beyond: self.beyond }
     }
 
-    /// Forgets what was added behind `end`.
+    /// Removes the texts behind `end`.
     pub(super) fn return_to(&mut self, end: End) {
         self.raw.truncate(end.length);
         (self.part, self.beyond) = (end.part, end.beyond);

@@ -79,11 +79,11 @@ pub(super) enum Beside {
 /// Places of an item of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ItemAt {
-    /// In a body's output.
+    /// The item is in a body's output.
     Body,
-    /// In the output of a response in an event.
+    /// The item is in the output of a response in an event.
     Response,
-    /// In an event of its own.
+    /// The item is in an event of its own.
     Event,
 }
 

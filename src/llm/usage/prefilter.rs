@@ -83,7 +83,7 @@ const STRIDE: usize = 2048;
 pub(super) struct Prefilter<'a> {
     bytes: &'a [u8],
     words: &'static [Word; 5],
-    /// By word: the first offset behind the last payload's start at which the word may begin.
+    /// The first offset behind the last payload's start at which each word may begin.
     next: [usize; 5],
 }
 

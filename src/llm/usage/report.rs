@@ -108,7 +108,7 @@ impl Report {
 
 /// The known members of a usage object, read in one pass. Of equal keys the last one counts.
 struct Members<'a> {
-    /// By [`CountName`].
+    /// Counts by [`CountName`].
     counts: [Option<u64>; COUNTS],
     /// The values as written, by [`Name`].
     texts: [Option<&'a [u8]>; NAMES],

@@ -80,7 +80,7 @@ impl Walk {
         Some(from)
     }
 
-    /// Forgets what was read.
+    /// Resets the walk.
     pub(super) fn restart(&mut self) {
         *self = Self { is_body: self.is_body, keeps_id: self.keeps_id, ..Self::default() };
     }

@@ -15,7 +15,7 @@ use crate::codec::json::{Malformed, StrictCursor};
 /// Reads a text, without a byte order mark. Returns false, with nothing read and nothing added to
 /// `output`, if it is not a complete object or list.
 pub(super) fn read(text: &[u8], walk: &mut Walk, mut output: Option<&mut Output>) -> bool {
-    // Most of what is not whole is seen by its last byte.
+    // The last byte shows most incomplete texts.
     let is_closed = matches!(text.trim_ascii_end().last(), Some(b'}' | b']'));
     if !is_closed {
         return false;

@@ -98,8 +98,8 @@ impl Withhold {
         Self::default()
     }
 
-    /// Returns what may pass now: the waiting bytes and these, without what is withheld. `progress`
-    /// is the meter's result for the same bytes.
+    /// Returns what may pass now: the waiting bytes and these, without the withheld ones.
+    /// `progress` is the meter's result for the same bytes.
     #[inline]
     pub fn pass(&mut self, bytes: Bytes, progress: Progress) -> Bytes {
         if self.rejoin.is_some() || progress.is_llama_cpp {

@@ -117,7 +117,7 @@ impl Drain {
                 biased;
                 frame = exchange.frame() => frame,
                 () = &mut timer => {
-                    // A missing end of the body after the last event is no error.
+                    // A missing end of the body after the last event is not an error.
                     return if is_final { drop(exchange) } else { exchange.abort(self.out_of_time()) };
                 }
             };

@@ -1,5 +1,4 @@
-//! The client's side of a connection: what it sends, whether it takes what is written, and whether
-//! it has left.
+//! The client's side of a connection: reads its bytes, writes to it, and detects that it has left.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};

@@ -34,9 +34,9 @@ pub(super) struct ResponseWriter<B: ResponseBody> {
 /// complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// By closing: the final chunk, or bytes of the declared length, are missing.
+    /// A close, without the final chunk or bytes of the declared length.
     Close,
-    /// By a reset: for an HTTP/1.0 client, a close is the regular end.
+    /// A reset, since a close is the regular end for an HTTP/1.0 client.
     Reset,
 }
 
@@ -90,8 +90,8 @@ impl<B: ResponseBody> ResponseWriter<B> {
         }
     }
 
-    /// Takes what the body has, up to one write: copies it to `out`, and returns a large piece that
-    /// is shared already, to be written after it.
+    /// Takes the available part of the body, up to one write: copies it to `out`, and returns a
+    /// large piece that is shared already, to be written after it.
     pub(super) fn gather(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> (Bytes, &'static [u8]) {
         if self.is_gathered() {
             return (Bytes::new(), b"");

@@ -14,16 +14,16 @@ use jiff::{Span, Timestamp, ToSpan};
 /// A period of the civil calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
-    /// From a full hour of the zone to the next. An hour that occurs twice in autumn is two
-    /// periods.
+    /// The time from a full hour of the zone to the next. An hour that occurs twice in autumn is
+    /// two periods.
     Hour,
-    /// From midnight, or from the first moment of a day without a midnight.
+    /// The day from midnight, or from the first moment of a day without a midnight.
     Day,
-    /// From Monday (ISO 8601).
+    /// The week from Monday (ISO 8601).
     Week,
-    /// From the first day of a month.
+    /// The month from its first day.
     Month,
-    /// From the first of January.
+    /// The year from the first of January.
     Year,
 }
 

@@ -5,8 +5,8 @@ use std::process::Command;
 use super::Cause;
 use crate::scene::Scene;
 
-/// Fewer than the program has open at its start: the next file gets a higher number, and is
-/// refused.
+/// A number of files below that of the program at its start: the next file gets a higher number,
+/// and is refused.
 const FEW: u32 = 8;
 
 pub struct DescriptorsUsedUp;

@@ -8,7 +8,7 @@ use super::{Cause, in_namespace};
 use crate::harness::Client;
 use crate::scene::{Launch, Scene};
 
-/// More than the threads that a runtime has for lookups. If each request looked the name up by
+/// A number above that of a runtime's threads for lookups. If each request looked the name up by
 /// itself, all of them would be blocked.
 const REQUESTS: usize = 600;
 

@@ -249,7 +249,7 @@ fn grow_log(program: &(Program, SocketAddr), bytes: i64) {
     ledger.execute("INSERT INTO filler VALUES (zeroblob(?1))", [bytes]).unwrap();
 }
 
-/// More than the log holds before it is copied, and more than it grows before the next attempt.
+/// A size above that at which the log is copied, and above its growth before the next attempt.
 const FIRST_COPY: i64 = 17 << 20;
 const NEXT_COPY: i64 = 5 << 20;
 

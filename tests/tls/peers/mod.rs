@@ -26,7 +26,7 @@ pub struct Peers {
     /// `http`, `https`, and `https` with a required client certificate. The latter two offer HTTP/2
     /// and HTTP/1.1.
     pub targets: [SocketAddr; 3],
-    /// In the order of [`OUT`].
+    /// The addresses in the order of [`OUT`].
     pub proxies: [SocketAddr; 3],
     _alive: Vec<Box<dyn Send>>,
 }

@@ -21,12 +21,12 @@ pub(super) struct Rejoin {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
-    /// Before a finish reason.
+    /// The stream is before a finish reason.
     #[default]
     Before,
-    /// Behind the finish reason, inside of its event.
+    /// The stream is behind the finish reason, inside of its event.
     Inside,
-    /// Behind that event.
+    /// The stream is behind that event.
     Behind,
 }
 

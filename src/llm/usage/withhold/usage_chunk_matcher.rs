@@ -33,21 +33,21 @@ pub(super) struct UsageChunkMatcher {
 /// The position in the event behind the bytes so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// At the start of the stream, behind this many bytes of [`MARK`].
+    /// The position is at the start of the stream, behind this many bytes of [`MARK`].
     Mark(usize),
-    /// At the start of a line.
+    /// The position is at the start of a line.
     Line,
-    /// In an irrelevant line: a comment, an ID, an unknown field.
+    /// The position is in an irrelevant line: a comment, an ID, an unknown field.
     Skipped,
-    /// In the name of a field.
+    /// The position is in the name of a field.
     Name(Word),
-    /// Behind the colon of the name.
+    /// The position is behind the colon of the name.
     Colon(Field),
-    /// In the value of a `data` line.
+    /// The position is in the value of a `data` line.
     Data,
-    /// In the event's type.
+    /// The position is in the event's type.
     Type(Word),
-    /// Behind the blank line of an event that was not ruled out.
+    /// The position is behind the blank line of an event that was not ruled out.
     End,
     RuledOut,
 }

@@ -4,7 +4,7 @@ use super::super::scripted::{DONE, Scene, Script, Step, TOKEN, USAGE, truncated}
 use super::*;
 use crate::record::{Outcome, UsageSource};
 
-/// Keeps what it is given, and is full after `room` more bytes.
+/// Keeps its pieces, and is full after `room` more bytes.
 struct Kept {
     bytes: Vec<u8>,
     room: usize,

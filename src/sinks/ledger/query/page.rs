@@ -17,10 +17,10 @@ pub struct Page {
 /// The end of a page. A later query continues there, without a transaction in between.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
-    /// In SQLite: the rest of the range, in the order of writing.
+    /// The rest of the range in SQLite, in the order of writing.
     File(Range),
-    /// In PostgreSQL, which orders records by their ends: the last record's start in microseconds,
-    /// its duration in milliseconds, and its id.
+    /// The last record's start in microseconds, its duration in milliseconds, and its id, in
+    /// PostgreSQL, which orders records by their ends.
     Fleet(i64, f64, Uuid),
 }
 
