@@ -1,19 +1,20 @@
-//! Which upstream gets the next attempt at a request, and in which variant.
+//! Choice of the upstream for the next attempt at a request, and of its variant.
 //!
-//! Decisions only: no upstream, no socket, no clock. A route leads to a [`Target`], whose members
-//! are numbered. For one upstream, [`Attempts`] decides nothing but the variant. For a group:
+//! Decisions only: there is no upstream, no socket and no clock. A route leads to a [`Target`],
+//! whose members are numbered. For one upstream, [`Attempts`] decides only the variant. For a
+//! group:
 //!
-//! 1. [`HealthRegistry`] keeps what is known of upstreams, and of pairs of an upstream and a model.
+//! 1. [`HealthRegistry`] keeps the health of upstreams, and of pairs of an upstream and a model.
 //!    All workers share it, and it survives a reload.
-//! 2. [`UpstreamGroup`] is a group as it is configured, bound to the registry.
-//! 3. [`Plan`] is the order of members for one request. Each [`Plan::next`] gives a [`Permit`] to
-//!    ask one member, which counts as running for as long as the permit lives.
-//! 4. A result goes back into the registry through the permit. A [`Failure`] has a [`Verdict`]: may
-//!    another member be asked, and what is closed for how long.
+//! 2. [`UpstreamGroup`] is a configured group, bound to the registry.
+//! 3. [`Plan`] is the order of members for one request. Each [`Plan::next`] returns a [`Permit`] to
+//!    ask one member, which counts as running for the life of the permit.
+//! 4. The permit records the result in the registry. A [`Failure`] has a [`Verdict`]: may another
+//!    member be asked, and what is closed for how long.
 //!
-//! A verdict that a request's content or model can cause never closes more than the pair of a
-//! member and its model, and a run of failures counts only with two clients or prompts in it, so
-//! that one client cannot take an upstream away from the others.
+//! A verdict that a request's content or model can cause closes at most the pair of a member and
+//! its model. A run of failures counts only if it has two clients or prompts, so that one client
+//! cannot take an upstream away from the others.
 
 mod attempts;
 mod circuit;

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use super::{Permit, Plan, Step};
 
-/// How a request is written for a member.
+/// The form of a request for a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
-    /// With everything that the member's configuration adds.
+    /// All that the member's configuration adds.
     Standard,
-    /// Without `stream_options`, which the member refused.
+    /// The same without `stream_options`, which the member refused.
     WithoutStreamOptions,
 }
 
@@ -21,8 +21,7 @@ pub struct Attempt {
     pub variant: Variant,
 }
 
-/// The attempts at one request, of which one is the current one. A member is tried once in each
-/// variant.
+/// The attempts at one request, with the current one. A member is tried once in each variant.
 #[derive(Debug)]
 pub struct Attempts {
     started: Instant,
@@ -30,7 +29,7 @@ pub struct Attempts {
     planned: Option<Box<Planned>>,
 }
 
-/// The part of a request to a group.
+/// The group's part of the attempts.
 #[derive(Debug)]
 struct Planned {
     plan: Plan,
@@ -38,12 +37,12 @@ struct Planned {
 }
 
 impl Attempts {
-    /// The attempts at a request that arrived at `started`, to a target that is one upstream.
+    /// Creates the attempts at a request that arrived at `started`, for a target with one upstream.
     pub fn single(started: Instant) -> Self {
         Self { started, current: Attempt { member: 0, variant: Variant::Standard }, planned: None }
     }
 
-    /// The attempts at a request to a group, whose first member `permit` names.
+    /// Creates the attempts at a request to a group. `permit` names the first member.
     pub fn planned(plan: Plan, permit: Permit, started: Instant) -> Self {
         let current = Attempt { member: permit.number(), variant: Variant::Standard };
         Self { started, current, planned: Some(Box::new(Planned { plan, permit: Some(permit) })) }
@@ -53,12 +52,12 @@ impl Attempts {
         self.current
     }
 
-    /// When the request arrived.
+    /// The time of the request's arrival.
     pub fn started(&self) -> Instant {
         self.started
     }
 
-    /// The member refused `stream_options`: the next attempt is at the same member without them.
+    /// The next attempt at the same member, which refused `stream_options`, without them.
     pub fn without_stream_options(&mut self) -> Attempt {
         self.current.variant = Variant::WithoutStreamOptions;
         self.current
@@ -80,8 +79,8 @@ impl Attempts {
         self.planned.as_mut().and_then(|planned| planned.permit.take())
     }
 
-    /// The next attempt at another member, where one may begin at once. A permit that is still here
-    /// is dropped without a result.
+    /// The next attempt at another member, if one may begin at once. A permit that was not taken is
+    /// dropped without a result.
     pub fn next_member(&mut self, now: Instant) -> Option<Attempt> {
         let planned = self.planned.as_mut()?;
         planned.permit = None;
@@ -91,7 +90,7 @@ impl Attempts {
         }
     }
 
-    /// Makes the attempt of this permit the current one. Of no use for a single upstream.
+    /// Makes the attempt of this permit the current one. Does nothing for a single upstream.
     pub fn begin(&mut self, permit: Permit) -> Attempt {
         self.current = Attempt { member: permit.number(), variant: Variant::Standard };
         if let Some(planned) = &mut self.planned {

@@ -16,11 +16,11 @@ pub use policy::{BreakerPolicy, Opening, OutReason};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CircuitState {
     Closed,
-    /// Until this tick, and then half open.
+    /// Open until this tick, and then half open.
     Open(u64),
     /// One request may be the trial.
     HalfOpen,
-    /// A trial runs. From this tick on another request may take its place.
+    /// A trial runs. After this tick another request may take its place.
     Trial(u64),
 }
 
@@ -28,9 +28,9 @@ pub(super) enum CircuitState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Trial(NonZeroU64);
 
-/// Times are ticks: milliseconds since the registry's start, and never 0.
+/// Times are ticks: milliseconds since the registry's start, never 0.
 ///
-/// One word tells whether requests may pass, so that a choice reads it without a lock. Its upper 63
+/// One word shows whether requests may pass, so that a choice reads it without a lock. Its upper 63
 /// bits are the end of the pause, or of the trial's lease if the lowest bit is set. 0: closed.
 #[derive(Debug, Default)]
 pub(super) struct Circuit {
@@ -51,7 +51,7 @@ impl Circuit {
         }
     }
 
-    /// Why it is not closed.
+    /// The reason for which it is not closed.
     pub(super) fn reason(&self) -> Option<OutReason> {
         let counts = self.counts.lock().expect("no holder panics");
         (self.word.load(Ordering::Relaxed) != 0).then_some(counts.reason)
@@ -71,18 +71,18 @@ impl Circuit {
         NonZeroU64::new(trial).map(Trial)
     }
 
-    /// The trial has no result: the next request may take it.
+    /// Ends a trial without a result: the next request may be the trial.
     pub(super) fn free_trial(&self, trial: Trial) {
         // Half open since the first tick.
         let _ = self.exchange(trial, 1 << 1);
     }
 
-    /// Whether the trial still had its place.
+    /// Returns true if the trial still had its place.
     fn exchange(&self, trial: Trial, word: u64) -> bool {
         self.word.compare_exchange(trial.0.get(), word, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// A good result. That of a trial closes the circuit. Other results count while it is closed.
+    /// Records a good result. That of a trial closes the circuit. Others count while it is closed.
     pub(super) fn record_success(&self, tick: u64, trial: Option<Trial>) {
         let mut counts = self.counts.lock().expect("no holder panics");
         match trial {
@@ -95,8 +95,9 @@ impl Circuit {
         }
     }
 
-    /// A bad result. That of a trial opens the circuit again. Others open it as `policy` says.
-    /// Without a fingerprint the request cannot be the cause. Returns why the circuit has opened.
+    /// Records a bad result. That of a trial opens the circuit again. Others open it according to
+    /// `policy`. Without a fingerprint the request cannot be the cause. Returns the reason if the
+    /// circuit has opened.
     pub(super) fn record_failure(
         &self,
         tick: u64,
@@ -122,7 +123,7 @@ impl Circuit {
         Some(reason)
     }
 
-    /// Opens the circuit, whatever was counted. Returns whether it was not open for this reason
+    /// Opens the circuit, regardless of the counts. Returns true if it was not open for this reason
     /// before.
     pub(super) fn open(&self, tick: u64, opening: &Opening) -> bool {
         let mut counts = self.counts.lock().expect("no holder panics");
@@ -137,7 +138,7 @@ impl Circuit {
         true
     }
 
-    /// Closes the circuit, and forgets what was counted.
+    /// Closes the circuit, and clears the counts.
     pub(super) fn close(&self) {
         let mut counts = self.counts.lock().expect("no holder panics");
         self.word.store(0, Ordering::Relaxed);

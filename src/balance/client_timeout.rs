@@ -1,12 +1,13 @@
-//! How long a client waits for the head of a response, as SDKs say in their requests.
+//! The time for which a client waits for the head of a response, from the headers of SDKs.
 //!
 //! | header | sent by | its meaning in the SDK's source |
 //! |---|---|---|
 //! | `x-stainless-timeout` | openai-node 6 (`client.js`, `buildHeaders`) | whole seconds, rounded down, until the response's head; the timer is cleared then |
 //! | `x-stainless-read-timeout` | openai-python 3 (`_base_client.py`, `_build_headers`) | seconds of silence on the connection, also fractions |
 //!
-//! Both count for one attempt of the SDK, so from the request's arrival. Neither bounds anything once
-//! the head was sent: the first is over then, and each keep-alive comment restarts the second.
+//! Both headers apply to one attempt of the SDK, from the request's arrival. Neither bounds
+//! anything after the head was sent: the first is over then, and each keep-alive comment restarts
+//! the second.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,11 @@ use crate::codec::head::{Headers, KnownName, visible};
 
 const TIMEOUT: &str = "x-stainless-timeout";
 
-/// A longer timeout is as none: a day.
+/// Longer timeouts are ignored: a day.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// When a client gives up that arrived at `started`, unless the head of a response was sent by then.
-/// `None`: it does not say.
+/// The time at which a client gives up whose request arrived at `started`, unless the head of a
+/// response was sent by then. `None`: unknown.
 pub fn client_deadline(headers: &Headers, started: Instant) -> Option<Instant> {
     let whole = headers.iter().find(|field| field.is_named(TIMEOUT)).map(|field| field.value);
     let silence = headers.get(KnownName::XStainlessReadTimeout);
@@ -26,7 +27,7 @@ pub fn client_deadline(headers: &Headers, started: Instant) -> Option<Instant> {
     started.checked_add(timeout)
 }
 
-/// How often the SDK has sent the request before. 0: it is the first time, or the SDK does not say.
+/// The number of times that the SDK has sent the request before. 0: none, or unknown.
 pub fn client_retries(headers: &Headers) -> u32 {
     let count = headers.get(KnownName::XStainlessRetryCount).and_then(visible);
     count.and_then(|count| count.trim().parse().ok()).unwrap_or_default()

@@ -1,24 +1,24 @@
-//! The gate before the first event of a stream: is its beginning an error, so that another member can
-//! be asked?
+//! The gate before the first event of a stream: if its beginning is an error, another member can be
+//! asked.
 //!
-//! Services answer 200, and say in the first event that they are overloaded. `/v1/responses` sends
-//! `response.created` first and the error second, so an event that only announces decides nothing.
-//! The bytes are held by the caller, at most [`FIRST_EVENT_LIMIT`] of them, and released as they came
-//! with the event that decides.
+//! Services respond with status 200, and report in the first event that they are overloaded.
+//! `/v1/responses` sends `response.created` first and the error second, so an event that only
+//! announces decides nothing. The caller holds the bytes, at most [`FIRST_EVENT_LIMIT`] of them,
+//! and releases them unchanged with the event that decides.
 
 use crate::codec::json::{Cursor, Text};
 use crate::codec::sse::{Event, EventHandler};
 
 use super::UpstreamError;
 
-/// The most bytes of a response that are held before the first event that decides:
-/// `response.created` repeats instructions and tools. Above it they are released.
+/// The largest number of bytes that are held before the first event that decides:
+/// `response.created` repeats instructions and tools. Beyond it they are released.
 pub const FIRST_EVENT_LIMIT: usize = 256 << 10;
 
-/// What the events of a stream have decided so far.
+/// The decision after the events of a stream so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum FirstEvent {
-    /// Nothing: no event, or events that only announce.
+    /// No decision: there is no event, or events only announce.
     #[default]
     Undecided,
     /// The response has begun: the bytes are released.
@@ -34,7 +34,7 @@ const ANNOUNCING: [&str; 6] =
 const FAILED: [&str; 2] = ["error", "response.failed"];
 
 impl FirstEvent {
-    /// Decides by one event.
+    /// The decision after one event.
     pub fn of(event: &Event<'_>) -> Self {
         let is_named = |names: &[&str]| names.iter().any(|name| name.as_bytes() == event.name);
         if is_named(&FAILED) {
@@ -52,7 +52,7 @@ impl FirstEvent {
 
     fn of_data(data: &[u8]) -> Self {
         match Signs::read(data) {
-            // `[DONE]`, a list, or no JSON: clients get to see it. Google lists errors too.
+            // `[DONE]`, a list or other text is relayed. Google lists errors too.
             None if data.trim_ascii_start().starts_with(b"[{") => Self::of_list(data),
             None => Self::Begun,
             Some(signs) if signs.is_failed => Self::Failed(UpstreamError::parse(data)),
@@ -73,7 +73,7 @@ impl FirstEvent {
     }
 }
 
-/// For a decoder: takes events until one decides. An event that is too large is no error.
+/// Accepts events of a decoder until one decides. An event that is too large is not an error.
 impl EventHandler for FirstEvent {
     fn event(&mut self, event: Event<'_>) {
         if !self.is_decided() {
@@ -81,7 +81,7 @@ impl EventHandler for FirstEvent {
         }
     }
 
-    /// llama.cpp's errors.
+    /// Errors of llama.cpp.
     fn unknown_field(&mut self, name: &[u8], value: &[u8]) {
         if !self.is_decided() && name == b"error" {
             *self = Self::Failed(UpstreamError::parse(value));
@@ -109,7 +109,7 @@ struct Signs<'a> {
 }
 
 impl<'a> Signs<'a> {
-    /// `None`: no object.
+    /// `None`: the data is not an object.
     fn read(data: &'a [u8]) -> Option<Self> {
         let mut signs = Self::default();
         for_each_member(data, |key, value| {
@@ -129,7 +129,8 @@ impl<'a> Signs<'a> {
     }
 }
 
-/// A choice has content, a tool call, reasoning or an end: more than a role and empty texts.
+/// Returns true if a choice has content, a tool call, reasoning or an end: more than a role and
+/// empty texts.
 fn has_output(choices: &[u8]) -> bool {
     let mut cursor = Cursor::new(choices);
     if !cursor.take(b'[') {
@@ -171,7 +172,7 @@ fn has_delta_output(delta: &[u8]) -> bool {
     (read.is_none() && !is_nothing(delta)) || has_output
 }
 
-/// `null`, or empty.
+/// Returns true for `null` and empty values.
 fn is_nothing(value: &[u8]) -> bool {
     matches!(value, b"null" | b"\"\"" | b"[]" | b"{}")
 }
@@ -180,7 +181,7 @@ fn text(value: &[u8]) -> Option<Text<'_>> {
     Cursor::new(value).string().ok()
 }
 
-/// Calls `act` with each key and value of an object. `None`: it is no object, or not whole.
+/// Calls `act` with each key and value of an object. `None`: it is not an object, or incomplete.
 fn for_each_member<'a>(object: &'a [u8], mut act: impl FnMut(Text<'a>, &'a [u8])) -> Option<()> {
     let mut cursor = Cursor::new(object);
     cursor.expect(b'{').ok()?;

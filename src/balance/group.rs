@@ -1,4 +1,4 @@
-//! A group of upstreams, as it is configured, bound to what is known of its members.
+//! A configured group of upstreams, bound to the health of its members.
 
 use std::ops::Range;
 use std::sync::{Arc, RwLock};
@@ -12,57 +12,58 @@ use super::waiting::{WaitRoom, WaitTurn, Waiting};
 use super::{Plan, RetryPolicy};
 use crate::support::UpstreamId;
 
-/// The most members of a group: a set of them is one word.
+/// The largest number of members of a group: a set of them is one word.
 pub const MAX_MEMBERS: usize = 128;
 
-/// The most pairs of a member and a model that a group remembers.
+/// The largest number of pairs of a member and a model that a group remembers.
 const PAIRS: usize = 10_000;
-/// The fewest models that a group remembers, whatever the number of its members.
+/// The smallest number of models that a group remembers, for any number of members.
 const MIN_ROWS: usize = 16;
 
-/// The most requests that wait at once where the configuration names no number.
+/// The largest number of requests that wait at the same time, if the configuration has no number.
 const DEFAULT_QUEUE: usize = 1000;
 
-/// How one of a tier is chosen, where no conversation decides.
+/// The choice of a member in a tier, if no conversation decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChoiceBy {
-    /// Of two members drawn by weight, the one from which a first event is expected sooner.
+    /// Two members are drawn by weight; the one with the earlier expected first event is chosen.
     #[default]
     Latency,
-    /// At random, by weight.
+    /// A member is drawn at random, by weight.
     Weight,
 }
 
-/// A member, as it is configured.
+/// A configured member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberSpec {
     pub upstream: UpstreamId,
-    /// The model that it is asked for in place of the request's.
+    /// The model that replaces the request's.
     pub model: Option<Arc<str>>,
-    /// Its share among the members of its tier. 0: it takes only requests that are bound to it.
+    /// Its share among the members of its tier. 0: it serves only requests that are bound to it.
     pub weight: u32,
-    /// The most requests that run at once. 0: any number.
+    /// The largest number of requests that run at the same time. 0: any number.
     pub concurrent: u32,
 }
 
-/// A group, as it is configured.
+/// A configured group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupSpec {
     pub name: Arc<str>,
-    /// By preference. Neither the list nor a tier is empty.
+    /// The tiers by preference. Neither the list nor a tier is empty.
     pub tiers: Vec<Vec<MemberSpec>>,
     pub choice: ChoiceBy,
-    /// What keeps requests of one conversation at one member: the first that a request has.
+    /// The properties that keep a conversation's requests at one member: the first that a request
+    /// has.
     pub sticky: Vec<StickyBy>,
     pub retry: RetryPolicy,
     pub breaker: BreakerPolicy,
-    /// How long a request may wait for a member. `None`: not at all.
+    /// The time for which a request may wait for a member. `None`: no wait.
     pub wait: Option<Duration>,
-    /// The most requests that wait at once.
+    /// The largest number of requests that wait at the same time.
     pub queue: usize,
 }
 
-/// A group with what is known of its members.
+/// A group with the health of its members.
 #[derive(Debug)]
 pub struct UpstreamGroup {
     spec: GroupSpec,
@@ -75,7 +76,7 @@ pub struct UpstreamGroup {
     rows: RwLock<Recent<Arc<Row>>>,
 }
 
-/// What a choice reads of a member.
+/// The data about a member that a choice reads.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) upstream: Arc<UpstreamHealth>,
@@ -86,7 +87,7 @@ pub(super) struct Bound {
     pub(super) seed: u64,
 }
 
-/// What is known of one model that clients ask for at each member, by number.
+/// The health of one model at each member, by number.
 pub(super) type Row = [Arc<ModelHealth>];
 
 impl From<UpstreamId> for MemberSpec {
@@ -96,7 +97,7 @@ impl From<UpstreamId> for MemberSpec {
 }
 
 impl GroupSpec {
-    /// A group of these members, with the defaults of everything else.
+    /// Creates a group of these members, with defaults for everything else.
     pub fn of(tiers: Vec<Vec<MemberSpec>>) -> Self {
         let (retry, breaker) = (RetryPolicy::default(), BreakerPolicy::default());
         let (choice, sticky) = (ChoiceBy::default(), Vec::new());
@@ -105,10 +106,11 @@ impl GroupSpec {
 }
 
 impl UpstreamGroup {
-    /// Binds a group to what is known of its members.
+    /// Binds a group to the health of its members.
     ///
     /// # Panics
-    /// There are more than [`MAX_MEMBERS`], or a tier is empty: configurations are checked before.
+    /// Panics if there are more than [`MAX_MEMBERS`], or a tier is empty: configurations are
+    /// checked before.
     pub fn new(spec: GroupSpec, registry: &Arc<HealthRegistry>) -> Arc<Self> {
         let members: Box<[_]> = spec.tiers.iter().flatten().cloned().collect();
         assert!(members.len() <= MAX_MEMBERS && !members.is_empty(), "checked by the configuration");
@@ -142,7 +144,7 @@ impl UpstreamGroup {
         &self.spec
     }
 
-    /// All members, in the order of the tiers: a member's number is its place.
+    /// All members, in the order of the tiers: the number of a member is its index.
     pub fn members(&self) -> &[MemberSpec] {
         &self.members
     }
@@ -152,8 +154,7 @@ impl UpstreamGroup {
         &self.tiers
     }
 
-    /// The member that an upstream serves. Of several, the first that is asked for the request's
-    /// model.
+    /// The member of an upstream. Of several, the first that serves the request's model.
     pub fn member_of(&self, upstream: u16) -> Option<usize> {
         let serves = |number: &usize| self.bound[*number].upstream.index() == upstream;
         let mut serving = (0..self.members.len()).filter(serves);
@@ -161,18 +162,18 @@ impl UpstreamGroup {
         serving.find(|&number| self.members[number].model.is_none()).or(first)
     }
 
-    /// Lets a request wait whose next step was to wait, or that comes while others do.
+    /// Lets a request wait if its next step was to wait, or if others wait.
     pub fn wait(&self, plan: Plan, turn: WaitTurn) -> Waiting {
         self.room.enter(plan, turn)
     }
 
-    /// The number of requests that wait. Where it is not 0, a newcomer waits behind them.
+    /// The number of waiting requests. If it is not 0, a new request waits behind them.
     pub fn waiting(&self) -> usize {
         self.room.len()
     }
 
-    /// The health of the model that clients ask for, at each member. `name_at` names it as a member
-    /// is asked for it, and is called where the model was not asked for of late.
+    /// The health of a model at each member. `name_at` returns the model's name at a member, and is
+    /// called if the model was not requested recently.
     pub(super) fn row(&self, model: Option<&str>, name_at: impl Fn(usize) -> Option<Box<str>>) -> Arc<Row> {
         let key = self.registry.hash(&model);
         if let Some(row) = self.rows.read().expect("no holder panics").find_young(key) {

@@ -1,4 +1,4 @@
-//! What is known of upstreams and of their models. All workers share it.
+//! The health of upstreams and of their models. All workers share it.
 
 mod model;
 mod recent;
@@ -20,12 +20,12 @@ use super::retry_budget::RetryBudget;
 use super::waiting::WaitRoom;
 use crate::support::UpstreamId;
 
-/// The most pairs of an upstream and a model that are remembered: clients choose names of models.
-/// They take at most 2 MB.
+/// The largest number of remembered pairs of an upstream and a model, since clients choose names of
+/// models. They take at most 2 MB.
 const PAIRS: usize = 10_000;
 
-/// What is known of upstreams and of their models, for the life of the process: it survives reloads
-/// of the configuration.
+/// The health of upstreams and of their models, for the life of the process: it survives reloads of
+/// the configuration.
 #[derive(Debug)]
 pub struct HealthRegistry {
     epoch: Instant,
@@ -58,7 +58,7 @@ impl HealthRegistry {
         })
     }
 
-    /// What is known of an upstream as a whole.
+    /// The health of an upstream as a whole.
     pub fn upstream(&self, id: &UpstreamId) -> Arc<UpstreamHealth> {
         let mut upstreams = self.upstreams.lock().expect("no holder panics");
         let next = u16::try_from(upstreams.len()).unwrap_or(u16::MAX);
@@ -66,14 +66,14 @@ impl HealthRegistry {
         Arc::clone(upstreams.entry(id.clone()).or_insert_with(new))
     }
 
-    /// What is known of the upstreams, by [index](UpstreamHealth::index).
+    /// The health of the upstreams, by [index](UpstreamHealth::index).
     pub fn upstreams(&self) -> Vec<Arc<UpstreamHealth>> {
         let mut all: Vec<_> = self.upstreams.lock().expect("no holder panics").values().cloned().collect();
         all.sort_unstable_by_key(|upstream| upstream.index());
         all
     }
 
-    /// What is known of the pairs that were used of late, in no order.
+    /// The health of the pairs that were used recently, in no order.
     pub fn models(&self) -> Vec<Arc<ModelHealth>> {
         self.pairs.lock().expect("no holder panics").values().cloned().collect()
     }
@@ -104,7 +104,7 @@ impl HealthRegistry {
         Arc::clone(budgets.entry(Arc::clone(group)).or_default())
     }
 
-    /// The room of a group, for at most `limit` requests from now on.
+    /// The waiting room of a group, for at most `limit` requests from now on.
     pub(super) fn room(&self, group: &Arc<str>, limit: usize) -> Arc<WaitRoom> {
         let mut rooms = self.rooms.lock().expect("no holder panics");
         let room = rooms.entry(Arc::clone(group)).or_insert_with(|| Arc::new(WaitRoom::new(limit)));
@@ -116,7 +116,7 @@ impl HealthRegistry {
         self.hasher.hash_one(key)
     }
 
-    /// Milliseconds since the registry's start, and never 0.
+    /// Milliseconds since the registry's start, never 0.
     pub(super) fn tick(&self, now: Instant) -> u64 {
         let elapsed = now.saturating_duration_since(self.epoch).as_millis();
         u64::try_from(elapsed).unwrap_or(u64::MAX).max(1)

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The time in which the average forgets 63 % of what it was.
+/// The time in which the average forgets 63 % of its value.
 const DECAY_MS: f32 = 10_000.0;
 /// The unit of the time stamps, so that 32 bits wrap after 2 years.
 const STAMP_MS: u64 = 16;
@@ -42,7 +42,7 @@ fn pack(average: f32, tick: u64) -> u64 {
 fn unpack(word: u64, tick: u64) -> (f32, f32) {
     let average = f32::from_bits((word >> 32) as u32);
     let elapsed = ((tick / STAMP_MS) as u32).wrapping_sub(word as u32);
-    // Another thread's sample may be a moment younger than `tick`.
+    // Another thread's sample may be slightly younger than `tick`.
     let elapsed = if elapsed > u32::MAX / 2 { 0 } else { elapsed };
     (average, (-(elapsed as f32 * STAMP_MS as f32) / DECAY_MS).exp())
 }

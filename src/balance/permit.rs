@@ -1,4 +1,4 @@
-//! The permission to ask one member, and the results that go back.
+//! The permission to ask one member, which records the results.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use super::verdict::{Closes, Failure, Verdict};
 use super::{OutReason, UpstreamGroup};
 use crate::codec::head::Headers;
 
-/// How a response ended that was relayed.
+/// The end of a relayed response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelayEnd {
     Complete,
@@ -23,8 +23,8 @@ pub enum RelayEnd {
 /// The permission to ask one member once. The request counts as running there until the permit is
 /// dropped, so it is kept as long as the response runs.
 ///
-/// A permit that is dropped without a result, because the client has left, says nothing of the
-/// member. If it was the trial of a breaker, the next request is.
+/// A permit that is dropped without a result, because the client has left, is no evidence about the
+/// member. If it was the trial of a breaker, the next request becomes the trial.
 #[derive(Debug)]
 pub struct Permit {
     pub(super) group: Arc<UpstreamGroup>,
@@ -34,7 +34,7 @@ pub struct Permit {
     pub(super) fingerprint: Fingerprint,
     pub(super) sticky: StickyResult,
     pub(super) is_least_bad: bool,
-    /// Of the upstream's breaker, and of the model's.
+    /// The trials of the upstream's breaker and of the model's.
     pub(super) trials: [Option<Trial>; 2],
 }
 
@@ -44,17 +44,17 @@ impl Permit {
         self.number
     }
 
-    /// The request decides whether a breaker closes.
+    /// Returns true if the request decides whether a breaker closes.
     pub fn is_trial(&self) -> bool {
         self.trials.iter().any(Option::is_some)
     }
 
-    /// All members are out, and this is the one that comes back first.
+    /// Returns true if all members are out, and this one comes back first.
     pub fn is_least_bad(&self) -> bool {
         self.is_least_bad
     }
 
-    /// What became of the conversation's key.
+    /// The effect of the conversation's key.
     pub fn sticky(&self) -> StickyResult {
         self.sticky
     }
@@ -75,8 +75,8 @@ impl Permit {
         self.group.registry.tick(now)
     }
 
-    /// The first event that is not an error, or the head of a good response that is no stream. Adds
-    /// a sample to the latency, and decides a trial.
+    /// Records the first event that is not an error, or the head of a good response that is not a
+    /// stream. Adds a sample to the latency, and decides a trial.
     pub fn record_first_event(&mut self, now: Instant) {
         let tick = self.tick(now);
         let elapsed = now.saturating_duration_since(self.started);
@@ -84,13 +84,13 @@ impl Permit {
         self.decide_trials(tick);
     }
 
-    /// What the headers of a good response say of rate limits.
+    /// Records the rate limits in the headers of a good response.
     pub fn record_headers(&self, headers: &Headers, clock: Clock) {
         self.model().record_accepted();
         self.model().record_remaining(&remaining(headers, clock), self.tick(clock.now));
     }
 
-    /// The end of a response that was relayed.
+    /// Records the end of a relayed response.
     pub fn record_end(mut self, ending: RelayEnd, now: Instant) -> Option<OutReason> {
         let tick = self.tick(now);
         let [upstream, model] = std::mem::take(&mut self.trials);
@@ -108,7 +108,8 @@ impl Permit {
         }
     }
 
-    /// The attempt failed before anything of a response was relayed. Closes what the verdict closes.
+    /// Records that the attempt failed before any part of a response was relayed. Closes what the
+    /// verdict closes.
     pub fn record_failure(mut self, failure: &Failure<'_>, clock: Clock, random: u64) -> Verdict {
         let tick = self.tick(clock.now);
         let mut verdict = Verdict::of(failure, clock);
@@ -119,13 +120,13 @@ impl Permit {
         verdict
     }
 
-    /// Returns why something is out now that was not before.
+    /// Returns the reason if something is newly out.
     fn apply(&mut self, verdict: &Verdict, tick: u64, random: u64) -> Option<OutReason> {
         let [upstream_trial, model_trial] = std::mem::take(&mut self.trials);
         let (upstream, model) = (self.upstream(), self.model());
         let policy = &self.group.spec().breaker;
         if !matches!(verdict.closes, Closes::Connection | Closes::Upstream(_)) {
-            // The service has taken the request.
+            // The service has accepted the request.
             upstream.circuit.record_success(tick, upstream_trial);
         }
         match &verdict.closes {
@@ -141,7 +142,7 @@ impl Permit {
             }
             Closes::Limit(cooldown) => {
                 if let Some(trial) = model_trial {
-                    // It is well, and busy.
+                    // The model works, and is busy.
                     model.circuit.record_success(tick, Some(trial));
                 }
                 model.limit(*cooldown, tick, random);

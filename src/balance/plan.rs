@@ -1,9 +1,9 @@
 //! The order of members for one request.
 //!
-//! Tiers in order; in a tier first the conversation's member, then by [`ChoiceBy`](super::ChoiceBy).
-//! Members with too few tokens left are the last of their tier. No member comes twice, except after
-//! waiting. The order is made step by step, so that each step knows what other requests have found
-//! out since.
+//! Tiers come in order; in a tier first the conversation's member, then by
+//! [`ChoiceBy`](super::ChoiceBy). Members with too few remaining tokens are the last of their tier.
+//! No member comes twice, except after waiting. The order is computed step by step, so that each
+//! step uses the results of other requests.
 
 mod choice;
 mod members;
@@ -17,25 +17,25 @@ use super::{Permit, UpstreamGroup, Verdict};
 use choice::Choice;
 use members::Members;
 
-/// No attempt and no wait begins later than this before the client's own timeout.
+/// The time before the client's own timeout at which attempts and waits end.
 const CLIENT_MARGIN: Duration = Duration::from_secs(1);
 
-/// So many attempts more may be made where a group waits for the ends of rate limits.
+/// The number of further attempts if a group waits for the ends of rate limits.
 const MORE_AFTER_WAITING: usize = 4;
 
-/// What a request says that decides about members.
+/// The properties of a request that decide about members.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanRequest<'a> {
     /// The model that the client asks for.
     pub model: Option<&'a str>,
     pub sticky: Option<StickyKey>,
-    /// The member that stores what the request refers to: no other is asked.
+    /// The member that stores state which the request refers to: no other is asked.
     pub pin: Option<usize>,
     pub fingerprint: Fingerprint,
     /// An estimate of its tokens. 0: unknown.
     pub tokens: u32,
     pub started: Instant,
-    /// When the client's own timeout ends.
+    /// The end of the client's own timeout.
     pub client_deadline: Option<Instant>,
 }
 
@@ -53,26 +53,26 @@ pub enum Step {
 /// All members are out or full for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable {
-    /// When the first one may be available again. `None`: when a running request ends.
+    /// The time at which the first one may be available again. `None`: when a running request ends.
     pub until: Option<Instant>,
-    /// When the request has waited long enough.
+    /// The time until which the request may wait.
     pub deadline: Instant,
 }
 
-/// Why there is no further attempt.
+/// The reason why there is no further attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// No member is left that was not tried.
+    /// All members were tried.
     Tried,
-    /// As many attempts were made as are allowed.
+    /// The number of attempts has reached its limit.
     Attempts,
     /// The time for attempts is over.
     Deadline,
     /// Too many requests are sent again already.
     Budget,
-    /// The members that are left refuse requests until then, because of their rate limits.
+    /// The remaining members refuse requests until then, because of their rate limits.
     RateLimited { until: Instant },
-    /// As many requests as are allowed run at each member that is left.
+    /// The number of running requests has reached its limit at each remaining member.
     Full,
 }
 
@@ -91,13 +91,13 @@ pub struct Plan {
     attempts: usize,
     /// The last failure was a rate limit.
     was_limited: bool,
-    /// When it began to wait.
+    /// The beginning of the wait.
     waiting_since: Option<Instant>,
 }
 
 impl Plan {
-    /// The plan of a request to `group`. `name_at` names the request's model as a member without a
-    /// model of its own is asked for it. It is called for models that were not asked for of late.
+    /// The plan of a request to `group`. `name_at` returns the request's model at a member without
+    /// a model of its own. It is called for models that were not requested recently.
     pub fn new(
         group: &Arc<UpstreamGroup>,
         request: &PlanRequest<'_>,
@@ -128,13 +128,14 @@ impl Plan {
         self.attempts
     }
 
-    /// This attempt is the last that is allowed, so that `retry.first_byte` does not apply to it.
+    /// Returns true if this attempt is the last one allowed, so that `retry.first_byte` does not
+    /// apply to it.
     pub fn is_last(&self) -> bool {
         let members = self.group.members().len();
         self.pin.is_some() || self.attempts >= self.group.spec().retry.attempts_of(members)
     }
 
-    /// Whether another member may be asked after this verdict on the last attempt.
+    /// Returns true if another member may be asked after this verdict on the last attempt.
     pub fn record_verdict(&mut self, verdict: &Verdict) -> bool {
         self.was_limited = verdict.is_rate_limit();
         verdict.may_retry(self.group.spec().retry.on)
@@ -172,7 +173,7 @@ impl Plan {
         Step::Ask(permit)
     }
 
-    /// Why no further attempt may begin at `now`.
+    /// The reason why no further attempt may begin at `now`.
     fn end(&self, now: Instant) -> Option<End> {
         let retry = &self.group.spec().retry;
         let client = self.client_deadline.is_some_and(|deadline| now + CLIENT_MARGIN > deadline);
@@ -187,7 +188,7 @@ impl Plan {
         (is_over || client).then_some(End::Deadline)
     }
 
-    /// Waits, if a member may be available in time: better than to ask one that is out.
+    /// Waits if a member may be available in time, instead of asking one that is out.
     fn wait(&mut self, nothing: &choice::Nothing, now: Instant) -> Option<Unavailable> {
         let deadline = self.wait_until(now).filter(|&deadline| now < deadline)?;
         let until = nothing.first_end().map(|end| self.group.registry.instant(end));
@@ -196,7 +197,7 @@ impl Plan {
             return None;
         }
         self.waiting_since.get_or_insert(now);
-        // Those that are out may be tried again when they come back.
+        // Members that are out may be tried again when they come back.
         self.tried = self.tried.without(nothing.limited);
         Some(Unavailable { until, deadline })
     }

@@ -1,8 +1,8 @@
-//! Bounds how much more than the requests themselves is sent because of failures.
+//! Bounds the requests that are sent again because of failures.
 
 use std::sync::Mutex;
 
-/// How long a deposit counts.
+/// The time for which a deposit counts.
 const TTL_MS: u64 = 10_000;
 /// Retries that are allowed in any case, per second.
 const FLOOR: f64 = 3.0;
@@ -10,17 +10,17 @@ const FLOOR: f64 = 3.0;
 const RETRY: f64 = 1.0;
 
 /// A token bucket: each request deposits a share of a retry, and each retry withdraws one. Deposits
-/// expire after 10 s, in slots of a second. Beside them there are 3 retries a second.
+/// expire after 10 s, in slots of a second. In addition 3 retries per second are allowed.
 #[derive(Debug, Default)]
 pub(super) struct RetryBudget(Mutex<Deposits>);
 
 #[derive(Debug, Default)]
 struct Deposits {
-    /// By second, modulo their number. A retry takes from the oldest first.
+    /// Deposits by second, modulo their number. A retry takes from the oldest first.
     slots: [f64; SLOTS],
     /// The newest second.
     at: u64,
-    /// What is left of the floor.
+    /// The rest of the floor.
     floor: f64,
     floor_at: u64,
 }
@@ -28,7 +28,7 @@ struct Deposits {
 const SLOTS: usize = (TTL_MS / 1000) as usize;
 
 impl RetryBudget {
-    /// A first attempt begins at `tick` (in milliseconds).
+    /// Records that a first attempt begins at `tick` (in milliseconds).
     pub(super) fn deposit(&self, tick: u64, share: f64) {
         let mut deposits = self.0.lock().expect("no holder panics");
         deposits.advance(tick);
@@ -55,7 +55,7 @@ impl Deposits {
     fn try_withdraw(&mut self, tick: u64) -> bool {
         self.advance(tick);
         let elapsed = tick.saturating_sub(self.floor_at) as f64 / 1000.0;
-        // At the start a whole second's.
+        // At the start, the floor of a whole second is available.
         self.floor = if self.floor_at == 0 { FLOOR } else { (self.floor + elapsed * FLOOR).min(FLOOR) };
         self.floor_at = tick.max(1);
         if self.floor >= RETRY {
@@ -120,7 +120,7 @@ mod tests {
             tick += random.u64(..20);
             requests += 1;
             budget.deposit(tick, 0.2);
-            // In an outage all fail, and each is tried three times again.
+            // In an outage all requests fail, and each is sent again three times.
             retries += (0..3).filter(|_| budget.try_withdraw(tick)).count();
         }
         let most = f64::from(requests) * 0.2 + 3.0 * 61.0;

@@ -11,7 +11,7 @@ pub enum RetryWord {
     BadGateway,
     Unavailable,
     Overloaded,
-    /// An error in place of the first event of a 200 stream, or no event at all.
+    /// An error instead of the first event of a 200 stream, or no event at all.
     FirstEvent,
     /// The connection ended after the request was sent.
     Closed,
@@ -26,7 +26,7 @@ use RetryWord::{
     RequestTimeout, TooManyRequests, Unavailable,
 };
 
-/// The words of one failure each.
+/// The words for one failure each.
 const SINGLE: [(&str, RetryWord); 11] = [
     ("connect", Connect),
     ("429", TooManyRequests),
@@ -47,10 +47,10 @@ pub struct RetryOn(u16);
 
 impl RetryOn {
     pub const NONE: Self = Self(0);
-    /// Failures that are not billed, as far as services say; 500 and 502 are in it by choice.
+    /// Failures that are not billed, according to services; 500 and 502 are included by choice.
     pub const RETRYABLE: Self =
         Self::of(&[Connect, TooManyRequests, InternalError, BadGateway, Unavailable, Overloaded, FirstEvent]);
-    /// Failures after which a response may have been generated, and billed, all the same.
+    /// Failures after which a response may have been generated, and billed, nevertheless.
     pub const DOUBTFUL: Self = Self::of(&[Closed, FirstByte, RequestTimeout, GatewayTimeout]);
 
     /// All words of the configuration.
@@ -77,7 +77,7 @@ impl RetryOn {
     /// The set that these words name.
     ///
     /// # Errors
-    /// The first word that is none of [`RetryOn::WORDS`].
+    /// Returns the first word that is not in [`RetryOn::WORDS`] as an error.
     pub fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, &'a str> {
         words.into_iter().try_fold(Self::NONE, |set, word| {
             let named = match word {

@@ -1,4 +1,4 @@
-//! What keeps the requests of one conversation at one member.
+//! Keeps the requests of one conversation at one member.
 
 mod body;
 mod hash;
@@ -12,12 +12,12 @@ pub use key::{Fingerprint, StickyBy, StickyKey, StickyParts, sticky_key};
 pub use pins::{Pin, Pins};
 pub(super) use rendezvous::{Rank, member_seed, rank};
 
-/// What became of a conversation's key.
+/// The effect of a conversation's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StickyResult {
-    /// The member that all members being available would serve it.
+    /// The member that would serve it if all members were available.
     Kept,
-    /// Another one: that member is out, full or loaded.
+    /// Another member: that one is out, full or loaded.
     Moved,
     /// The request has no key.
     None,

@@ -13,11 +13,11 @@ pub enum Target<U> {
     Group(Box<GroupTarget<U>>),
 }
 
-/// A group, with what stands for each of its members.
+/// A group, with a value for each of its members.
 #[derive(Clone, Debug)]
 pub struct GroupTarget<U> {
     group: Arc<UpstreamGroup>,
-    /// By number.
+    /// The values by number.
     members: Box<[U]>,
 }
 

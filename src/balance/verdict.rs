@@ -1,8 +1,8 @@
-//! What a failure means: may another member be asked, and what is closed for how long.
+//! The meaning of a failure: may another member be asked, and what is closed for how long.
 //!
-//! A verdict that the request's content or model can cause closes no more than the pair of the
-//! member and its model. Only refused credentials, an exhausted account and failed connections are
-//! the upstream's.
+//! A verdict that the request's content or model can cause closes at most the pair of the member
+//! and its model. Only refused credentials, an exhausted account and failed connections close the
+//! upstream.
 
 mod upstream_error;
 
@@ -16,14 +16,14 @@ use crate::codec::head::Headers;
 pub use upstream_error::UpstreamError;
 use upstream_error::Words;
 
-/// What happened at a member in place of a response to relay.
+/// The event at a member instead of a response to relay.
 #[derive(Clone, Copy, Debug)]
 pub enum Failure<'a> {
     /// There was no connection, TLS session or tunnel: nothing was sent.
     Connect,
     /// The connection ended after the request was sent.
     Closed,
-    /// No response within this time. The time counts as a latency.
+    /// There was no response within this time. The time counts as a latency.
     FirstByte(Duration),
     /// A response with an error status, and the beginning of its body.
     Response { status: u16, headers: &'a Headers, error: &'a UpstreamError },
@@ -33,26 +33,26 @@ pub enum Failure<'a> {
     EmptyStream,
 }
 
-/// Whether another member is asked.
+/// The permission to ask another member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryClass {
-    /// If `retry.on` has its word: the request was not billed.
+    /// Allowed if `retry.on` has its word: the request was not billed.
     Retryable,
-    /// If `retry.on` has its word: the request may have been billed.
+    /// Allowed if `retry.on` has its word: the request may have been billed.
     Doubtful,
-    /// Yes: the refusal concerns the member, and is not billed.
+    /// Allowed: the refusal concerns the member, and is not billed.
     OtherMember,
-    /// No: the response is the client's.
+    /// Not allowed: the response is the client's.
     Relay,
 }
 
-/// What a failure closes.
+/// The part that a failure closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closes {
     Nothing,
-    /// It counts in the breaker of the upstream. No request can cause it.
+    /// A failure in the breaker of the upstream. No request can cause it.
     Connection,
-    /// It counts in the breaker of the model at this member.
+    /// A failure in the breaker of the model at this member.
     Run,
     /// The model at this member, until its rate limit ends. `None`: the end is unknown.
     Limit(Option<Cooldown>),
@@ -66,10 +66,10 @@ pub enum Closes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub class: RetryClass,
-    /// The words of `retry.on` that name it: any of them.
+    /// The words of `retry.on` that name it: any of them suffices.
     words: [Option<RetryWord>; 2],
     pub closes: Closes,
-    /// Why something is out now that was not before, for logs and counters.
+    /// The reason why something is newly out, for logs and counters.
     pub opened: Option<OutReason>,
 }
 
@@ -100,7 +100,7 @@ impl Verdict {
         }
     }
 
-    /// Whether another member is asked after it.
+    /// Returns true if another member is asked after it.
     pub fn may_retry(&self, on: RetryOn) -> bool {
         match self.class {
             RetryClass::OtherMember => true,
@@ -111,8 +111,8 @@ impl Verdict {
         }
     }
 
-    /// The member refused the request because of its rate limit or quota. Trying another does not
-    /// use the retry budget.
+    /// Returns true if the member refused the request because of its rate limit or quota. An
+    /// attempt at another member does not use the retry budget.
     pub fn is_rate_limit(&self) -> bool {
         self.words.contains(&Some(RetryWord::TooManyRequests))
     }

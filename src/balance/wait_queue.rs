@@ -1,12 +1,12 @@
-//! Requests that wait for a member, in the order in which they are served.
+//! Requests that wait for a member, in the order of service.
 //!
 //! * A higher priority is served first, strictly.
 //! * Between clients of one priority: deficit round robin (Shreedhar and Varghese, 1995). On each
-//!   visit a client's credit grows by its share, and it is served while its credit covers the cost of
-//!   its first request. The visits until the next one that is served are counted at once.
+//!   visit a client's credit grows by its share, and it is served while its credit covers the cost
+//!   of its first request. The visits until the next one that is served are counted at once.
 //! * Within a client: first come, first served.
 //!
-//! Pure state: tickets in, tickets out.
+//! The state is pure: tickets in, tickets out.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -15,14 +15,14 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TicketId(u64);
 
-/// A request that waits.
+/// A waiting request.
 #[derive(Clone, Debug)]
 pub struct Ticket<T> {
     /// The client's number or hash.
     pub client: u64,
     /// The credit of the client per round, at least 1. Its last ticket counts.
     pub share: u32,
-    /// Higher is first.
+    /// The priority: higher is first.
     pub priority: i32,
     /// An estimate of its tokens.
     pub cost: u32,
@@ -49,11 +49,11 @@ pub struct WaitQueue<T> {
     lanes: BTreeMap<Reverse<i32>, Lane<T>>,
 }
 
-/// The clients of one priority, in the order in which they are visited.
+/// The clients of one priority, in the order of visits.
 #[derive(Debug)]
 struct Lane<T> {
     clients: VecDeque<Waiting<T>>,
-    /// The visit of the first one goes on: its credit has grown already.
+    /// The visit of the first one continues: its credit has grown already.
     is_visiting: bool,
 }
 
@@ -67,7 +67,7 @@ struct Waiting<T> {
 }
 
 impl<T> WaitQueue<T> {
-    /// Empty, for at most `limit` requests.
+    /// Creates an empty queue for at most `limit` requests.
     pub fn new(limit: usize) -> Self {
         Self { limit, len: 0, next: 0, lanes: BTreeMap::new() }
     }
@@ -80,7 +80,7 @@ impl<T> WaitQueue<T> {
         self.len == 0
     }
 
-    /// Sets the most requests. Those that wait already stay.
+    /// Sets the largest number of requests. Waiting ones stay.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
@@ -91,15 +91,15 @@ impl<T> WaitQueue<T> {
         lane.clients.front()?.tickets.front().map(|(.., value)| value)
     }
 
-    /// A request that waits.
+    /// A waiting request.
     pub fn get_mut(&mut self, id: TicketId) -> Option<&mut T> {
         let waiting = self.lanes.values_mut().flat_map(|lane| &mut lane.clients);
         let mut tickets = waiting.flat_map(|waiting| &mut waiting.tickets);
         tickets.find(|(known, ..)| *known == id).map(|(.., value)| value)
     }
 
-    /// Adds a request. Beyond the limit the newest of the client with the most in the queue is
-    /// refused, this one included.
+    /// Adds a request. Beyond the limit the newest of the client with the most requests in the
+    /// queue is refused, possibly this one.
     pub fn enter(&mut self, ticket: Ticket<T>) -> Entered<T> {
         let mut refused = None;
         if self.len >= self.limit {
@@ -120,7 +120,7 @@ impl<T> WaitQueue<T> {
         }
     }
 
-    /// Takes a request out that does not wait any longer.
+    /// Removes a request that no longer waits.
     pub fn remove(&mut self, id: TicketId) -> Option<T> {
         let mut found = None;
         for lane in self.lanes.values_mut() {
@@ -139,7 +139,7 @@ impl<T> WaitQueue<T> {
         self.take_next_where(|_| true)
     }
 
-    /// Takes the next request to serve of those that `may_serve`, which sees the first of each client
+    /// Takes the next request for which `may_serve` returns true. It sees the first of each client
     /// in turn, at most 16 of them.
     pub fn take_next_where(&mut self, mut may_serve: impl FnMut(&mut T) -> bool) -> Option<T> {
         let mut looks = LOOKS;
@@ -152,7 +152,7 @@ impl<T> WaitQueue<T> {
         self.lanes.values().flat_map(|lane| &lane.clients).find(|waiting| waiting.client == client)
     }
 
-    /// Priority, client and number of its requests.
+    /// The priority, the client and the number of its requests, for the client with the most.
     fn longest(&self) -> Option<(Reverse<i32>, u64, usize)> {
         let count = |(priority, lane): (&Reverse<i32>, &Lane<T>)| {
             let longest = lane.clients.iter().max_by_key(|waiting| waiting.tickets.len());
@@ -182,7 +182,8 @@ impl<T> WaitQueue<T> {
     }
 }
 
-/// The most requests that are looked at for one that may be served: each look costs a choice.
+/// The largest number of requests that are looked at for one that may be served: each look costs a
+/// choice.
 const LOOKS: usize = 16;
 
 impl<T> Default for Lane<T> {
@@ -229,7 +230,7 @@ impl<T> Lane<T> {
         if self.is_visiting && place == 0 { self.clients.len() } else { place }
     }
 
-    /// Serves the first request of a client after so many rounds, in this turn of the last one.
+    /// Serves the first request of a client after this many rounds, in this turn of the last one.
     fn serve(&mut self, place: usize, rounds: u64, turn: usize) -> Option<T> {
         for other in 0..self.clients.len() {
             let is_later = rounds > 0 && self.turn(other) > turn;

@@ -1,8 +1,9 @@
 //! Requests that wait at a group until a member is available for them.
 //!
-//! A permit that is dropped, or closes a breaker, wakes one request that waits. When that one is
-//! polled, it gives places to all that can be served, in the order of the [`WaitQueue`]: a request has
-//! its place before it is polled again, so that a newcomer cannot overtake. Timers are the caller's.
+//! A permit that is dropped, or closes a breaker, wakes one waiting request. When that one is
+//! polled, it gives places to all that can be served, in the order of the [`WaitQueue`]: a request
+//! has its place before it is polled again, so that a newcomer cannot overtake. Timers are the
+//! caller's.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ use std::time::Instant;
 use super::wait_queue::{Entered, Ticket, TicketId, WaitQueue};
 use super::{Plan, Step};
 
-/// Whose turn it is, as the configuration of the client says.
+/// The configuration of the client's turn.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitTurn {
     /// The client's number or hash.
@@ -32,11 +33,11 @@ pub enum Waited {
     Refused(Plan),
 }
 
-/// The requests that wait at a group. A reload keeps it.
+/// The waiting requests of a group. A reload keeps it.
 #[derive(Debug)]
 pub(super) struct WaitRoom {
     queue: Mutex<WaitQueue<Waiter>>,
-    /// The number of requests that wait.
+    /// The number of waiting requests.
     len: AtomicUsize,
     /// A member became available while the queue was locked.
     has_missed: AtomicBool,
@@ -48,7 +49,7 @@ struct Waiter {
     slot: Arc<Slot>,
 }
 
-/// What a request that waits and the others share.
+/// The state that a waiting request and the others share.
 #[derive(Debug, Default)]
 struct Slot(Mutex<Inner>);
 
@@ -59,7 +60,7 @@ struct Inner {
     until: Option<Instant>,
 }
 
-/// A request that waits. Dropped, it leaves the queue at once.
+/// A waiting request. On drop it leaves the queue at once.
 #[derive(Debug)]
 pub struct Waiting {
     room: Arc<WaitRoom>,
@@ -97,7 +98,7 @@ impl WaitRoom {
         Waiting { room: Arc::clone(self), id, slot }
     }
 
-    /// A member may be available again: wakes a request that gives places to all.
+    /// Wakes a request that gives places to all, since a member may be available again.
     pub(super) fn notify(&self) {
         if self.len() == 0 {
             return;
@@ -143,7 +144,7 @@ impl WaitRoom {
         }
     }
 
-    /// Serves this request, where those before it wait for other members.
+    /// Serves this request, while those before it wait for other members.
     fn serve_only(&self, id: TicketId, now: Instant, random: &mut fastrand::Rng) {
         let mut step = None;
         let served = self.with_queue(|queue| {
@@ -187,9 +188,9 @@ impl Slot {
 
 impl Waiting {
     /// Gives places to all requests that can be served, and completes when this one is among them.
-    /// To be polled again at [`Waiting::until`].
+    /// Must be polled again at [`Waiting::until`].
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant, random: u64) -> Poll<Waited> {
-        // First, so that no result is missed.
+        // The waker is set first, so that no result is missed.
         self.slot.lock().waker = Some(cx.waker().clone());
         let mut random = fastrand::Rng::with_seed(random);
         if let Some(id) = self.id.filter(|_| self.slot.lock().result.is_none()) {
@@ -207,7 +208,7 @@ impl Waiting {
         }
     }
 
-    /// When a member may be available again whose rate limit or pause ends then.
+    /// The time at which a rate limit or a pause ends, so that a member may be available again.
     pub fn until(&self) -> Option<Instant> {
         self.slot.lock().until
     }

@@ -12,12 +12,12 @@ use crate::balance::{
 use crate::codec::head::Headers;
 use crate::codec::sse::EventDecoder;
 
-/// 2026-01-02T03:04:05Z
+/// The time 2026-01-02T03:04:05Z.
 const NOW: Duration = Duration::from_secs(1_767_323_045);
 
-/// A cool-down is above 0 and at most 10 minutes. Only refused credentials and an exhausted account
-/// close an upstream. What is relayed is never tried again, whatever the configuration. The events
-/// of the body, read as a stream, decide the same in any pieces.
+/// Checks that a cool-down is above 0 and at most 10 minutes, that only refused credentials and an
+/// exhausted account close an upstream, that relayed responses are never tried again, with any
+/// configuration, and that the events of the body, read as a stream, decide the same in any pieces.
 pub fn verdict(data: &[u8]) {
     let [high, low, step, rest @ ..] = data else { return };
     let status = u16::from_be_bytes([*high, *low]) % 700;

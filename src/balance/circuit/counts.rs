@@ -10,11 +10,12 @@ pub(super) struct Counts {
     pub(super) window: SuccessWindow,
     /// The failures since the last success came from at least two fingerprints.
     has_two_fingerprints: bool,
-    /// Why the circuit was opened last.
+    /// The reason of the last opening.
     pub(super) reason: OutReason,
-    /// How often the pause was doubled.
+    /// The number of doublings of the pause.
     doublings: u8,
-    /// 1 + the buckets since the circuit was closed last, at most 255. 0: it never was open.
+    /// 1 + the number of buckets since the circuit was last closed, at most 255. 0: it never was
+    /// open.
     since_closed: u8,
 }
 
@@ -52,8 +53,8 @@ impl Counts {
         (is_enough && is_low && is_mixed).then_some(OutReason::SuccessRate)
     }
 
-    /// The end of a pause that begins now. It is twice the last one if that had the same reason and
-    /// goes on, or the circuit was not closed for long since.
+    /// The end of a pause that begins now. It is twice as long as the last one if that had the same
+    /// reason and continues, or if the circuit was closed only briefly since.
     pub(super) fn pause(&mut self, tick: u64, opening: &Opening, goes_on: bool) -> u64 {
         let was_steady = usize::from(self.since_closed) > 1 + BUCKETS;
         let is_doubled =

@@ -1,21 +1,22 @@
-//! When a breaker opens, why, and for how long.
+//! The conditions under which a breaker opens, the reasons, and the pauses.
 
 use std::time::Duration;
 
-/// When a breaker opens, and for how long.
+/// The conditions under which a breaker opens, and its pauses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerPolicy {
-    /// So many failures in a row open it. 0: no number does.
+    /// The number of failures in a row that open it. 0: none does.
     pub failures: u32,
-    /// It opens when less than this share of at least `requests` results in 30 s was good. 0: never.
+    /// The share of good results, of at least `requests` in 30 s, below which it opens. 0: never.
     pub success_rate: f64,
     pub requests: u32,
     /// The first pause.
     pub pause: Duration,
-    /// The longest pause. Each is twice the one before if the breaker was not closed for 30 s in
-    /// between.
+    /// The longest pause. Each is twice as long as the one before if the breaker was not closed for
+    /// 30 s in between.
     pub longest_pause: Duration,
-    /// After this time without a result, another request may be the trial: `timeouts.first_byte`.
+    /// The time without a result after which another request may be the trial:
+    /// `timeouts.first_byte`.
     pub trial: Duration,
 }
 
@@ -32,7 +33,7 @@ impl Default for BreakerPolicy {
     }
 }
 
-/// Why a member is left out.
+/// The reason why a member is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutReason {
     /// Too many failures in a row.
@@ -64,17 +65,17 @@ impl OutReason {
     }
 }
 
-/// What opens a circuit and for how long.
+/// The reason for which a circuit opens, and its pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
     pub reason: OutReason,
-    /// The first pause; each is twice the one before, up to the longest.
+    /// The first pause; each is twice as long as the one before, up to the longest.
     pub first: Duration,
     pub longest: Duration,
 }
 
 impl OutReason {
-    /// Both are the breaker's own, or they are the same.
+    /// Returns true if both are the breaker's own, or they are the same.
     pub(super) fn is_like(self, other: Self) -> bool {
         let is_counted = |reason| matches!(reason, Self::Failures | Self::SuccessRate);
         self == other || (is_counted(self) && is_counted(other))

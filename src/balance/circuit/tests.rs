@@ -9,7 +9,7 @@ const POLICY: BreakerPolicy = BreakerPolicy {
     trial: Duration::from_secs(10),
 };
 
-/// Records failures of two clients in turn until the circuit opens, at most so many.
+/// Records failures of two clients in turn until the circuit opens, at most this many.
 fn fail(circuit: &Circuit, tick: u64, times: u32) -> Option<OutReason> {
     (0..times).find_map(|client| circuit.record_failure(tick, None, Some(client % 2), &POLICY))
 }
@@ -123,7 +123,7 @@ fn trial_without_a_result_is_given_to_another_request() {
     let first = circuit.try_trial(2001, POLICY.trial).unwrap();
     circuit.free_trial(first);
     let second = circuit.try_trial(2500, POLICY.trial).unwrap();
-    // Its lease is over: a third one takes its place, and its late result counts no longer.
+    // The lease is over: a third request becomes the trial, and the late result no longer counts.
     assert_eq!(circuit.try_trial(12_499, POLICY.trial), None);
     let third = circuit.try_trial(12_500, POLICY.trial).unwrap();
     circuit.record_success(12_501, Some(second));

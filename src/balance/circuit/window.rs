@@ -2,19 +2,20 @@
 
 /// The buckets of a window.
 pub(super) const BUCKETS: usize = 10;
-/// The time of one bucket.
+/// The duration of one bucket.
 const BUCKET_MS: u64 = 3_000;
 
-/// Exact counts in ten buckets of 3 s, so that a burst cannot hide and an idle member begins again.
+/// Exact counts in ten buckets of 3 s, so that a burst is visible and an idle member begins anew.
 #[derive(Debug, Default)]
 pub(super) struct SuccessWindow {
     /// Good and bad results, by bucket number modulo [`BUCKETS`].
     buckets: [(u16, u16); BUCKETS],
-    /// The number of the newest bucket since the registry's start: 400 years of them.
+    /// The number of the newest bucket since the registry's start, which suffices for 400 years.
     newest: u32,
     /// The fingerprint of the last bad result.
     fingerprint: u32,
-    /// The buckets with a bad result whose fingerprint was not that of the one before it, as bits.
+    /// A bit for each bucket with a bad result whose fingerprint differs from that of the bad
+    /// result before.
     changed: u16,
     /// The bad results since the last good one. Here, so that it takes the place of padding.
     run: u16,
@@ -28,7 +29,7 @@ impl SuccessWindow {
         self.run = 0;
     }
 
-    /// Returns whether the bad result before it had another fingerprint.
+    /// Returns true if the bad result before it had another fingerprint.
     pub(super) fn record_bad(&mut self, tick: u64, fingerprint: u32) -> bool {
         self.advance(tick);
         let has_changed = self.fingerprint != fingerprint && self.totals().1 > 0;
@@ -44,13 +45,13 @@ impl SuccessWindow {
         u32::from(self.run)
     }
 
-    /// The sums of good and bad results, as of the last one that was recorded.
+    /// The sums of good and bad results at the time of the last one.
     pub(super) fn totals(&self) -> (u32, u32) {
         let add = |(good, bad), &(more, worse)| (good + u32::from(more), bad + u32::from(worse));
         self.buckets.iter().fold((0, 0), add)
     }
 
-    /// Whether the bad results came from at least two fingerprints.
+    /// Returns true if the bad results have at least two fingerprints.
     pub(super) fn has_two_fingerprints(&self) -> bool {
         self.changed != 0
     }
@@ -60,7 +61,7 @@ impl SuccessWindow {
         *self = Self { newest: self.newest, ..Self::default() };
     }
 
-    /// Begins the buckets up to now. Returns how many.
+    /// Begins the buckets up to now. Returns their number.
     pub(super) fn advance(&mut self, tick: u64) -> u32 {
         let number = (tick / BUCKET_MS) as u32;
         let passed = number.saturating_sub(self.newest);

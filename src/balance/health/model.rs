@@ -1,4 +1,4 @@
-//! What is known of one model at one upstream.
+//! The health of one model at one upstream.
 
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ const MAX_NAME: usize = 64;
 /// The utilisation is unknown.
 const UNKNOWN: u16 = u16::MAX;
 
-/// What is known of one model at one upstream: its breaker, its rate limits and its latency.
+/// The health of one model at one upstream: its breaker, its rate limits and its latency.
 #[derive(Debug)]
 pub struct ModelHealth {
     /// [`UpstreamHealth::index`].
@@ -28,9 +28,9 @@ pub struct ModelHealth {
     limited: AtomicU64,
     /// 429s in a row without a known end.
     guesses: AtomicU8,
-    /// In per mille: Azure's provisioned deployments.
+    /// The utilisation of Azure's provisioned deployments, in per mille.
     utilization: AtomicU16,
-    /// The tokens that are left until `refilled`, a tick in seconds.
+    /// The remaining tokens until `refilled`, a tick in seconds.
     tokens: AtomicU32,
     refilled: AtomicU32,
 }
@@ -40,7 +40,7 @@ pub struct ModelHealth {
 pub(in crate::balance) struct RateLimit {
     /// The tick at which it ends.
     pub(in crate::balance) until: u64,
-    /// The service said when. Otherwise it is a guess.
+    /// The service named the end. Otherwise it is a guess.
     pub(in crate::balance) is_known: bool,
 }
 
@@ -69,12 +69,12 @@ impl ModelHealth {
         &self.name
     }
 
-    /// Why this model is left out, beside what is known of the upstream as a whole.
+    /// The reason why this model is left out, besides those of the upstream as a whole.
     pub fn out(&self) -> Option<OutReason> {
         self.circuit.reason()
     }
 
-    /// Lets requests in at once: a probe has succeeded.
+    /// Lets requests in at once, after a successful probe.
     pub fn readmit(&self) {
         self.circuit.close();
     }
@@ -91,7 +91,7 @@ impl ModelHealth {
         (value != UNKNOWN).then(|| f64::from(value) / 1000.0)
     }
 
-    /// Tells models of one upstream apart.
+    /// A number that differs between models of one upstream.
     pub(in crate::balance) fn tag(&self) -> u32 {
         name_tag(&self.name)
     }
@@ -101,17 +101,18 @@ impl ModelHealth {
         (word >> 1 > tick).then_some(RateLimit { until: word >> 1, is_known: word & 1 != 0 })
     }
 
-    /// Fewer tokens are left until the next refill than a request of this size needs.
+    /// Returns true if fewer tokens remain until the next refill than a request of this size needs.
     pub(in crate::balance) fn is_short_of(&self, tokens: u32, tick: u64) -> bool {
         self.tokens.load(Relaxed) < tokens.max(1) && u64::from(self.refilled.load(Relaxed)) * 1000 > tick
     }
 
-    /// The service refused a request because of its rate limit. Of two limits the later end counts.
+    /// Records that the service refused a request because of its rate limit. Of two limits the
+    /// later end counts.
     pub(in crate::balance) fn limit(&self, cooldown: Option<Cooldown>, tick: u64, random: u64) {
         let (pause, is_known) = match cooldown {
             Some(Cooldown(pause)) => (pause, true),
             None => {
-                // Those of the same burst are one.
+                // Refusals of the same burst count as one.
                 let is_new = self.rate_limit(tick).is_none();
                 let guesses = self.guesses.load(Relaxed).saturating_add(u8::from(is_new));
                 self.guesses.store(guesses, Relaxed);
@@ -122,21 +123,21 @@ impl ModelHealth {
         self.limited.fetch_max(until << 1 | u64::from(is_known), Relaxed);
     }
 
-    /// The service has accepted a request.
+    /// Records that the service has accepted a request.
     pub(in crate::balance) fn record_accepted(&self) {
         if self.guesses.load(Relaxed) != 0 {
             self.guesses.store(0, Relaxed);
         }
     }
 
-    /// What the headers of a response say of the tokens that are left.
+    /// Records the remaining tokens that the headers of a response report.
     pub(in crate::balance) fn record_remaining(&self, remaining: &Remaining, tick: u64) {
         if let Some(utilization) = remaining.utilization {
             self.utilization.store(utilization.min(UNKNOWN - 1), Relaxed);
         }
         if let Some((tokens, reset)) = remaining.tokens {
             self.tokens.store(tokens, Relaxed);
-            // In whole seconds, rounded up: 136 years of them.
+            // The time in whole seconds, rounded up, which suffices for 136 years.
             let refilled = (u128::from(tick) + reset.as_millis()).div_ceil(1000);
             self.refilled.store(u32::try_from(refilled).unwrap_or(u32::MAX), Relaxed);
         }

@@ -1,11 +1,11 @@
-//! A bounded map that keeps what was used of late.
+//! A bounded map that keeps recently used entries.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map of hashes in two generations. A use moves an entry into the young one. When that is full it
-/// becomes the old one, whose entries are forgotten. So at most `capacity` entries live, and at least
-/// the `capacity / 2` that were used last.
+/// A map of hashes in two generations. A use moves an entry into the young one. When that is full
+/// it becomes the old one, whose entries are dropped. So at most `capacity` entries live, and at
+/// least the `capacity / 2` that were used last.
 #[derive(Debug)]
 pub(in crate::balance) struct Recent<V> {
     young: HashMap<u64, V, Hashed>,
@@ -34,13 +34,13 @@ impl Hasher for NoHasher {
 }
 
 impl<V> Recent<V> {
-    /// Empty, for at most `capacity` entries, at least 2.
+    /// Creates an empty map for at most `capacity` entries, at least 2.
     pub(in crate::balance) fn new(capacity: usize) -> Self {
         Self { young: HashMap::default(), old: HashMap::default(), capacity: capacity.max(2) }
     }
 
-    /// Finds an entry that was used of late, and changes nothing. A miss may still be found by
-    /// [`Recent::get`].
+    /// Finds a recently used entry, without a change. After a miss, [`Recent::get`] may still find
+    /// it.
     pub(in crate::balance) fn find_young(&self, key: u64) -> Option<&V> {
         self.young.get(&key)
     }

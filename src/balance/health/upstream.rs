@@ -1,4 +1,4 @@
-//! What is known of an upstream as a whole.
+//! The health of an upstream as a whole.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,8 +9,8 @@ use crate::balance::sticky::Fingerprint;
 use crate::balance::verdict::CREDENTIALS;
 use crate::support::UpstreamId;
 
-/// What is known of an upstream as a whole: whether connections succeed, and whether it accepts the
-/// configured credentials.
+/// The health of an upstream as a whole: connections that fail or succeed, and accepted or refused
+/// credentials.
 #[derive(Debug)]
 pub struct UpstreamHealth {
     id: UpstreamId,
@@ -19,7 +19,7 @@ pub struct UpstreamHealth {
     forbidden: Mutex<Forbidden>,
 }
 
-/// The requests of a member that run.
+/// The running requests of a member.
 #[derive(Debug, Default)]
 pub(in crate::balance) struct MemberLoad(AtomicU32);
 
@@ -34,9 +34,9 @@ struct Forbidden {
 #[derive(Debug, Default)]
 struct Distinct([(u32, u64); MANY]);
 
-/// 403 for so many models or clients closes an upstream
+/// The number of models or clients with a 403 that closes an upstream,
 const MANY: usize = 3;
-/// within this time.
+/// and the time within which they must occur.
 const FORBIDDEN_MS: u64 = 30_000;
 
 impl UpstreamHealth {
@@ -53,22 +53,23 @@ impl UpstreamHealth {
         self.index
     }
 
-    /// Why the upstream is left out, for all models.
+    /// The reason why the upstream is left out, for all models.
     pub fn out(&self) -> Option<OutReason> {
         self.circuit.reason()
     }
 
-    /// Lets requests in at once: its credentials were replaced, or a probe has succeeded.
+    /// Lets requests in at once, after its credentials were replaced or a probe was successful.
     pub fn readmit(&self) {
         self.circuit.close();
     }
 
-    /// The upstream refused the configured credentials. Returns whether it was not out for that.
+    /// Records that the upstream refused the configured credentials. Returns true if it was not out
+    /// for that.
     pub(in crate::balance) fn refuse_credentials(&self, tick: u64) -> bool {
         self.circuit.open(tick, &CREDENTIALS)
     }
 
-    /// A 403 for this model and client. Returns whether the upstream is out because of it.
+    /// Records a 403 for this model and client. Returns true if the upstream is out because of it.
     pub(in crate::balance) fn record_forbidden(
         &self,
         tick: u64,
@@ -87,7 +88,7 @@ impl UpstreamHealth {
 }
 
 impl Distinct {
-    /// Returns how many different values there were of late.
+    /// Returns the number of recent different values.
     fn add(&mut self, value: u32, tick: u64) -> usize {
         let is_recent = |&(_, at): &(u32, u64)| at != 0 && tick.saturating_sub(at) <= FORBIDDEN_MS;
         let known = self.0.iter().position(|entry| is_recent(entry) && entry.0 == value);
@@ -103,7 +104,7 @@ impl MemberLoad {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts one more. False: `limit` run already (0: any number may).
+    /// Counts one more. False: `limit` requests run already (0: any number may).
     pub(in crate::balance) fn try_enter(&self, limit: u32) -> bool {
         let below = |running: u32| (limit == 0 || running < limit).then_some(running + 1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok()

@@ -24,7 +24,7 @@ pub(super) struct Choice<'a> {
     random: RefCell<Rng>,
 }
 
-/// Whether a member may be asked.
+/// The availability of a member.
 enum Availability {
     Available,
     Limited(RateLimit),
@@ -35,18 +35,18 @@ enum Availability {
     Full,
 }
 
-/// No member is available: what there is in its place.
+/// The reasons why no member is available, and the alternatives.
 #[derive(Debug)]
 pub(super) struct Nothing {
-    /// The first end of a rate limit that a service has told.
+    /// The first end of a rate limit that a service has named.
     pub(super) limited_until: Option<u64>,
     /// The members with a rate limit.
     pub(super) limited: Members,
     pub(super) has_full: bool,
     /// A breaker may close at any moment.
     pub(super) has_trial: bool,
-    /// The member that comes back first of those that are out for another reason, or for how long is
-    /// unknown.
+    /// The member that comes back first of those that are out for another reason, or for an unknown
+    /// time.
     out: Option<(u64, usize)>,
 }
 
@@ -54,7 +54,7 @@ impl Nothing {
     const NEW: Self =
         Self { limited_until: None, limited: Members::NONE, has_full: false, has_trial: false, out: None };
 
-    /// When the first member may be available again.
+    /// The time at which the first member may be available again.
     pub(super) fn first_end(&self) -> Option<u64> {
         [self.limited_until, self.out.map(|(until, _)| until)].into_iter().flatten().min()
     }
@@ -103,7 +103,7 @@ impl<'a> Choice<'a> {
         Err(nothing)
     }
 
-    /// The member that comes back first, where none is available. It is no trial.
+    /// The member that comes back first, if none is available. The attempt is not a trial.
     pub(super) fn least_bad(&self, nothing: &Nothing) -> Option<Permit> {
         let (_, number) = nothing.out.filter(|_| !nothing.has_full)?;
         let bound = self.bound(number);

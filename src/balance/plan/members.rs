@@ -33,7 +33,7 @@ impl Members {
         self.0 &= !(1 << number);
     }
 
-    /// In ascending order.
+    /// The numbers in ascending order.
     pub(super) fn iter(self) -> impl Iterator<Item = usize> {
         let mut rest = self.0;
         std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! With a simulated clock: a time is the registry's start and some milliseconds.
+//! Tests with a simulated clock: a time is the registry's start plus some milliseconds.
 
 mod choosing;
 mod conversations;
@@ -29,7 +29,7 @@ fn spec(tiers: Vec<Vec<MemberSpec>>) -> GroupSpec {
     GroupSpec { retry, ..GroupSpec::of(tiers) }
 }
 
-/// Of tiers of so many members: `u0`, `u1` and so on.
+/// Tiers of these sizes: `u0`, `u1` and so on.
 fn tiers(sizes: &[usize]) -> Vec<Vec<MemberSpec>> {
     let mut number = 0;
     let mut next = || {
@@ -65,7 +65,7 @@ impl Fixture {
         Plan::new(&self.group, request, |_| request.model.map(Into::into))
     }
 
-    /// The member that the first attempt of an ordinary request is made at.
+    /// The member of the first attempt at an ordinary request.
     fn first(&self, millis: u64, random: u64) -> Option<usize> {
         self.ask(&self.request(), millis, random).map(|permit| permit.number())
     }
@@ -77,7 +77,7 @@ impl Fixture {
         }
     }
 
-    /// A permit for this member, whatever is known of it.
+    /// A permit for this member, regardless of its health.
     fn at_member(&self, number: usize, request: &PlanRequest<'_>, millis: u64) -> Permit {
         let request = PlanRequest { pin: Some(number), ..*request };
         self.ask(&request, millis, 0).expect("the member has no rate limit and is not full")

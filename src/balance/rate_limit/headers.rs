@@ -6,7 +6,7 @@ use super::span::parse_span;
 use super::{Clock, is_believable};
 use crate::codec::head::{Headers, visible};
 
-/// What is left, and when it is full again.
+/// The rest, and the time at which it is full again.
 struct Limit {
     remaining: &'static str,
     reset: &'static str,
@@ -17,7 +17,7 @@ const fn limit(remaining: &'static str, reset: &'static str, is_tokens: bool) ->
     Limit { remaining, reset, is_tokens }
 }
 
-/// The limits of OpenAI and those that send the same headers, and of Anthropic.
+/// The limits of OpenAI and services with the same headers, and of Anthropic.
 static LIMITS: [Limit; 6] = [
     limit("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", false),
     limit("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", true),
@@ -31,13 +31,13 @@ const RETRY_AFTER: &str = "retry-after";
 const RETRY_AFTER_MS: &str = "retry-after-ms";
 const UTILIZATION: &str = "azure-openai-deployment-utilization";
 
-/// The fields of a head that are about rate limits, found in one pass.
+/// The fields of a head about rate limits, found in one pass.
 #[derive(Default)]
 struct Fields<'a> {
     retry_after: Option<&'a str>,
     retry_after_ms: Option<&'a str>,
     utilization: Option<&'a str>,
-    /// By [`LIMITS`].
+    /// The remaining units, in the order of [`LIMITS`].
     remaining: [Option<u64>; LIMITS.len()],
     reset: [Option<&'a str>; LIMITS.len()],
 }
@@ -67,11 +67,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What is left of a model's rate limit.
+/// The rest of a model's rate limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::balance) struct Remaining {
-    /// The fewest tokens that are left by any limit, and the time until that is full again. 0 where
-    /// no request is left.
+    /// The smallest number of tokens that remain by any limit, and the time until it is full again.
+    /// 0 if no request remains.
     pub(in crate::balance) tokens: Option<(u32, Duration)>,
     /// The utilisation of a provisioned deployment, in per mille.
     pub(in crate::balance) utilization: Option<u16>,
@@ -89,7 +89,7 @@ pub(super) fn pause(headers: &Headers, clock: Clock) -> Option<Duration> {
     millis.or_else(after).or_else(reset)
 }
 
-/// What the headers of a response say of what is left.
+/// The rest that the headers of a response report.
 pub(in crate::balance) fn remaining(headers: &Headers, clock: Clock) -> Remaining {
     let fields = Fields::read(headers);
     let left = LIMITS.iter().enumerate().filter_map(|(place, limit)| {
@@ -105,7 +105,7 @@ pub(in crate::balance) fn remaining(headers: &Headers, clock: Clock) -> Remainin
     Remaining { tokens: left.min_by_key(|(tokens, _)| *tokens), utilization }
 }
 
-/// A number of units, also with a fraction.
+/// A number of units, possibly with a fraction.
 fn seconds(text: &str, unit: f64) -> Option<Duration> {
     let number: f64 = text.parse().ok()?;
     Duration::try_from_secs_f64(number * unit).ok().filter(is_believable)

@@ -1,4 +1,4 @@
-//! Lengths of time, as services write them.
+//! Lengths of time in the notation of services.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(super) fn in_text(message: &str) -> Option<Duration> {
     let message = message.to_ascii_lowercase();
     BEFORE.iter().find_map(|before| {
         let (_, rest) = message.split_once(before)?;
-        // A full stop is no fraction.
+        // A full stop is not a fraction.
         let end =
             rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != ' ').unwrap_or(rest.len());
         read(&rest[..end]).map(|(span, _)| span)
@@ -66,7 +66,7 @@ fn read(text: &str) -> Option<(Duration, &str)> {
     Some((Duration::try_from_secs_f64(total).ok()?, rest))
 }
 
-/// Digits, with a fraction or without.
+/// Digits, possibly with a fraction.
 fn read_number(text: &str) -> Option<(f64, &str)> {
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let whole = digits(text);

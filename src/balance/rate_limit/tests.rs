@@ -1,6 +1,6 @@
 use super::*;
 
-/// 2026-01-02T03:04:05Z
+/// The time 2026-01-02T03:04:05Z.
 const NOW: u64 = 1_767_323_045;
 
 fn clock() -> Clock {
@@ -13,7 +13,7 @@ fn headers(lines: &[(&'static str, &str)]) -> Headers {
     headers
 }
 
-/// In milliseconds.
+/// The pause in milliseconds.
 fn pause(lines: &[(&'static str, &str)], body: &str) -> Option<u128> {
     let error = UpstreamError::parse(body.as_bytes());
     cooldown(&headers(lines), &error, clock()).map(|Cooldown(pause)| pause.as_millis())

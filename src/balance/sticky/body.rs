@@ -1,4 +1,4 @@
-//! The fields of a JSON request body that tell conversations apart.
+//! The fields of a JSON request body that distinguish conversations.
 
 use std::borrow::Cow;
 
@@ -6,20 +6,20 @@ use memchr::memmem;
 
 use crate::codec::json::Cursor;
 
-/// What a body says of its conversation. Read for groups only, in one pass at the speed of a byte
-/// search.
+/// The parts of a body about its conversation. Read for groups only, in one pass at the speed of a
+/// byte search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StickyBody<'a> {
-    /// OpenRouter's.
+    /// The session id of OpenRouter.
     pub session_id: Option<Cow<'a, str>>,
     pub prompt_cache_key: Option<Cow<'a, str>>,
     /// `conversation`, or its `id`.
     pub conversation: Option<Cow<'a, str>>,
-    /// The raw values of the members of [`PROMPT`], in that order; empty where there is none.
+    /// The raw values of the members of [`PROMPT`], in that order; empty if there is none.
     pub prompt: [&'a [u8]; PROMPT.len()],
 }
 
-/// The members that a prompt consists of, in the APIs of OpenAI, Anthropic and Google.
+/// The members of a prompt in the APIs of OpenAI, Anthropic and Google.
 const PROMPT: [&str; 7] =
     ["instructions", "system", "systemInstruction", "input", "messages", "contents", "prompt"];
 
@@ -28,7 +28,7 @@ const PROMPT: [&str; 7] =
 const STORED: [&[u8]; 6] = [b"\"resp_", b"\"rs_", b"\"conv_", b"\"file-", b"\"file_", b"\"cntr_"];
 /// The shortest and longest ids, in bytes.
 const ID_LENGTHS: std::ops::RangeInclusive<usize> = 12..=128;
-/// The most ids of one kind that are looked at.
+/// The largest number of ids of one kind that are read.
 const MAX_IDS: usize = 4;
 
 impl<'a> StickyBody<'a> {
@@ -57,8 +57,8 @@ impl<'a> StickyBody<'a> {
     }
 }
 
-/// The ids of stored state that a body of the Responses API, or another one, refers to: texts that
-/// look like one, wherever they are values.
+/// The ids of stored state in a body of the Responses API, or another one: texts that look like an
+/// id, at any place of a value.
 pub fn stored_ids(body: &[u8]) -> impl Iterator<Item = &str> {
     STORED.iter().flat_map(move |start| {
         memmem::find_iter(body, start).filter_map(|at| stored_id(body, at)).take(MAX_IDS)

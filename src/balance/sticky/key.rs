@@ -5,17 +5,17 @@ use http::HeaderName;
 use super::hash::Hash64;
 use crate::codec::head::Headers;
 
-/// The beginning of the prompt that tells conversations apart, in bytes: beyond the beginning of
-/// the system prompt in all but tiny ones, and before the place where turns differ.
+/// The length in bytes of the prompt's beginning that distinguishes conversations: beyond the
+/// beginning of the system prompt in all but tiny ones, and before the place where turns differ.
 const PROMPT_BYTES: usize = 2048;
 
 /// The header of a session.
 const SESSION: HeaderName = HeaderName::from_static("x-session-id");
 
-/// What keeps requests of one conversation at one member.
+/// The property that keeps a conversation's requests at one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StickyBy {
-    /// A header; of `x-session-id` also `session_id` of the body, OpenRouter's name for it.
+    /// A header; for `x-session-id` also `session_id` of the body, OpenRouter's name for it.
     Header(HeaderName),
     PromptCacheKey,
     Conversation,
@@ -23,7 +23,7 @@ pub enum StickyBy {
     Prompt,
 }
 
-/// What a request says of its conversation.
+/// The parts of a request about its conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct StickyParts<'a> {
     pub headers: &'a Headers,
@@ -43,8 +43,8 @@ pub struct StickyParts<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StickyKey(pub(in crate::balance) u64);
 
-/// The client and the prompt of a request: results with the same fingerprint may have the same cause
-/// in the request.
+/// The client and the prompt of a request: results with the same fingerprint may have the same
+/// cause in the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     client: u32,
@@ -52,14 +52,14 @@ pub struct Fingerprint {
 }
 
 impl StickyBy {
-    /// The word of the configuration, or a header's name.
+    /// Parses the word of the configuration, or a header's name.
     pub fn parse(word: &str) -> Option<Self> {
         match word {
             "session" => Some(Self::Header(SESSION)),
             "prompt_cache_key" => Some(Self::PromptCacheKey),
             "conversation" => Some(Self::Conversation),
             "prompt" => Some(Self::Prompt),
-            // Names of headers that are no words of ours have a hyphen nearly always.
+            // Nearly all names of other headers have a hyphen.
             _ => HeaderName::from_bytes(word.as_bytes()).ok().map(Self::Header),
         }
     }
@@ -93,7 +93,7 @@ fn prompt_key(parts: &StickyParts<'_>) -> Option<u64> {
     (length > 0).then(|| prompt.finish())
 }
 
-/// Adds the first 2 KiB of the prompt. Returns how many bytes there were.
+/// Adds the first 2 KiB of the prompt. Returns the number of added bytes.
 fn hash_prompt(hash: Hash64, prompt: &[&[u8]]) -> (Hash64, usize) {
     prompt.iter().fold((hash, 0), |(hash, length), part| {
         let part = &part[..part.len().min(PROMPT_BYTES - length)];

@@ -1,8 +1,9 @@
 //! Ids that passed, and the upstream whose account can read them.
 //!
-//! `resp_…`, `conv_…`, `file-…` and the like are stored state: only the account that made it has it.
-//! A table of 65,536 ids in 1 MiB, in sets of 8 that forget the one used least recently. Full hashes
-//! of 64 bits are compared: with a full table, one unknown id in 10^14 is taken for a known one.
+//! `resp_…`, `conv_…`, `file-…` and others name stored state: only the account that created it has
+//! it. A table of 65,536 ids in 1 MiB, in sets of 8 of which the least recently used one is
+//! dropped. Full hashes of 64 bits are compared: with a full table, one unknown id in 10^14 is
+//! mistaken for a known one.
 
 use std::sync::Mutex;
 
@@ -10,7 +11,7 @@ use super::hash::Hash64;
 use super::key::name_tag;
 use crate::balance::UpstreamHealth;
 
-/// The most ids that are remembered.
+/// The largest number of remembered ids.
 const IDS: usize = 65_536;
 /// The ids of a set.
 const WAYS: usize = 8;
@@ -27,11 +28,11 @@ pub struct Pin {
     pub is_own: bool,
 }
 
-/// The upstreams of the ids that passed of late.
+/// The upstreams of the ids that passed recently.
 #[derive(Debug)]
 pub struct Pins(Box<[Mutex<Box<[Set]>>]>);
 
-/// By last use, the newest first.
+/// The entries by last use, the newest first.
 type Set = [Entry; WAYS];
 
 #[derive(Clone, Copy, Debug, Default)]

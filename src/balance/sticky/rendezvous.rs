@@ -1,8 +1,9 @@
 //! Rendezvous hashing: each key has an order of members, without a table.
 //!
 //! The member with the highest score of key and name is the first. The order is the same in all
-//! processes, and a member that goes moves only its own keys. With weights the score is
-//! `-ln(u) / weight` for a uniform `u`, and the lowest is the first: a member's share is its weight's.
+//! processes, and the removal of a member moves only its own keys. With weights the score is
+//! `-ln(u) / weight` for a uniform `u`, and the lowest is the first, so that a member's share is
+//! its weight's.
 
 use super::StickyKey;
 use super::hash::{Hash64, mix};
@@ -24,7 +25,7 @@ pub(in crate::balance) fn member_seed(upstream: &str, model: Option<&str>) -> u6
 /// the logarithm unnecessary.
 pub(in crate::balance) fn rank(key: StickyKey, seed: u64, weight: u32, is_even: bool) -> Rank {
     let hash = mix(key.0 ^ seed) >> 11;
-    // Of 53 bits, from above 0 to 1.
+    // A uniform number of 53 bits, above 0 and up to 1.
     let uniform = (hash + 1) as f64 / (1_u64 << 53) as f64;
     if is_even { Rank(-uniform) } else { Rank(-uniform.ln() / f64::from(weight)) }
 }

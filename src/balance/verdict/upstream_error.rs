@@ -8,13 +8,13 @@ use crate::balance::rate_limit::parse_span;
 
 /// The longest code or type that is kept, in bytes; real ones have up to 40.
 const MAX_WORD: usize = 64;
-/// The longest beginning of a message that is kept, in bytes: times to wait stand in it.
+/// The longest beginning of a message that is kept, in bytes: it may name a time to wait.
 const MAX_MESSAGE: usize = 512;
 
-/// A service's error, as far as verdicts need it. Empty where the body is none.
+/// A service's error, as far as verdicts need it. Empty if the body is not an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamError {
-    /// `code`, as a text; of Google's also `status`.
+    /// `code`, as a text; for Google also `status`.
     pub code: String,
     /// `type`.
     pub kind: String,
@@ -26,12 +26,12 @@ pub struct UpstreamError {
 /// The meaning of an error's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Words {
-    /// They stand for this status.
+    /// The words stand for this status.
     Status(u16),
     /// The account has no quota left.
     Quota,
     UnknownModel,
-    /// Only the account that made it can read what the request refers to.
+    /// Only the account that created the state in the request can read it.
     OtherAccount,
     Other,
 }
@@ -80,7 +80,7 @@ impl UpstreamError {
         let error = inner.unwrap_or(value);
         let text = |key: &str| word(&error[key]);
         let code = ["code", "status", "statusCode"].map(text).into_iter().find(|word| !word.is_empty());
-        // Google's code is a status that its word says better.
+        // Google's code is a status, which its word expresses better.
         let code = Some(word(&error["status"])).filter(|word| word.contains('_')).or(code);
         let message = error.as_str().or_else(|| error["message"].as_str()).unwrap_or_default();
         Self {
@@ -91,7 +91,7 @@ impl UpstreamError {
         }
     }
 
-    /// There are no words.
+    /// Returns true if there are no words.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

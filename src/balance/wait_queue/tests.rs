@@ -4,7 +4,7 @@ fn ticket(client: u64, cost: u32, value: usize) -> Ticket<usize> {
     Ticket { client, share: 1, priority: 0, cost, value }
 }
 
-/// Deficit round robin as books have it: visit by visit.
+/// Deficit round robin as in books: visit by visit.
 #[derive(Default)]
 struct Naive {
     ring: VecDeque<(u64, u64, u64, VecDeque<(u64, usize)>)>,
@@ -71,7 +71,7 @@ fn client_with_many_loops_delays_another_by_one_request() {
     let mut queue = WaitQueue::new(1000);
     (0..50).for_each(|value| drop(queue.enter(ticket(1, 1000, value))));
     for _ in 0..200 {
-        // One place frees after the other, and each loop comes back at once.
+        // One place becomes free after the other, and each client sends the next request at once.
         for _ in 0..7 {
             let value = queue.take_next().unwrap();
             queue.enter(ticket(1, 1000, value));

@@ -6,7 +6,7 @@ use super::*;
 use crate::balance::{End, Fingerprint, GroupSpec, HealthRegistry, MemberSpec, PlanRequest, UpstreamGroup};
 use crate::support::UpstreamId;
 
-/// Counts how often it was woken.
+/// Counts the wakes.
 #[derive(Default)]
 struct Wakes(AtomicUsize);
 
@@ -22,13 +22,13 @@ impl Wakes {
     }
 }
 
-/// A group of one member at which one request runs at once.
+/// A group of one member with room for one running request.
 struct Fixture {
     group: Arc<UpstreamGroup>,
     now: Instant,
 }
 
-/// A request that waits, and how often its task was woken.
+/// A waiting request, and the number of wakes of its task.
 struct Task {
     waiting: Waiting,
     wakes: Arc<Wakes>,
@@ -101,7 +101,7 @@ fn place_that_frees_goes_to_the_next_in_turn() {
     let first = tasks[0].permit(now).unwrap();
     assert!(tasks[1].permit(now).is_none() && tasks[2].permit(now).is_none());
     drop(first);
-    // The other client's turn, whichever request was woken.
+    // The other client is served next, whichever request was woken.
     assert!(tasks[1].permit(now).is_none());
     assert!(tasks[2].wakes.take() >= 1);
     let second = tasks[2].permit(now).unwrap();
@@ -133,11 +133,11 @@ fn request_that_leaves_passes_its_place_and_its_wake_up_on() {
     let mut tasks: Vec<_> = (1..4).map(|client| fixture.enter(client)).collect();
     assert!(tasks.iter_mut().all(|task| task.poll(now).is_none()));
     drop(running);
-    // It was woken, and is dropped before it is polled.
+    // The request was woken, and is dropped before it is polled.
     assert_eq!(tasks[0].wakes.take(), 1);
     tasks.remove(0);
     assert_eq!((fixture.group.waiting(), tasks[0].wakes.take()), (2, 1));
-    // It has its place already, and is dropped before it is polled.
+    // The request has its place already, and is dropped before it is polled.
     assert!(tasks[1].poll(now).is_none());
     tasks.remove(0);
     assert!(tasks[0].wakes.take() >= 1);
@@ -195,7 +195,7 @@ fn no_wake_up_is_lost_between_threads() {
                         match polled {
                             Poll::Ready(Waited::Served(_, Step::Ask(permit))) => break permit,
                             Poll::Ready(other) => panic!("{other:?}"),
-                            // A lost wake-up is a time-out here.
+                            // A lost wake-up would be a time-out here.
                             Poll::Pending => std::thread::park_timeout(Duration::from_secs(20)),
                         }
                     };

@@ -1,4 +1,4 @@
-//! Which of several available members is asked: by the conversation's key, by latency, or by weight.
+//! The choice among available members: by the conversation's key, by latency, or by weight.
 
 use std::ops::Range;
 
@@ -8,12 +8,12 @@ use crate::balance::group::Bound;
 use crate::balance::plan::members::Members;
 use crate::balance::sticky::{Rank, StickyKey, StickyResult, rank};
 
-/// A member that more requests run at than this many times its share of the tier's, and
-/// [`LOAD_SLACK`] more, is passed over by new conversations.
+/// The limit on a member's load: new conversations skip a member with more running requests than
+/// this many times its share of the tier's, plus [`LOAD_SLACK`].
 const LOAD_FACTOR: f64 = 1.25;
 const LOAD_SLACK: f64 = 4.0;
 
-/// The members of a tier that are available, and how much runs there.
+/// The available members of a tier, and their running requests.
 #[derive(Default)]
 struct Survey {
     running: f64,
@@ -23,7 +23,7 @@ struct Survey {
 }
 
 impl Choice<'_> {
-    /// Chooses one of several.
+    /// Chooses one of several members.
     pub(super) fn pick(&self, candidates: Members, tier: &Range<usize>) -> (usize, StickyResult) {
         match (self.plan.sticky, self.plan.group.spec().choice) {
             (Some(key), _) => self.by_key(key, candidates, tier),
@@ -32,7 +32,7 @@ impl Choice<'_> {
         }
     }
 
-    /// The first member in the key's order that is not loaded more than the others.
+    /// The first member in the key's order whose load is within the limit.
     fn by_key(&self, key: StickyKey, candidates: Members, tier: &Range<usize>) -> (usize, StickyResult) {
         let all = Members::of(tier);
         let tier_weights = self.survey(all);
@@ -78,7 +78,7 @@ impl Choice<'_> {
         survey
     }
 
-    /// Of two drawn members, the one from which a first event is expected sooner.
+    /// Draws two members, and returns the one with the earlier expected first event.
     fn by_latency(&self, candidates: Members) -> usize {
         let one = self.draw(candidates);
         let mut others = candidates;
@@ -94,7 +94,7 @@ impl Choice<'_> {
         if cost(other) < cost(one) { other } else { one }
     }
 
-    /// One at random, by weight.
+    /// Draws a member at random, by weight.
     fn draw(&self, candidates: Members) -> usize {
         let total: u64 = candidates.iter().map(|number| u64::from(self.bound(number).weight)).sum();
         let mut drawn = self.random.borrow_mut().u64(..total.max(1));
@@ -110,7 +110,7 @@ impl Choice<'_> {
 }
 
 impl Survey {
-    /// One more request leaves the member within its bound.
+    /// Returns true if one more request leaves the member within its limit.
     fn has_room(&self, bound: &Bound) -> bool {
         let share = self.running * f64::from(bound.weight) / self.weight;
         f64::from(bound.load.running()) + 1.0 <= LOAD_FACTOR * share + LOAD_SLACK

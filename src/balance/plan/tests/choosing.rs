@@ -1,7 +1,7 @@
 use super::*;
 use crate::balance::sticky::StickyResult;
 
-/// The members in the order of the attempts that all fail, and the end.
+/// The members in the order of attempts that all fail, and the end.
 fn attempts(fixture: &Fixture, request: &PlanRequest<'_>, millis: u64, seed: u64) -> (Vec<usize>, End) {
     let (mut plan, mut tried) = (fixture.plan(request), Vec::new());
     let (headers, error) = (Headers::default(), unknown_id());
@@ -115,7 +115,7 @@ fn faster_member_is_preferred_and_an_unknown_one_is_tried() {
     fixture.succeed(1, 1, 900);
     let mut counts = [0; 3];
     (0..3000).for_each(|random| counts[fixture.first(1000, random).unwrap()] += 1);
-    // Of any two, the unknown member, else the faster one.
+    // Between two members, the unknown one is chosen, else the faster one.
     assert!(counts[2] > 1800 && counts[0] > 900 && counts[1] == 0, "{counts:?}");
 }
 

@@ -8,11 +8,12 @@ const MEMBERS: usize = 4;
 const CONVERSATIONS: usize = 2_000;
 const TURNS: usize = 10;
 
-/// What became of all turns.
+/// The outcome of all turns.
 struct Outcome {
-    /// By conversation: how many turns each member served.
+    /// The number of turns that each member served, by conversation.
     served: Vec<[usize; MEMBERS]>,
-    /// The most requests that ran at a member beyond 1.25 x the mean + 4, just after it got one.
+    /// The largest number of requests at a member beyond 1.25 x the mean + 4, directly after it got
+    /// one.
     excess: f64,
 }
 
@@ -29,7 +30,7 @@ impl Outcome {
     }
 }
 
-/// All turns in random order, with so many that run at once.
+/// Serves all turns in random order, with this many running at the same time.
 fn simulate(fixture: &Fixture, running: usize, seed: u64) -> Outcome {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut outcome = Outcome { served: vec![[0; MEMBERS]; CONVERSATIONS], excess: f64::MIN };
@@ -62,7 +63,7 @@ fn conversations_stay_and_load_is_even() {
     }
 }
 
-/// Where a few dozen run at each member, chance alone brings one above the bound now and then.
+/// With a few dozen requests at each member, chance alone sometimes brings one above the limit.
 #[test]
 fn few_turns_move_where_load_is_uneven_by_chance() {
     for running in [32, 64, 128, 256, 400] {

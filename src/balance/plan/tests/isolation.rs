@@ -1,4 +1,4 @@
-//! What one client causes, others do not feel.
+//! One client's failures have no effect on others.
 
 use super::*;
 

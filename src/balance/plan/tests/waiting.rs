@@ -89,7 +89,7 @@ fn member_that_was_limited_is_tried_again_after_waiting() {
 
 #[test]
 fn half_open_member_lets_exactly_one_of_100_through() {
-    // Shorter than the trial may take, and longer.
+    // A shorter time than the trial may take, and a longer one.
     half_open_among_100(with_wait(&[1], 10_000));
     half_open_among_100(with_wait(&[1], 100_000));
 }
