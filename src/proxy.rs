@@ -103,7 +103,7 @@ impl Proxy {
         snapshot: &WorkerSnapshot,
         received: Received,
         entry: &mut Entry,
-    ) -> Result<(Prepared, Buffered)> {
+    ) -> Result<(Prepared, Box<Buffered>)> {
         let authenticated = received.check_head(&snapshot.admission).and_then(|received| {
             received.authenticate(&snapshot.clients, snapshot.requires_certificates, entry)
         });

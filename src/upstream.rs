@@ -26,7 +26,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::{Method, Request};
 use tokio::time::timeout_at;
 
@@ -82,19 +81,16 @@ pub struct OutboundRequest<'a> {
     pub started: Instant,
 }
 
-/// The initial capacity of a request's head.
-const HEAD_ROOM: usize = 1024;
-
 impl OutboundRequest<'_> {
     /// The bytes from the request line to the blank line.
-    fn http1_head(&self) -> Bytes {
-        let mut head = Vec::with_capacity(HEAD_ROOM);
+    fn http1_head(&self, scratch: &Scratch) -> Vec<u8> {
+        let mut head = scratch.take_head();
         let write_headers = |out: &mut Vec<u8>| {
             self.headers.write(self.client, out);
             out.extend_from_slice(self.upgrade.as_ref().map_or(b"", WebSocketUpgrade::lines));
         };
         h1::write_request_head(&mut head, self.method, &self.target, write_headers, self.framing);
-        head.into()
+        head
     }
 
     fn http2_head(&self, is_https: bool) -> Result<Request<()>, SendError> {
@@ -208,8 +204,8 @@ impl UpstreamClient {
         if let Some(stream) = kept {
             let again = payload.replay();
             let kept = Kept { is_repeatable: again.is_some() };
-            let head = request.http1_head();
-            let sending = SendRequest::new(self, request, head, payload, stream, total).on_kept(kept);
+            let head = request.http1_head(&self.scratch);
+            let sending = SendRequest::new(self, request, head, payload, stream, total, Some(kept));
             return sending.await.map_err(|error| match error.phase {
                 SendPhase::Unprocessed => Unsent::Unprocessed { error, payload: again, tried: Tried::Pooled },
                 _ => Unsent::Final(error),
@@ -222,7 +218,7 @@ impl UpstreamClient {
             Box::pin(self.before(total, self.http2.adopt(stream))).await?;
             return Err(Unsent::Switched(payload));
         }
-        let head = request.http1_head();
-        Ok(SendRequest::new(self, request, head, payload, stream, total).await?)
+        let head = request.http1_head(&self.scratch);
+        Ok(SendRequest::new(self, request, head, payload, stream, total, None).await?)
     }
 }

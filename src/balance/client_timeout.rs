@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// The time at which a client gives up whose request arrived at `started`, unless the head of a
 /// response was sent by then. `None`: unknown.
 pub fn client_deadline(headers: &Headers, started: Instant) -> Option<Instant> {
-    let whole = headers.iter().find(|field| field.is_named(TIMEOUT)).map(|field| field.value);
+    let whole = headers.iter().find(|field| field.is_named(TIMEOUT)).map(|field| field.value());
     let silence = headers.get(KnownName::XStainlessReadTimeout);
     let timeout = [whole, silence].into_iter().flatten().filter_map(seconds).min()?;
     started.checked_add(timeout)

@@ -8,6 +8,7 @@
 //! `http::HeaderMap` changes names to lower case and groups the values of one name. It is used only
 //! with h2, for trailers, and by code outside of a request's path.
 
+mod index;
 mod known;
 mod map;
 mod request;
@@ -17,6 +18,7 @@ mod spare;
 use std::fmt;
 use std::ops::Range;
 
+use index::Index;
 pub use known::{KnownName, NameSet};
 pub(super) use request::PlainTarget;
 pub use request::RequestHead;
@@ -28,14 +30,11 @@ use spare::Buffer;
 #[derive(Default)]
 pub struct Headers(Option<Box<Buffer>>);
 
-/// One field, with its name as it came, and its value without the whitespace around it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// One field.
+#[derive(Clone, Copy)]
 pub struct HeaderField<'a> {
-    pub name: &'a [u8],
-    pub known: Option<KnownName>,
-    pub value: &'a [u8],
-    /// The value must not be in HTTP/2's compression tables (RFC 7541 section 7.1.3).
-    pub is_sensitive: bool,
+    bytes: &'a [u8],
+    place: &'a Place,
 }
 
 /// The place of a field in the bytes of its head.
@@ -53,7 +52,7 @@ struct Place {
 /// unchanged.
 const PLAIN: u8 = 1;
 
-/// [`HeaderField::is_sensitive`].
+/// The value is kept out of HTTP/2's compression tables (RFC 7541 section 7.1.3).
 const SENSITIVE: u8 = 2;
 
 const COLON: &[u8] = b": ";
@@ -92,7 +91,7 @@ impl Headers {
     ) {
         let is_plain = value.start == name.end + COLON.len() && head[value.end] == b'\r';
         let buffer = self.buffer_mut();
-        known.into_iter().for_each(|known| buffer.names.add(known));
+        known.into_iter().for_each(|known| buffer.index.note(known, buffer.fields.len()));
         buffer.fields.push(Place {
             start: name.start as u32,
             value: value.start as u32,
@@ -121,7 +120,7 @@ impl Headers {
 
     /// The known names of the fields.
     pub fn names(&self) -> NameSet {
-        self.buffer().names
+        self.buffer().index.names()
     }
 
     pub fn has(&self, name: KnownName) -> bool {
@@ -130,19 +129,20 @@ impl Headers {
 
     /// The value of the first field of this name.
     pub fn get(&self, name: KnownName) -> Option<&[u8]> {
-        if self.has(name) { self.values(name).next() } else { None }
+        self.values(name).next()
     }
 
     /// The values of the fields of this name, in their order.
     pub fn values(&self, name: KnownName) -> impl Iterator<Item = &[u8]> {
         let buffer = self.buffer();
-        let fields = if buffer.names.has(name) { &buffer.fields[..] } else { &[] };
-        fields.iter().filter(move |place| place.known == Some(name)).map(|place| &buffer.bytes[place.value()])
+        let first = buffer.index.first(name).unwrap_or(buffer.fields.len());
+        let named = buffer.fields[first..].iter().filter(move |place| place.known == Some(name));
+        named.map(|place| &buffer.bytes[place.value()])
     }
 
     pub fn iter(&self) -> impl Iterator<Item = HeaderField<'_>> {
         let buffer = self.buffer();
-        buffer.fields.iter().map(|place| buffer.field(place))
+        buffer.fields.iter().map(|place| HeaderField { bytes: &buffer.bytes, place })
     }
 
     /// Adds a field behind the others. `name` and `value` are valid.
@@ -153,8 +153,8 @@ impl Headers {
     fn append_with(&mut self, name: &[u8], value: &[u8], flags: u8) {
         let buffer = self.buffer_mut();
         let place = buffer.write_line(name, value, flags);
+        place.known.into_iter().for_each(|known| buffer.index.note(known, buffer.fields.len()));
         buffer.fields.push(place);
-        place.known.into_iter().for_each(|known| buffer.names.add(known));
     }
 
     /// Replaces the fields of this name by one with this value: in the place of the first, or
@@ -173,6 +173,7 @@ impl Headers {
             *place = new;
             true
         });
+        buffer.index = Index::of(&buffer.fields);
     }
 
     /// Replaces the values of this name for which `new` returns another.
@@ -196,23 +197,16 @@ impl Headers {
         if self.has(name) {
             let buffer = self.buffer_mut();
             buffer.fields.retain(|place| place.known != Some(name));
-            buffer.names.remove(name);
+            buffer.index = Index::of(&buffer.fields);
         }
     }
 
     /// Keeps the fields for which `keeps` returns true.
     pub fn retain(&mut self, mut keeps: impl FnMut(HeaderField<'_>) -> bool) {
         let Some(buffer) = self.0.as_deref_mut() else { return };
-        let Buffer { bytes, fields, names, .. } = buffer;
-        let mut left = NameSet::default();
-        fields.retain(|place| {
-            let keeps = keeps(place.field(bytes));
-            if let Some(known) = place.known.filter(|_| keeps) {
-                left.add(known);
-            }
-            keeps
-        });
-        *names = left;
+        let Buffer { bytes, fields, index } = buffer;
+        fields.retain(|place| keeps(HeaderField { bytes, place }));
+        *index = Index::of(fields);
     }
 
     /// Appends the fields that pass to `out`, as lines of HTTP/1.1. Lines that need no change and
@@ -220,7 +214,8 @@ impl Headers {
     pub fn write(&self, out: &mut Vec<u8>, mut passes: impl FnMut(HeaderField<'_>) -> bool) {
         let buffer = self.buffer();
         let mut run = 0..0;
-        for place in buffer.fields.iter().filter(|place| passes(buffer.field(place))) {
+        let bytes = &buffer.bytes[..];
+        for place in buffer.fields.iter().filter(|&place| passes(HeaderField { bytes, place })) {
             let line = place.line();
             if !place.is(PLAIN) {
                 out.extend_from_slice(&buffer.bytes[std::mem::take(&mut run)]);
@@ -243,22 +238,7 @@ impl Headers {
     }
 }
 
-impl Place {
-    fn field<'a>(&self, bytes: &'a [u8]) -> HeaderField<'a> {
-        HeaderField {
-            name: &bytes[self.name()],
-            known: self.known,
-            value: &bytes[self.value()],
-            is_sensitive: self.is(SENSITIVE),
-        }
-    }
-}
-
 impl Buffer {
-    fn field(&self, place: &Place) -> HeaderField<'_> {
-        place.field(&self.bytes)
-    }
-
     /// Writes a line behind the others, which no field points to yet.
     fn write_line(&mut self, name: &[u8], value: &[u8], flags: u8) -> Place {
         let start = self.bytes.len();
@@ -281,10 +261,36 @@ fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     }
 }
 
-impl HeaderField<'_> {
-    /// Returns true if the field has this name, which must be in lower case.
-    pub fn is_named(&self, lower: &str) -> bool {
-        self.name.eq_ignore_ascii_case(lower.as_bytes())
+impl<'a> HeaderField<'a> {
+    /// The name as it came.
+    pub fn name(self) -> &'a [u8] {
+        &self.bytes[self.place.name()]
+    }
+
+    pub fn known(self) -> Option<KnownName> {
+        self.place.known
+    }
+
+    /// The value without the whitespace around it.
+    pub fn value(self) -> &'a [u8] {
+        &self.bytes[self.place.value()]
+    }
+
+    /// Returns true if the name, in any case, is this one.
+    pub fn is_named(self, name: &str) -> bool {
+        self.name().eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Returns true if the name is known and in the set.
+    pub fn is_one_of(self, names: NameSet) -> bool {
+        self.place.known.is_some_and(|known| names.has(known))
+    }
+}
+
+impl PartialEq for HeaderField<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |field: &Self| (field.name(), field.value(), field.place.is(SENSITIVE));
+        parts(self) == parts(other)
     }
 }
 
@@ -301,7 +307,7 @@ impl Clone for Headers {
         let mut copy = spare::take();
         copy.bytes.extend_from_slice(&buffer.bytes);
         copy.fields.extend_from_slice(&buffer.fields);
-        copy.names = buffer.names;
+        copy.index = buffer.index;
         Self(Some(copy))
     }
 }
@@ -326,7 +332,7 @@ impl Eq for Headers {}
 impl fmt::Debug for Headers {
     /// Writes names only, since values may be keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter().map(|field| String::from_utf8_lossy(field.name))).finish()
+        f.debug_list().entries(self.iter().map(|field| String::from_utf8_lossy(field.name()))).finish()
     }
 }
 

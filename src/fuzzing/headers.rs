@@ -111,7 +111,7 @@ fn ends_here(response: &Headers, name: &str) -> bool {
 
 fn is_hop_by_hop(headers: &Headers, name: &str) -> bool {
     let connection = headers.iter().filter(|field| field.is_named("connection"));
-    let connection: Vec<_> = connection.map(|field| String::from_utf8_lossy(field.value)).collect();
+    let connection: Vec<_> = connection.map(|field| String::from_utf8_lossy(field.value())).collect();
     let is_named = connection
         .iter()
         .flat_map(|value| value.split(','))
@@ -130,7 +130,7 @@ fn line((name, value): (HeaderName, HeaderValue)) -> Line {
 }
 
 fn field(field: HeaderField<'_>) -> Line {
-    (String::from_utf8_lossy(field.name).into_owned(), field.value.to_vec())
+    (String::from_utf8_lossy(field.name()).into_owned(), field.value().to_vec())
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ impl Prepared {
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub(super) fn send(
         mut self,
-        buffered: Buffered,
+        buffered: Box<Buffered>,
         snapshot: Rc<WorkerSnapshot>,
     ) -> impl Future<Output = Result<Accepted>> {
         async move {

@@ -1,25 +1,77 @@
-//! The read buffer that all streams of a worker share.
+//! The buffers that all streams of a worker share.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
+use std::fmt;
 use std::rc::Rc;
+
+use super::watchdog::Timer;
 
 /// The most bytes of one read. Events that arrive together are passed on together.
 const SIZE: usize = 64 * 1024;
 
+/// The initial capacity of a request's head.
+const HEAD: usize = 1024;
+
+/// The largest buffer of a head that is kept, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// The most timers that are kept.
+const MAX_TIMERS: usize = 64;
+
 /// One read buffer per worker: a read fills it, the bytes are copied out at their exact size, and
-/// none stay in it. A stream that waits for its next event therefore holds no buffer.
-#[derive(Clone, Debug)]
-pub struct Scratch(Rc<RefCell<Box<[u8]>>>);
+/// none stay behind. A stream that waits for its next event therefore holds no buffer. Likewise one
+/// buffer for the head of a request, which is held until the head is written. Timers of exchanges
+/// that have ended are kept for the next.
+#[derive(Clone)]
+pub struct Scratch(Rc<Shared>);
+
+struct Shared {
+    read: RefCell<Box<[u8]>>,
+    head: Cell<Vec<u8>>,
+    timers: RefCell<Vec<Timer>>,
+}
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self(Rc::new(RefCell::new(vec![0; SIZE].into_boxed_slice())))
+        let read = RefCell::new(vec![0; SIZE].into_boxed_slice());
+        Self(Rc::new(Shared { read, head: Cell::default(), timers: RefCell::default() }))
     }
 }
 
 impl Scratch {
     /// The borrow must end before another stream can run (no `.await`).
     pub(crate) fn borrow(&self) -> RefMut<'_, Box<[u8]>> {
-        self.0.borrow_mut()
+        self.0.read.borrow_mut()
+    }
+
+    /// An empty buffer for the head of a request, to be returned with [`Scratch::give_back_head`].
+    pub(super) fn take_head(&self) -> Vec<u8> {
+        let mut head = self.0.head.take();
+        head.clear();
+        head.reserve(HEAD);
+        head
+    }
+
+    pub(super) fn give_back_head(&self, head: Vec<u8>) {
+        if head.capacity() <= MAX_HEAD {
+            self.0.head.set(head);
+        }
+    }
+
+    pub(super) fn take_timer(&self) -> Option<Timer> {
+        self.0.timers.borrow_mut().pop()
+    }
+
+    pub(super) fn give_back_timer(&self, timer: Timer) {
+        let mut timers = self.0.timers.borrow_mut();
+        if timers.len() < MAX_TIMERS {
+            timers.push(timer);
+        }
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scratch").finish_non_exhaustive()
     }
 }

@@ -71,13 +71,15 @@ impl<'a> SendRequest<'a> {
     pub(super) fn new(
         upstream: &'a UpstreamClient,
         call: &OutboundRequest<'_>,
-        head: Bytes,
+        head: Vec<u8>,
         payload: Payload,
         stream: Stream,
         total: Option<Instant>,
+        kept: Option<Kept>,
     ) -> Self {
         let is_streamed = call.is_streamed;
-        let watchdog = Watchdog::new(upstream.spec.timeouts.first_byte_of(is_streamed).0, total);
+        let silence = upstream.spec.timeouts.first_byte_of(is_streamed).0;
+        let watchdog = Watchdog::new(silence, total).with_timer(upstream.scratch.take_timer());
         let upload = Upload::new(head, payload);
         Self {
             upstream,
@@ -87,16 +89,10 @@ impl<'a> SendRequest<'a> {
             heard: None,
             silence: Duration::ZERO,
             has_interim: false,
-            kept: None,
+            kept,
             may_switch: false,
             is_streamed,
         }
-    }
-
-    /// Sets the data about a connection that carried a request before.
-    pub(super) fn on_kept(mut self, kept: Kept) -> Self {
-        self.kept = Some(kept);
-        self
     }
 
     /// Allows 101, which grants the request's WebSocket upgrade.
@@ -262,6 +258,7 @@ impl Future for SendRequest<'_> {
                     Poll::Pending if upload.take_progress() => parts.watchdog.heard(),
                     Poll::Pending => {}
                     Poll::Ready(Ok(())) => {
+                        this.upstream.scratch.give_back_head(upload.take_head());
                         parts.upload = None;
                         parts.watchdog.heard();
                     }

@@ -100,7 +100,7 @@ impl UpstreamClient {
         total: Option<Instant>,
     ) -> Result<UpstreamResponse, SendError> {
         let stream = connect::connect(&self.spec, total, HttpVersion::Http1).await?;
-        let head = request.http1_head();
-        SendRequest::new(self, request, head, payload, stream, total).for_upgrade().await
+        let head = request.http1_head(&self.scratch);
+        SendRequest::new(self, request, head, payload, stream, total, None).for_upgrade().await
     }
 }

@@ -61,10 +61,12 @@ pub(super) enum Sent {
 
 /// Writes one request. Buffers at most one frame of a streamed body.
 pub(super) struct Upload {
+    /// The head; empty once it is written.
+    head: Vec<u8>,
+    /// The bytes of the head that were written.
+    head_sent: usize,
     queue: VecDeque<Bytes>,
     body: Option<(ClientBody, bool)>,
-    /// The head is not written completely.
-    has_head: bool,
     /// Bytes were written since the last [`Upload::take_progress`].
     moved: bool,
     /// The last poll returned `Pending` because the client has sent no more.
@@ -72,16 +74,17 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(head: Bytes, payload: Payload) -> Self {
-        let mut queue = VecDeque::from([head]);
-        let body = match payload {
-            Payload::Held(pieces) => {
-                queue.extend(pieces);
-                None
-            }
-            Payload::Streamed { body, chunked } => Some((body, chunked)),
+    pub(super) fn new(head: Vec<u8>, payload: Payload) -> Self {
+        let (queue, body) = match payload {
+            Payload::Held(pieces) => (pieces.into(), None),
+            Payload::Streamed { body, chunked } => (VecDeque::new(), Some((body, chunked))),
         };
-        Self { queue, body, has_head: true, moved: false, starved: false }
+        Self { head, head_sent: 0, queue, body, moved: false, starved: false }
+    }
+
+    /// The buffer of a head that is written.
+    pub(super) fn take_head(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.head)
     }
 
     /// Returns true if bytes were written since the last call.
@@ -91,7 +94,7 @@ impl Upload {
 
     /// The written part; only until `poll` is ready.
     pub(super) fn sent(&self) -> Sent {
-        if self.has_head { Sent::Nothing } else { Sent::Head }
+        if self.head.is_empty() { Sent::Head } else { Sent::Nothing }
     }
 
     /// Returns true if the upload waits for the client.
@@ -124,10 +127,12 @@ impl Upload {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
-        while !self.queue.is_empty() {
+        while !self.head.is_empty() || !self.queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES];
             let mut count = 0;
-            for (slice, piece) in slices.iter_mut().zip(&self.queue) {
+            let head = Some(&self.head[self.head_sent..]).filter(|head| !head.is_empty());
+            let pieces = head.into_iter().chain(self.queue.iter().map(|piece| &piece[..]));
+            for (slice, piece) in slices.iter_mut().zip(pieces) {
                 *slice = IoSlice::new(piece);
                 count += 1;
             }
@@ -136,6 +141,14 @@ impl Upload {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.moved = true;
+            let taken = written.min(self.head.len() - self.head_sent);
+            self.head_sent += taken;
+            written -= taken;
+            if self.head_sent < self.head.len() {
+                continue;
+            }
+            self.head.clear();
+            self.head_sent = 0;
             while let Some(front) = self.queue.front_mut() {
                 let taken = written.min(front.len());
                 front.advance(taken);
@@ -144,7 +157,6 @@ impl Upload {
                     break;
                 }
                 self.queue.pop_front();
-                self.has_head = false;
             }
         }
         Poll::Ready(Ok(()))

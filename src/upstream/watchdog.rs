@@ -34,6 +34,17 @@ impl Watchdog {
         Self { silence, total, waiting_since: None, timer: None }
     }
 
+    /// Uses a timer of an earlier exchange, which may fire early and wake the task of that.
+    pub(crate) fn with_timer(mut self, timer: Option<Timer>) -> Self {
+        self.timer = timer;
+        self
+    }
+
+    /// The timer, for another exchange. Most exchanges end before it fires.
+    pub(crate) fn take_timer(&mut self) -> Option<Timer> {
+        self.timer.take()
+    }
+
     /// Changes the limit on silence and restarts it.
     pub(crate) fn set_silence(&mut self, silence: Duration) {
         self.silence = silence;
@@ -94,8 +105,9 @@ impl Watchdog {
     }
 }
 
+/// A timer of a watchdog. Setting one up costs more than a thousand instructions.
 #[derive(Debug)]
-struct Timer {
+pub(crate) struct Timer {
     sleep: Pin<Box<Sleep>>,
     waker: Option<Waker>,
 }
@@ -126,6 +138,21 @@ mod tests {
         assert_eq!(poll_fn(|cx| silence.poll_expired(cx)).await, Expired::Silence);
         let mut total = Watchdog::new(LONG, Some(Instant::now() + SHORT));
         assert_eq!(poll_fn(|cx| total.poll_expired(cx)).await, Expired::Total);
+    }
+
+    #[tokio::test]
+    async fn timer_of_another_exchange_fires_at_this_ones_limit() {
+        for (before, is_over) in [(LONG, false), (SHORT, false), (SHORT, true)] {
+            let mut earlier = Watchdog::new(before, None);
+            begin_to_wait(&mut earlier).await;
+            if is_over {
+                poll_fn(|cx| earlier.poll_expired(cx)).await;
+            }
+            let mut watchdog = Watchdog::new(2 * SHORT, None).with_timer(earlier.take_timer());
+            let since = Instant::now();
+            assert_eq!(poll_fn(|cx| watchdog.poll_expired(cx)).await, Expired::Silence);
+            assert!((2 * SHORT..LONG).contains(&since.elapsed()), "{before:?} {is_over}");
+        }
     }
 
     #[tokio::test]

@@ -46,8 +46,8 @@ impl<'a> Fields<'a> {
     fn read(headers: &'a Headers) -> Self {
         let mut found = Self::default();
         for field in headers.iter() {
-            let text = || visible(field.value).map(str::trim);
-            match field.name.first().map(u8::to_ascii_lowercase) {
+            let text = || visible(field.value()).map(str::trim);
+            match field.name().first().map(u8::to_ascii_lowercase) {
                 Some(b'r') if field.is_named(RETRY_AFTER) => found.retry_after = text(),
                 Some(b'r') if field.is_named(RETRY_AFTER_MS) => found.retry_after_ms = text(),
                 Some(b'a') if field.is_named(UTILIZATION) => found.utilization = text(),

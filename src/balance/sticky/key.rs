@@ -69,7 +69,7 @@ impl StickyBy {
         match self {
             Self::Header(name) => {
                 let mut fields = parts.headers.iter();
-                let value = fields.find(|field| field.is_named(name.as_str())).map(|field| field.value);
+                let value = fields.find(|field| field.is_named(name.as_str())).map(|field| field.value());
                 let in_body = parts.session_id.filter(|_| *name == SESSION).map(str::as_bytes);
                 let value = value.or(in_body).filter(|value| !value.is_empty())?;
                 Some(Hash64::new().bytes(value).finish())

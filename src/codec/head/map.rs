@@ -9,8 +9,8 @@ impl HeaderField<'_> {
     /// invalid name or value, which no head has.
     pub fn to_pair(self) -> Option<(HeaderName, HeaderValue)> {
         let (name, mut value) =
-            HeaderName::from_bytes(self.name).ok().zip(HeaderValue::from_bytes(self.value).ok())?;
-        value.set_sensitive(self.is_sensitive);
+            HeaderName::from_bytes(self.name()).ok().zip(HeaderValue::from_bytes(self.value()).ok())?;
+        value.set_sensitive(self.place.is(SENSITIVE));
         Some((name, value))
     }
 }

@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 
-use super::{NameSet, Place};
+use super::Place;
+use super::index::Index;
 
 /// The most buffers that a thread keeps.
 const MAX_SPARE: usize = 32;
@@ -23,13 +24,13 @@ pub(super) struct Buffer {
     /// The head as it came, and the added lines.
     pub(super) bytes: Vec<u8>,
     pub(super) fields: Vec<Place>,
-    /// The known names of `fields`.
-    pub(super) names: NameSet,
+    /// Of `fields`.
+    pub(super) index: Index,
 }
 
 impl Buffer {
     pub(super) const EMPTY: &'static Self =
-        &Self { bytes: Vec::new(), fields: Vec::new(), names: NameSet::of(&[]) };
+        &Self { bytes: Vec::new(), fields: Vec::new(), index: Index::EMPTY };
 }
 
 thread_local! {
@@ -43,7 +44,7 @@ pub(super) fn take() -> Box<Buffer> {
         Box::new(Buffer {
             bytes: Vec::with_capacity(NEW_BYTES),
             fields: Vec::with_capacity(NEW_PLACES),
-            names: NameSet::default(),
+            index: Index::EMPTY,
         })
     })
 }
@@ -55,7 +56,7 @@ pub(super) fn give_back(mut buffer: Box<Buffer>) {
     }
     buffer.bytes.clear();
     buffer.fields.clear();
-    buffer.names = NameSet::default();
+    buffer.index = Index::EMPTY;
     // At the end of its thread there is no place to keep it.
     let _ = SPARE.try_with(|spare| {
         let mut spare = spare.borrow_mut();
@@ -74,11 +75,11 @@ mod tests {
         SPARE.take();
         let mut used = take();
         used.bytes.extend_from_slice(b"a: b\r\n");
-        used.names.add(super::super::KnownName::Host);
+        used.index.note(crate::codec::head::KnownName::Host, 0);
         let kept = used.bytes.as_ptr();
         give_back(used);
         let again = take();
-        assert_eq!((again.bytes.as_ptr(), again.bytes.len(), again.names), (kept, 0, NameSet::default()));
+        assert_eq!((again.bytes.as_ptr(), again.bytes.len(), again.index), (kept, 0, Index::EMPTY));
 
         let mut large = take();
         large.bytes.reserve(MAX_BYTES + 1);

@@ -77,7 +77,7 @@ fn what_is_not_valid_is_as_if_it_were_not_there() {
 #[test]
 fn the_header_takes_its_place_and_the_others_keep_theirs() {
     let names = |headers: &Headers| {
-        headers.iter().map(|field| String::from_utf8(field.name.to_vec()).unwrap()).collect::<Vec<_>>()
+        headers.iter().map(|field| String::from_utf8(field.name().to_vec()).unwrap()).collect::<Vec<_>>()
     };
     let valid = format!("00-{TRACE}-{SPAN}-01");
     let mut client =

@@ -112,9 +112,9 @@ impl OutboundHeaders {
 
     #[inline]
     fn passes(&self, field: HeaderField<'_>) -> bool {
-        match field.known {
+        match field.known() {
             Some(known) => self.passing.has(known),
-            None => !self.suspects.may_have_name(field.name) || self.passes_as(&read_as(field.name)),
+            None => !self.suspects.may_have_name(field.name()) || self.passes_as(&read_as(field.name())),
         }
     }
 
@@ -154,8 +154,7 @@ fn lines<'a>(headers: impl IntoIterator<Item = &'a (HeaderName, HeaderValue)>) -
 pub fn end_hop(headers: &mut Headers) {
     let named = named_by_connection(headers);
     if !named.is_empty() {
-        headers
-            .retain(|field| field.known.is_some_and(|name| ENDS_HERE.has(name)) || !is_named(&named, field));
+        headers.retain(|field| field.is_one_of(ENDS_HERE) || !is_named(&named, field));
     }
 }
 
@@ -173,9 +172,7 @@ impl fmt::Debug for OutboundHeaders {
 pub fn inbound(headers: &mut Headers) {
     let named = named_by_connection(headers);
     if !named.is_empty() || headers.names().has_any_of(NOT_INBOUND) {
-        headers.retain(|field| {
-            !field.known.is_some_and(|name| NOT_INBOUND.has(name)) && !is_named(&named, field)
-        });
+        headers.retain(|field| !field.is_one_of(NOT_INBOUND) && !is_named(&named, field));
     }
 }
 
@@ -183,7 +180,7 @@ pub fn inbound(headers: &mut Headers) {
 /// bytes (RFC 9530, RFC 3230, RFC 1864). An entity tag becomes weak, since the bytes differ (RFC
 /// 9110 section 8.8.1).
 pub fn decoded(headers: &mut Headers) {
-    headers.retain(|field| !field.known.is_some_and(|name| ABOUT_THE_CODED.has(name)));
+    headers.retain(|field| !field.is_one_of(ABOUT_THE_CODED));
     headers.replace(KnownName::Etag, weak);
 }
 
@@ -293,7 +290,7 @@ fn named_by_connection(headers: &Headers) -> Vec<Box<[u8]>> {
 }
 
 fn is_named(named: &[Box<[u8]>], field: HeaderField<'_>) -> bool {
-    named.iter().any(|name| field.name.eq_ignore_ascii_case(name))
+    named.iter().any(|name| field.name().eq_ignore_ascii_case(name))
 }
 
 fn has_name(headers: &[(HeaderName, HeaderValue)], name: &HeaderName) -> bool {

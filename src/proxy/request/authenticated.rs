@@ -31,22 +31,13 @@ impl Authenticated {
         self,
         snapshot: &WorkerSnapshot,
         entry: &mut Entry,
-    ) -> Result<(Buffered, Body)> {
-        let Received { mut head, body, .. } = self.0;
-        let upgrade = WebSocketUpgrade::take(&head.method, head.version, &mut head.headers);
-        let query_model = query_model(head.path(), head.query(), upgrade.is_some());
+    ) -> Result<(Box<Buffered>, Body)> {
+        let Received { request: mut buffered, body, .. } = self.0;
+        let head = &mut buffered.head;
+        buffered.upgrade = WebSocketUpgrade::take(&head.method, head.version, &mut head.headers);
+        buffered.query_model = query_model(head.path(), head.query(), buffered.upgrade.is_some());
         let limits = &snapshot.bodies;
-        let _head = reserve_head(&head, &limits.budget, &entry.row().client)?;
-        let mut buffered = Buffered {
-            head,
-            bytes: Bytes::new(),
-            inside: None,
-            in_session: false,
-            upgrade,
-            query_model,
-            _reserved: None,
-            _head,
-        };
+        buffered._head = reserve_head(&buffered.head, &limits.budget, &entry.row().client)?;
         if body.is_end_stream() {
             let nothing = if has_length(&buffered.head) { Body::Buffered } else { Body::None };
             return Ok((buffered, nothing));
@@ -117,7 +108,7 @@ fn reserve_head(head: &RequestHead, budget: &Budget, client: &Arc<str>) -> Resul
     if head.version != Version::HTTP_2 {
         return Ok(None);
     }
-    let fields = head.headers.iter().map(|field| field.name.len() + field.value.len());
+    let fields = head.headers.iter().map(|field| field.name().len() + field.value().len());
     let target = head.path().len() + head.query().map_or(0, str::len);
     let mut reserved = Box::new(budget.reserve());
     reserved.grow_to(target + fields.sum::<usize>(), client)?;

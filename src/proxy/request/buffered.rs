@@ -66,6 +66,20 @@ impl Inside {
 }
 
 impl Buffered {
+    /// A request of whose body nothing is read.
+    pub(super) fn unread(head: RequestHead) -> Self {
+        Self {
+            head,
+            bytes: Bytes::new(),
+            inside: None,
+            in_session: false,
+            upgrade: None,
+            query_model: None,
+            _reserved: None,
+            _head: None,
+        }
+    }
+
     /// The body without its content coding.
     pub(super) fn text(&self) -> &Bytes {
         self.decoded().unwrap_or(&self.bytes)

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::Authenticated;
+use super::{Authenticated, Buffered};
 use crate::codec::h1::server::MAX_REQUEST_HEADERS;
-use crate::codec::head::RequestHead;
 use crate::gate::browser::{Admission, Refusal};
 use crate::gate::{Clients, QueryKeys, Unauthorized};
 use crate::record::Entry;
@@ -16,7 +15,8 @@ use crate::tls::ClientCertificate;
 
 /// A request whose head has arrived.
 pub(in crate::proxy) struct Received {
-    pub(super) head: RequestHead,
+    /// The request, of whose body nothing is read. It stays in its box through all stages.
+    pub(super) request: Box<Buffered>,
     pub(super) body: RequestBody,
     certificate: Option<ClientCertificate>,
     /// The keys of the query, which were removed from it.
@@ -27,19 +27,19 @@ impl Received {
     pub(in crate::proxy) fn new(request: ClientRequest) -> Self {
         let ClientRequest { mut head, body, certificate } = request;
         let keys = QueryKeys::take(&mut head);
-        Self { head, body, certificate, keys }
+        Self { request: Box::new(Buffered::unread(head)), body, certificate, keys }
     }
 
     /// Refuses `CONNECT` and `TRACE`, and hosts and web pages that `admission` does not allow.
     pub(in crate::proxy) fn check_head(self, admission: &Admission) -> Result<Self> {
-        if matches!(self.head.method, Method::CONNECT | Method::TRACE) {
-            return Err(Kind::MethodNotAllowed(self.head.method.to_string()).into());
+        if matches!(self.request.head.method, Method::CONNECT | Method::TRACE) {
+            return Err(Kind::MethodNotAllowed(self.request.head.method.to_string()).into());
         }
         // The HTTP/1.1 parser counts headers itself.
-        if self.head.headers.len() > MAX_REQUEST_HEADERS {
+        if self.request.head.headers.len() > MAX_REQUEST_HEADERS {
             return Err(Kind::HeadTooLarge.into());
         }
-        admission.check(&self.head)?;
+        admission.check(&self.request.head)?;
         Ok(self)
     }
 
@@ -55,7 +55,7 @@ impl Received {
         if requires_certificates && certificate.is_none() {
             return Err(Kind::CertificateNotTrusted.into());
         }
-        match (clients.authenticate(&self.head.headers, &self.keys), certificate) {
+        match (clients.authenticate(&self.request.head.headers, &self.keys), certificate) {
             (Ok(Some(client)), _) => entry.row().client = client,
             // A verified certificate is sufficient. SDKs always send a key, so that an unknown key
             // next to the certificate is ignored.

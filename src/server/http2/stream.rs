@@ -89,7 +89,7 @@ async fn send<H: Handler>(
 
 /// Writes a head for HTTP/2.
 fn http2_head(mut head: ResponseHead, length: Option<u64>) -> Response<()> {
-    head.headers.retain(|field| !field.known.is_some_and(|name| OF_CONNECTIONS.has(name)));
+    head.headers.retain(|field| !field.is_one_of(OF_CONNECTIONS));
     let mut response = Response::new(());
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers.to_map();

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use crate::codec::h1::framing::{is_bodiless, list, parse_length};
 use crate::codec::h1::request::{CHUNK_END, ChunkSize, LAST_CHUNK, chunk_size_line, write_length};
 use crate::codec::h1::trailers;
-use crate::codec::head::{Headers, KnownName, RequestHead};
+use crate::codec::head::{Headers, KnownName, NameSet, RequestHead};
 
 /// The properties of a request on which its response depends.
 #[derive(Clone, Copy, Debug)]
@@ -150,12 +150,11 @@ pub fn write_response_head(
     };
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
     let keeps_length = told.is_some() && told == declared && is_canonical(headers);
-    headers.write(out, |field| match field.known {
-        Some(KnownName::ContentLength) => keeps_length,
-        Some(KnownName::TransferEncoding) => false,
-        Some(KnownName::Connection) => switches,
-        _ => true,
-    });
+    let mut dropped = if switches { NameSet::of(&[KnownName::TransferEncoding]) } else { OF_THE_HOP };
+    if !keeps_length {
+        dropped.add(KnownName::ContentLength);
+    }
+    headers.write(out, |field| !field.is_one_of(dropped));
     told.filter(|_| !keeps_length).into_iter().for_each(|length| write_length(out, length));
     let more: &[u8] = match (encoder, request.version) {
         _ if switches => b"",
@@ -175,6 +174,9 @@ pub fn write_response_head(
     out.extend_from_slice(b"\r\n");
     encoder
 }
+
+/// The headers that are written for each hop, besides `Content-Length`.
+const OF_THE_HOP: NameSet = NameSet::of(&[KnownName::TransferEncoding, KnownName::Connection]);
 
 /// Returns true if there is one `Content-Length`, without leading zeros, so that it can be passed
 /// on unchanged.

@@ -20,7 +20,7 @@ fn pairs(lines: &[&str]) -> Vec<(HeaderName, HeaderValue)> {
 
 fn lines(headers: &Headers) -> Vec<String> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    headers.iter().map(|field| format!("{}: {}", text(field.name), text(field.value))).collect()
+    headers.iter().map(|field| format!("{}: {}", text(field.name()), text(field.value()))).collect()
 }
 
 /// The headers of both versions, which are the same except for the case of names.
@@ -192,7 +192,7 @@ fn what_ends_here_outlives_the_end_of_its_hop() {
         "x-c: 1",
     ]);
     end_hop(&mut client);
-    let names: Vec<_> = client.iter().map(|field| str::from_utf8(field.name).unwrap()).collect();
+    let names: Vec<_> = client.iter().map(|field| str::from_utf8(field.name()).unwrap()).collect();
     assert_eq!(names, ["host", "authorization", "connection", "content-length", "x-b", "x-c"]);
 }
 

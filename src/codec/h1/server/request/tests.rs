@@ -35,7 +35,7 @@ fn a_head_is_its_line_and_its_fields_as_they_came() {
     let head = head.head;
     assert_eq!((head.method.clone(), head.version), (Method::POST, Version::HTTP_11));
     assert_eq!((head.path(), head.query()), ("/v1/chat/completions", Some("a=%20b")));
-    let fields: Vec<_> = head.headers.iter().map(|field| (field.name, field.value)).collect();
+    let fields: Vec<_> = head.headers.iter().map(|field| (field.name(), field.value())).collect();
     assert_eq!(fields, [(&b"Host"[..], &b"p"[..]), (b"X-A", b"1"), (b"x-a", "\u{e9}".as_bytes())]);
 }
 
