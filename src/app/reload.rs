@@ -229,7 +229,7 @@ impl Reloader {
         self.shared.retain(&snapshot.upstreams);
         self.reload.record_taken(settings.effective.clone(), needs_restart.clone());
         let generation = self.reload.status().generation;
-        tracing::info!(generation, "the configuration is taken over");
+        tracing::info!(generation, "the new configuration is in use");
         if !needs_restart.is_empty() {
             tracing::warn!("needs a restart: {}", needs_restart.join(", "));
         }

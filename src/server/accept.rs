@@ -247,7 +247,7 @@ fn hand_over<H: Handler>(
 fn take_over<H: Handler>((stream, claim): Given, context: &Rc<WorkerContext<H>>) {
     match TcpStream::from_std(stream) {
         Ok(stream) => spawn(stream, claim, context),
-        Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+        Err(error) => tracing::warn!(%error, "an accepted connection could not be registered"),
     }
 }
 

@@ -10,7 +10,7 @@
 //! | `sink` | group commit, retries, when to delete |
 //! | `store` | the file and the connection to it: a transaction per batch, healing |
 //! | `checkpoint` | copies the log into the file beside the commits |
-//! | `log` | notices a log that another program has cut, and keeps what was in it |
+//! | `log` | detects a log that another program has truncated, and keeps its records |
 //! | `file` | what is at the path before SQLite opens it |
 //! | `spill` | records that could not be written before the end, for the next start |
 //! | `counted` | which stored results are counted |

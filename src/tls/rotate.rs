@@ -237,7 +237,7 @@ impl<R: Recipe> Watched<R> {
             Err(fault) => {
                 self.broken = Some(found);
                 reloads.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("{}.{fault}; what was read before stays in use", self.name);
+                tracing::error!("{}.{fault}; the earlier version stays in use", self.name);
             }
         }
     }

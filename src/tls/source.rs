@@ -55,7 +55,7 @@ impl Source {
         let bytes = self.bytes().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => format!("there is no file {}", path.display()),
             io::ErrorKind::FileTooLarge => format!(
-                "{} has more than {} MiB: that is no certificate or key",
+                "{} has more than {} MiB: that is not a certificate or a key",
                 path.display(),
                 MAX_BYTES >> 20
             ),

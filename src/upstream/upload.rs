@@ -191,6 +191,6 @@ impl Upload {
 }
 
 fn refused(error: io::Error) -> UploadError {
-    tracing::debug!(%error, "the upstream takes no more of the request");
+    tracing::debug!(%error, "the upstream accepts no more of the request");
     UploadError::Upstream
 }

@@ -232,6 +232,6 @@ fn log_cut_by_another_program_costs_no_record() {
     serving.signal("-TERM");
     let log = serving.end();
     let said = |what: &str| log.iter().filter(|line| line.contains(what)).count();
-    assert_eq!(said("has cut the ledger's log (-wal)"), 1, "{log:#?}");
+    assert_eq!(said("has truncated the ledger's log (-wal)"), 1, "{log:#?}");
     assert_eq!(ids(&program.path("usage.db")).len(), ended.len());
 }

@@ -191,7 +191,7 @@ fn hangup_reads_the_configuration_again() {
     until(PATIENCE, "the new route", || (status(&serving, "/new") == 200).then_some(()));
     serving.signal("-TERM");
     let log = serving.end();
-    assert!(log.iter().any(|line| line.contains("the configuration is taken over")), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("the new configuration is in use")), "{log:#?}");
 }
 
 #[test]

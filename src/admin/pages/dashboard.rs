@@ -274,7 +274,7 @@ fn footer(query: &PageQuery, ledger: Option<&LedgerSource>) -> Markup {
                 " · streamgauge " (env!("CARGO_PKG_VERSION"))
             }
             @if let Some(place) = ledger { p { "Usage of " (place) "." } }
-            p { "All times are " (time_zone_name(&query.zone)) ". Numbers are as upstreams reported them; ~ and hatching mark what is estimated. Hover for all digits." }
+            p { "All times are " (time_zone_name(&query.zone)) ". Numbers are as upstreams reported them; ~ and hatching mark estimates. Hover for all digits." }
         }
     }
 }

@@ -54,7 +54,7 @@ impl fmt::Display for FrameError {
             Self::Opcode => "an unknown opcode",
             Self::Control => "a control frame in pieces or too long",
             Self::Order => "a message inside another, or a continuation of none",
-            Self::Length => "a length beyond what is allowed",
+            Self::Length => "a length above the limit",
         })
     }
 }

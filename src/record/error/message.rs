@@ -47,8 +47,8 @@ impl fmt::Display for Error {
                 hosts_to_write(host)
             ),
             Kind::OriginNotAllowed(origin) if origin == "null" => f.write_str(
-                "A web page whose origin is null sent this request: a file, or a sandboxed frame. Such pages cannot be told \
-                 apart, so none may use this proxy. Serve the page from an address, and add its origin to origins in [server].",
+                "A web page whose origin is null sent this request: a file, or a sandboxed frame. Such pages cannot be \
+                 distinguished, so none may use this proxy. Serve the page from an address, and add its origin to origins in [server].",
             ),
             Kind::OriginNotAllowed(origin) => write!(
                 f,

@@ -122,7 +122,7 @@ impl Store {
                     State::Cut => {
                         tracing::error!(
                             ledger = %self.path.display(),
-                            "another program has cut the ledger's log (-wal): what was in it and not in the file yet is written again"
+                            "another program has truncated the ledger's log (-wal): its records that are not in the file yet are written again"
                         );
                         self.gap = Some(Gap::Cut);
                         self.abandon();
@@ -218,7 +218,7 @@ impl Store {
             tracing::warn!(%ledger, "another program has moved or deleted the ledger's log (-wal); no record is lost, and a new one is begun");
         } else {
             self.gap = Some(Gap::Cut);
-            tracing::error!(%ledger, "another program has moved or deleted the ledger's log (-wal): what was in it is written again");
+            tracing::error!(%ledger, "another program has moved or deleted the ledger's log (-wal): its records are written again");
         }
     }
 

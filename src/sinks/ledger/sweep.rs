@@ -193,14 +193,14 @@ impl Sweeper {
             Some(Change::Doubted(off)) if off.is_positive() => tracing::warn!(
                 ledger,
                 hours = hours(off),
-                "the system's clock is ahead of the ledger's, as after a long stop or where it is wrong: no usage record is deleted by it \
-                 before it has held for {} h of running",
+                "the system's clock is ahead of the ledger's, as after a long stop or if it is wrong: no usage record is deleted until \
+                 the process has run for {} h with this clock",
                 self.limits.trial.as_secs().div_ceil(3600)
             ),
             Some(Change::Doubted(off)) => tracing::warn!(
                 ledger,
                 hours = hours(off),
-                "the system's clock is behind the ledger's: no usage record is deleted until it is right"
+                "the system's clock is behind the ledger's: no usage record is deleted until it is correct"
             ),
             Some(Change::Agrees) => {
                 tracing::info!(ledger, "the system's clock and the ledger's agree again");

@@ -114,6 +114,6 @@ impl Upload {
 }
 
 fn refused(error: h2::Error) -> UploadError {
-    tracing::debug!(%error, "the upstream takes no more of the request");
+    tracing::debug!(%error, "the upstream accepts no more of the request");
     UploadError::Upstream
 }
