@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_clients_with_one_key_the_first_has_it() {
+    fn first_of_two_clients_with_one_key_has_it() {
         assert_eq!(who(&[("api-key", "sg-alice")]), Ok(Some("alice".to_owned())));
     }
 

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_place_is_counted_while_it_runs() {
+    fn request_without_a_place_is_counted_while_it_runs() {
         let boards = Boards::new(1);
         let board = boards.of_worker(0);
         let shown: Vec<_> = (0..PLACES as u128 + 3).map(|number| board.put_up(stream(number))).collect();

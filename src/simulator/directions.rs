@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_later_wins() {
+    fn later_direction_wins() {
         let mut directions = parsed("events=1,pace=500us").unwrap();
         directions.add("events=2").unwrap();
         assert_eq!((directions.events, directions.pace), (2, Duration::from_micros(500)));

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_form_is_refused() {
+    fn invalid_form_is_refused() {
         assert!(Form::read("application/json", Bytes::from("{}")).is_err());
         for body in [
             "",

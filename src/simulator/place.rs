@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_does_not_have_is_not_found() {
+    fn unknown_path_is_not_found() {
         let dated = Some("api-version=2024-10-21");
         for (path, query) in [
             ("/chat/completions", None),

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_a_mistake_that_does_not_show_the_inside() {
+    fn incomplete_pem_is_a_mistake_that_shows_no_content() {
         for (text, reason) in [
             (&TWO[..TWO.len() - 10], "block 2 (PRIVATE KEY) has no end"),
             ("-----BEGIN CERTIFICATE", "block 1 begins, but its first line does not end"),

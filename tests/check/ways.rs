@@ -20,7 +20,7 @@ fn failed(ended: &Ended, error: &str, change: &str) {
 }
 
 #[test]
-fn who_chose_the_way_is_told() {
+fn report_names_the_setting_that_chose_the_way() {
     let service = responding();
     let tunnels = Tunnels::to(service.address);
     let proxy = format!("http://{}", tunnels.address);

@@ -49,7 +49,7 @@ fn promtool_finds_nothing_to_say_against_the_metrics() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn what_prometheus_scrapes_is_the_records_to_the_token() {
+fn scraped_metrics_equal_the_records_to_the_token() {
     let mut scene = Scene::start();
     assert_eq!(scene.get("/metrics", "").status(), 401);
     let prometheus = Prometheus::start(&scene);

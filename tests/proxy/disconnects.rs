@@ -108,7 +108,7 @@ fn a_client_that_closes_after_the_last_event_is_complete() {
 }
 
 #[test]
-fn what_was_reported_before_the_client_left_is_kept_as_partial() {
+fn usage_reported_before_the_client_left_is_partial() {
     let event = "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}\n\n";
     let up = upstream(move |connection| {
         connection.request();

@@ -245,7 +245,7 @@ fn bodies_without_usage_are_estimated() {
 }
 
 #[test]
-fn where_nothing_was_generated_nothing_is_estimated() {
+fn response_without_content_has_no_estimate() {
     let chat = "/v1/chat/completions";
     for (what, path, status, body) in [
         ("a refusal", chat, 400, r#"{"error":{"message":"no"}}"#),
@@ -275,7 +275,7 @@ fn where_nothing_was_generated_nothing_is_estimated() {
 }
 
 #[test]
-fn what_passed_before_an_error_is_estimated() {
+fn text_before_an_error_is_estimated() {
     let record = streamed(
         "/v1/chat/completions",
         REQUEST,

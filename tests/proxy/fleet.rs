@@ -126,7 +126,7 @@ fn sigterm_ships_all_that_ended() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn it_serves_without_the_tables_and_ships_once_they_are_there() {
+fn proxy_serves_without_tables_and_ships_once_they_exist() {
     let server = Server::start();
     let program = Program::new(&ledger(&server));
     let serving = program.serve();

@@ -26,7 +26,7 @@ fn headers_beyond_the_limit_get_431_as_json_and_a_record() {
 }
 
 #[test]
-fn what_is_not_http_gets_400_as_json_and_a_record() {
+fn other_protocol_gets_400_as_json_and_a_record() {
     let up = ok();
     let proxy = proxy().upstream(&up).run();
     for garbage in

@@ -320,7 +320,7 @@ fn a_video_is_counted_once() {
 }
 
 #[test]
-fn what_is_fetched_of_other_results_counts_nothing() {
+fn fetches_of_other_results_count_nothing() {
     let up = responding(|_| {
         body(&json!({ "id": "x", "model": "m", "choices": [{ "message": { "content": "Hi" } }],
             "usage": { "prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6 } }))

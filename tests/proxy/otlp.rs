@@ -212,7 +212,7 @@ fn unsampled_request_has_no_span_and_is_served_all_the_same() {
 }
 
 #[test]
-fn who_is_not_let_in_does_not_say_what_is_sampled() {
+fn refused_client_does_not_decide_what_is_sampled() {
     let backend = Backend::new();
     let (up, _requests) = streaming();
     let tables = format!(

@@ -136,7 +136,7 @@ fn the_end_does_not_wait_for_a_collector_that_refuses() {
 }
 
 #[test]
-fn why_a_collector_refuses_is_said_once() {
+fn collectors_reason_to_refuse_is_logged_once() {
     let partial =
         ExportTracePartialSuccess { rejected_spans: 1, error_message: "no such\ntenant".to_owned() };
     let partial = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();

@@ -135,7 +135,7 @@ fn records_name_upstream_provider_and_endpoint() {
 }
 
 #[test]
-fn where_the_model_decides_it_must_be_there_once() {
+fn model_that_decides_must_be_there_once() {
     let (proxy, _requests) = watched();
     for (path, body, code) in [
         ("/dated/v1/chat/completions", "{}", "model_required"),

@@ -59,7 +59,7 @@ fn a_stream_arrives_byte_for_byte_however_it_is_cut() {
 }
 
 #[test]
-fn what_is_ready_together_goes_out_together() {
+fn bytes_that_are_ready_together_leave_together() {
     let up = upstream(|connection| {
         connection.request().unwrap();
         let events: Vec<u8> = CHAT_STREAM.split_inclusive("\n\n").flat_map(|e| chunk(e.as_bytes())).collect();

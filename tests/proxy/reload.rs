@@ -242,7 +242,7 @@ fn prices_change_for_records_and_for_the_page_at_once() {
 }
 
 #[test]
-fn what_needs_a_restart_is_named_and_the_rest_is_taken() {
+fn keys_that_need_a_restart_are_named_and_others_applied() {
     let (one, two) = (named("one"), named("two"));
     let configured = Configured::new(&other("up", &one));
     let taken =

@@ -42,7 +42,7 @@ fn a_drain_lets_a_stream_finish_and_takes_no_new_connection() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn what_outlasts_the_drain_is_cut_and_its_record_says_so() {
+fn stream_that_outlasts_the_drain_is_cut_and_recorded() {
     let up = upstream(|connection| {
         connection.request();
         connection.send(EVENTS_HEAD);

@@ -131,7 +131,7 @@ fn joint_events_have_no_gap_and_slow_client_delays_only_itself() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn what_a_client_does_not_take_is_in_our_hands() {
+fn bytes_that_a_client_does_not_read_wait_in_the_proxy() {
     // Far more than the sockets on the path hold.
     const EVENTS: usize = 2000;
     const STUCK: Duration = Duration::from_millis(500);

@@ -95,7 +95,7 @@ fn required_certificate_names_the_client_and_replaces_a_key() {
 }
 
 #[test]
-fn where_a_certificate_is_optional_who_has_none_needs_a_key() {
+fn client_without_an_optional_certificate_needs_a_key() {
     let folder = Folder::new();
     let lines = folder.ca_line("client_ca") + "client_certificates = \"optional\"\n";
     let (proxy, _upstream) = proxy(&folder, &lines, CLIENTS);

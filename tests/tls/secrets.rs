@@ -206,7 +206,7 @@ async fn most_verbose_log_responses_and_ledger_show_no_secret() {
 }
 
 #[test]
-fn what_is_said_of_mistakes_shows_no_secret() {
+fn messages_about_mistakes_show_no_secret() {
     let folder = Folder::new();
     folder.write("client", &folder.ca.issue_encrypted("the-proxy", PASSPHRASE));
     folder.write("data", &folder.ca.issue("the-proxy", &[]));

@@ -81,7 +81,7 @@ fn first_source_that_is_there_counts() {
 }
 
 #[test]
-fn of_several_resets_the_latest_that_is_exhausted_counts() {
+fn latest_exhausted_reset_counts() {
     let lines = |requests, tokens| {
         [
             ("x-ratelimit-remaining-requests", requests),

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_makes_all_of_it_unknown() {
+    fn unknown_coding_makes_the_list_unknown() {
         for values in [&["compress"][..], &["gzip, dcb"], &["gzip;q=1"], &["gzip, gzip, gzip, gzip"]] {
             assert_eq!(of(values), Codings::Unknown, "{values:?}");
         }

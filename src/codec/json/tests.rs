@@ -36,7 +36,7 @@ fn a_quote_behind_a_backslash_does_not_end_a_string() {
 }
 
 #[test]
-fn what_is_no_object_is_said_to_be_none() {
+fn none_is_returned_for_a_text_that_is_not_an_object() {
     for text in [
         "",
         " ",
@@ -108,7 +108,7 @@ fn strings_are_decoded_as_serde_json_does() {
 }
 
 #[test]
-fn what_is_no_text_becomes_the_replacement_character() {
+fn invalid_text_becomes_the_replacement_character() {
     for (literal, expected) in [
         (&br#""\ud83d""#[..], "\u{fffd}"),
         (br#""\ude00x""#, "\u{fffd}x"),

@@ -54,7 +54,7 @@ fn later_versions_are_read_as_far_as_they_are_known() {
 }
 
 #[test]
-fn what_is_not_valid_is_as_if_it_were_not_there() {
+fn invalid_header_is_ignored() {
     let valid = format!("00-{TRACE}-{SPAN}-01");
     let mut wrong = vec![
         String::new(),

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_masked_or_not() {
+    fn written_close_frame_is_read_masked_or_not() {
         for mask in [None, Some([1, 2, 3, 250])] {
             for (reason, read) in [("", ""), ("bye", "bye"), (&"é".repeat(100), &"é".repeat(61))] {
                 let mut last = Last(None);

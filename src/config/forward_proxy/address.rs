@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_refused_without_being_repeated() {
+    fn invalid_proxy_is_refused_without_being_repeated() {
         for (text, reason) in [
             ("", "no host"),
             ("http://", "no host"),

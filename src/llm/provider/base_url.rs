@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base_url_is_refused_with_a_reason() {
+    fn invalid_base_url_is_refused_with_a_reason() {
         for (text, reason) in [
             ("", "begin with"),
             ("api.openai.com/v1", "begin with"),

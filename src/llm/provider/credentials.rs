@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_header_can_carry_is_refused_unseen() {
+    fn key_that_no_header_can_have_is_refused_unseen() {
         for key in ["", " ", "sk-1\n", "sk-\u{e9}"] {
             let error = credentials(Provider::OpenAi, Some(&secret(key)), None, None).unwrap_err();
             assert_eq!(error, InvalidCredential::ApiKey, "{key:?}");

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_user_wants_has_the_names_of_the_configuration() {
+    fn values_have_the_names_of_the_configuration() {
         for wanted in [IncludeUsage::Auto, IncludeUsage::Always, IncludeUsage::Never] {
             assert_eq!(IncludeUsage::parse(wanted.as_str()), Some(wanted));
         }

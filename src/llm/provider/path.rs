@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_could_leave_the_prefix_is_refused() {
+    fn path_that_could_leave_the_prefix_is_refused() {
         for path in [
             "",
             "v1/models",

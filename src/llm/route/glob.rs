@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_as_written() {
+    fn glob_is_shown_as_written() {
         for pattern in ["", "*", "llama*", "*-mini", "a*b*c", "plain"] {
             assert_eq!(Glob::new(pattern).to_string(), pattern);
         }

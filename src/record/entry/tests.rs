@@ -41,7 +41,7 @@ fn long_texts_are_cut_between_two_characters() {
 }
 
 #[test]
-fn what_is_cut_at_shutdown_is_not_blamed_on_the_client() {
+fn response_cut_at_shutdown_is_not_blamed_on_the_client() {
     let journal = Journal::new(8);
     let entry = Entry::open(&journal, &anonymous());
     journal.cut();

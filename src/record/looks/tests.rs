@@ -53,7 +53,7 @@ fn request_read_on_after_a_counted_look_does_not_count_again() {
 }
 
 #[test]
-fn of_what_was_never_seen_only_the_background_counts() {
+fn unseen_result_counts_only_if_made_in_the_background() {
     let looks = Looks::default();
     let of = |id: &str, said| {
         settle(&looks, &look(StoredKind::Response, id), "up", &response(id, false, said), true)
@@ -86,7 +86,7 @@ fn upstreams_do_not_share_ids() {
 }
 
 #[test]
-fn what_is_remembered_is_bounded_and_the_latest_stays() {
+fn memory_of_looks_is_bounded_and_keeps_the_latest() {
     let mut memory = Memory::default();
     let all = 3 * REMEMBERED as u64;
     (0..all).for_each(|key| memory.put(key, Known::Counted));
@@ -96,7 +96,7 @@ fn what_is_remembered_is_bounded_and_the_latest_stays() {
 }
 
 #[test]
-fn what_an_earlier_process_counted_is_not_counted_again() {
+fn results_that_an_earlier_process_counted_count_once() {
     let whole = response("r", false, Some(true));
     let seen = look(StoredKind::Response, "r");
     let earlier = Looks::default().settle(&seen, "up", &whole, true).unwrap();

@@ -165,7 +165,7 @@ fn structured_text_is_the_same_streamed_and_whole() {
 }
 
 #[test]
-fn what_is_reported_is_what_the_bytes_say() {
+fn reported_counts_equal_those_in_the_bytes() {
     for kind in KINDS {
         for usage in ["asked", "always", "finish", "every", "none"] {
             let reel =

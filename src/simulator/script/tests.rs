@@ -140,7 +140,7 @@ fn usage_is_where_the_directions_put_it() {
 }
 
 #[test]
-fn what_is_reported_is_what_the_bytes_say() {
+fn reported_counts_equal_those_in_the_bytes() {
     for kind in KINDS {
         for usage in ["asked", "always", "finish", "every", "none"] {
             let script = script(kind, Dialect::OpenAi, &format!("events=3,usage={usage}"), false);

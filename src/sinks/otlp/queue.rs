@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_is_handed_over_once_and_the_end_is_told() {
+    async fn waiting_spans_are_taken_once_and_the_end_is_reported() {
         let (queue, (close, mut closed)) = (Queue::default(), watch::channel(false));
         assert_eq!(queue.push(&batch(3, 1)), 0);
         assert_eq!(queue.push(&batch(2, 0)), 0, "what is not sampled does not wait");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_sampled_takes_up_no_room() {
+    async fn records_that_are_not_sampled_need_no_room() {
         let (queue, (_close, mut closed)) = (Queue::default(), watch::channel(false));
         let one_sampled = || {
             let mut rows = batch(CAPACITY / 2, 0).to_vec();

@@ -147,7 +147,7 @@ fn combinations_of_labels_are_bounded() {
 }
 
 #[test]
-fn what_is_shipped_is_counted_where_there_is_a_fleet() {
+fn shipped_records_are_counted_with_a_fleet_ledger() {
     let journal = Journal::new(1);
     let metrics =
         Metrics::new(journal.clone(), Arc::default(), Arc::default(), Arc::default(), Reload::default());

@@ -61,7 +61,7 @@ fn every_coding_is_undone_at_every_split() {
 }
 
 #[test]
-fn what_is_flushed_is_there_at_once() {
+fn flushed_bytes_are_available_at_once() {
     for coding in ALL {
         let pieces: Vec<&[u8]> = TEXT.split_inclusive(|&byte| byte == b'\n').collect();
         let mut decoder = ContentDecoder::new(&[coding]);
@@ -123,7 +123,7 @@ fn a_cut_is_no_error_but_not_complete() {
 }
 
 #[test]
-fn what_is_not_encoded_so_is_an_error_and_stays_one() {
+fn other_encoding_is_an_error_and_stays_one() {
     for coding in [Coding::Gzip, Coding::Zstd, Coding::Deflate] {
         let mut decoder = ContentDecoder::new(&[coding]);
         let mut nothing = |_: &[u8]| panic!("{coding}: nothing can come of it");

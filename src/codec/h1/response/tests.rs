@@ -116,7 +116,7 @@ fn every_status_of_three_digits_is_one() {
 }
 
 #[test]
-fn what_is_not_http1_is_refused_with_its_first_bytes() {
+fn other_protocols_are_refused_with_their_first_bytes() {
     let mut reader = HeadReader::new(&Method::GET);
     for bytes in
         [&b"\x15\x03\x01\0\x02\x02\x16"[..], b"\0\0\x12\x04", b"SSH-2.0-x", b"HTTP/2 ", b"h", b"<html>"]

@@ -85,7 +85,7 @@ fn one_byte_order_mark_is_dropped_in_any_pieces() {
 }
 
 #[test]
-fn what_lies_whole_in_the_piece_is_lent() {
+fn lines_that_are_whole_in_the_piece_are_lent() {
     let (log, _) =
         decode_with(EventDecoder::new(), &[b"event: a\r\ndata: 1\r\n\r\ndata:2\n\n", b"data: 3\n", b"\n"]);
     assert_eq!(log.lent, [Some(16), Some(26), None]);

@@ -118,7 +118,7 @@ fn a_frame_may_only_be_put_between_frames() {
 }
 
 #[test]
-fn what_is_no_frame_is_an_error_and_stays_one() {
+fn invalid_frame_is_an_error_and_stays_one() {
     for (bytes, error) in [
         (&b"\xc1\x00"[..], FrameError::Reserved),
         (b"\x83\x00", FrameError::Opcode),
@@ -137,7 +137,7 @@ fn what_is_no_frame_is_an_error_and_stays_one() {
 }
 
 #[test]
-fn it_agrees_with_the_naive_reader() {
+fn reader_agrees_with_the_naive_one() {
     for mask in [None, Some([7, 0, 255, 128])] {
         let (bytes, _) = session(mask);
         for step in [1, 2, 3, 7, 100] {

@@ -86,7 +86,7 @@ fn anthropics_blocks_are_counted() {
 }
 
 #[test]
-fn what_is_no_such_body_has_no_count() {
+fn other_body_has_no_count() {
     for body in ["", "Hello", "[]", "{}", r#"{"messages":1}"#] {
         assert_eq!(count(Shape::Chat, body), None, "{body}");
     }

@@ -37,7 +37,7 @@ fn azures_paths_have_the_same_names() {
 }
 
 #[test]
-fn whatever_is_not_on_the_list_is_other() {
+fn unlisted_path_is_other() {
     for path in [
         "",
         "/",
@@ -166,7 +166,7 @@ fn shows(kind: StoredKind, id: &str) -> UsageOwner {
 }
 
 #[test]
-fn what_is_looked_at_was_counted_when_it_was_made() {
+fn usage_belongs_to_the_request_that_made_the_result() {
     for path in
         ["/v1/chat/completions", "/v1/messages", "/v1/unheard-of", "/v1/responses", "/v1/conversations"]
     {

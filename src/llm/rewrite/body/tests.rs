@@ -49,7 +49,7 @@ fn null_and_the_empty_string_name_no_model() {
 }
 
 #[test]
-fn of_several_models_the_last_counts_and_the_doubt_is_told() {
+fn last_of_several_models_counts_and_is_marked_ambiguous() {
     let peek = seen(r#"{"model":"first","mod\u0065l":"last"}"#);
     assert_eq!(peek.model.as_deref(), Some("last"));
     assert!(peek.model_is_duplicate);
@@ -122,7 +122,7 @@ fn anthropics_user_is_in_the_metadata() {
 }
 
 #[test]
-fn what_may_go_on_in_the_background_is_known() {
+fn background_requests_are_recognized() {
     for (body, background) in [
         (r#"{"background":true}"#, true),
         (r#"{"background":false}"#, false),
@@ -138,7 +138,7 @@ fn what_may_go_on_in_the_background_is_known() {
 }
 
 #[test]
-fn what_is_no_object_is_not_looked_into() {
+fn body_that_is_not_an_object_has_no_fields() {
     for body in [
         "",
         "null",

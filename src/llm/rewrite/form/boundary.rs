@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_form_with_one_boundary_has_none() {
+    fn type_without_exactly_one_boundary_has_none() {
         for types in [
             &[][..],
             &["multipart/mixed; boundary=a"],

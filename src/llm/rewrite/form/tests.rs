@@ -99,7 +99,7 @@ fn first_of_several_models_counts_and_is_marked_as_repeated() {
 }
 
 #[test]
-fn what_is_longer_than_it_may_be_is_not_kept() {
+fn field_beyond_its_limit_is_not_kept() {
     let long = "m".repeat(MAX_VALUE);
     assert_eq!(model(&(part("model", &long) + "--B--")), Some(long.clone()));
     for length in [1, 20, 5000] {

@@ -50,7 +50,7 @@ fn sent(custom: &[&str], credentials: &[&str], client: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn what_is_not_the_connections_passes_in_its_order() {
+fn end_to_end_headers_pass_in_their_order() {
     let client = [
         "x-zebra: 1",
         "content-type: application/json",
@@ -83,7 +83,7 @@ fn hop_by_hop_headers_end_here() {
 }
 
 #[test]
-fn what_connection_names_ends_here() {
+fn headers_named_by_connection_end_here() {
     let client =
         ["x-a: 1", "X-B: 2", "connection: close, X-a ,,x-c", "x-c: 3", "connection: x-b, @", "x-d: 4"];
     assert_eq!(sent(&[], &[], &client), ["x-d: 4"]);
@@ -180,7 +180,7 @@ fn headers_that_are_kept_from_clients_may_still_be_configured() {
 }
 
 #[test]
-fn what_ends_here_outlives_the_end_of_its_hop() {
+fn headers_for_the_proxy_stay_after_the_end_of_the_hop() {
     let mut client = headers(&[
         "host: a",
         "authorization: Bearer k",
@@ -197,7 +197,7 @@ fn what_ends_here_outlives_the_end_of_its_hop() {
 }
 
 #[test]
-fn what_http_decides_cannot_be_configured() {
+fn headers_that_http_decides_cannot_be_configured() {
     for name in
         ["host", "content-length", "transfer-encoding", "connection", "te", "proxy-x", "x-streamgauge-id"]
     {

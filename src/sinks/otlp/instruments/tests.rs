@@ -117,7 +117,7 @@ fn an_error_is_in_the_duration_alone() {
 }
 
 #[test]
-fn what_is_not_known_is_not_counted() {
+fn unknown_values_are_not_counted() {
     let (mut unknown, mut refused) = (row(), row());
     unknown.usage = crate::llm::usage::Usage::default();
     unknown.stream = false;

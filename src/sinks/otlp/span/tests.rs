@@ -137,7 +137,7 @@ fn a_span_knows_its_parent_and_that_it_is_elsewhere() {
 }
 
 #[test]
-fn what_asks_nothing_of_a_model_is_called_as_http_has_it() {
+fn span_without_a_model_is_named_by_method_and_route() {
     let named = |method: &str, endpoint: &'static str| {
         let mut row = row();
         row.method = Some(method.parse().unwrap());

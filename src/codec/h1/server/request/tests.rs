@@ -87,7 +87,7 @@ fn the_framing_is_certain_or_refused() {
 }
 
 #[test]
-fn whether_the_connection_lives_on_is_the_clients_say() {
+fn client_decides_whether_the_connection_is_kept() {
     let keeps = |text: &str| head(text).keep_alive;
     assert!(keeps("GET / HTTP/1.1\r\n\r\n"));
     assert!(!keeps("GET / HTTP/1.1\r\nconnection: x, Close\r\n\r\n"));
@@ -102,7 +102,7 @@ fn an_expectation_is_one_of_http_1_1() {
 }
 
 #[test]
-fn what_can_be_read_in_two_ways_is_refused() {
+fn ambiguous_request_is_refused() {
     let malformed = |text: &str, error| assert_eq!(read(text), Err(BadRequest::Malformed(error)), "{text:?}");
     malformed("GET / HTTP/1.1\nhost: p\n\n", ProtocolError::BareLineFeed);
     malformed("GET / HTTP/1.1\r\na: b\r\n c\r\n\r\n", ProtocolError::FoldedLine);
@@ -112,7 +112,7 @@ fn what_can_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
-fn what_can_never_be_a_request_is_refused_before_its_blank_line() {
+fn bytes_of_another_protocol_are_refused_before_a_blank_line() {
     let malformed = Err(BadRequest::Malformed(ProtocolError::RequestLine));
     assert_eq!(read("\u{16}\u{3}\u{1}"), malformed, "TLS on a plain port");
     assert_eq!(read("GET /\r\n"), malformed, "HTTP/0.9");
