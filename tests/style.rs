@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// Words and phrases that comments, documentation and messages avoid, each with a plain one.
 const WORDS: &[(&str, &str)] = &[
     ("anew", "again"),
+    ("answer", "response"),
+    ("answered", "responded"),
+    ("answers", "responses, responds"),
     ("be it", "whether"),
     ("but for", "except"),
     ("goes by", "passes, follows"),
@@ -22,6 +25,12 @@ const WORDS: &[(&str, &str)] = &[
     ("thereof", "of it"),
     ("whoever", "the client that"),
     ("whom", "the client that"),
+];
+
+/// First words of comments whose sentence has no noun as its subject.
+const NO_SUBJECTS: &[&str] = &[
+    "as", "how", "it", "of", "so", "that", "they", "what", "when", "where", "whether", "which", "who",
+    "whoever", "whom", "whose", "why",
 ];
 
 /// The most characters of a test's name.
@@ -91,6 +100,27 @@ fn comments(code: &str, mark: &str) -> Vec<(usize, String)> {
     found
 }
 
+/// The first word of each paragraph of comments, with its line.
+fn first_words(code: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut is_inside = false;
+    for (number, line) in code.lines().enumerate() {
+        let text =
+            line.trim_start().strip_prefix("//").map(|text| text.trim_start_matches(['/', '!']).trim());
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            is_inside = false;
+            continue;
+        };
+        if !is_inside {
+            let text = text.trim_start_matches(|c: char| !c.is_alphanumeric());
+            let word = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+            found.push((number + 1, word.to_lowercase()));
+        }
+        is_inside = true;
+    }
+    found
+}
+
 fn refused_words(place: &str, text: &str, wrong: &mut Vec<String>) {
     let text: String = text.split('`').step_by(2).collect::<Vec<_>>().join("``").to_lowercase();
     for (word, plain) in WORDS.iter().filter(|(word, _)| has_phrase(&text, word)) {
@@ -119,6 +149,39 @@ fn comments_and_pages_use_plain_words() {
     for page in pages {
         for (number, line) in fs::read_to_string(&page).unwrap().lines().enumerate() {
             refused_words(&format!("{}:{}", shown(&page), number + 1), line, &mut wrong);
+        }
+    }
+    assert!(wrong.is_empty(), "{} places:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn comments_begin_with_a_noun_or_a_verb() {
+    let mut wrong = Vec::new();
+    for path in ["src", "tests", "benches", "fuzz/fuzz_targets"].iter().flat_map(|folder| files(folder, "rs"))
+    {
+        let code = fs::read_to_string(&path).unwrap();
+        for (line, word) in first_words(&code) {
+            if NO_SUBJECTS.contains(&word.as_str()) {
+                wrong.push(format!("{}:{line}: begins with \"{word}\"", shown(&path)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} places:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A response is called a response in identifiers and strings too.
+#[test]
+fn code_calls_a_response_a_response() {
+    let mut wrong = Vec::new();
+    for path in ["src", "tests", "benches", "fuzz/fuzz_targets"].iter().flat_map(|folder| files(folder, "rs"))
+    {
+        if path.ends_with("tests/style.rs") {
+            continue;
+        }
+        for (number, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            if line.to_lowercase().replace("unanswered", "").contains("answer") {
+                wrong.push(format!("{}:{}: {}", shown(&path), number + 1, line.trim()));
+            }
         }
     }
     assert!(wrong.is_empty(), "{} places:\n{}", wrong.len(), wrong.join("\n"));
@@ -198,15 +261,16 @@ fn test_names(code: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_test_name_has_at_most_60_characters() {
+fn test_names_are_short_and_begin_with_a_subject() {
     let mut count = 0;
     let mut wrong = Vec::new();
     for path in ["src", "tests", "benches"].iter().flat_map(|folder| files(folder, "rs")) {
         let code = fs::read_to_string(&path).unwrap();
         let names = test_names(&code);
         count += names.len();
-        let long = names.into_iter().filter(|name| name.len() > TEST_NAME);
-        wrong.extend(long.map(|name| format!("{}: {name}, {} characters", shown(&path), name.len())));
+        let has_subject = |name: &str| !NO_SUBJECTS.contains(&name.split('_').next().unwrap_or_default());
+        let bad = names.into_iter().filter(|name| name.len() > TEST_NAME || !has_subject(name));
+        wrong.extend(bad.map(|name| format!("{}: {name}, {} characters", shown(&path), name.len())));
     }
     assert!(count > 1000, "the tests were not found: {count}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -8,7 +8,7 @@
 //! # The published figures: rounds until the time is over, into the table, the picture and the page.
 //! cargo bench --bench peers -- --minutes 10 --seconds 1.5 --out benches/peers/figures --page docs/performance.md
 //!
-//! # What the meter costs: beside a build without it.
+//! # The cost of the meter, compared with a build without it.
 //! CARGO_TARGET_DIR=target/unmetered RUSTFLAGS="--cfg unmetered" cargo build --release
 //! cargo bench --bench peers -- --only requests,streams,burst --peers "" --other unmetered=target/unmetered/release/streamgauge
 //! ```

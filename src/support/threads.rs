@@ -4,7 +4,7 @@
 //! If the work can continue, it is called again on the same thread, at most [`RESTARTS`] times
 //! within [`WINDOW`]. Otherwise the process drains and ends with status 1.
 //!
-//! # Which thread may block on what
+//! # Threads and the calls that may block them
 //!
 //! | thread | may block on | bounded by | if it ends unexpectedly |
 //! |---|---|---|---|

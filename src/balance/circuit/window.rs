@@ -5,7 +5,7 @@ pub(super) const BUCKETS: usize = 10;
 /// The duration of one bucket.
 const BUCKET_MS: u64 = 3_000;
 
-/// Exact counts in ten buckets of 3 s, so that a burst is visible and an idle member begins anew.
+/// Exact counts in ten buckets of 3 s, so that a burst is visible and an idle member starts again.
 #[derive(Debug, Default)]
 pub(super) struct SuccessWindow {
     /// Good and bad results, by bucket number modulo [`BUCKETS`].
