@@ -1,5 +1,14 @@
 //! Everything specific to APIs of language models: dialects of providers, routes by model, edits of
 //! bodies, usage, estimates, prices. Pure: no socket, no clock, no runtime.
+//!
+//! # Order
+//!
+//! A module uses those of the lines below its own. `tests/layering.rs` reads this table.
+//!
+//! | line | modules | what they are |
+//! |---|---|---|
+//! | 1 | `estimate`, `price`, `rewrite` | what follows from usage and routes |
+//! | 2 | `provider`, `route`, `usage` | dialects, routing by model, usage of responses |
 
 pub mod estimate;
 pub mod price;

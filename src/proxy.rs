@@ -5,6 +5,20 @@
 //! [`Routed`](request::Routed) → [`Prepared`] → [`Accepted`]. Each stage adds to the usage record.
 //! The client is authenticated before its body is read, so that no body of an unknown client is
 //! buffered.
+//!
+//! # Order
+//!
+//! A module uses those of the lines below its own. `tests/layering.rs` reads this table.
+//!
+//! | line | modules | what they are |
+//! |---|---|---|
+//! | 1 | `probe` | responses to probes |
+//! | 2 | `attempt`, `keep_alive`, `pending_response`, `request`, `respond`, `upgrade`, `worker` | the path of a request; they use each other |
+//! | 3 | `shared` | what survives a reload |
+//! | 4 | `include_usage`, `stream_options` | usage asked for in the client's place; they use each other |
+//! | 5 | `decoding`, `passing`, `snapshot` | bodies, the configuration in use |
+//! | 6 | `client_body` | bodies of clients |
+//! | 7 | `budget`, `meter`, `pace` | memory, metering, rates |
 
 mod attempt;
 mod budget;

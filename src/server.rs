@@ -1,6 +1,18 @@
 //! The server side: accepts connections, bounds their cost, and implements HTTP.
 //!
 //! The module does not know the purpose of a request: a [`Handler`] responds to it.
+//!
+//! # Order
+//!
+//! A module uses those of the lines below its own. `tests/layering.rs` reads this table.
+//!
+//! | line | modules | what they are |
+//! |---|---|---|
+//! | 1 | `accept` | the accept loop |
+//! | 2 | `connection`, `handshake`, `http1`, `http2`, `request_body` | one connection; they use each other |
+//! | 3 | `connections`, `in_flight` | those of a worker, running requests |
+//! | 4 | `conn_state` | the state of a connection |
+//! | 5 | `accept_errors`, `balance`, `bind`, `disconnect`, `places`, `rank`, `upgrade` | parts |
 
 mod accept;
 mod accept_errors;

@@ -1,5 +1,13 @@
 //! Receivers of closed usage records. Each runs on a thread of its own, so that one that blocks,
 //! fails or panics loses only its own records.
+//!
+//! # Order
+//!
+//! A module uses those of the lines below its own. `tests/layering.rs` reads this table.
+//!
+//! | line | modules | what they are |
+//! |---|---|---|
+//! | 1 | `access_log`, `jsonl`, `ledger`, `otlp`, `prometheus` | one sink each |
 
 pub mod access_log;
 pub mod jsonl;

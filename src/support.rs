@@ -1,6 +1,16 @@
 //! Small mechanisms that several modules share: one backoff, one counter of running work, one
 //! notice of an outage, one bounded queue, one value that is replaced while it is read, one key of
 //! an upstream.
+//!
+//! # Order
+//!
+//! A module uses those of the lines below its own. `tests/layering.rs` reads this table.
+//!
+//! | line | modules | what they are |
+//! |---|---|---|
+//! | 1 | `flow`, `queue`, `telemetry` | metrics of streams, the bounded queue, the log |
+//! | 2 | `backoff`, `hex`, `hosts`, `live`, `local_count`, `outage`, `pieces`, `secret`, `shared_count`, `threads`, `upstream_id`, `whole_file` | mechanisms |
+//! | 3 | `drain` | the stop of the process |
 
 mod backoff;
 pub mod drain;

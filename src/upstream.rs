@@ -3,6 +3,16 @@
 //! All work except the frames of HTTP/2 connections runs in the task that serves the client.
 //! Dropping a response closes its connection or resets its stream, and a response that is not
 //! polled is not read, so that cancellation and backpressure reach the upstream.
+//!
+//! # Order
+//!
+//! A module uses those of the lines below its own. `tests/layering.rs` reads this table.
+//!
+//! | line | modules | what they are |
+//! |---|---|---|
+//! | 1 | `connect`, `connect_spec`, `error`, `forward_proxy`, `http2`, `resend`, `response`, `send`, `upgraded` | one exchange; they use each other |
+//! | 2 | `pool`, `upload` | kept connections, request bodies |
+//! | 3 | `observer`, `race`, `resolver`, `scratch`, `stream`, `watchdog` | parts |
 
 mod connect;
 mod connect_spec;

@@ -9,21 +9,31 @@ use std::path::Path;
 
 /// Words that must not occur in the pure modules, which convert bytes and values.
 const PURE: &[&str] = &["codec", "llm", "gate", "balance"];
-/// Words that `balance` may use: it takes the time as a value.
-const TIME: &[&str] = &["std::time", "Instant"];
 const IMPURE: &[&str] = &[
     "tokio",
     "hyper",
     "tracing",
     "TcpStream",
     "UdpSocket",
+    "UnixStream",
     "std::time",
     "Instant",
     "SystemTime",
+    "Timestamp::now",
+    "fastrand",
     "std::fs",
     "std::env",
     "std::thread",
 ];
+
+/// What a pure module may use all the same, and why.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("balance", "std::time", "the caller passes the time"),
+    ("balance", "Instant", "the caller passes the time"),
+];
+
+/// The modules whose own modules are ordered, by the table in their documentation.
+const ROOMS: &[&str] = &["llm", "proxy", "server", "sinks", "support", "upstream"];
 
 fn sources() -> Vec<(String, String, String)> {
     fn walk(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
@@ -101,7 +111,7 @@ fn the_pure_modules_have_no_runtime_clock_socket_or_log() {
             let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric());
             code.split(word).skip(1).any(ends)
         };
-        let may_use = |word: &&str| module == "balance" && TIME.contains(word);
+        let may_use = |word: &&str| EXCEPTIONS.iter().any(|(of, what, _)| module == *of && *what == *word);
         for word in IMPURE.iter().filter(|word| has(word) && !may_use(word)) {
             wrong.push(format!("{file}: `{module}` is pure and may not use {word}"));
         }
@@ -115,4 +125,128 @@ fn the_table_in_lib_rs_names_every_module_and_no_other() {
     assert!(modules.len() > 15, "the sources were not found");
     let named: BTreeSet<_> = layers().into_keys().collect();
     assert_eq!(named, modules);
+}
+
+/// A line of a room's table.
+struct Line {
+    number: usize,
+    /// Its modules use each other.
+    is_mutual: bool,
+}
+
+fn read(room: &str) -> String {
+    fs::read_to_string(format!("{}/src/{room}.rs", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The table in the documentation of a room.
+fn order(room: &str) -> BTreeMap<String, Line> {
+    let mut order = BTreeMap::new();
+    for line in read(room).lines().filter_map(|line| line.strip_prefix("//! | ")) {
+        let cells: Vec<_> = line.split(" | ").collect();
+        let [number, modules, what] = cells[..] else { continue };
+        let Ok(number) = number.parse() else { continue };
+        let is_mutual = what.contains("they use each other");
+        for module in modules.split(", ").map(|module| module.trim_matches('`').to_owned()) {
+            assert!(order.insert(module, Line { number, is_mutual }).is_none(), "twice in {room}: {line}");
+        }
+    }
+    order
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+/// The modules of a room without tests, and the module of each name that the room's own file uses.
+fn modules_and_names(room: &str) -> (BTreeSet<String>, BTreeMap<String, String>) {
+    let text = read(room);
+    let code: String =
+        text.lines().filter(|line| !line.starts_with("//")).map(|line| format!("{line}\n")).collect();
+    let code = code.replace("#[cfg(test)]\nmod ", "#[cfg(test)] ");
+    let (mut modules, mut names) = (BTreeSet::new(), BTreeMap::new());
+    let statements = |word: &'static str| {
+        let statements = code.split(';').filter_map(move |statement| {
+            let line =
+                statement.trim_start().lines().last().filter(|_| word == "mod").unwrap_or(statement.trim());
+            let (visibility, rest) = line.split_once(&format!("{word} "))?;
+            let visibility = visibility.trim();
+            (visibility.is_empty() || visibility.starts_with("pub")).then(|| rest.to_owned())
+        });
+        statements.collect::<Vec<_>>()
+    };
+    modules.extend(statements("mod").into_iter().filter(|name| words(name).count() == 1));
+    for path in statements("use") {
+        let mut words = words(&path);
+        if let Some(module) = words.next().filter(|module| modules.contains(*module)) {
+            names.extend(words.map(|name| (name.to_owned(), module.to_owned())));
+        }
+    }
+    (modules, names)
+}
+
+/// The first words of the paths behind each `prefix`, which may be a list in braces.
+fn used(code: &str, prefix: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices(prefix) {
+        if code[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':') {
+            continue;
+        }
+        let rest = &code[at + prefix.len()..];
+        let Some(list) = rest.strip_prefix('{') else {
+            found.extend(words(rest).next().map(str::to_owned));
+            continue;
+        };
+        let (mut depth, mut item) = (0, String::new());
+        for c in list.chars() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    found.extend(words(&std::mem::take(&mut item)).next().map(str::to_owned))
+                }
+                c => item.push(c),
+            }
+        }
+        found.extend(words(&item).next().map(str::to_owned));
+    }
+    found
+}
+
+#[test]
+fn modules_of_a_room_use_those_below_them_only() {
+    let mut wrong = Vec::new();
+    let sources = sources();
+    for room in ROOMS {
+        let (order, (modules, names)) = (order(room), modules_and_names(room));
+        let named: BTreeSet<_> = order.keys().cloned().collect();
+        assert_eq!(named, modules, "the table in src/{room}.rs does not name the modules of the room");
+        for (_, file, code) in sources.iter().filter(|(module, ..)| module == room) {
+            let Some(inside) = file.strip_prefix(&format!("{room}/")).filter(|file| !file.contains("tests/"))
+            else {
+                continue;
+            };
+            let module = inside.split('/').next().unwrap().trim_end_matches(".rs");
+            let above = "super::".repeat(inside.split('/').count());
+            let paths = [used(code, &format!("crate::{room}::")), used(code, &above)].concat();
+            for name in paths {
+                let used = if modules.contains(&name) { Some(&name) } else { names.get(&name) };
+                let Some(used) = used.filter(|used| *used != module) else { continue };
+                let (from, to) = (&order[module], &order[used.as_str()]);
+                if to.number < from.number || (to.number == from.number && !from.is_mutual) {
+                    wrong.push(format!("src/{file}: `{module}` may not use `{used}`"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn exceptions_are_used_and_have_a_reason() {
+    for (module, word, reason) in EXCEPTIONS {
+        assert!(!reason.is_empty(), "{module}: {word}");
+        let is_used = sources().iter().any(|(of, _, code)| of == module && code.contains(word));
+        assert!(is_used, "{module} does not use {word}");
+    }
 }
