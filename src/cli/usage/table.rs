@@ -6,7 +6,7 @@ use jiff::{Timestamp, Unit};
 use super::layout::{Column, NameColumn, Rank, layout};
 use crate::config::time_zone_name;
 use crate::llm::price::{Amount, Currency};
-use crate::sinks::ledger::output::numbers::{grouped, name, percent};
+use crate::sinks::ledger::output::numbers::{grouped, name, percent, width_of};
 use crate::sinks::ledger::{Estimated, Report, Rest, Sums};
 
 /// A line per group, the totals, and the sources of the counts. With prices, there is a column for
@@ -31,12 +31,32 @@ pub(super) fn write(
     });
     let sums: Vec<_> = lines.iter().map(|(_, sums)| *sums).collect();
     let (mut text, left_out) = layout(names.collect(), columns(report, &sums), width);
-    text += &format!("\n{range}\n");
-    text += &notes(report);
+    let mut below = format!("{range}\n{}", notes(report));
     if !left_out.is_empty() {
-        text += &format!("not shown in this width: {}\n", left_out.join(", "));
+        below += &format!("not shown in this width: {}\n", left_out.join(", "));
     }
+    text.push('\n');
+    below.lines().for_each(|line| wrap(&mut text, line, width.unwrap_or(usize::MAX)));
     text
+}
+
+/// Adds a line, in as many lines as it needs in this width; all but the first are indented.
+fn wrap(text: &mut String, line: &str, width: usize) {
+    let mut used = 0;
+    for word in line.split(' ') {
+        let needed = width_of(word);
+        if used > 0 && used + 1 + needed > width {
+            text.push_str("\n ");
+            used = 1;
+        }
+        if used > 0 {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(word);
+        used += needed;
+    }
+    text.push('\n');
 }
 
 /// `since ... until ...`, the end only if one was given, in the zone of the report.
