@@ -103,7 +103,7 @@ pub(super) async fn config(State(admin): State<Arc<Admin>>, RawQuery(query): Raw
     let status = admin.shown.reload.status();
     let effective = &*status.effective;
     match Fields::parse(query.unwrap_or_default().as_bytes()).get("format") {
-        Some("json") => json(effective),
+        Some("json") => reload::with_hint(json(effective), &status),
         None | Some("toml") => match toml::to_string(effective) {
             Ok(text) => data(TOML, format!("{}{text}", reload::comments(&status))),
             Err(error) => fault(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),

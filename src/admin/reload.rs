@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -78,6 +78,19 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) ->
         }
         Err(_) => not_reloadable("this process is stopping, and reloads no configuration"),
     }
+}
+
+/// Keys that need a restart, in a response whose text has no comments.
+const NEEDS_RESTART: HeaderName = HeaderName::from_static("x-streamgauge-needs-restart");
+
+/// Adds the keys that need a restart, if there are any.
+pub(super) fn with_hint(mut response: Response, status: &ReloadStatus) -> Response {
+    if let Some(keys) =
+        HeaderValue::try_from(status.needs_restart.join(", ")).ok().filter(|keys| !keys.is_empty())
+    {
+        response.headers_mut().insert(NEEDS_RESTART, keys);
+    }
+    response
 }
 
 /// The status as the first lines of a TOML text.

@@ -9,6 +9,11 @@ use crate::support::is_loopback;
 
 /// Replaces values that a reload cannot change by those in use. Returns the keys that differ.
 pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
+    // 0 is the number of CPUs at the start, which may have changed since.
+    let configured = |settings: &Settings| settings.effective.pointer("/server/workers").cloned();
+    if configured(new) == configured(in_use) {
+        new.server.workers = in_use.server.workers;
+    }
     let mut differing = Differing::default();
     differing.pin("server.listen", &mut new.server.listen, &in_use.server.listen);
     differing.pin("server.workers", &mut new.server.workers, &in_use.server.workers);
@@ -116,6 +121,17 @@ mod tests {
         assert_eq!((new.server.listen, new.server.workers), (in_use.server.listen, 2));
         assert_eq!(new.server.max_request_bytes, changed, "what can change does");
         assert!(pin(&mut new, &in_use).is_empty());
+    }
+
+    #[test]
+    fn number_of_cpus_that_changes_needs_no_restart() {
+        let mut in_use = settings("[server]\nworkers = 0");
+        in_use.server.workers += 1;
+        let mut new = settings("[server]\nworkers = 0");
+        assert!(pin(&mut new, &in_use).is_empty());
+        assert_eq!(new.server.workers, in_use.server.workers);
+        let mut new = settings(&format!("[server]\nworkers = {}", in_use.server.workers + 1));
+        assert_eq!(pin(&mut new, &in_use), ["server.workers"]);
     }
 
     #[test]

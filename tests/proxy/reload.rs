@@ -254,11 +254,18 @@ fn keys_that_need_a_restart_are_named_and_others_applied() {
     fs::write(configured.path(), changed).unwrap();
     assert_eq!(configured.proxy.reload(), taken(&["server.listen", "server.workers", "ledger.path"]));
     assert!(configured.ask().text().contains("two"));
-    let shown: Value = serde_json::from_slice(configured.proxy.page("/config?format=json").body()).unwrap();
+    let shown = configured.proxy.page("/config?format=json");
+    assert_eq!(
+        shown.header("x-streamgauge-needs-restart"),
+        Some("server.listen, server.workers, ledger.path")
+    );
+    let shown: Value = serde_json::from_slice(shown.body()).unwrap();
     assert_eq!((&shown["server"]["listen"], &shown["server"]["workers"]), (&"127.0.0.1:0".into(), &2.into()));
     assert_eq!(configured.proxy.metric("streamgauge_config_restart_needed"), 1.0);
     configured.change(&other("up", &two));
     assert_eq!(configured.proxy.metric("streamgauge_config_restart_needed"), 0.0);
+    let shown = configured.proxy.page("/config?format=json");
+    assert_eq!(shown.header("x-streamgauge-needs-restart"), None);
 }
 
 #[test]
