@@ -53,8 +53,8 @@ LOOKING = {"openai-python responses, stored", "openai-python responses, backgrou
 # No client may send requests to other machines.
 ENV = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "CLIENTS_NODE": str(INSTALLED / "node"), "AI_SDK_LOG_WARNINGS": "false"}
 
-PYTHON = [str(INSTALLED / "venv/bin/python"), str(HERE / "answers.py")]
-NODE = ["node", str(HERE / "answers.mjs")]
+PYTHON = [str(INSTALLED / "venv/bin/python"), str(HERE / "ask.py")]
+NODE = ["node", str(HERE / "ask.mjs")]
 
 
 def results(command, jobs):
@@ -137,8 +137,8 @@ def mistakes(client, direct, proxied, records):
 
 def is_of(record, model):
     """True if the record is of a request for the model, or of a later look at its response."""
-    answered = record["model"] if record["model_requested"] is None else None
-    return record["model_requested"] == model or answered == model.split(":")[0]
+    made_model = record["model"] if record["model_requested"] is None else None
+    return record["model_requested"] == model or made_model == model.split(":")[0]
 
 
 def check(name, service, clients, all_of):

@@ -14,38 +14,38 @@ def litellm_options(job, provider):
     return {"model": f"{provider}/{job['model']}", "api_base": base, "api_key": job["key"], "num_retries": 0, "timeout": 30}
 
 
-def litellm_chat(job, answer, provider):
+def litellm_chat(job, outcome, provider):
     done = litellm.completion(messages=MESSAGES, **litellm_options(job, provider))
-    answer.text = done.choices[0].message.content
-    answer.count(done.usage.prompt_tokens, done.usage.completion_tokens)
+    outcome.text = done.choices[0].message.content
+    outcome.count(done.usage.prompt_tokens, done.usage.completion_tokens)
 
 
-def litellm_stream(job, answer, provider):
+def litellm_stream(job, outcome, provider):
     options = litellm_options(job, provider)
     for chunk in litellm.completion(messages=MESSAGES, stream=True, stream_options={"include_usage": True}, **options):
-        answer.text += (chunk.choices[0].delta.content or "") if chunk.choices else ""
+        outcome.text += (chunk.choices[0].delta.content or "") if chunk.choices else ""
         if usage := getattr(chunk, "usage", None):
-            answer.count(usage.prompt_tokens, usage.completion_tokens)
+            outcome.count(usage.prompt_tokens, usage.completion_tokens)
 
 
-def litellm_tools(job, answer, provider):
+def litellm_tools(job, outcome, provider):
     messages = list(MESSAGES)
     for _ in range(2):
         done = litellm.completion(messages=messages, tools=CHAT_TOOLS, **litellm_options(job, provider))
-        answer.count(done.usage.prompt_tokens, done.usage.completion_tokens)
+        outcome.count(done.usage.prompt_tokens, done.usage.completion_tokens)
         message = done.choices[0].message
         messages.append(message.model_dump(exclude_none=True))
         for call in message.tool_calls or []:
-            answer.calls.append([call.function.name, json.loads(call.function.arguments)])
+            outcome.calls.append([call.function.name, json.loads(call.function.arguments)])
             messages.append({"role": "tool", "tool_call_id": call.id, "content": RESULT})
-    answer.text = message.content
+    outcome.text = message.content
 
 
 CLIENTS = {
-    "litellm openai": lambda job, answer: litellm_chat(job, answer, "openai"),
-    "litellm openai, streamed": lambda job, answer: litellm_stream(job, answer, "openai"),
-    "litellm openai, tools": lambda job, answer: litellm_tools(job, answer, "openai"),
-    "litellm anthropic": lambda job, answer: litellm_chat(job, answer, "anthropic"),
-    "litellm anthropic, streamed": lambda job, answer: litellm_stream(job, answer, "anthropic"),
-    "litellm anthropic, tools": lambda job, answer: litellm_tools(job, answer, "anthropic"),
+    "litellm openai": lambda job, outcome: litellm_chat(job, outcome, "openai"),
+    "litellm openai, streamed": lambda job, outcome: litellm_stream(job, outcome, "openai"),
+    "litellm openai, tools": lambda job, outcome: litellm_tools(job, outcome, "openai"),
+    "litellm anthropic": lambda job, outcome: litellm_chat(job, outcome, "anthropic"),
+    "litellm anthropic, streamed": lambda job, outcome: litellm_stream(job, outcome, "anthropic"),
+    "litellm anthropic, tools": lambda job, outcome: litellm_tools(job, outcome, "anthropic"),
 }

@@ -10,67 +10,67 @@ def openai_client(job):
     return openai.OpenAI(base_url=f"{job['url']}/v1", api_key=job["key"], max_retries=0, timeout=30)
 
 
-def openai_chat(job, answer):
+def openai_chat(job, outcome):
     done = openai_client(job).chat.completions.create(model=job["model"], messages=MESSAGES)
-    answer.text = done.choices[0].message.content
-    answer.count(done.usage.prompt_tokens, done.usage.completion_tokens)
+    outcome.text = done.choices[0].message.content
+    outcome.count(done.usage.prompt_tokens, done.usage.completion_tokens)
 
 
-def openai_stream(job, answer):
+def openai_stream(job, outcome):
     options = {"stream": True, "stream_options": {"include_usage": True}}
     for chunk in openai_client(job).chat.completions.create(model=job["model"], messages=MESSAGES, **options):
         for choice in chunk.choices:
-            answer.text += choice.delta.content or ""
+            outcome.text += choice.delta.content or ""
         if chunk.usage:
-            answer.count(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+            outcome.count(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
 
 
-def openai_stream_unasked(job, answer):
+def openai_stream_unasked(job, outcome):
     """The commonest loop, which takes the first choice of every chunk. It must not see more chunks than without the proxy."""
     count = 0
     for count, chunk in enumerate(openai_client(job).chat.completions.create(model=job["model"], messages=MESSAGES, stream=True), 1):
-        answer.text += chunk.choices[0].delta.content or ""
-    answer.text += f" ({count} chunks, the last: {chunk.choices[0].finish_reason}, {chunk.usage})"
+        outcome.text += chunk.choices[0].delta.content or ""
+    outcome.text += f" ({count} chunks, the last: {chunk.choices[0].finish_reason}, {chunk.usage})"
 
 
-def openai_tools(job, answer):
+def openai_tools(job, outcome):
     client, messages = openai_client(job), list(MESSAGES)
     for _ in range(2):
         done = client.chat.completions.create(model=job["model"], messages=messages, tools=CHAT_TOOLS)
-        answer.count(done.usage.prompt_tokens, done.usage.completion_tokens)
+        outcome.count(done.usage.prompt_tokens, done.usage.completion_tokens)
         message = done.choices[0].message
         messages.append(message.model_dump(exclude_none=True))
         for call in message.tool_calls or []:
-            answer.calls.append([call.function.name, json.loads(call.function.arguments)])
+            outcome.calls.append([call.function.name, json.loads(call.function.arguments)])
             messages.append({"role": "tool", "tool_call_id": call.id, "content": RESULT})
-    answer.text = message.content
+    outcome.text = message.content
 
 
-def openai_parse(job, answer):
+def openai_parse(job, outcome):
     done = openai_client(job).chat.completions.parse(model=job["model"], messages=MESSAGES, response_format=River)
-    answer.text = str(done.choices[0].message.parsed)
-    answer.count(done.usage.prompt_tokens, done.usage.completion_tokens)
+    outcome.text = str(done.choices[0].message.parsed)
+    outcome.count(done.usage.prompt_tokens, done.usage.completion_tokens)
 
 
-def openai_responses(job, answer):
+def openai_responses(job, outcome):
     done = openai_client(job).responses.create(model=job["model"], input=QUESTION)
-    answer.text = done.output_text
-    answer.count(done.usage.input_tokens, done.usage.output_tokens)
+    outcome.text = done.output_text
+    outcome.count(done.usage.input_tokens, done.usage.output_tokens)
 
 
-def openai_responses_tools(job, answer):
+def openai_responses_tools(job, outcome):
     client, items = openai_client(job), list(MESSAGES)
     for _ in range(2):
         with client.responses.stream(model=job["model"], input=items, tools=RESPONSES_TOOLS) as stream:
             for _ in stream:
                 pass
             done = stream.get_final_response()
-        answer.count(done.usage.input_tokens, done.usage.output_tokens)
+        outcome.count(done.usage.input_tokens, done.usage.output_tokens)
         for call in (item for item in done.output if item.type == "function_call"):
-            answer.calls.append([call.name, json.loads(call.arguments)])
+            outcome.calls.append([call.name, json.loads(call.arguments)])
             items += [call.model_dump(exclude={"parsed_arguments"}, exclude_none=True)]
             items += [{"type": "function_call_output", "call_id": call.call_id, "output": RESULT}]
-    answer.text = done.output_text
+    outcome.text = done.output_text
 
 
 CLIENTS = {

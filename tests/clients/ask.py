@@ -17,7 +17,7 @@ MODULES = (openai_text, openai_endpoints, anthropic_text, langchain_text, litell
 CLIENTS = {name: client for module in MODULES for name, client in module.CLIENTS.items()}
 
 
-class Answer:
+class Outcome:
     """The result of one or several requests."""
 
     def __init__(self):
@@ -28,12 +28,12 @@ class Answer:
 
 
 def run(job):
-    answer, raised = Answer(), None
+    outcome, raised = Outcome(), None
     try:
-        CLIENTS[job["client"]](job, answer)
+        CLIENTS[job["client"]](job, outcome)
     except Exception as error:  # noqa: BLE001: any exception is what an application would see
         raised = f"{type(error).__name__}: {error}"[:300]
-    return {**job, **vars(answer), "raised": raised}
+    return {**job, **vars(outcome), "raised": raised}
 
 
 if __name__ == "__main__":

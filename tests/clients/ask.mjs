@@ -1,4 +1,4 @@
-// Asks questions with Node's clients: jobs come as JSON on stdin, results go as JSON lines to stdout, as in answers.py.
+// Asks questions with Node's clients: jobs come as JSON on stdin, results go as JSON lines to stdout, as in ask.py.
 //
 // CLIENTS_NODE is the folder whose node_modules has the packages.
 
@@ -22,9 +22,9 @@ const RESULT = '3 metres';
 const SCHEMA = { type: 'object', properties: { river: { type: 'string' } }, required: ['river'], additionalProperties: false };
 const RIVER = z.object({ name: z.string(), metres: z.number().int() });
 
-const count = (answer, input, output) => {
-  answer.input = (answer.input ?? 0) + input;
-  answer.output = (answer.output ?? 0) + output;
+const count = (outcome, input, output) => {
+  outcome.input = (outcome.input ?? 0) + input;
+  outcome.output = (outcome.output ?? 0) + output;
 };
 
 // The SDK of Anthropic.
@@ -32,27 +32,27 @@ const count = (answer, input, output) => {
 const anthropicClient = ({ url, key }) => new Anthropic({ baseURL: url, apiKey: key, maxRetries: 0, timeout: 30_000 });
 const ask = (job, more) => ({ model: job.model, max_tokens: 99, messages: MESSAGES, ...more });
 
-async function anthropicMessages(job, answer) {
+async function anthropicMessages(job, outcome) {
   const done = await anthropicClient(job).messages.create(ask(job));
-  answer.text = done.content[0].text;
-  count(answer, done.usage.input_tokens, done.usage.output_tokens);
+  outcome.text = done.content[0].text;
+  count(outcome, done.usage.input_tokens, done.usage.output_tokens);
 }
 
-async function anthropicStream(job, answer) {
+async function anthropicStream(job, outcome) {
   const done = await anthropicClient(job).messages.stream(ask(job)).finalMessage();
-  answer.text = done.content[0].text;
-  count(answer, done.usage.input_tokens, done.usage.output_tokens);
+  outcome.text = done.content[0].text;
+  count(outcome, done.usage.input_tokens, done.usage.output_tokens);
 }
 
-async function anthropicTools(job, answer) {
+async function anthropicTools(job, outcome) {
   const tools = [{ name: 'measure', description: 'Measures a river.', input_schema: SCHEMA }];
   const messages = [...MESSAGES];
   for (let turn = 0; turn < 2; turn += 1) {
     const done = await anthropicClient(job).messages.stream(ask(job, { messages, tools })).finalMessage();
-    count(answer, done.usage.input_tokens, done.usage.output_tokens);
+    count(outcome, done.usage.input_tokens, done.usage.output_tokens);
     const calls = done.content.filter((block) => block.type === 'tool_use');
-    answer.calls.push(...calls.map((call) => [call.name, call.input]));
-    answer.text = done.content[0].text ?? '';
+    outcome.calls.push(...calls.map((call) => [call.name, call.input]));
+    outcome.text = done.content[0].text ?? '';
     messages.push({ role: 'assistant', content: done.content });
     messages.push({ role: 'user', content: calls.map((call) => ({ type: 'tool_result', tool_use_id: call.id, content: RESULT })) });
   }
@@ -63,10 +63,10 @@ async function anthropicTools(job, answer) {
 const langchain = ({ url, key, model }, more) =>
   new ChatOpenAI({ model, apiKey: key, maxRetries: 0, streamUsage: true, configuration: { baseURL: `${url}/v1` }, ...more });
 
-function take(answer, message) {
-  answer.text = message.text;
-  answer.calls.push(...(message.tool_calls ?? []).map((call) => [call.name, call.args]));
-  if (message.usage_metadata) count(answer, message.usage_metadata.input_tokens, message.usage_metadata.output_tokens);
+function take(outcome, message) {
+  outcome.text = message.text;
+  outcome.calls.push(...(message.tool_calls ?? []).map((call) => [call.name, call.args]));
+  if (message.usage_metadata) count(outcome, message.usage_metadata.input_tokens, message.usage_metadata.output_tokens);
 }
 
 async function streamed(chat, messages) {
@@ -75,12 +75,12 @@ async function streamed(chat, messages) {
   return whole;
 }
 
-async function langchainTools(chat, answer) {
+async function langchainTools(chat, outcome) {
   const bound = chat.bindTools([{ type: 'function', function: { name: 'measure', description: 'Measures a river.', parameters: SCHEMA } }]);
   const messages = [new HumanMessage(QUESTION)];
   for (let turn = 0; turn < 2; turn += 1) {
     const message = await streamed(bound, messages);
-    take(answer, message);
+    take(outcome, message);
     messages.push(message);
     for (const call of message.tool_calls ?? []) messages.push(new ToolMessage({ content: RESULT, tool_call_id: call.id }));
   }
@@ -90,20 +90,20 @@ async function langchainTools(chat, answer) {
 
 const measure = tool({ description: 'Measures a river.', inputSchema: z.object({ river: z.string() }), execute: async () => RESULT });
 
-async function vercel(result, answer) {
-  answer.text = await result.text;
-  for (const step of await result.steps) answer.calls.push(...step.toolCalls.map((call) => [call.toolName, call.input]));
+async function vercel(result, outcome) {
+  outcome.text = await result.text;
+  for (const step of await result.steps) outcome.calls.push(...step.toolCalls.map((call) => [call.toolName, call.input]));
   const usage = (await result.totalUsage) ?? (await result.usage);
-  count(answer, usage.inputTokens, usage.outputTokens);
+  count(outcome, usage.inputTokens, usage.outputTokens);
 }
 
 const options = (model) => ({ model, prompt: QUESTION, maxRetries: 0 });
 const withTools = (model) => ({ ...options(model), tools: { measure }, stopWhen: isStepCount(3) });
 
-async function vercelStructured(model, answer) {
+async function vercelStructured(model, outcome) {
   const result = await generateText({ ...options(model), output: Output.object({ schema: RIVER }) });
-  await vercel(result, answer);
-  answer.text = JSON.stringify(result.output);
+  await vercel(result, outcome);
+  outcome.text = JSON.stringify(result.output);
 }
 
 const openai = ({ url, key }) => createOpenAI({ baseURL: `${url}/v1`, apiKey: key });
@@ -113,22 +113,22 @@ const messages = (job) => createAnthropic({ baseURL: `${job.url}/v1`, apiKey: jo
 
 const throwing = { onError: ({ error }) => { throw error; } };
 const vercelClients = Object.entries({ 'openai chat': chat, 'openai responses': responses, anthropic: messages }).flatMap(([name, model]) => [
-  [`vercel-ai ${name}`, async (job, answer) => vercel(await generateText(options(model(job))), answer)],
-  [`vercel-ai ${name}, streamed`, (job, answer) => vercel(streamText({ ...options(model(job)), ...throwing }), answer)],
-  [`vercel-ai ${name}, tools`, async (job, answer) => vercel(await generateText(withTools(model(job))), answer)],
-  [`vercel-ai ${name}, tools, streamed`, (job, answer) => vercel(streamText({ ...withTools(model(job)), ...throwing }), answer)],
+  [`vercel-ai ${name}`, async (job, outcome) => vercel(await generateText(options(model(job))), outcome)],
+  [`vercel-ai ${name}, streamed`, (job, outcome) => vercel(streamText({ ...options(model(job)), ...throwing }), outcome)],
+  [`vercel-ai ${name}, tools`, async (job, outcome) => vercel(await generateText(withTools(model(job))), outcome)],
+  [`vercel-ai ${name}, tools, streamed`, (job, outcome) => vercel(streamText({ ...withTools(model(job)), ...throwing }), outcome)],
 ]);
 
 const CLIENTS = {
   'anthropic-node messages': anthropicMessages,
   'anthropic-node messages.stream': anthropicStream,
   'anthropic-node messages.stream, tools': anthropicTools,
-  'langchain-node openai': async (job, answer) => take(answer, await langchain(job).invoke(QUESTION)),
-  'langchain-node openai, streamed': async (job, answer) => take(answer, await streamed(langchain(job), QUESTION)),
-  'langchain-node openai, tools': (job, answer) => langchainTools(langchain(job), answer),
-  'langchain-node openai responses, tools': (job, answer) => langchainTools(langchain(job, { useResponsesApi: true }), answer),
-  'vercel-ai openai chat, structured': (job, answer) => vercelStructured(chat(job), answer),
-  'vercel-ai openai responses, structured': (job, answer) => vercelStructured(responses(job), answer),
+  'langchain-node openai': async (job, outcome) => take(outcome, await langchain(job).invoke(QUESTION)),
+  'langchain-node openai, streamed': async (job, outcome) => take(outcome, await streamed(langchain(job), QUESTION)),
+  'langchain-node openai, tools': (job, outcome) => langchainTools(langchain(job), outcome),
+  'langchain-node openai responses, tools': (job, outcome) => langchainTools(langchain(job, { useResponsesApi: true }), outcome),
+  'vercel-ai openai chat, structured': (job, outcome) => vercelStructured(chat(job), outcome),
+  'vercel-ai openai responses, structured': (job, outcome) => vercelStructured(responses(job), outcome),
   ...Object.fromEntries(vercelClients),
 };
 
@@ -136,13 +136,13 @@ if (process.argv[2] === '--list') {
   console.log(JSON.stringify(Object.keys(CLIENTS)));
 } else {
   for (const job of JSON.parse(await readAll(process.stdin))) {
-    const answer = { text: '', calls: [], input: null, output: null };
+    const outcome = { text: '', calls: [], input: null, output: null };
     let raised = null;
     try {
-      await CLIENTS[job.client](job, answer);
+      await CLIENTS[job.client](job, outcome);
     } catch (error) {
       raised = `${error.constructor.name}: ${error.message}`.slice(0, 300);
     }
-    console.log(JSON.stringify({ ...job, ...answer, raised }));
+    console.log(JSON.stringify({ ...job, ...outcome, raised }));
   }
 }
