@@ -67,7 +67,7 @@ fn meter<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     read(StreamMeter::new(), pieces)
 }
 
-/// The same while the text is kept, in case no usage is reported.
+/// Meters the pieces while the text is kept, in case no usage is reported.
 fn meter_and_keep<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     let mut meter = StreamMeter::new();
     meter.keep_output(&Room::new(1 << 30));

@@ -404,7 +404,7 @@ fn recorded_streams_cut_anywhere_yield_the_whole_events_so_far() {
         let asked = abridged(&fs::read(root.join(file)).unwrap());
         let events = asked_for(&asked);
         let whole = stream(&[&asked]);
-        // The same without its last line ends, at a clean end.
+        // Removes the last line ends, at a clean end.
         let bare = asked.trim_ascii_end();
         let (passed, _) = withheld(&[bare]);
         let expected = unasked(&asked, &events);

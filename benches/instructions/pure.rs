@@ -17,7 +17,7 @@ pub(crate) fn meter_16k(times: usize) {
     meter(&mut stream.as_bytes().chunks(READ));
 }
 
-/// The same from a slow upstream.
+/// Meters events from a slow upstream.
 pub(crate) fn meter_event(times: usize) {
     let events: Vec<_> = chat_events().take(times).collect();
     meter(&mut events.iter().map(String::as_bytes).chain([LAST_EVENTS.as_bytes()]));

@@ -204,7 +204,7 @@ pub(crate) struct Measured {
     pub(crate) busy: f64,
     /// p50, p99 and p99.9 in microseconds, if they were measured.
     pub(crate) latency: Option<[f64; 3]>,
-    /// The same for the first bytes of streams that begin one after the other.
+    /// p50, p99 and p99.9 of the first bytes of streams that begin one after the other.
     pub(crate) first_byte: Option<[f64; 3]>,
     pub(crate) errors: u64,
     /// Memory of the process at the end, in bytes.

@@ -9,7 +9,7 @@ use super::{Permit, Plan, Step};
 pub enum Variant {
     /// All that the member's configuration adds.
     Standard,
-    /// The same without `stream_options`, which the member refused.
+    /// All that without `stream_options`, which the member refused.
     WithoutStreamOptions,
 }
 

@@ -83,7 +83,7 @@ pub(super) struct Bound {
     pub(super) load: Arc<MemberLoad>,
     pub(super) weight: u32,
     pub(super) concurrent: u32,
-    /// The same in all processes.
+    /// The seed of the member's hash, which is equal in all processes.
     pub(super) seed: u64,
 }
 

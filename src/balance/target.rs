@@ -58,7 +58,7 @@ impl<U> Target<U> {
         }
     }
 
-    /// The same target with other members.
+    /// A target of the same form with other members.
     pub fn map<V>(&self, mut member: impl FnMut(&U) -> V) -> Target<V> {
         match self {
             Self::One(upstream) => Target::One(member(upstream)),

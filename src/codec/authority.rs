@@ -43,7 +43,7 @@ impl<'a> Authority<'a> {
         Self::read(head.version, target, head.headers.values(KnownName::Host))
     }
 
-    /// The same for a request of the admin server.
+    /// The authority of a request of the admin server.
     ///
     /// # Errors
     /// As [`Authority::of`].

@@ -42,7 +42,7 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0 }
     }
 
-    /// The same cursor, advanced by `count` bytes, or to the end of the text.
+    /// Advances the cursor by `count` bytes, or to the end of the text.
     #[must_use]
     pub fn skipping(self, count: usize) -> Self {
         Self { at: (self.at + count).min(self.text.len()), ..self }
@@ -129,7 +129,7 @@ impl<'a> Cursor<'a> {
         self.string_inside()
     }
 
-    /// The same after the opening quote.
+    /// Reads a string after the opening quote.
     fn string_inside(&mut self) -> Result<Text<'a>, Error> {
         let begin = self.at;
         let has_escapes = self.skip_string()?;

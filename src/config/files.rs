@@ -85,7 +85,7 @@ impl Files {
         self.pipes.extend(others.pipes);
     }
 
-    /// The same files with their present contents.
+    /// Returns the same files with their present contents.
     pub fn now(&self) -> Self {
         let contents = self.contents.iter().map(|(path, _)| (path.clone(), Contents::read(path))).collect();
         Self { contents, ..self.clone() }

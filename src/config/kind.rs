@@ -97,7 +97,7 @@ impl<F> Kind<F> {
         Self { default: Some(value.into()), ..self }
     }
 
-    /// The same kind, with `""` for no value.
+    /// Accepts also `""`, for no value.
     pub(super) fn or_empty<T>(self) -> Kind<impl FnOnce(&Entry<'_>) -> Read<Option<T>>>
     where
         F: FnOnce(&Entry<'_>) -> Read<T>,
@@ -110,7 +110,7 @@ impl<F> Kind<F> {
         Kind { shape, default: self.default, read }
     }
 
-    /// The same kind with another rule, or another type.
+    /// Adds a rule, or a conversion to another type.
     pub(super) fn then<T, U>(
         self,
         rule: impl FnOnce(&Entry<'_>, T) -> Read<U>,

@@ -296,7 +296,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// The time from the sent request to the head of a streamed response.
     pub first_byte: Duration,
-    /// The same for other responses.
+    /// The time from the sent request to the head of any other response.
     pub first_byte_unstreamed: Duration,
     /// The longest silence inside a response body.
     pub idle: Duration,

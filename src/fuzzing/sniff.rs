@@ -46,7 +46,7 @@ fn naive(body: &[u8], says_events: bool) -> Option<(usize, Content)> {
     Some((body.len() - rest.len(), content))
 }
 
-/// The same for a body in pieces.
+/// The result for a body in pieces.
 fn sniffed(pieces: &[&[u8]], says_events: bool) -> Option<(usize, Content)> {
     let mut sniff = Sniff::new(says_events);
     let (mut skipped, mut come) = (0, 0);

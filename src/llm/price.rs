@@ -160,7 +160,7 @@ impl Prices {
         Self { ranked, changes: Vec::new(), thresholds, currencies, zone }.in_zone(&TimeZone::UTC)
     }
 
-    /// The same prices, each from the beginning of its day in `zone`.
+    /// Moves each price to the beginning of its day in `zone`.
     #[must_use]
     pub fn in_zone(mut self, zone: &TimeZone) -> Self {
         for Ranked { price, from, .. } in &mut self.ranked {

@@ -64,7 +64,7 @@ impl<T> Table<T> {
         })
     }
 
-    /// The same rules, each with another target.
+    /// Replaces the target of each rule.
     pub fn map<U>(&self, mut target: impl FnMut(&T) -> U) -> Table<U> {
         let rules = self.rules.iter().map(|rule| Rule {
             path: rule.path.clone(),

@@ -134,7 +134,7 @@ pub struct Stream {
     pub id: Uuid,
     /// The time when the request's head had arrived.
     pub started_at: Timestamp,
-    /// The same time on the monotonic clock.
+    /// The start on the monotonic clock.
     pub started: Instant,
     /// The client.
     pub client: Arc<str>,

@@ -33,7 +33,7 @@ impl Json {
         object
     }
 
-    /// The same object with one more member at its end.
+    /// Adds a member at the end.
     pub(super) fn with(mut self, name: &str, value: &dyn Member) -> Self {
         assert_eq!(self.0.pop(), Some('}'), "only objects have members");
         self.push(name, value);

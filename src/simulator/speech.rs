@@ -73,7 +73,7 @@ impl Sound {
         file.freeze()
     }
 
-    /// The same in events.
+    /// The speech in events.
     pub(super) fn reel(self, input_tokens: u64, directions: Directions) -> Reel {
         let audio = STANDARD.encode(self.piece());
         let count = pieces(&directions);

@@ -281,19 +281,20 @@ impl Deadline {
         Self { earliest: now, latest: now + time, cut: None }
     }
 
-    /// The same, but moved by a cut of `stop`.
+    /// Moves the deadline if `stop` is cut.
     pub fn until_cut(mut self, stop: &Stop) -> Self {
         self.cut = Some(stop.clone());
         self
     }
 
-    /// The same, but at most `time` from now.
+    /// Limits the deadline to `time` from now.
     pub fn within(mut self, time: Duration) -> Self {
         self.latest = self.latest.min(Instant::now() + time);
         self
     }
 
-    /// The same, but at least `time` from now, so that earlier waits cannot use up this time.
+    /// Moves the deadline to at least `time` from now, so that earlier waits cannot use up this
+    /// time.
     pub fn at_least(mut self, time: Duration) -> Self {
         self.earliest = Instant::now() + time;
         self

@@ -38,7 +38,7 @@ impl ClientSettings {
         self.config_before(alpn, None)
     }
 
-    /// The same with an observer.
+    /// Like [`Self::config`], with an observer.
     fn config_before(
         &self,
         alpn: &[&[u8]],

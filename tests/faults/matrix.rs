@@ -73,7 +73,7 @@ pub enum Cell {
     /// Every request is served whole and has its record in every sink, the process is ready, and
     /// ends within [`SOON`] with status 0.
     Holds,
-    /// The same, with these deviations and the reason for them.
+    /// [`Cell::Holds`] with these deviations, and the reason for them.
     Except(&'static [Deviation], &'static str),
 }
 

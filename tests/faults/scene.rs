@@ -202,7 +202,7 @@ impl Scene {
         self.served.push(whole(&response, CHAT_BODY));
     }
 
-    /// The same with a stream.
+    /// Sends a request for a stream.
     pub fn stream(&mut self, client: usize) {
         let response = self.clients[client].post("/v1/chat/completions", CHAT_REQUEST).response();
         self.served.push(whole(&response, CHAT_STREAM));

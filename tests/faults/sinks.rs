@@ -41,7 +41,7 @@ pub fn lines(text: &[u8]) -> Vec<String> {
     records.filter_map(|record| Some(record["id"].as_str()?.to_owned())).collect()
 }
 
-/// The same of a file, which may not exist yet.
+/// The lines of a file, which may not exist yet.
 pub fn lines_of(path: &Path) -> Vec<String> {
     lines(&fs::read(path).unwrap_or_default())
 }

@@ -270,7 +270,8 @@ impl Client {
         rest
     }
 
-    /// The same, with the end of the connection, which must be soon.
+    /// Does the same as [`Client::rest`], and returns the end of the connection, which must come
+    /// soon.
     pub fn rest_and_end(&mut self) -> (Vec<u8>, io::Result<()>) {
         let mut rest = Vec::new();
         let end = self.reader.read_to_end(&mut rest).map(drop).inspect_err(assert_in_time);

@@ -37,7 +37,7 @@ impl Server {
         Self::start_with(&[], &[])
     }
 
-    /// The same with further settings (`name=value`), and with these files in its directory.
+    /// Starts a server with further settings (`name=value`), and with these files in its directory.
     pub fn start_with(settings: &[&str], files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -27,7 +27,7 @@ impl Program {
         Self::with_admin("listen = \"\"", ledger)
     }
 
-    /// The same with the keys of `[admin]`.
+    /// A program with these keys of `[admin]`.
     pub fn with_admin(admin: &str, ledger: &str) -> Self {
         let settings = SimulatorSettings { listen: ([127, 0, 0, 1], 0).into(), workers: 1, api_key: None };
         let simulator = simulator::bind(&settings).unwrap();
@@ -60,7 +60,7 @@ impl Program {
         self.command_under(&[], arguments)
     }
 
-    /// The same as the last arguments of another command.
+    /// The program's command as the last arguments of another command.
     pub fn command_under(&self, wrapper: &[String], arguments: &[&str]) -> Command {
         let mut words = wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_streamgauge")]);
         let mut command = Command::new(words.next().expect("the program itself at least"));
@@ -83,7 +83,7 @@ impl Program {
         self.serve_as(self.command(&["serve"]))
     }
 
-    /// The same with another command.
+    /// Starts the program with another command.
     pub fn serve_as(&self, mut command: Command) -> Serving {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -172,7 +172,7 @@ impl Serving {
         self.end_with_status().1
     }
 
-    /// The same with its exit status. `None` if a signal ended it.
+    /// Ends the program, and returns also its exit status; `None` if a signal ended it.
     pub fn end_with_status(mut self) -> (Option<i32>, Vec<String>) {
         let status = self.child.wait().unwrap();
         (status.code(), self.log.take().unwrap().join().unwrap())

@@ -73,12 +73,12 @@ impl Builder {
         self.other("up", upstream.address)
     }
 
-    /// The same with HTTP/2 by prior knowledge.
+    /// Adds an upstream that is reached by HTTP/2 with prior knowledge.
     pub fn http2(self, address: SocketAddr) -> Self {
         self.other("up", address).tables("http = \"2\"")
     }
 
-    /// The same over TLS, with these lines of its `tls` table.
+    /// Adds an upstream that is reached over TLS, with these lines of its `tls` table.
     pub fn https(self, address: SocketAddr, lines: &str) -> Self {
         // Dotted keys, so that further keys of the upstream may follow.
         let tls: Vec<_> = lines.lines().map(|line| format!("tls.{line}")).collect();

@@ -174,7 +174,8 @@ pub fn tls_in_front_of(server: SocketAddr) -> TlsFront {
     tls_choosing(&[], server)
 }
 
-/// The same with ALPN, which chooses the first of these protocols that the client offers too.
+/// TLS in front of a server, with ALPN, which chooses the first of these protocols that the client
+/// offers too.
 pub fn tls_choosing(protocols: &[&str], server: SocketAddr) -> TlsFront {
     let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (certificate, pem) = (identity.cert.der().clone(), identity.cert.pem());

@@ -19,7 +19,7 @@ pub fn upstream(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Ups
     upstream_on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
 }
 
-/// The same on a listener of the test's own.
+/// Does the same as [`upstream`] on a listener of the test's own.
 pub fn upstream_on(
     listener: TcpListener,
     script: impl Fn(&mut Connection) + Send + Sync + 'static,

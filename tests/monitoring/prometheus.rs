@@ -86,8 +86,8 @@ impl Prometheus {
         series(&self.api("query", &[("query", query)]), |series| &series["value"])
     }
 
-    /// The same for a range that ends now, as in graphs: the last value of each series that has
-    /// one.
+    /// The result of a query for a range that ends now, as in graphs: the last value of each series
+    /// that has one.
     pub fn query_range(&self, query: &str) -> Vec<(BTreeMap<String, String>, f64)> {
         let now = jiff::Timestamp::now().as_second();
         let range = [("start", &(now - 10).to_string()), ("end", &(now + 1).to_string())];

@@ -64,7 +64,8 @@ impl Round {
         }
     }
 
-    /// The same over HTTP/2, with resets of a stream or of its whole connection.
+    /// Does the same as [`Self::http1`] over HTTP/2, with resets of a stream or of its whole
+    /// connection.
     async fn http2(&self, mut random: fastrand::Rng) {
         while !self.is_over() {
             let Ok(stream) = tokio::net::TcpStream::connect(self.address).await else { return };

@@ -141,7 +141,7 @@ fn proxy_serves_without_tables_and_ships_once_they_exist() {
     let output = program.command(&["ledger", "migrate"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("already"), "{output:?}");
 
-    // The same sums from both, in every form.
+    // Both have the same sums, in every form.
     for format in ["table", "json", "csv"] {
         let usage = |from| {
             let output =

@@ -82,7 +82,7 @@ fn command_pages_and_both_databases_give_the_same_numbers() {
     serving.signal("-TERM");
     serving.end();
 
-    // The same program, whose pages show its own file.
+    // A program whose pages show its own file.
     let text = std::fs::read_to_string(program.path("streamgauge.toml")).unwrap();
     let own = text.replace("ledger = \"postgres\"", "ledger = \"sqlite\"");
     std::fs::write(program.path("streamgauge.toml"), own).unwrap();

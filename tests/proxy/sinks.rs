@@ -17,7 +17,7 @@ const MANY: usize = 600;
 /// The longest end if something is stuck: the sinks' grace, and room for a slow machine.
 const DEADLINE: Duration = Duration::from_secs(15);
 
-/// The same after a second signal.
+/// The longest time for the end after a second signal.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// A proxy that is found without reading its log.

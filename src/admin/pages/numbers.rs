@@ -35,7 +35,7 @@ pub(super) fn count(number: u64) -> Markup {
     html! { data value=(number) title=(grouped(number)) { (compact(number)) } }
 }
 
-/// The same for a number that may be unknown.
+/// A number that may be unknown, as in [`count`].
 pub(super) fn maybe(number: Option<u64>) -> Markup {
     match number {
         Some(number) => count(number),
@@ -64,7 +64,7 @@ pub(super) fn seconds(duration: Duration) -> String {
     }
 }
 
-/// The same, marked if a part of it is estimated.
+/// A number as in [`maybe`], marked if a part of it is estimated.
 pub(super) fn marked(number: Option<u64>, estimated: Option<u64>) -> Markup {
     html! {
         @if let Some(part) = estimated.filter(|part| *part > 0) {

@@ -31,8 +31,8 @@ enum Body {
     ModelAndDeployment,
     /// JSON whose top-level `model` names the model.
     Model,
-    /// The same, if a missing `model` has a meaning other than the default model, as in a run of an
-    /// assistant.
+    /// A JSON object in which a missing `model` has a meaning other than the default model, as in a
+    /// run of an assistant.
     Named,
     /// JSON whose optional `session.model` names the model.
     Session,
@@ -50,7 +50,7 @@ enum Body {
 /// before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tokens {
-    /// The same request.
+    /// Usage belongs to the request itself.
     Own,
     /// A stored result, which may still be in progress when the request is responded to.
     Creates(StoredKind),

@@ -104,7 +104,7 @@ impl OutboundHeaders {
         out.extend_from_slice(&self.own_lines);
     }
 
-    /// The same headers in the same order, as HTTP/2 sends them.
+    /// The headers of [`Self::write`] in the same order, for HTTP/2.
     pub fn pairs<'a>(&'a self, client: &'a Headers) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let passing = client.iter().filter(|field| self.passes(*field)).filter_map(HeaderField::to_pair);
         std::iter::once(self.host.clone()).chain(passing).chain(self.own.iter().cloned())
@@ -136,7 +136,7 @@ fn hyphenated(name: &str) -> String {
     name.replace('_', "-")
 }
 
-/// The same for a name of a client, in lower case.
+/// A client's name in lower case, with hyphens for underscores.
 #[cold]
 fn read_as(name: &[u8]) -> String {
     hyphenated(&String::from_utf8_lossy(name)).to_ascii_lowercase()

@@ -72,7 +72,7 @@ impl Scan {
         self.push_piece(bytes, output);
     }
 
-    /// The same, whether or not the piece is the whole text; without a byte order mark.
+    /// Reads a piece, which may be the whole text, without a byte order mark.
     pub(super) fn push_piece(&mut self, bytes: &[u8], output: Option<&mut Output>) {
         let mut piece = Piece { bytes, from: 0, reader: &mut self.reader, output };
         self.grammar.push(bytes, &mut piece);

@@ -15,7 +15,7 @@ use crate::record::Entry;
 pub enum EventForm {
     /// `data: {"error":{…}}`: chat completions, completions, and all other endpoints.
     Plain,
-    /// The same, with `event: error` and `"type":"error"`: images, audio, and Assistants.
+    /// OpenAI's error with `event: error` and `"type":"error"`: images, audio, and Assistants.
     Named,
     /// Anthropic's Messages: `event: error` with `{"type":"error","error":{"type":"api_error",…}}`.
     Messages,

@@ -42,7 +42,7 @@ impl Order {
             .collect()
     }
 
-    /// The same column in the other direction.
+    /// Reverses the direction.
     #[must_use]
     pub fn reversed(mut self) -> Self {
         self.descends = !self.descends;

@@ -76,7 +76,7 @@ impl Store {
         Ok(store)
     }
 
-    /// The same with threads of its own.
+    /// Opens a ledger like [`Self::open_on`], with threads of its own.
     #[cfg(test)]
     pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
         Self::open_on(path, &Threads::default())

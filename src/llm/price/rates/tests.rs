@@ -62,7 +62,7 @@ fn cached_input_is_a_part_of_the_input_but_for_anthropic() {
         Some(Billable { input: 300, cached_input: 600, cache_write: 100, output: 50, ..Billable::default() })
     );
     assert_eq!(cost(openai), "0.00155");
-    // The same request in Anthropic's counts.
+    // This is the same request in Anthropic's counts.
     assert_eq!(billable(Some(300), Some(600), Some(100), Some(50), true), openai);
     assert_eq!(
         billable(Some(300), None, None, Some(50), true),

@@ -165,7 +165,7 @@ impl UsageChunkMatcher {
         self.at == At::End && self.members.are_usage_only(has_content)
     }
 
-    /// The same for an event that the end of the stream ended.
+    /// Returns true if the event, which the end of the stream ended, is the usage-only chunk.
     pub(super) fn is_match_at_end(&self, has_content: bool) -> bool {
         let is_error = matches!(self.at, At::Type(word) | At::Name(word) if word.is(ERROR));
         let goes_on = !matches!(self.at, At::End | At::RuledOut);
