@@ -26,7 +26,7 @@ const IMPURE: &[&str] = &[
     "std::thread",
 ];
 
-/// What a pure module may use all the same, and why.
+/// Exceptions for pure modules, with the reasons.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("balance", "std::time", "the caller passes the time"),
     ("balance", "Instant", "the caller passes the time"),
@@ -107,7 +107,7 @@ fn dependencies_point_downward_only() {
 fn the_pure_modules_have_no_runtime_clock_socket_or_log() {
     let mut wrong = Vec::new();
     for (module, file, code) in sources().into_iter().filter(|(module, ..)| PURE.contains(&module.as_str())) {
-        // A longer word is another one.
+        // A longer word is a different one.
         let has = |word: &str| {
             let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric());
             code.split(word).skip(1).any(ends)

@@ -51,7 +51,7 @@ usage: reported 83.3%, partial 16.7%
     assert_eq!(text, expected, "\n{text}");
 }
 
-/// The same, with prices.
+/// The report with prices.
 fn priced() -> Report {
     let mut report = example();
     let rates = |currency: &str, input: &str| {

@@ -1,4 +1,4 @@
-//! Where the fields with known names are.
+//! The places of the fields with known names.
 
 use super::{KnownName, NameSet, Place};
 
@@ -6,7 +6,7 @@ use super::{KnownName, NameSet, Place};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Index {
     names: NameSet,
-    /// Of fields from [`FAR`] on, no more is known than that.
+    /// The place of the first field of each name, at most [`FAR`].
     first: [u8; KnownName::COUNT],
 }
 
@@ -19,7 +19,7 @@ const FAR: u8 = ABSENT - 1;
 impl Index {
     pub(super) const EMPTY: Self = Self { names: NameSet::of(&[]), first: [ABSENT; KnownName::COUNT] };
 
-    /// Notes that the field at `at`, behind all that were noted, has this name.
+    /// Notes that the field at `at`, behind all noted ones, has this name.
     #[inline]
     pub(super) fn note(&mut self, name: KnownName, at: usize) {
         let first = &mut self.first[name as usize];
@@ -42,7 +42,7 @@ impl Index {
         self.names
     }
 
-    /// Where to begin to look for fields of this name. `None`: there are none.
+    /// The place at which a search for fields of this name begins. `None`: there are none.
     #[inline]
     pub(super) fn first(&self, name: KnownName) -> Option<usize> {
         let first = self.first[name as usize];

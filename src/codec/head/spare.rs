@@ -5,13 +5,13 @@ use std::cell::RefCell;
 use super::Place;
 use super::index::Index;
 
-/// The most buffers that a thread keeps.
+/// The largest number of buffers that a thread keeps.
 const MAX_SPARE: usize = 32;
 
 /// The largest buffer that is kept, in bytes: heads are seldom longer.
 const MAX_BYTES: usize = 4 * 1024;
 
-/// The most places of fields that are kept.
+/// The largest number of places of fields that are kept.
 const MAX_PLACES: usize = 64;
 
 /// The capacity of a new buffer, which is enough for a usual head.
@@ -24,7 +24,7 @@ pub(super) struct Buffer {
     /// The head as it came, and the added lines.
     pub(super) bytes: Vec<u8>,
     pub(super) fields: Vec<Place>,
-    /// Of `fields`.
+    /// The index of `fields`.
     pub(super) index: Index,
 }
 
