@@ -63,8 +63,8 @@ use query::Fields;
 use reader::LedgerReader;
 use respond::{fault, not_allowed, text};
 
-/// The most watchers at once. Each has a page open, and costs a check of the running streams per
-/// second.
+/// The largest number of watchers at the same time. Each has a page open, and costs a check of the
+/// running streams per second.
 const WATCHERS: usize = 64;
 
 /// The prefix of the workers' thread names.

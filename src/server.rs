@@ -158,5 +158,5 @@ pub struct Limits {
 /// The largest head that is accepted, in bytes.
 pub const MAX_HEAD_BYTES: usize = crate::codec::h1::MAX_HEAD;
 
-/// The most streams that one HTTP/2 connection may have open.
+/// The largest number of streams that one HTTP/2 connection may have open.
 pub const MAX_HTTP2_STREAMS: u32 = 256;

@@ -33,7 +33,7 @@ const NO_SUBJECTS: &[&str] = &[
     "whoever", "whom", "whose", "why",
 ];
 
-/// The most characters of a test's name.
+/// The largest number of characters of a test's name.
 const TEST_NAME: usize = 60;
 
 /// Type names that more than one module may define.

@@ -39,7 +39,8 @@ const SESSION: Duration = Duration::from_hours(12);
 /// Separates the session key from other keys derived from the token.
 const PURPOSE: &[u8] = b"streamgauge admin session, 2";
 
-/// The most sessions that are remembered as ended early. Beyond it, all current sessions end.
+/// The largest number of sessions that are remembered as ended early. Beyond it, all current
+/// sessions end.
 const MAX_ENDED: usize = 1024;
 
 /// The rules of access.

@@ -23,8 +23,8 @@ const MAX_FORM_BYTES: usize = 8 * 1024;
 /// The time within which a login form must arrive.
 const FORM_TIME: Duration = Duration::from_secs(5);
 
-/// The most login forms that may be arriving at once, so that they do not fill the connections that
-/// probes need.
+/// The largest number of login forms that may be arriving at the same time, so that they do not
+/// fill the connections that probes need.
 pub(super) const FORMS: usize = 16;
 
 /// The delay of the response to a wrong token. Guessing is hopeless anyway; the delay keeps the log

@@ -12,17 +12,17 @@ use tokio::time::timeout;
 
 use crate::sinks::ledger::{Bounds, LedgerError, LedgerSource};
 
-/// The most reads at once. A read of a million rows keeps a CPU busy for a second, or two CPUs for
-/// half of it, and the workers need them.
+/// The largest number of reads at the same time. A read of a million rows keeps a CPU busy for a
+/// second, or two CPUs for half of it, and the workers need them.
 const AT_ONCE: usize = 2;
 
 /// The time that a read waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
 
-/// The most time of a read, including the wait for its turn.
+/// The longest time of a read, including the wait for its turn.
 const MOST_TIME: Duration = Duration::from_secs(15);
 
-/// The most groups of a response: some 60 MB of JSON.
+/// The largest number of groups of a response: some 60 MB of JSON.
 const MOST_GROUPS: usize = 100_000;
 
 /// Reads the ledger.

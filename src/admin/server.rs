@@ -49,7 +49,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The interval at which limits are enforced, which is their accuracy.
 const BEAT: Duration = Duration::from_millis(100);
 
-/// The most streams that one HTTP/2 connection may have open.
+/// The largest number of streams that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 64;
 
 /// The admin port, bound.
@@ -62,7 +62,7 @@ pub struct AdminServer {
 
 /// The limits of connections.
 pub struct ServerBounds {
-    /// The most connections at once.
+    /// The largest number of connections at the same time.
     pub connections: usize,
     pub limits: Limits,
     /// Counts limits that acted.

@@ -36,7 +36,7 @@ type Reading = Pin<Box<dyn Future<Output = Result<Page, ReadError>> + Send>>;
 pub(super) struct RecordStream {
     reader: LedgerReader,
     query: RecordsQuery,
-    /// The most records still to come.
+    /// The largest number of records still to come.
     left: usize,
     /// The records so far.
     written: usize,

@@ -13,12 +13,12 @@ use crate::sinks::jsonl::Reopener;
 use crate::support::drain::{Phase, Stop};
 use crate::support::threads::{Deadline, Thread, Threads};
 
-/// The least time for the sinks: an attempt at a locked ledger takes half a second, and records
+/// The shortest time for the sinks: an attempt at a locked ledger takes half a second, and records
 /// that cannot be written are spilled after it.
 const SINKS: Duration = Duration::from_secs(1);
 
-/// The most time for the end after the drain: the sinks write the waiting records, and the ledger
-/// ships them. Records that are not written by then are counted, reported and lost. A
+/// The longest time for the end after the drain: the sinks write the waiting records, and the
+/// ledger ships them. Records that are not written by then are counted, reported and lost. A
 /// [cut](Stop::cut) leaves a second. Container runtimes kill after ten seconds.
 const GRACE: Duration = Duration::from_secs(8);
 

@@ -25,7 +25,7 @@ const LEDGER_CONNECTIONS: u64 = 4;
 /// Certificates that are read again, and files that libraries open.
 const SPARE: u64 = 8;
 
-/// The most files for concurrent name lookups.
+/// The largest number of files for concurrent name lookups.
 const LOOKUPS: u64 = 128;
 
 /// A start with room for fewer clients fails.
@@ -67,13 +67,13 @@ impl Shares {
         Self { clients, admin: size(admin), watched: size(watched), own, limit, wanted }
     }
 
-    /// The most files that can be open at once.
+    /// The largest number of files that can be open at the same time.
     pub(super) fn files(&self) -> u64 {
         let rest = (self.clients as u64).saturating_mul(2).saturating_add((self.admin + self.watched) as u64);
         self.own.saturating_add(rest).min(self.limit)
     }
 
-    /// The least number of further files for a start; `open` are open now.
+    /// The smallest number of further files for a start; `open` are open now.
     pub(super) fn least(&self, open: u64) -> u64 {
         let admin = if self.admin > 0 { 2 } else { 0 };
         self.own.saturating_sub(open) + admin + 2 * FEWEST_CLIENTS

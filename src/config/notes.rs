@@ -136,5 +136,5 @@ impl Notes {
     }
 }
 
-/// The most tables of a key that is suggested.
+/// The largest number of tables of a key that is suggested.
 const MOST_MEANT: usize = 2;

@@ -16,8 +16,8 @@ use crate::support::is_loopback;
 use crate::support::secret::Secret;
 use crate::tls::{ClientSettings, Verification};
 
-/// The most records of one round trip: a batch is held in memory, and sent again if the connection
-/// breaks.
+/// The largest number of records of one round trip: a batch is held in memory, and sent again if
+/// the connection breaks.
 const LARGEST_BATCH: usize = 10_000;
 
 /// The name of our connections on the server, in `pg_stat_activity`.

@@ -23,7 +23,8 @@ use crate::support::Pattern;
 use crate::support::secret::Secret;
 use crate::support::telemetry::LogFormat;
 
-/// The most worker threads. A user who writes a larger number probably means connections.
+/// The largest number of worker threads. A user who writes a larger number probably means
+/// connections.
 const MAX_WORKERS: usize = 1024;
 
 /// The longest name of a client or an upstream, in bytes: it is a label of every metric and a
@@ -33,8 +34,8 @@ const MAX_NAME: usize = 64;
 /// The pattern of names of clients and upstreams.
 pub(super) const NAME_PATTERN: &str = "^\\S{1,64}$";
 
-/// The least length of the admin token, and of a client's key without a warning, in bytes. Shorter
-/// ones can be guessed.
+/// The shortest length of the admin token, and of a client's key without a warning, in bytes.
+/// Shorter ones can be guessed.
 const MIN_KEY: usize = 16;
 
 /// The client of requests without a key, in records. No configured client may have this name.

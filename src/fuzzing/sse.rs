@@ -13,7 +13,7 @@ use crate::codec::sse::{Event, EventDecoder, EventHandler, LIMIT, Position};
 /// Small enough that fuzzed lines exceed it.
 const SMALL: usize = 24;
 
-/// The most two-way splits that are tried.
+/// The largest number of two-way splits that are tried.
 const CUTS: usize = 64;
 
 /// Checks the property for one input.

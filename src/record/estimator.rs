@@ -9,9 +9,9 @@ use super::material::Material;
 use super::{Journal, UsageRecord, UsageSource};
 use crate::support::threads::{Deadline, Thread, fault};
 
-/// The most records that wait for their estimate; further ones get none. `material::ROOM` bounds
-/// their texts. A count of 50 µs, which a response of a thousand words takes, makes this a quarter
-/// of a second's work.
+/// The largest number of records that wait for their estimate; further ones get none.
+/// `material::ROOM` bounds their texts. A count of 50 µs, which a response of a thousand words
+/// takes, makes this a quarter of a second's work.
 const CAPACITY: usize = 4096;
 
 /// The time for waiting estimates when the process stops. The remaining records get none.

@@ -17,8 +17,8 @@ use crate::support::secret::Masks;
 use crate::support::threads::{Deadline, Threads};
 use crate::support::{Gathering, Queue, QueueStep};
 
-/// The most records that wait to be written; further ones are lost and counted. This bounds memory,
-/// and no stream waits for a disk. At some 600 bytes each this is about 40 MB.
+/// The largest number of records that wait to be written; further ones are lost and counted. This
+/// bounds memory, and no stream waits for a disk. At some 600 bytes each this is about 40 MB.
 pub const CAPACITY: usize = 65_536;
 
 /// The time for which the writer gathers records after the first of a batch, so that one wake-up

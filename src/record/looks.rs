@@ -20,8 +20,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::llm::provider::{Stored, StoredKind};
 use crate::llm::usage::{Tally, Usage};
 
-/// The least number of results that are remembered; at most twice as many, of 32 bytes each, some 4
-/// MB in all. A forgotten result is judged like an unknown one.
+/// The smallest number of results that are remembered; at most twice as many, of 32 bytes each,
+/// some 4 MB in all. A forgotten result is judged like an unknown one.
 const REMEMBERED: usize = 65_536;
 
 /// The note in a record whose usage was left out.

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The most names with a label of their own; all others are [`OTHER`]. Otherwise an upstream that
-/// responds with a new name each time would fill the memory of the sink that counts.
+/// The largest number of names with a label of their own; all others are [`OTHER`]. Otherwise an
+/// upstream that responds with a new name each time would fill the memory of the sink that counts.
 pub const MAX_NAMES: usize = 256;
 
 /// The length up to which names are compared, in bytes: a client may request a model name of

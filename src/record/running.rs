@@ -14,8 +14,8 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// The most streams of one worker that are listed, at 8 bytes each. Further ones run unlisted and
-/// are only counted.
+/// The largest number of streams of one worker that are listed, at 8 bytes each. Further ones run
+/// unlisted and are only counted.
 const PLACES: usize = 4096;
 
 /// The running streams of all workers. Clones are the same list.

@@ -32,7 +32,7 @@ const RETRY: Duration = Duration::from_millis(50);
 /// The time for connections to end the responses that the drain timeout cuts.
 const STOP: Duration = Duration::from_secs(1);
 
-/// The most connections that wait for a worker after another one gave them away.
+/// The largest number of connections that wait for a worker after another one gave them away.
 const INBOX: usize = 1024;
 
 /// A connection that is given to another worker.

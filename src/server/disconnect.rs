@@ -30,7 +30,8 @@ impl<S: Socket> Socket for Box<TlsStream<S>> {
     }
 }
 
-/// The most connections that are watched at once in this process. Each watch needs one descriptor.
+/// The largest number of connections that are watched at the same time in this process. Each watch
+/// needs one descriptor.
 pub const MOST_WATCHED: usize = 256;
 
 /// Permits that are withheld because the process may open few files.

@@ -30,10 +30,11 @@ use crate::tls::ClientCertificate;
 pub use body::Http2RequestBody;
 use streams::Streams;
 
-/// The most response bytes per stream that wait in h2 for the socket.
+/// The largest number of response bytes per stream that wait in h2 for the socket.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// The most bytes that a client may send before they are read, per request and per connection.
+/// The largest number of bytes that a client may send before they are read, per request and per
+/// connection.
 const RECEIVE_WINDOW: u32 = 1 << 20;
 
 /// The largest frame that is accepted.

@@ -8,10 +8,10 @@ use super::error::Failure;
 use super::schema::{self, instance};
 use super::shapes::Kind;
 
-/// The most calls in one response.
+/// The largest number of calls in one response.
 pub(super) const MAX_CALLS: u64 = 128;
 
-/// The most text in one response.
+/// The largest amount of text in one response.
 const MAX_TEXT: usize = 256 * 1024;
 
 /// The bytes of a streamed piece, if the directions give no size.

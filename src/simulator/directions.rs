@@ -11,16 +11,17 @@ use std::time::Duration;
 use super::content::MAX_CALLS;
 use super::text::SENTENCE;
 
-/// The most text of an unstreamed response, or of one that repeats its text at the end.
+/// The largest amount of text of an unstreamed response, or of one that repeats its text at the
+/// end.
 const MAX_WHOLE_TEXT: u64 = 64 * 1024 * 1024;
 
-/// The most events in a response whose events are written beforehand.
+/// The largest number of events in a response whose events are written beforehand.
 const MAX_HELD_EVENTS: u64 = 100_000;
 
-/// The most text in one event.
+/// The largest amount of text in one event.
 const MAX_EVENT_TEXT: u64 = 16 * 1024 * 1024;
 
-/// The most events in one response.
+/// The largest number of events in one response.
 const MAX_EVENTS: u64 = 1_000_000_000;
 
 /// The longest time in directions: an hour.

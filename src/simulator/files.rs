@@ -7,7 +7,7 @@ use super::form::Form;
 use super::ordered::{Json, object};
 use super::store::{Store, number_of};
 
-/// The most files, and their bytes in sum.
+/// The largest number of files, and their bytes in sum.
 const MAX_FILES: usize = 256;
 const MAX_BYTES: usize = 128 * 1024 * 1024;
 

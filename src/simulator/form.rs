@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use memchr::memmem;
 
-/// The most fields in a form.
+/// The largest number of fields in a form.
 const MAX_FIELDS: usize = 1_000;
 
 /// A form.

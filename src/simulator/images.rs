@@ -15,7 +15,8 @@ const PNG: &str = concat!(
     "lEQVR42mPQyFuAFTEMLQkAKopNgcOStj8AAAAASUVORK5CYII="
 );
 
-/// The most pictures in one response, and the most partial pictures of each: the service's limits.
+/// The largest number of pictures in one response, and of partial pictures of each: the service's
+/// limits.
 const MAX_PICTURES: u64 = 10;
 const MAX_PARTIAL: u64 = 3;
 

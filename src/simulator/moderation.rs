@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::ordered::{Json, object};
 
-/// The most results in one response.
+/// The largest number of results in one response.
 const MAX_RESULTS: usize = 1_024;
 
 /// The categories in the service's order, each with true if it applies to images.

@@ -17,7 +17,7 @@ const MODELS: [&str; 4] = ["sim", "gpt-4.1", "gpt-4.1-mini", "text-embedding-3-s
 /// The default dimensions of an embedding.
 const DIMENSIONS: u32 = 1536;
 
-/// The most numbers in one response.
+/// The largest number of numbers in one response.
 const MAX_NUMBERS: u64 = 4 * 1024 * 1024;
 
 /// `/v1/models`.

@@ -10,14 +10,14 @@ use serde_json::{Map, Value};
 
 use super::text;
 
-/// The most values in one instance.
+/// The largest number of values in one instance.
 const MAX_VALUES: usize = 10_000;
 
 /// The depth to which a schema is followed. A recursive schema ends at a member that is not
 /// required, or at an array that may be empty.
 const MAX_DEPTH: usize = 64;
 
-/// The most text in one instance.
+/// The largest amount of text in one instance.
 const MAX_TEXT: usize = 64 * 1024;
 
 /// The value of a member with the name of a command: harmless if it is run.

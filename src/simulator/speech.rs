@@ -22,7 +22,7 @@ const SAMPLE: u32 = 2;
 /// A piece of PCM: 20 ms.
 const PCM_PIECE: usize = (RATE / 50 * SAMPLE) as usize;
 
-/// The most pieces of sound: half an hour.
+/// The largest number of pieces of sound: half an hour.
 const MAX_PIECES: u64 = 90_000;
 
 /// A form of sound.

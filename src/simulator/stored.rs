@@ -13,7 +13,7 @@ use super::reel::response_without_output;
 use super::store::{Store, number_of};
 use super::tally::Tokens;
 
-/// The most responses, and the total bytes of their requests.
+/// The largest number of responses, and the total bytes of their requests.
 const MAX_RESPONSES: usize = 1_024;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 

@@ -38,13 +38,13 @@ use std::time::{Duration, Instant};
 
 use crate::support::drain::{Phase, Stop};
 
-/// The most restarts within [`WINDOW`].
+/// The largest number of restarts within [`WINDOW`].
 pub const RESTARTS: usize = 3;
 
 /// The time within which restarts are counted.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// The most time for the end after a [cut](Stop::cut).
+/// The longest time for the end after a [cut](Stop::cut).
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
 /// The delay within which a waiting end notices a cut.

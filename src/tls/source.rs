@@ -9,7 +9,8 @@ use super::pem;
 use crate::support::secret::Secret;
 use crate::support::whole_file;
 
-/// The most bytes of a file that are read. The roots of a whole system are about 0.25 MB.
+/// The largest number of bytes of a file that are read. The roots of a whole system are about 0.25
+/// MB.
 const MAX_BYTES: usize = 8 << 20;
 
 /// A file that may change, or a fixed text.

@@ -31,7 +31,8 @@ pub(super) use send::send;
 /// per second at a round trip of 50 ms.
 const STREAM_WINDOW: u32 = 512 * 1024;
 
-/// The most streams of one connection, also if the peer allows more; the usual limit of peers.
+/// The largest number of streams of one connection, also if the peer allows more; the usual limit
+/// of peers.
 const MAX_STREAMS: usize = 100;
 
 /// The window of a connection: the sum of its streams' windows, so that slow clients never stop
@@ -42,7 +43,7 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 /// closes the connection. A few dozen stopped event streams would reach its default.
 const SMALL_FRAMES: usize = 2 * CONNECTION_WINDOW as usize;
 
-/// The most request bytes of a stream that wait for the upstream's window.
+/// The largest number of request bytes of a stream that wait for the upstream's window.
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// The number of reset streams that a connection remembers, to ignore their late frames.

@@ -29,8 +29,8 @@ const DELAY: Duration = Duration::from_millis(250);
 /// The time for which a winner is tried first (RFC 6555 section 4.2; RFC 8305 gives no time).
 const MEMORY: Duration = Duration::from_secs(10 * 60);
 
-/// The most attempts at once, since each is an open file. The oldest is dropped for the next
-/// address, after one second at least.
+/// The largest number of attempts at the same time, since each is an open file. The oldest is
+/// dropped for the next address, after one second at least.
 const AT_ONCE: usize = 4;
 
 /// The address of an upstream, or of its forward proxy, that won although others came before it.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::watchdog::Timer;
 
-/// The most bytes of one read. Events that arrive together are passed on together.
+/// The largest number of bytes of one read. Events that arrive together are passed on together.
 const SIZE: usize = 64 * 1024;
 
 /// The initial capacity of a request's head.
@@ -15,7 +15,7 @@ const HEAD: usize = 1024;
 /// The largest buffer of a head that is kept, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// The most timers that are kept.
+/// The largest number of timers that are kept.
 const MAX_TIMERS: usize = 64;
 
 /// One read buffer per worker: a read fills it, the bytes are copied out at their exact size, and

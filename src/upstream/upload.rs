@@ -12,7 +12,7 @@ use super::stream::Stream;
 use crate::codec::h1;
 use crate::record::error::Error;
 
-/// The most slices of one vectored write.
+/// The largest number of slices of one vectored write.
 const PIECES: usize = 16;
 
 /// A body that the client is sending; its errors are the client's.

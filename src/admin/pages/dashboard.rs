@@ -15,7 +15,7 @@ use crate::config::time_zone_name;
 use crate::record::Boards;
 use crate::sinks::ledger::{Estimated, Group, LedgerSource, Overview, Sums};
 
-/// The most names that a filter suggests.
+/// The largest number of names that a filter suggests.
 const MOST_SUGGESTED: usize = 200;
 
 /// The state of the data.

@@ -9,7 +9,7 @@ use crate::admin::query::PageQuery;
 use crate::llm::price::{Amount, Currency};
 use crate::sinks::ledger::{Group, Overview, Percentiles, Sums};
 
-/// The most names that are listed; the others share one line.
+/// The largest number of names that are listed; the others share one line.
 const MOST_NAMES: usize = 12;
 
 /// The two kinds of tokens that every service bills.

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::numbers::{UNKNOWN, count, grouped, millis, seconds, time};
 use crate::record::{Boards, Stream};
 
-/// The most streams that are listed; the page has the number of the others.
+/// The largest number of streams that are listed; the page has the number of the others.
 const MOST_SHOWN: usize = 25;
 
 /// The number of streams and their table, which the script replaces as a whole.

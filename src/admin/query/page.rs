@@ -81,7 +81,7 @@ impl Range {
     }
 }
 
-/// The most columns that are distinguishable on a phone.
+/// The largest number of columns that are distinguishable on a phone.
 pub(super) const MOST_STEPS: u64 = 60;
 
 /// `/?...`: the dashboard.

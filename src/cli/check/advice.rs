@@ -26,7 +26,7 @@ pub(super) struct Diagnosis {
     pub(super) change: String,
 }
 
-/// The most characters of a foreign message that are printed.
+/// The largest number of characters of a foreign message that are printed.
 const MOST: usize = 300;
 
 /// `None` if the check succeeded.

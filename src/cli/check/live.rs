@@ -25,7 +25,7 @@ use crate::config::{Settings, Upstream};
 use crate::record::{Sink, UsageRecord};
 use crate::upstream::ConnectObserver;
 
-/// The most upstreams at the same time, since each has a proxy of its own.
+/// The largest number of upstreams at the same time, since each has a proxy of its own.
 const AT_ONCE: usize = 8;
 
 /// The limit on waiting for the record, which is written within milliseconds.
@@ -37,7 +37,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// The version that Anthropic's SDKs send; the latest one (docs.anthropic.com/en/api/versioning).
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 
-/// The most bytes of a response that are read; a usual one has a few kilobytes.
+/// The largest number of bytes of a response that are read; a usual one has a few kilobytes.
 const MAX_RESPONSE: usize = 1 << 20;
 
 /// Checks the upstreams, several at the same time; calls `tell` with each finding, in their order.

@@ -10,7 +10,7 @@ const NAME: usize = 32;
 /// The width of names at which more important columns are dropped.
 const SHORT_NAME: usize = 16;
 
-/// The least width of names.
+/// The smallest width of names.
 const MIN_NAME: usize = 8;
 
 /// The space between columns.
@@ -99,7 +99,7 @@ fn room(columns: &[Column], rank: Rank, names: usize, width: Option<usize>) -> O
 struct NameWidths {
     /// The width of whole names.
     whole: usize,
-    /// The least width at which all names differ; other cells are whole.
+    /// The smallest width at which all names differ; other cells are whole.
     least: usize,
 }
 

@@ -197,7 +197,7 @@ fn estimated_parts(total: &Sums, estimated: &Estimated) -> String {
 /// A column of money.
 struct Paid {
     currency: Currency,
-    /// The least number that keeps the amounts distinguishable.
+    /// The smallest number that keeps the amounts distinguishable.
     decimals: usize,
 }
 

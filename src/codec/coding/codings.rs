@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::codec::head::{Headers, KnownName};
 
-/// The most codings of one response that are decoded. No service is known to use more than one.
+/// The largest number of codings of one response that are decoded. No service is known to use more
+/// than one.
 pub const MAX_CODINGS: usize = 3;
 
 /// A coding that can be decoded.

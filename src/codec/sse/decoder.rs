@@ -6,7 +6,7 @@ use super::{Event, EventHandler, LIMIT, Line, Lines};
 /// is kept.
 const NAME_LIMIT: usize = 4096;
 
-/// The least limit. With a smaller one, a line could exceed it before its field is known.
+/// The lowest limit. With a smaller one, a line could exceed it before its field is known.
 const LEAST_LIMIT: usize = 16;
 
 /// The byte order mark that may begin a stream.

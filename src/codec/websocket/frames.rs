@@ -67,7 +67,7 @@ const MAX_HEAD: usize = 14;
 /// The longest payload of a control frame.
 const MAX_CONTROL: usize = 125;
 
-/// The most bytes unmasked at once.
+/// The largest number of bytes that are unmasked in one step.
 const PIECE: usize = 1024;
 
 /// Reads frames in pieces of any size. It holds an incomplete frame head and an incomplete control

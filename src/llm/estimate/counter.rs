@@ -8,8 +8,8 @@ use super::Encoding;
 /// letter repeated) 1 ms.
 const PIECE: usize = 4 << 10;
 
-/// The most work of one [`Counter`], in bytes of prose: about 20 ms of its thread. A limit in time
-/// would make the result depend on the machine.
+/// The largest amount of work of one [`Counter`], in bytes of prose: about 20 ms of its thread. A
+/// limit in time would make the result depend on the machine.
 const WORK: usize = 4 << 20;
 
 /// The cost of handling one text, in bytes of prose.

@@ -8,7 +8,8 @@
 
 use crate::support::hex;
 
-/// The most times a path may be encoded. No client encodes a segment more than twice.
+/// The largest number of times that a path may be encoded. No client encodes a segment more than
+/// twice.
 const MAX_ENCODINGS: usize = 4;
 
 /// Returns true if every server resolves the path to something below its first slash.

@@ -10,7 +10,7 @@
 
 use super::extracted::Shares;
 
-/// The most choices that are counted separately.
+/// The largest number of choices that are counted separately.
 const MOST: usize = 1024;
 
 /// The choices whose usage was added up.

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The most text kept of one response, some 60,000 tokens. Only the length of the rest is known.
+/// The largest amount of text kept of one response, some 60,000 tokens. Only the length of the rest
+/// is known.
 pub const OUTPUT_LIMIT: usize = 256 << 10;
 
 /// The first allocation.
 const FIRST: usize = 128;
 
-/// The most bytes allocated in advance for the next text.
+/// The largest number of bytes allocated in advance for the next text.
 const EXPECTED: usize = 1024;
 
 /// The memory budget of all output texts of the process, in bytes.

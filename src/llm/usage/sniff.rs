@@ -21,7 +21,7 @@ pub enum Content {
     Other,
 }
 
-/// The most leading whitespace that is skipped, in bytes.
+/// The largest amount of leading whitespace that is skipped, in bytes.
 const LIMIT: u32 = 64 << 10;
 
 /// The UTF-8 byte order mark.

@@ -37,8 +37,8 @@ use self::usage_chunk_matcher::UsageChunkMatcher;
 use super::Progress;
 use crate::codec::sse::{Line, Lines};
 
-/// The most bytes of an event that wait, and the largest event that is withheld. Real ones have 200
-/// to 1,300 bytes.
+/// The largest number of bytes of an event that wait, and the largest event that is withheld. Real
+/// ones have 200 to 1,300 bytes.
 pub const HOLD_LIMIT: usize = 16 << 10;
 
 /// Filters one stream.

@@ -16,14 +16,15 @@ use crate::llm::rewrite;
 use crate::record::error::{Error, Kind};
 use crate::support::pieces::Pieces;
 
-/// The most encoded bytes decoded at once, which bounds the waiting output.
+/// The largest number of encoded bytes that are decoded in one step, which bounds the waiting
+/// output.
 const SLICE: usize = 4 << 10;
 
 /// A frame with this many decoded bytes is complete.
 const FRAME: usize = 64 << 10;
 
-/// The most bytes to which one slice may expand. A short response may expand this far, so that
-/// anything beyond is a decompression bomb.
+/// The largest number of bytes to which one slice may expand. A short response may expand this far,
+/// so that anything beyond is a decompression bomb.
 const MAX_FRAME: usize = FRAME + crate::codec::coding::FREE_OUTPUT as usize;
 
 /// A body, decoded or unchanged. Dropping it drops the inner body.

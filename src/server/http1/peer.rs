@@ -24,7 +24,7 @@ use crate::server::disconnect::{DisconnectWatch, Socket, WATCHED};
 /// A complete head, and its body.
 type Found = Result<Option<(ParsedRequest, Http1RequestBody)>, BadRequest>;
 
-/// The most that is read of the next request while a response is written.
+/// The largest part that is read of the next request while a response is written.
 const EARLY_BYTES: usize = 256;
 
 /// Asks the client for a body that it holds back (RFC 9110 section 10.1.1).

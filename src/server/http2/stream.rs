@@ -31,7 +31,7 @@ use crate::support::flow::Limit;
 /// The bytes that a client must accept within `write_timeout`, if this many wait.
 const PROGRESS: usize = 4 * 1024;
 
-/// The most connection window that a stream requests at once, so that streams take turns.
+/// The largest connection window that a stream requests in one step, so that streams take turns.
 const SHARE: usize = 16 * 1024;
 
 /// Headers that HTTP/2 forbids (RFC 9113 section 8.2.2).

@@ -3,7 +3,7 @@
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// The most repetitions of an unbounded repetition.
+/// The largest number of repetitions of an unbounded repetition.
 const MAX_REPEATS: u32 = 4_096;
 
 /// The greatest depth of a pattern.

@@ -20,9 +20,9 @@ use super::file::{Identity, identity};
 use super::repair::with;
 use super::sink::Batch;
 
-/// The most records that stay in memory until they are copied into the file; at some 600 bytes each
-/// about 20 MB. A log that is copied in time has fewer. Beyond it, the oldest are lost and counted
-/// if the log is truncated.
+/// The largest number of records that stay in memory until they are copied into the file; at some
+/// 600 bytes each about 20 MB. A log that is copied in time has fewer. Beyond it, the oldest are
+/// lost and counted if the log is truncated.
 const MOST_UNCOPIED: usize = 32_768;
 
 /// The bytes before each page of the log, and before the first one

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::clock::{Clock, Doubted};
 use super::shipped;
 
-/// The most rows that one step deletes. It takes a few milliseconds, after which new records are
-/// written.
+/// The largest number of rows that one step deletes. It takes a few milliseconds, after which new
+/// records are written.
 const STEP: usize = 500;
 
 /// The number of the newest rows that are searched for a clock.

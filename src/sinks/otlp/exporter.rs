@@ -37,7 +37,7 @@ use crate::record::{Exporting, UsageRecord};
 use crate::support::{Backoff, OutageNotice};
 use crate::upstream::ConnectSpec;
 
-/// The most spans of one request: some 500 kB.
+/// The largest number of spans of one request: some 500 kB.
 const MAX_SPANS: usize = 512;
 
 /// The first and the longest pause between attempts.

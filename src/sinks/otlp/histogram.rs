@@ -10,8 +10,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Histogram as Points, HistogramDataPoint, Metric,
 };
 
-/// The most series of one histogram, the limit of OpenTelemetry's SDKs. Values beyond it are
-/// counted in one last series.
+/// The largest number of series of one histogram, the limit of OpenTelemetry's SDKs. Values beyond
+/// it are counted in one last series.
 pub(super) const MAX_SERIES: usize = 2000;
 
 /// Name, unit and bounds of a histogram.

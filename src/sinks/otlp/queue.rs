@@ -11,9 +11,9 @@ use super::names::method;
 use super::values::{MAX_TEXT, clipped};
 use crate::record::{self, UsageRecord};
 
-/// The most records that wait, including those whose spans are being sent; as many as the journal
-/// can hand over at once. At some 600 bytes each this is about 40 MB, which the ledger may hold
-/// too; and since their texts are at most [`MAX_TEXT`] long, 200 MB in the worst case.
+/// The largest number of records that wait, including those whose spans are being sent; as many as
+/// the journal can hand over at once. At some 600 bytes each this is about 40 MB, which the ledger
+/// may hold too; and since their texts are at most [`MAX_TEXT`] long, 200 MB in the worst case.
 const CAPACITY: usize = record::CAPACITY;
 
 /// The time for which batches are gathered after the first one.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::labels::TimeLabels;
 use crate::record::{MAX_NAMES, Names, OTHER, UsageRecord};
 
-/// The most combinations of upstream, model and client with series of their own. Each may have 69
-/// lines of histograms, so a scrape has at most 69,000 of them.
+/// The largest number of combinations of upstream, model and client with series of their own. Each
+/// may have 69 lines of histograms, so a scrape has at most 69,000 of them.
 pub(super) const MAX_NAMED: usize = 1_000;
 
-/// The most series of `requests` with a model and a client, since upstreams choose the statuses.
+/// The largest number of series of `requests` with a model and a client, since upstreams choose the
+/// statuses.
 const MAX_REQUESTS: usize = 10_000;
 
 /// Names the series of requests. Beyond a bound, model and client are [`OTHER`].

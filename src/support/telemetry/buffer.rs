@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::threads::{Threads, fault};
 
-/// The most bytes that wait for stderr, besides those that are being written. Some 10,000 lines.
+/// The largest number of bytes that wait for stderr, besides those that are being written. Some
+/// 10,000 lines.
 const CAPACITY: usize = 4 << 20;
 
 /// The pause before another attempt if stderr is non-blocking and full.

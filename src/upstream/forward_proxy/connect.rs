@@ -10,7 +10,7 @@ use super::TunnelError;
 use crate::codec::h1::{BodyFraming, HeadReader, write_request_head};
 use crate::codec::head::Headers;
 
-/// The most bytes of one read of the response. The limit of the head is
+/// The largest number of bytes of one read of the response. The limit of the head is
 /// [`crate::codec::h1::MAX_HEAD`].
 const READ: usize = 4 * 1024;
 

@@ -9,7 +9,7 @@ use crate::support::secret::Secret;
 use crate::upstream::race;
 use crate::upstream::resolver::Resolver;
 
-/// The most addresses of a target that are requested one after another.
+/// The largest number of addresses of a target that are requested one after another.
 const MOST_TARGETS: usize = 4;
 
 /// The options of a SOCKS5 proxy.

@@ -98,7 +98,7 @@ impl Connection {
         Ok(Self { sender, state, generation, connect, expires, requests: Cell::new(0), idle_since })
     }
 
-    /// The most streams at once.
+    /// The largest number of streams at the same time.
     pub(super) fn limit(&self) -> usize {
         self.state.limit.get().min(MAX_STREAMS)
     }

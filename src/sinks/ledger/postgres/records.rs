@@ -57,7 +57,7 @@ pub fn records(
     Ok(Page { records, next })
 }
 
-/// The most rows of a page: about as many usual ones as fit on it.
+/// The largest number of rows of a page: about as many usual ones as fit on it.
 const MOST: usize = 250;
 
 pub(super) async fn latest(

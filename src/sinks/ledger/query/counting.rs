@@ -36,7 +36,8 @@ pub(super) fn counted(connection: &Connection, prices: &Prices) -> Result<String
     ))
 }
 
-/// The most models whose prices are cached, since clients may invent any number of models.
+/// The largest number of models whose prices are cached, since clients may invent any number of
+/// models.
 const MOST_REMEMBERED: usize = 10_000;
 
 /// Adds rows to sums, and caches the price of each model.

@@ -20,8 +20,8 @@ use crate::llm::price::{Currency, Prices};
 
 pub(in crate::sinks::ledger) use accumulate::Accumulator;
 
-/// The most times to the first token that are kept, at 8 bytes each. Of more rows they are a
-/// uniform sample.
+/// The largest number of times to the first token that are kept, at 8 bytes each. Of more rows they
+/// are a uniform sample.
 const MOST_SAMPLES: usize = 1 << 20;
 
 /// Sums of the selected rows, by several fields.

@@ -100,7 +100,7 @@ fn whole_microseconds(at: Timestamp) -> i64 {
 /// Bounds on the cost of a query; none by default.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
-    /// The most groups. `None`: any number.
+    /// The largest number of groups. `None`: any number.
     pub groups: Option<usize>,
     /// The deadline.
     pub deadline: Option<Instant>,

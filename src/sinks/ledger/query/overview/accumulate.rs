@@ -8,10 +8,11 @@ use super::{Overview, Selection};
 use crate::sinks::ledger::calendar::{self, nanoseconds};
 use crate::sinks::ledger::groups::{Group, Groups, Sums};
 
-/// The most groups of each kind. Clients choose the names of users, so this bounds memory.
+/// The largest number of groups of each kind. Clients choose the names of users, so this bounds
+/// memory.
 const MOST_GROUPS: usize = 10_000;
 
-/// The most points of time.
+/// The largest number of points of time.
 const MOST_STEPS: usize = 1_000;
 
 /// The sums of rows of one instance or of several.
