@@ -222,9 +222,10 @@ fn jsonl_fifo_without_a_reader_is_said_and_read_later() {
     let path = program.path("usage.jsonl");
     make_fifo(&path);
     // A start that waits for a reader ends without having listened.
-    let serving = program.serve_as(program.shell("exec timeout 20 \"$0\" serve"));
+    let serving = program.serve_as(program.shell("exec timeout 60 \"$0\" serve"));
     assert!(is_served(&serving), "nobody waits for a reader");
-    let reader = File::open(&path);
+    // Opened for writing too, so that the test does not wait for a writer that has ended.
+    let reader = File::options().read(true).write(true).open(&path);
     let lines = thread::spawn(move || BufReader::new(reader.unwrap()).lines().next().unwrap().unwrap());
     let start = Instant::now();
     while !lines.is_finished() {
