@@ -69,42 +69,70 @@ impl<'a> StrictCursor<'a> {
         Ok(())
     }
 
-    /// Consumes the next key of the innermost object and its colon, and returns the key as it is
-    /// spelled. `first`: the object's first member. `None`, after consuming it, if the closing brace
-    /// is next.
+    /// Consumes the first key of the object whose opening brace lies just behind, and its colon.
+    /// Returns the key as it is spelled; `None`, after consuming it, if the closing brace is next.
     #[inline]
-    pub(crate) fn key(&mut self, first: bool) -> Result<Option<&'a [u8]>, Malformed> {
-        // Compact JSON: the key follows the comma or the brace immediately.
-        let quote = self.at + usize::from(!first);
-        if self.byte(quote) == b'"' && (first || self.byte(self.at) == b',') {
-            self.at = quote;
-        } else if !self.is_before_key(first)? {
-            return Ok(None);
+    pub(crate) fn first_key(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+        match self.peek() {
+            b'"' => self.rest_of_key().map(Some),
+            b'}' => Ok(self.close_object()),
+            _ => Err(Malformed),
         }
+    }
+
+    /// The same for the key behind a member.
+    #[inline]
+    pub(crate) fn next_key(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+        match self.compact_key() {
+            Some(key) => Ok(Some(key)),
+            None => self.other_key(),
+        }
+    }
+
+    /// A short key without escapes, with a comma before it, a colon behind it and no whitespace, as
+    /// nearly all are.
+    #[inline]
+    fn compact_key(&mut self) -> Option<&'a [u8]> {
+        let window: &'a [u8; WINDOW] = self.text.get(self.at..)?.first_chunk()?;
+        let [b',', b'"', inside @ ..] = window else { return None };
+        let (low, high) = inside.split_first_chunk()?;
+        let mut found = marks::<true>(low);
+        if found == 0 {
+            found = marks::<true>(high.first_chunk()?) << BLOCK;
+        }
+        let length = found.trailing_zeros() as usize;
+        let (key, [b'"', b':', ..]) = inside.split_at_checked(length)? else { return None };
+        self.at += length + 4;
+        Some(key)
+    }
+
+    /// Any other key behind a member.
+    #[inline(never)]
+    fn other_key(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+        match self.peek() {
+            b'}' => return Ok(self.close_object()),
+            b',' => self.at += 1,
+            _ => return Err(Malformed),
+        }
+        if self.peek() == b'"' { self.rest_of_key().map(Some) } else { Err(Malformed) }
+    }
+
+    #[inline]
+    fn close_object(&mut self) -> Option<&'a [u8]> {
+        self.close();
+        None
+    }
+
+    /// Consumes the key whose quote is next, and its colon.
+    fn rest_of_key(&mut self) -> Result<&'a [u8], Malformed> {
         let from = self.at + 1;
         self.skip_string()?;
         let key = &self.text[from..self.at - 1];
-        if self.byte(self.at) != b':' && self.peek() != b':' {
+        if self.peek() != b':' {
             return Err(Malformed);
         }
         self.at += 1;
-        Ok(Some(key))
-    }
-
-    /// Consumes the bytes before the quote of the next key. False, after consuming it, if the
-    /// closing brace is next.
-    #[inline]
-    fn is_before_key(&mut self, first: bool) -> Result<bool, Malformed> {
-        match self.peek() {
-            b'}' => {
-                self.close();
-                return Ok(false);
-            }
-            b',' if !first => self.at += 1,
-            _ if first => {}
-            _ => return Err(Malformed),
-        }
-        if self.peek() == b'"' { Ok(true) } else { Err(Malformed) }
+        Ok(key)
     }
 
     /// Consumes the bytes before the next value of the innermost list. False, after consuming it,
@@ -148,9 +176,10 @@ impl<'a> StrictCursor<'a> {
             b'f' => self.skip_word(b"false"),
             b'{' => {
                 self.open()?;
-                let mut first = true;
-                while self.key(std::mem::take(&mut first))?.is_some() {
+                let mut key = self.first_key()?;
+                while key.is_some() {
                     self.skip()?;
+                    key = self.next_key()?;
                 }
                 Ok(())
             }
@@ -242,12 +271,15 @@ impl<'a> StrictCursor<'a> {
     fn escape(&self, at: usize) -> Result<usize, Malformed> {
         match self.byte(at + 1) {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(2),
-            b'u' => {
-                let digits = self.text.get(at + 2..at + 6).ok_or(Malformed)?;
-                if digits.iter().all(u8::is_ascii_hexdigit) { Ok(6) } else { Err(Malformed) }
-            }
+            b'u' => self.unicode_escape(at),
             _ => Err(Malformed),
         }
+    }
+
+    #[cold]
+    fn unicode_escape(&self, at: usize) -> Result<usize, Malformed> {
+        let digits = self.text.get(at + 2..at + 6).ok_or(Malformed)?;
+        if digits.iter().all(u8::is_ascii_hexdigit) { Ok(6) } else { Err(Malformed) }
     }
 
     fn skip_word(&mut self, word: &[u8]) -> Result<(), Malformed> {
@@ -287,6 +319,9 @@ impl<'a> StrictCursor<'a> {
         if self.at > from { Ok(()) } else { Err(Malformed) }
     }
 }
+
+/// The bytes of a comma, a key of up to 32 bytes with its quotes, and a colon.
+const WINDOW: usize = 2 + 2 * BLOCK + 2;
 
 /// Any number of this many digits fits into 64 bits.
 const DIGITS: usize = 19;

@@ -173,7 +173,10 @@ impl Peek<'_> {
 
 /// The value, if it is a string that is not empty.
 fn name(value: &[u8]) -> Option<Cow<'_, str>> {
-    Cursor::new(value).string().ok().as_ref().map(Text::decode).filter(|name| !name.is_empty())
+    match value {
+        [b'"', inside @ .., b'"'] => Some(Text::of(inside).decode()).filter(|name| !name.is_empty()),
+        _ => None,
+    }
 }
 
 /// `metadata.user_id`, Anthropic's name for the end user, if it is not empty. `peek` must be of the

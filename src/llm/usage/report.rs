@@ -219,9 +219,10 @@ fn each<'a>(
         return cursor.skip();
     }
     cursor.open()?;
-    let mut first = true;
-    while let Some(key) = cursor.key(std::mem::take(&mut first))? {
+    let mut next = cursor.first_key()?;
+    while let Some(key) = next {
         member(key, cursor)?;
+        next = cursor.next_key()?;
     }
     Ok(())
 }

@@ -76,16 +76,18 @@ impl Whole<'_> {
     /// Reads a container that leads to wanted values.
     fn enter(&mut self, place: Place, kind: Kind, depth: usize) -> Result<(), Malformed> {
         self.cursor.open()?;
-        let looks_at_all = place.looks_at_all();
-        let mut first = true;
         if kind == Kind::Object {
-            while let Some(key) = self.cursor.key(std::mem::take(&mut first))? {
+            let looks_at_all = place.looks_at_all();
+            let mut next = self.cursor.first_key()?;
+            while let Some(key) = next {
                 match Key::from_text(key) {
                     Key::Other if !looks_at_all => self.cursor.skip()?,
                     key => self.value(place, key, depth)?,
                 }
+                next = self.cursor.next_key()?;
             }
         } else {
+            let mut first = true;
             while self.cursor.item(std::mem::take(&mut first))? {
                 self.value(place, Key::Other, depth)?;
             }

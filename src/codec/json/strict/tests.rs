@@ -68,7 +68,7 @@ fn strict_cursor_walks_members_and_items() {
     let mut cursor = StrictCursor::new(b" { \"a\" : [ 1 ,\"x\"],\"b\\n\":{} }\n");
     assert_eq!(cursor.peek(), b'{');
     cursor.open().unwrap();
-    assert_eq!(cursor.key(true), Ok(Some(&b"a"[..])));
+    assert_eq!(cursor.first_key(), Ok(Some(&b"a"[..])));
     assert_eq!(cursor.peek(), b'[');
     cursor.open().unwrap();
     assert_eq!(cursor.item(true), Ok(true));
@@ -76,9 +76,9 @@ fn strict_cursor_walks_members_and_items() {
     assert_eq!(cursor.item(false), Ok(true));
     assert_eq!(cursor.value(), Ok(&b"\"x\""[..]));
     assert_eq!(cursor.item(false), Ok(false));
-    assert_eq!(cursor.key(false), Ok(Some(&b"b\\n"[..])));
+    assert_eq!(cursor.next_key(), Ok(Some(&b"b\\n"[..])));
     assert_eq!(cursor.value(), Ok(&b"{}"[..]));
-    assert_eq!(cursor.key(false), Ok(None));
+    assert_eq!(cursor.next_key(), Ok(None));
     assert_eq!(cursor.end(), Ok(()));
 }
 
@@ -106,5 +106,33 @@ fn integer_is_passed_where_it_ends_at_once() {
         assert_eq!(cursor.integer(), expected, "{text}");
         let passed = if expected.is_some() { text.len() - 1 } else { 0 };
         assert_eq!(cursor.position(), passed, "{text}");
+    }
+}
+
+#[test]
+fn strict_cursor_reads_keys_of_any_length_and_form() {
+    for length in 0..70 {
+        let key = "k".repeat(length);
+        for (text, expected) in [
+            (format!("{{\"a\":1,\"{key}\":2}}"), true),
+            (format!("{{\"a\":1,\"{key}\":2{}}}", " ".repeat(40)), true),
+            (format!("{{\"a\":1 ,\n\"{key}\" :2{}}}", " ".repeat(40)), true),
+            (format!("{{\"a\":1,\"{key}\"2{}}}", " ".repeat(40)), false),
+            (format!("{{\"a\":1,\"{key}\n\":2{}}}", " ".repeat(40)), false),
+            (format!("{{\"a\":1,{key}\":2{}}}", " ".repeat(40)), false),
+            (format!("{{\"a\":1\"{key}\":2{}}}", " ".repeat(40)), false),
+        ] {
+            assert_eq!(accepts(&text), expected, "{text}");
+        }
+        let text = format!("{{\"a\":1,\"{key}\":2,\"b\\\"{key}\":3{}}}", " ".repeat(40));
+        let mut cursor = StrictCursor::new(text.as_bytes());
+        cursor.open().unwrap();
+        assert_eq!(cursor.first_key(), Ok(Some(&b"a"[..])));
+        cursor.skip().unwrap();
+        assert_eq!(cursor.next_key(), Ok(Some(key.as_bytes())));
+        assert_eq!(cursor.value(), Ok(&b"2"[..]));
+        assert_eq!(cursor.next_key(), Ok(Some(format!("b\\\"{key}").as_bytes())));
+        cursor.skip().unwrap();
+        assert_eq!(cursor.next_key(), Ok(None));
     }
 }
