@@ -49,7 +49,6 @@ pub enum Position {
 #[derive(Debug)]
 pub struct EventDecoder {
     lines: Lines,
-    limit: usize,
     /// The first line has not ended, so a byte order mark may begin it.
     at_start: bool,
     /// The event's type, if the line was in an earlier push.
@@ -93,10 +92,8 @@ impl EventDecoder {
 
     /// A decoder that holds lines and data of up to `limit` bytes (no fewer than 16).
     pub fn with_limit(limit: usize) -> EventDecoder {
-        let limit = limit.max(LEAST_LIMIT);
         EventDecoder {
-            lines: Lines::new(limit),
-            limit,
+            lines: Lines::new(limit.max(LEAST_LIMIT)),
             at_start: true,
             name: Vec::new(),
             data: Vec::new(),
@@ -257,7 +254,7 @@ impl EventDecoder {
                 self.data.clear();
                 self.data.extend_from_slice(first);
             }
-            if self.data.len() + 1 + value.len() <= self.limit {
+            if self.data.len() + 1 + value.len() <= self.lines.limit() {
                 self.data.push(b'\n');
                 self.data.extend_from_slice(value);
                 return;

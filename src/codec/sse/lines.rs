@@ -33,13 +33,13 @@ pub struct Lines {
     long: bool,
     /// The slice ended with the CR of a line end, to which an LF now belongs.
     after_cr: bool,
-    limit: usize,
+    limit: u32,
 }
 
 impl Lines {
     /// Lines of up to `limit` bytes are returned whole.
     pub fn new(limit: usize) -> Lines {
-        Lines { tail: Vec::new(), long: false, after_cr: false, limit }
+        Lines { tail: Vec::new(), long: false, after_cr: false, limit: limit.try_into().unwrap_or(u32::MAX) }
     }
 
     /// The next line that ends in `bytes` at or after `at`, which is advanced past it. `None` if
@@ -62,7 +62,7 @@ impl Lines {
                 }
             },
         };
-        if (self.long || self.tail.len() + end > self.limit)
+        if (self.long || self.tail.len() + end > self.limit())
             && let Some(piece) = self.outgrow(&rest[..end])
         {
             // The line's end stays for the next call.
@@ -90,6 +90,12 @@ impl Lines {
         })
     }
 
+    /// The length of the longest line that is given whole.
+    #[inline]
+    pub(super) fn limit(&self) -> usize {
+        self.limit as usize
+    }
+
     /// The held part of the incomplete line.
     pub fn tail(&self) -> &[u8] {
         &self.tail
@@ -114,7 +120,7 @@ impl Lines {
 
     /// Keeps the rest of a slice, which has no line end.
     fn keep<'a>(&mut self, rest: &'a [u8]) -> Option<Line<'a>> {
-        if self.long || self.tail.len() + rest.len() > self.limit {
+        if self.long || self.tail.len() + rest.len() > self.limit() {
             return self.outgrow(rest);
         }
         self.tail.extend_from_slice(rest);

@@ -8,9 +8,6 @@ use memchr::{memchr2, memmem};
 use super::extracted::Extracted;
 use super::output::Part;
 
-/// Bytes before a text that identify it: a key or two, as in `elta":{"content":"`.
-const LENGTH: usize = 16;
-
 /// The bytes before the only text of an event.
 ///
 /// These bytes contain unescaped quotes and a colon, so they match only in front of another string under
@@ -18,31 +15,35 @@ const LENGTH: usize = 16;
 /// such text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Anchor {
-    sign: [u8; LENGTH],
-    /// The offset of the text in the event's data.
-    at: usize,
+    sign: [u8; Anchor::LENGTH],
+    /// The offset of the text in the event's data, at least [`Anchor::LENGTH`].
+    at: u32,
     part: Part,
 }
 
 impl Anchor {
+    /// Bytes before a text that identify it: a key or two, as in `elta":{"content":"`.
+    pub(super) const LENGTH: usize = 16;
+
     /// Learns from a parsed event. `None` if it has no text, several texts, or an ambiguous one
     /// (some services repeat the whole text beside the delta).
     pub(super) fn learn(extracted: &Extracted, data: &[u8]) -> Option<Self> {
         let (part, at) =
             extracted.lone_text().filter(|(part, _)| !matches!(part, Part::Json | Part::Name))?;
-        let sign: [u8; LENGTH] = data.get(at.checked_sub(LENGTH)?..at)?.try_into().ok()?;
-        (memmem::find_iter(data, &sign).count() == 1).then_some(Self { sign, at, part })
+        let sign: [u8; Anchor::LENGTH] = data.get(at.checked_sub(Self::LENGTH)?..at)?.try_into().ok()?;
+        (memmem::find_iter(data, &sign).count() == 1).then_some(Self { sign, at: at.try_into().ok()?, part })
     }
 
     /// The text of a similar event; never an empty one, which may have another text beside it.
     #[inline]
     pub(super) fn find(&mut self, data: &[u8]) -> Option<(Part, Range<usize>)> {
-        let here = self.at.checked_sub(LENGTH).and_then(|from| data.get(from..self.at));
-        if here != Some(&self.sign[..]) {
-            self.at = memmem::find(data, &self.sign)? + LENGTH;
+        let mut at = self.at as usize;
+        if data.get(at - Self::LENGTH..at) != Some(&self.sign[..]) {
+            at = memmem::find(data, &self.sign)? + Self::LENGTH;
+            self.at = at.try_into().ok()?;
         }
-        let end = end(&data[self.at..])?;
-        (end > 0).then(|| (self.part, self.at..self.at + end))
+        let end = end(&data[at..])?;
+        (end > 0).then(|| (self.part, at..at + end))
     }
 }
 

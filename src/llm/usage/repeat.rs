@@ -9,12 +9,19 @@ use std::ops::Range;
 
 use memchr::{memchr2, memmem};
 
+use super::anchor::Anchor;
 use super::output::Part;
 use crate::codec::json::interruption;
 
 /// A member that OpenAI fills with random letters to hide the length of the text
 /// (platform.openai.com, `include_obfuscation`).
 const FILLER: &[u8] = b"\"obfuscation\":\"";
+
+/// A member that OpenAI counts up from event to event, as far as its value.
+const COUNTER: &[u8] = b"\"sequence_number\":";
+
+/// The most digits that it may have.
+const MOST_DIGITS: usize = 20;
 
 /// The longest text of an event that is recognised.
 const TEXT_LIMIT: usize = 64 << 10;
@@ -24,6 +31,9 @@ const TEXT_LIMIT: usize = 64 << 10;
 #[derive(Clone, Copy)]
 pub(super) struct Pattern<'a> {
     before: &'a [u8],
+    /// The digits of the counter in `before`; empty if there is none. A counter of another length
+    /// moves the text, which the anchor then searches for.
+    counter: (usize, usize),
     behind: &'a [u8],
     /// The bytes behind the filler, if there is one behind the text; `behind` ends with its quote.
     last: Option<&'a [u8]>,
@@ -40,11 +50,14 @@ impl<'a> Pattern<'a> {
         if !is_one_line || !ends_value(behind) {
             return None;
         }
+        let counter = counter(before).unwrap_or_default();
         let filler = memmem::find(behind, FILLER).map(|at| at + FILLER.len());
         let filler = filler.and_then(|at| Some((at, at + string_length(&behind[at..])?)));
         match filler.filter(|(_, end)| ends_value(&behind[*end..])) {
-            Some((at, end)) => Some(Self { before, behind: &behind[..at], last: Some(&behind[end..]) }),
-            None => Some(Self { before, behind, last: None }),
+            Some((at, end)) => {
+                Some(Self { before, counter, behind: &behind[..at], last: Some(&behind[end..]) })
+            }
+            None => Some(Self { before, counter, behind, last: None }),
         }
     }
 
@@ -52,7 +65,7 @@ impl<'a> Pattern<'a> {
     /// its text and the event's end.
     #[inline]
     pub(super) fn matches(&self, slice: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
-        let rest = slice[at..].strip_prefix(self.before)?;
+        let rest = self.behind_before(&slice[at..])?;
         let length = string_length(rest).filter(|length| (1..=TEXT_LIMIT).contains(length))?;
         let (text, rest) = rest.split_at(length);
         // With the closing quote, this is a word of the prefilter.
@@ -72,6 +85,25 @@ impl<'a> Pattern<'a> {
         }
         Some((from..from + length, end))
     }
+
+    /// The bytes behind those before the text.
+    #[inline]
+    fn behind_before<'s>(&self, slice: &'s [u8]) -> Option<&'s [u8]> {
+        let (from, to) = self.counter;
+        if to == 0 {
+            return slice.strip_prefix(self.before);
+        }
+        let (digits, rest) = slice.strip_prefix(&self.before[..from])?.split_at_checked(to - from)?;
+        let is_number = digits.iter().all(u8::is_ascii_digit);
+        if is_number { rest.strip_prefix(&self.before[to..]) } else { None }
+    }
+}
+
+/// The place of the counter's digits, if they do not belong to the text's anchor.
+fn counter(before: &[u8]) -> Option<(usize, usize)> {
+    let from = memmem::find(before, COUNTER)? + COUNTER.len();
+    let to = from + before[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    ((1..=MOST_DIGITS).contains(&(to - from)) && to + Anchor::LENGTH <= before.len()).then_some((from, to))
 }
 
 /// The bytes behind the `event` line that `head` begins with, or all of them.
@@ -111,11 +143,14 @@ const TEMPLATE_LIMIT: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Template {
     /// The event without its text and its filler.
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
     /// The position of the text.
     text: u16,
-    /// The position of the filler, if there was one.
-    filler: Option<u16>,
+    /// The position of the filler; 0 if there is none.
+    filler: u16,
+    /// The position and number of the counter's digits; 0 if there is none.
+    counter: u16,
+    digits: u8,
     /// The part of its text; `None` if no event is kept.
     part: Option<Part>,
 }
@@ -123,17 +158,23 @@ pub(super) struct Template {
 impl Template {
     /// Keeps a pattern, unless it is too large.
     pub(super) fn keep(&mut self, pattern: Pattern<'_>, part: Part) {
-        let Pattern { before, behind, last } = pattern;
-        let parts = [before, behind, last.unwrap_or_default()];
-        let length = parts.iter().map(|part| part.len()).sum();
-        self.bytes.clear();
+        let Pattern { before, counter, behind, last } = pattern;
+        let filler = before.len() + behind.len();
+        let length = filler + last.map_or(0, <[u8]>::len);
         self.part = (length <= TEMPLATE_LIMIT).then_some(part);
-        if self.part.is_some() {
-            self.bytes.reserve_exact(length);
-            parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
-            self.text = before.len() as u16;
-            self.filler = last.map(|_| (before.len() + behind.len()) as u16);
+        if self.part.is_none() {
+            return;
         }
+        if self.bytes.len() != length {
+            self.bytes = vec![0; length].into();
+        }
+        self.bytes[..before.len()].copy_from_slice(before);
+        self.bytes[before.len()..filler].copy_from_slice(behind);
+        self.bytes[filler..].copy_from_slice(last.unwrap_or_default());
+        self.text = before.len() as u16;
+        self.filler = if last.is_some() { filler as u16 } else { 0 };
+        self.counter = counter.0 as u16;
+        self.digits = (counter.1 - counter.0) as u8;
     }
 
     #[inline]
@@ -144,15 +185,18 @@ impl Template {
     #[inline]
     pub(super) fn pattern(&self) -> Option<(Pattern<'_>, Part)> {
         let part = self.part?;
-        let (before, behind) = self.bytes.split_at(usize::from(self.text));
-        let (behind, last) = match self.filler {
+        let (text, filler) = (usize::from(self.text), usize::from(self.filler));
+        let (before, behind) = self.bytes.split_at(text);
+        let (behind, last) = match filler.checked_sub(text) {
             Some(at) => {
-                let (behind, last) = behind.split_at(usize::from(at - self.text));
+                let (behind, last) = behind.split_at(at);
                 (behind, Some(last))
             }
             None => (behind, None),
         };
-        Some((Pattern { before, behind, last }, part))
+        let from = usize::from(self.counter);
+        let counter = (from, from + usize::from(self.digits));
+        Some((Pattern { before, counter, behind, last }, part))
     }
 }
 

@@ -47,6 +47,32 @@ fn pattern_allows_another_filler_behind_the_text() {
 }
 
 #[test]
+fn pattern_allows_another_counter_of_the_same_length() {
+    let event = |count: &str| {
+        format!("data: {{\"sequence_number\":{count},\"content_index\":0,\"delta\":\"Hi\"}}\n\n")
+    };
+    let first = event("98");
+    let pattern = pattern(&first).unwrap();
+    for (count, is_matched) in
+        [("98", true), ("99", true), ("100", false), ("9", false), ("9 ", false), ("-1", false)]
+    {
+        assert_eq!(matched(pattern, &event(count)), is_matched.then_some("Hi"), "{count}");
+    }
+    let mut template = Template::default();
+    template.keep(pattern, Part::Text);
+    assert_eq!(matched(template.pattern().unwrap().0, &event("99")), Some("Hi"));
+}
+
+#[test]
+fn pattern_compares_a_counter_that_belongs_to_the_anchor() {
+    let event = |count: u8| format!("data: {{\"sequence_number\":{count},\"delta\":\"Hi\"}}\n\n");
+    let first = event(98);
+    let pattern = pattern(&first).unwrap();
+    assert_eq!(matched(pattern, &first), Some("Hi"));
+    assert_eq!(matched(pattern, &event(99)), None);
+}
+
+#[test]
 fn pattern_takes_an_event_line_and_no_other() {
     for (head, is_taken) in [
         ("data: ", true),
