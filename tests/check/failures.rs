@@ -79,7 +79,7 @@ fn response_of_another_kind_names_the_key() {
         (
             b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(),
             "does not begin with",
-            "upstreams.up.url: what listens at 127.0.0.1 port",
+            "upstreams.up.url: the server at 127.0.0.1 port",
         ),
     ] {
         let service = Upstream::responding(response);
