@@ -252,7 +252,7 @@ const checks = {
       assert.ok(Math.abs((await exact(page, "Requests")) - all) < all / 100);
       await page.getByRole("combobox", { name: "User" }).fill("nobody");
       await page.getByRole("button", { name: "Filter" }).click();
-      await page.getByText("Nothing has all that the filters name").waitFor();
+      await page.getByText("No request matches all filters").waitFor();
       await page.goto(`${pages}/`);
       await page.locator("#custom summary").press("Enter");
       await looksRight(page, "custom-1280-light");

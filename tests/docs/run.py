@@ -410,7 +410,7 @@ def check_columns(scene):
     fields = BY_NAME[FIELD_PAGES]
     for name in [name for cell in itertable(fields, "## Fields", "### Tool calls") for name in named(cell)]:
         if name not in columns | set(record):
-            fail(FIELD_PAGES, f"{name} is no column")
+            fail(FIELD_PAGES, f"{name} is not a column")
 
 
 def itertable(page, begin, end):
