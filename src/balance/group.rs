@@ -69,6 +69,8 @@ pub struct UpstreamGroup {
     spec: GroupSpec,
     members: Box<[MemberSpec]>,
     tiers: Box<[Range<usize>]>,
+    /// All weights above 0 are equal.
+    pub(super) is_even: bool,
     pub(super) bound: Box<[Bound]>,
     pub(super) registry: Arc<HealthRegistry>,
     pub(super) budget: Arc<RetryBudget>,
@@ -121,6 +123,9 @@ impl UpstreamGroup {
             range
         };
         let tiers = spec.tiers.iter().map(tier).collect();
+        let mut weights = members.iter().map(|member| member.weight).filter(|&weight| weight > 0);
+        let first_weight = weights.next();
+        let is_even = weights.all(|weight| Some(weight) == first_weight);
         let bound = members.iter().map(|member| Bound {
             upstream: registry.upstream(&member.upstream),
             load: registry.member(&member.upstream, member.model.as_ref()),
@@ -136,6 +141,7 @@ impl UpstreamGroup {
             rows: RwLock::new(Recent::new(2 * (PAIRS / members.len()).max(MIN_ROWS))),
             members,
             tiers,
+            is_even,
             spec,
         })
     }

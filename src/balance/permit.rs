@@ -109,11 +109,15 @@ impl Permit {
     }
 
     /// Records that the attempt failed before any part of a response was relayed. Closes what the
-    /// verdict closes.
+    /// verdict closes. A failure that counts in a breaker is a sample of the latency: the longest
+    /// wait for a first byte.
     pub fn record_failure(mut self, failure: &Failure<'_>, clock: Clock, random: u64) -> Verdict {
         let tick = self.tick(clock.now);
         let mut verdict = Verdict::of(failure, clock);
-        if let Failure::FirstByte(limit) = failure {
+        if matches!(verdict.closes, Closes::Run | Closes::Connection) {
+            // A member that fails at once must not look fast.
+            let policy = &self.group.spec().breaker;
+            let limit = if let Failure::FirstByte(limit) = failure { *limit } else { policy.trial };
             self.model().latency.record(tick, limit.as_secs_f32() * 1000.0);
         }
         verdict.opened = self.apply(&verdict, tick, random);

@@ -10,7 +10,7 @@ pub use body::{StickyBody, stored_ids};
 pub(super) use key::name_tag;
 pub use key::{Fingerprint, StickyBy, StickyKey, StickyParts, sticky_key};
 pub use pins::{Pin, Pins};
-pub(super) use rendezvous::{Rank, member_seed, rank};
+pub(super) use rendezvous::{Rank, member_seed, rank_before};
 
 /// The effect of a conversation's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

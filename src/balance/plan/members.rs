@@ -1,7 +1,5 @@
 //! A set of members.
 
-use std::ops::Range;
-
 use crate::balance::MAX_MEMBERS;
 
 /// A set of the numbers of members, which are below [`MAX_MEMBERS`].
@@ -41,9 +39,5 @@ impl Members {
             rest &= rest - 1;
             Some(number)
         })
-    }
-
-    pub(super) fn of(range: &Range<usize>) -> Self {
-        range.clone().fold(Self::NONE, Self::with)
     }
 }

@@ -21,11 +21,54 @@ pub(in crate::balance) fn member_seed(upstream: &str, model: Option<&str>) -> u6
     Hash64::new().bytes(upstream.as_bytes()).bytes(model.unwrap_or_default().as_bytes()).finish()
 }
 
-/// The rank of a member for a key. `is_even`: all weights that are compared are equal, which makes
-/// the logarithm unnecessary.
-pub(in crate::balance) fn rank(key: StickyKey, seed: u64, weight: u32, is_even: bool) -> Rank {
+/// The rank of a member for a key, if it is before `other`. `is_even`: all weights that are compared
+/// are equal, which makes the logarithm unnecessary.
+pub(in crate::balance) fn rank_before(
+    other: Rank,
+    key: StickyKey,
+    seed: u64,
+    weight: u32,
+    is_even: bool,
+) -> Option<Rank> {
     let hash = mix(key.0 ^ seed) >> 11;
     // A uniform number of 53 bits, above 0 and up to 1.
     let uniform = (hash + 1) as f64 / (1_u64 << 53) as f64;
-    if is_even { Rank(-uniform) } else { Rank(-uniform.ln() / f64::from(weight)) }
+    if is_even {
+        return Some(Rank(-uniform)).filter(|rank| *rank < other);
+    }
+    // 1 - u is never above -ln(u), and cheaper.
+    let weight = f64::from(weight);
+    if (1.0 - uniform) / weight >= other.0 {
+        return None;
+    }
+    Some(Rank(-uniform.ln() / weight)).filter(|rank| *rank < other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rank_that_is_skipped_is_not_before_the_other() {
+        let mut random = fastrand::Rng::with_seed(4);
+        for _ in 0..20_000 {
+            let (key, seed, weight) = (StickyKey(random.u64(..)), random.u64(..), random.u32(1..9));
+            let rank = rank_before(Rank::LAST, key, seed, weight, false).unwrap();
+            let other = Rank(random.f64());
+            assert_eq!(rank_before(other, key, seed, weight, false).is_some(), rank < other);
+        }
+    }
+
+    #[test]
+    fn equal_weights_have_the_same_order_with_and_without_logarithm() {
+        for key in 0..500 {
+            let first = |is_even| {
+                let rank = |seed: &u64| rank_before(Rank::LAST, StickyKey(key), *seed, 3, is_even).unwrap();
+                (0..20_u64)
+                    .map(|seed| seed * 0x1234_5678_9abc)
+                    .min_by(|one, other| rank(one).partial_cmp(&rank(other)).expect("ranks are numbers"))
+            };
+            assert_eq!(first(true), first(false));
+        }
+    }
 }

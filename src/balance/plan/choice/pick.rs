@@ -6,20 +6,17 @@ use super::Choice;
 use crate::balance::ChoiceBy;
 use crate::balance::group::Bound;
 use crate::balance::plan::members::Members;
-use crate::balance::sticky::{Rank, StickyKey, StickyResult, rank};
+use crate::balance::sticky::{Rank, StickyKey, StickyResult, rank_before};
 
 /// The limit on a member's load: new conversations skip a member with more running requests than
 /// this many times its share of the tier's, plus [`LOAD_SLACK`].
 const LOAD_FACTOR: f64 = 1.25;
 const LOAD_SLACK: f64 = 4.0;
 
-/// The available members of a tier, and their running requests.
-#[derive(Default)]
-struct Survey {
-    running: f64,
-    weight: f64,
-    least: u32,
-    most: u32,
+/// The running requests of the available members of a tier, and the sum of their weights.
+struct TierLoad {
+    running: u64,
+    weight: u64,
 }
 
 impl Choice<'_> {
@@ -34,48 +31,42 @@ impl Choice<'_> {
 
     /// The first member in the key's order whose load is within the limit.
     fn by_key(&self, key: StickyKey, candidates: Members, tier: &Range<usize>) -> (usize, StickyResult) {
-        let all = Members::of(tier);
-        let tier_weights = self.survey(all);
-        let survey = if candidates == all { None } else { Some(self.survey(candidates)) };
-        let survey = survey.as_ref().unwrap_or(&tier_weights);
-        let is_even = tier_weights.least == tier_weights.most;
-        let [mut home, mut best, mut first] = [(Rank::LAST, 0); 3];
+        let load = self.tier_load(candidates);
+        let is_even = self.plan.group.is_even;
+        // The first of all members, of those that are available, and of those that have room: each is
+        // behind the one before it, or the same.
+        let [mut home, mut first, mut best] = [(Rank::LAST, 0); 3];
         for number in tier.clone() {
             let bound = self.bound(number);
             if bound.weight == 0 {
                 continue;
             }
-            let ranked = (rank(key, bound.seed, bound.weight, is_even), number);
-            let keep = |kept: &mut (Rank, usize)| {
-                if ranked.0 < kept.0 {
-                    *kept = ranked;
-                }
-            };
-            keep(&mut home);
+            let Some(rank) = rank_before(best.0, key, bound.seed, bound.weight, is_even) else { continue };
+            if rank < home.0 {
+                home = (rank, number);
+            }
             if candidates.contains(number) {
-                keep(&mut first);
-                if survey.has_room(bound) {
-                    keep(&mut best);
+                if rank < first.0 {
+                    first = (rank, number);
+                }
+                if load.has_room(bound) {
+                    best = (rank, number);
                 }
             }
         }
-        let chosen = if best.0 < Rank::LAST { best } else { first };
-        let is_home = chosen.1 == home.1 && tier.start == 0;
-        (chosen.1, if is_home { StickyResult::Kept } else { StickyResult::Moved })
+        let (_, chosen) = if best.0 < Rank::LAST { best } else { first };
+        let is_home = chosen == home.1 && tier.start == 0;
+        (chosen, if is_home { StickyResult::Kept } else { StickyResult::Moved })
     }
 
-    fn survey(&self, members: Members) -> Survey {
-        let mut survey = Survey { least: u32::MAX, ..Survey::default() };
-        for number in members.iter() {
+    fn tier_load(&self, candidates: Members) -> TierLoad {
+        candidates.iter().fold(TierLoad { running: 0, weight: 0 }, |load, number| {
             let bound = self.bound(number);
-            if bound.weight > 0 {
-                survey.running += f64::from(bound.load.running());
-                survey.weight += f64::from(bound.weight);
-                survey.least = survey.least.min(bound.weight);
-                survey.most = survey.most.max(bound.weight);
+            TierLoad {
+                running: load.running + u64::from(bound.load.running()),
+                weight: load.weight + u64::from(bound.weight),
             }
-        }
-        survey
+        })
     }
 
     /// Draws two members, and returns the one with the earlier expected first event.
@@ -109,10 +100,10 @@ impl Choice<'_> {
     }
 }
 
-impl Survey {
-    /// Returns true if one more request leaves the member within its limit.
+impl TierLoad {
+    /// One more request leaves the member within its bound.
     fn has_room(&self, bound: &Bound) -> bool {
-        let share = self.running * f64::from(bound.weight) / self.weight;
+        let share = (self.running + 1) as f64 * f64::from(bound.weight) / self.weight as f64;
         f64::from(bound.load.running()) + 1.0 <= LOAD_FACTOR * share + LOAD_SLACK
     }
 }

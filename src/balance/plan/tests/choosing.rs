@@ -120,6 +120,24 @@ fn faster_member_is_preferred_and_an_unknown_one_is_tried() {
 }
 
 #[test]
+fn member_that_fails_at_once_does_not_look_fast() {
+    let fixture = Fixture::new(spec(tiers(&[2])));
+    fixture.succeed(0, 1, 100);
+    fixture.succeed(1, 1, 900);
+    let (headers, error) = (Headers::default(), UpstreamError::default());
+    for failure in [status(500, &headers, &error), Failure::Connect, Failure::Closed] {
+        fixture.fail(0, &fixture.request(), 1000, &failure);
+        assert!((0..100).all(|random| fixture.first(1001, random) == Some(1)), "{failure:?}");
+    }
+    // What is the client's fault, or a rate limit, says nothing of the latency.
+    let fixture = Fixture::new(spec(tiers(&[2])));
+    fixture.succeed(0, 1, 100);
+    fixture.succeed(1, 1, 900);
+    fixture.fail(0, &fixture.request(), 1000, &status(400, &headers, &error));
+    assert!((0..100).all(|random| fixture.first(1001, random) == Some(0)));
+}
+
+#[test]
 fn running_requests_weigh_on_a_fast_member() {
     let fixture = Fixture::new(spec(tiers(&[2])));
     fixture.succeed(0, 1, 100);

@@ -63,13 +63,13 @@ fn conversations_stay_and_load_is_even() {
     }
 }
 
-/// With a few dozen requests at each member, chance alone sometimes brings one above the limit.
+/// With about ten requests at each member, chance alone sometimes brings one to the limit.
 #[test]
 fn few_turns_move_where_load_is_uneven_by_chance() {
     for running in [32, 64, 128, 256, 400] {
         let outcome = simulate(&Fixture::new(spec(tiers(&[MEMBERS]))), running, 19);
         println!("{running} running: {:.4} kept", outcome.kept());
-        assert!(outcome.kept() >= 0.96, "{running} running: {}", outcome.kept());
+        assert!(outcome.kept() >= 0.98, "{running} running: {}", outcome.kept());
         assert!(outcome.excess <= 0.0, "{running} running: {} too many", outcome.excess);
     }
 }
