@@ -31,16 +31,15 @@ const PROMPT: &str = r#""model":"gpt-4.1-mini","messages":[{"role":"user","conte
 
 /// A small prompt, and 1 KB of JSON for it, on kept connections.
 pub(crate) fn requests(times: usize) {
-    let (question, response) = (format!("{{{PROMPT}}}"), completion());
+    let (question, body) = (format!("{{{PROMPT}}}"), completion());
     let sent = request(&question);
-    let response =
-        response("application/json", &format!("content-length: {}\r\n\r\n{response}", response.len()));
+    let received = response("application/json", &format!("content-length: {}\r\n\r\n{body}", body.len()));
     let exchange = async |ends: &mut Ends, times| {
         for _ in 0..times {
             ends.client.write(&sent).await;
             ends.service.read(&question).await;
-            ends.service.write(&response).await;
-            ends.client.read(&response).await;
+            ends.service.write(&received).await;
+            ends.client.read(&body).await;
         }
     };
     let mut proxied = Proxied::start();
