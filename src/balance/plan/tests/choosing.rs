@@ -129,7 +129,7 @@ fn member_that_fails_at_once_does_not_look_fast() {
         fixture.fail(0, &fixture.request(), 1000, &failure);
         assert!((0..100).all(|random| fixture.first(1001, random) == Some(1)), "{failure:?}");
     }
-    // What is the client's fault, or a rate limit, says nothing of the latency.
+    // A client's fault or a rate limit is no evidence about the latency.
     let fixture = Fixture::new(spec(tiers(&[2])));
     fixture.succeed(0, 1, 100);
     fixture.succeed(1, 1, 900);
