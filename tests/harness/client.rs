@@ -175,11 +175,6 @@ impl Client {
         Response { head, body }
     }
 
-    /// The earlier name of [`Self::response`], for tests that are being written.
-    pub fn answer(&mut self) -> Response {
-        self.response()
-    }
-
     /// The next response, whole. `None` if the connection ends first.
     pub fn next_response(&mut self) -> Option<Response> {
         let head = read_head(&mut self.reader)?;

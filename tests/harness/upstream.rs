@@ -53,11 +53,6 @@ impl Upstream {
         })
     }
 
-    /// The earlier name of [`Self::responding`], for tests that are being written.
-    pub fn answering(response: impl Into<Vec<u8>>) -> Self {
-        Self::responding(response)
-    }
-
     /// The number of accepted connections.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
