@@ -12,7 +12,8 @@
 //! |---|---|---|
 //! | 1 | `connect`, `connect_spec`, `error`, `forward_proxy`, `http2`, `resend`, `response`, `send`, `upgraded` | one exchange; they use each other |
 //! | 2 | `pool`, `upload` | kept connections, request bodies |
-//! | 3 | `observer`, `race`, `resolver`, `scratch`, `stream`, `watchdog` | parts |
+//! | 3 | `scratch` | buffers and timers that exchanges share |
+//! | 4 | `observer`, `race`, `resolver`, `stream`, `watchdog` | parts |
 
 mod connect;
 mod connect_spec;

@@ -79,27 +79,9 @@ impl Place {
 }
 
 impl Headers {
-    /// Adds a field at its place in the received head, whose lines end with CRLF.
-    /// [`Headers::copy_received`] must follow.
-    #[inline]
-    pub(super) fn add_received(
-        &mut self,
-        head: &[u8],
-        name: Range<usize>,
-        known: Option<KnownName>,
-        value: Range<usize>,
-    ) {
-        let is_plain = value.start == name.end + COLON.len() && head[value.end] == b'\r';
-        let buffer = self.buffer_mut();
-        known.into_iter().for_each(|known| buffer.index.note(known, buffer.fields.len()));
-        buffer.fields.push(Place {
-            start: name.start as u32,
-            value: value.start as u32,
-            end: value.end as u32,
-            name_length: name.len() as u16,
-            known,
-            flags: if is_plain { PLAIN } else { 0 },
-        });
+    /// Starts the table of a received head. [`Headers::copy_received`] must follow.
+    pub(super) fn receive(&mut self) -> FieldTable<'_> {
+        FieldTable(self.buffer_mut())
     }
 
     /// Copies the received head, with its start line and without the empty line.
@@ -152,7 +134,7 @@ impl Headers {
 
     fn append_with(&mut self, name: &[u8], value: &[u8], flags: u8) {
         let buffer = self.buffer_mut();
-        let place = buffer.write_line(name, value, flags);
+        let place = buffer.write_line(name, KnownName::of(name), value, flags);
         place.known.into_iter().for_each(|known| buffer.index.note(known, buffer.fields.len()));
         buffer.fields.push(place);
     }
@@ -160,11 +142,14 @@ impl Headers {
     /// Replaces the fields of this name by one with this value: in the place of the first, or
     /// behind all others.
     pub fn set(&mut self, name: KnownName, value: &[u8]) {
-        if !self.has(name) {
-            return self.append(name.as_str().as_bytes(), value);
-        }
+        let is_new = !self.has(name);
         let buffer = self.buffer_mut();
-        let mut new = Some(buffer.write_line(name.as_str().as_bytes(), value, 0));
+        let place = buffer.write_line(name.as_str().as_bytes(), Some(name), value, 0);
+        if is_new {
+            buffer.index.note(name, buffer.fields.len());
+            return buffer.fields.push(place);
+        }
+        let mut new = Some(place);
         buffer.fields.retain_mut(|place| {
             if place.known != Some(name) {
                 return true;
@@ -187,7 +172,8 @@ impl Headers {
             if place.known == Some(name)
                 && let Some(value) = new(&buffer.bytes[place.value()])
             {
-                buffer.fields[at] = buffer.write_line(name.as_str().as_bytes(), &value, place.flags);
+                buffer.fields[at] =
+                    buffer.write_line(name.as_str().as_bytes(), Some(name), &value, place.flags);
             }
         }
     }
@@ -238,9 +224,37 @@ impl Headers {
     }
 }
 
+/// The table of a head that is being read.
+pub(super) struct FieldTable<'a>(&'a mut Buffer);
+
+impl FieldTable<'_> {
+    /// Adds a field at its place in the received head, whose lines end with CRLF.
+    #[inline]
+    pub(super) fn add(
+        &mut self,
+        head: &[u8],
+        name: Range<usize>,
+        known: Option<KnownName>,
+        value: Range<usize>,
+    ) {
+        let is_plain = value.start == name.end + COLON.len() && head[value.end] == b'\r';
+        if let Some(known) = known {
+            self.0.index.note(known, self.0.fields.len());
+        }
+        self.0.fields.push(Place {
+            start: name.start as u32,
+            value: value.start as u32,
+            end: value.end as u32,
+            name_length: name.len() as u16,
+            known,
+            flags: if is_plain { PLAIN } else { 0 },
+        });
+    }
+}
+
 impl Buffer {
     /// Writes a line behind the others, which no field points to yet.
-    fn write_line(&mut self, name: &[u8], value: &[u8], flags: u8) -> Place {
+    fn write_line(&mut self, name: &[u8], known: Option<KnownName>, value: &[u8], flags: u8) -> Place {
         let start = self.bytes.len();
         let value_start = start + name.len() + COLON.len();
         write_line(&mut self.bytes, name, value);
@@ -249,7 +263,7 @@ impl Buffer {
             value: value_start as u32,
             end: (value_start + value.len()) as u32,
             name_length: name.len() as u16,
-            known: KnownName::of(name),
+            known,
             flags: flags | PLAIN,
         }
     }

@@ -46,6 +46,9 @@ pub enum Codings {
 impl Codings {
     /// Reads all lines of the header.
     pub fn of(headers: &Headers) -> Self {
+        if !headers.has(KnownName::ContentEncoding) {
+            return Self::Identity;
+        }
         let mut known = Vec::new();
         for value in headers.values(KnownName::ContentEncoding) {
             for name in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {

@@ -96,9 +96,10 @@ fn check_beginning(buf: &[u8]) -> Result<(), ProtocolError> {
 fn parse(bytes: &[u8], request: RequestKind) -> Result<Option<(ParsedResponse, usize)>, ProtocolError> {
     let Some((version, status, line_end)) = read_status_line(bytes)? else { return Ok(None) };
     let mut headers = Headers::default();
+    let mut table = headers.receive();
     let mut framing_headers = FramingHeaders::default();
     let end = read_fields(bytes, line_end, MAX_HEADERS, |name, known, value| {
-        headers.add_received(bytes, name, known, value.clone());
+        table.add(bytes, name, known, value.clone());
         if let Some(known) = known {
             framing_headers.note(known, &bytes[value]);
         }

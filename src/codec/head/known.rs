@@ -170,16 +170,22 @@ fn is_same(name: &[u8], lower: &[u8]) -> bool {
     }
     // Letters have this bit of the two; digits and hyphens do not.
     let case_of_letters = |lower: u64| (lower >> 1) & CASE;
-    let ((words, rest), (lower_words, lower_rest)) = (name.as_chunks(), lower.as_chunks());
-    let mut differing = 0;
-    for (index, other) in lower_words.iter().enumerate() {
-        let (word, lower) = (u64::from_ne_bytes(words[index]), u64::from_ne_bytes(*other));
-        differing |= (word ^ lower) & !case_of_letters(lower);
+    let differing = |word: u64, lower: u64| (word ^ lower) & !case_of_letters(lower);
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    let (Some(last), Some(last_lower)) = (name.last_chunk(), lower.last_chunk()) else {
+        let mut bytes = name.iter().zip(lower);
+        return bytes.all(|(byte, lower)| differing(u64::from(*byte), u64::from(*lower)) == 0);
+    };
+    // The last word overlaps the one before it.
+    let mut found = differing(word(last), word(last_lower));
+    let (mut name, mut lower) = (name, lower);
+    while let (Some((bytes, name_rest)), Some((bytes_lower, lower_rest))) =
+        (name.split_first_chunk(), lower.split_first_chunk())
+    {
+        found |= differing(word(bytes), word(bytes_lower));
+        (name, lower) = (name_rest, lower_rest);
     }
-    for (index, other) in lower_rest.iter().enumerate() {
-        differing |= u64::from(rest[index] ^ other) & !case_of_letters(u64::from(*other));
-    }
-    differing == 0
+    found == 0
 }
 
 /// The hash of a name: its length and three of its letters, in either case.

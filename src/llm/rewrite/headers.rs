@@ -279,6 +279,9 @@ pub fn is_credential(name: &str) -> bool {
 
 /// The headers that `Connection` names, except the options that every client names.
 fn named_by_connection(headers: &Headers) -> Vec<Box<[u8]>> {
+    if !headers.has(KnownName::Connection) {
+        return Vec::new();
+    }
     let options = headers.values(KnownName::Connection);
     let options = options.flat_map(|value| value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
     let is_usual = |option: &&[u8]| {

@@ -61,7 +61,7 @@ pub fn keys(headers: &Headers) -> impl Iterator<Item = &[u8]> {
 
 /// Removes the keys from the subprotocols.
 fn take_keys(headers: &mut Headers) {
-    if keys(headers).next().is_none() {
+    if !headers.has(KnownName::SecWebsocketProtocol) || keys(headers).next().is_none() {
         return;
     }
     let mut kept = Vec::new();

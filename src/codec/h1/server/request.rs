@@ -192,10 +192,11 @@ fn parse(bytes: &[u8]) -> Result<Option<(ParsedRequest, usize)>, ProtocolError> 
     let Some(line) = RequestLine::read(bytes)? else { return Ok(None) };
     let version = line.version;
     let mut headers = Headers::default();
+    let mut table = headers.receive();
     let mut framing_headers = FramingHeaders::default();
     let (mut expects_continue, mut has_length_list) = (false, false);
     let end = read_fields(bytes, line.end, MAX_REQUEST_HEADERS, |name, known, value| {
-        headers.add_received(bytes, name, known, value.clone());
+        table.add(bytes, name, known, value.clone());
         match known.map(|name| (name, &bytes[value])) {
             Some((KnownName::ContentLength, value)) => {
                 has_length_list |= value.contains(&b',');
