@@ -67,7 +67,7 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
         Ok(Response { status: 200, body }) => {
             if let late @ 1.. = late_workers(&body) {
                 say!(
-                    "reload: {late} workers are busy, and use the earlier configuration until they are idle"
+                    "reload: workers that are busy, and use the earlier configuration until they are idle: {late}"
                 );
             }
             match io::stdout().write_all(body.as_bytes()) {

@@ -207,7 +207,7 @@ fn reload_names_the_workers_that_are_late() {
     let output = reload(&program);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{told}");
-    assert!(told.contains("1 of the workers"), "{told}");
+    assert!(told.contains("until they are idle: 1"), "{told}");
     let outcome: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&outcome["outcome"], &outcome["late_workers"]), (&"taken".into(), &1.into()));
     served.send(1);
