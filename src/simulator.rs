@@ -18,6 +18,7 @@ mod files;
 mod form;
 mod help;
 mod images;
+mod limit;
 mod moderation;
 mod ordered;
 mod place;

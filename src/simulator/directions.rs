@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use super::content::MAX_CALLS;
+use super::limit::LimitStyle;
 use super::text::SENTENCE;
 
 /// The largest amount of text of an unstreamed response, or of one that repeats its text at the
@@ -35,6 +36,8 @@ pub(super) struct Directions {
     pub(super) size: usize,
     pub(super) pace: Duration,
     pub(super) delay: Duration,
+    /// The longest delay; each request has one between the two. `None`: all have `delay`.
+    pub(super) longest_delay: Option<Duration>,
     /// Bytes in a piece of a stream; 0 is an event in each.
     pub(super) chunk: usize,
     pub(super) stamp: bool,
@@ -46,6 +49,9 @@ pub(super) struct Directions {
     pub(super) tool: Option<String>,
     pub(super) calls: u64,
     pub(super) status: u16,
+    /// The form and the time of a 429's limit.
+    pub(super) limit: LimitStyle,
+    pub(super) after: Duration,
     /// The status for requests with `stream_options`.
     pub(super) reject: Option<u16>,
     pub(super) fault: Option<Fault>,
@@ -101,6 +107,7 @@ impl Default for Directions {
             size: 0,
             pace: Duration::ZERO,
             delay: Duration::ZERO,
+            longest_delay: None,
             chunk: 0,
             stamp: false,
             usage: UsagePlace::Asked,
@@ -110,6 +117,8 @@ impl Default for Directions {
             tool: None,
             calls: 1,
             status: 200,
+            limit: LimitStyle::default(),
+            after: Duration::from_secs(1),
             reject: None,
             fault: None,
         }
@@ -134,7 +143,9 @@ impl Directions {
             "events" => self.events = number(value, MAX_EVENTS)?,
             "size" => self.size = number(value, MAX_EVENT_TEXT)? as usize,
             "pace" => self.pace = time(value)?,
-            "delay" => self.delay = time(value)?,
+            "delay" => (self.delay, self.longest_delay) = delays(value)?,
+            "limit" => self.limit = LimitStyle::parse(value)?,
+            "after" => self.after = time(value)?,
             "chunk" if value == "event" => self.chunk = 0,
             "chunk" => self.chunk = number(value, MAX_EVENT_TEXT)? as usize,
             "stamp" => self.stamp = number(value, 1)? == 1,
@@ -150,6 +161,12 @@ impl Directions {
             _ => return Err("there is no such key; `streamgauge simulate --help` lists them".to_owned()),
         }
         Ok(())
+    }
+
+    /// The delay of one request.
+    pub(super) fn delay_of_one(&self) -> Duration {
+        let more = self.longest_delay.map_or(Duration::ZERO, |longest| longest - self.delay);
+        self.delay + more.mul_f64(fastrand::f64())
     }
 
     /// Checks that the text is small enough to be held whole.
@@ -202,6 +219,16 @@ fn time(value: &str) -> Result<Duration, String> {
     };
     time.filter(|time| *time <= MAX_TIME)
         .ok_or_else(|| "expected a time such as 500us, 10ms or 2s".to_owned())
+}
+
+/// A time, or the shortest and the longest: `5ms..50ms`.
+fn delays(value: &str) -> Result<(Duration, Option<Duration>), String> {
+    let Some((shortest, longest)) = value.split_once("..") else { return Ok((time(value)?, None)) };
+    let (shortest, longest) = (time(shortest)?, time(longest)?);
+    if longest < shortest {
+        return Err("expected the shorter time first".to_owned());
+    }
+    Ok((shortest, Some(longest)))
 }
 
 fn usage_place(value: &str) -> Result<UsagePlace, String> {
@@ -260,7 +287,7 @@ mod tests {
 
     #[test]
     fn all_pairs_are_taken() {
-        let text = "events=100, pace=10ms,size=250,delay=2s,chunk=7,stamp=1,usage=finish,cached=3,reasoning=4,\
+        let text = "events=100, pace=10ms,size=250,delay=2s..3s,limit=google,after=9s,chunk=7,stamp=1,usage=finish,cached=3,reasoning=4,\
                     finish=length,tool=look,calls=2,status=500,reject=422,fault=cut@50+9";
         let fault = Fault { kind: FaultKind::Cut, at: Some(Point { events: 50, bytes: 9 }) };
         let expected = Directions {
@@ -268,6 +295,9 @@ mod tests {
             size: 250,
             pace: Duration::from_millis(10),
             delay: Duration::from_secs(2),
+            longest_delay: Some(Duration::from_secs(3)),
+            limit: LimitStyle::Google,
+            after: Duration::from_secs(9),
             chunk: 7,
             stamp: true,
             usage: UsagePlace::Finish,
@@ -309,6 +339,8 @@ mod tests {
             ("pace=10", "expected a time such as"),
             ("pace=2h", "expected a time such as"),
             ("delay=3601s", "expected a time such as"),
+            ("delay=3s..2s", "expected the shorter time first"),
+            ("limit=some", "expected openai, seconds"),
             ("status=99", "expected a status from 200 to 599"),
             ("usage=some", "expected asked, always"),
             ("finish=soon", "expected stop, length"),
@@ -324,8 +356,7 @@ mod tests {
     #[test]
     fn the_help_names_every_key() {
         let mut directions = Directions::default();
-        let keys =
-            "events size pace delay chunk stamp usage cached reasoning finish tool calls status reject fault";
+        let keys = "events size pace delay chunk stamp usage cached reasoning finish tool calls status limit after reject fault";
         for key in keys.split(' ') {
             assert!(HELP.contains(&format!("{key}=")), "{key}");
             assert!(!directions.set(key, "?").is_err_and(|error| error.contains("no such key")), "{key}");

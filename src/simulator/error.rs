@@ -1,8 +1,11 @@
 //! Errors in the words of the services.
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
+use super::limit::LimitStyle;
 use super::place::Dialect;
 
 /// An error response.
@@ -13,6 +16,8 @@ pub(super) struct Failure {
     kind: &'static str,
     param: Option<&'static str>,
     code: Option<&'static str>,
+    /// The form of a 429's limit, and its end.
+    limit: (LimitStyle, Duration),
 }
 
 impl Failure {
@@ -22,7 +27,8 @@ impl Failure {
         code: Option<&'static str>,
         message: impl Into<String>,
     ) -> Self {
-        Self { status, message: message.into(), kind, param: None, code }
+        let limit = (LimitStyle::default(), Duration::from_secs(1));
+        Self { status, message: message.into(), kind, param: None, code, limit }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -109,12 +115,24 @@ impl Failure {
         }
     }
 
+    /// The same whose rate limit ends after this time.
+    pub(super) fn limited(self, style: LimitStyle, after: Duration) -> Self {
+        Self { limit: (style, after), ..self }
+    }
+
     /// The body.
     pub(super) fn as_json(&self, dialect: Dialect) -> Value {
         match dialect {
-            Dialect::OpenAi => json!({"error": {
-                "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
-            }}),
+            Dialect::OpenAi => {
+                let mut body = json!({"error": {
+                    "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
+                }});
+                let (style, after) = self.limit;
+                if let Some(details) = style.details(after).filter(|_| self.is_limit()) {
+                    body["error"]["details"] = details;
+                }
+                body
+            }
             Dialect::Azure => {
                 let code = self.code.map_or_else(|| self.status.as_u16().to_string(), str::to_owned);
                 json!({"error": {"code": code, "message": self.message}})
@@ -127,21 +145,14 @@ impl Failure {
 
     /// The headers that belong to the status.
     pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
-        if self.status != StatusCode::TOO_MANY_REQUESTS {
-            return;
+        if self.is_limit() {
+            let (style, after) = self.limit;
+            style.add_headers(after, headers);
         }
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        for (name, value) in [
-            ("retry-after-ms", "1000"),
-            ("x-ratelimit-limit-requests", "500"),
-            ("x-ratelimit-limit-tokens", "30000"),
-            ("x-ratelimit-remaining-requests", "0"),
-            ("x-ratelimit-remaining-tokens", "29000"),
-            ("x-ratelimit-reset-requests", "1s"),
-            ("x-ratelimit-reset-tokens", "6ms"),
-        ] {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
+    }
+
+    fn is_limit(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
     }
 }
 

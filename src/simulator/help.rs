@@ -13,7 +13,7 @@ DIRECTIONS
   size=BYTES    bytes of text in each event [default: one word]
   pace=TIME     from one event of any kind to the next, counted from the first, so that it does not drift
                 [default: 0, as fast as the socket accepts them]; times are 500us, 10ms, 2s
-  delay=TIME    before the response headers
+  delay=TIME    before the response headers; delay=5ms..50ms: a time between the two, another one for each request
   chunk=BYTES   bytes of each piece of a stream, regardless of where events end [default: event, a piece for each]
   stamp=1       adds a member \"stamp\" to each event: its time in nanoseconds since 1970
   usage=WHERE   asked (as the service does: the last chunk, if stream_options.include_usage), always (the last chunk),
@@ -22,7 +22,11 @@ DIRECTIONS
   finish=REASON stop, length (responses: response.incomplete), content_filter [default: stop]
   tool=NAME     the tool to call, among those in the request; none: no tool is called
   calls=N       calls of it in one response [default: 1]
-  status=CODE   the status of an error response, in the service's form; 429 has retry-after and x-ratelimit-*
+  status=CODE   the status of an error response, in the service's form; 429 has the time at which the limit ends
+  limit=STYLE   its form: openai (retry-after, retry-after-ms and x-ratelimit-*), seconds or date (retry-after),
+                millis (retry-after-ms), reset (x-ratelimit-reset-tokens), anthropic (anthropic-ratelimit-tokens-reset),
+                google (retryDelay in the body), none [default: openai]
+  after=TIME    from the response to the end of the limit [default: 1s]
   reject=CODE   the status of an error response to requests with stream_options
   fault=WHAT    silence (nothing more is ever sent), cut (the connection is closed), reset (it is reset; unsent bytes may
                 be lost), garbage (bytes that are not HTTP, then closed), error (an error event; unstreamed: a 200 with
@@ -49,5 +53,5 @@ PATHS
   The same in Azure's form, under /openai/v1/ and, with an api-version, /openai/deployments/{name}/ and /openai/.
   Anthropic's /v1/messages and /v1/messages/count_tokens, also under /anthropic/v1/.
   .../simulator/echo returns the request: method, path, query, headers, body. /simulator/tally counts requests
-  and reported tokens.
+  and reported tokens. /simulator/executions counts the executions of each request with a header x-simulate-id.
 ";

@@ -71,6 +71,12 @@ pub(super) async fn respond(
     if path == "/simulator/tally" {
         return Ok(json(&shared.tally.as_json()));
     }
+    if path == "/simulator/executions" {
+        return Ok(json(&shared.tally.executions()));
+    }
+    if let Some(id) = request.headers().get("x-simulate-id").and_then(|id| id.to_str().ok()) {
+        shared.tally.execute(id);
+    }
     let number = shared.tally.request();
     let dialect = Dialect::of(path);
     let exchange = Exchange { shared, order, number };
@@ -248,8 +254,9 @@ impl Exchange {
     /// Applies the directions that act before the response headers: the delay, the faults, the
     /// other status.
     async fn misbehave(&self, directions: &Directions, ask: &Ask, model: &str) -> Result<(), Failure> {
-        if !directions.delay.is_zero() {
-            tokio::time::sleep(directions.delay).await;
+        let delay = directions.delay_of_one();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
         if let Some(fault) =
             directions.fault.filter(|fault| fault.at.is_none() && fault.kind != FaultKind::Error)
@@ -263,7 +270,8 @@ impl Exchange {
         if let Some(status) = directions.reject.filter(|_| ask.stream_options.is_some()) {
             return Err(Failure::rejected_stream_options(status));
         }
-        if directions.status == 200 { Ok(()) } else { Err(Failure::with_status(directions.status, model)) }
+        let Directions { status, limit, after, .. } = *directions;
+        if status == 200 { Ok(()) } else { Err(Failure::with_status(status, model).limited(limit, after)) }
     }
 
     /// A response that is not streamed, with the fault in the directions. Its usage is counted if

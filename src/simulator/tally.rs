@@ -1,11 +1,16 @@
 //! Counters of the simulator since its start, for tests that compare them: `GET /simulator/tally`.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
 /// The first number of further responses, beyond those of requests.
 const FURTHER: u64 = 1 << 40;
+
+/// The most requests whose executions are counted.
+const MAX_IDS: usize = 100_000;
 
 /// Token counts that a response reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,6 +30,8 @@ pub(super) struct Tally {
     reports: AtomicU64,
     input_tokens: AtomicU64,
     output_tokens: AtomicU64,
+    /// The executions of requests, by their `x-simulate-id`.
+    executions: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Tally {
@@ -55,6 +62,20 @@ impl Tally {
         let before = before.unwrap_or_default();
         self.input_tokens.fetch_add(now.input - before.input, Ordering::Relaxed);
         self.output_tokens.fetch_add(now.output - before.output, Ordering::Relaxed);
+    }
+
+    /// Counts the execution of the request of this id. Beyond a number of them, further ids are not
+    /// counted.
+    pub(super) fn execute(&self, id: &str) {
+        let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
+        if executions.len() < MAX_IDS || executions.contains_key(id) {
+            *executions.entry(id.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// The number of executions by id.
+    pub(super) fn executions(&self) -> Value {
+        json!(*self.executions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn as_json(&self) -> Value {
