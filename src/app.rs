@@ -117,13 +117,14 @@ impl App {
         let journal = Journal::with_threads(CAPACITY, threads);
         let stream_metrics = Arc::new(StreamMetricsRegistry::new(sockets.len()));
         let mut reloader = Reloader::new(settings, observer, &stream_metrics, &journal)?;
-        let metrics = Arc::new(Metrics::new(
+        let metrics = Metrics::new(
             journal.clone(),
             reloader.watch.reloads(),
             Arc::clone(&stream_metrics),
             Arc::clone(&reloader.prices),
             reloader.reload.clone(),
-        ));
+        );
+        let metrics = Arc::new(metrics.with_members(Arc::clone(&reloader.shared.health)));
         let mut sinks = Sinks::new(sinks);
         let Reloader { prices, services, watch, .. } = &mut reloader;
         sinks.open(settings, &metrics, prices, services, &journal, watch)?;

@@ -40,6 +40,7 @@ mod environment;
 mod file;
 mod files;
 pub mod forward_proxy;
+mod groups;
 mod headers;
 mod key_path;
 mod kind;
@@ -79,9 +80,9 @@ pub use mistakes::{Mistake, Mistakes};
 pub use probe::{AdminPort, check_file, load_admin_port, load_admin_token};
 pub use sections::ANONYMOUS;
 pub use settings::{
-    AccessLines, AdminSettings, Client, Database, DrainLimits, ForwardProxy, HttpVersion, JsonlTarget,
-    LedgerSettings, Log, OnDisconnect, OtlpSettings, PoolLimits, Postgres, Route, Server, Settings, Timeouts,
-    Upstream,
+    AccessLines, AdminSettings, Client, Database, DrainLimits, ForwardProxy, GroupSettings, HttpVersion,
+    JsonlTarget, LedgerSettings, Log, MemberSettings, OnDisconnect, OtlpSettings, PoolLimits, Postgres,
+    Route, RouteTarget, Server, Settings, Timeouts, Upstream,
 };
 pub use time_zone::{time_zone, time_zone_name};
 pub use upstreams::MAX_CONNECTION_AGE;
@@ -281,8 +282,15 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let network = root.section("network", network::network);
     let otlp = root.section("otlp", |table| otlp::otlp(table, network.as_ref().ok()));
     let (names, upstreams) = upstreams::upstreams(root, network.as_ref().ok());
-    let routes = routes::routes(root, &names);
     let prices = prices::prices(root, &names);
+    let (names, groups) = groups::groups(root, names, upstreams.as_deref().ok());
+    let mut routes = routes::routes(root, &names);
+    if let (Ok(all), Ok(groups), Ok(upstreams)) = (&routes, &groups, &upstreams) {
+        routes::warn_of_unused(root, all, groups, &names);
+        if let Err(noted) = routes::check_paths(root, all, groups, upstreams) {
+            routes = Err(noted);
+        }
+    }
     cross_checks::check(root, &server, &admin, &ledger, &clients);
     if let (Ok(network), Ok(upstreams)) = (&network, &upstreams) {
         network::warn_of_unused(root, network, upstreams);
@@ -298,6 +306,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         log: log?,
         clients: clients?,
         upstreams: upstreams?,
+        groups: groups?,
         routes: routes?,
         prices,
         effective: serde_json::Value::Null,

@@ -142,7 +142,7 @@ impl Proxy {
             };
             entry.show();
             let (keep_alive, on_disconnect) = (prepared.keep_alive(), prepared.on_disconnect);
-            if keep_alive.is_none() && on_disconnect == OnDisconnect::Cancel {
+            if prepared.group.is_none() && keep_alive.is_none() && on_disconnect == OnDisconnect::Cancel {
                 return match prepared.send(buffered, Rc::clone(&snapshot)).await {
                     Ok(accepted) if accepted.response.body.is_upgraded() => {
                         self.worker.upgraded.begin(accepted, entry)
@@ -157,14 +157,18 @@ impl Proxy {
             let policy = Self::policy(&prepared.upstream, on_disconnect);
             let is_abandoned = Rc::<Cell<bool>>::default();
             prepared.is_abandoned = Some(Rc::clone(&is_abandoned));
-            let send = Box::pin(prepared.send(buffered, Rc::clone(&snapshot)));
+            let send = prepared.sending(buffered, Rc::clone(&snapshot));
             let mut pending = PendingResponse::new(send, is_abandoned, entry, policy.clone());
             let accepted = match keep_alive {
                 None => Ok((&mut pending).await),
                 Some(interval) => timeout(interval, &mut pending).await.map_err(|_| interval),
             };
             match accepted {
+                Ok((Ok(accepted), entry)) if accepted.response.body.is_upgraded() => {
+                    self.worker.upgraded.begin(accepted, entry)
+                }
                 Ok((Ok(accepted), entry)) => {
+                    let policy = accepted.policy(policy);
                     let response = Self::relay(&snapshot, accepted, entry, policy);
                     respond::keep_alive(response, keep_alive)
                 }

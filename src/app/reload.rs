@@ -17,10 +17,11 @@ use super::restart;
 use super::snapshot::{self, has_several_clients, snapshot};
 use super::worker::Update;
 use crate::admin::Access;
+use crate::balance::HealthRegistry;
 use crate::config::reload::{Reload, ReloadOutcome};
 use crate::config::{self, Files, Loaded, Settings, Sources};
 use crate::llm::price::Prices;
-use crate::proxy::{Shared, Snapshot};
+use crate::proxy::{Shared, Snapshot, UpstreamSpec};
 use crate::record::Journal;
 use crate::sinks::otlp::{Service, Services};
 use crate::support::Live;
@@ -96,10 +97,12 @@ impl Reloader {
         let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
         let budget = snapshot::budget(settings, stream_metrics.limits());
+        let health = HealthRegistry::new(Instant::now());
         let parts = snapshot::Parts {
             watch: &mut watch,
             observer,
             budget: &budget,
+            health: &health,
             generation: reload.begin_generation(),
             previous: None,
         };
@@ -121,7 +124,7 @@ impl Reloader {
             access: Live::new(access(settings, None)),
             prices: Live::new(settings.prices.clone()),
             services,
-            shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget)),
+            shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget, health)),
             journal: journal.clone(),
             updates: watch::Sender::new(Update::first(Arc::clone(&snapshot))),
             workers: settings.server.workers,
@@ -197,6 +200,7 @@ impl Reloader {
             watch: &mut self.watch,
             observer: None,
             budget: &self.shared.budget,
+            health: &self.shared.health,
             generation: self.reload.begin_generation(),
             previous: Some((&self.settings, &self.snapshot)),
         };
@@ -227,6 +231,7 @@ impl Reloader {
         self.prices.replace(settings.prices.clone());
         let late_workers = self.hand_to_workers(&snapshot);
         self.shared.retain(&snapshot.upstreams);
+        self.readmit(&snapshot);
         self.reload.record_taken(settings.effective.clone(), needs_restart.clone());
         let generation = self.reload.status().generation;
         tracing::info!(generation, "the new configuration is in use");
@@ -239,6 +244,16 @@ impl Reloader {
         (self.settings, self.snapshot) = (settings, snapshot);
         (self.suspect, self.refused) = (None, None);
         ReloadOutcome::Taken { needs_restart, late_workers }
+    }
+
+    /// Lets requests in at upstreams that have changed: their credentials may be new.
+    fn readmit(&self, snapshot: &Snapshot) {
+        let health = &self.shared.health;
+        let is_kept =
+            |spec: &&Arc<UpstreamSpec>| self.snapshot.upstreams.iter().any(|old| Arc::ptr_eq(old, spec));
+        for spec in snapshot.upstreams.iter().filter(|spec| !is_kept(spec)) {
+            health.upstream(&spec.id).readmit();
+        }
     }
 
     /// Waits until all workers use the snapshot. Returns the number of those that do not yet.

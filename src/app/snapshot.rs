@@ -1,12 +1,13 @@
 //! Builds the snapshot that the workers use.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 
 use super::upstreams::origin;
-use crate::balance::Target;
-use crate::config::{self, ANONYMOUS, AccessLines, Settings};
+use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGroup};
+use crate::config::{self, ANONYMOUS, AccessLines, RouteTarget, Settings};
 use crate::gate::Clients;
 use crate::gate::browser::Admission;
 use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
@@ -25,6 +26,7 @@ pub(super) struct Parts<'a> {
     pub(super) watch: &'a mut Watch,
     pub(super) observer: Option<&'a Arc<ConnectObserver>>,
     pub(super) budget: &'a Budget,
+    pub(super) health: &'a Arc<HealthRegistry>,
     pub(super) generation: SharedGuard,
     /// The settings in use, and their snapshot. Equal parts are reused.
     pub(super) previous: Option<(&'a Settings, &'a Snapshot)>,
@@ -37,10 +39,15 @@ pub(super) struct Parts<'a> {
 pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snapshot, String> {
     let specs = settings.upstreams.iter().map(|upstream| continued(upstream, settings, &mut parts));
     let upstreams = specs.collect::<Result<Vec<_>, _>>()?;
+    let groups: Vec<_> =
+        settings.groups.iter().map(|group| target(group, &upstreams, parts.health)).collect();
     let rules = settings.routes.iter().map(|route| Rule {
         path: route.path.clone(),
         model: route.model.as_deref().map(Glob::new),
-        target: Target::One(upstreams[route.upstream].id.clone()),
+        target: match route.target {
+            RouteTarget::Upstream(index) => Target::One(upstreams[index].id.clone()),
+            RouteTarget::Group(index) => groups[index].clone(),
+        },
     });
     let rules: Vec<_> = if settings.routes.is_empty() {
         vec![Rule { path: None, model: None, target: Target::One(upstreams[0].id.clone()) }]
@@ -61,6 +68,7 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snap
         requires_certificates: server.tls.as_ref().is_some_and(|tls| tls.requires_certificates()),
         anonymous: ANONYMOUS.into(),
         routes: Table::new(rules),
+        first_event: settings.groups.iter().filter_map(first_event).collect(),
         upstreams,
         limits: Limits {
             header_timeout: server.header_timeout,
@@ -115,6 +123,37 @@ fn is_same_origin(one: &config::Upstream, other: &config::Upstream) -> bool {
         && one.timeouts == other.timeouts
         && one.max_connection_age == other.max_connection_age
         && one.pool == other.pool
+}
+
+fn first_event(group: &config::GroupSettings) -> Option<(Arc<str>, Duration)> {
+    Some((group.name.as_str().into(), group.first_event?))
+}
+
+/// The target of routes to a group.
+fn target(
+    group: &config::GroupSettings,
+    upstreams: &[Arc<UpstreamSpec>],
+    health: &Arc<HealthRegistry>,
+) -> Target<UpstreamId> {
+    let member = |member: &config::MemberSettings| MemberSpec {
+        upstream: upstreams[member.upstream].id.clone(),
+        model: member.model.as_deref().map(Into::into),
+        weight: member.weight,
+        concurrent: 0,
+    };
+    let tier = |tier: &Vec<_>| tier.iter().map(member).collect();
+    let spec = GroupSpec {
+        name: group.name.as_str().into(),
+        tiers: group.tiers.iter().map(tier).collect(),
+        choice: group.balance,
+        sticky: group.sticky.clone(),
+        retry: group.retry,
+        breaker: group.breaker,
+        wait: None,
+        queue: 0,
+    };
+    let members = group.members().map(|member| upstreams[member.upstream].id.clone()).collect();
+    Target::group(UpstreamGroup::new(spec, health), members)
 }
 
 /// The memory of request bodies in the whole process.

@@ -61,7 +61,9 @@ impl Description {
         });
         let mut keys: Vec<_> = keys.collect();
         keys.sort_by_key(|(place, _)| *place);
-        Self { keys: keys.into_iter().map(|(_, key)| key).collect(), introduction }
+        let mut keys: Vec<_> = keys.into_iter().map(|(_, key)| key).collect();
+        describe_inline(&mut keys);
+        Self { keys, introduction }
     }
 
     /// The keys of a table.
@@ -81,6 +83,22 @@ impl Description {
         let is_same = |other: &&Key| other.form.last() == key.form.last() && siblings(other) == siblings(key);
         let mut commented = self.keys.iter().filter(|other| !other.comment.is_empty());
         if key.comment.is_empty() { commented.find(is_same) } else { None }
+    }
+}
+
+/// Takes the comments of keys in inline tables from the comment of their list, which has an item
+/// for each: ``- `key`: text``.
+fn describe_inline(keys: &mut [Key]) {
+    let lists = keys.iter().filter(|key| key.shape.has_inline_tables());
+    let lists: Vec<_> = lists.map(|key| (key.form.clone(), key.comment.clone())).collect();
+    for key in keys.iter_mut().filter(|key| key.comment.is_empty()) {
+        let list = lists.iter().find(|(form, _)| *form == key.form.parent());
+        let (Some((_, comment)), Some(name)) = (list, key.form.last()) else { continue };
+        let item = format!("- `{name}`: ");
+        let text = comment.lines().skip_while(|line| !line.starts_with(&item));
+        let lines = text.enumerate().take_while(|(at, line)| *at == 0 || line.starts_with("  "));
+        let lines = lines.map(|(_, line)| line.strip_prefix(&item).unwrap_or(line).trim());
+        key.comment = lines.collect::<Vec<_>>().join(" ");
     }
 }
 

@@ -84,7 +84,8 @@ fn write(page: &mut String, description: &Description) -> fmt::Result {
 }
 
 fn entry(page: &mut String, description: &Description, key: &Key) -> fmt::Result {
-    write!(page, "\n### `{}`\n\n- Type: {}\n", key.form, type_of(description, key))?;
+    let kind = wrapped(&format!("- Type: {}", type_of(description, key)));
+    write!(page, "\n### `{}`\n\n{kind}\n", key.form)?;
     match default(key) {
         Some(default) if default.len() + "- Default: ".len() <= WIDTH => {
             writeln!(page, "- Default: {default}")?
@@ -117,6 +118,25 @@ fn entry(page: &mut String, description: &Description, key: &Key) -> fmt::Result
         writeln!(page, "\n]\n```")?;
     }
     Ok(())
+}
+
+/// An item of a list, in lines that are not too long.
+fn wrapped(item: &str) -> String {
+    let mut text = String::new();
+    let mut width = 0;
+    for word in item.split(' ') {
+        if width + word.chars().count() + 1 > WIDTH {
+            text += "\n ";
+            width = 1;
+        }
+        if width > 0 {
+            text.push(' ');
+            width += 1;
+        }
+        text += word;
+        width += word.chars().count();
+    }
+    text
 }
 
 /// The table as a file writes it.
@@ -161,10 +181,20 @@ fn words(shape: &Shape) -> String {
             let choices: Vec<_> = choices.iter().map(|choice| format!("`{choice:?}`")).collect();
             choices.join(", ")
         }
-        Shape::List(item) => format!("list of {}s", words(item)),
+        Shape::List(item) => format!("list of {}", plural(item)),
         Shape::Source(name, _) => (*name).to_owned(),
         Shape::Table | Shape::Tables | Shape::Names(_) => "table".to_owned(),
         Shape::AnyOf(shapes) => shapes.iter().map(words).collect::<Vec<_>>().join(", or "),
+    }
+}
+
+/// The words for several values.
+fn plural(shape: &Shape) -> String {
+    match shape {
+        Shape::List(item) => format!("lists of {}", plural(item)),
+        Shape::Choice(_) => words(shape),
+        Shape::AnyOf(shapes) => shapes.iter().map(plural).collect::<Vec<_>>().join(" or "),
+        shape => format!("{}s", words(shape)),
     }
 }
 
@@ -178,7 +208,7 @@ fn variable(description: &Description, key: &Key) -> String {
         let table = description.keys.iter().find(|key| key.form == *form);
         table.is_some_and(|table| matches!(table.shape, Shape::Tables))
     };
-    if key.form.outwards().any(|form| is_array(&form)) {
+    if key.form.outwards().any(|form| is_array(&form)) || key.shape.has_inline_tables() {
         return "none".to_owned();
     }
     let form = if matches!(key.shape, Shape::Names(_)) { key.form.key(ANY_NAME) } else { key.form.clone() };

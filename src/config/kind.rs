@@ -57,6 +57,13 @@ impl Shape {
         self.alternatives().iter().any(|shape| matches!(shape, Self::Table | Self::Tables))
     }
 
+    /// Returns true if a value is a list of tables, or of lists of them, whose keys the comment of the
+    /// list describes.
+    pub(super) fn has_inline_tables(&self) -> bool {
+        let is_inline = |shape: &Self| shape.is_table() || shape.has_inline_tables();
+        matches!(self, Self::List(item) if is_inline(item))
+    }
+
     /// Returns true if a value can be a table that locates a text.
     pub(super) fn has_source(&self) -> bool {
         self.alternatives().iter().any(|shape| match shape {

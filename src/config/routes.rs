@@ -1,23 +1,25 @@
-//! `[[routes]]`: the upstreams of requests, and a check that each route can match a request.
+//! `[[routes]]`: the upstreams and groups of requests, and a check that each route can match a
+//! request.
 
+use super::groups::{Names, unknown};
 use super::kind::parsed;
 use super::notes::Read;
 use super::reader::{Table, all};
-use super::settings::Route;
-use super::suggest::suggest;
+use super::settings::{GroupSettings, Route, RouteTarget, Upstream};
+use crate::llm::provider::Provider;
 use crate::llm::route::Glob;
 
-/// The routes, whose upstreams are among `names`. A single upstream needs no route.
-pub(super) fn routes(root: &Table<'_>, names: &[String]) -> Read<Vec<Route>> {
+/// The routes, whose targets are among `names`. A single upstream needs no route.
+pub(super) fn routes(root: &Table<'_>, names: &Names) -> Read<Vec<Route>> {
     let entries = root.tables("routes")?;
     if entries.is_empty() {
-        return match names {
+        return match &names.upstreams[..] {
             [] | [_] => Ok(Vec::new()),
-            _ => Err(root.mistake(
+            upstreams => Err(root.mistake(
                 "routes",
                 format!(
                     "there are none, and {} upstreams: write [[routes]] that say which requests go where",
-                    names.len()
+                    upstreams.len()
                 ),
             )),
         };
@@ -32,16 +34,52 @@ pub(super) fn routes(root: &Table<'_>, names: &[String]) -> Read<Vec<Route>> {
         }
     });
     all(reachable)?;
-    for (index, name) in names.iter().enumerate() {
-        let is_unused = routes.iter().all(|route| route.upstream != index);
-        if let Some(entry) = root.at(&["upstreams", name]).filter(|_| is_unused) {
-            entry.warning("no route leads here: it gets no requests");
-        }
-    }
     Ok(routes)
 }
 
-fn route(table: &Table<'_>, names: &[String]) -> Read<Route> {
+/// Warns of upstreams and groups that get no requests.
+pub(super) fn warn_of_unused(root: &Table<'_>, routes: &[Route], groups: &[GroupSettings], names: &Names) {
+    const UNUSED: &str = "no route leads here: it gets no requests";
+    let is_target = |target| routes.iter().any(|route| route.target == target);
+    for (index, name) in names.groups.iter().enumerate() {
+        if let Some(entry) = root.at(&["groups", name]).filter(|_| !is_target(RouteTarget::Group(index))) {
+            entry.warning(UNUSED);
+        }
+    }
+    for (index, name) in names.upstreams.iter().enumerate() {
+        let is_member = groups.iter().any(|group| group.members().any(|member| member.upstream == index));
+        let is_used = is_member || routes.is_empty() || is_target(RouteTarget::Upstream(index));
+        if let Some(entry) = root.at(&["upstreams", name]).filter(|_| !is_used) {
+            entry.warning(UNUSED);
+        }
+    }
+}
+
+/// Notes routes for the paths of Azure's SDKs to groups that have another member: only Azure serves
+/// those paths.
+pub(super) fn check_paths(
+    root: &Table<'_>,
+    routes: &[Route],
+    groups: &[GroupSettings],
+    upstreams: &[Upstream],
+) -> Read<()> {
+    let entries = root.tables("routes")?;
+    all(routes.iter().zip(&entries).map(|(route, entry)| {
+        let RouteTarget::Group(group) = route.target else { return Ok(()) };
+        let is_azure = route.path.as_deref().is_some_and(|path| path.split('/').nth(1) == Some("openai"));
+        let mut members = groups[group].members().map(|member| &upstreams[member.upstream]);
+        match members.find(|member| is_azure && member.provider != Provider::Azure) {
+            Some(member) => Err(entry.mistake(format!(
+                "has a path of Azure's SDKs, which `{}` of the group does not serve: let the route lead to an azure upstream",
+                member.name
+            ))),
+            None => Ok(()),
+        }
+    }))
+    .map(drop)
+}
+
+fn route(table: &Table<'_>, names: &Names) -> Read<Route> {
     let path = parsed("path prefix", Some("^/.*[^/]$"), "text in quotes, such as \"/azure\"", path);
     let path = table.optional("path", path);
     let model = |text: &str| match text {
@@ -50,10 +88,10 @@ fn route(table: &Table<'_>, names: &[String]) -> Read<Route> {
     };
     let model = parsed("model pattern", Some("^.+$"), "text in quotes, such as \"llama*\"", model);
     let model = table.optional("model", model);
-    let name = |text: &str| upstream(text, names);
-    let name = parsed("name of an upstream", None, "the name of an upstream in quotes", name);
-    let upstream = table.required("upstream", "write the NAME of an [upstreams.NAME]", name);
-    Ok(Route { path: path?, model: model?, upstream: upstream? })
+    let name = |text: &str| target(text, names);
+    let name = parsed("name of an upstream or a group", None, "the name of an upstream in quotes", name);
+    let target = table.required("upstream", "write the NAME of an [upstreams.NAME] or a [groups.NAME]", name);
+    Ok(Route { path: path?, model: model?, target: target? })
 }
 
 /// A prefix of whole segments.
@@ -71,14 +109,11 @@ fn path(text: &str) -> Result<String, String> {
     Err(format!("{text:?} {reason}"))
 }
 
-fn upstream(text: &str, names: &[String]) -> Result<usize, String> {
-    names.iter().position(|name| name == text).ok_or_else(|| {
-        match suggest(text, names.iter().map(String::as_str)) {
-            Some(meant) => format!("there is no upstream {text:?}; did you mean {meant:?}?"),
-            None if names.is_empty() => format!("there is no upstream {text:?}"),
-            None => format!("there is no upstream {text:?}, only {}", names.join(", ")),
-        }
-    })
+fn target(text: &str, names: &Names) -> Result<RouteTarget, String> {
+    let place = |names: &[String]| names.iter().position(|name| name == text);
+    let upstream = place(&names.upstreams).map(RouteTarget::Upstream);
+    let target = upstream.or_else(|| place(&names.groups).map(RouteTarget::Group));
+    target.ok_or_else(|| unknown("upstream", text, &[&names.upstreams[..], &names.groups].concat()))
 }
 
 /// Returns true if `earlier` leaves no request for `later`. A glob that matches a pattern as a text
@@ -107,7 +142,7 @@ mod tests {
     fn parse(route: &str) -> Route {
         let (path, model) = route.split_once(' ').unwrap();
         let some = |text: &str| (text != "-").then(|| text.to_owned());
-        Route { path: some(path), model: some(model), upstream: 0 }
+        Route { path: some(path), model: some(model), target: RouteTarget::Upstream(0) }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The settings of the program. Every value has passed the rules of its key and those between keys,
 //! so that no other code checks it again.
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -9,6 +11,8 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use jiff::tz::TimeZone;
+
+pub use groups::{GroupSettings, MemberSettings};
 
 use crate::codec::traceparent::Sampling;
 use crate::config::forward_proxy::ProxyAddress;
@@ -32,6 +36,8 @@ pub struct Settings {
     pub clients: Vec<Client>,
     /// The upstreams in the order of the file; at least one.
     pub upstreams: Vec<Upstream>,
+    /// The groups in the order of the file. No name is one of an upstream.
+    pub groups: Vec<GroupSettings>,
     /// The first match wins. Empty only if there is one upstream, which gets all requests.
     pub routes: Vec<Route>,
     pub prices: Prices,
@@ -324,13 +330,20 @@ pub struct PoolLimits {
     pub max_idle: usize,
 }
 
-/// A match and its upstream. No earlier route matches everything that this one does.
+/// A match and its target. No earlier route matches everything that this one does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Begins with a slash and does not end with one. `None`: any path.
     pub path: Option<String>,
     /// A glob, not empty. `None`: any model, or none.
     pub model: Option<String>,
+    pub target: RouteTarget,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteTarget {
     /// The index of an upstream.
-    pub upstream: usize,
+    Upstream(usize),
+    /// The index of a group.
+    Group(usize),
 }

@@ -2,6 +2,7 @@
 
 mod defaults;
 mod description;
+mod groups;
 mod mistakes;
 mod network;
 mod otlp;

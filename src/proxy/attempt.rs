@@ -1,7 +1,12 @@
 //! The attempts at a request, until one has a response that is relayed.
 //!
 //! If the upstream refuses a request to which the proxy added `stream_options`, the request is sent
-//! once more without them: to the same upstream, as another [`Variant`](crate::balance::Variant).
+//! once more without them: to the same upstream, as another [`Variant`](crate::balance::Variant). A
+//! request to a group is sent to one member after the other ([`group`]).
+
+mod first_event;
+mod group;
+mod shared_body;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,15 +15,20 @@ use std::time::Instant;
 use http::StatusCode;
 
 use super::include_usage::{self, Seen};
+use super::pending_response::Sending;
 use super::request::{Body, Buffered, Prepared};
 use super::worker::{WorkerSnapshot, WorkerUpstream};
-use crate::balance::Attempt;
+use crate::balance::{Attempt, Permit};
 use crate::codec::h1::BodyFraming;
 use crate::llm::usage::Content;
-use crate::proxy::meter::UsageFeedback;
+use crate::proxy::meter::{ResponsePolicy, UsageFeedback};
 use crate::record::Entry;
-use crate::record::error::{Result, Retry};
+use crate::record::error::Result;
+use crate::support::flow::StreamTiming;
 use crate::upstream::{OutboundRequest, Payload, UpstreamResponse};
+
+pub(super) use group::GroupRequest;
+pub(super) use shared_body::SharedBody;
 
 /// The response that is relayed, with the results of its attempt.
 pub(super) struct Accepted {
@@ -33,6 +43,26 @@ pub(super) struct Accepted {
     pub(super) content: Option<Content>,
     /// The use of the body's end for knowledge about the upstream.
     pub(super) feedback: Option<UsageFeedback>,
+    /// The upstream is the member of a group.
+    pub(super) served: Option<Box<Served>>,
+}
+
+/// The data that a group adds to the response of its member.
+pub(super) struct Served {
+    pub(super) attempts: usize,
+    /// The member's permit, which lives as long as the response. `None`: the result is recorded
+    /// already.
+    pub(super) permit: Option<Permit>,
+}
+
+/// The request of the attempts, and the configuration at its beginning.
+type Held = (Box<Buffered>, Rc<WorkerSnapshot>);
+
+/// A response whose head has arrived.
+pub(super) struct Arrived {
+    pub(super) response: UpstreamResponse,
+    pub(super) at: Instant,
+    pub(super) content: Option<Content>,
 }
 
 impl Prepared {
@@ -42,14 +72,34 @@ impl Prepared {
     /// response body. It keeps the buffered body, and its place in the memory budget, until no
     /// further attempt is possible. `timeouts.connect` and `first_byte` apply to each attempt,
     /// `total` to all of them.
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub(super) fn send(
         mut self,
         buffered: Box<Buffered>,
         snapshot: Rc<WorkerSnapshot>,
     ) -> impl Future<Output = Result<Accepted>> {
+        let held = (buffered, snapshot);
         async move {
-            let mut refused: Option<(StatusCode, Box<str>)> = None;
+            let arrived = self.ask(&held).await?;
+            Ok(self.accepted(arrived))
+        }
+    }
+
+    /// Calls [`send`](Self::send); has one type for requests to upstreams and to groups.
+    pub(super) fn sending(mut self, buffered: Box<Buffered>, snapshot: Rc<WorkerSnapshot>) -> Sending {
+        match self.group.take() {
+            Some(group) => self.send_to_group(group, buffered, snapshot),
+            None => Box::pin(self.send(buffered, snapshot)),
+        }
+    }
+
+    /// Sends the request to the upstream of the current attempt, in another variant if it refuses
+    /// the first.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
+    fn ask<'a>(&'a mut self, held: &'a Held) -> impl Future<Output = Result<Arrived>> + 'a {
+        async move {
+            let (buffered, snapshot) = held;
+            // Boxed: it is rare, and every request has such a future.
+            let mut refused: Option<Box<(StatusCode, Box<str>)>> = None;
             loop {
                 let request = OutboundRequest {
                     method: &buffered.head.method,
@@ -62,44 +112,34 @@ impl Prepared {
                     is_streamed: self.is_streamed,
                     started: self.attempts.started(),
                 };
-                let mut response = match self.upstream.connections.send(request).await {
-                    Ok(response) => response,
-                    Err(error) if error.retry() == Retry::NotSent && self.may_begin_again() => {
-                        let Some(attempt) = self.attempts.next_member(Instant::now()) else {
-                            return Err(error);
-                        };
-                        self.rewrite(attempt, &buffered, &snapshot)?;
-                        refused = None;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
+                let mut response = self.upstream.connections.send(request).await?;
                 let at = Instant::now();
                 let (option, support) = (self.outbound.usage, &self.upstream.stream_options);
-                if let Some((status, model)) = &refused {
+                if let Some(refusal) = &refused {
+                    let (status, model) = &**refusal;
                     if include_usage::confirms_unsupported(*status, &mut response).await {
                         support.note_unsupported(model, Instant::now());
                     }
-                    return Ok(self.accept(response, at, None));
+                    return Ok(Arrived { response, at, content: None });
                 }
                 if let Seen::Response(content) = option.check(&mut response, support).await {
-                    return Ok(self.accept(response, at, content));
+                    return Ok(Arrived { response, at, content });
                 }
                 if !self.may_begin_again() {
-                    return Ok(self.accept(response, at, None));
+                    return Ok(Arrived { response, at, content: None });
                 }
                 let status = response.head.status;
                 drop(response);
                 let attempt = self.attempts.without_stream_options();
-                let name = self.rewrite(attempt, &buffered, &snapshot)?;
+                let name = self.rewrite(attempt, buffered, snapshot)?;
                 tracing::debug!(upstream = %self.upstream.spec.id, model = %name, status = status.as_u16(), "stream_options are refused; sending once more without");
-                refused = Some((status, name));
+                refused = Some(Box::new((status, name)));
             }
         }
     }
 
-    /// Writes the request for another attempt. A body that passes through has none. Returns the
-    /// name under which the upstream's support of `stream_options` is remembered.
+    /// Writes the request in another variant. A body that passes through has none. Returns the name
+    /// under which the upstream's support of `stream_options` is remembered.
     fn rewrite(
         &mut self,
         attempt: Attempt,
@@ -108,16 +148,24 @@ impl Prepared {
     ) -> Result<Box<str>> {
         let routed = buffered.find(snapshot, buffered.peek())?;
         let body = if self.outbound.framing == BodyFraming::None { Body::None } else { Body::Buffered };
-        self.upstream = Rc::clone(routed.target.member(attempt.member));
-        self.outbound = routed.write(&self.upstream, attempt.variant, body)?;
-        Ok(routed.support_name(&self.upstream).into())
+        self.outbound = routed.write(attempt.member, attempt.variant, body)?;
+        Ok(routed.support_name(attempt.member).into())
     }
 
-    fn accept(self, response: UpstreamResponse, at: Instant, content: Option<Content>) -> Accepted {
-        let Self { upstream, outbound, .. } = self;
-        let asked_for_usage = outbound.usage.is_added();
-        let feedback = outbound.usage.feedback(&upstream.stream_options);
-        Accepted { response, upstream, asked_for_usage, at, content, feedback }
+    fn accepted(&self, arrived: Arrived) -> Accepted {
+        let Arrived { response, at, content } = arrived;
+        let usage = self.outbound.usage;
+        let upstream = Rc::clone(&self.upstream);
+        let feedback = usage.feedback(&upstream.stream_options);
+        Accepted {
+            response,
+            upstream,
+            asked_for_usage: usage.is_added(),
+            at,
+            content,
+            feedback,
+            served: None,
+        }
     }
 }
 
@@ -129,5 +177,16 @@ impl Accepted {
         if !row.upstream.as_ref().is_some_and(|named| Arc::ptr_eq(named, spec.id.name())) {
             (row.upstream, row.provider) = (Some(Arc::clone(spec.id.name())), Some(spec.provider));
         }
+    }
+
+    /// The policy of the response, after the request began with `begun`. That may be of another
+    /// member of the group.
+    pub(super) fn policy(&self, begun: ResponsePolicy) -> ResponsePolicy {
+        if self.served.is_none() {
+            return begun;
+        }
+        let WorkerUpstream { drains, stream_metrics, .. } = &*self.upstream;
+        let drains = begun.drains.map(|_| drains.clone());
+        ResponsePolicy { timing: StreamTiming::new(Arc::clone(stream_metrics)), drains }
     }
 }

@@ -224,6 +224,11 @@ fn decoded<'a>(codings: &Codings, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     }
 }
 
+/// The body of an error without its codings. `None`: it is not readable.
+pub(super) fn readable_body<'a>(headers: &Headers, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    decoded(&Codings::of(headers), body)
+}
+
 /// Returns true if the second response, to the request without the field, confirms that the field
 /// caused the first one, of status `refused`. An error may name the field for another reason, for
 /// example because it repeats the request.

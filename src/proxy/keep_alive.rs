@@ -198,6 +198,7 @@ impl KeptAlive {
             }
         };
         let upstream = entry.row().upstream.as_deref().unwrap_or_default().to_owned();
+        let policy = response.policy(policy);
         let (head, mut response) = respond::meter_begun(response, entry, policy);
         let status = head.status;
         let is_plain = matches!(Codings::of(&head.headers), Codings::Identity);

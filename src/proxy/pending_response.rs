@@ -73,8 +73,10 @@ impl Drop for PendingResponse {
             self.is_abandoned.set(true);
             let send = std::mem::replace(&mut self.send, Box::pin(std::future::pending()));
             let policy = self.policy.clone();
-            drains
-                .take_over_request(send, entry, |response, entry| respond::meter(response, entry, policy).1);
+            drains.take_over_request(send, entry, |accepted, entry| {
+                let policy = accepted.policy(policy);
+                respond::meter(accepted, entry, policy).1
+            });
         }
     }
 }

@@ -4,12 +4,14 @@
 mod authenticated;
 mod buffered;
 mod look;
+mod planned;
 mod prepared;
 mod received;
 mod routed;
 
 pub(super) use authenticated::{Authenticated, Body};
 pub(super) use buffered::Buffered;
-pub(super) use prepared::Prepared;
+pub(super) use planned::{NextMember, NoMember};
+pub(super) use prepared::{Outbound, Prepared};
 pub(super) use received::Received;
 pub(super) use routed::Routed;

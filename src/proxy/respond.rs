@@ -13,6 +13,7 @@ use http_body_util::Full;
 use super::attempt::Accepted;
 use super::keep_alive::KeptAlive;
 use super::pending_response::PendingResponse;
+use super::worker::WorkerUpstream;
 use crate::codec::coding::Codings;
 use crate::codec::head::{Headers, KnownName, ResponseHead, visible};
 use crate::llm::rewrite;
@@ -29,11 +30,19 @@ use crate::upstream::{UpstreamBody, UpstreamResponse};
 const REQUEST_IDS: [KnownName; 4] =
     [KnownName::XRequestId, KnownName::ApimRequestId, KnownName::RequestId, KnownName::XMsRequestId];
 
+/// The longest pause in a `Retry-After` that streamgauge makes.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
+
 /// Relays a response. From here on its body owns the record.
 pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> ClientResponse<ProxyBody> {
     let id = entry.id();
+    let served = accepted.served.as_ref().map(|served| served.attempts);
+    let upstream = served.map(|_| Rc::clone(&accepted.upstream));
     let (mut head, metered) = meter(accepted, entry, policy);
     head.headers.set(KnownName::XStreamgaugeId, id.as_bytes());
+    if let (Some(upstream), Some(attempts)) = (upstream, served) {
+        add_served_by(&mut head.headers, &upstream, attempts);
+    }
     if metered.withholds() {
         head.headers.remove(KnownName::ContentLength);
     }
@@ -76,6 +85,7 @@ fn meter_with(
         at,
         content,
         feedback,
+        served,
         ..
     } = accepted;
     rewrite::headers::inbound(&mut head.headers);
@@ -113,6 +123,9 @@ fn meter_with(
     }
     if let Some(feedback) = feedback {
         metered.teach(feedback);
+    }
+    if let Some(permit) = served.and_then(|served| served.permit) {
+        metered.keep_permit(permit);
     }
     (head, metered)
 }
@@ -171,7 +184,29 @@ pub(super) fn refuse(error: &Error, entry: Entry) -> ClientResponse<ProxyBody> {
         // The SDKs of OpenAI and Anthropic obey it, and retry after most errors otherwise.
         head.headers.set(KnownName::XShouldRetry, b"false");
     }
+    if let Some(pause) = error.retry_after() {
+        add_retry_after(&mut head.headers, pause);
+    }
     ClientResponse { head, body: ProxyBody::Whole(Full::new(body)) }
+}
+
+/// SDKs obey long pauses: openai-node waits for days, openai-python gives up beyond two minutes. A
+/// longer pause therefore becomes `x-should-retry: false`.
+fn add_retry_after(headers: &mut Headers, pause: Duration) {
+    if pause > MAX_RETRY_AFTER {
+        headers.set(KnownName::XShouldRetry, b"false");
+        return;
+    }
+    let (seconds, millis) = (pause.as_millis().div_ceil(1000), pause.as_millis());
+    headers.set(KnownName::RetryAfter, seconds.to_string().as_bytes());
+    headers.append(b"retry-after-ms", millis.to_string().as_bytes());
+}
+
+/// Adds the member of a group that served, and the number of members that were tried.
+pub(super) fn add_served_by(headers: &mut Headers, upstream: &WorkerUpstream, attempts: usize) {
+    // A name has no spaces and no control characters.
+    headers.append(b"x-streamgauge-upstream", upstream.spec.id.name().as_bytes());
+    headers.append(b"x-streamgauge-attempts", attempts.to_string().as_bytes());
 }
 
 /// Closes the record of a request that ends with an error of ours. Returns the id of the record

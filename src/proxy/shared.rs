@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::budget::Budget;
 use super::snapshot::UpstreamSpec;
 use super::stream_options::StreamOptionsSupport;
+use crate::balance::HealthRegistry;
 use crate::llm::provider::BaseUrl;
 use crate::support::UpstreamId;
 use crate::support::flow::StreamMetricsRegistry;
@@ -17,12 +18,18 @@ pub struct Shared {
     pub stream_metrics: Arc<StreamMetricsRegistry>,
     /// The memory of request bodies.
     pub budget: Budget,
+    /// The health of upstreams that are members of groups.
+    pub health: Arc<HealthRegistry>,
     stream_options: Mutex<HashMap<UpstreamId, (BaseUrl, Arc<StreamOptionsSupport>)>>,
 }
 
 impl Shared {
-    pub fn new(stream_metrics: Arc<StreamMetricsRegistry>, budget: Budget) -> Self {
-        Self { stream_metrics, budget, stream_options: Mutex::default() }
+    pub fn new(
+        stream_metrics: Arc<StreamMetricsRegistry>,
+        budget: Budget,
+        health: Arc<HealthRegistry>,
+    ) -> Self {
+        Self { stream_metrics, budget, health, stream_options: Mutex::default() }
     }
 
     /// The models of an upstream that refuse `stream_options`. An upstream with a changed URL is

@@ -29,6 +29,8 @@ pub struct Snapshot {
     /// The `client` of records if no clients are configured.
     pub anonymous: Arc<str>,
     pub routes: Table<Target<UpstreamId>>,
+    /// The longest time for which the beginning of a stream is held, by the name of its group.
+    pub first_event: BTreeMap<Arc<str>, Duration>,
     /// The upstreams in the order of the configuration.
     pub upstreams: Vec<Arc<UpstreamSpec>>,
     pub bodies: BodyLimits,

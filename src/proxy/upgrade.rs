@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::attempt::Accepted;
-use super::respond::ProxyBody;
+use super::respond::{self, ProxyBody};
+use crate::balance::RelayEnd;
 use crate::codec::head::KnownName;
 use crate::codec::websocket::{GOING_AWAY, INTERNAL_ERROR, close_frame};
 use crate::llm::rewrite;
@@ -291,7 +292,9 @@ impl UpgradedConnections {
     pub(super) fn begin(&self, accepted: Accepted, mut entry: Entry) -> ClientResponse<ProxyBody> {
         accepted.record_upstream(&mut entry);
         let (id, started) = (entry.id(), entry.started());
-        let Accepted { response: UpstreamResponse { mut head, body }, upstream, .. } = accepted;
+        let Accepted { response: UpstreamResponse { mut head, body }, upstream, served, .. } = accepted;
+        let attempts = served.as_ref().map(|served| served.attempts);
+        let permit = served.and_then(|served| served.permit);
         let session = Session::new(entry, head.status.as_u16());
         let (upgraded, stream_metrics) = (self.clone(), Arc::clone(&upstream.stream_metrics));
         let upgrade = body.into_upgraded().map(|upstream| {
@@ -300,10 +303,16 @@ impl UpgradedConnections {
                 let connection =
                     UpgradedConnection::new(client, first, *upstream, session, &upgraded, started);
                 connection.run(&upgraded).await;
+                if let Some(permit) = permit {
+                    permit.record_end(RelayEnd::Complete, Instant::now());
+                }
             })
         });
         rewrite::headers::inbound(&mut head.headers);
         head.headers.set(KnownName::XStreamgaugeId, id.as_bytes());
+        if let Some(attempts) = attempts {
+            respond::add_served_by(&mut head.headers, &upstream, attempts);
+        }
         WebSocketUpgrade::grant(&mut head.headers);
         head.reason = None;
         ClientResponse { head, body: ProxyBody::Switching(upgrade) }

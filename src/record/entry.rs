@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::material::Material;
 use super::running::{Progress, Shown};
-use super::{Board, Journal, Outcome, Seen, Stream, UsageRecord, UsageSource, gaps};
+use super::{Board, GroupUse, Journal, Outcome, Seen, Stream, UsageRecord, UsageSource, gaps};
 use crate::llm::estimate::Shape;
 use crate::llm::provider::UsageOwner;
 use crate::llm::usage::{Room, Tally, Usage};
@@ -45,13 +45,15 @@ pub struct Entry {
     upload: Option<Rc<Cell<u64>>>,
     /// Fields of a form that is read while it passes.
     form: Option<Rc<RefCell<FormNotes>>>,
+    /// The attempts at a request that was routed to a group.
+    group: Option<Rc<RefCell<GroupUse>>>,
     /// Lists the request while it runs.
     board: Option<Board>,
     shown: Option<Shown>,
     /// The stored result that owns the usage in the response. `None`: this request owns it.
     usage_owner: Option<Box<UsageOwner>>,
     /// The error of a record that has no other.
-    note: Option<&'static str>,
+    note: Option<&'static &'static str>,
     /// The input of an estimate, until usage is reported.
     material: Option<Box<Material>>,
     /// A value that must outlive the request, such as the configuration that it began with.
@@ -98,6 +100,7 @@ impl Entry {
             service_tier: None,
             tool_calls: None,
             reported_cost: None,
+            group_use: None,
             counted_result: None,
             span: None,
         };
@@ -108,6 +111,7 @@ impl Entry {
             journal: journal.clone(),
             upload: None,
             form: None,
+            group: None,
             board: None,
             shown: None,
             usage_owner: None,
@@ -185,13 +189,28 @@ impl Entry {
         Rc::clone(self.form.get_or_insert_default())
     }
 
+    /// The notes of the attempts at a request that was routed to `group`. The record takes them over
+    /// when it closes.
+    pub fn note_group(&mut self, group: Arc<str>) -> Rc<RefCell<GroupUse>> {
+        let group_use = GroupUse::new(group, self.started);
+        Rc::clone(self.group.insert(Rc::new(RefCell::new(group_use))))
+    }
+
+    /// Notes that the request's upstream is left out from now on, for this reason.
+    pub fn note_opened(&mut self, reason: &'static str) {
+        let upstream = self.row.as_ref().and_then(|row| row.upstream.clone());
+        if let (Some(group), Some(upstream)) = (&self.group, upstream) {
+            group.borrow_mut().opened.push((upstream, reason));
+        }
+    }
+
     /// Keeps the request's shape and body for an estimate, in case no tokens are reported.
     pub fn keep_estimate_input(&mut self, shape: Shape, body: &Bytes) {
         self.material = Some(Box::new(Material::new(shape, body, self.journal.room())));
     }
 
     /// Sets `error` to a note, unless the record gets an error of its own.
-    pub fn note(&mut self, note: &'static str) {
+    pub fn note(&mut self, note: &'static &'static str) {
         self.note = Some(note);
     }
 
@@ -333,11 +352,17 @@ impl Entry {
             row.model_requested = row.model_requested.take().or(model);
             row.user = row.user.take().or(user);
         }
+        if let Some(group) = self.group.take() {
+            // A send that is still running notes nothing more.
+            let group_use =
+                Rc::try_unwrap(group).map_or_else(|group| group.borrow().clone(), RefCell::into_inner);
+            group_use.settle(&mut row);
+        }
         if let Some(masked) = row.error.as_deref().and_then(|error| self.journal.masked(error)) {
             row.error = Some(masked.into());
         }
         if let Some(note) = self.note {
-            row.error.get_or_insert_with(|| note.into());
+            row.error.get_or_insert_with(|| (*note).into());
         }
         row.clip();
         Some(row)

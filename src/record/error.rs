@@ -12,6 +12,7 @@ mod response;
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -33,6 +34,14 @@ struct Inner {
     kind: Kind,
     upstream: Option<Arc<str>>,
     source: Option<Source>,
+    attempts: Option<AttemptList>,
+}
+
+/// The attempts at the members of a group, of which the error is the last one's.
+#[derive(Clone, Debug)]
+struct AttemptList {
+    text: Box<str>,
+    may_be_executed: bool,
 }
 
 /// Shared, because several requests may wait for one connection that fails.
@@ -44,7 +53,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Kind {
     /// The error of this kind at the upstream of this name.
     pub fn at(self, upstream: impl Into<Arc<str>>) -> Error {
-        Error(Box::new(Inner { kind: self, upstream: Some(upstream.into()), source: None }))
+        Error(Box::new(Inner { kind: self, upstream: Some(upstream.into()), source: None, attempts: None }))
     }
 }
 
@@ -53,6 +62,13 @@ impl Error {
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into().into());
+        self
+    }
+
+    /// Adds the attempts at the members of a group, of which this is the error of the last one.
+    #[must_use]
+    pub fn after_attempts(mut self, list: String, may_be_executed: bool) -> Self {
+        self.0.attempts = Some(AttemptList { text: list.into(), may_be_executed });
         self
     }
 
@@ -85,7 +101,16 @@ impl Error {
     /// repetition may execute it twice.
     pub fn may_be_executed(&self) -> bool {
         let has_response = matches!(self.0.kind, Kind::Protocol | Kind::Truncated | Kind::Undecodable);
-        has_response || self.retry() == Retry::BeforeResponse
+        let earlier = self.0.attempts.as_ref().is_some_and(|attempts| attempts.may_be_executed);
+        has_response || earlier || self.retry() == Retry::BeforeResponse
+    }
+
+    /// The time after which the client can send the request again, if it is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.0.kind {
+            Kind::UpstreamsRateLimited { retry_after } => retry_after,
+            _ => None,
+        }
     }
 
     /// The HTTP status.
@@ -108,6 +133,7 @@ impl Error {
             | Kind::TotalTimeout { .. } => Outcome::TimedOut,
             Kind::Truncated | Kind::Stopped => Outcome::Truncated,
             Kind::BodyIncomplete => Outcome::ClientDisconnected,
+            Kind::UpstreamsRateLimited { .. } => Outcome::RateLimited,
             _ if self.blame() == Blame::Upstream => Outcome::UpstreamError,
             _ => Outcome::Rejected,
         }
@@ -116,7 +142,7 @@ impl Error {
 
 impl From<Kind> for Error {
     fn from(kind: Kind) -> Self {
-        Self(Box::new(Inner { kind, upstream: None, source: None }))
+        Self(Box::new(Inner { kind, upstream: None, source: None, attempts: None }))
     }
 }
 

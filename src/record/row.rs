@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{Outcome, Seen};
+use super::{GroupUse, Outcome, Seen, group_use};
 use crate::codec::traceparent::SpanContext;
 use crate::llm::provider::Provider;
 use crate::llm::usage::{ToolCalls, Usage};
@@ -125,6 +125,10 @@ pub struct UsageRecord {
     pub tool_calls: Option<ToolCalls>,
     /// The cost that the service reported, in US dollars, in its own digits.
     pub reported_cost: Option<Box<str>>,
+    /// The group that the request was routed to, with its attempts; `None`: it was routed to an
+    /// upstream.
+    #[serde(flatten, serialize_with = "group_use::fields")]
+    pub group_use: Option<Box<GroupUse>>,
     /// The key of the stored result that the usage belongs to. Not shown.
     #[serde(skip)]
     pub counted_result: Option<u64>,

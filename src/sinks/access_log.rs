@@ -76,6 +76,7 @@ macro_rules! line {
             first_token_ms = $row.time_to_first_token_ms,
             duration_ms = $row.duration_ms,
             count = $row.count,
+            attempts = $row.group_use.as_ref().map(|group_use| group_use.attempts.len()),
             upstream_request_id = $row.upstream_request_id.as_deref(),
             error = $row.error.as_deref(),
             "{} {}",

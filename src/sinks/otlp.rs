@@ -10,6 +10,7 @@
 //! collector costs only spans, which are counted. `span`, `instruments`, `histogram` and `names`
 //! turn records into messages and are pure; `queue`, `exporter` and `collector` send them.
 
+mod attempt_span;
 mod collector;
 mod exporter;
 mod histogram;

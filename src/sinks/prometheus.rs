@@ -8,8 +8,10 @@ mod config;
 mod exposition;
 mod flows;
 mod labels;
+mod members;
 mod naming;
 mod process;
+mod retries;
 mod sinks;
 
 use std::io;
@@ -25,6 +27,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+use crate::balance::HealthRegistry;
 use crate::config::reload::Reload;
 use crate::llm::price::Prices;
 use crate::record::{Exporting, Journal, OTHER, Outcome, Shipping, Sink, UsageRecord, cost};
@@ -37,8 +40,10 @@ use flows::FlowMetrics;
 use labels::{
     BuildLabels, CodeLabels, CostLabels, FailureLabels, RequestLabels, TimeLabels, TokenLabels, UsageLabels,
 };
+use members::MemberMetrics;
 use naming::Naming;
 use process::ProcessMetrics;
+use retries::RetryCounters;
 use sinks::SinkMetrics;
 
 /// The proxy's metrics.
@@ -52,6 +57,7 @@ pub struct Metrics {
     costs: Family<CostLabels, Counter<f64, AtomicU64>>,
     rejections: Family<CodeLabels, Counter>,
     failures: Family<FailureLabels, Counter>,
+    retries: RetryCounters,
     first_byte: Durations,
     first_token: Durations,
     duration: Durations,
@@ -105,6 +111,7 @@ impl Metrics {
                 "upstream_failures",
                 "Requests with an upstream failure other than a status, by the error's code",
             ),
+            retries: RetryCounters::register(registered),
             first_byte: seconds(
                 registered,
                 "time_to_first_byte",
@@ -129,6 +136,13 @@ impl Metrics {
         Self { registry, ..metrics }
     }
 
+    /// Adds the state of the members of groups.
+    #[must_use]
+    pub fn with_members(mut self, health: Arc<HealthRegistry>) -> Self {
+        self.registry.register_collector(Box::new(MemberMetrics(health)));
+        self
+    }
+
     /// All metrics as text.
     pub fn encode(&self, exposition: Exposition) -> String {
         let mut text = String::new();
@@ -143,6 +157,9 @@ impl Metrics {
         let named = naming.of(row);
         let TimeLabels { upstream, model, client } = &named;
         self.count_request(row, &named, naming);
+        if let Some(group_use) = row.group_use.as_deref() {
+            self.retries.count(group_use);
+        }
         let usage_source = row.usage_source.as_str();
         let labels = UsageLabels { upstream: Arc::clone(upstream), usage_source };
         self.usages.get_or_create(&labels).inc_by(row.requests());

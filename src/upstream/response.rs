@@ -82,6 +82,16 @@ impl UpstreamBody {
         (self.has_ended() && !failed && self.ahead.len() <= limit).then(|| self.ahead.clone())
     }
 
+    /// The data that was read ahead.
+    pub fn ahead(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Returns true if the data that was read ahead is the whole body, so that it needs no connection.
+    pub fn is_read_ahead(&self) -> bool {
+        self.has_ended()
+    }
+
     /// Reads ahead while `wants_more(data, has_ended)` returns true, at most to the end of the body
     /// or one frame beyond `limit` bytes.
     pub async fn read_while(&mut self, limit: usize, mut wants_more: impl FnMut(&[u8], bool) -> bool) {

@@ -164,6 +164,10 @@ def complete(text, folder):
 
     values = tomllib.loads(text)
     named = [entry.get("upstream") for table in ("routes", "prices") for entry in values.get(table, [])]
+    groups = values.get("groups", {})
+    members = [member for group in groups.values() for tier in group.get("tiers", []) for member in tier]
+    named = [name for name in named if name not in groups]
+    named += [member if isinstance(member, str) else member["upstream"] for member in members]
     missing = [] if values.get("upstreams") else sorted({name for name in named if name} | {"openai"})
     text = re.sub(r'file = "([^"]+)"', file, text)
     for name in missing:

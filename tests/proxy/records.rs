@@ -53,6 +53,9 @@ fn a_record_has_all_the_fields_and_null_for_what_is_not_known() {
         "service_tier",
         "tool_calls",
         "reported_cost",
+        "group",
+        "time_waiting_ms",
+        "attempts",
     ];
     expected.sort_unstable();
     assert_eq!(fields, expected, "DESIGN.md section 3.4");

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::config::{JsonlTarget, Loaded, OtlpSettings, Route, Settings, Upstream};
+use crate::config::{
+    GroupSettings, JsonlTarget, Loaded, MemberSettings, OtlpSettings, Route, RouteTarget, Settings, Upstream,
+};
 use crate::llm::provider::{ApiVersion, Provider};
 use crate::tls::{ClientCertificates, ServerSettings, Verification};
 
@@ -29,6 +31,9 @@ impl fmt::Display for Summary<'_> {
         line(f, "clients", &clients(settings))?;
         for each in &settings.upstreams {
             line(f, "upstream", &upstream(each))?;
+        }
+        for each in &settings.groups {
+            line(f, "group", &group(each, settings))?;
         }
         if settings.routes.is_empty() {
             let only = settings.upstreams.first().map_or("", |upstream| &upstream.name);
@@ -170,7 +175,28 @@ fn route(route: &Route, settings: &Settings) -> String {
     let model = route.model.as_ref().map(|model| format!("model {model}"));
     let wanted: Vec<_> = path.into_iter().chain(model).collect();
     let wanted = if wanted.is_empty() { "everything".to_owned() } else { wanted.join(", ") };
-    format!("{wanted} -> {}", settings.upstreams[route.upstream].name)
+    let target = match route.target {
+        RouteTarget::Upstream(index) => &settings.upstreams[index].name,
+        RouteTarget::Group(index) => &settings.groups[index].name,
+    };
+    format!("{wanted} -> {target}")
+}
+
+/// Describes a group: `chat: azure-ptu, then azure-east or azure-west (weight 2)`.
+fn group(group: &GroupSettings, settings: &Settings) -> String {
+    let member = |member: &MemberSettings| {
+        let mut text = settings.upstreams[member.upstream].name.clone();
+        let weight = (member.weight != 1).then(|| format!("weight {}", member.weight));
+        let notes: Vec<_> = weight.into_iter().chain(member.model.clone()).collect();
+        if !notes.is_empty() {
+            text += &format!(" ({})", notes.join(", "));
+        }
+        text
+    };
+    let tier = |tier: &Vec<MemberSettings>| tier.iter().map(member).collect::<Vec<_>>().join(" or ");
+    let tiers: Vec<_> = group.tiers.iter().map(tier).collect();
+    let attempts = group.retry.attempts_of(group.members().count());
+    format!("{}: {}, at most {attempts} attempts", group.name, tiers.join(", then "))
 }
 
 #[cfg(test)]
@@ -206,13 +232,15 @@ mod tests {
             default_model = "llama"
             headers = { X-Key = { value = "xk-marker" } }
             proxy = { url = "https://proxy.corp", username = "me", password = { value = "pw-marker" } }
+            [groups.chat]
+            tiers = [["openai", { upstream = "azure", weight = 2 }], [{ upstream = "local", model = "llama" }]]
             [[routes]]
             path = "/azure"
             model = "gpt*"
             upstream = "azure"
             [[routes]]
             model = "llama*"
-            upstream = "local"
+            upstream = "chat"
             [[routes]]
             upstream = "openai"
         "#;
@@ -226,8 +254,9 @@ clients   1: search
 upstream  openai: openai at https://api.openai.com/v1, key as Authorization: Bearer, model aliases: 1
 upstream  azure: azure at https://r.openai.azure.com, deployment URLs of 2024-10-21, key as api-key, deployments: 1
 upstream  local: other at http://127.0.0.1:8000/v1, no key, through https://proxy.corp:443, default model llama
+group     chat: openai or azure (weight 2), then local (llama), at most 3 attempts
 route     path /azure, model gpt* -> azure
-route     model llama* -> local
+route     model llama* -> chat
 route     everything -> openai
 ";
         assert_eq!(summary(text), expected);

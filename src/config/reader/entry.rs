@@ -94,6 +94,10 @@ impl<'a> Entry<'a> {
         matches!(self.value, Value::Array(..))
     }
 
+    pub(in crate::config) fn is_table(&self) -> bool {
+        matches!(self.value, Value::Dict(_, entries) if !entries.contains_key(DATE))
+    }
+
     /// A table whose keys are fixed.
     pub(in crate::config) fn table<T>(&self, read: impl FnOnce(&Table<'_>) -> Read<T>) -> Read<T> {
         let table = Table::new(self.reader, self.path.clone(), self.form.clone(), self.entries("a table")?);
@@ -111,10 +115,15 @@ impl<'a> Entry<'a> {
 
     /// The items of an array of tables.
     pub(in crate::config) fn items(&self) -> Read<Vec<Entry<'a>>> {
+        self.array(&format!("[[{}]] tables", self.path))
+    }
+
+    /// The items of an array. `what` it should be goes into the message about another value.
+    pub(in crate::config) fn array(&self, what: &str) -> Read<Vec<Entry<'a>>> {
         match self.value {
             Value::Array(_, items) => Ok(self.indexed(items).collect()),
             _ if self.is_from_environment() => Err(self.mistake("can only be written in a file")),
-            _ => Err(self.not(&format!("[[{}]] tables", self.path))),
+            _ => Err(self.not(what)),
         }
     }
 

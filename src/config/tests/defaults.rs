@@ -10,9 +10,12 @@ use crate::llm::provider::{ApiVersion, Provider};
 use crate::support::telemetry::LogFormat;
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 13] = [
+const VARIABLES: [(&str, &str); 16] = [
     ("OPENAI_API_KEY", "sk-openai"),
     ("AZURE_OPENAI_API_KEY", "az-key"),
+    ("AZURE_PTU_KEY", "az-ptu"),
+    ("AZURE_EAST_KEY", "az-east"),
+    ("AZURE_WEST_KEY", "az-west"),
     ("ANTHROPIC_API_KEY", "sk-ant"),
     ("INTERNAL_LLM_KEY", "internal-key"),
     ("SEARCH_TEAM_KEY", "sg-search-0123456"),
@@ -144,8 +147,9 @@ fn upstreams_clients_and_headers_keep_their_order() {
         upstreams[0].headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
         ["x-z", "x-a"]
     );
-    let azure = Route { path: None, model: Some("gpt*".to_owned()), upstream: 1 };
-    assert_eq!(routes, [azure, Route { path: Some("/o".to_owned()), model: None, upstream: 0 }]);
+    let azure = Route { path: None, model: Some("gpt*".to_owned()), target: RouteTarget::Upstream(1) };
+    let openai = Route { path: Some("/o".to_owned()), model: None, target: RouteTarget::Upstream(0) };
+    assert_eq!(routes, [azure, openai]);
 }
 
 #[test]

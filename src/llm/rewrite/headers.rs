@@ -224,6 +224,11 @@ pub fn is_configurable(name: &HeaderName) -> bool {
     !KnownName::of(name.as_str().as_bytes()).is_some_and(|name| NOT_CONFIGURABLE.has(name))
 }
 
+/// Returns true if a client's header of this name can go upstream.
+pub fn is_forwarded(name: &HeaderName) -> bool {
+    !KnownName::of(name.as_str().as_bytes()).is_some_and(|name| ENDS_HERE.has(name))
+}
+
 /// Streamgauge's own headers.
 const OWN: NameSet =
     NameSet::of(&[KnownName::AnyOwn, KnownName::XStreamgaugeId, KnownName::XStreamgaugeOnDisconnect]);

@@ -14,7 +14,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
+use super::feedback::EndFeedback;
 use super::{ResponseMeter, UsageFeedback};
+use crate::balance::{Permit, RelayEnd};
 use crate::codec::sse::Position;
 use crate::llm::usage::{Cause, Progress};
 use crate::record::error::{Error, EventStream, Kind};
@@ -71,7 +73,7 @@ pub(super) struct Exchange<B: ResponseFrames> {
     is_aborted: bool,
     /// The end of the response, while the record stays open.
     ended: Option<End>,
-    feedback: Option<UsageFeedback>,
+    feedback: Option<EndFeedback>,
     /// The media type is that of an event stream.
     promises_events: bool,
 }
@@ -263,7 +265,17 @@ impl<B: ResponseFrames> Exchange<B> {
         if !feedback.asked {
             self.reading.kind.expect_timings();
         }
-        self.feedback = Some(feedback);
+        self.feedback = Some(EndFeedback::Usage(feedback));
+    }
+
+    /// Records the end of the response in `permit`.
+    pub(super) fn keep_permit(&mut self, permit: Permit) {
+        if self.is_open() {
+            let (_, usage) = EndFeedback::split(self.feedback.take());
+            self.feedback = Some(EndFeedback::Member(Box::new((permit, usage))));
+        } else {
+            permit.record_end(RelayEnd::Complete, Instant::now());
+        }
     }
 
     pub(super) fn entry(&mut self) -> &mut Entry {
@@ -337,6 +349,7 @@ impl<B: ResponseFrames> Exchange<B> {
         let mut lacks_end = ended && is_events && self.status.is_success() && self.body.ends_by_close();
         // The cause is in the status, or inside the response.
         let mut cause = Cause::of_status(self.status.as_u16());
+        let (permit, usage) = EndFeedback::split(self.feedback.take());
         if let Some(mut tally) = self.reading.kind.take_tally(ended) {
             self.reading.entry.row().events = is_events.then_some(tally.events);
             if whole && tally.error.is_none() {
@@ -344,7 +357,7 @@ impl<B: ResponseFrames> Exchange<B> {
             }
             if ended
                 && self.status.is_success()
-                && let Some(feedback) = self.feedback.take()
+                && let Some(feedback) = usage
             {
                 feedback.report(&tally);
             }
@@ -352,6 +365,15 @@ impl<B: ResponseFrames> Exchange<B> {
             lacks_end &= !tally.terminal && tally.error.is_none();
             cause = cause.or(tally.error.is_some().then_some(tally.cause));
             self.reading.entry.metered(tally, ended);
+        }
+        if let Some(permit) = permit {
+            let is_cut = matches!(end, End::Failed(_)) || (lacks_end && self.ends_by_event());
+            let ending = if is_cut { RelayEnd::Truncated } else { RelayEnd::Complete };
+            // After the client left, the end of the response is unknown.
+            if is_cut || whole {
+                let opened = permit.record_end(ending, Instant::now());
+                opened.into_iter().for_each(|reason| self.reading.entry.note_opened(reason.name()));
+            }
         }
         if matches!(end, End::Replaced(_)) {
             let row = self.reading.entry.row();

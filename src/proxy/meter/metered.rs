@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::{Exchange, ResponseFrames};
 use super::{Drains, ResponseMeter, UsageFeedback};
+use crate::balance::Permit;
 use crate::codec::sse::Position;
 use crate::llm::usage::{Progress, Withhold};
 use crate::record::Entry;
@@ -100,6 +101,13 @@ impl<B: ResponseFrames> Metered<B> {
     pub fn teach(&mut self, feedback: UsageFeedback) {
         if let Some(exchange) = &mut self.exchange {
             exchange.teach(feedback);
+        }
+    }
+
+    /// Keeps the permit of a group's member until the end of the response, and records that end.
+    pub fn keep_permit(&mut self, permit: Permit) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.keep_permit(permit);
         }
     }
 

@@ -13,6 +13,7 @@ use crate::codec::head::{KnownName, RequestHead};
 use crate::llm::provider::query_model;
 use crate::llm::rewrite::form::Form;
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
+use crate::proxy::attempt::SharedBody;
 use crate::proxy::budget::{Budget, Reserved};
 use crate::proxy::client_body::BodyLimits;
 use crate::proxy::decoding::decode;
@@ -123,6 +124,28 @@ pub(in crate::proxy) enum Body {
     Buffered,
     /// The client sends the body while it passes; with its declared length.
     Passing(Box<Passing>, Option<u64>),
+    /// The same, for several attempts.
+    Shared(SharedBody, Option<u64>),
+}
+
+impl Body {
+    /// The body for several attempts.
+    pub(super) fn shared(self) -> Self {
+        match self {
+            Self::Passing(body, length) => Self::Shared(SharedBody::new(body), length),
+            body => body,
+        }
+    }
+
+    /// The body for one of several attempts.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Buffered => Self::Buffered,
+            Self::Shared(body, length) => Self::Shared(body.clone(), *length),
+            Self::Passing(..) => unreachable!("a body for several attempts is shared"),
+        }
+    }
 }
 
 /// Returns true if the client declared a length, which may be 0.

@@ -159,17 +159,19 @@ impl Buffered {
         }
         entry.set_usage_owner(owner);
         if is_session && by_model && model.is_none() {
-            entry.note(MODEL_COMES_LATER);
+            entry.note(&MODEL_COMES_LATER);
         }
 
         let is_duplicate = peek.as_ref().is_some_and(|peek| peek.model_is_duplicate)
             || self.form().is_some_and(|form| form.model_is_duplicate);
         if is_duplicate {
-            let decides = by_model
-                || spec.dialect.needs_model(inbound)
-                || model != spec.model(model)
-                || model.is_some_and(|model| spec.dialect.body_model(inbound, model) != model);
-            if decides {
+            let decides = |member| {
+                let (dialect, asked) = (&routed.target.member(member).spec.dialect, routed.model(member));
+                dialect.needs_model(inbound)
+                    || model != asked
+                    || model.is_some_and(|model| dialect.body_model(inbound, model) != model)
+            };
+            if by_model || (0..routed.target.len()).any(decides) {
                 return Err(Kind::ModelAmbiguous.into());
             }
         }

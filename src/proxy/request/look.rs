@@ -11,11 +11,15 @@
 //! * An unknown content coding is refused with 415 if the model must be known, and otherwise
 //!   passes unread.
 
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::balance::{Target, UpstreamGroup};
 use crate::codec::coding::{Coding, Codings};
 use crate::codec::head::{Headers, KnownName, RequestHead};
 use crate::llm::provider::{Endpoint, Inbound};
 use crate::llm::rewrite::form::boundary;
-use crate::proxy::worker::WorkerSnapshot;
+use crate::proxy::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::record::error::{Kind, Result};
 
 /// The part of a body that is read before it is sent.
@@ -57,8 +61,13 @@ impl Look {
         };
         let endpoint = Endpoint::of(rest);
         let inbound = Inbound { path: rest, query: head.query(), is_session: false };
-        let spec = found.map(|found| &found.target.first().spec);
-        let is_needed = by_model || spec.is_some_and(|spec| spec.needs_model(&inbound));
+        let needs_model = |target: &Target<Rc<WorkerUpstream>>| {
+            let renames =
+                |group: &Arc<UpstreamGroup>| group.members().iter().any(|member| member.model.is_some());
+            (0..target.len()).any(|member| target.member(member).spec.needs_model(&inbound))
+                || target.as_group().is_some_and(renames)
+        };
+        let is_needed = by_model || found.is_some_and(|found| needs_model(found.target));
         let is_unknown = endpoint == Endpoint::OTHER;
 
         let boundary =

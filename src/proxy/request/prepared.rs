@@ -8,6 +8,7 @@ use crate::balance::Attempts;
 use crate::codec::h1::BodyFraming;
 use crate::codec::head::Headers;
 use crate::config::OnDisconnect;
+use crate::proxy::attempt::GroupRequest;
 use crate::proxy::include_usage::UsageOption;
 use crate::proxy::worker::WorkerUpstream;
 use crate::upstream::Payload;
@@ -25,6 +26,8 @@ pub(in crate::proxy) struct Prepared {
     pub(in crate::proxy) on_disconnect: OnDisconnect,
     /// Set when the client has left a request that a drain continues: no further attempt begins.
     pub(in crate::proxy) is_abandoned: Option<Rc<Cell<bool>>>,
+    /// `None`: the request is routed to an upstream.
+    pub(in crate::proxy) group: Option<Box<GroupRequest>>,
 }
 
 impl Prepared {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::prepared::Outbound;
 use super::{Body, Buffered, Prepared};
-use crate::balance::{Attempts, Target, Variant};
+use crate::balance::{Attempt, Attempts, Target, Variant};
 use crate::codec::h1::BodyFraming;
 use crate::codec::head::{Headers, KnownName, visible};
 use crate::config::OnDisconnect;
@@ -16,12 +16,13 @@ use crate::llm::provider::{Endpoint, Inbound, TargetError};
 use crate::llm::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
 use crate::llm::rewrite::form::Fields;
 use crate::llm::rewrite::headers;
+use crate::proxy::attempt::GroupRequest;
 use crate::proxy::include_usage::{self, UsageOption};
 use crate::proxy::snapshot::UpstreamSpec;
 use crate::proxy::worker::WorkerUpstream;
 use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
-use crate::upstream::Payload;
+use crate::upstream::{ClientBody, Payload};
 
 /// A client's choice for a response that it leaves. Like all headers of streamgauge's own, it is
 /// not forwarded.
@@ -38,37 +39,46 @@ pub(in crate::proxy) struct Routed<'a> {
 
 impl Routed<'_> {
     /// Prepares the first attempt.
-    pub(in crate::proxy) fn prepare(&self, body: Body, entry: &Entry) -> Result<Prepared> {
-        let Self { buffered, peek, target, inbound } = self;
+    pub(in crate::proxy) fn prepare(&self, body: Body, entry: &mut Entry) -> Result<Prepared> {
+        if let Some(group) = self.target.as_group() {
+            return self.prepare_for(group, body, entry);
+        }
         let attempts = Attempts::single(entry.started());
-        let attempt = attempts.current();
-        let upstream = target.member(attempt.member);
-        let outbound = self.write(upstream, attempt.variant, body)?;
+        let Attempt { member, variant } = attempts.current();
+        let outbound = self.write(member, variant, body)?;
+        self.prepared(attempts, Rc::clone(self.target.member(member)), outbound, None)
+    }
+
+    /// The request with its first attempt.
+    pub(super) fn prepared(
+        &self,
+        attempts: Attempts,
+        upstream: Rc<WorkerUpstream>,
+        outbound: Outbound,
+        group: Option<Box<GroupRequest>>,
+    ) -> Result<Prepared> {
+        let Self { buffered, peek, inbound, .. } = self;
         let is_stream =
             peek.as_ref().is_some_and(|peek| peek.stream) || buffered.form().is_some_and(|form| form.stream);
         let on_disconnect = on_disconnect(&buffered.head.headers)?.unwrap_or(upstream.spec.on_disconnect);
         Ok(Prepared {
             attempts,
-            upstream: Rc::clone(upstream),
             outbound,
             is_streamed: is_stream || buffered.upgrade.is_some() || include_usage::asks_for_stream(inbound),
             takes_comments: is_stream,
             // A WebSocket is never drained: without its client nothing would ever close it.
             on_disconnect: if buffered.upgrade.is_some() { OnDisconnect::Cancel } else { on_disconnect },
             is_abandoned: None,
+            upstream,
+            group,
         })
     }
 
     /// Writes the request for one attempt. A body that passes through is moved out.
-    pub(in crate::proxy) fn write(
-        &self,
-        upstream: &WorkerUpstream,
-        variant: Variant,
-        body: Body,
-    ) -> Result<Outbound> {
+    pub(in crate::proxy) fn write(&self, member: usize, variant: Variant, body: Body) -> Result<Outbound> {
         let Self { buffered, peek, inbound, .. } = self;
-        let (spec, head) = (&*upstream.spec, &buffered.head);
-        let model = self.model(upstream);
+        let (spec, head) = (&*self.target.member(member).spec, &buffered.head);
+        let model = self.model(member);
         let target = spec.dialect.target(inbound, model).map_err(|error| match error {
             TargetError::UnknownPath => Kind::UnknownPath(head.path().to_owned()).into(),
             TargetError::UnsafePath => Error::from(Kind::UnsafePath),
@@ -85,7 +95,7 @@ impl Routed<'_> {
             Body::None => (Payload::Held(Vec::new()), BodyFraming::None),
             Body::Buffered => {
                 let usage_edit;
-                (usage, usage_edit) = self.usage_option(upstream, variant);
+                (usage, usage_edit) = self.usage_option(member, variant);
                 let is_edited = model_edit.is_some() || usage_edit.is_some();
                 // The variant is the same body as before except for the one field.
                 let is_decoded = is_edited || variant == Variant::WithoutStreamOptions;
@@ -98,30 +108,48 @@ impl Routed<'_> {
                 (Payload::Held(pieces), BodyFraming::Length(length as u64))
             }
             Body::Passing(mut passing, length) => {
-                let beginning = Edited::new(&buffered.bytes, [model_edit]);
-                let length =
-                    length.map(|length| length - buffered.bytes.len() as u64 + beginning.len() as u64);
-                passing.begin_with(beginning.into_pieces());
-                let payload = Payload::Streamed { body: Box::into_pin(passing), chunked: length.is_none() };
-                (payload, length.map_or(BodyFraming::Chunked, BodyFraming::Length))
+                let (pieces, length) = self.beginning(model_edit, length);
+                passing.begin_with(pieces);
+                streamed(Box::into_pin(passing), length)
+            }
+            Body::Shared(shared, length) => {
+                let (pieces, length) = self.beginning(model_edit, length);
+                shared.begin_with(pieces);
+                streamed(Box::pin(shared), length)
             }
         };
         Ok(Outbound { target, framing, payload, decoded_headers, usage })
     }
 
-    /// The model for a request to an upstream.
-    fn model<'a>(&'a self, upstream: &'a WorkerUpstream) -> Option<&'a str> {
-        upstream.spec.model(self.buffered.asked(self.peek.as_ref()))
+    /// The buffered beginning of a body that passes through, after its edit; and the length of the
+    /// whole, after `length` before it.
+    fn beginning(&self, edit: Option<Splice>, length: Option<u64>) -> (Vec<Bytes>, Option<u64>) {
+        let held = &self.buffered.bytes;
+        let beginning = Edited::new(held, [edit]);
+        let length = length.map(|length| length - held.len() as u64 + beginning.len() as u64);
+        (beginning.into_pieces(), length)
     }
 
-    /// The name under which an upstream's support of `stream_options` is remembered.
-    pub(in crate::proxy) fn support_name<'a>(&'a self, upstream: &'a WorkerUpstream) -> &'a str {
-        include_usage::support_name(&self.inbound, self.model(upstream))
+    /// The model that the request names.
+    pub(super) fn asked(&self) -> Option<&str> {
+        self.buffered.asked(self.peek.as_ref())
+    }
+
+    /// The model to ask a member for.
+    pub(super) fn model(&self, member: usize) -> Option<&str> {
+        let own = self.target.as_group().and_then(|group| group.members()[member].model.as_deref());
+        own.or_else(|| self.target.member(member).spec.model(self.asked()))
+    }
+
+    /// The name under which a member's support of `stream_options` is remembered.
+    pub(in crate::proxy) fn support_name(&self, member: usize) -> &str {
+        include_usage::support_name(&self.inbound, self.model(member))
     }
 
     /// The handling of `stream_options.include_usage` in the attempt, and the edit that adds it.
-    fn usage_option(&self, upstream: &WorkerUpstream, variant: Variant) -> (UsageOption, Option<Splice>) {
-        let Self { buffered, peek, inbound, .. } = self;
+    fn usage_option(&self, member: usize, variant: Variant) -> (UsageOption, Option<Splice>) {
+        let Self { buffered, peek, inbound, target } = self;
+        let upstream = target.member(member);
         let (spec, head) = (&*upstream.spec, &buffered.head);
         let edit = peek
             .as_ref()
@@ -133,9 +161,15 @@ impl Routed<'_> {
             return (UsageOption::Untouched, None);
         }
         let support = &upstream.stream_options;
-        let option = support.option(spec.include_usage, self.support_name(upstream), Instant::now());
+        let option = support.option(spec.include_usage, self.support_name(member), Instant::now());
         (option, edit.filter(|_| option.is_added()))
     }
+}
+
+/// A payload of this length, or in chunks.
+fn streamed(body: ClientBody, length: Option<u64>) -> (Payload, BodyFraming) {
+    let payload = Payload::Streamed { body, chunked: length.is_none() };
+    (payload, length.map_or(BodyFraming::Chunked, BodyFraming::Length))
 }
 
 /// The client's choice, if it made one.

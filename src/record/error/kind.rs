@@ -167,6 +167,9 @@ kinds! {
     TotalTimeout { limit: Duration, was_sent: bool } =
         GATEWAY_TIMEOUT, "total_timeout", Upstream, BeforeResponse,
         "The exchange took longer than `timeouts.total`.";
+    UpstreamsRateLimited { retry_after: Option<Duration> } =
+        TOO_MANY_REQUESTS, "upstreams_rate_limited", Upstream, Never,
+        "All members of the group are left out until their rate limits end.";
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", Us, Never,
         "The buffered request bodies use up `server.max_buffered_bytes`.";
     ClientOverloaded = SERVICE_UNAVAILABLE, "client_overloaded", Client, Never,

@@ -7,6 +7,16 @@ use crate::codec::authority::HostFault;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_message(f)?;
+        match &self.0.attempts {
+            Some(attempts) => write!(f, " {}", attempts.text),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    fn write_message(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let upstream = self.upstream().unwrap_or_default();
         let reason: &dyn fmt::Display = match &self.0.source {
             Some(source) => source,
@@ -175,6 +185,14 @@ impl fmt::Display for Error {
             }
             Kind::Refused { status, body } => {
                 write!(f, "The upstream `{upstream}` responded with status {status}: {body}")
+            }
+            Kind::UpstreamsRateLimited { retry_after: Some(pause) } => write!(
+                f,
+                "All upstreams of the group `{upstream}` are left out because of their rate limits. Try again in {} s.",
+                pause.as_secs() + 1
+            ),
+            Kind::UpstreamsRateLimited { retry_after: None } => {
+                write!(f, "No upstream of the group `{upstream}` takes the request now. Try again shortly.")
             }
             Kind::ClientOverloaded => f.write_str(
                 "The bodies of this client's requests hold as much memory as one client may while there are several: half of \

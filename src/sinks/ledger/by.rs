@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::calendar::Period;
+use super::columns::GROUP;
 
 /// A field by which rows can be grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum By {
     Client,
     /// The upstream of the request.
     Upstream,
+    /// The group that the request was routed to.
+    Group,
     /// The endpoint, such as `chat/completions`.
     Endpoint,
     /// The end user that the request named.
@@ -37,10 +40,11 @@ pub enum By {
 
 impl By {
     /// All fields.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Model,
         Self::Client,
         Self::Upstream,
+        Self::Group,
         Self::Endpoint,
         Self::User,
         Self::Day,
@@ -59,6 +63,7 @@ impl By {
             Self::Model => "model",
             Self::Client => "client",
             Self::Upstream => "upstream",
+            Self::Group => GROUP,
             Self::Endpoint => "endpoint",
             Self::User => "user",
             Self::Day => "day",

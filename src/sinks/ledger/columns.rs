@@ -64,6 +64,9 @@ pub(super) const COLUMNS: &[(&str, Kind)] = &[
     ("cache_write_1h_input_tokens", Kind::Integer),
     (TOOL_CALLS, Kind::Text),
     ("reported_cost", Kind::Text),
+    (GROUP, Kind::Text),
+    ("time_waiting_ms", Kind::Real),
+    (ATTEMPTS, Kind::Text),
 ];
 
 /// The number of requests in a record; null means 1.
@@ -74,24 +77,28 @@ pub(super) const COUNT: &str = "count";
 /// differ from its invoice.
 pub(super) const TOOL_CALLS: &str = "tool_calls";
 
+/// The group that the request was routed to.
+pub(super) const GROUP: &str = "group";
+
+/// The attempts at members of a group, where there were several: the text is a JSON array.
+pub(super) const ATTEMPTS: &str = "attempts";
+
 /// The value of a field whose column holds text.
 pub(super) fn text_field(name: &str, text: String) -> Value {
     match name {
-        TOOL_CALLS => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        TOOL_CALLS | ATTEMPTS => serde_json::from_str(&text).unwrap_or(Value::String(text)),
         _ => Value::String(text),
     }
 }
 
-/// Columns of both tables that no version writes yet. They were added together with [`COUNT`], so
-/// that a fleet migrates once for all of them. They are not shown as fields of a record. `tags` is
-/// JSON.
+/// Columns of both tables that no version writes yet. They were added together with [`COUNT`]. They
+/// are not shown as fields of a record. `tags` is JSON.
 pub(super) const RESERVED: &[(&str, Kind)] = &[
-    ("attempts", Kind::Integer),
-    ("group", Kind::Text),
-    ("time_waiting_ms", Kind::Real),
     ("key_id", Kind::Text),
     ("tags", Kind::Text),
     ("writer", Kind::Text),
+    // `attempts` as it was reserved first, for numbers.
+    ("attempts_unused", Kind::Integer),
 ];
 
 /// The names as a list, quoted: `user`, `group` and `count` are words of SQL.

@@ -141,7 +141,8 @@ fn read(
     bounds: &Bounds,
 ) -> Result<Groups, Reason> {
     let condition = selection.condition(range);
-    let columns: String = by.iter().map(|by| format!(", {}", column(*by))).collect();
+    let has_group = schema::has_count(transaction)?;
+    let columns: String = by.iter().map(|by| format!(", {}", column(*by, has_group))).collect();
     let mut statement = transaction.prepare(&format!(
         "SELECT {}{columns} FROM usage_records NOT INDEXED WHERE {}",
         counted(transaction, prices)?,
@@ -170,8 +171,14 @@ fn read(
     Ok(groups)
 }
 
-fn column(by: By) -> &'static str {
-    if by.period().is_some() { "started_at" } else { by.as_str() }
+/// `has_group`: the file has the column `group`, which earlier versions lack.
+fn column(by: By, has_group: bool) -> &'static str {
+    match by {
+        By::Group if has_group => "\"group\"",
+        By::Group => "NULL",
+        by if by.period().is_some() => "started_at",
+        by => by.as_str(),
+    }
 }
 
 #[cfg(test)]

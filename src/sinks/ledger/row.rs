@@ -14,7 +14,7 @@ use super::columns::{COLUMNS, list};
 use super::counted;
 use crate::llm::provider::Provider;
 use crate::llm::usage::ToolCalls;
-use crate::record::UsageRecord;
+use crate::record::{GroupUse, UsageRecord};
 
 /// The rows of one statement. More rows save hardly any time, and the last few of a batch need one
 /// statement each.
@@ -89,6 +89,7 @@ enum Value<'r> {
     Real(f64),
     Text(&'r str),
     Calls(ToolCalls),
+    Attempts(&'r GroupUse),
     Id(Uuid),
 }
 
@@ -100,6 +101,8 @@ impl ToSql for Value<'_> {
             Self::Real(number) => ToSqlOutput::Borrowed(ValueRef::Real(*number)),
             Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
             Self::Calls(calls) => ToSqlOutput::Owned(calls.to_string().into()),
+            // Numbers and texts, which JSON has.
+            Self::Attempts(group) => ToSqlOutput::Owned(serde_json::to_string(&group.attempts).ok().into()),
             Self::Id(id) => ToSqlOutput::Owned(id.hyphenated().to_string().into()),
         })
     }
@@ -138,7 +141,7 @@ impl<'r> From<Option<&'r str>> for Value<'r> {
 
 /// The values of a record, in the order of [`COLUMNS`].
 fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
-    let usage = &record.usage;
+    let (usage, group) = (&record.usage, record.group_use.as_deref());
     [
         // A time beyond the year 2262 is saturated.
         Value::Integer(i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX)),
@@ -180,5 +183,8 @@ fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
         usage.cache_write_1h_input_tokens.into(),
         record.tool_calls.map_or(Value::Null, Value::Calls),
         record.reported_cost.as_deref().into(),
+        group.map(|group| &*group.group).into(),
+        group.and_then(|group| group.time_waiting_ms).into(),
+        group.filter(|group| group.several().is_some()).map_or(Value::Null, Value::Attempts),
     ]
 }

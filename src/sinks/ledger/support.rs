@@ -1,6 +1,7 @@
 //! Helpers for the tests of this module.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -11,7 +12,7 @@ use super::columns::{RESERVED, text_field};
 use super::sink::Batch;
 use crate::llm::provider::Provider;
 use crate::llm::usage::{ToolCalls, ToolKind, Usage};
-use crate::record::{Entry, Journal, Outcome, UsageRecord, UsageSource};
+use crate::record::{Entry, GroupUse, Journal, Outcome, UsageRecord, UsageSource};
 
 /// Records of all kinds: all fields known, none known, and in between.
 pub(super) fn records(count: usize) -> Vec<UsageRecord> {
@@ -53,6 +54,16 @@ pub(super) fn records(count: usize) -> Vec<UsageRecord> {
                 calls
             });
             row.reported_cost = (number % 7 == 1).then(|| "0.00054005".into());
+            row.group_use = (number % 4 == 2).then(|| {
+                let now = Instant::now();
+                let mut group = GroupUse::new("chat".into(), now);
+                group.time_waiting_ms = (number % 8 == 2).then_some(1.5);
+                for attempt in 0..number % 3 {
+                    group.begin("azure".into(), Provider::Azure, Some("gpt \"x\""), now);
+                    group.reject(503, now, now + attempt as u32 * Duration::from_millis(250));
+                }
+                Box::new(group)
+            });
             row.events = (number % 3 == 0).then_some(12);
             row.request_bytes = 100;
             row.response_bytes = u64::from(u32::MAX) + 1;

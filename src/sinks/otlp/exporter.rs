@@ -26,6 +26,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 
+use super::attempt_span::attempt_spans;
 use super::collector::{Collector, Failure};
 use super::instruments::Instruments;
 use super::queue::Queue;
@@ -180,8 +181,14 @@ impl Exporter {
     }
 
     fn spans(&self, rows: &[&UsageRecord], resource: &Resource) -> ExportTraceServiceRequest {
-        let span_of = |row: &&UsageRecord| Some(span(row, row.span.as_deref()?, &self.services));
-        let spans: Vec<Span> = rows.iter().filter_map(span_of).collect();
+        let services = &self.services;
+        let contexts = rows.iter().filter_map(|row| Some((row, row.span.as_deref()?)));
+        let spans: Vec<Span> = contexts
+            .flat_map(|(row, context)| {
+                let attempts = attempt_spans(row, context, services);
+                std::iter::once(span(row, context, services)).chain(attempts)
+            })
+            .collect();
         let scope_spans = ScopeSpans { scope: Some(scope()), spans, ..ScopeSpans::default() };
         let resource_spans = ResourceSpans {
             resource: Some(resource.clone()),

@@ -63,6 +63,44 @@ pub(super) struct FailureLabels {
     pub(super) code: &'static str,
 }
 
+/// The labels of attempts at a group's members after which another one was tried.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RetryLabels {
+    pub(super) group: Arc<str>,
+    /// The upstream of the failed attempt.
+    pub(super) upstream: Arc<str>,
+    /// The status, or the error's code.
+    pub(super) reason: Cow<'static, str>,
+}
+
+/// The labels of conversations.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StickyLabels {
+    pub(super) group: Arc<str>,
+    /// `kept`, `moved` or `none`.
+    pub(super) result: &'static str,
+}
+
+/// The labels of members that were left out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OpenedLabels {
+    pub(super) upstream: Arc<str>,
+    pub(super) reason: &'static str,
+}
+
+/// The labels of a model at a member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct MemberLabels {
+    pub(super) upstream: String,
+    pub(super) model: String,
+}
+
+/// The label of groups.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct GroupLabels {
+    pub(super) group: Arc<str>,
+}
+
 /// The labels of this program.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct BuildLabels {

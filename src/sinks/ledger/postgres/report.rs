@@ -57,6 +57,7 @@ pub fn report(
             keys.push(match &of_by {
                 Some(beginnings) => condition.place(beginnings),
                 None if *by == By::Status => "status::text".to_owned(),
+                None if !moment.has(by.as_str()) => "NULL::text".to_owned(),
                 None => format!("\"{by}\""),
             });
             beginnings.push(of_by);

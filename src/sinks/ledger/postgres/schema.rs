@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
-use super::super::columns::{COLUMNS, COUNT, Kind};
+use super::super::columns::{ATTEMPTS, COLUMNS, COUNT, Kind};
 use super::super::error::LedgerError;
 use super::connect::{Connection, STATEMENT, block_on, within};
 use super::{Failure, partitions};
@@ -89,10 +89,17 @@ pub(super) const MIGRATIONS: &[(&str, i32)] = &[
         ADD COLUMN writer text;"#,
         1,
     ),
+    // `attempts` as JSON. No version wrote the column that was reserved for it, and to rename it
+    // changes no row.
+    (
+        "ALTER TABLE usage_records RENAME COLUMN attempts TO attempts_unused;
+        ALTER TABLE usage_records ADD COLUMN attempts text;",
+        1,
+    ),
 ];
 
-/// The first version whose rows have `columns::COUNT`.
-const COUNT_SINCE: i32 = 2;
+/// Columns of [`COLUMNS`] with which a version begins to have those behind them too.
+const SINCE: [(&str, i32); 2] = [(COUNT, 2), (ATTEMPTS, 3)];
 
 /// Creates the row of [`LEDGER`], which describes the rest.
 const LEDGER: &str = "CREATE TABLE streamgauge_ledger (
@@ -186,8 +193,7 @@ pub(super) async fn readable(client: &Client) -> Result<&'static [(&'static str,
     if writable_from > known {
         return Err(Failure::NewSchema(version, known));
     }
-    // The columns behind it were added with it.
-    let is_field = |name: &str| name != COUNT || version >= COUNT_SINCE;
+    let is_field = |name: &str| SINCE.iter().all(|(first, since)| name != *first || version >= *since);
     let fields = COLUMNS.iter().take_while(|(name, _)| is_field(name)).count();
     Ok(&COLUMNS[..fields])
 }

@@ -65,6 +65,7 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], price
             By::Model => row.model.as_deref().map(str::to_owned),
             By::Client => Some(row.client.to_string()),
             By::Upstream => row.upstream.as_deref().map(str::to_owned),
+            By::Group => row.group_use.as_ref().map(|group| group.group.to_string()),
             By::Endpoint => row.endpoint.as_deref().map(str::to_owned),
             By::User => row.user.as_deref().map(str::to_owned),
             By::Day => Some(row.started_at.to_string()[..10].to_owned()),

@@ -1,0 +1,253 @@
+//! The record's fields about the group of its request: the attempts at its members.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Serialize, Serializer};
+
+use super::UsageRecord;
+use super::entry::millis;
+use super::error::{Error, Retry};
+use crate::llm::provider::Provider;
+
+/// The code of a stream whose first event is an error.
+const FIRST_EVENT: &str = "first_event";
+
+/// The longest error of an attempt, in bytes.
+const MAX_ERROR: usize = 256;
+
+/// The group of a request, and its attempts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupUse {
+    pub group: Arc<str>,
+    /// The time in the group's queue; `None`: the request did not wait.
+    pub time_waiting_ms: Option<f64>,
+    /// The attempts in their order. The last one is that of the response.
+    pub attempts: Vec<AttemptRecord>,
+    /// The group's retry budget did not allow another attempt.
+    pub is_denied: bool,
+    /// The upstreams that were left out because of this request, and the reasons.
+    pub opened: Vec<(Arc<str>, &'static str)>,
+    /// The handling of the request's conversation; `None`: no member was asked.
+    pub sticky: Option<&'static str>,
+    /// The client's SDK sent the request again.
+    pub is_client_retry: bool,
+    /// The place of the attempt whose response the client got; `None`: the last one.
+    pub relayed: Option<usize>,
+    /// The arrival of the request's head.
+    started: Instant,
+}
+
+/// An attempt at a member. Its JSON is an item of the field `attempts`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AttemptRecord {
+    pub upstream: Arc<str>,
+    #[serde(skip)]
+    pub provider: Provider,
+    /// The model that the member was asked for.
+    pub model: Option<Box<str>>,
+    pub status: Option<u16>,
+    pub error: Option<Box<str>>,
+    /// The `code` of `error`.
+    #[serde(skip)]
+    pub code: Option<&'static str>,
+    /// The time from the request's head to the beginning of the attempt.
+    #[serde(skip)]
+    pub started_ms: f64,
+    /// The time from the beginning of the attempt to its end.
+    pub ms: f64,
+    /// The time from the beginning of the attempt to the head of its response.
+    pub first_byte_ms: Option<f64>,
+    pub billed: Billed,
+    /// The attempt has not ended.
+    #[serde(skip)]
+    is_open: bool,
+}
+
+/// The cost of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Billed {
+    No,
+    /// A response may have been generated.
+    Maybe,
+    Yes,
+}
+
+impl Billed {
+    fn of_status(status: u16) -> Self {
+        match status {
+            101 | 200..=299 => Self::Yes,
+            408 | 504 => Self::Maybe,
+            _ => Self::No,
+        }
+    }
+}
+
+impl GroupUse {
+    /// `started` is the arrival of the request's head.
+    pub fn new(group: Arc<str>, started: Instant) -> Self {
+        Self {
+            group,
+            time_waiting_ms: None,
+            attempts: Vec::new(),
+            is_denied: false,
+            opened: Vec::new(),
+            sticky: None,
+            is_client_retry: false,
+            relayed: None,
+            started,
+        }
+    }
+
+    /// Begins an attempt at an upstream.
+    pub fn begin(&mut self, upstream: Arc<str>, provider: Provider, model: Option<&str>, now: Instant) {
+        let started_ms = self.since_start(now);
+        self.attempts.push(AttemptRecord {
+            upstream,
+            provider,
+            model: model.map(Into::into),
+            status: None,
+            error: None,
+            code: None,
+            started_ms,
+            ms: 0.0,
+            first_byte_ms: None,
+            // The client may leave at any time from here on.
+            billed: Billed::Maybe,
+            is_open: true,
+        });
+    }
+
+    /// Ends the attempt with a response that is thrown away. `at`: when its head had arrived.
+    pub fn reject(&mut self, status: u16, at: Instant, now: Instant) {
+        let (first_byte, now) = (self.since_start(at), self.since_start(now));
+        if let Some(attempt) = self.end(now) {
+            attempt.status = Some(status);
+            attempt.first_byte_ms = Some(first_byte - attempt.started_ms);
+            attempt.billed = Billed::of_status(status);
+        }
+    }
+
+    /// Ends the attempt with a stream whose first event is an error of this name.
+    pub fn reject_stream(&mut self, name: &str, at: Instant, now: Instant) {
+        self.reject(200, at, now);
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.error = Some(format!("{FIRST_EVENT}: {name}").into());
+            (attempt.code, attempt.billed) = (Some(FIRST_EVENT), Billed::No);
+        }
+    }
+
+    /// Ends the attempt without a response.
+    pub fn fail(&mut self, error: &Error, now: Instant) {
+        let now = self.since_start(now);
+        if let Some(attempt) = self.end(now) {
+            let text = format!("{}: {error}", error.code());
+            attempt.error = Some(text[..text.floor_char_boundary(MAX_ERROR)].into());
+            attempt.code = Some(error.code());
+            let may_be_executed = error.retry() != Retry::NotSent;
+            attempt.billed = if may_be_executed { Billed::Maybe } else { Billed::No };
+        }
+    }
+
+    fn end(&mut self, now: f64) -> Option<&mut AttemptRecord> {
+        let attempt = self.attempts.last_mut()?;
+        (attempt.ms, attempt.is_open) = (now - attempt.started_ms, false);
+        Some(attempt)
+    }
+
+    fn since_start(&self, at: Instant) -> f64 {
+        millis(at.checked_duration_since(self.started).unwrap_or(Duration::ZERO))
+    }
+
+    /// Adds the group to a record that is closing. The record describes the attempt whose response
+    /// the client got.
+    pub(super) fn settle(mut self, row: &mut UsageRecord) {
+        let relayed = self.relayed.unwrap_or(self.attempts.len().saturating_sub(1));
+        if let Some(last) = self.attempts.get_mut(relayed) {
+            (row.upstream, row.provider) = (Some(Arc::clone(&last.upstream)), Some(last.provider));
+            if last.is_open {
+                last.ms = row.duration_ms - last.started_ms;
+                last.first_byte_ms = row.time_to_first_byte_ms.map(|at| at - last.started_ms);
+                if let (Some(status), Some(_)) = (row.status, last.first_byte_ms) {
+                    (last.status, last.billed) = (Some(status), Billed::of_status(status));
+                }
+            }
+        }
+        row.group_use = Some(Box::new(self));
+    }
+
+    /// The attempts, where there were several.
+    pub fn several(&self) -> Option<&[AttemptRecord]> {
+        Some(&self.attempts[..]).filter(|attempts| attempts.len() > 1)
+    }
+}
+
+/// The fields of a record that a group adds.
+pub(super) fn fields<S: Serializer>(
+    group_use: &Option<Box<GroupUse>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Fields<'a> {
+        group: Option<&'a str>,
+        time_waiting_ms: Option<f64>,
+        attempts: Option<&'a [AttemptRecord]>,
+    }
+    let group_use = group_use.as_deref();
+    Fields {
+        group: group_use.map(|group_use| &*group_use.group),
+        time_waiting_ms: group_use.and_then(|group_use| group_use.time_waiting_ms),
+        attempts: group_use.and_then(GroupUse::several),
+    }
+    .serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::error::Kind;
+    use crate::record::{Entry, Journal, Outcome};
+
+    #[test]
+    fn attempts_are_closed_with_their_record() {
+        let journal = Journal::new(1);
+        let mut entry = Entry::open(&journal, &"anonymous".into());
+        let started = entry.started();
+        let after = |ms| started + Duration::from_millis(ms);
+        let notes = entry.note_group("chat".into());
+        notes.borrow_mut().begin("a".into(), Provider::Other, Some("m"), after(10));
+        notes.borrow_mut().fail(&Kind::Unreachable.at("a"), after(30));
+        notes.borrow_mut().begin("b".into(), Provider::OpenAi, None, after(30));
+        notes.borrow_mut().reject(503, after(40), after(45));
+        notes.borrow_mut().begin("c".into(), Provider::OpenAi, None, after(50));
+        entry.record_head(200, after(75));
+        entry.close(Outcome::Complete);
+        let row = journal.take().remove(0);
+        assert_eq!((row.upstream.as_deref(), row.provider), (Some("c"), Some(Provider::OpenAi)));
+        let json = serde_json::to_value(&row).unwrap();
+        assert_eq!((&json["group"], &json["time_waiting_ms"]), (&"chat".into(), &serde_json::Value::Null));
+        let attempts = json["attempts"].as_array().unwrap();
+        assert_eq!(attempts.len(), 3);
+        let first = &attempts[0];
+        assert_eq!(
+            (&first["upstream"], &first["model"], &first["ms"]),
+            (&"a".into(), &"m".into(), &20.0.into())
+        );
+        assert!(first["error"].as_str().unwrap().starts_with("upstream_unreachable: "), "{first}");
+        assert_eq!((&first["status"], &first["billed"]), (&serde_json::Value::Null, &"no".into()));
+        assert_eq!((&attempts[1]["status"], &attempts[1]["first_byte_ms"]), (&503.into(), &10.0.into()));
+        assert_eq!((&attempts[2]["first_byte_ms"], &attempts[2]["billed"]), (&25.0.into(), &"yes".into()));
+    }
+
+    #[test]
+    fn single_attempt_is_not_listed() {
+        let journal = Journal::new(1);
+        let mut entry = Entry::open(&journal, &"anonymous".into());
+        entry.note_group("chat".into()).borrow_mut().begin("a".into(), Provider::Other, None, Instant::now());
+        drop(entry);
+        let json = serde_json::to_value(journal.take().remove(0)).unwrap();
+        assert_eq!((&json["group"], &json["attempts"]), (&"chat".into(), &serde_json::Value::Null));
+        assert_eq!(json["upstream"], "a");
+    }
+}

@@ -1,0 +1,81 @@
+//! Counters of attempts at members of groups.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::family;
+use super::labels::{GroupLabels, OpenedLabels, RetryLabels, StickyLabels};
+use crate::record::GroupUse;
+
+pub(super) struct RetryCounters {
+    retries: Family<RetryLabels, Counter>,
+    denied: Family<GroupLabels, Counter>,
+    client_retries: Family<GroupLabels, Counter>,
+    opened: Family<OpenedLabels, Counter>,
+    sticky: Family<StickyLabels, Counter>,
+}
+
+impl RetryCounters {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        Self {
+            retries: family(
+                registry,
+                "retries",
+                "Attempts after which another member of the group was tried, by status or error code",
+            ),
+            denied: family(
+                registry,
+                "retries_denied",
+                "Requests that were not tried again because retry.budget was used up",
+            ),
+            client_retries: family(
+                registry,
+                "client_retries",
+                "Requests to a group that the SDK of their client sent again",
+            ),
+            sticky: family(
+                registry,
+                "sticky",
+                "Requests to a group, by whether they went to the member of their conversation",
+            ),
+            opened: family(
+                registry,
+                "breaker_opened",
+                "How often a member of a group was left out, by reason",
+            ),
+        }
+    }
+
+    pub(super) fn count(&self, group_use: &GroupUse) {
+        let group = || GroupLabels { group: Arc::clone(&group_use.group) };
+        if group_use.is_denied {
+            self.denied.get_or_create(&group()).inc();
+        }
+        if group_use.is_client_retry {
+            self.client_retries.get_or_create(&group()).inc();
+        }
+        if let Some(result) = group_use.sticky {
+            let labels = StickyLabels { group: Arc::clone(&group_use.group), result };
+            self.sticky.get_or_create(&labels).inc();
+        }
+        for (upstream, reason) in &group_use.opened {
+            let labels = OpenedLabels { upstream: Arc::clone(upstream), reason };
+            self.opened.get_or_create(&labels).inc();
+        }
+        let Some((_last, earlier)) = group_use.attempts.split_last() else { return };
+        for attempt in earlier {
+            let status = || attempt.status.map(|status| status.to_string().into());
+            let reason = attempt.code.map(Cow::Borrowed).or_else(status).unwrap_or_default();
+            let labels = RetryLabels {
+                group: Arc::clone(&group_use.group),
+                upstream: Arc::clone(&attempt.upstream),
+                reason,
+            };
+            self.retries.get_or_create(&labels).inc();
+        }
+    }
+}
