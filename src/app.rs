@@ -126,8 +126,7 @@ impl App {
         );
         let metrics = Arc::new(metrics.with_members(Arc::clone(&reloader.shared.health)));
         let mut sinks = Sinks::new(sinks);
-        let Reloader { prices, services, watch, .. } = &mut reloader;
-        sinks.open(settings, &metrics, prices, services, &journal, watch)?;
+        sinks.open(settings, &metrics, &journal, &mut reloader)?;
 
         let balance = Balance::new(sockets.len());
         let capacity = Capacity {
@@ -153,7 +152,7 @@ impl App {
                 updates: reloader.updates.subscribe(),
                 shared: Arc::clone(&reloader.shared),
                 journal,
-                drain_timeout: settings.server.drain_timeout,
+                drain_timeout: Arc::clone(&reloader.drain_timeout),
                 metrics,
                 boards: Boards::new(settings.server.workers),
                 ledger: LedgerSource::shown(settings),
@@ -188,26 +187,28 @@ impl App {
     /// # Errors
     /// Fails if the system provides no thread or runtime. Threads that had started are stopped.
     pub fn spawn(self) -> io::Result<Running> {
-        let Self { addresses, listeners, balance, admin, parts, tls, reloader, sinks } = self;
+        let Self { addresses, listeners, balance, admin, parts, tls, mut reloader, sinks } = self;
         let workers_wanted = listeners.len();
         let threads = parts.journal.threads().clone();
         let (reload, prices, access) =
             (reloader.reload.clone(), Arc::clone(&reloader.prices), Arc::clone(&reloader.access));
-        let Sinks { all, reopener, ledger_mark } = sinks;
+        let Sinks { all, ledger_mark } = sinks;
+        let writer = Writer::spawn(&parts.journal, all)?;
+        reloader.controls.attach(writer.lanes());
         let mut running = Running {
             addresses,
             balance,
             stop: threads.stop().clone(),
-            drain_timeout: parts.drain_timeout,
+            drain_timeout: Arc::clone(&parts.drain_timeout),
             workers: Vec::new(),
             admin: None,
-            reopener,
+            jsonl: reloader.controls.jsonl.clone(),
             _ledger_mark: ledger_mark,
             reload: reload.clone(),
             reloading: reloader.spawn(&threads)?,
             refusals: Some(RefusalCounter::spawn(&parts.journal)?),
             estimator: Estimator::spawn(&parts.journal)?,
-            writer: Writer::spawn(&parts.journal, all)?,
+            writer,
             threads: threads.clone(),
             is_over: false,
         };

@@ -47,7 +47,7 @@ pub use row::{UsageRecord, UsageSource};
 pub use running::{Board, Boards, Stream};
 pub use seen::Seen;
 pub use shipping::Shipping;
-pub use writer::Writer;
+pub use writer::{Lanes, Writer};
 
 use crate::support::Gathering;
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::restart;
+use super::sinks::{Controls, Lines};
 use super::snapshot::{self, has_several_clients, snapshot};
 use super::worker::Update;
 use crate::admin::Access;
@@ -57,6 +58,8 @@ pub(super) struct Reloader {
     pub(super) server_tls: Option<Arc<Live<ServerTls>>>,
     pub(super) admin_tls: Option<Arc<Live<ServerTls>>>,
     pub(super) access: Arc<Live<Access>>,
+    pub(super) drain_timeout: Arc<Live<Duration>>,
+    pub(super) controls: Controls,
     pub(super) prices: Arc<Live<Prices>>,
     pub(super) services: Services,
     pub(super) shared: Arc<Shared>,
@@ -78,6 +81,7 @@ struct Built {
     needs_restart: Vec<&'static str>,
     snapshot: Arc<Snapshot>,
     tls: Vec<Replacement>,
+    lines: Lines,
 }
 
 impl Reloader {
@@ -122,6 +126,8 @@ impl Reloader {
             server_tls,
             admin_tls,
             access: Live::new(access(settings, None)),
+            drain_timeout: Live::new(settings.server.drain_timeout),
+            controls: Controls::new(settings),
             prices: Live::new(settings.prices.clone()),
             services,
             shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget, health)),
@@ -205,15 +211,17 @@ impl Reloader {
             previous: Some((&self.settings, &self.snapshot)),
         };
         let snapshot = Arc::new(snapshot(&settings, parts)?);
+        // Last, since it may create a file.
+        let lines = Controls::prepare(&settings, &self.settings)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        Ok(Built { settings, files, needs_restart, snapshot, tls })
+        Ok(Built { settings, files, needs_restart, snapshot, tls, lines })
     }
 
     /// Infallible, so that a configuration is never put in use only in part.
     fn put_in_use(&mut self, built: Built) -> ReloadOutcome {
-        let Built { settings, files, needs_restart, snapshot, tls } = built;
+        let Built { settings, files, needs_restart, snapshot, tls, lines } = built;
         let sets_log_level = self.source.as_ref().is_some_and(|source| source.sets_log_level);
         if sets_log_level && settings.log.level != self.settings.log.level {
             telemetry::refilter(&settings.log.level);
@@ -229,6 +237,8 @@ impl Reloader {
         }
         self.access.replace(access(&settings, Some(&self.access.load())));
         self.prices.replace(settings.prices.clone());
+        self.drain_timeout.replace(settings.server.drain_timeout);
+        self.controls.apply(&settings, lines);
         let late_workers = self.hand_to_workers(&snapshot);
         self.shared.retain(&snapshot.upstreams);
         self.readmit(&snapshot);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::config::{AdminSettings, Server, Settings};
+use crate::config::{AccessLines, AdminSettings, Server, Settings};
 use crate::support::is_loopback;
 
 /// Replaces values that a reload cannot change by those in use. Returns the keys that differ.
@@ -18,18 +18,18 @@ pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
     differing.pin("server.listen", &mut new.server.listen, &in_use.server.listen);
     differing.pin("server.workers", &mut new.server.workers, &in_use.server.workers);
     differing.pin("server.max_connections", &mut new.server.max_connections, &in_use.server.max_connections);
-    differing.pin("server.drain_timeout", &mut new.server.drain_timeout, &in_use.server.drain_timeout);
     differing.pin_presence("server.tls", &mut new.server.tls, &in_use.server.tls);
     differing.pin("admin.listen", &mut new.admin.listen, &in_use.admin.listen);
     differing.pin("admin.ledger", &mut new.admin.ledger, &in_use.admin.ledger);
     differing.pin_presence("admin.tls", &mut new.admin.tls, &in_use.admin.tls);
     differing.pin("ledger.path", &mut new.ledger.path, &in_use.ledger.path);
-    differing.pin("ledger.retention", &mut new.ledger.retention, &in_use.ledger.retention);
-    differing.pin("ledger.jsonl", &mut new.ledger.jsonl, &in_use.ledger.jsonl);
     differing.pin("ledger.postgres", &mut new.ledger.postgres, &in_use.ledger.postgres);
     differing.pin("otlp", &mut new.otlp, &in_use.otlp);
     differing.pin("log.format", &mut new.log.format, &in_use.log.format);
-    differing.pin("log.access", &mut new.log.access, &in_use.log.access);
+    // The sink exists, or does not, for as long as the process runs.
+    if new.log.access == AccessLines::Off || in_use.log.access == AccessLines::Off {
+        differing.pin("log.access", &mut new.log.access, &in_use.log.access);
+    }
     differing.0
 }
 
@@ -121,6 +121,19 @@ mod tests {
         assert_eq!((new.server.listen, new.server.workers), (in_use.server.listen, 2));
         assert_eq!(new.server.max_request_bytes, changed, "what can change does");
         assert!(pin(&mut new, &in_use).is_empty());
+    }
+
+    #[test]
+    fn access_lines_change_but_do_not_begin_or_end() {
+        let settings = |lines: &str| settings(&format!("[log]\naccess = \"{lines}\""));
+        for (in_use, new, is_pinned) in [
+            ("all", "failures", false),
+            ("failures", "all", false),
+            ("all", "off", true),
+            ("off", "all", true),
+        ] {
+            assert_eq!(pin(&mut settings(new), &settings(in_use)).is_empty(), !is_pinned, "{in_use} {new}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The running threads, and their stop with a deadline.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Addresses;
@@ -9,7 +10,8 @@ use super::reload::Reloading;
 use crate::config::reload::Reload;
 use crate::record::{Estimator, RefusalCounter, Writer};
 use crate::server::Balance;
-use crate::sinks::jsonl::Reopener;
+use crate::sinks::jsonl::Switch;
+use crate::support::Live;
 use crate::support::drain::{Phase, Stop};
 use crate::support::threads::{Deadline, Thread, Threads};
 
@@ -27,13 +29,13 @@ pub struct Running {
     pub(super) addresses: Addresses,
     pub(super) balance: Balance,
     pub(super) stop: Stop,
-    pub(super) drain_timeout: Duration,
+    pub(super) drain_timeout: Arc<Live<Duration>>,
     pub(super) threads: Threads,
     pub(super) workers: Vec<Thread>,
     /// Outlives the workers, so that the drain can be observed.
     pub(super) admin: Option<(Stop, Thread)>,
     /// Reopens the JSON-lines file.
-    pub(super) reopener: Option<Reopener>,
+    pub(super) jsonl: Switch,
     /// Marks the ledger as used, for other processes.
     pub(super) _ledger_mark: Option<Mark>,
     /// The requests and outcomes of reloads.
@@ -70,9 +72,9 @@ impl Running {
         &self.stop
     }
 
-    /// Reopens the JSON-lines file. `None` if there is none.
-    pub fn reopener(&self) -> Option<Reopener> {
-        self.reopener.clone()
+    /// Reopens the JSON-lines file, if there is one.
+    pub fn jsonl(&self) -> Switch {
+        self.jsonl.clone()
     }
 
     pub fn reload(&self) -> &Reload {
@@ -92,7 +94,7 @@ impl Running {
     /// Fails if a thread ended unexpectedly, did not end in time, or did not write every record.
     pub fn finish(mut self) -> io::Result<()> {
         self.stop.wait(Phase::Draining);
-        let deadline = Deadline::after(self.drain_timeout + GRACE).until_cut(&self.stop);
+        let deadline = Deadline::after(*self.drain_timeout.load() + GRACE).until_cut(&self.stop);
         self.end(&deadline)
     }
 

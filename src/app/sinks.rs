@@ -1,41 +1,38 @@
-//! Opens the sinks in the settings.
+//! Opens the sinks in the settings, and changes them at a reload.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::advice;
 use super::ledger_use::{self, Mark};
+use super::reload::Reloader;
 use super::upstreams::collector;
 use crate::config::{self, AccessLines, JsonlTarget as JsonlPath, Settings};
-use crate::llm::price::Prices;
-use crate::record::{Journal, Sink};
+use crate::record::{Journal, Lanes, Sink};
 use crate::sinks::access_log::AccessLog;
-use crate::sinks::jsonl::{Jsonl, Reopener};
+use crate::sinks::jsonl::{Jsonl, Switch, Target};
 use crate::sinks::ledger::Ledger;
-use crate::sinks::otlp::{Otlp, Services};
+use crate::sinks::otlp::Otlp;
 use crate::sinks::prometheus::Metrics;
 use crate::support::Live;
-use crate::tls::Watch;
 
 /// All receivers of usage records.
 pub(super) struct Sinks {
     pub(super) all: Vec<Box<dyn Sink>>,
-    /// Reopens the JSON-lines file.
-    pub(super) reopener: Option<Reopener>,
     /// Marks the ledger as used, for other processes.
     pub(super) ledger_mark: Option<Mark>,
 }
 
 impl Sinks {
     pub(super) fn new(all: Vec<Box<dyn Sink>>) -> Self {
-        Self { all, reopener: None, ledger_mark: None }
+        Self { all, ledger_mark: None }
     }
 
-    /// Adds the metrics and the sinks in the settings. `services` are the names of upstreams for
-    /// the collector.
+    /// Adds the metrics and the sinks in the settings, which `reloader` may change later.
     ///
     /// # Errors
     /// Fails with the file or address, and the system's error.
@@ -43,27 +40,27 @@ impl Sinks {
         &mut self,
         settings: &Settings,
         metrics: &Arc<Metrics>,
-        prices: &Arc<Live<Prices>>,
-        services: &Services,
         journal: &Journal,
-        watch: &mut Watch,
+        reloader: &mut Reloader,
     ) -> Result<(), String> {
+        let Reloader { prices, services, watch, controls, .. } = reloader;
         if settings.log.access != AccessLines::Off {
-            self.all.push(Box::new(AccessLog::new(settings.log.access, Arc::clone(prices))));
+            self.all.push(Box::new(AccessLog::new(Arc::clone(&controls.access), Arc::clone(prices))));
         }
         self.all.push(Box::new(Arc::clone(metrics)));
         if let Some(path) = &settings.ledger.path {
-            self.open_ledger(path, &settings.ledger, journal)?;
+            self.open_ledger(path, &settings.ledger, journal, &controls.retention)?;
         }
         if let Some(otlp) = &settings.otlp {
             let collector = collector(otlp, watch)?;
             let otlp = Otlp::spawn(otlp, collector, services.clone(), journal);
             self.all.push(Box::new(otlp.map_err(|error| format!("otlp: {error}"))?));
         }
-        match &settings.ledger.jsonl {
-            Some(lines) => self.open_jsonl(lines),
-            None => Ok(()),
+        if let Some(lines) = &settings.ledger.jsonl {
+            let target = target(lines)?;
+            self.all.push(controls.begin_jsonl(target));
         }
+        Ok(())
     }
 
     fn open_ledger(
@@ -71,12 +68,14 @@ impl Sinks {
         path: &Path,
         settings: &config::LedgerSettings,
         journal: &Journal,
+        retention: &Arc<Live<Option<Duration>>>,
     ) -> Result<(), String> {
         let ledger = match settings.postgres.clone() {
             Some(postgres) => Ledger::open_for_fleet(path, settings.retention, postgres, journal),
             None => Ledger::open(path, settings.retention, journal),
         };
-        self.all.push(Box::new(ledger.map_err(|error| format!("ledger.path: {error}"))?));
+        let ledger = ledger.map_err(|error| format!("ledger.path: {error}"))?;
+        self.all.push(Box::new(ledger.following(Arc::clone(retention))));
         let (mark, warning) = ledger_use::mark(path);
         self.ledger_mark = mark;
         if let Some(warning) = warning {
@@ -84,22 +83,89 @@ impl Sinks {
         }
         Ok(())
     }
+}
 
-    fn open_jsonl(&mut self, lines: &JsonlPath) -> Result<(), String> {
+/// Opens the target of the JSON lines.
+fn target(lines: &JsonlPath) -> Result<Target, String> {
+    match lines {
+        JsonlPath::Stdout => {
+            // Avoids the buffer and the lock of `io::stdout`, for which the end of the process
+            // would wait.
+            let stdout = io::stdout().as_fd().try_clone_to_owned();
+            let stdout = stdout.map_err(|error| format!("ledger.jsonl: stdout: {error}"))?;
+            Ok(Target::stream(Jsonl::new("stdout".to_owned(), File::from(stdout))))
+        }
+        JsonlPath::File(path) => {
+            Jsonl::open(path).map(Target::file).map_err(|error| advice::file("ledger.jsonl", path, &error))
+        }
+    }
+}
+
+/// What a reload changes in the sinks.
+pub(super) struct Controls {
+    access: Arc<Live<AccessLines>>,
+    retention: Arc<Live<Option<Duration>>>,
+    pub(super) jsonl: Switch,
+    /// The JSON lines have a sink: since their first target.
+    has_jsonl: bool,
+    /// Adds a sink; `None` before the start.
+    lanes: Option<Lanes>,
+}
+
+/// The target of the JSON lines after a reload.
+pub(super) enum Lines {
+    Same,
+    /// `None`: they are not written any more.
+    Other(Option<Target>),
+}
+
+impl Controls {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            access: Live::new(settings.log.access),
+            retention: Live::new(settings.ledger.retention),
+            jsonl: Switch::default(),
+            has_jsonl: false,
+            lanes: None,
+        }
+    }
+
+    pub(super) fn attach(&mut self, lanes: Lanes) {
+        self.lanes = Some(lanes);
+    }
+
+    /// Opens the target of the JSON lines, if it changes.
+    ///
+    /// # Errors
+    /// Fails with the file and the system's error.
+    pub(super) fn prepare(new: &Settings, in_use: &Settings) -> Result<Lines, String> {
+        if new.ledger.jsonl == in_use.ledger.jsonl {
+            return Ok(Lines::Same);
+        }
+        Ok(Lines::Other(new.ledger.jsonl.as_ref().map(target).transpose()?))
+    }
+
+    /// Infallible, except that the system may provide no thread, which is logged.
+    pub(super) fn apply(&mut self, settings: &Settings, lines: Lines) {
+        self.access.replace(settings.log.access);
+        if *self.retention.load() != settings.ledger.retention {
+            self.retention.replace(settings.ledger.retention);
+        }
         match lines {
-            JsonlPath::Stdout => {
-                // Avoids the buffer and the lock of `io::stdout`, for which the end of the process
-                // would wait.
-                let stdout = io::stdout().as_fd().try_clone_to_owned();
-                let stdout = stdout.map_err(|error| format!("ledger.jsonl: stdout: {error}"))?;
-                self.all.push(Box::new(Jsonl::new("stdout".to_owned(), File::from(stdout))));
-            }
-            JsonlPath::File(path) => {
-                let jsonl = Jsonl::open(path).map_err(|error| advice::file("ledger.jsonl", path, &error))?;
-                self.reopener = Some(jsonl.reopener());
-                self.all.push(Box::new(jsonl));
+            Lines::Other(target) if self.has_jsonl => self.jsonl.replace(target),
+            Lines::Same | Lines::Other(None) => {}
+            Lines::Other(Some(target)) => {
+                let sink = self.begin_jsonl(target);
+                if let Some(Err(error)) = self.lanes.as_ref().map(|lanes| lanes.add(sink)) {
+                    self.has_jsonl = false;
+                    tracing::error!(%error, "ledger.jsonl is not written: there is no thread for it");
+                }
             }
         }
-        Ok(())
+    }
+
+    fn begin_jsonl(&mut self, target: Target) -> Box<dyn Sink> {
+        self.has_jsonl = true;
+        Box::new(self.jsonl.begin(target))
     }
 }

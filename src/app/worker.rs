@@ -27,7 +27,7 @@ pub(super) struct Parts {
     pub(super) updates: watch::Receiver<Update>,
     pub(super) shared: Arc<Shared>,
     pub(super) journal: Journal,
-    pub(super) drain_timeout: Duration,
+    pub(super) drain_timeout: Arc<Live<Duration>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) boards: Boards,
     /// The source of the records that the pages show.

@@ -14,8 +14,8 @@ use crate::tls::{ClientSettings, HTTP_1_1, Verification};
 /// The longest response that is read.
 const MAX_RESPONSE: u64 = 256 << 10;
 
-pub(super) const CHANGED_ADDRESS: &str = "if admin.listen has changed, the process listens at the earlier address until it restarts: name that one with \
-     --address";
+pub(super) const NOT_THERE: &str = "nothing listens there: streamgauge does not run, or admin.listen has changed since its start, and --address \
+     names the address in use";
 
 /// The address of the port.
 #[derive(Clone, Copy, Debug)]

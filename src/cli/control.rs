@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use super::serve::FLUSH;
 use super::signals::{Asked, Signals};
 use crate::config::reload::{Reload, ReloadKind};
-use crate::sinks::jsonl::Reopener;
+use crate::sinks::jsonl::Switch;
 use crate::support::drain::Stop;
 use crate::support::telemetry;
 use crate::support::threads::Threads;
@@ -37,8 +37,8 @@ enum Stage {
 #[derive(Clone, Debug)]
 pub(super) struct Served {
     pub(super) stop: Stop,
-    /// Reopens the JSON-lines file. `None` if there is none.
-    pub(super) files: Option<Reopener>,
+    /// Reopens the JSON-lines file.
+    pub(super) files: Switch,
     pub(super) reload: Reload,
 }
 
@@ -124,8 +124,9 @@ impl Stage {
 
     fn reopen(&self, name: &str) {
         match self {
-            Self::Running(Served { files: Some(files), .. })
-            | Self::Draining(Served { files: Some(files), .. }, _) => {
+            Self::Running(Served { files, .. }) | Self::Draining(Served { files, .. }, _)
+                if files.has_file() =>
+            {
                 tracing::info!("{name}: opening the JSON-lines file again");
                 files.reopen();
             }
@@ -142,7 +143,7 @@ mod tests {
 
     fn running() -> (Stop, Stage) {
         let stop = Stop::default();
-        let served = Served { stop: stop.clone(), files: None, reload: Reload::default() };
+        let served = Served { stop: stop.clone(), files: Switch::default(), reload: Reload::default() };
         (stop, Stage::Running(served))
     }
 

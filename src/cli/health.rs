@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::admin_client::{AdminClient, CHANGED_ADDRESS, Response};
+use super::admin_client::{AdminClient, NOT_THERE, Response};
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources};
 
@@ -58,7 +58,7 @@ pub(super) fn run(args: &HealthArgs) -> ExitCode {
         Err(error) => {
             say!("health: {address}{path}: {error}");
             if args.address.is_none() && error.kind() == io::ErrorKind::ConnectionRefused {
-                say!("{CHANGED_ADDRESS}");
+                say!("{NOT_THERE}");
             }
             ExitCode::from(FAILED)
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::admin_client::{AdminClient, CHANGED_ADDRESS, Response};
+use super::admin_client::{AdminClient, NOT_THERE, Response};
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources};
 use crate::support::secret::Secret;
@@ -89,7 +89,7 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
         Err(error) => {
             say!("reload: {address}: {error}");
             if args.address.is_none() && error.kind() == io::ErrorKind::ConnectionRefused {
-                say!("{CHANGED_ADDRESS}; {SIGNAL}");
+                say!("{NOT_THERE}; {SIGNAL}");
             }
             ExitCode::from(FAILED)
         }

@@ -133,7 +133,7 @@ fn serve(app: App, has_tls: HasTls, control: &Control) -> io::Result<()> {
     let running = app.spawn()?;
     control.attach(Served {
         stop: running.stop().clone(),
-        files: running.reopener(),
+        files: running.jsonl(),
         reload: running.reload().clone(),
     });
     let Addresses { proxy, admin } = running.addresses();

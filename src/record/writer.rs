@@ -41,6 +41,10 @@ impl Writer {
         Ok(Self { journal: journal.clone(), lanes, thread, is_over: false })
     }
 
+    pub fn lanes(&self) -> Lanes {
+        Lanes { journal: self.journal.clone(), lanes: Arc::clone(&self.lanes) }
+    }
+
     /// Accepts no more records, and waits until the sinks have finished all of them, or until the
     /// deadline passes. Returns true if no record was lost at the end; lost ones are counted and
     /// logged.
@@ -57,6 +61,25 @@ impl Writer {
         lanes.iter().for_each(|lane| lane.close(deadline));
         let lossy = lanes.iter_mut().filter_map(|lane| (!lane.end(deadline)).then_some(())).count();
         lossy == 0
+    }
+}
+
+/// Adds sinks to a running writer.
+#[derive(Clone, Debug)]
+pub struct Lanes {
+    journal: Journal,
+    lanes: Arc<Mutex<Vec<Lane>>>,
+}
+
+impl Lanes {
+    /// Adds a sink for later records.
+    ///
+    /// # Errors
+    /// Fails if the system provides no thread.
+    pub fn add(&self, sink: Box<dyn Sink>) -> io::Result<()> {
+        let lane = Lane::spawn(sink, &self.journal)?;
+        lock(&self.lanes).push(lane);
+        Ok(())
     }
 }
 

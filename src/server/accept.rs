@@ -120,7 +120,7 @@ impl<H: Handler> Acceptor<H> {
     ///
     /// # Errors
     /// Fails if the socket cannot be used in this worker's runtime.
-    pub async fn run(self, stop: Stop, drain_timeout: Duration) -> io::Result<Ended> {
+    pub async fn run(self, stop: Stop, drain_timeout: Arc<Live<Duration>>) -> io::Result<Ended> {
         let Self { listener, context } = self;
         let Listener { worker, socket, mut inbox, outboxes, balance, places } = listener;
         let socket = TcpListener::from_std(socket)?;
@@ -178,7 +178,7 @@ impl<H: Handler> Acceptor<H> {
         while let Ok(given) = inbox.try_recv() {
             take_over(given, &context);
         }
-        let end = sleep(drain_timeout);
+        let end = sleep(*drain_timeout.load());
         let gone = async {
             context.connections.gone().await;
             context.handler.drained().await;

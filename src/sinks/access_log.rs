@@ -15,24 +15,24 @@ const TARGET: &str = "streamgauge::access";
 /// Logs records at level `info`, and failures of an upstream or of this proxy at level `warn`.
 #[derive(Debug)]
 pub struct AccessLog {
-    lines: AccessLines,
+    lines: Arc<Live<AccessLines>>,
     prices: Arc<Live<Prices>>,
 }
 
 impl AccessLog {
     /// Logs these fields, and costs by `prices`.
-    pub fn new(lines: AccessLines, prices: Arc<Live<Prices>>) -> Self {
+    pub fn new(lines: Arc<Live<AccessLines>>, prices: Arc<Live<Prices>>) -> Self {
         Self { lines, prices }
     }
+}
 
-    fn has_line(&self, row: &UsageRecord) -> bool {
-        match self.lines {
-            AccessLines::All => true,
-            AccessLines::Failures => {
-                !matches!(row.outcome, Outcome::Complete | Outcome::ClientDisconnected) || is_warning(row)
-            }
-            AccessLines::Off => false,
+fn has_line(lines: AccessLines, row: &UsageRecord) -> bool {
+    match lines {
+        AccessLines::All => true,
+        AccessLines::Failures => {
+            !matches!(row.outcome, Outcome::Complete | Outcome::ClientDisconnected) || is_warning(row)
         }
+        AccessLines::Off => false,
     }
 }
 
@@ -100,7 +100,8 @@ impl Sink for AccessLog {
             return Ok(());
         }
         let has_info = tracing::enabled!(target: TARGET, tracing::Level::INFO);
-        for row in batch.iter().filter(|row| self.has_line(row)) {
+        let lines = *self.lines.load();
+        for row in batch.iter().filter(|row| has_line(lines, row)) {
             let is_warning = is_warning(row);
             if !is_warning && !has_info {
                 continue;

@@ -1,13 +1,14 @@
 //! Writes records as JSON lines, to a file or to stdout.
 
 mod file;
+mod switch;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write};
 use std::path::Path;
 
 use file::LineFile;
-pub use file::Reopener;
+pub use switch::{Switch, SwitchedLines, Target};
 
 use crate::record::{Batch, Sink, Turn, UsageRecord};
 
@@ -66,11 +67,6 @@ impl Jsonl<LineFile> {
         }
         let file = LineFile::open(path)?;
         Ok(Self { name: path.display().to_string(), out: file, lines: Vec::new() })
-    }
-
-    /// The handle that reopens the file on request.
-    pub fn reopener(&self) -> Reopener {
-        self.out.reopener()
     }
 }
 

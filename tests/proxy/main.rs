@@ -69,6 +69,7 @@ mod reload;
 mod reload_certificates;
 mod reload_command;
 mod reload_files;
+mod reload_sinks;
 mod reload_storm;
 mod resend;
 mod resend_versions;

@@ -218,3 +218,21 @@ fn changed_file_is_taken_over_within_seconds_by_itself() {
     edit(&program, "default_model = \"m\"\n", ROUTES);
     until(PATIENCE, "the new route", || (status(&serving, "/new") == 200).then_some(()));
 }
+
+#[test]
+fn access_lines_change_with_a_reload() {
+    let program = Program::new("path = \"\"");
+    edit(&program, "level = \"info,streamgauge::access=off\"", "level = \"info\"");
+    edit(&program, "[server]\n", "[server]\nwatch = false\n");
+    let serving = program.serve();
+    assert_eq!(status(&serving, ""), 200);
+    edit(&program, "[log]\n", "[log]\naccess = \"failures\"\n");
+    edit(&program, "default_model = \"m\"\n", ROUTES);
+    serving.signal("-HUP");
+    until(PATIENCE, "the new route", || (status(&serving, "/new") == 200).then_some(()));
+    serving.signal("-TERM");
+    let log = serving.end();
+    let answered =
+        log.iter().filter(|line| line.contains("streamgauge::access") && line.contains("\"status\":200"));
+    assert_eq!(answered.count(), 1, "{log:#?}");
+}

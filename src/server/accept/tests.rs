@@ -87,7 +87,7 @@ async fn draining_worker_is_given_no_connection_and_closes_given_ones() {
         given.unwrap();
         let stop = Stop::default();
         let running = Acceptor::new(listener, Rc::new(Silent), None, Rc::new(Cell::new(LIMITS)))
-            .run(stop.clone(), SOON * 9);
+            .run(stop.clone(), Live::new(SOON * 9));
         let running = tokio::task::spawn_local(running);
         busy.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
         while balance.loads() != [2] {

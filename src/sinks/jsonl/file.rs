@@ -34,7 +34,7 @@ pub struct LineFile(Arc<Shared>);
 
 /// Opens the file again on request.
 #[derive(Clone, Debug)]
-pub struct Reopener(Arc<Shared>);
+pub(super) struct Reopener(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -117,7 +117,7 @@ impl LineWriter for LineFile {
 impl Reopener {
     /// Reopens the path now, or before the next batch if one is being written. Never waits for a
     /// write.
-    pub fn reopen(&self) {
+    pub(super) fn reopen(&self) {
         self.0.is_asked.store(true, Ordering::Relaxed);
         if let Ok(mut state) = self.0.state.try_lock()
             && let Err(error) = state.follow(&self.0)

@@ -23,7 +23,7 @@ use super::{counted, spill};
 use crate::config::Postgres;
 pub(super) use crate::record::Batch;
 use crate::record::{CAPACITY, Journal, Sink, Turn, UsageRecord, count};
-use crate::support::{Backoff, Gathering, OutageNotice};
+use crate::support::{Backoff, Gathering, Live, OutageNotice};
 
 /// The time for which batches are gathered after the first one. With the journal's own 20 ms a
 /// record is committed 100 ms after its end, and there are at most ten commits a second.
@@ -42,6 +42,15 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The interval of checks of the file and its log while there is nothing to write.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// What limits the deletion of rows beside the retention.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept {
+    /// Of the rows that are not shipped, only those beyond this number may be deleted.
+    unshipped: Option<u64>,
+    /// The retention of PostgreSQL.
+    elsewhere: Option<Duration>,
+}
+
 /// The sink.
 pub struct Ledger {
     name: String,
@@ -53,6 +62,9 @@ pub struct Ledger {
     outage: OutageNotice,
     /// Deletes old rows, if there is a retention.
     sweeper: Option<Sweeper>,
+    kept: Kept,
+    /// The retention that reloads change, and the generation in use.
+    followed: Option<(Arc<Live<Option<Duration>>>, u64)>,
     /// The deadline of the last records. `None` while the process is not ending.
     give_up: Option<Instant>,
     /// Records that were written and disappeared, until the lane counts them.
@@ -75,7 +87,7 @@ impl Ledger {
             Sweeper::begin(&path.display().to_string(), &mut store, retention, age, Timestamp::now())
         });
         let sweeper = sweeper.transpose().map_err(|reason| LedgerError::new(path, reason))?;
-        Ok(Self::with(store, path, sweeper, None, journal))
+        Ok(Self::with(store, path, sweeper, Kept::default(), None, journal))
     }
 
     /// Opens the file for an instance of a fleet. A thread of its own ships rows to PostgreSQL; the
@@ -93,20 +105,22 @@ impl Ledger {
         let mut store = Store::open_on(path, journal.threads())?;
         // The shorter of the two retentions decides how much a clock is trusted.
         let age = [retention, postgres.retention].into_iter().flatten().min();
-        let retention = retention.map(|age| Retention { age, unshipped: Some(postgres.max_waiting) });
+        let kept = Kept { unshipped: Some(postgres.max_waiting), elsewhere: postgres.retention };
+        let retention = retention.map(|age| Retention { age, unshipped: kept.unshipped });
         let sweeper = age.map(|age| {
             Sweeper::begin(&path.display().to_string(), &mut store, retention, age, Timestamp::now())
         });
         let sweeper = sweeper.transpose().map_err(|reason| LedgerError::new(path, reason))?;
         let shipper = Shipper::spawn(path, postgres, journal, sweeper.as_ref().map(Sweeper::believed));
         let shipper = shipper.map_err(|failure| LedgerError::new(path, failure))?;
-        Ok(Self::with(store, path, sweeper, Some(shipper), journal))
+        Ok(Self::with(store, path, sweeper, kept, Some(shipper), journal))
     }
 
     fn with(
         mut store: Store,
         path: &Path,
         sweeper: Option<Sweeper>,
+        kept: Kept,
         shipper: Option<Shipper>,
         journal: &Journal,
     ) -> Self {
@@ -124,6 +138,8 @@ impl Ledger {
             committed: shipper.as_ref().map(Shipper::waker),
             outage: OutageNotice::default(),
             sweeper,
+            kept,
+            followed: None,
             give_up: None,
             gone: 0,
             _shipper: shipper,
@@ -155,6 +171,9 @@ impl Sink for Ledger {
     /// Checks the file, and deletes old rows.
     fn wake(&mut self) -> Option<Instant> {
         self.look();
+        if !self.outage.is_failing() {
+            self.follow_retention();
+        }
         if !self.outage.is_failing()
             && let Some(sweeper) = &mut self.sweeper
         {
@@ -193,6 +212,41 @@ impl Sink for Ledger {
 }
 
 impl Ledger {
+    /// Follows a retention that changes, from the next wake on.
+    pub fn following(mut self, retention: Arc<Live<Option<Duration>>>) -> Self {
+        let generation = retention.generation();
+        self.followed = Some((retention, generation));
+        self
+    }
+
+    fn follow_retention(&mut self) {
+        let Some((retention, in_use)) = &mut self.followed else { return };
+        let generation = retention.generation();
+        if *in_use == generation {
+            return;
+        }
+        let (age, Kept { unshipped, elsewhere }) = (*retention.load(), self.kept);
+        let retention = age.map(|age| Retention { age, unshipped });
+        match (self.sweeper.take(), [age, elsewhere].into_iter().flatten().min()) {
+            (Some(mut sweeper), Some(trusted)) => {
+                sweeper.change(retention, trusted);
+                self.sweeper = Some(sweeper);
+            }
+            (Some(mut sweeper), None) => sweeper.end(&mut self.store),
+            (None, Some(trusted)) => {
+                match Sweeper::begin(&self.name, &mut self.store, retention, trusted, Timestamp::now()) {
+                    Ok(sweeper) => self.sweeper = Some(sweeper),
+                    Err(reason) => {
+                        tracing::warn!(ledger = self.name, %reason, "the new ledger.retention cannot be used now");
+                        return;
+                    }
+                }
+            }
+            (None, None) => {}
+        }
+        *in_use = generation;
+    }
+
     /// Checks whether another program has changed the file or its log.
     fn look(&mut self) {
         let result = self.store.mend();

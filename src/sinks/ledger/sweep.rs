@@ -99,6 +99,16 @@ impl Sweeper {
         self.believed.clone()
     }
 
+    /// Uses another retention from the next sweep on, and the clock as an `age` allows.
+    pub(super) fn change(&mut self, retention: Option<Retention>, age: Duration) {
+        (self.retention, self.limits, self.until) = (retention, Limits::of(age), None);
+    }
+
+    #[cfg(test)]
+    pub(super) fn retention(&self) -> Option<Retention> {
+        self.retention
+    }
+
     /// The time of the next call of [`Self::sweep`].
     pub(super) fn next(&self) -> Instant {
         self.next

@@ -137,3 +137,19 @@ fn rows_deleted_with_file_count_as_lost() {
     drop(ledger);
     assert_eq!(count_at(&path), 4);
 }
+
+#[test]
+fn retention_that_changes_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let live = Live::new(None);
+    let ledger = Ledger::open(&folder.path().join("a.db"), None, &Journal::new(1)).unwrap();
+    let mut ledger = ledger.following(Arc::clone(&live));
+    let mut age = |retention: Option<Duration>| {
+        live.replace(retention);
+        ledger.wake().unwrap();
+        ledger.sweeper.as_ref().map(|sweeper| sweeper.retention().unwrap().age)
+    };
+    for retention in [None, Some(Duration::from_hours(1)), Some(Duration::from_hours(2)), None] {
+        assert_eq!(age(retention), retention);
+    }
+}
