@@ -14,7 +14,7 @@ use super::upstreams::collector;
 use crate::config::{self, AccessLines, JsonlTarget as JsonlPath, Settings};
 use crate::record::{Journal, Lanes, Sink};
 use crate::sinks::access_log::AccessLog;
-use crate::sinks::jsonl::{Jsonl, Switch, Target};
+use crate::sinks::jsonl::{Jsonl, LineTarget, Switch};
 use crate::sinks::ledger::Ledger;
 use crate::sinks::otlp::Otlp;
 use crate::sinks::prometheus::Metrics;
@@ -86,22 +86,22 @@ impl Sinks {
 }
 
 /// Opens the target of the JSON lines.
-fn target(lines: &JsonlPath) -> Result<Target, String> {
+fn target(lines: &JsonlPath) -> Result<LineTarget, String> {
     match lines {
         JsonlPath::Stdout => {
             // Avoids the buffer and the lock of `io::stdout`, for which the end of the process
             // would wait.
             let stdout = io::stdout().as_fd().try_clone_to_owned();
             let stdout = stdout.map_err(|error| format!("ledger.jsonl: stdout: {error}"))?;
-            Ok(Target::stream(Jsonl::new("stdout".to_owned(), File::from(stdout))))
+            Ok(LineTarget::stream(Jsonl::new("stdout".to_owned(), File::from(stdout))))
         }
-        JsonlPath::File(path) => {
-            Jsonl::open(path).map(Target::file).map_err(|error| advice::file("ledger.jsonl", path, &error))
-        }
+        JsonlPath::File(path) => Jsonl::open(path)
+            .map(LineTarget::file)
+            .map_err(|error| advice::file("ledger.jsonl", path, &error)),
     }
 }
 
-/// What a reload changes in the sinks.
+/// The parts of the sinks that a reload changes.
 pub(super) struct Controls {
     access: Arc<Live<AccessLines>>,
     retention: Arc<Live<Option<Duration>>>,
@@ -116,7 +116,7 @@ pub(super) struct Controls {
 pub(super) enum Lines {
     Same,
     /// `None`: they are not written any more.
-    Other(Option<Target>),
+    Other(Option<LineTarget>),
 }
 
 impl Controls {
@@ -164,7 +164,7 @@ impl Controls {
         }
     }
 
-    fn begin_jsonl(&mut self, target: Target) -> Box<dyn Sink> {
+    fn begin_jsonl(&mut self, target: LineTarget) -> Box<dyn Sink> {
         self.has_jsonl = true;
         Box::new(self.jsonl.begin(target))
     }

@@ -8,7 +8,7 @@ use std::io::{self, Read as _, Write};
 use std::path::Path;
 
 use file::LineFile;
-pub use switch::{Switch, SwitchedLines, Target};
+pub use switch::{LineTarget, Switch, SwitchedLines};
 
 use crate::record::{Batch, Sink, Turn, UsageRecord};
 

@@ -232,7 +232,7 @@ fn access_lines_change_with_a_reload() {
     until(PATIENCE, "the new route", || (status(&serving, "/new") == 200).then_some(()));
     serving.signal("-TERM");
     let log = serving.end();
-    let answered =
+    let lines =
         log.iter().filter(|line| line.contains("streamgauge::access") && line.contains("\"status\":200"));
-    assert_eq!(answered.count(), 1, "{log:#?}");
+    assert_eq!(lines.count(), 1, "{log:#?}");
 }

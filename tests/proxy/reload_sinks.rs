@@ -1,4 +1,4 @@
-//! What a reload changes in the sinks, and at the end of the process.
+//! Reloads that change the sinks, or the end of the process.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::harness::{
 const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new(), late_workers: 0 };
 
 fn ask(proxy: &Proxy) {
-    assert_eq!(proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer().status(), 200);
+    assert_eq!(proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response().status(), 200);
 }
 
 fn lines(path: &Path) -> usize {
@@ -27,7 +27,7 @@ fn written(proxy: &Proxy) -> f64 {
 
 #[test]
 fn json_lines_go_to_the_file_that_a_reload_names() {
-    let up = Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+    let up = Upstream::responding(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("streamgauge.toml");
     let file = |name: &str| folder.path().join(name);

@@ -9,13 +9,13 @@ use super::{Jsonl, LineStream};
 use crate::record::{Batch, Sink, Turn, UsageRecord};
 
 /// The destination of the lines.
-pub struct Target {
+pub struct LineTarget {
     sink: Box<dyn Sink>,
     /// `None`: a stream, which cannot be reopened.
     reopener: Option<Reopener>,
 }
 
-impl Target {
+impl LineTarget {
     pub fn file(lines: Jsonl<LineFile>) -> Self {
         let reopener = Some(lines.out.reopener());
         Self { sink: Box::new(lines), reopener }
@@ -46,17 +46,17 @@ impl fmt::Debug for Switch {
 
 impl Switch {
     /// The sink, which begins with this target.
-    pub fn begin(&self, target: Target) -> SwitchedLines {
+    pub fn begin(&self, target: LineTarget) -> SwitchedLines {
         self.state().reopener = target.reopener;
         SwitchedLines { present: Some(target.sink), switch: self.clone() }
     }
 
     /// Later batches go to this target, or nowhere.
-    pub fn replace(&self, target: Option<Target>) {
+    pub fn replace(&self, target: Option<LineTarget>) {
         let mut state = self.state();
         state.is_replaced = true;
         (state.reopener, state.next) = match target {
-            Some(Target { sink, reopener }) => (reopener, Some(sink)),
+            Some(LineTarget { sink, reopener }) => (reopener, Some(sink)),
             None => (None, None),
         };
     }

@@ -42,10 +42,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The interval of checks of the file and its log while there is nothing to write.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// What limits the deletion of rows beside the retention.
+/// Limits on the deletion of rows, beside the retention.
 #[derive(Clone, Copy, Debug, Default)]
 struct Kept {
-    /// Of the rows that are not shipped, only those beyond this number may be deleted.
+    /// The number of rows that are not shipped and stay. Only those beyond it may be deleted.
     unshipped: Option<u64>,
     /// The retention of PostgreSQL.
     elsewhere: Option<Duration>,
