@@ -144,7 +144,7 @@ impl UpstreamClient {
                 observer.on_request(&request.target);
             }
             let total = self.spec.timeouts.total.map(|total| request.started + total);
-            let mut payload = std::mem::replace(&mut request.payload, Payload::Held(Vec::new()));
+            let mut payload = std::mem::take(&mut request.payload);
             if request.upgrade.is_some() {
                 return self.checked(Box::pin(self.send_upgrade(&request, payload, total)).await);
             }

@@ -57,7 +57,7 @@ fn asked(body: &[u8], seen: &Peek<'_>, model: &str, mut expected: serde_json::Ma
     };
     assert!(seen.stream && !seen.streaming_is_ambiguous && seen.include_usage != Some(true));
     let body = Bytes::copy_from_slice(body);
-    let edited = Edited::new(&body, [set_model(&body, seen, model), Some(splice)]).into_pieces().concat();
+    let edited = Edited::new(&body, [set_model(&body, seen, model), Some(splice)]).pieces().concat();
     let options = expected.entry("stream_options").or_insert(Value::Null);
     if options.is_null() {
         *options = Value::Object(serde_json::Map::new());
@@ -71,7 +71,7 @@ fn asked(body: &[u8], seen: &Peek<'_>, model: &str, mut expected: serde_json::Ma
 fn edit(body: &[u8], seen: &Peek<'_>, model: &str) -> Vec<u8> {
     let edited = Edited::new(&Bytes::copy_from_slice(body), [set_model(body, seen, model)]);
     let length = edited.len();
-    let edited = edited.into_pieces().concat();
+    let edited = edited.pieces().concat();
     assert_eq!(edited.len(), length, "the announced length must be true");
 
     let place = seen.model_span.clone().unwrap_or_else(|| {

@@ -25,7 +25,7 @@ use crate::proxy::meter::{ResponsePolicy, UsageFeedback};
 use crate::record::Entry;
 use crate::record::error::Result;
 use crate::support::flow::StreamTiming;
-use crate::upstream::{OutboundRequest, Payload, UpstreamResponse};
+use crate::upstream::{OutboundRequest, UpstreamResponse};
 
 pub(super) use group::GroupRequest;
 pub(super) use shared_body::SharedBody;
@@ -108,7 +108,7 @@ impl Prepared {
                     client: self.outbound.decoded_headers.as_ref().unwrap_or(&buffered.head.headers),
                     upgrade: buffered.upgrade,
                     framing: self.outbound.framing,
-                    payload: std::mem::replace(&mut self.outbound.payload, Payload::Held(Vec::new())),
+                    payload: std::mem::take(&mut self.outbound.payload),
                     is_streamed: self.is_streamed,
                     started: self.attempts.started(),
                 };

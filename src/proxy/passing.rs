@@ -57,8 +57,8 @@ impl Passing {
     }
 
     /// Sends these pieces before the rest.
-    pub(super) fn begin_with(&mut self, pieces: Vec<Bytes>) {
-        self.ahead = pieces.into();
+    pub(super) fn begin_with(&mut self, pieces: &[Bytes]) {
+        self.ahead = pieces.iter().filter(|piece| !piece.is_empty()).cloned().collect();
     }
 }
 

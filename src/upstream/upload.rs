@@ -10,6 +10,7 @@ use http_body::Body;
 
 use super::stream::Stream;
 use crate::codec::h1;
+use crate::llm::rewrite::body::Edited;
 use crate::record::error::Error;
 
 /// The largest number of slices of one vectored write.
@@ -21,13 +22,20 @@ pub type ClientBody = Pin<Box<dyn Body<Data = Bytes, Error = Error>>>;
 /// A request's body.
 pub enum Payload {
     /// The body is in memory, because routing or editing needed it. It can be sent again.
-    Held(Vec<Bytes>),
+    Held(Edited),
     /// Passed through while the client sends it.
     Streamed {
         body: ClientBody,
         /// True if it is sent in chunks; otherwise its length was in the head.
         chunked: bool,
     },
+}
+
+impl Default for Payload {
+    /// No body.
+    fn default() -> Self {
+        Self::Held(Edited::default())
+    }
 }
 
 impl Payload {
@@ -65,6 +73,11 @@ pub(super) struct Upload {
     head: Vec<u8>,
     /// The bytes of the head that were written.
     head_sent: usize,
+    /// A body in memory; empty once it is written.
+    held: Edited,
+    /// The bytes of it that were written.
+    held_sent: usize,
+    /// The frame of a streamed body that is being written.
     queue: VecDeque<Bytes>,
     body: Option<(ClientBody, bool)>,
     /// Bytes were written since the last [`Upload::take_progress`].
@@ -75,11 +88,12 @@ pub(super) struct Upload {
 
 impl Upload {
     pub(super) fn new(head: Vec<u8>, payload: Payload) -> Self {
-        let (queue, body) = match payload {
-            Payload::Held(pieces) => (pieces.into(), None),
-            Payload::Streamed { body, chunked } => (VecDeque::new(), Some((body, chunked))),
+        let (held, body) = match payload {
+            Payload::Held(held) => (held, None),
+            Payload::Streamed { body, chunked } => (Edited::default(), Some((body, chunked))),
         };
-        Self { head, head_sent: 0, queue, body, moved: false, starved: false }
+        let queue = VecDeque::new();
+        Self { head, head_sent: 0, held, held_sent: 0, queue, body, moved: false, starved: false }
     }
 
     /// The buffer of a head that is written.
@@ -127,11 +141,17 @@ impl Upload {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
-        while !self.head.is_empty() || !self.queue.is_empty() {
+        while !self.head.is_empty() || !self.held.is_empty() || !self.queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES];
             let mut count = 0;
             let head = Some(&self.head[self.head_sent..]).filter(|head| !head.is_empty());
-            let pieces = head.into_iter().chain(self.queue.iter().map(|piece| &piece[..]));
+            let mut skipped = self.held_sent;
+            let held = self.held.pieces().iter().filter_map(|piece| {
+                let begin = skipped.min(piece.len());
+                skipped -= begin;
+                Some(&piece[begin..]).filter(|rest| !rest.is_empty())
+            });
+            let pieces = head.into_iter().chain(held).chain(self.queue.iter().map(|piece| &piece[..]));
             for (slice, piece) in slices.iter_mut().zip(pieces) {
                 *slice = IoSlice::new(piece);
                 count += 1;
@@ -149,6 +169,12 @@ impl Upload {
             }
             self.head.clear();
             self.head_sent = 0;
+            let taken = written.min(self.held.len() - self.held_sent);
+            self.held_sent += taken;
+            written -= taken;
+            if self.held_sent == self.held.len() {
+                (self.held, self.held_sent) = (Edited::default(), 0);
+            }
             while let Some(front) = self.queue.front_mut() {
                 let taken = written.min(front.len());
                 front.advance(taken);

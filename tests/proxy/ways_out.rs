@@ -483,7 +483,7 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
                     client: &Headers::default(),
                     upgrade: None,
                     framing: BodyFraming::None,
-                    payload: Payload::Held(Vec::new()),
+                    payload: Payload::default(),
                     is_streamed: true,
                     started: Instant::now(),
                 };

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -226,44 +227,68 @@ impl Splice {
     }
 }
 
-/// An edited body, in consecutive pieces.
+/// The largest number of edits of one body: its model and its `stream_options`.
+const MAX_EDITS: usize = 2;
+
+/// A body in consecutive pieces. Clones share the memory.
 #[derive(Clone, Debug)]
-pub struct Edited {
-    pieces: Vec<Bytes>,
+pub struct Edited(Pieces);
+
+#[derive(Clone, Debug)]
+enum Pieces {
+    /// Without an edit.
+    Whole(Bytes),
+    /// The slices around the edits, and their new bytes. Some are empty.
+    Edited(Rc<[Bytes; 2 * MAX_EDITS + 1]>),
+}
+
+impl Default for Edited {
+    fn default() -> Self {
+        Bytes::new().into()
+    }
+}
+
+impl From<Bytes> for Edited {
+    fn from(body: Bytes) -> Self {
+        Self(Pieces::Whole(body))
+    }
 }
 
 impl Edited {
     /// Applies splices, which must not overlap. Insertions at one position keep the order given.
     pub fn new<const N: usize>(body: &Bytes, splices: [Option<Splice>; N]) -> Self {
+        const { assert!(N <= MAX_EDITS) };
         if splices.iter().all(Option::is_none) {
-            return Self { pieces: Vec::from_iter(Some(body.clone()).filter(|body| !body.is_empty())) };
+            return body.clone().into();
         }
         let mut splices = splices;
         splices.sort_by_key(|splice| splice.as_ref().map(|splice| splice.range.start));
-        let mut pieces = Vec::with_capacity(2 * N + 1);
-        let mut from = 0;
+        let mut pieces = [const { Bytes::new() }; 2 * MAX_EDITS + 1];
+        let (mut from, mut count) = (0, 0);
         for Splice { range, with } in splices.into_iter().flatten() {
-            pieces.push(body.slice(from..range.start));
-            pieces.push(with);
-            from = range.end;
+            pieces[count] = body.slice(from..range.start);
+            pieces[count + 1] = with;
+            (from, count) = (range.end, count + 2);
         }
-        pieces.push(body.slice(from..));
-        pieces.retain(|piece| !piece.is_empty());
-        Self { pieces }
+        pieces[count] = body.slice(from..);
+        Self(Pieces::Edited(Rc::new(pieces)))
     }
 
     /// The total length in bytes.
     pub fn len(&self) -> usize {
-        self.pieces.iter().map(Bytes::len).sum()
+        self.pieces().iter().map(Bytes::len).sum()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.pieces().iter().all(Bytes::is_empty)
     }
 
-    /// The pieces, none of them empty. All but the new bytes share the body's memory.
-    pub fn into_pieces(self) -> Vec<Bytes> {
-        self.pieces
+    /// The pieces, some of which may be empty. All but the new bytes share the body's memory.
+    pub fn pieces(&self) -> &[Bytes] {
+        match &self.0 {
+            Pieces::Whole(body) => std::slice::from_ref(body),
+            Pieces::Edited(pieces) => &**pieces,
+        }
     }
 }
 

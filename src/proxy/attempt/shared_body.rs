@@ -32,7 +32,7 @@ impl SharedBody {
     }
 
     /// Sends these pieces before the rest.
-    pub(in crate::proxy) fn begin_with(&self, pieces: Vec<Bytes>) {
+    pub(in crate::proxy) fn begin_with(&self, pieces: &[Bytes]) {
         self.0.borrow_mut().body.begin_with(pieces);
     }
 }

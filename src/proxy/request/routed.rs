@@ -92,7 +92,7 @@ impl Routed<'_> {
         };
         let (mut usage, mut decoded_headers) = (UsageOption::Untouched, None);
         let (payload, framing) = match body {
-            Body::None => (Payload::Held(Vec::new()), BodyFraming::None),
+            Body::None => (Payload::default(), BodyFraming::None),
             Body::Buffered => {
                 let usage_edit;
                 (usage, usage_edit) = self.usage_option(member, variant);
@@ -103,18 +103,18 @@ impl Routed<'_> {
                 if is_decoded && buffered.decoded().is_some() {
                     headers::decoded(decoded_headers.insert(head.headers.clone()));
                 }
-                let pieces = Edited::new(body, [model_edit, usage_edit]).into_pieces();
-                let length = pieces.iter().map(Bytes::len).sum::<usize>();
-                (Payload::Held(pieces), BodyFraming::Length(length as u64))
+                let edited = Edited::new(body, [model_edit, usage_edit]);
+                let length = edited.len() as u64;
+                (Payload::Held(edited), BodyFraming::Length(length))
             }
             Body::Passing(mut passing, length) => {
-                let (pieces, length) = self.beginning(model_edit, length);
-                passing.begin_with(pieces);
+                let (beginning, length) = self.beginning(model_edit, length);
+                passing.begin_with(beginning.pieces());
                 streamed(Box::into_pin(passing), length)
             }
             Body::Shared(shared, length) => {
-                let (pieces, length) = self.beginning(model_edit, length);
-                shared.begin_with(pieces);
+                let (beginning, length) = self.beginning(model_edit, length);
+                shared.begin_with(beginning.pieces());
                 streamed(Box::pin(shared), length)
             }
         };
@@ -123,11 +123,11 @@ impl Routed<'_> {
 
     /// The buffered beginning of a body that passes through, after its edit; and the length of the
     /// whole, after `length` before it.
-    fn beginning(&self, edit: Option<Splice>, length: Option<u64>) -> (Vec<Bytes>, Option<u64>) {
+    fn beginning(&self, edit: Option<Splice>, length: Option<u64>) -> (Edited, Option<u64>) {
         let held = &self.buffered.bytes;
         let beginning = Edited::new(held, [edit]);
         let length = length.map(|length| length - held.len() as u64 + beginning.len() as u64);
-        (beginning.into_pieces(), length)
+        (beginning, length)
     }
 
     /// The model that the request names.

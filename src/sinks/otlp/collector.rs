@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
@@ -126,7 +127,7 @@ impl Collector {
             client: &self.own,
             upgrade: None,
             framing: BodyFraming::Length(message.len() as u64),
-            payload: Payload::Held(vec![message.into()]),
+            payload: Payload::Held(Bytes::from(message).into()),
             is_streamed: false,
             started: Instant::now(),
         };

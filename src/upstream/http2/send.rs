@@ -34,7 +34,7 @@ pub(in crate::upstream) async fn send(
     let mut watchdog = Watchdog::new(spec.timeouts.first_byte_of(is_streamed).0, total);
     let heard = slot.connection.heard();
     let again = payload.replay();
-    let is_whole = matches!(&payload, Payload::Held(pieces) if pieces.iter().all(|piece| piece.is_empty()));
+    let is_whole = matches!(&payload, Payload::Held(held) if held.is_empty());
     let (mut response, stream) = match slot.connection.send(request, is_whole) {
         Ok(opened) => opened,
         Err(error) => {

@@ -26,7 +26,7 @@ pub(super) struct Upload {
 impl Upload {
     pub(super) fn new(stream: SendStream<Bytes>, payload: Payload) -> Self {
         let (queue, body) = match payload {
-            Payload::Held(pieces) => (pieces.into(), None),
+            Payload::Held(held) => (held.pieces().iter().cloned().collect(), None),
             Payload::Streamed { body, .. } => (VecDeque::new(), Some(body)),
         };
         Self { stream, queue, body, begun: false, moved: false, starved: false }
