@@ -16,11 +16,24 @@ use tokio_rustls::server::TlsStream;
 /// A stream over a TCP socket, with or without TLS.
 pub(super) trait Socket {
     fn tcp(&self) -> &TcpStream;
+
+    /// Writes at once, or returns `None`: then only a poll tells. It costs less than a poll where
+    /// the socket is likely to accept bytes, and wakes no task.
+    fn try_write(&self, _bytes: &[u8]) -> Option<io::Result<usize>> {
+        None
+    }
 }
 
 impl Socket for TcpStream {
     fn tcp(&self) -> &TcpStream {
         self
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        match TcpStream::try_write(self, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            written => Some(written),
+        }
     }
 }
 

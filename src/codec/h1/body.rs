@@ -24,7 +24,7 @@ enum Kind {
 }
 
 /// The result of [`BodyDecoder::decode`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
     /// The payload's place in the buffer; the rest of the buffer is meaningless.
     pub data: Range<usize>,

@@ -61,6 +61,10 @@ impl Default for State {
 
 impl Chunked {
     pub(super) fn decode(&mut self, buf: &mut [u8]) -> Result<Decoded, ProtocolError> {
+        if let (State::Size { digits: 0, .. }, Some(data)) = (self.state, whole_chunk(buf)) {
+            self.payload += data.len() as u64;
+            return Ok(Decoded { data, consumed: buf.len() });
+        }
         let (mut data, mut at) = (0..0, 0);
         match self.run(buf, &mut at, &mut data) {
             Ok(()) => Ok(Decoded { data, consumed: at }),
@@ -173,6 +177,14 @@ impl Chunked {
         expect(seen < MAX_CHUNK_LINE, ProtocolError::ChunkExtensionsTooLarge)?;
         Ok(State::Extension { size, seen: seen + 1, named: named || byte == b';' })
     }
+}
+
+/// The payload of a buffer that is one chunk with payload, as an event usually arrives.
+#[inline]
+fn whole_chunk(buf: &[u8]) -> Option<Range<usize>> {
+    let Ok((start, State::Data { left })) = read_size(buf, 0, 0) else { return None };
+    let end = start.checked_add(usize::try_from(left).ok()?)?;
+    (buf.get(end..)? == b"\r\n").then_some(start..end)
 }
 
 /// Reads digits, and the line end if it is there. Returns also the number of used bytes.

@@ -6,17 +6,27 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::buf::Limit;
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::codec::h1::{BodyDecoder, Framing, ProtocolError};
+use crate::codec::h1::{BodyDecoder, Decoded, Framing, ProtocolError};
 
 /// The body of an HTTP/1.1 request. Only the bytes that came with the head are read before it is
 /// polled.
-pub struct Http1RequestBody(Rc<BodyChannel>);
+pub struct Http1RequestBody(Source);
+
+/// Where the body comes from.
+enum Source {
+    /// It came with the head, as most do. Needs no channel.
+    Whole {
+        data: Option<Bytes>,
+        is_sized: bool,
+    },
+    Channel(Rc<BodyChannel>),
+}
 
 /// The connection's end of the channel.
 pub(super) struct BodyReader {
@@ -58,14 +68,26 @@ enum Failure {
 }
 
 impl BodyReader {
-    /// Both ends of a body with this framing.
-    pub(super) fn new(framing: Framing, expects_continue: bool) -> (Self, Http1RequestBody) {
-        let decoder = BodyDecoder::new(framing);
-        let channel =
-            Rc::new(BodyChannel { is_sized: framing != Framing::Chunked, ..BodyChannel::default() });
-        let body_reader = Self { channel: Rc::clone(&channel), decoder, expects_continue };
-        body_reader.tell_rest();
-        (body_reader, Http1RequestBody(channel))
+    /// Both ends of a body with this framing, of which `rest` has come with the head, and the number
+    /// of bytes that belong to the body. No reader: that is all of it.
+    pub(super) fn begin(
+        framing: Framing,
+        expects_continue: bool,
+        rest: &mut [u8],
+    ) -> (Option<Self>, Http1RequestBody, usize) {
+        let is_sized = framing != Framing::Chunked;
+        let mut decoder = BodyDecoder::new(framing);
+        let decoded = if rest.is_empty() { None } else { Some(decoder.decode(rest)) };
+        if decoder.is_done() {
+            let Decoded { data, consumed } = decoded.and_then(Result::ok).unwrap_or_default();
+            let data = (!data.is_empty()).then(|| Bytes::copy_from_slice(&rest[data]));
+            return (None, Http1RequestBody(Source::Whole { data, is_sized }), consumed);
+        }
+        let channel = Rc::new(BodyChannel { is_sized, ..BodyChannel::default() });
+        let mut reader = Self { channel: Rc::clone(&channel), decoder, expects_continue };
+        reader.tell_rest();
+        let used = decoded.map_or(0, |decoded| reader.give(rest, decoded));
+        (Some(reader), Http1RequestBody(Source::Channel(channel)), used)
     }
 
     /// Returns true if the whole body has arrived.
@@ -90,8 +112,14 @@ impl BodyReader {
 
     /// Decodes bytes from the connection; returns how many belong to the body.
     pub(super) fn feed(&mut self, buf: &mut [u8]) -> usize {
+        let decoded = self.decoder.decode(buf);
+        self.give(buf, decoded)
+    }
+
+    /// Gives the handler what was decoded from `buf`.
+    fn give(&mut self, buf: &[u8], decoded: Result<Decoded, ProtocolError>) -> usize {
         self.expects_continue = false;
-        let decoded = self.decoder.decode(buf).and_then(|decoded| {
+        let decoded = decoded.and_then(|decoded| {
             let data = &buf[decoded.data];
             if let Some(mut buffer) = self.channel.buffer.take() {
                 buffer.extend_from_slice(data);
@@ -100,8 +128,7 @@ impl BodyReader {
                 self.channel.frame.set(Some(Bytes::copy_from_slice(data)));
             }
             // Reports an error directly after that payload.
-            self.decoder.decode(&mut [])?;
-            Ok(decoded.consumed)
+            self.decoder.failure().map_or(Ok(decoded.consumed), Err)
         });
         match decoded {
             Ok(_) => self.tell_rest(),
@@ -166,8 +193,18 @@ impl Http1RequestBody {
         cx: &mut Context<'_>,
         all: &mut BytesMut,
     ) -> Poll<Option<Result<(), io::Error>>> {
-        let was_lent = self.0.buffer.take().map(|buffer| *all = buffer).is_some();
-        let has_come = was_lent && self.0.wanted.borrow().is_none();
+        let Source::Channel(channel) = &self.0 else {
+            return match ready!(Pin::new(&mut *self).poll_frame(cx)) {
+                Some(frame) => {
+                    frame?.into_data().into_iter().for_each(|data| all.extend_from_slice(&data));
+                    Poll::Ready(Some(Ok(())))
+                }
+                None => Poll::Ready(None),
+            };
+        };
+        let channel = Rc::clone(channel);
+        let was_lent = channel.buffer.take().map(|buffer| *all = buffer).is_some();
+        let has_come = was_lent && channel.wanted.borrow().is_none();
         match Pin::new(&mut *self).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 frame.into_data().into_iter().for_each(|data| all.extend_from_slice(&data));
@@ -179,7 +216,7 @@ impl Http1RequestBody {
             Poll::Pending if has_come => Poll::Ready(Some(Ok(()))),
             Poll::Pending => {
                 all.reserve(1);
-                self.0.buffer.set(Some(std::mem::take(all)));
+                channel.buffer.set(Some(std::mem::take(all)));
                 Poll::Pending
             }
         }
@@ -189,8 +226,10 @@ impl Http1RequestBody {
 impl Drop for Http1RequestBody {
     /// Takes back the waker and the lent buffer.
     fn drop(&mut self) {
-        self.0.wanted.take();
-        self.0.buffer.take();
+        if let Source::Channel(channel) = &self.0 {
+            channel.wanted.take();
+            channel.buffer.take();
+        }
     }
 }
 
@@ -199,10 +238,13 @@ impl Body for Http1RequestBody {
     type Error = io::Error;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let channel = &self.0;
+        let channel = match &mut self.0 {
+            Source::Whole { data, .. } => return Poll::Ready(data.take().map(|data| Ok(Frame::data(data)))),
+            Source::Channel(channel) => channel,
+        };
         if let Some(data) = channel.frame.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
@@ -220,13 +262,24 @@ impl Body for Http1RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.waiting() == 0 && matches!(self.0.rest.get(), Rest::Length(0))
+        match &self.0 {
+            Source::Whole { data, .. } => data.is_none(),
+            Source::Channel(channel) => {
+                channel.waiting() == 0 && matches!(channel.rest.get(), Rest::Length(0))
+            }
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.0.rest.get() {
-            Rest::Length(rest) if self.0.is_sized => SizeHint::with_exact(rest + self.0.waiting()),
-            _ => SizeHint::default(),
+        match &self.0 {
+            Source::Whole { data, is_sized: true } => {
+                SizeHint::with_exact(data.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            Source::Channel(channel) => match channel.rest.get() {
+                Rest::Length(rest) if channel.is_sized => SizeHint::with_exact(rest + channel.waiting()),
+                _ => SizeHint::default(),
+            },
+            Source::Whole { .. } => SizeHint::default(),
         }
     }
 }

@@ -121,12 +121,9 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
 
     /// Passes bytes behind a head to the body, and keeps the rest for the next request.
     fn begin(&mut self, head: ParsedRequest, rest: &mut [u8]) -> (ParsedRequest, Http1RequestBody) {
-        let (mut body_reader, body) = BodyReader::new(head.framing, head.expects_continue);
-        if !rest.is_empty() {
-            let used = body_reader.feed(rest);
-            self.unread.extend_from_slice(&rest[used..]);
-        }
-        self.body_reader = (!body_reader.is_done()).then_some(body_reader);
+        let (body_reader, body, used) = BodyReader::begin(head.framing, head.expects_continue, rest);
+        self.unread.extend_from_slice(&rest[used..]);
+        self.body_reader = body_reader;
         (head, body)
     }
 

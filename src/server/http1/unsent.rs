@@ -7,6 +7,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
+use crate::server::disconnect::Socket;
+
 /// Three parts, in the order in which they are written.
 #[derive(Debug, Default)]
 pub(super) struct Unsent {
@@ -32,13 +34,16 @@ impl Unsent {
 
 /// Writes some of the parts, in order.
 pub(super) fn write_once(
-    io: &mut (impl AsyncWrite + Unpin),
+    io: &mut (impl AsyncWrite + Socket + Unpin),
     cx: &mut Context<'_>,
     pieces: [IoSlice<'_>; 3],
 ) -> Poll<io::Result<usize>> {
     // A vectored write of one part costs more than a plain one.
     let written = match pieces {
-        [piece, data, behind] if data.is_empty() && behind.is_empty() => Pin::new(io).poll_write(cx, &piece),
+        [piece, data, behind] if data.is_empty() && behind.is_empty() => match io.try_write(&piece) {
+            Some(written) => Poll::Ready(written),
+            None => Pin::new(io).poll_write(cx, &piece),
+        },
         pieces => Pin::new(io).poll_write_vectored(cx, &pieces),
     };
     match ready!(written)? {
