@@ -61,7 +61,6 @@ use crate::proxy::meter::ResponsePolicy;
 use crate::record::error::{Error, Result};
 use crate::record::{Board, Entry, Journal, Seen};
 use crate::server::{ClientRequest, ClientResponse, Handler};
-use crate::support::flow::StreamTiming;
 use attempt::Accepted;
 use pending_response::PendingResponse;
 use probe::Handled;
@@ -100,7 +99,7 @@ impl Proxy {
             OnDisconnect::Cancel => None,
             OnDisconnect::Drain => Some(drains.clone()),
         };
-        ResponsePolicy { timing: StreamTiming::new(Arc::clone(stream_metrics)), drains }
+        ResponsePolicy::new(Arc::clone(stream_metrics), drains)
     }
 
     fn relay(

@@ -24,7 +24,6 @@ use crate::llm::usage::Content;
 use crate::proxy::meter::{ResponsePolicy, UsageFeedback};
 use crate::record::Entry;
 use crate::record::error::Result;
-use crate::support::flow::StreamTiming;
 use crate::upstream::{OutboundRequest, UpstreamResponse};
 
 pub(super) use group::GroupRequest;
@@ -187,6 +186,6 @@ impl Accepted {
         }
         let WorkerUpstream { drains, stream_metrics, .. } = &*self.upstream;
         let drains = begun.drains.map(|_| drains.clone());
-        ResponsePolicy { timing: StreamTiming::new(Arc::clone(stream_metrics)), drains }
+        ResponsePolicy::new(Arc::clone(stream_metrics), drains)
     }
 }

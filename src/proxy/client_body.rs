@@ -83,7 +83,10 @@ impl BodyLimits {
             holding.admit(before, all.len())?;
         }
         holding.reserved.settle()?;
-        Ok((all.freeze(), holding.reserved))
+        // The body is kept for an estimate, also of a long stream: without the room to grow.
+        let is_tight = all.capacity() <= all.len() + all.len() / 4;
+        let whole = if is_tight { all.freeze() } else { Bytes::copy_from_slice(&all) };
+        Ok((whole, holding.reserved))
     }
 
     /// Reads a form up to its model, or to its end, within the limits of a whole body. Beyond the

@@ -33,7 +33,7 @@ const REFUSAL: usize = 64 * 1024;
 /// An event stream that is silent for no longer than its interval.
 pub struct KeptAlive {
     stage: Stage,
-    timing: Rc<StreamTiming>,
+    timing: Option<Rc<StreamTiming>>,
     interval: Duration,
     /// The time of the last bytes for the client.
     last: Instant,
@@ -68,9 +68,9 @@ struct Refusal {
 
 impl KeptAlive {
     /// Begins before the response, with a comment at once, since the interval is over.
-    pub(super) fn pending(pending: PendingResponse, interval: Duration) -> Self {
+    pub(super) fn pending(mut pending: PendingResponse, interval: Duration) -> Self {
         Self {
-            timing: Rc::clone(&pending.policy().timing),
+            timing: Some(pending.policy().timing()),
             stage: Stage::Pending(pending),
             interval,
             last: Instant::now().checked_sub(interval).unwrap_or_else(Instant::now),
@@ -82,7 +82,7 @@ impl KeptAlive {
     /// Begins with a response that arrived within the interval.
     pub(super) fn relaying(body: respond::MeteredResponse, interval: Duration) -> Self {
         Self {
-            timing: Rc::clone(body.timing()),
+            timing: body.timing().map(Rc::clone),
             stage: Stage::Relaying(body),
             interval,
             last: Instant::now(),
@@ -91,8 +91,8 @@ impl KeptAlive {
         }
     }
 
-    pub(super) fn timing(&self) -> &Rc<StreamTiming> {
-        &self.timing
+    pub(super) fn timing(&self) -> Option<&Rc<StreamTiming>> {
+        self.timing.as_ref()
     }
 
     /// Notes the reason why the client is cut off.

@@ -52,8 +52,8 @@ impl PendingResponse {
         self.send = Box::pin(std::future::ready(Err(Kind::Stopped.into())));
     }
 
-    pub(super) fn policy(&self) -> &ResponsePolicy {
-        &self.policy
+    pub(super) fn policy(&mut self) -> &mut ResponsePolicy {
+        &mut self.policy
     }
 }
 

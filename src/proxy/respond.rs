@@ -22,6 +22,7 @@ use crate::proxy::meter::{DecodedBody, Metered, ResponseMeter, ResponsePolicy};
 use crate::record::error::Error;
 use crate::record::{Entry, Outcome};
 use crate::server::{ClientResponse, ResponseBody, Upgrade};
+use crate::support::ShortText;
 use crate::support::flow::StreamTiming;
 use crate::support::pieces::{PieceSink, Relayed, poll_frames};
 use crate::upstream::{UpstreamBody, UpstreamResponse};
@@ -226,7 +227,7 @@ pub(super) fn close(error: &Error, mut entry: Entry) -> HeaderValue {
     }
 }
 
-fn upstream_request_id(headers: &Headers) -> Option<Box<str>> {
+fn upstream_request_id(headers: &Headers) -> Option<ShortText> {
     let value = REQUEST_IDS.iter().find_map(|name| headers.get(*name))?;
     visible(value).map(Into::into)
 }
@@ -264,8 +265,8 @@ impl ResponseBody for ProxyBody {
 
     fn timing(&self) -> Option<&Rc<StreamTiming>> {
         match self {
-            Self::Relayed(body) if body.is_events() => Some(body.timing()),
-            Self::KeptAlive(body) => Some(body.timing()),
+            Self::Relayed(body) if body.is_events() => body.timing(),
+            Self::KeptAlive(body) => body.timing(),
             Self::Relayed(_) | Self::Switching(_) | Self::Whole(_) => None,
         }
     }

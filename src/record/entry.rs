@@ -36,8 +36,14 @@ pub struct FormNotes {
 /// requests at shutdown.
 #[derive(Debug)]
 pub struct Entry {
+    /// Boxed, because an entry is moved from stage to stage.
+    open: Box<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
     /// `None` after it is closed.
-    row: Option<Box<UsageRecord>>,
+    row: Option<UsageRecord>,
     started: Instant,
     id: Uuid,
     journal: Journal,
@@ -55,7 +61,7 @@ pub struct Entry {
     /// The error of a record that has no other.
     note: Option<&'static &'static str>,
     /// The input of an estimate, until usage is reported.
-    material: Option<Box<Material>>,
+    material: Option<Material>,
     /// A value that must outlive the request, such as the configuration that it began with.
     kept: Option<Arc<dyn Any + Send + Sync>>,
     /// True after authentication, also if none is configured.
@@ -104,8 +110,8 @@ impl Entry {
             counted_result: None,
             span: None,
         };
-        Self {
-            row: Some(Box::new(row)),
+        let open = Open {
+            row: Some(row),
             started: Instant::now(),
             id,
             journal: journal.clone(),
@@ -119,48 +125,49 @@ impl Entry {
             material: None,
             kept: None,
             is_admitted: false,
-        }
+        };
+        Self { open: Box::new(open) }
     }
 
     /// Keeps a value until the record is closed and dropped.
     pub fn keep(&mut self, value: Arc<dyn Any + Send + Sync>) {
-        self.kept = Some(value);
+        self.open.kept = Some(value);
     }
 
     /// The record's id as a header value.
     pub fn id(&self) -> HeaderValue {
-        header(self.id)
+        header(self.open.id)
     }
 
     /// The request's method, while the record is open.
     pub fn method(&self) -> Option<&Method> {
-        self.row.as_ref()?.method.as_ref()
+        self.open.row.as_ref()?.method.as_ref()
     }
 
     /// The time when the request's head had arrived.
     pub fn started(&self) -> Instant {
-        self.started
+        self.open.started
     }
 
     /// The fields, while the record is open.
     pub fn row(&mut self) -> &mut UsageRecord {
-        self.row.as_deref_mut().expect("only `close` takes the row, and it is the last to be called")
+        self.open.row.as_mut().expect("only `close` takes the row, and it is the last to be called")
     }
 
     /// Sets the board on which [`Entry::show`] lists the stream.
     pub fn shown_on(&mut self, board: &Board) {
-        self.board = Some(board.clone());
+        self.open.board = Some(board.clone());
     }
 
     /// Lists the exchange among the running streams until the record is closed, if it is a stream
     /// and is not listed yet.
     pub fn show(&mut self) {
-        let Some(board) = self.board.as_ref().filter(|_| self.shown.is_none()) else { return };
-        let Some(row) = self.row.as_deref().filter(|row| row.stream) else { return };
-        self.shown = Some(board.put_up(Stream {
+        let Some(board) = self.open.board.as_ref().filter(|_| self.open.shown.is_none()) else { return };
+        let Some(row) = self.open.row.as_ref().filter(|row| row.stream) else { return };
+        self.open.shown = Some(board.put_up(Stream {
             id: row.id,
             started_at: row.started_at,
-            started: self.started,
+            started: self.open.started,
             client: Arc::clone(&row.client),
             user: row.user.clone(),
             upstream: row.upstream.clone(),
@@ -172,7 +179,7 @@ impl Entry {
     /// Updates the progress of the listed stream: events that passed, and output tokens if any were
     /// reported.
     pub fn progressed(&self, events: u64, output_tokens: Option<u64>) {
-        if let Some(shown) = &self.shown {
+        if let Some(shown) = &self.open.shown {
             shown.stream().progress.set(events, output_tokens);
         }
     }
@@ -180,46 +187,46 @@ impl Entry {
     /// A counter for the bytes of a request body that passes through; the record takes it over when
     /// it closes.
     pub fn count_upload(&mut self) -> Rc<Cell<u64>> {
-        Rc::clone(self.upload.get_or_insert_default())
+        Rc::clone(self.open.upload.get_or_insert_default())
     }
 
     /// The notes of a form that is read while it passes. When the record closes, they fill the
     /// fields that are still null.
     pub fn note_form(&mut self) -> Rc<RefCell<FormNotes>> {
-        Rc::clone(self.form.get_or_insert_default())
+        Rc::clone(self.open.form.get_or_insert_default())
     }
 
     /// The notes of the attempts at a request that was routed to `group`. The record takes them over
     /// when it closes.
     pub fn note_group(&mut self, group: Arc<str>) -> Rc<RefCell<GroupUse>> {
-        let group_use = GroupUse::new(group, self.started);
-        Rc::clone(self.group.insert(Rc::new(RefCell::new(group_use))))
+        let group_use = GroupUse::new(group, self.open.started);
+        Rc::clone(self.open.group.insert(Rc::new(RefCell::new(group_use))))
     }
 
     /// Notes that the request's upstream is left out from now on, for this reason.
     pub fn note_opened(&mut self, reason: &'static str) {
-        let upstream = self.row.as_ref().and_then(|row| row.upstream.clone());
-        if let (Some(group), Some(upstream)) = (&self.group, upstream) {
+        let upstream = self.open.row.as_ref().and_then(|row| row.upstream.clone());
+        if let (Some(group), Some(upstream)) = (&self.open.group, upstream) {
             group.borrow_mut().opened.push((upstream, reason));
         }
     }
 
     /// Keeps the request's shape and body for an estimate, in case no tokens are reported.
     pub fn keep_estimate_input(&mut self, shape: Shape, body: &Bytes) {
-        self.material = Some(Box::new(Material::new(shape, body, self.journal.room())));
+        self.open.material = Some(Material::new(shape, body, self.open.journal.room()));
     }
 
     /// Sets `error` to a note, unless the record gets an error of its own.
     pub fn note(&mut self, note: &'static &'static str) {
-        self.note = Some(note);
+        self.open.note = Some(note);
     }
 
     /// The budget for the text of a response with this status. `None` if no text is needed.
     pub fn keeps_output(&mut self, status: u16) -> Option<&Room> {
         // A refused request generated nothing.
-        self.material.take_if(|_| !(200..300).contains(&status));
-        let material = self.material.as_ref()?;
-        material.shape.has_output().then(|| self.journal.room())
+        self.open.material.take_if(|_| !(200..300).contains(&status));
+        let material = self.open.material.as_ref()?;
+        material.shape.has_output().then(|| self.open.journal.room())
     }
 
     /// Records the response's status, and the time of its head.
@@ -233,8 +240,8 @@ impl Entry {
     /// Records the time of the first event with output.
     pub fn first_token(&mut self, at: Instant) {
         self.row().time_to_first_token_ms = Some(self.since_start(at));
-        if let Some(shown) = &self.shown {
-            shown.stream().progress.first_token(at.saturating_duration_since(self.started));
+        if let Some(shown) = &self.open.shown {
+            shown.stream().progress.first_token(at.saturating_duration_since(self.open.started));
         }
     }
 
@@ -257,16 +264,16 @@ impl Entry {
 
     /// Returns true if the client has left.
     pub fn has_client_left(&self) -> bool {
-        self.row.as_ref().is_some_and(|row| row.time_to_disconnect_ms.is_some())
+        self.open.row.as_ref().is_some_and(|row| row.time_to_disconnect_ms.is_some())
     }
 
     /// Returns true if an entry that is dropped now was aborted by the end of the process.
     pub fn is_cutting(&self) -> bool {
-        self.journal.is_cutting()
+        self.open.journal.is_cutting()
     }
 
     fn since_start(&self, at: Instant) -> f64 {
-        millis(at.saturating_duration_since(self.started))
+        millis(at.saturating_duration_since(self.open.started))
     }
 
     /// Takes over the meter's result so far.
@@ -276,11 +283,11 @@ impl Entry {
     ///
     /// Usage that is counted with another request is left out.
     pub fn metered(&mut self, mut tally: Tally, ended: bool) {
-        if let Some(usage_owner) = self.usage_owner.take() {
+        if let Some(usage_owner) = self.open.usage_owner.take() {
             self.settle(&usage_owner, &mut tally, ended);
         }
         let has_client_left = self.has_client_left();
-        let row = self.row.as_deref_mut().expect("an entry is metered before it is closed");
+        let row = self.open.row.as_mut().expect("an entry is metered before it is closed");
         if let Some(usage) = tally.usage {
             row.usage = usage;
             row.usage_source = match ended || tally.terminal {
@@ -294,8 +301,8 @@ impl Entry {
         let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
         let is_response = row.events.is_some() || (tally.model.is_some() && !tally.pending);
         if tally.usage.is_some() || !(has_output || (is_response && tally.error.is_none())) {
-            self.material = None;
-        } else if let Some(material) = &mut self.material {
+            self.open.material = None;
+        } else if let Some(material) = &mut self.open.material {
             material.may_have_tokens = tally.output.is_some() || (ended && !material.shape.has_output());
             // The output is unknown if an event was skipped, or if there were events and none had
             // known output.
@@ -303,79 +310,85 @@ impl Entry {
             material.output = tally.output.take().filter(|_| is_known);
         }
         row.error = row.error.take().or(tally.error.take());
-        gaps::note(row, &tally, self.journal.health());
+        gaps::note(row, &tally, self.open.journal.health());
         row.service_tier = tally.service_tier;
         row.reported_cost = tally.reported_cost;
-        row.model = tally.model;
+        row.model = tally.model.map(Into::into);
     }
 
     /// Closes the record and hands it on. A second call does nothing.
     pub fn close(&mut self, outcome: Outcome) {
-        if outcome == Outcome::ClientDisconnected && self.row.is_some() {
+        if outcome == Outcome::ClientDisconnected && self.open.row.is_some() {
             self.client_left();
         }
-        let Some(row) = self.finish(outcome) else { return };
-        match self.material.take() {
-            Some(material) if material.may_have_tokens => self.journal.estimate(row, material),
-            _ => self.journal.push(row),
+        self.finish(outcome);
+        let Open { row, material, journal, .. } = &mut *self.open;
+        match (row.take(), material.take()) {
+            (None, _) => {}
+            (Some(row), Some(material)) if material.may_have_tokens => journal.estimate(row, material),
+            (Some(row), _) => journal.push(row),
         }
     }
 
     /// Marks the client as authenticated: from now on a refusal gets its own record.
     pub fn admit(&mut self) {
-        self.is_admitted = true;
+        self.open.is_admitted = true;
     }
 
     /// Closes the record of a refused request with this reason. Beyond a rate, refusals before
     /// [`Self::admit`] share a record: returns the id of the record that counts this one.
     pub fn refuse(&mut self, reason: &'static str) -> HeaderValue {
-        if self.is_admitted {
+        if self.open.is_admitted {
             self.close(Outcome::Rejected);
             return self.id();
         }
-        match self.finish(Outcome::Rejected) {
-            Some(row) => header(self.journal.refuse(reason, row)),
+        self.finish(Outcome::Rejected);
+        match self.open.row.take() {
+            Some(row) => header(self.open.journal.refuse(reason, row)),
             None => self.id(),
         }
     }
 
-    fn finish(&mut self, outcome: Outcome) -> Option<Box<UsageRecord>> {
-        let mut row = self.row.take()?;
-        self.shown = None;
+    /// Fills in what is known at the end.
+    fn finish(&mut self, outcome: Outcome) {
+        let Open { row: Some(row), started, journal, upload, form, group, note, shown, .. } = &mut *self.open
+        else {
+            return;
+        };
+        *shown = None;
         row.outcome = outcome;
-        row.duration_ms = millis(self.started.elapsed());
-        if let Some(upload) = &self.upload {
+        row.duration_ms = millis(started.elapsed());
+        if let Some(upload) = upload {
             row.request_bytes = upload.get();
         }
-        if let Some(form) = &self.form {
+        if let Some(form) = form {
             let FormNotes { model, user } = form.take();
-            row.model_requested = row.model_requested.take().or(model);
-            row.user = row.user.take().or(user);
+            row.model_requested = row.model_requested.take().or(model.map(Into::into));
+            row.user = row.user.take().or(user.map(Into::into));
         }
-        if let Some(group) = self.group.take() {
+        if let Some(group) = group.take() {
             // A send that is still running notes nothing more.
             let group_use =
                 Rc::try_unwrap(group).map_or_else(|group| group.borrow().clone(), RefCell::into_inner);
-            group_use.settle(&mut row);
+            group_use.settle(row);
         }
-        if let Some(masked) = row.error.as_deref().and_then(|error| self.journal.masked(error)) {
+        if let Some(masked) = row.error.as_deref().and_then(|error| journal.masked(error)) {
             row.error = Some(masked.into());
         }
-        if let Some(note) = self.note {
+        if let Some(note) = *note {
             row.error.get_or_insert_with(|| (*note).into());
         }
         row.clip();
-        Some(row)
     }
 
     /// Closes the record of an exchange without an end: its client left, or this process was
     /// stopped.
     pub fn abandon(&mut self) {
-        let Some(row) = &mut self.row else { return };
-        if self.journal.is_cutting() {
+        let Some(row) = &mut self.open.row else { return };
+        if self.open.journal.is_cutting() {
             row.error.get_or_insert_with(|| "the proxy was stopped before the response ended".into());
         }
-        if self.journal.is_cutting() && !self.has_client_left() {
+        if self.open.journal.is_cutting() && !self.has_client_left() {
             self.close(Outcome::Truncated);
         } else {
             self.close(Outcome::ClientDisconnected);
@@ -384,7 +397,7 @@ impl Entry {
 
     /// Returns true if the record was closed.
     pub fn is_closed(&self) -> bool {
-        self.row.is_none()
+        self.open.row.is_none()
     }
 }
 

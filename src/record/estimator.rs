@@ -141,7 +141,7 @@ impl Counting {
                 }
                 Ok(None) | Err(_) => journal.not_estimated(),
             }
-            journal.push(record);
+            journal.push(*record);
             fault::strike("estimates");
         }
     }
@@ -156,7 +156,7 @@ impl Drop for Counting {
         drop(queue);
         for (record, _) in left {
             self.0.not_estimated();
-            self.0.push(record);
+            self.0.push(*record);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::support::threads::{Deadline, Threads};
 use crate::support::{Gathering, Queue, QueueStep};
 
 /// The largest number of records that wait to be written; further ones are lost and counted. This
-/// bounds memory, and no stream waits for a disk. At some 600 bytes each this is about 40 MB.
+/// bounds memory, and no stream waits for a disk. At some 800 bytes each, that is about 50 MB.
 pub const CAPACITY: usize = 65_536;
 
 /// The time for which the writer gathers records after the first of a batch, so that one wake-up
@@ -126,26 +126,26 @@ impl Journal {
     }
 
     /// Queues a record; never blocks on anything but the queue's own lock.
-    pub fn push(&self, row: Box<UsageRecord>) {
-        if !self.0.queue.push(*row, 1) {
+    pub fn push(&self, row: UsageRecord) {
+        if !self.0.queue.push(row, 1) {
             self.0.health.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Queues a record after its tokens were estimated; without an estimate if that would take too
     /// long.
-    pub(super) fn estimate(&self, row: Box<UsageRecord>, material: Box<Material>) {
-        if let Err(row) = self.0.waiting.push(row, material) {
+    pub(super) fn estimate(&self, row: UsageRecord, material: Material) {
+        if let Err(row) = self.0.waiting.push(Box::new(row), Box::new(material)) {
             self.not_estimated();
-            self.push(row);
+            self.push(*row);
         }
     }
 
     /// Queues the record of a refusal, or adds it to a shared record. Returns the id of the record
     /// that counts it.
-    pub(super) fn refuse(&self, reason: &'static str, row: Box<UsageRecord>) -> Uuid {
-        let counted = self.0.refusals.add(reason, row, Instant::now());
-        counted.done.into_iter().flatten().for_each(|row| self.push(row));
+    pub(super) fn refuse(&self, reason: &'static str, row: UsageRecord) -> Uuid {
+        let counted = self.0.refusals.add(reason, Box::new(row), Instant::now());
+        counted.done.into_iter().flatten().for_each(|row| self.push(*row));
         counted.id
     }
 

@@ -14,9 +14,6 @@ pub(super) const ROOM: usize = 64 << 20;
 /// or files, and its input is not estimated.
 const PROMPT_LIMIT: usize = 1 << 20;
 
-/// The longest request that is copied, so that the buffer it was read into can be reused.
-const COPIED: usize = 16 << 10;
-
 /// The input for one exchange.
 #[derive(Debug)]
 pub(super) struct Material {
@@ -32,8 +29,7 @@ impl Material {
     pub(super) fn new(shape: Shape, body: &Bytes, room: &Room) -> Self {
         let mut hold = room.hold();
         let fits = !body.is_empty() && body.len() <= PROMPT_LIMIT && hold.grow_to(body.len());
-        let copy = || if body.len() <= COPIED { Bytes::copy_from_slice(body) } else { body.clone() };
-        Self { shape, prompt: fits.then(|| (copy(), hold)), output: None, may_have_tokens: false }
+        Self { shape, prompt: fits.then(|| (body.clone(), hold)), output: None, may_have_tokens: false }
     }
 
     /// Counts the tokens, which may take milliseconds. `None` if there was no text, or if the

@@ -146,7 +146,7 @@ impl RefusalCounter {
         let waiting = journal.clone();
         let send = move || {
             while let Some(records) = waiting.refusals().next() {
-                records.into_iter().for_each(|record| waiting.push(Box::new(record)));
+                records.into_iter().for_each(|record| waiting.push(record));
                 fault::strike("refusals");
             }
             Ok(())
@@ -168,7 +168,7 @@ impl Drop for RefusalCounter {
         self.thread.wait(&Deadline::after(PATIENCE));
         // If the thread has failed, records remain.
         while let Some(records) = self.journal.refusals().next() {
-            records.into_iter().for_each(|record| self.journal.push(Box::new(record)));
+            records.into_iter().for_each(|record| self.journal.push(record));
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{GroupUse, Outcome, Seen, group_use};
 use crate::codec::traceparent::SpanContext;
 use crate::llm::provider::Provider;
 use crate::llm::usage::{ToolCalls, Usage};
+use crate::support::ShortText;
 
 /// The source of the token counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -59,7 +60,7 @@ pub struct UsageRecord {
     /// The client: a configured name, or `anonymous`.
     pub client: Arc<str>,
     /// The body's `safety_identifier`, else its `user`.
-    pub user: Option<Box<str>>,
+    pub user: Option<ShortText>,
     /// The upstream's name in the configuration.
     pub upstream: Option<Arc<str>>,
     /// The dialect of the upstream.
@@ -71,9 +72,9 @@ pub struct UsageRecord {
     /// The path's place in the API, such as `chat/completions`.
     pub endpoint: Option<Cow<'static, str>>,
     /// The model in the client's body.
-    pub model_requested: Option<Box<str>>,
+    pub model_requested: Option<ShortText>,
     /// The model that the response named.
-    pub model: Option<Box<str>>,
+    pub model: Option<ShortText>,
     /// True if the request asked for a stream, or the response was one.
     pub stream: bool,
     /// The status of the response, from the upstream or from the proxy; null if there was none.
@@ -106,7 +107,7 @@ pub struct UsageRecord {
     /// The time from the request's head to the end, in milliseconds.
     pub duration_ms: f64,
     /// The upstream's own id of the request (`x-request-id`, or Azure's `apim-request-id`).
-    pub upstream_request_id: Option<Box<str>>,
+    pub upstream_request_id: Option<ShortText>,
     /// The error's message.
     pub error: Option<Box<str>>,
     /// The number of requests in this record; null means 1. Only refusals before authentication
@@ -145,15 +146,13 @@ impl UsageRecord {
 
     /// Cuts texts that are longer than [`MAX_TEXT`], between two characters.
     pub(super) fn clip(&mut self) {
-        let texts = [
-            &mut self.user,
-            &mut self.model_requested,
-            &mut self.model,
-            &mut self.upstream_request_id,
-            &mut self.error,
-        ];
+        let texts =
+            [&mut self.user, &mut self.model_requested, &mut self.model, &mut self.upstream_request_id];
         for text in texts.into_iter().flatten().filter(|text| text.len() > MAX_TEXT) {
             *text = text[..text.floor_char_boundary(MAX_TEXT)].into();
+        }
+        if let Some(error) = self.error.as_mut().filter(|error| error.len() > MAX_TEXT) {
+            *error = error[..error.floor_char_boundary(MAX_TEXT)].into();
         }
     }
 }

@@ -14,6 +14,8 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::support::ShortText;
+
 /// The largest number of streams of one worker that are listed, at 8 bytes each. Further ones run
 /// unlisted and are only counted.
 const PLACES: usize = 4096;
@@ -139,11 +141,11 @@ pub struct Stream {
     /// The client.
     pub client: Arc<str>,
     /// The end user that the request named.
-    pub user: Option<Box<str>>,
+    pub user: Option<ShortText>,
     /// The upstream of the current attempt.
     pub upstream: Option<Arc<str>>,
     /// The requested model.
-    pub model: Option<Box<str>>,
+    pub model: Option<ShortText>,
     pub(super) progress: Progress,
 }
 

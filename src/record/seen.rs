@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::row::MAX_TEXT;
 use crate::codec::head::{KnownName, RequestHead, visible};
+use crate::support::ShortText;
 
 /// Fields for the access log, empty unless one is configured.
 #[derive(Clone, Debug, Default)]
@@ -11,9 +12,9 @@ pub struct Seen {
     /// The client's address, or that of the load balancer before this proxy.
     pub address: Option<IpAddr>,
     /// The path as the client wrote it, without the query, which may contain keys.
-    pub path: Option<Box<str>>,
+    pub path: Option<ShortText>,
     /// The client's own id of the request.
-    pub request_id: Option<Box<str>>,
+    pub request_id: Option<ShortText>,
 }
 
 impl Seen {

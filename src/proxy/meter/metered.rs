@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use crate::llm::usage::{Progress, Withhold};
 use crate::record::Entry;
 use crate::record::error::{Error, Kind};
 use crate::support::SharedGuard;
-use crate::support::flow::StreamTiming;
+use crate::support::flow::{StreamMetrics, StreamTiming};
 use crate::support::pieces::{PieceSink, Relayed, poll_frames};
 
 /// Passes on the frames that its [`Exchange`] reads. It ends in one of these ways:
@@ -34,7 +35,9 @@ pub struct Metered<B: ResponseFrames> {
     /// `None` after the exchange was moved into a drain; this body then yields EOF. Boxed, because a
     /// body is moved several times on its way to the connection.
     exchange: Option<Box<Exchange<B>>>,
-    policy: ResponsePolicy,
+    timing: Option<Rc<StreamTiming>>,
+    /// See [`ResponsePolicy::drains`].
+    drains: Option<Drains>,
     /// Counts a stream.
     _active: Option<SharedGuard>,
     /// Withholds the usage event that the client did not request. `None`: everything passes.
@@ -46,9 +49,23 @@ pub struct Metered<B: ResponseFrames> {
 /// The measurement of one response, and its continuation without its client.
 #[derive(Clone, Debug)]
 pub struct ResponsePolicy {
-    pub timing: Rc<StreamTiming>,
+    metrics: Arc<StreamMetrics>,
+    /// `None`: the response is not known to be a stream.
+    timing: Option<Rc<StreamTiming>>,
     /// Reads the rest if the client leaves. `None`: the upstream request is aborted.
     pub drains: Option<Drains>,
+}
+
+impl ResponsePolicy {
+    pub fn new(metrics: Arc<StreamMetrics>, drains: Option<Drains>) -> Self {
+        Self { metrics, timing: None, drains }
+    }
+
+    /// The times of the stream, which the response is.
+    pub fn timing(&mut self) -> Rc<StreamTiming> {
+        let timing = self.timing.get_or_insert_with(|| StreamTiming::new(Arc::clone(&self.metrics)));
+        Rc::clone(timing)
+    }
 }
 
 /// The step after the last data. Boxed, since it is rare and many streams wait at the same time.
@@ -70,16 +87,18 @@ impl<B: ResponseFrames> Metered<B> {
         kind: ResponseMeter,
         entry: Entry,
         status: StatusCode,
-        policy: ResponsePolicy,
+        mut policy: ResponsePolicy,
     ) -> Self {
-        let timing = kind.is_events().then(|| Rc::clone(&policy.timing));
+        let timing = kind.is_events().then(|| policy.timing());
         let active = timing.as_ref().map(|timing| timing.metrics().begin_stream());
-        let exchange = Exchange::new(body, kind, entry, status, timing);
-        Self { exchange: Some(exchange), policy, _active: active, withhold: None, last: None }
+        let exchange = Exchange::new(body, kind, entry, status, timing.clone());
+        let drains = policy.drains;
+        Self { exchange: Some(exchange), timing, drains, _active: active, withhold: None, last: None }
     }
 
-    pub fn timing(&self) -> &Rc<StreamTiming> {
-        &self.policy.timing
+    /// The times of the stream; `None`: the body has no events.
+    pub fn timing(&self) -> Option<&Rc<StreamTiming>> {
+        self.timing.as_ref()
     }
 
     /// Withholds the usage event that was requested in the client's place, if this is a stream. A
@@ -372,7 +391,7 @@ impl<B: ResponseFrames> Body for Metered<B> {
 
 impl<B: ResponseFrames> Drop for Metered<B> {
     fn drop(&mut self) {
-        if let Some(drains) = &self.policy.drains
+        if let Some(drains) = &self.drains
             && let Some(exchange) = self.exchange.take()
         {
             drains.take_over(exchange);

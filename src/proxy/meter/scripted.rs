@@ -17,7 +17,7 @@ use super::{Drains, Metered, ResponseMeter, ResponsePolicy};
 use crate::llm::usage::Content;
 use crate::record::error::{Error, Kind};
 use crate::record::{Entry, Journal, UsageRecord};
-use crate::support::flow::{StreamMetrics, StreamTiming};
+use crate::support::flow::StreamMetrics;
 use crate::support::pieces::{Pieces, Relayed};
 
 /// A chunk with output, the chunk with the counts, and the event that ends the stream.
@@ -190,8 +190,7 @@ impl Scene {
 
     /// The body for the client of an event stream. If the client leaves, `drains` read the rest.
     pub(super) fn metered(&self, script: Script, drains: Option<Drains>) -> Metered<Script> {
-        let timing = StreamTiming::new(StreamMetrics::default().into());
-        let policy = ResponsePolicy { timing, drains };
+        let policy = ResponsePolicy::new(StreamMetrics::default().into(), drains);
         let meter = ResponseMeter::from(Content::Events);
         Metered::new(script, meter, self.entry(), StatusCode::OK, policy)
     }

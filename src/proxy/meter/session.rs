@@ -149,7 +149,7 @@ impl Session {
     fn finish(&mut self) -> Option<(Peer, Close)> {
         let Reading { client, upstream, heard, events } = *self.reading.take()?;
         if let Some(model) = heard.asked.and_then(AskedModel::into_model) {
-            self.entry.row().model_requested = Some(model);
+            self.entry.row().model_requested = Some(model.into());
         }
         let mut tally = heard.usage.into_tally();
         tally.skipped += u64::from(client.has_failed()) + u64::from(upstream.has_failed());

@@ -9,37 +9,37 @@ impl Entry {
     /// Sets the stored result that the usage in the response belongs to. Without it, the usage
     /// belongs to this request.
     pub fn set_usage_owner(&mut self, owner: UsageOwner) {
-        self.usage_owner = (owner != UsageOwner::Own).then(|| Box::new(owner));
+        self.open.usage_owner = (owner != UsageOwner::Own).then(|| Box::new(owner));
     }
 
     /// Returns true if any usage in the response may be this record's.
     pub fn may_have_usage(&self) -> bool {
-        !matches!(self.usage_owner.as_deref(), Some(UsageOwner::Others | UsageOwner::Unread))
+        !matches!(self.open.usage_owner.as_deref(), Some(UsageOwner::Others | UsageOwner::Unread))
     }
 
     /// Returns true if the meter ignores the response.
     pub fn passes_unread(&self) -> bool {
-        self.usage_owner.as_deref() == Some(&UsageOwner::Unread)
+        self.open.usage_owner.as_deref() == Some(&UsageOwner::Unread)
     }
 
     /// Returns true if the response may be one of a stored result, whose id is needed then.
     pub fn may_be_stored(&self) -> bool {
-        matches!(self.usage_owner.as_deref(), Some(UsageOwner::Stored(_)))
+        matches!(self.open.usage_owner.as_deref(), Some(UsageOwner::Stored(_)))
     }
 
     /// Takes out of `tally` the usage that is not the request's.
     pub(super) fn settle(&mut self, owner: &UsageOwner, tally: &mut Tally, ended: bool) {
-        let upstream = self.row.as_ref().and_then(|row| row.upstream.as_deref()).unwrap_or_default();
+        let upstream = self.open.row.as_ref().and_then(|row| row.upstream.as_deref()).unwrap_or_default();
         let settled = match owner {
             UsageOwner::Own => None,
             UsageOwner::Others | UsageOwner::Unread => Some(Settled { verdict: Verdict::Passes, key: None }),
             UsageOwner::Stored(stored) => {
-                self.journal.looks().settle(stored, upstream, tally, ended || tally.terminal)
+                self.open.journal.looks().settle(stored, upstream, tally, ended || tally.terminal)
             }
         };
         let Some(Settled { verdict, key }) = settled else { return };
         tally.usage = verdict.of(tally.usage);
-        if let Some(row) = self.row.as_mut().filter(|_| tally.usage.is_some()) {
+        if let Some(row) = self.open.row.as_mut().filter(|_| tally.usage.is_some()) {
             row.counted_result = key;
             if matches!(owner, UsageOwner::Stored(Stored { kind: StoredKind::Batch, .. })) {
                 // A batch's usage does not name its tier, which has prices of its own.
@@ -51,7 +51,7 @@ impl Entry {
         }
         // Usage that is counted elsewhere is not estimated here.
         tally.output = None;
-        self.material = None;
+        self.open.material = None;
         if verdict == Verdict::LeftOut {
             tally.error.get_or_insert_with(|| LEFT_OUT.into());
         }

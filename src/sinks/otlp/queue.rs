@@ -126,8 +126,8 @@ fn kept(batch: &Arc<Vec<UsageRecord>>, spans: usize) -> Arc<Vec<UsageRecord>> {
 
 /// Returns true if all texts from the network in the record are short.
 fn is_short(row: &UsageRecord) -> bool {
-    let texts = [&row.user, &row.model_requested, &row.model, &row.upstream_request_id, &row.error];
-    let texts = texts.into_iter().flatten().map(|text| &**text);
+    let texts = [&row.user, &row.model_requested, &row.model, &row.upstream_request_id];
+    let texts = texts.into_iter().flatten().map(|text| &**text).chain(row.error.as_deref());
     let method = row.method.as_ref().map(|method| method.as_str());
     texts.chain(method).all(|text| text.len() <= MAX_TEXT)
 }
@@ -180,7 +180,7 @@ mod tests {
             model_requested: long(),
             model: long(),
             upstream_request_id: long(),
-            error: long(),
+            error: Some("\u{20ac}".repeat(1 << 20).into()),
             method: "M".repeat(1 << 10).parse().ok(),
             span: Some(Box::new(context(None, 1))),
             ..row()

@@ -151,8 +151,7 @@ async fn pending(send: impl Future<Output = Result<Script, Error>> + 'static) ->
         .run_until(async {
             let meter = |script, entry| {
                 let status = http::StatusCode::OK;
-                let timing = crate::support::flow::StreamTiming::new(Arc::default());
-                let policy = super::super::ResponsePolicy { timing, drains: None };
+                let policy = super::super::ResponsePolicy::new(Arc::default(), None);
                 Metered::new(script, crate::llm::usage::Content::Events.into(), entry, status, policy)
             };
             counters.drains.take_over_request(send, entry, meter);
