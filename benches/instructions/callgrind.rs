@@ -1,5 +1,6 @@
 //! Counts instructions with callgrind.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::{env, fs};
@@ -12,8 +13,18 @@ pub(crate) fn counted(work: &mut dyn FnMut()) {
     std::hint::black_box(());
 }
 
-/// Runs this program's path of that name under callgrind. Returns the counted instructions.
-pub(crate) fn run(path: &str) -> u64 {
+/// The C library's functions that allocate.
+const ALLOCATORS: [&str; 6] = ["malloc", "calloc", "realloc", "aligned_alloc", "memalign", "posix_memalign"];
+
+/// A run's counts.
+#[derive(Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) instructions: u64,
+    pub(crate) allocations: u64,
+}
+
+/// Runs this program's path of that name under callgrind.
+pub(crate) fn run(path: &str) -> Counts {
     let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{path}.callgrind"));
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--toggle-collect=*instructions*counted*"]);
@@ -29,7 +40,31 @@ pub(crate) fn run(path: &str) -> u64 {
         total, 0,
         "{path}: no function to count in was found; was this built with --profile instructions?"
     );
-    total
+    Counts { instructions: total, allocations: allocations(&profile) }
+}
+
+/// Sums the calls of the functions that allocate. A profile names a function once, as `(id) name`,
+/// and by its `(id)` from then on.
+fn allocations(profile: &str) -> u64 {
+    let (mut names, mut is_allocator, mut sum) = (HashMap::new(), false, 0);
+    for line in profile.lines() {
+        let (function, is_callee) = match (line.strip_prefix("fn="), line.strip_prefix("cfn=")) {
+            (Some(function), _) => (function, false),
+            (_, Some(function)) => (function, true),
+            (None, None) => {
+                if let Some(calls) = line.strip_prefix("calls=").filter(|_| is_allocator) {
+                    sum += calls.split_once(' ').unwrap().0.parse::<u64>().unwrap();
+                }
+                continue;
+            }
+        };
+        let (id, name) = function.split_once(' ').map_or((function, None), |(id, name)| (id, Some(name)));
+        names.extend(name.map(|name| (id, name)));
+        if is_callee {
+            is_allocator = names.get(id).is_some_and(|name| ALLOCATORS.contains(name));
+        }
+    }
+    sum
 }
 
 /// Installs valgrind if it is missing.
