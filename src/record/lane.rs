@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Batch, CAPACITY, Journal, Sink};
-use crate::support::threads::{Deadline, Thread, fault};
+use crate::support::threads::{Deadline, Thread, enter_background, fault};
 use crate::support::{Gathering, OutageNotice, Queue, QueueStep};
 
 /// The time that dropping a lane waits for its thread.
@@ -91,6 +91,7 @@ impl Lane {
         };
         let label = health.label.clone();
         let thread = journal.threads().spawn(&label, move || {
+            enter_background();
             work.run();
             Ok(())
         })?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::lane::Lane;
 use super::{Journal, Sink, UsageRecord};
-use crate::support::threads::{Deadline, Thread, fault};
+use crate::support::threads::{Deadline, Thread, enter_background, fault};
 
 /// The time for the sinks to write waiting records when the writer is dropped.
 const GRACE: Duration = Duration::from_secs(10);
@@ -32,6 +32,7 @@ impl Writer {
         let lanes = Arc::new(Mutex::new(lanes));
         let (from, to) = (journal.clone(), Arc::clone(&lanes));
         let thread = journal.threads().spawn("records", move || {
+            enter_background();
             while let Some(batch) = from.next_batch() {
                 share(&from, &to, batch);
                 fault::strike("records");

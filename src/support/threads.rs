@@ -24,6 +24,9 @@
 //! | `configuration` | reads of the configuration and of the files that it names; the workers' adoption of a snapshot | `app::reload::ADOPTION`; the deadline of the stop | started again |
 //! | `log-writer` | `write` on stderr, for as long as that takes | its buffer; a moment at the end | started again |
 //!
+//! `records` and the threads of sinks run at a lower priority than the workers
+//! ([`enter_background`]), so that they displace no worker on a busy core.
+//!
 //! No thread waits for a thread that may block, except at the end, with a deadline.
 
 pub mod fault;
@@ -49,6 +52,19 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 
 /// The delay within which a waiting end notices a cut.
 const POLL: Duration = Duration::from_millis(20);
+
+/// The nice value of threads that only handle records: a tenth of a worker's share of a core that
+/// both want, and no worker is displaced when such a thread wakes up.
+const BACKGROUND: i32 = 10;
+
+/// Lowers the priority of the calling thread below that of the workers. It stays as it is where the
+/// system does not allow that.
+pub fn enter_background() {
+    // Linux has a nice value per thread.
+    if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND) {
+        tracing::debug!(%error, "the priority of a thread could not be lowered");
+    }
+}
 
 /// All threads of one proxy. Clones are the same threads.
 #[derive(Clone, Debug, Default)]

@@ -76,3 +76,15 @@ fn wait_for_a_stuck_thread_ends_soon_after_a_cut() {
     assert!(start.elapsed() < SOON / 2);
     assert!(thread.is_running());
 }
+
+#[test]
+fn background_thread_is_nicer_than_others() {
+    let nice = || rustix::process::getpriority_process(None).unwrap();
+    let before = nice();
+    let background = thread::spawn(move || {
+        enter_background();
+        nice()
+    });
+    assert_eq!(background.join().unwrap(), BACKGROUND.max(before));
+    assert_eq!(nice(), before, "only that thread's has changed");
+}
