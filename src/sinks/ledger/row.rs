@@ -82,15 +82,31 @@ impl<'c, 'r> Insert<'c, 'r> {
 }
 
 /// The value of a column.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Value<'r> {
     Null,
     Integer(i64),
     Real(f64),
     Text(&'r str),
-    Calls(ToolCalls),
+    Calls(&'r ToolCalls),
     Attempts(&'r GroupUse),
     Id(Uuid),
+}
+
+impl PartialEq for Value<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Integer(one), Self::Integer(other)) => one == other,
+            (Self::Real(one), Self::Real(other)) => one == other,
+            // Names from the configuration are the same texts in the same place.
+            (Self::Text(one), Self::Text(other)) => std::ptr::eq(*one, *other) || one == other,
+            (Self::Calls(one), Self::Calls(other)) => one == other,
+            (Self::Attempts(one), Self::Attempts(other)) => one == other,
+            (Self::Id(one), Self::Id(other)) => one == other,
+            _ => false,
+        }
+    }
 }
 
 impl ToSql for Value<'_> {
@@ -103,7 +119,10 @@ impl ToSql for Value<'_> {
             Self::Calls(calls) => ToSqlOutput::Owned(calls.to_string().into()),
             // Numbers and texts, which JSON has.
             Self::Attempts(group) => ToSqlOutput::Owned(serde_json::to_string(&group.attempts).ok().into()),
-            Self::Id(id) => ToSqlOutput::Owned(id.hyphenated().to_string().into()),
+            Self::Id(id) => {
+                let mut buffer = Uuid::encode_buffer();
+                ToSqlOutput::Owned(id.hyphenated().encode_lower(&mut buffer).to_owned().into())
+            }
         })
     }
 }
@@ -181,7 +200,7 @@ fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
         record.count.into(),
         record.service_tier.as_deref().into(),
         usage.cache_write_1h_input_tokens.into(),
-        record.tool_calls.map_or(Value::Null, Value::Calls),
+        record.tool_calls.as_ref().map_or(Value::Null, Value::Calls),
         record.reported_cost.as_deref().into(),
         group.map(|group| &*group.group).into(),
         group.and_then(|group| group.time_waiting_ms).into(),
