@@ -4,6 +4,7 @@
 //! ([`crate::codec::h1::server`]): unlike hyper's, it holds no buffer while a stream waits, and
 //! passes requests and responses on without a channel.
 
+mod bell;
 mod body;
 mod buffers;
 mod peer;
@@ -115,13 +116,13 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
                         let handled = Rc::clone(&self.context.handler).handle(request, from);
                         // Boxed, as a connection reserves space for the largest future that it ever
                         // polled, and streams wait long without one.
-                        (Box::pin(handled), running, framing, keep_alive)
+                        (self.context.buffers.place(handled), running, framing, keep_alive)
                     }
                     Next::End(end) => return Ok(end),
                 }
             };
-            let response = poll_fn(|cx| self.poll_handled(cx, handled.as_mut())).await?;
-            drop(handled);
+            let response = poll_fn(|cx| self.poll_handled(cx, (*handled).as_mut())).await?;
+            self.context.buffers.give_back_place(handled);
 
             let response = response.map(|body| InFlightBody::new(body, running, &self.peer.state));
             let mut writer = ResponseWriter::new(response, framing, keep_alive);
@@ -180,10 +181,11 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
     fn poll_handled<F: Future>(
         &mut self,
         cx: &mut Context<'_>,
-        mut handled: Pin<&mut F>,
+        mut handled: Pin<&mut Option<F>>,
     ) -> Poll<io::Result<F::Output>> {
         loop {
-            if let Poll::Ready(response) = handled.as_mut().poll(cx) {
+            let future = handled.as_mut().as_pin_mut().expect("it is taken back after it was ready");
+            if let Poll::Ready(response) = future.poll(cx) {
                 return Poll::Ready(Ok(response));
             }
             if self.peer.state.command() == Some(ConnCommand::Stop) {

@@ -28,13 +28,19 @@ pub struct Scratch(Rc<Shared>);
 struct Shared {
     read: RefCell<Box<[u8]>>,
     head: Cell<Vec<u8>>,
+    first: Cell<Vec<u8>>,
     timers: RefCell<Vec<Timer>>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
         let read = RefCell::new(vec![0; SIZE].into_boxed_slice());
-        Self(Rc::new(Shared { read, head: Cell::default(), timers: RefCell::default() }))
+        Self(Rc::new(Shared {
+            read,
+            head: Cell::default(),
+            first: Cell::default(),
+            timers: RefCell::default(),
+        }))
     }
 }
 
@@ -55,6 +61,20 @@ impl Scratch {
     pub(super) fn give_back_head(&self, head: Vec<u8>) {
         if head.capacity() <= MAX_HEAD {
             self.0.head.set(head);
+        }
+    }
+
+    /// An empty buffer for the data that was read together with a response's head, to be returned
+    /// with [`Scratch::give_back_first`] once it is passed on.
+    pub(super) fn take_first(&self) -> Vec<u8> {
+        let mut first = self.0.first.take();
+        first.clear();
+        first
+    }
+
+    pub(super) fn give_back_first(&self, first: Vec<u8>) {
+        if first.capacity() <= SIZE {
+            self.0.first.set(first);
         }
     }
 

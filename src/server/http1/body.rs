@@ -18,9 +18,9 @@ use crate::codec::h1::{BodyDecoder, Decoded, Framing, ProtocolError};
 /// polled.
 pub struct Http1RequestBody(Source);
 
-/// Where the body comes from.
+/// The origin of the body.
 enum Source {
-    /// It came with the head, as most do. Needs no channel.
+    /// The body came with the head, as most do. Needs no channel.
     Whole {
         data: Option<Bytes>,
         is_sized: bool,

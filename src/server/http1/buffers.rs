@@ -1,7 +1,9 @@
 //! The buffers of a worker, used by one connection at a time.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
+use std::pin::Pin;
 
 /// The size of the read buffer.
 const READ: usize = 64 * 1024;
@@ -10,12 +12,17 @@ const READ: usize = 64 * 1024;
 pub(in crate::server) struct Buffers {
     read: RefCell<Box<[u8]>>,
     write: Cell<Vec<u8>>,
+    /// The memory of the last future of a handler: it is too large for the allocator's fast path.
+    handled: Cell<Option<Box<dyn Any>>>,
 }
+
+/// A handler's future in its place, empty between two requests.
+pub(super) type Place<F> = Box<Pin<Box<Option<F>>>>;
 
 impl Default for Buffers {
     fn default() -> Self {
         let read = RefCell::new(vec![0; READ].into_boxed_slice());
-        Self { read, write: Cell::default() }
+        Self { read, write: Cell::default(), handled: Cell::default() }
     }
 }
 
@@ -40,5 +47,20 @@ impl Buffers {
 
     pub(super) fn give_back(&self, buffer: Vec<u8>) {
         self.write.set(buffer);
+    }
+
+    /// Puts a future where the last one was, or into new memory. To be returned with
+    /// [`Buffers::give_back_place`].
+    pub(super) fn place<F: Future + 'static>(&self, future: F) -> Place<F> {
+        let place = self.handled.take().and_then(|place| place.downcast::<Pin<Box<Option<F>>>>().ok());
+        let mut place = place.unwrap_or_else(|| Box::new(Box::pin(None)));
+        (*place).as_mut().set(Some(future));
+        place
+    }
+
+    /// Drops the future, and keeps its memory.
+    pub(super) fn give_back_place<F: Future + 'static>(&self, mut place: Place<F>) {
+        (*place).as_mut().set(None);
+        self.handled.set(Some(place));
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
+use super::bell::Bell;
 use super::body::{BodyReader, Http1RequestBody};
 use super::buffers::Buffers;
 use super::unsent::{Unsent, write_once};
@@ -40,9 +42,12 @@ pub(super) struct Peer<S> {
     /// Bytes that the socket has not accepted yet, rarely any.
     unsent: Option<Box<Unsent>>,
     reader: RequestReader,
-    /// The body of the current request, until it is complete.
-    body_reader: Option<BodyReader>,
+    /// The body of the current request, until it is complete. Boxed, because most bodies come with
+    /// their head, and streams are long-lived.
+    body_reader: Option<Box<BodyReader>>,
     pipelined: Pipelined,
+    /// Rings when the client sends something or leaves.
+    bell: Option<Arc<Bell>>,
 }
 
 /// Detection of a client that leaves behind bytes that are not read now: a part of its body that
@@ -69,6 +74,14 @@ impl<S> Peer<S> {
             reader: RequestReader::default(),
             body_reader: None,
             pipelined: Pipelined::Unneeded,
+            bell: None,
+        }
+    }
+
+    /// The socket is polled without the bell.
+    fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            bell.ring();
         }
     }
 }
@@ -83,6 +96,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Peer<S> {
 impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     /// Reads available bytes; 0 is the end.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.ring();
+        self.poll_read_silently(cx, buf)
+    }
+
+    fn poll_read_silently(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let read = ready!(read_once(&mut self.io, cx, buf))?;
         if read > 0 {
             self.state.received();
@@ -123,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     fn begin(&mut self, head: ParsedRequest, rest: &mut [u8]) -> (ParsedRequest, Http1RequestBody) {
         let (body_reader, body, used) = BodyReader::begin(head.framing, head.expects_continue, rest);
         self.unread.extend_from_slice(&rest[used..]);
-        self.body_reader = body_reader;
+        self.body_reader = body_reader.map(Box::new);
         (head, body)
     }
 
@@ -144,6 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
                 Poll::Ready(Ok(()))
             }
             Some(_) => {
+                self.ring();
                 if self.io.tcp().poll_read_ready(cx)?.is_ready() {
                     self.peek_next(cx)?;
                 }
@@ -158,6 +177,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
 
     /// Reads a part of the request's body.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ring();
         let Some(body_reader) = &mut self.body_reader else { return Poll::Ready(Ok(())) };
         let read = if let Some(read) =
             body_reader.read_to_buffer(|buffer| pin!(self.io.read_buf(buffer)).poll(cx))
@@ -199,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     /// Discards the rest of a body that the handler dropped, as far as it is available. True: the
     /// body is complete.
     pub(super) fn poll_discard_body(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        if self.body_reader.as_ref().is_some_and(BodyReader::is_abandoned) {
+        if self.body_reader.as_ref().is_some_and(|body_reader| body_reader.is_abandoned()) {
             let _ = self.poll_body(cx)?;
         }
         Ok(self.body_reader.is_none())
@@ -208,6 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     /// Reads and discards until the end, a silence of this length, or an eviction.
     pub(super) async fn linger(&mut self, silence: Duration) -> io::Result<()> {
         self.state.set_lingering();
+        self.ring();
         loop {
             let read = poll_fn(|cx| {
                 if matches!(self.state.command(), Some(ConnCommand::Yield | ConnCommand::Stop)) {
@@ -226,13 +247,19 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         if !self.unread.is_empty() {
             return self.peek_next(cx);
         }
+        let bell = self.bell.get_or_insert_with(|| Bell::new(cx.waker()));
+        if bell.is_silent() {
+            return Ok(());
+        }
+        let waker = bell.silence();
         let buffers = Rc::clone(&self.buffers);
         let mut buf = buffers.read();
-        match self.poll_read(cx, &mut buf[..EARLY_BYTES]) {
+        match self.poll_read_silently(&mut Context::from_waker(&waker), &mut buf[..EARLY_BYTES]) {
             Poll::Pending => Ok(()),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
             Poll::Ready(Ok(read)) => {
+                self.ring();
                 self.unread.extend_from_slice(&buf[..read]);
                 self.peek_next(cx)
             }

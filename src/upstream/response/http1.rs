@@ -46,8 +46,8 @@ pub(in crate::upstream) struct Http1ResponseBody {
     keep: bool,
     /// The time of the last read of the socket.
     pub(super) read_at: Instant,
-    /// Data that was read together with the head.
-    first: Bytes,
+    /// Data that was read together with the head, in a spare buffer of the worker's.
+    first: Vec<u8>,
     /// Boxed, because they are rare and streams are long-lived.
     trailers: Option<Box<HeaderMap>>,
 }
@@ -73,7 +73,7 @@ impl Http1ResponseBody {
             watchdog,
             keep,
             read_at: Instant::now(),
-            first: Bytes::new(),
+            first: Vec::new(),
             trailers: None,
         })
     }
@@ -84,7 +84,10 @@ impl Http1ResponseBody {
         rest: &mut [u8],
     ) -> Result<Box<Self>, SendError> {
         let data = self.decode(rest).map_err(|error| SendError::new(SendPhase::Body, error))?;
-        self.first = Bytes::copy_from_slice(&rest[data]);
+        if !data.is_empty() {
+            self.first = self.scratch.take_first();
+            self.first.extend_from_slice(&rest[data]);
+        }
         Ok(self)
     }
 
@@ -130,7 +133,7 @@ impl Http1ResponseBody {
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         if !self.first.is_empty() {
-            return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.first).into())));
         }
         self.poll_payload(cx, false, |data, _| Bytes::copy_from_slice(data))
     }
@@ -190,8 +193,12 @@ impl Pieces for Http1ResponseBody {
         cx: &mut Context<'_>,
         show: &mut dyn FnMut(&[u8], Instant) -> ControlFlow<()>,
     ) -> Poll<Relayed<Error>> {
-        let first = std::mem::take(&mut self.first);
-        let mut flow = if first.is_empty() { ControlFlow::Continue(()) } else { show(&first, self.read_at) };
+        let mut flow = ControlFlow::Continue(());
+        if !self.first.is_empty() {
+            let first = std::mem::take(&mut self.first);
+            flow = show(&first, self.read_at);
+            self.scratch.give_back_first(first);
+        }
         let mut has_read = false;
         loop {
             if self.stream.is_none() {

@@ -80,7 +80,9 @@ impl BodyEncoder {
             }
             Self::Chunked if data.is_empty() => {}
             Self::Chunked => {
-                out.extend_from_slice(chunk_size_line(data.len()).as_ref());
+                let size = chunk_size_line(data.len());
+                out.reserve(size.as_ref().len() + data.len() + CHUNK_END.len());
+                out.extend_from_slice(size.as_ref());
                 out.extend_from_slice(data);
                 out.extend_from_slice(CHUNK_END);
             }

@@ -51,8 +51,8 @@ impl Reading {
 
     /// Counts the events of the last frame as passed on, except those withheld.
     pub(super) fn passes(&mut self, withheld: u32) {
-        if let (Some(timing), Some((_, read))) = (&self.timing, self.events) {
-            timing.on_passed(read, std::mem::take(&mut self.fresh).saturating_sub(withheld));
+        if let Some(timing) = &self.timing {
+            timing.on_passed(std::mem::take(&mut self.fresh).saturating_sub(withheld));
         }
     }
 }
