@@ -35,3 +35,18 @@ fn body_of_a_streamed_response_stays_small() {
     let most = [56, 56, 56];
     assert!(sizes.iter().zip(most).all(|(size, most)| *size <= most), "{sizes:?} bytes");
 }
+
+/// Each stage moves its values into the next.
+#[test]
+fn values_of_the_stages_stay_small() {
+    let sizes = [
+        size_of::<Entry>(),
+        size_of::<Received>(),
+        size_of::<Buffered>(),
+        size_of::<Prepared>(),
+        size_of::<Accepted>(),
+        size_of::<PendingResponse>(),
+    ];
+    let most = [8, 136, 200, 176, 152, 64];
+    assert!(sizes.iter().zip(most).all(|(size, most)| *size <= most), "{sizes:?} bytes");
+}

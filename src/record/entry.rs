@@ -1,5 +1,6 @@
 //! The open record of a running request.
 
+mod id;
 mod usage_owner;
 
 use std::any::Any;
@@ -19,6 +20,7 @@ use super::{Board, GroupUse, Journal, Outcome, Seen, Stream, UsageRecord, UsageS
 use crate::llm::estimate::Shape;
 use crate::llm::provider::UsageOwner;
 use crate::llm::usage::{Room, Tally, Usage};
+use id::{header, new_id};
 
 /// The fields of a form that go into the record.
 #[derive(Debug, Default)]
@@ -407,11 +409,6 @@ impl Drop for Entry {
     }
 }
 
-fn header(id: Uuid) -> HeaderValue {
-    HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
-        .expect("a UUID is hexadecimal digits and hyphens")
-}
-
 /// Milliseconds with a resolution of one microsecond.
 pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
@@ -422,16 +419,6 @@ pub(super) fn millis(duration: Duration) -> f64 {
 fn microseconds(now: SystemTime) -> Timestamp {
     let now = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH);
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
-}
-
-/// A UUIDv7 of the millisecond `now`. Its 74 random bits come from a generator per thread that the
-/// system seeded: an id must be unique, but need not be secret.
-fn new_id(now: SystemTime) -> Uuid {
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let mut random = [0; 10];
-    random[..8].copy_from_slice(&fastrand::u64(..).to_ne_bytes());
-    random[8..].copy_from_slice(&fastrand::u16(..).to_ne_bytes());
-    uuid::Builder::from_unix_timestamp_millis(now.as_millis() as u64, &random).into_uuid()
 }
 
 #[cfg(test)]
