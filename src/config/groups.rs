@@ -57,7 +57,7 @@ fn group(
     names: &Names,
     upstreams: Option<&[Upstream]>,
 ) -> Read<GroupSettings> {
-    const MISSING: &str = "write who serves, by preference, such as [[\"openai\"], [\"azure\"]]";
+    const MISSING: &str = "write the members by preference, such as [[\"openai\"], [\"azure\"]]";
     let tiers = table.required("tiers", MISSING, tiers_of(names));
     let retry = table.section("retry", |table| retry::retry(table, tiers.as_deref().ok(), upstreams));
     let members = tiers.as_deref().unwrap_or_default().iter().flatten();
@@ -164,7 +164,7 @@ impl Names {
     }
 }
 
-/// The mistake in a name that is none of `names`.
+/// The mistake in a name that is not in `names`.
 pub(super) fn unknown(what: &str, name: &str, names: &[String]) -> String {
     match suggest(name, names.iter().map(String::as_str)) {
         Some(meant) => format!("there is no {what} {name:?}; did you mean {meant:?}?"),

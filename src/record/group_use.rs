@@ -44,7 +44,7 @@ pub struct AttemptRecord {
     pub upstream: Arc<str>,
     #[serde(skip)]
     pub provider: Provider,
-    /// The model that the member was asked for.
+    /// The model in the request to the member.
     pub model: Option<Box<str>>,
     pub status: Option<u16>,
     pub error: Option<Box<str>>,
@@ -177,7 +177,7 @@ impl GroupUse {
         row.group_use = Some(Box::new(self));
     }
 
-    /// The attempts, where there were several.
+    /// The attempts, if there were several.
     pub fn several(&self) -> Option<&[AttemptRecord]> {
         Some(&self.attempts[..]).filter(|attempts| attempts.len() > 1)
     }

@@ -115,7 +115,7 @@ impl Failure {
         }
     }
 
-    /// The same whose rate limit ends after this time.
+    /// Adds a rate limit that ends after this time.
     pub(super) fn limited(self, style: LimitStyle, after: Duration) -> Self {
         Self { limit: (style, after), ..self }
     }

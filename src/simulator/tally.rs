@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// The first number of further responses, beyond those of requests.
 const FURTHER: u64 = 1 << 40;
 
-/// The most requests whose executions are counted.
+/// The largest number of requests whose executions are counted.
 const MAX_IDS: usize = 100_000;
 
 /// Token counts that a response reported.

@@ -73,7 +73,7 @@ fn tiers(addresses: &[SocketAddr], lines: &str) -> Builder {
     group(addresses, &format!("[{}]", tiers.join(", ")), lines)
 }
 
-/// The same with these tiers.
+/// A proxy with these tiers.
 fn group(addresses: &[SocketAddr], tiers: &str, lines: &str) -> Builder {
     let builder = ["a", "b", "c", "d"]
         .into_iter()

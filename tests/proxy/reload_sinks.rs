@@ -44,7 +44,7 @@ fn json_lines_go_to_the_file_that_a_reload_names() {
         assert_eq!(proxy.reload(), TAKEN, "{jsonl}");
         ask(&proxy);
     };
-    // From nothing to a file, to another, to nothing, and to a third.
+    // The target is nothing, a file, another file, nothing, and a third file.
     change("a");
     until(PATIENCE, "a line", || (lines(&file("a")) == 1).then_some(()));
     until(PATIENCE, "the record", || (written(&proxy) == 1.0).then_some(()));

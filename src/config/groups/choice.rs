@@ -36,11 +36,11 @@ fn word(text: &str) -> Result<StickyBy, String> {
             return Err(format!("{text:?} is unknown; did you mean {meant:?}?"));
         }
         let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
-            return Err(format!("{text:?} is no header's name: write that, or some of {}", WORDS.join(", ")));
+            return Err(format!("{text:?} is not a header name: write one, or some of {}", WORDS.join(", ")));
         };
         if !headers::is_forwarded(&name) {
             return Err(format!("{text:?} is a header that is never forwarded: choose another one"));
         }
     }
-    StickyBy::parse(text).ok_or_else(|| format!("{text:?} is no header's name"))
+    StickyBy::parse(text).ok_or_else(|| format!("{text:?} is not a header name"))
 }

@@ -49,7 +49,7 @@ pub(super) fn retry(
         && deadline < first_byte
     {
         let reason =
-            "is shorter than first_byte, so that no attempt could follow one that is given up: write more";
+            "is shorter than first_byte, so that no attempt could follow an abandoned one: write more";
         table.mistake("deadline", reason);
     }
     let budget = table.or_default("budget", budget().default(0.2));

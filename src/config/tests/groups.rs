@@ -61,7 +61,7 @@ fn member_mistakes() {
     each(
         UPSTREAMS,
         &[
-            (&format!("[groups.chat]\n{ROUTE}"), "groups.chat.tiers", "is missing: write who serves"),
+            (&format!("[groups.chat]\n{ROUTE}"), "groups.chat.tiers", "is missing: write the members"),
             (&tiers("[]"), "groups.chat.tiers", "is empty"),
             (&tiers("[[\"a\"], []]"), "groups.chat.tiers[1]", "is an empty tier"),
             (&tiers("\"a\""), "groups.chat.tiers", "must be a list of tiers"),
@@ -169,7 +169,7 @@ fn choice_has_its_words_and_mistakes() {
         &[
             (&text("balance = \"random\""), "groups.chat.balance", "write \"latency\" or \"weight\""),
             (&text("sticky = [\"sesion\"]"), "groups.chat.sticky[0]", "did you mean \"session\"?"),
-            (&text("sticky = [\"a b\"]"), "groups.chat.sticky[0]", "is no header's name"),
+            (&text("sticky = [\"a b\"]"), "groups.chat.sticky[0]", "is not a header name"),
             (&text("sticky = [\"authorization\"]"), "groups.chat.sticky[0]", "is never forwarded"),
             (&text("sticky = [\"cookie\"]"), "groups.chat.sticky[0]", "is never forwarded"),
             (&text("first_event = \"0s\""), "groups.chat.first_event", "longer than zero"),

@@ -31,7 +31,7 @@ const MAX_ERROR: usize = 16 << 10;
 /// The longest wait for the rest of an error's body.
 const ERROR_WAIT: Duration = Duration::from_secs(1);
 
-/// The least status of an error.
+/// The lowest status of an error.
 const ERROR: u16 = 400;
 
 const TOO_MANY_REQUESTS: u16 = 429;

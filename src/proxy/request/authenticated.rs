@@ -124,7 +124,7 @@ pub(in crate::proxy) enum Body {
     Buffered,
     /// The client sends the body while it passes; with its declared length.
     Passing(Box<Passing>, Option<u64>),
-    /// The same, for several attempts.
+    /// A body as in [`Body::Passing`], for several attempts.
     Shared(SharedBody, Option<u64>),
 }
 

@@ -80,7 +80,7 @@ pub(super) const TOOL_CALLS: &str = "tool_calls";
 /// The group that the request was routed to.
 pub(super) const GROUP: &str = "group";
 
-/// The attempts at members of a group, where there were several: the text is a JSON array.
+/// The attempts at members of a group, if there were several: the text is a JSON array.
 pub(super) const ATTEMPTS: &str = "attempts";
 
 /// The value of a field whose column holds text.

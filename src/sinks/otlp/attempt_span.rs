@@ -10,7 +10,7 @@ use super::values::Attributes;
 use crate::codec::traceparent::SpanContext;
 use crate::record::{AttemptRecord, GroupUse, UsageRecord};
 
-/// One span for each attempt, where there were several.
+/// One span for each attempt, if there were several.
 pub(super) fn attempt_spans<'a>(
     row: &'a UsageRecord,
     context: &'a SpanContext,
@@ -42,7 +42,7 @@ pub(super) fn attempt_spans<'a>(
 fn span_id(context: &SpanContext, number: usize) -> Vec<u8> {
     let id = u64::from_be_bytes(context.span_id);
     let other = id.wrapping_add(number as u64 + 1);
-    // All zeros is no id.
+    // All zeros is not an id.
     other.max(1).to_be_bytes().to_vec()
 }
 

@@ -14,7 +14,7 @@ use prometheus_client::registry::Unit;
 use super::labels::{MemberLabels, UpstreamLabels};
 use crate::balance::{HealthRegistry, ModelHealth};
 
-/// The most models with a series of their own: clients choose names of models.
+/// The largest number of models with a series of their own: clients choose names of models.
 const MAX_MODELS: usize = 1_000;
 
 #[derive(Debug)]
