@@ -167,8 +167,8 @@ def complete(text, folder):
     groups = values.get("groups", {})
     members = [member for group in groups.values() for tier in group.get("tiers", []) for member in tier]
     named = [name for name in named if name not in groups]
-    named += [member if isinstance(member, str) else member["upstream"] for member in members]
-    missing = [] if values.get("upstreams") else sorted({name for name in named if name} | {"openai"})
+    named += [member if isinstance(member, str) else member["upstream"] for member in members] or ["openai"]
+    missing = [] if values.get("upstreams") else sorted({name for name in named if name})
     text = re.sub(r'file = "([^"]+)"', file, text)
     for name in missing:
         text += f'\n[upstreams.{name}]\nprovider = "other"\nurl = "http://127.0.0.1:1/v1"\napi_key = "none"\ndefault_model = "m"\n'
