@@ -311,7 +311,9 @@ class Scene:
             f'[ledger.postgres]\nurl = {{ value = "postgres://u:p@127.0.0.1:{free_port()}/usage" }}\n'
             f'[otlp]\nendpoint = "http://127.0.0.1:{free_port()}"\n'
             f"{PRICE}"
-            '[[routes]]\npath = "/away"\nupstream = "away"\n[[routes]]\nupstream = "other"\n'
+            '[[routes]]\npath = "/away"\nupstream = "away"\n[[routes]]\npath = "/group"\nupstream = "group"\n'
+            '[[routes]]\nupstream = "other"\n'
+            '[groups.group]\ntiers = [["away"], ["other"]]\n[groups.group.retry]\nbudget = 0\n'
             f'[upstreams.away]\nprovider = "other"\nurl = "http://127.0.0.1:{free_port()}/v1"\napi_key = "none"\ndefault_model = "m"\n'
         )
         self.measured, self.metrics = self.serve(stack, "other", "/v1", f'provider = "other"\ndefault_model = "sim"\n{away}')
@@ -355,9 +357,10 @@ class Scene:
         return until("a usage record is written", newest)
 
 
-def post(port, path, body):
+def post(port, path, body, headers=None):
     """Sends a request; any response will do."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), {"content-type": "application/json"})
+    headers = {"content-type": "application/json", **(headers or {})}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), headers)
     with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=PATIENCE) as response:
         response.read()
 
@@ -430,12 +433,16 @@ def check_metrics(scene):
     post(scene.measured, "/v1/chat/completions", chat(stream=True, stream_options={"include_usage": True}))
     post(scene.measured, "/away/v1/chat/completions", chat())
     post(scene.measured, "/v2/nothing", chat())
+    # Until the budget of retries is used up, and the member that is away is left out.
+    for number in range(8):
+        prompt = {"messages": [{"role": "user", "content": str(number)}]}
+        post(scene.measured, "/group/v1/chat/completions", chat(**prompt), {"x-stainless-retry-count": "1"})
 
     def exported():
         request = urllib.request.Request(f"http://127.0.0.1:{scene.metrics}/metrics")
         text = urllib.request.urlopen(request, timeout=PATIENCE).read().decode()
         names = set(re.findall(r"^# TYPE (\S+)", text, flags=re.M))
-        needed = {"streamgauge_rejections_total", "streamgauge_upstream_failures_total", "streamgauge_cost_total"}
+        needed = {"streamgauge_rejections_total", "streamgauge_upstream_failures_total", "streamgauge_cost_total", "streamgauge_breaker_opened_total"}
         return names if needed <= names else None
 
     exported = until("the metrics of these requests", exported)
