@@ -193,6 +193,7 @@ fn record(number: usize) -> UsageRecord {
         client: format!("client-{}", number % 20).into(),
         user: Some(format!("user-{}", number % 500).into()),
         upstream: Some(["openai", "azure"][number % 2].into()),
+        group_use: None,
         provider: Some(Provider::OpenAi),
         method: Some(http::Method::POST),
         endpoint: Some("chat/completions".into()),
