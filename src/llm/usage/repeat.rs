@@ -6,8 +6,10 @@
 //! compared instead of searched.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
-use memchr::{memchr2, memmem};
+use memchr::memchr2;
+use memchr::memmem::Finder;
 
 use super::anchor::Anchor;
 use super::output::Part;
@@ -15,10 +17,10 @@ use crate::codec::json::interruption;
 
 /// A member that OpenAI fills with random letters to hide the length of the text
 /// (platform.openai.com, `include_obfuscation`).
-const FILLER: &[u8] = b"\"obfuscation\":\"";
+static FILLER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"obfuscation\":\""));
 
 /// A member that OpenAI counts up from event to event, as far as its value.
-const COUNTER: &[u8] = b"\"sequence_number\":";
+static COUNTER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"sequence_number\":"));
 
 /// The most digits that it may have.
 const MOST_DIGITS: usize = 20;
@@ -51,7 +53,7 @@ impl<'a> Pattern<'a> {
             return None;
         }
         let counter = counter(before).unwrap_or_default();
-        let filler = memmem::find(behind, FILLER).map(|at| at + FILLER.len());
+        let filler = FILLER.find(behind).map(|at| at + FILLER.needle().len());
         let filler = filler.and_then(|at| Some((at, at + string_length(&behind[at..])?)));
         match filler.filter(|(_, end)| ends_value(&behind[*end..])) {
             Some((at, end)) => {
@@ -68,8 +70,7 @@ impl<'a> Pattern<'a> {
         let rest = self.behind_before(&slice[at..])?;
         let length = string_length(rest).filter(|length| (1..=TEXT_LIMIT).contains(length))?;
         let (text, rest) = rest.split_at(length);
-        // With the closing quote, this is a word of the prefilter.
-        if text.ends_with(b"error") {
+        if ends_in_word(text) {
             return None;
         }
         let from = at + self.before.len();
@@ -77,8 +78,7 @@ impl<'a> Pattern<'a> {
         let rest = rest.strip_prefix(self.behind)?;
         if let Some(last) = self.last {
             let filler = string_length(rest)?;
-            if filler > TEXT_LIMIT || rest[..filler].ends_with(b"error") || !rest[filler..].starts_with(last)
-            {
+            if filler > TEXT_LIMIT || ends_in_word(&rest[..filler]) || !rest[filler..].starts_with(last) {
                 return None;
             }
             end += filler + last.len();
@@ -99,9 +99,15 @@ impl<'a> Pattern<'a> {
     }
 }
 
+/// Returns true if the bytes are a word of the prefilter together with the quote that follows.
+#[inline]
+fn ends_in_word(text: &[u8]) -> bool {
+    text.last() == Some(&b'r') && text.ends_with(b"error")
+}
+
 /// The place of the counter's digits, if they do not belong to the text's anchor.
 fn counter(before: &[u8]) -> Option<(usize, usize)> {
-    let from = memmem::find(before, COUNTER)? + COUNTER.len();
+    let from = COUNTER.find(before)? + COUNTER.needle().len();
     let to = from + before[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     ((1..=MOST_DIGITS).contains(&(to - from)) && to + Anchor::LENGTH <= before.len()).then_some((from, to))
 }
