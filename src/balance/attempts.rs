@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Permit, Plan, Step};
+use super::{Permit, Plan};
 
 /// The form of a request for a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,17 +77,6 @@ impl Attempts {
     /// response runs.
     pub fn take_permit(&mut self) -> Option<Permit> {
         self.planned.as_mut().and_then(|planned| planned.permit.take())
-    }
-
-    /// The next attempt at another member, if one may begin at once. A permit that was not taken is
-    /// dropped without a result.
-    pub fn next_member(&mut self, now: Instant) -> Option<Attempt> {
-        let planned = self.planned.as_mut()?;
-        planned.permit = None;
-        match planned.plan.next(now, fastrand::u64(..)) {
-            Step::Ask(permit) => Some(self.begin(permit)),
-            Step::Wait(_) | Step::End(_) => None,
-        }
     }
 
     /// Makes the attempt of this permit the current one. Does nothing for a single upstream.
