@@ -523,17 +523,33 @@ fn reload_changes_the_members_of_a_group() {
     assert_eq!(served(&ask(&proxy).0), ("b", "1"));
 }
 
+/// A path that only Azure serves.
+const AZURE_PATH: &str = "/openai/deployments/d/chat/completions?api-version=2024-10-21";
+
+/// A proxy whose group has these tiers of `a`, an upstream of another kind, and `azure`.
+fn with_azure(a: &Member, azure: &Member, tiers: &str) -> Proxy {
+    let tables = format!(
+        "[upstreams.azure]\nurl = \"http://{}\"\napi_key = {{ value = \"k\" }}\n\
+         [groups.chat]\ntiers = {tiers}\n[[routes]]\nupstream = \"chat\"",
+        azure.up.address
+    );
+    proxy().other("a", a.up.address).tables(&tables).run()
+}
+
+#[test]
+fn error_is_relayed_if_no_other_member_serves_the_path() {
+    let (a, azure) = (good(), refusing("503 Service Unavailable", "busy"));
+    let proxy = with_azure(&a, &azure, "[[\"azure\"], [\"a\"]]");
+    let response = proxy.client().post(AZURE_PATH, CHAT_REQUEST).response();
+    assert_eq!((response.status(), response.text()), (503, &*error_body("busy")));
+    assert_eq!((served(&response), a.count()), (("azure", "1"), 0));
+}
+
 #[test]
 fn member_that_does_not_serve_the_path_is_passed_over() {
     let (a, b) = (good(), good());
-    let tables = format!(
-        "[upstreams.azure]\nurl = \"http://{}\"\napi_key = {{ value = \"k\" }}\n\
-         [groups.chat]\ntiers = [[\"a\"], [\"azure\"]]\n[[routes]]\nupstream = \"chat\"",
-        b.up.address
-    );
-    let proxy = proxy().other("a", a.up.address).tables(&tables).run();
-    let path = "/openai/deployments/d/chat/completions?api-version=2024-10-21";
-    let response = proxy.client().post(path, CHAT_REQUEST).response();
+    let proxy = with_azure(&a, &b, "[[\"a\"], [\"azure\"]]");
+    let response = proxy.client().post(AZURE_PATH, CHAT_REQUEST).response();
     assert_eq!((served(&response), a.count()), (("azure", "1"), 0));
     let response = proxy.client().post("/elsewhere", CHAT_REQUEST).response();
     assert_eq!((response.status(), response.error()["code"].as_str()), (404, Some("unknown_path")));

@@ -197,7 +197,10 @@ impl Prepared {
         let routed = buffered.find(snapshot, buffered.peek())?;
         match routed.next_member(plan, &group.body) {
             Ok(next) => Ok(Some(next)),
-            Err(NoMember::Failed(error)) => Err(error),
+            Err(NoMember::Failed(error)) => {
+                tracing::debug!(%error, "the request cannot be written for another member");
+                Ok(None)
+            }
             Err(NoMember::End(end)) => {
                 group.notes.borrow_mut().is_denied |= end == End::Budget;
                 Ok(None)
