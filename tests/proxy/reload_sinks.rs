@@ -13,8 +13,10 @@ use crate::harness::{
 
 const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new(), late_workers: 0 };
 
+/// Sends a request, and waits until the sinks of this moment have been given its record.
 fn ask(proxy: &Proxy) {
     assert_eq!(proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response().status(), 200);
+    proxy.record();
 }
 
 fn lines(path: &Path) -> usize {
