@@ -13,6 +13,7 @@ mod encoded_tap;
 mod exchange;
 mod feedback;
 mod metered;
+mod policy;
 mod response_meter;
 #[cfg(test)]
 mod scripted;
@@ -23,6 +24,7 @@ pub use drain::Drains;
 pub use encoded_tap::EncodedTap;
 pub use exchange::ResponseFrames;
 pub use feedback::{UsageFeedback, UsageObserver};
-pub use metered::{Metered, ResponsePolicy};
+pub use metered::Metered;
+pub use policy::ResponsePolicy;
 pub use response_meter::ResponseMeter;
 pub use session::{Peer, Session, SessionEnd};

@@ -1,6 +1,7 @@
 //! One response while it is read: its body, its meter and its record.
 
 mod completeness;
+mod frames;
 mod reading;
 
 use std::future::poll_fn;
@@ -12,7 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 
 use super::feedback::EndFeedback;
 use super::{ResponseMeter, UsageFeedback};
@@ -22,38 +23,10 @@ use crate::llm::usage::{Cause, Progress};
 use crate::record::error::{Error, EventStream, Kind};
 use crate::record::{Entry, Outcome};
 use crate::support::flow::StreamTiming;
-use crate::support::pieces::{Pieces, Relayed};
-use crate::upstream::UpstreamBody;
+use crate::support::pieces::Relayed;
 use reading::Reading;
 
-/// A response body, as this module reads it.
-pub trait ResponseFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
-    /// The time when the bytes of the last frame were read from the socket.
-    fn read_at(&self) -> Instant;
-
-    /// Returns true if the end of the connection ends the body, so that a truncated body looks
-    /// complete.
-    fn ends_by_close(&self) -> bool;
-
-    /// The body as pieces, to be polled in place of frames; `None`: it has frames only.
-    fn as_pieces(&mut self) -> Option<&mut dyn Pieces<Error = Error>> {
-        None
-    }
-}
-
-impl ResponseFrames for UpstreamBody {
-    fn read_at(&self) -> Instant {
-        self.read_at()
-    }
-
-    fn ends_by_close(&self) -> bool {
-        self.ends_by_close()
-    }
-
-    fn as_pieces(&mut self) -> Option<&mut dyn Pieces<Error = Error>> {
-        self.as_pieces()
-    }
-}
+pub use frames::ResponseFrames;
 
 /// The number of events of a piece that were withheld. Breaks if no further piece is wanted.
 pub(super) type Passed = ControlFlow<u32, u32>;

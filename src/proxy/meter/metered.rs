@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,14 +10,14 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::{Exchange, ResponseFrames};
-use super::{Drains, ResponseMeter, UsageFeedback};
+use super::{Drains, ResponseMeter, ResponsePolicy, UsageFeedback};
 use crate::balance::Permit;
 use crate::codec::sse::Position;
 use crate::llm::usage::{Progress, Withhold};
 use crate::record::Entry;
 use crate::record::error::{Error, Kind};
 use crate::support::SharedGuard;
-use crate::support::flow::{StreamMetrics, StreamTiming};
+use crate::support::flow::StreamTiming;
 use crate::support::pieces::{PieceSink, Relayed, poll_frames};
 
 /// Passes on the frames that its [`Exchange`] reads. It ends in one of these ways:
@@ -44,28 +43,6 @@ pub struct Metered<B: ResponseFrames> {
     withhold: Option<Box<Withhold>>,
     /// The exchange is read no further, and this follows.
     last: Option<Last>,
-}
-
-/// The measurement of one response, and its continuation without its client.
-#[derive(Clone, Debug)]
-pub struct ResponsePolicy {
-    metrics: Arc<StreamMetrics>,
-    /// `None`: the response is not known to be a stream.
-    timing: Option<Rc<StreamTiming>>,
-    /// Reads the rest if the client leaves. `None`: the upstream request is aborted.
-    pub drains: Option<Drains>,
-}
-
-impl ResponsePolicy {
-    pub fn new(metrics: Arc<StreamMetrics>, drains: Option<Drains>) -> Self {
-        Self { metrics, timing: None, drains }
-    }
-
-    /// The times of the stream, which the response is.
-    pub fn timing(&mut self) -> Rc<StreamTiming> {
-        let timing = self.timing.get_or_insert_with(|| StreamTiming::new(Arc::clone(&self.metrics)));
-        Rc::clone(timing)
-    }
 }
 
 /// The step after the last data. Boxed, since it is rare and many streams wait at the same time.
