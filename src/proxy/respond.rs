@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
+use uuid::Uuid;
 
 use super::attempt::Accepted;
 use super::keep_alive::KeptAlive;
@@ -36,11 +37,11 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 /// Relays a response. From here on its body owns the record.
 pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> ClientResponse<ProxyBody> {
-    let id = entry.id();
+    let id = entry.uuid().hyphenated();
     let served = accepted.served.as_ref().map(|served| served.attempts);
     let upstream = served.map(|_| Rc::clone(&accepted.upstream));
     let (mut head, metered) = meter(accepted, entry, policy);
-    head.headers.set(KnownName::XStreamgaugeId, id.as_bytes());
+    head.headers.set(KnownName::XStreamgaugeId, id.encode_lower(&mut Uuid::encode_buffer()).as_bytes());
     if let (Some(upstream), Some(attempts)) = (upstream, served) {
         add_served_by(&mut head.headers, &upstream, attempts);
     }

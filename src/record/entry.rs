@@ -130,11 +130,6 @@ impl Entry {
         self.open.kept = Some(value);
     }
 
-    /// The record's id as a header value.
-    pub fn id(&self) -> HeaderValue {
-        header(self.open.id)
-    }
-
     /// The request's method, while the record is open.
     pub fn method(&self) -> Option<&Method> {
         self.open.row.as_ref()?.method.as_ref()

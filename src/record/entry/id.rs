@@ -5,6 +5,20 @@ use std::time::SystemTime;
 use http::HeaderValue;
 use uuid::Uuid;
 
+use super::Entry;
+
+impl Entry {
+    /// The record's id.
+    pub fn uuid(&self) -> Uuid {
+        self.open.id
+    }
+
+    /// The record's id as a header value.
+    pub fn id(&self) -> HeaderValue {
+        header(self.open.id)
+    }
+}
+
 /// A UUIDv7 of the millisecond `now`. Its 74 random bits come from a generator per thread that the
 /// system seeded: an id must be unique, but need not be secret.
 pub(super) fn new_id(now: SystemTime) -> Uuid {
