@@ -139,6 +139,7 @@ fn event(text: &mut String, name: &str, data: &str) {
     text.push_str("\n\n");
 }
 
+#[cfg_attr(not(feature = "moved-clock"), allow(unused, reason = "tests that move the clock use it"))]
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -158,6 +159,7 @@ mod tests {
         Box::new(|| true)
     }
 
+    #[cfg(feature = "moved-clock")]
     #[tokio::test(start_paused = true)]
     async fn live_sends_changes_only() {
         let (boards, journal) = (Boards::new(1), Journal::new(8));
@@ -186,6 +188,7 @@ mod tests {
         assert_eq!(places.available_permits(), 1);
     }
 
+    #[cfg(feature = "moved-clock")]
     #[tokio::test(start_paused = true)]
     async fn live_of_a_fleet_reports_records_periodically() {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
@@ -200,6 +203,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "moved-clock")]
     #[tokio::test(start_paused = true)]
     async fn live_reports_records_since_the_page_was_read() {
         let journal = Journal::new(8);

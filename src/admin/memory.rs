@@ -228,6 +228,7 @@ mod tests {
         assert_eq!(memory.0.available_permits(), UNITS);
     }
 
+    #[cfg(feature = "moved-clock")]
     #[tokio::test(start_paused = true)]
     async fn full_memory_is_reported_after_a_wait() {
         let memory = ResponseMemory::new();

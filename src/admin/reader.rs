@@ -161,6 +161,7 @@ mod tests {
         .unwrap();
     }
 
+    #[cfg(feature = "moved-clock")]
     #[tokio::test(start_paused = true)]
     async fn read_without_a_turn_is_busy() {
         let reader = LedgerReader::new(Some(LedgerSource::File("a.db".into())));

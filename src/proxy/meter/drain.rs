@@ -143,5 +143,6 @@ impl Drain {
     }
 }
 
+#[cfg_attr(not(feature = "moved-clock"), allow(unused, reason = "tests that move the clock use it"))]
 #[cfg(test)]
 mod tests;

@@ -148,6 +148,7 @@ fn has_span(row: &UsageRecord) -> bool {
     row.span.as_ref().is_some_and(|span| span.is_sampled())
 }
 
+#[cfg_attr(not(feature = "moved-clock"), allow(unused, reason = "tests that move the clock use it"))]
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +161,7 @@ mod tests {
         Arc::new(vec![row; rows])
     }
 
+    #[cfg(feature = "moved-clock")]
     #[tokio::test(start_paused = true)]
     async fn waiting_spans_are_taken_once_and_the_end_is_reported() {
         let (queue, (close, mut closed)) = (Queue::default(), watch::channel(false));
@@ -187,6 +189,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "moved-clock")]
     #[tokio::test(start_paused = true)]
     async fn nothing_long_waits_and_its_span_is_the_same() {
         let (queue, (_close, mut closed)) = (Queue::default(), watch::channel(false));
@@ -199,6 +202,7 @@ mod tests {
         assert_eq!(span_of(kept), span_of(&long));
     }
 
+    #[cfg(feature = "moved-clock")]
     #[tokio::test(start_paused = true)]
     async fn records_that_are_not_sampled_need_no_room() {
         let (queue, (_close, mut closed)) = (Queue::default(), watch::channel(false));
@@ -216,6 +220,7 @@ mod tests {
         assert_eq!(batches.len(), 3);
     }
 
+    #[cfg(feature = "moved-clock")]
     #[tokio::test(start_paused = true)]
     async fn there_is_no_room_for_more_until_what_was_taken_is_done() {
         let (queue, (_close, mut closed)) = (Queue::default(), watch::channel(false));
