@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::harness::listen::{Listening, listen};
 use crate::harness::tls::{Folder, server_config};
-use crate::harness::{CHAT_BODY, CHAT_REQUEST, PATIENCE, Proxy, Response, proxy, sized, until};
+use crate::harness::{CHAT_BODY, CHAT_REQUEST, PATIENCE, Proxy, Response, proxy, sized};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -39,6 +39,8 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<usize> {
 struct Both {
     up: Listening,
     seen: mpsc::Receiver<Seen>,
+    /// The streams of HTTP/2 that have arrived.
+    streams: mpsc::Receiver<()>,
     go: Arc<Notify>,
     folder: Folder,
 }
@@ -46,16 +48,18 @@ struct Both {
 impl Both {
     fn new(alpn: &[&[u8]]) -> Self {
         let folder = Folder::new();
-        let (tell, seen) = mpsc::channel();
-        let (tell, go) = (Mutex::new(tell), Arc::new(Notify::new()));
+        let ((tell, seen), (arrive, streams)) = (mpsc::channel(), mpsc::channel());
+        let (tellers, go) = (Mutex::new((tell, arrive)), Arc::new(Notify::new()));
         let may_go = Arc::clone(&go);
         let config = Self::config(&folder, alpn);
         let up = listen(Some(config), move |accepted| {
-            let (tell, go, mut stream) = (tell.lock().unwrap().clone(), Arc::clone(&may_go), accepted.stream);
+            let (tell, arrive) = tellers.lock().unwrap().clone();
+            let (go, mut stream) = (Arc::clone(&may_go), accepted.stream);
             async move {
                 if accepted.is_http2 {
                     let mut connection = server::handshake(stream).await.unwrap();
                     while let Some(Ok((_, mut respond))) = connection.accept().await {
+                        arrive.send(()).unwrap();
                         go.notified().await;
                         respond.send_reset(Reason::REFUSED_STREAM);
                         tell.send(Seen::Refused).unwrap();
@@ -74,7 +78,7 @@ impl Both {
                 }
             }
         });
-        Self { up, seen, go, folder }
+        Self { up, seen, streams, go, folder }
     }
 
     fn config(folder: &Folder, alpn: &[&[u8]]) -> Arc<ServerConfig> {
@@ -125,7 +129,7 @@ fn http1_connection_that_closes_after_a_refused_stream_is_final() {
     std::thread::scope(|scope| {
         // The upstream does not read the body before it refuses.
         let response = scope.spawn(move || client.post(PATH, &large()).response());
-        until(PATIENCE, "a connection", || (both.up.accepted() == 1).then_some(()));
+        both.streams.recv_timeout(PATIENCE).expect("a stream arrives");
         both.change(&[b"http/1.1"]);
         both.go.notify_one();
         assert_unreachable(&response.join().unwrap());
