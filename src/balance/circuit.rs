@@ -41,6 +41,7 @@ pub(super) struct Circuit {
 const TRIAL: u64 = 1;
 
 impl Circuit {
+    #[inline]
     pub(super) fn state(&self, tick: u64) -> CircuitState {
         let word = self.word.load(Ordering::Relaxed);
         match (word, word >> 1) {

@@ -96,12 +96,14 @@ impl ModelHealth {
         name_tag(&self.name)
     }
 
+    #[inline]
     pub(in crate::balance) fn rate_limit(&self, tick: u64) -> Option<RateLimit> {
         let word = self.limited.load(Relaxed);
         (word >> 1 > tick).then_some(RateLimit { until: word >> 1, is_known: word & 1 != 0 })
     }
 
     /// Returns true if fewer tokens remain until the next refill than a request of this size needs.
+    #[inline]
     pub(in crate::balance) fn is_short_of(&self, tokens: u32, tick: u64) -> bool {
         self.tokens.load(Relaxed) < tokens.max(1) && u64::from(self.refilled.load(Relaxed)) * 1000 > tick
     }

@@ -100,6 +100,7 @@ impl Distinct {
 }
 
 impl MemberLoad {
+    #[inline]
     pub(in crate::balance) fn running(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,5 +1,6 @@
 //! The choice of one member.
 
+mod candidates;
 mod pick;
 
 use std::cell::RefCell;
@@ -15,6 +16,7 @@ use crate::balance::circuit::CircuitState;
 use crate::balance::group::Bound;
 use crate::balance::health::{ModelHealth, RateLimit};
 use crate::balance::sticky::StickyResult;
+use candidates::Candidates;
 
 /// One step of a plan.
 pub(super) struct Choice<'a> {
@@ -72,30 +74,32 @@ impl<'a> Choice<'a> {
         if let Some(pinned) = self.plan.pin {
             return self.pinned(pinned, nothing);
         }
+        let has_tried = !self.plan.tried.is_empty();
         for tier in self.plan.group.tiers() {
-            let (mut ample, mut short) = (Members::NONE, Members::NONE);
+            let [mut ample, mut short] = [Candidates::NONE; 2];
             for number in tier.clone() {
-                if self.bound(number).weight == 0 {
+                let bound = self.bound(number);
+                if bound.weight == 0 {
                     continue;
                 }
                 match self.availability(number) {
-                    Availability::Available if self.plan.tried.contains(number) => {}
+                    Availability::Available if has_tried && self.plan.tried.contains(number) => {}
                     Availability::Available => {
                         let is_short = self.model(number).is_short_of(self.plan.tokens, self.tick);
                         let list = if is_short { &mut short } else { &mut ample };
-                        *list = list.with(number);
+                        list.push(number, bound);
                     }
                     unavailable => self.note(&mut nothing, number, &unavailable),
                 }
             }
             for mut candidates in [ample, short] {
                 while !candidates.is_empty() {
-                    let (number, sticky) = self.pick(candidates, tier);
+                    let (number, sticky) = self.pick(&candidates, tier);
                     if let Some(permit) = self.take(number, sticky) {
                         return Ok(permit);
                     }
                     // Another request was faster.
-                    candidates.remove(number);
+                    candidates.remove(number, self.bound(number));
                     nothing.has_full = true;
                 }
             }
@@ -136,14 +140,17 @@ impl<'a> Choice<'a> {
         Err(nothing)
     }
 
+    #[inline]
     fn bound(&self, number: usize) -> &Bound {
         &self.plan.group.bound[number]
     }
 
+    #[inline]
     fn model(&self, number: usize) -> &ModelHealth {
         &self.plan.row[number]
     }
 
+    #[inline]
     fn availability(&self, number: usize) -> Availability {
         let (bound, model) = (self.bound(number), self.model(number));
         if let Some(limit) = model.rate_limit(self.tick) {

@@ -26,18 +26,4 @@ impl Members {
     pub(super) fn without(self, others: Self) -> Self {
         Self(self.0 & !others.0)
     }
-
-    pub(super) fn remove(&mut self, number: usize) {
-        self.0 &= !(1 << number);
-    }
-
-    /// The numbers in ascending order.
-    pub(super) fn iter(self) -> impl Iterator<Item = usize> {
-        let mut rest = self.0;
-        std::iter::from_fn(move || {
-            let number = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
-            rest &= rest - 1;
-            Some(number)
-        })
-    }
 }

@@ -39,6 +39,7 @@ fn fold(word: u64) -> u64 {
 }
 
 /// Spreads all bits over all others (the finalizer of MurmurHash3).
+#[inline]
 pub(super) fn mix(word: u64) -> u64 {
     let word = (word ^ word >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
     let word = (word ^ word >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);

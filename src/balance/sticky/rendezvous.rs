@@ -23,6 +23,7 @@ pub(in crate::balance) fn member_seed(upstream: &str, model: Option<&str>) -> u6
 
 /// The rank of a member for a key, if it is before `other`. `is_even`: all weights that are compared
 /// are equal, which makes the logarithm unnecessary.
+#[inline]
 pub(in crate::balance) fn rank_before(
     other: Rank,
     key: StickyKey,

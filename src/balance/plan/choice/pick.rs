@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::Choice;
+use super::candidates::Candidates;
 use crate::balance::ChoiceBy;
 use crate::balance::group::Bound;
-use crate::balance::plan::members::Members;
 use crate::balance::sticky::{Rank, StickyKey, StickyResult, rank_before};
 
 /// The limit on a member's load: new conversations skip a member with more running requests than
@@ -13,71 +13,53 @@ use crate::balance::sticky::{Rank, StickyKey, StickyResult, rank_before};
 const LOAD_FACTOR: f64 = 1.25;
 const LOAD_SLACK: f64 = 4.0;
 
-/// The running requests of the available members of a tier, and the sum of their weights.
-struct TierLoad {
-    running: u64,
-    weight: u64,
-}
-
 impl Choice<'_> {
     /// Chooses one of several members.
-    pub(super) fn pick(&self, candidates: Members, tier: &Range<usize>) -> (usize, StickyResult) {
+    pub(super) fn pick(&self, candidates: &Candidates, tier: &Range<usize>) -> (usize, StickyResult) {
         match (self.plan.sticky, self.plan.group.spec().choice) {
             (Some(key), _) => self.by_key(key, candidates, tier),
-            (None, ChoiceBy::Weight) => (self.draw(candidates), StickyResult::None),
+            (None, ChoiceBy::Weight) => (self.draw(candidates, None), StickyResult::None),
             (None, ChoiceBy::Latency) => (self.by_latency(candidates), StickyResult::None),
         }
     }
 
     /// The first member in the key's order whose load is within the limit.
-    fn by_key(&self, key: StickyKey, candidates: Members, tier: &Range<usize>) -> (usize, StickyResult) {
-        let load = self.tier_load(candidates);
-        let is_even = self.plan.group.is_even;
-        // The first of all members, of those that are available, and of those that have room: each is
-        // behind the one before it, or the same.
-        let [mut home, mut first, mut best] = [(Rank::LAST, 0); 3];
-        for number in tier.clone() {
+    fn by_key(&self, key: StickyKey, candidates: &Candidates, tier: &Range<usize>) -> (usize, StickyResult) {
+        // Of all candidates, and of those that have room.
+        let [mut first, mut best] = [(Rank::LAST, 0); 2];
+        for number in candidates.iter() {
             let bound = self.bound(number);
-            if bound.weight == 0 {
-                continue;
+            let Some(rank) = self.rank_before(best.0, key, bound) else { continue };
+            if rank < first.0 {
+                first = (rank, number);
             }
-            let Some(rank) = rank_before(best.0, key, bound.seed, bound.weight, is_even) else { continue };
-            if rank < home.0 {
-                home = (rank, number);
-            }
-            if candidates.contains(number) {
-                if rank < first.0 {
-                    first = (rank, number);
-                }
-                if load.has_room(bound) {
-                    best = (rank, number);
-                }
+            if has_room(candidates, bound) {
+                best = (rank, number);
             }
         }
-        let (_, chosen) = if best.0 < Rank::LAST { best } else { first };
-        let is_home = chosen == home.1 && tier.start == 0;
-        (chosen, if is_home { StickyResult::Kept } else { StickyResult::Moved })
+        let chosen = if best.0 < Rank::LAST { best } else { first };
+        let is_before = |number: usize| {
+            let bound = self.bound(number);
+            bound.weight > 0 && number != chosen.1 && self.rank_before(chosen.0, key, bound).is_some()
+        };
+        let is_complete = candidates.len() == tier.len();
+        let is_first = chosen.1 == first.1 && (is_complete || !tier.clone().any(is_before));
+        let is_home = is_first && tier.start == 0;
+        (chosen.1, if is_home { StickyResult::Kept } else { StickyResult::Moved })
     }
 
-    fn tier_load(&self, candidates: Members) -> TierLoad {
-        candidates.iter().fold(TierLoad { running: 0, weight: 0 }, |load, number| {
-            let bound = self.bound(number);
-            TierLoad {
-                running: load.running + u64::from(bound.load.running()),
-                weight: load.weight + u64::from(bound.weight),
-            }
-        })
+    #[inline]
+    fn rank_before(&self, other: Rank, key: StickyKey, bound: &Bound) -> Option<Rank> {
+        rank_before(other, key, bound.seed, bound.weight, self.plan.group.is_even)
     }
 
     /// Draws two members, and returns the one with the earlier expected first event.
-    fn by_latency(&self, candidates: Members) -> usize {
-        let one = self.draw(candidates);
-        let mut others = candidates;
-        others.remove(one);
-        if others.is_empty() {
+    fn by_latency(&self, candidates: &Candidates) -> usize {
+        let one = self.draw(candidates, None);
+        if candidates.len() == 1 {
             return one;
         }
-        let other = self.draw(others);
+        let other = self.draw(candidates, Some(one));
         let cost = |number: usize| {
             let running = self.bound(number).load.running() as f32 + 1.0;
             (self.model(number).latency.expected(self.tick) * running, running)
@@ -85,25 +67,29 @@ impl Choice<'_> {
         if cost(other) < cost(one) { other } else { one }
     }
 
-    /// Draws a member at random, by weight.
-    fn draw(&self, candidates: Members) -> usize {
-        let total: u64 = candidates.iter().map(|number| u64::from(self.bound(number).weight)).sum();
-        let mut drawn = self.random.borrow_mut().u64(..total.max(1));
-        for number in candidates.iter() {
-            let weight = u64::from(self.bound(number).weight);
-            if drawn < weight {
-                return number;
-            }
-            drawn -= weight;
+    /// Draws one of the candidates by weight. `except` is one of several, and is not drawn.
+    fn draw(&self, candidates: &Candidates, except: Option<usize>) -> usize {
+        let mut random = self.random.borrow_mut();
+        if self.plan.group.is_even {
+            let count = candidates.len() - usize::from(except.is_some());
+            let number = candidates.get(random.usize(..count));
+            // The last one takes the place of the one that is not drawn.
+            return if Some(number) == except { candidates.get(count) } else { number };
         }
-        candidates.iter().next().unwrap_or_default()
+        let weight = |number: usize| u64::from(self.bound(number).weight);
+        let mut drawn = random.u64(..candidates.weight - except.map_or(0, weight));
+        let mut others = candidates.iter().filter(|&number| Some(number) != except);
+        let hit = others.find(|&number| {
+            let is_hit = drawn < weight(number);
+            drawn = drawn.saturating_sub(weight(number));
+            is_hit
+        });
+        hit.unwrap_or_else(|| candidates.get(0))
     }
 }
 
-impl TierLoad {
-    /// One more request leaves the member within its bound.
-    fn has_room(&self, bound: &Bound) -> bool {
-        let share = (self.running + 1) as f64 * f64::from(bound.weight) / self.weight as f64;
-        f64::from(bound.load.running()) + 1.0 <= LOAD_FACTOR * share + LOAD_SLACK
-    }
+/// Returns true if the member's load stays within the limit with one more request.
+fn has_room(candidates: &Candidates, bound: &Bound) -> bool {
+    let share = (candidates.running + 1) as f64 * f64::from(bound.weight) / candidates.weight as f64;
+    f64::from(bound.load.running()) + 1.0 <= LOAD_FACTOR * share + LOAD_SLACK
 }
