@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ const STOP: Duration = Duration::from_secs(1);
 const INBOX: usize = 1024;
 
 /// A connection that is given to another worker.
-type Given = (std::net::TcpStream, Claim);
+type Given = (std::net::TcpStream, SocketAddr, Claim);
 
 /// The holdings of a connection: its place, and its weight on the worker that serves it.
 type Claim = (Place, SharedGuard);
@@ -128,23 +129,23 @@ impl<H: Handler> Acceptor<H> {
         let mut draining = pin!(stop.reached(Phase::Draining));
         let mut errors = AcceptErrors::default();
         // Accepted, but without a place.
-        let mut newcomer: Option<TcpStream> = None;
-        let admit = |stream, place| {
+        let mut newcomer: Option<(TcpStream, SocketAddr)> = None;
+        let admit = |(stream, address), place| {
             let chosen = balance.choose(worker);
             let claim = (place, balance.load(chosen));
             if chosen == worker {
-                spawn(stream, claim, &context);
+                spawn(stream, address, claim, &context);
             } else {
-                hand_over(stream, claim, &outboxes[chosen], &context);
+                hand_over(stream, address, claim, &outboxes[chosen], &context);
             }
         };
         loop {
             tokio::select! {
                 accepted = socket.accept(), if newcomer.is_none() => match accepted {
-                    Ok((stream, _)) => match places.try_for_connection() {
-                        Some(place) => admit(stream, place),
+                    Ok(accepted) => match places.try_for_connection() {
+                        Some(place) => admit(accepted, place),
                         None => {
-                            newcomer = Some(stream);
+                            newcomer = Some(accepted);
                             context.evict_one();
                         }
                     },
@@ -158,8 +159,8 @@ impl<H: Handler> Acceptor<H> {
                     }
                 },
                 place = places.for_connection(), if newcomer.is_some() => {
-                    if let Some(stream) = newcomer.take() {
-                        admit(stream, place);
+                    if let Some(accepted) = newcomer.take() {
+                        admit(accepted, place);
                     }
                 }
                 () = sleep(RETRY), if newcomer.is_some() => context.evict_one(),
@@ -230,45 +231,42 @@ impl Beat {
 /// Gives a connection to a worker with less load, or serves it here if that worker cannot take it.
 fn hand_over<H: Handler>(
     stream: TcpStream,
+    address: SocketAddr,
     claim: Claim,
     outbox: &mpsc::Sender<Given>,
     context: &Rc<WorkerContext<H>>,
 ) {
     let Ok(stream) = stream.into_std() else { return };
-    if let Err(back) = outbox.try_send((stream, claim)) {
-        let (stream, claim) = back.into_inner();
+    if let Err(back) = outbox.try_send((stream, address, claim)) {
+        let (stream, address, claim) = back.into_inner();
         if let Ok(stream) = TcpStream::from_std(stream) {
-            spawn(stream, claim, context);
+            spawn(stream, address, claim, context);
         }
     }
 }
 
 /// Serves a connection that another worker has given to this one.
-fn take_over<H: Handler>((stream, claim): Given, context: &Rc<WorkerContext<H>>) {
+fn take_over<H: Handler>((stream, address, claim): Given, context: &Rc<WorkerContext<H>>) {
     match TcpStream::from_std(stream) {
-        Ok(stream) => spawn(stream, claim, context),
+        Ok(stream) => spawn(stream, address, claim, context),
         Err(error) => tracing::warn!(%error, "an accepted connection could not be registered"),
     }
 }
 
-fn spawn<H: Handler>(stream: TcpStream, claim: Claim, context: &Rc<WorkerContext<H>>) {
-    tokio::task::spawn_local(connection_task(stream, claim, Rc::clone(context)));
+fn spawn<H: Handler>(stream: TcpStream, address: SocketAddr, claim: Claim, context: &Rc<WorkerContext<H>>) {
+    tokio::task::spawn_local(connection_task(stream, address, claim, Rc::clone(context)));
 }
 
 /// The task of one connection, which is registered before the task runs, so that no command is
 /// missed in between.
 fn connection_task<H: Handler>(
     stream: TcpStream,
+    address: SocketAddr,
     claim: Claim,
     context: Rc<WorkerContext<H>>,
 ) -> impl Future<Output = ()> {
-    // Without TCP_NODELAY the last event of a burst waits for the client's ACK, 40 ms on many
-    // systems.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY was refused");
-    }
     let state = ConnState::new(Instant::now());
-    state.set_address(stream.peer_addr().ok());
+    state.set_address(Some(address));
     let registered = context.connections.register(Rc::clone(&state));
     async move {
         match context.tls.clone() {
@@ -284,7 +282,7 @@ fn connection_task<H: Handler>(
 /// The size of a connection's task in bytes, of which there is one for each waiting stream.
 #[cfg(test)]
 pub(crate) fn connection_task_size<H: Handler>() -> usize {
-    fn size_of_returned<A, B, C, R>(_: impl FnOnce(A, B, C) -> R) -> usize {
+    fn size_of_returned<A, B, C, D, R>(_: impl FnOnce(A, B, C, D) -> R) -> usize {
         size_of::<R>()
     }
     size_of_returned(connection_task::<H>)

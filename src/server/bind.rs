@@ -48,11 +48,16 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     // A restart does not wait for connections of the previous process (TIME_WAIT).
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Accepted connections inherit it: a system call less for each. Without it the last event of a
+    // burst waits for the client's ACK, 40 ms on many systems.
+    socket.set_tcp_nodelay(true)?;
     Ok(socket)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
 
     #[test]
@@ -62,5 +67,21 @@ mod tests {
         assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == address));
         let second = bind(address, 4).unwrap_err();
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn accepted_connection_inherits_nodelay() {
+        let (address, sockets) = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        // The kernel chooses the socket.
+        let clients: Vec<_> = (0..32).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut accepted = 0;
+        while accepted < clients.len() {
+            for socket in &sockets {
+                while let Ok((stream, _)) = socket.accept() {
+                    assert!(stream.nodelay().unwrap());
+                    accepted += 1;
+                }
+            }
+        }
     }
 }

@@ -22,11 +22,21 @@ pub(super) trait Socket {
     fn try_write(&self, _bytes: &[u8]) -> Option<io::Result<usize>> {
         None
     }
+
+    /// Returns true if a drop ends the connection as a shutdown of both directions does. TLS has a
+    /// last message (`close_notify`).
+    fn ends_when_dropped(&self) -> bool {
+        false
+    }
 }
 
 impl Socket for TcpStream {
     fn tcp(&self) -> &TcpStream {
         self
+    }
+
+    fn ends_when_dropped(&self) -> bool {
+        true
     }
 
     fn try_write(&self, bytes: &[u8]) -> Option<io::Result<usize>> {

@@ -277,7 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
     /// Closes the connection once everything is written. `lingers`: the client may still be
     /// sending.
     async fn close(&mut self, lingers: bool) -> io::Result<()> {
-        poll_fn(|cx| self.peer.poll_close(cx)).await?;
+        poll_fn(|cx| self.peer.poll_close(cx, lingers)).await?;
         if lingers {
             let _ = timeout(LINGER, self.peer.linger(LINGER_SILENCE)).await;
         }

@@ -80,7 +80,8 @@ async fn draining_worker_is_given_no_connection_and_closes_given_ones() {
         let give = || {
             let (client, ours) = pair();
             let claim = (places.try_for_connection().unwrap(), balance.load(0));
-            (client, inbox.try_send((ours, claim)))
+            let address = client.local_addr().unwrap();
+            (client, inbox.try_send((ours, address, claim)))
         };
         // Its request runs until the end of the drain.
         let (mut busy, given) = give();

@@ -355,9 +355,13 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         SockRef::from(self.io.tcp()).set_linger(Some(Duration::ZERO))
     }
 
-    /// Writes the rest, and shuts down this direction.
-    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes the rest, and shuts down this direction. If no bytes are read afterwards
+    /// (`lingers`), the drop of a plain connection does that, with a system call less.
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>, lingers: bool) -> Poll<io::Result<()>> {
         ready!(self.poll_flush(cx))?;
+        if !lingers && self.io.ends_when_dropped() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
