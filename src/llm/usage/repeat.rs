@@ -64,8 +64,9 @@ impl<'a> Pattern<'a> {
     }
 
     /// Matches an event at `at` with the same bytes around a non-empty text. Returns the range of
-    /// its text and the event's end.
-    #[inline]
+    /// its text and the event's end. Inlined into the loop over repeated events: a call and its
+    /// result in memory cost as much as the comparison.
+    #[inline(always)]
     pub(super) fn matches(&self, slice: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
         let rest = self.behind_before(&slice[at..])?;
         let length = string_length(rest).filter(|length| (1..=TEXT_LIMIT).contains(length))?;
@@ -74,20 +75,16 @@ impl<'a> Pattern<'a> {
             return None;
         }
         let from = at + self.before.len();
-        let mut end = from + length + self.behind.len();
         let rest = rest.strip_prefix(self.behind)?;
-        if let Some(last) = self.last {
-            let filler = string_length(rest)?;
-            if filler > TEXT_LIMIT || ends_in_word(&rest[..filler]) || !rest[filler..].starts_with(last) {
-                return None;
-            }
-            end += filler + last.len();
-        }
-        Some((from..from + length, end))
+        let filled = match self.last {
+            Some(last) => filled(rest, last)?,
+            None => 0,
+        };
+        Some((from..from + length, from + length + self.behind.len() + filled))
     }
 
     /// The bytes behind those before the text.
-    #[inline]
+    #[inline(always)]
     fn behind_before<'s>(&self, slice: &'s [u8]) -> Option<&'s [u8]> {
         let (from, to) = self.counter;
         if to == 0 {
@@ -97,6 +94,15 @@ impl<'a> Pattern<'a> {
         let is_number = digits.iter().all(u8::is_ascii_digit);
         if is_number { rest.strip_prefix(&self.before[to..]) } else { None }
     }
+}
+
+/// The length of the filler at the beginning of `rest` together with `last`, which must follow it.
+/// Kept out of the loop over events without a filler.
+#[inline(never)]
+fn filled(rest: &[u8], last: &[u8]) -> Option<usize> {
+    let filler = string_length(rest).filter(|length| *length <= TEXT_LIMIT)?;
+    let ends = !ends_in_word(&rest[..filler]) && rest[filler..].starts_with(last);
+    ends.then_some(filler + last.len())
 }
 
 /// Returns true if the bytes are a word of the prefilter together with the quote that follows.
@@ -129,7 +135,7 @@ fn ends_value(bytes: &[u8]) -> bool {
 }
 
 /// The length of the JSON string that begins here.
-#[inline]
+#[inline(always)]
 fn string_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
