@@ -50,7 +50,7 @@ pub use server::{AdminServer, RESERVED_FILES, ServerBounds};
 
 use crate::config::reload::Reload;
 use crate::llm::price::Prices;
-use crate::record::{Boards, Journal};
+use crate::record::{ActiveRequests, Journal};
 use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::{Exposition, Metrics};
 use crate::support::Live;
@@ -79,7 +79,7 @@ pub struct Shown {
     /// The configured number of workers.
     pub workers_wanted: usize,
     pub metrics: Arc<Metrics>,
-    pub boards: Boards,
+    pub active: ActiveRequests,
     /// The journal, with the counters of records.
     pub journal: Journal,
     /// The ledger that the pages show, if one is kept.
@@ -192,7 +192,7 @@ async fn live(State(admin): State<Arc<Admin>>, request: Request) -> Response {
         let reason = format!("{WATCHERS} pages are open already");
         return fault(StatusCode::SERVICE_UNAVAILABLE, "too_many_watchers", &reason);
     };
-    let Shown { boards, journal, ledger, prices, .. } = &admin.shown;
+    let Shown { active, journal, ledger, prices, .. } = &admin.shown;
     let (parts, _) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let of_fleet = matches!(ledger, Some(LedgerSource::Fleet(_)));
@@ -200,7 +200,7 @@ async fn live(State(admin): State<Arc<Admin>>, request: Request) -> Response {
     let access = Arc::clone(&admin.access);
     let is_allowed = Box::new(move || check(&access.load(), &parts));
     respond::live(LiveEvents::new(
-        boards.clone(),
+        active.clone(),
         prices.load().zone().clone(),
         journal.clone(),
         of_fleet,

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::admin::{self, Admin, ServerBounds, Shown, WORKER};
 use crate::config::{Files, Settings, Sources};
-use crate::record::{Boards, CAPACITY, Estimator, Journal, RefusalCounter, Sink, Writer};
+use crate::record::{ActiveRequests, CAPACITY, Estimator, Journal, RefusalCounter, Sink, Writer};
 use crate::server::{Balance, Capacity, Listener, bind, watch_at_most};
 use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::Metrics;
@@ -154,7 +154,7 @@ impl App {
                 journal,
                 drain_timeout: Arc::clone(&reloader.drain_timeout),
                 metrics,
-                boards: Boards::new(settings.server.workers),
+                active: ActiveRequests::new(settings.server.workers),
                 ledger: LedgerSource::shown(settings),
             },
             tls: reloader.server_tls.clone(),
@@ -225,7 +225,7 @@ impl App {
                 threads: threads.clone(),
                 workers_wanted,
                 metrics: Arc::clone(&parts.metrics),
-                boards: parts.boards.clone(),
+                active: parts.active.clone(),
                 journal: parts.journal.clone(),
                 ledger: parts.ledger.clone(),
                 prices,

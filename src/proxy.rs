@@ -59,7 +59,7 @@ use crate::config::OnDisconnect;
 use crate::llm::rewrite::headers::end_hop;
 use crate::proxy::meter::ResponsePolicy;
 use crate::record::error::{Error, Result};
-use crate::record::{Board, Entry, Journal, Seen};
+use crate::record::{Entry, Journal, Seen, WorkerRequests};
 use crate::server::{ClientRequest, ClientResponse, Handler};
 use attempt::Accepted;
 use pending_response::PendingResponse;
@@ -72,20 +72,20 @@ use worker::{Worker, WorkerSnapshot, WorkerUpstream};
 pub struct Proxy {
     worker: Worker,
     journal: Journal,
-    board: Board,
+    requests: WorkerRequests,
 }
 
 impl Proxy {
     /// Creates the proxy of the worker with this number, which uses `snapshot` until it adopts
-    /// another. `board` lists the running streams.
+    /// another. `requests` lists the running streams.
     pub fn new(
         worker: usize,
         snapshot: Arc<Snapshot>,
         shared: Arc<Shared>,
         journal: Journal,
-        board: Board,
+        requests: WorkerRequests,
     ) -> Self {
-        Self { worker: Worker::new(worker, snapshot, shared), journal, board }
+        Self { worker: Worker::new(worker, snapshot, shared), journal, requests }
     }
 
     /// Uses `snapshot` for further requests; running requests keep the one with which they began.
@@ -230,7 +230,7 @@ impl Handler for Proxy {
         snapshot.see(&request.head, from, &mut entry);
         end_hop(&mut request.head.headers);
         snapshot.trace(&mut request.head.headers, &mut entry);
-        entry.shown_on(&self.board);
+        entry.list_in(&self.requests);
         Handled::Request { response: self.serve(snapshot, Received::new(request), entry) }
     }
 

@@ -20,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::pages::running;
-use crate::record::{Boards, Journal};
+use crate::record::{ActiveRequests, Journal};
 
 /// The interval of checks for changes.
 const TICK: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ const RETRY: &str = "retry: 2000\n\n";
 
 /// The events of one watcher. They end when its client has lost access.
 pub(super) struct LiveEvents {
-    boards: Boards,
+    active: ActiveRequests,
     /// The time zone of the pages.
     zone: TimeZone,
     journal: Journal,
@@ -58,7 +58,7 @@ impl LiveEvents {
     /// the number of records when the page was read. `place` is released at the end, which comes
     /// after `is_allowed` has said no.
     pub(super) fn new(
-        boards: Boards,
+        active: ActiveRequests,
         zone: TimeZone,
         journal: Journal,
         of_fleet: bool,
@@ -69,7 +69,7 @@ impl LiveEvents {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            boards,
+            active,
             zone,
             journal,
             ticks,
@@ -87,7 +87,7 @@ impl LiveEvents {
     /// The events for the changes.
     fn news(&mut self) -> Option<String> {
         let mut text = String::new();
-        let running = running::table(&self.boards, &self.zone).into_string();
+        let running = running::table(&self.active, &self.zone).into_string();
         if self.running.as_ref() != Some(&running) {
             event(&mut text, "running", &running);
             self.running = Some(running);
@@ -162,11 +162,11 @@ mod tests {
     #[cfg(feature = "moved-clock")]
     #[tokio::test(start_paused = true)]
     async fn live_sends_changes_only() {
-        let (boards, journal) = (Boards::new(1), Journal::new(8));
+        let (active, journal) = (ActiveRequests::new(1), Journal::new(8));
         let places = Arc::new(Semaphore::new(1));
         let place = Arc::clone(&places).acquire_owned().await.unwrap();
-        let (boards_seen, seen) = (boards.clone(), journal.clone());
-        let mut live = LiveEvents::new(boards_seen, TimeZone::UTC, seen, false, Some(0), always(), place);
+        let (listed, seen) = (active.clone(), journal.clone());
+        let mut live = LiveEvents::new(listed, TimeZone::UTC, seen, false, Some(0), always(), place);
         assert_eq!(next(&mut live).await, RETRY);
         let first = next(&mut live).await;
         assert!(first.starts_with("event: running\ndata: ") && first.ends_with("\n\n"), "{first}");
@@ -176,7 +176,7 @@ mod tests {
 
         let mut entry = Entry::open(&journal, &"ada".into());
         entry.row().stream = true;
-        entry.shown_on(&boards.of_worker(0));
+        entry.list_in(&active.of_worker(0));
         entry.show();
         let running = next(&mut live).await;
         assert!(running.starts_with("event: running\n") && running.contains("ada"), "{running}");
@@ -192,8 +192,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn live_of_a_fleet_reports_records_periodically() {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let (boards, journal) = (Boards::new(1), Journal::new(8));
-        let mut live = LiveEvents::new(boards, TimeZone::UTC, journal, true, None, always(), place);
+        let (active, journal) = (ActiveRequests::new(1), Journal::new(8));
+        let mut live = LiveEvents::new(active, TimeZone::UTC, journal, true, None, always(), place);
         assert_eq!(next(&mut live).await, RETRY);
         assert!(next(&mut live).await.starts_with("event: running\n"));
         let start = Instant::now();
@@ -210,8 +210,8 @@ mod tests {
         journal.health().kept.store(7, Ordering::Relaxed);
         for (since, told) in [(Some(6), true), (Some(7), false), (None, false)] {
             let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-            let (boards, journal) = (Boards::new(1), journal.clone());
-            let mut live = LiveEvents::new(boards, TimeZone::UTC, journal, false, since, always(), place);
+            let (active, journal) = (ActiveRequests::new(1), journal.clone());
+            let mut live = LiveEvents::new(active, TimeZone::UTC, journal, false, since, always(), place);
             assert_eq!(next(&mut live).await, RETRY);
             assert_eq!(next(&mut live).await.contains("event: records\ndata: 7\n"), told, "{since:?}");
         }

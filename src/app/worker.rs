@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 
 use crate::proxy::{Proxy, Shared, Snapshot};
-use crate::record::{Boards, Journal};
+use crate::record::{ActiveRequests, Journal};
 use crate::server::{Acceptor, Ended, Limits, Listener};
 use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::Metrics;
@@ -29,7 +29,7 @@ pub(super) struct Parts {
     pub(super) journal: Journal,
     pub(super) drain_timeout: Arc<Live<Duration>>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) boards: Boards,
+    pub(super) active: ActiveRequests,
     /// The source of the records that the pages show.
     pub(super) ledger: Option<LedgerSource>,
 }
@@ -60,8 +60,8 @@ pub(super) async fn work(
     let mut updates = parts.updates.clone();
     let Update { snapshot, adopted } = updates.borrow_and_update().clone();
     let limits = Rc::new(Cell::new(snapshot.limits));
-    let (shared, board) = (Arc::clone(&parts.shared), parts.boards.of_worker(number));
-    let proxy = Rc::new(Proxy::new(number, snapshot, shared, parts.journal.clone(), board));
+    let (shared, requests) = (Arc::clone(&parts.shared), parts.active.of_worker(number));
+    let proxy = Rc::new(Proxy::new(number, snapshot, shared, parts.journal.clone(), requests));
     // Fails for the first snapshot, and after the reloading thread has given up waiting.
     let _ = adopted.send(());
     let adopting = spawn_local(adopt(number, Rc::clone(&proxy), Rc::clone(&limits), updates));

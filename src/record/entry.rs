@@ -15,9 +15,9 @@ use http::{HeaderValue, Method};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::material::Material;
-use super::running::{Progress, Shown};
-use super::{Board, GroupUse, Journal, Outcome, Seen, Stream, UsageRecord, UsageSource, gaps};
+use super::estimate_input::EstimateInput;
+use super::running::{Progress, Registered};
+use super::{GroupUse, Journal, Outcome, Seen, Stream, UsageRecord, UsageSource, WorkerRequests, gaps};
 use crate::llm::estimate::Shape;
 use crate::llm::provider::UsageOwner;
 use crate::llm::usage::{Room, Tally, Usage};
@@ -50,14 +50,14 @@ struct Open {
     /// The attempts at a request that was routed to a group.
     group: Option<Rc<RefCell<GroupUse>>>,
     /// Lists the request while it runs.
-    board: Option<Board>,
-    shown: Option<Shown>,
+    requests: Option<WorkerRequests>,
+    registered: Option<Registered>,
     /// The stored result that owns the usage in the response. `None`: this request owns it.
     usage_owner: Option<Box<UsageOwner>>,
     /// The error of a record that has no other.
     note: Option<&'static &'static str>,
     /// The input of an estimate, until usage is reported.
-    material: Option<Material>,
+    estimate_input: Option<EstimateInput>,
     /// A value that must outlive the request, such as the configuration that it began with.
     kept: Option<Arc<dyn Any + Send + Sync>>,
     /// True after authentication, also if none is configured.
@@ -114,11 +114,11 @@ impl Entry {
             upload: None,
             form: None,
             group: None,
-            board: None,
-            shown: None,
+            requests: None,
+            registered: None,
             usage_owner: None,
             note: None,
-            material: None,
+            estimate_input: None,
             kept: None,
             is_admitted: false,
         };
@@ -145,17 +145,19 @@ impl Entry {
         self.open.row.as_mut().expect("only `close` takes the row, and it is the last to be called")
     }
 
-    /// Sets the board on which [`Entry::show`] lists the stream.
-    pub fn shown_on(&mut self, board: &Board) {
-        self.open.board = Some(board.clone());
+    /// Sets the list to which [`Entry::show`] adds the stream.
+    pub fn list_in(&mut self, requests: &WorkerRequests) {
+        self.open.requests = Some(requests.clone());
     }
 
     /// Lists the exchange among the running streams until the record is closed, if it is a stream
     /// and is not listed yet.
     pub fn show(&mut self) {
-        let Some(board) = self.open.board.as_ref().filter(|_| self.open.shown.is_none()) else { return };
+        let Some(requests) = self.open.requests.as_ref().filter(|_| self.open.registered.is_none()) else {
+            return;
+        };
         let Some(row) = self.open.row.as_ref().filter(|row| row.stream) else { return };
-        self.open.shown = Some(board.put_up(Stream {
+        self.open.registered = Some(requests.register(Stream {
             id: row.id,
             started_at: row.started_at,
             started: self.open.started,
@@ -170,7 +172,7 @@ impl Entry {
     /// Updates the progress of the listed stream: events that passed, and output tokens if any were
     /// reported.
     pub fn progressed(&self, events: u64, output_tokens: Option<u64>) {
-        if let Some(shown) = &self.open.shown {
+        if let Some(shown) = &self.open.registered {
             shown.stream().progress.set(events, output_tokens);
         }
     }
@@ -183,7 +185,7 @@ impl Entry {
 
     /// Keeps the request's shape and body for an estimate, in case no tokens are reported.
     pub fn keep_estimate_input(&mut self, shape: Shape, body: &Bytes) {
-        self.open.material = Some(Material::new(shape, body, self.open.journal.room()));
+        self.open.estimate_input = Some(EstimateInput::new(shape, body, self.open.journal.room()));
     }
 
     /// Sets `error` to a note, unless the record gets an error of its own.
@@ -194,9 +196,9 @@ impl Entry {
     /// The budget for the text of a response with this status. `None` if no text is needed.
     pub fn keeps_output(&mut self, status: u16) -> Option<&Room> {
         // A refused request generated nothing.
-        self.open.material.take_if(|_| !(200..300).contains(&status));
-        let material = self.open.material.as_ref()?;
-        material.shape.has_output().then(|| self.open.journal.room())
+        self.open.estimate_input.take_if(|_| !(200..300).contains(&status));
+        let estimate_input = self.open.estimate_input.as_ref()?;
+        estimate_input.shape.has_output().then(|| self.open.journal.room())
     }
 
     /// Records the response's status, and the time of its head.
@@ -210,7 +212,7 @@ impl Entry {
     /// Records the time of the first event with output.
     pub fn first_token(&mut self, at: Instant) {
         self.row().time_to_first_token_ms = Some(self.since_start(at));
-        if let Some(shown) = &self.open.shown {
+        if let Some(shown) = &self.open.registered {
             shown.stream().progress.first_token(at.saturating_duration_since(self.open.started));
         }
     }
@@ -271,13 +273,14 @@ impl Entry {
         let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
         let is_response = row.events.is_some() || (tally.model.is_some() && !tally.pending);
         if tally.usage.is_some() || !(has_output || (is_response && tally.error.is_none())) {
-            self.open.material = None;
-        } else if let Some(material) = &mut self.open.material {
-            material.may_have_tokens = tally.output.is_some() || (ended && !material.shape.has_output());
+            self.open.estimate_input = None;
+        } else if let Some(estimate_input) = &mut self.open.estimate_input {
+            estimate_input.may_have_tokens =
+                tally.output.is_some() || (ended && !estimate_input.shape.has_output());
             // The output is unknown if an event was skipped, or if there were events and none had
             // known output.
             let is_known = tally.skipped == 0 && (has_output || tally.events == 0);
-            material.output = tally.output.take().filter(|_| is_known);
+            estimate_input.output = tally.output.take().filter(|_| is_known);
         }
         row.error = row.error.take().or(tally.error.take());
         gaps::note(row, &tally, self.open.journal.health());
@@ -292,10 +295,12 @@ impl Entry {
             self.client_left();
         }
         self.finish(outcome);
-        let Open { row, material, journal, .. } = &mut *self.open;
-        match (row.take(), material.take()) {
+        let Open { row, estimate_input, journal, .. } = &mut *self.open;
+        match (row.take(), estimate_input.take()) {
             (None, _) => {}
-            (Some(row), Some(material)) if material.may_have_tokens => journal.estimate(row, material),
+            (Some(row), Some(estimate_input)) if estimate_input.may_have_tokens => {
+                journal.estimate(row, estimate_input)
+            }
             (Some(row), _) => journal.push(row),
         }
     }
@@ -321,11 +326,12 @@ impl Entry {
 
     /// Fills in what is known at the end.
     fn finish(&mut self, outcome: Outcome) {
-        let Open { row: Some(row), started, journal, upload, form, group, note, shown, .. } = &mut *self.open
+        let Open { row: Some(row), started, journal, upload, form, group, note, registered, .. } =
+            &mut *self.open
         else {
             return;
         };
-        *shown = None;
+        *registered = None;
         row.outcome = outcome;
         row.duration_ms = millis(started.elapsed());
         if let Some(upload) = upload {

@@ -5,12 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::material::Material;
+use super::estimate_input::EstimateInput;
 use super::{Journal, UsageRecord, UsageSource};
 use crate::support::threads::{Deadline, Thread, fault};
 
 /// The largest number of records that wait for their estimate; further ones get none.
-/// `material::ROOM` bounds their texts. A count of 50 µs, which a response of a thousand words
+/// `estimate_input::ROOM` bounds their texts. A count of 50 µs, which a response of a thousand words
 /// takes, makes this a quarter of a second's work.
 const CAPACITY: usize = 4096;
 
@@ -26,7 +26,7 @@ pub(super) struct Waiting {
 
 #[derive(Debug, Default)]
 struct Queue {
-    records: VecDeque<(Box<UsageRecord>, Box<Material>)>,
+    records: VecDeque<(Box<UsageRecord>, Box<EstimateInput>)>,
     state: State,
 }
 
@@ -45,13 +45,13 @@ impl Waiting {
     pub(super) fn push(
         &self,
         record: Box<UsageRecord>,
-        material: Box<Material>,
+        estimate_input: Box<EstimateInput>,
     ) -> Result<(), Box<UsageRecord>> {
         let mut queue = self.lock();
         if queue.state != State::Running || queue.records.len() >= CAPACITY {
             return Err(record);
         }
-        queue.records.push_back((record, material));
+        queue.records.push_back((record, estimate_input));
         let is_first = queue.records.len() == 1;
         drop(queue);
         if is_first {
@@ -61,7 +61,7 @@ impl Waiting {
     }
 
     /// Waits for a record. `None` after the queue was closed and emptied.
-    fn next(&self) -> Option<(Box<UsageRecord>, Box<Material>)> {
+    fn next(&self) -> Option<(Box<UsageRecord>, Box<EstimateInput>)> {
         let nothing = |queue: &mut Queue| queue.records.is_empty() && queue.state == State::Running;
         let queue = self.ready.wait_while(self.lock(), nothing);
         queue.unwrap_or_else(PoisonError::into_inner).records.pop_front()
@@ -131,10 +131,10 @@ impl Counting {
     fn count_all(&mut self) {
         let Self(journal) = self;
         let waiting = journal.waiting();
-        while let Some((mut record, material)) = waiting.next() {
+        while let Some((mut record, estimate_input)) = waiting.next() {
             let model = record.model.as_deref().or(record.model_requested.as_deref()).unwrap_or_default();
             // The encodings are third-party code: the record must survive a panic in them.
-            match catch_unwind(AssertUnwindSafe(|| material.estimate(model, &|| waiting.is_over()))) {
+            match catch_unwind(AssertUnwindSafe(|| estimate_input.estimate(model, &|| waiting.is_over()))) {
                 Ok(Some(usage)) => {
                     record.usage = usage;
                     record.usage_source = UsageSource::Estimated;

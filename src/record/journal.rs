@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 
+use super::estimate_input::{EstimateInput, ROOM};
 use super::estimator::Waiting;
 use super::looks::Looks;
-use super::material::{Material, ROOM};
 use super::refusals::Refusals;
 use super::{Exporting, Shipping, SinkHealth, UsageRecord};
 use crate::llm::usage::Room;
@@ -134,8 +134,8 @@ impl Journal {
 
     /// Queues a record after its tokens were estimated; without an estimate if that would take too
     /// long.
-    pub(super) fn estimate(&self, row: UsageRecord, material: Material) {
-        if let Err(row) = self.0.waiting.push(Box::new(row), Box::new(material)) {
+    pub(super) fn estimate(&self, row: UsageRecord, estimate_input: EstimateInput) {
+        if let Err(row) = self.0.waiting.push(Box::new(row), Box::new(estimate_input)) {
             self.not_estimated();
             self.push(*row);
         }

@@ -1,6 +1,6 @@
 //! Lists running streams for the dashboard.
 //!
-//! Each worker has its own [`Board`] with a fixed number of places. Adding and removing a stream
+//! Each worker has its own [`WorkerRequests`] with a fixed number of places. Adding and removing a stream
 //! costs one atomic store each, an event two relaxed ones, and readers take no lock that a worker
 //! could wait for.
 
@@ -22,7 +22,7 @@ const PLACES: usize = 4096;
 
 /// The running streams of all workers. Clones are the same list.
 #[derive(Clone, Debug)]
-pub struct Boards(Arc<[Arc<Places>]>);
+pub struct ActiveRequests(Arc<[Arc<Places>]>);
 
 #[derive(Debug)]
 struct Places {
@@ -33,8 +33,8 @@ struct Places {
     unlisted: AtomicUsize,
 }
 
-impl Boards {
-    /// Creates a board for each worker.
+impl ActiveRequests {
+    /// Creates the list, with places for each worker.
     pub fn new(workers: usize) -> Self {
         let places = |_| {
             Arc::new(Places {
@@ -46,11 +46,11 @@ impl Boards {
         Self((0..workers).map(places).collect())
     }
 
-    /// The board of a worker. Must be called once per worker, since only one board may write to the
-    /// places. A worker with an unknown number gets a board without readers.
-    pub fn of_worker(&self, worker: usize) -> Board {
+    /// The part of a worker. Must be called once per worker, since only one part may write to the
+    /// places. A worker with an unknown number gets a part without readers.
+    pub fn of_worker(&self, worker: usize) -> WorkerRequests {
         let places = self.0.get(worker).cloned().unwrap_or_else(|| Arc::clone(&Self::new(1).0[0]));
-        Board(Rc::new(Own { places, free: RefCell::default(), next: Cell::new(0) }))
+        WorkerRequests(Rc::new(Own { places, free: RefCell::default(), next: Cell::new(0) }))
     }
 
     /// The running streams, the oldest first, and the number of streams that are not listed.
@@ -65,9 +65,9 @@ impl Boards {
     }
 }
 
-/// The places of one worker's streams. Clones are the same board.
+/// The places of one worker's streams. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Board(Rc<Own>);
+pub struct WorkerRequests(Rc<Own>);
 
 #[derive(Debug)]
 struct Own {
@@ -78,9 +78,9 @@ struct Own {
     next: Cell<usize>,
 }
 
-impl Board {
+impl WorkerRequests {
     /// Lists a stream until the returned value is dropped.
-    pub(super) fn put_up(&self, stream: Stream) -> Shown {
+    pub(super) fn register(&self, stream: Stream) -> Registered {
         let Own { places, free, next } = &*self.0;
         let place = free.borrow_mut().pop().or_else(|| {
             let fresh = next.get();
@@ -96,27 +96,27 @@ impl Board {
                 places.unlisted.fetch_add(1, Ordering::Relaxed);
             }
         }
-        Shown { stream, place, board: self.clone() }
+        Registered { stream, place, requests: self.clone() }
     }
 }
 
-/// A listed stream. Dropping it removes the stream from the board.
+/// A listed stream. Dropping it removes the stream from the list.
 #[derive(Debug)]
-pub(super) struct Shown {
+pub(super) struct Registered {
     stream: Arc<Stream>,
     place: Option<usize>,
-    board: Board,
+    requests: WorkerRequests,
 }
 
-impl Shown {
+impl Registered {
     pub(super) fn stream(&self) -> &Stream {
         &self.stream
     }
 }
 
-impl Drop for Shown {
+impl Drop for Registered {
     fn drop(&mut self) {
-        let Own { places, free, .. } = &*self.board.0;
+        let Own { places, free, .. } = &*self.requests.0;
         match self.place {
             Some(place) => {
                 places.streams[place].store(None);
@@ -208,71 +208,72 @@ mod tests {
         }
     }
 
-    fn ids(boards: &Boards) -> Vec<u128> {
-        boards.list().0.iter().map(|stream| stream.id.as_u128()).collect()
+    fn ids(active: &ActiveRequests) -> Vec<u128> {
+        active.list().0.iter().map(|stream| stream.id.as_u128()).collect()
     }
 
     #[test]
     fn stream_is_listed_from_its_registration_until_its_drop() {
-        let boards = Boards::new(2);
-        let (one, other) = (boards.of_worker(0), boards.of_worker(1));
-        let first = one.put_up(stream(1));
-        let second = other.put_up(stream(2));
-        let third = one.put_up(stream(3));
-        assert_eq!(ids(&boards), [1, 2, 3], "in the order in which they began");
+        let active = ActiveRequests::new(2);
+        let (one, other) = (active.of_worker(0), active.of_worker(1));
+        let first = one.register(stream(1));
+        let second = other.register(stream(2));
+        let third = one.register(stream(3));
+        assert_eq!(ids(&active), [1, 2, 3], "in the order in which they began");
         drop(first);
-        assert_eq!(ids(&boards), [2, 3]);
-        let fourth = one.put_up(stream(4));
+        assert_eq!(ids(&active), [2, 3]);
+        let fourth = one.register(stream(4));
         drop((second, third));
-        assert_eq!(ids(&boards), [4]);
+        assert_eq!(ids(&active), [4]);
         drop(fourth);
-        assert!(boards.list().0.is_empty());
+        assert!(active.list().0.is_empty());
     }
 
     #[test]
     fn request_without_a_place_is_counted_while_it_runs() {
-        let boards = Boards::new(1);
-        let board = boards.of_worker(0);
-        let shown: Vec<_> = (0..PLACES as u128 + 3).map(|number| board.put_up(stream(number))).collect();
-        let (listed, more) = boards.list();
+        let active = ActiveRequests::new(1);
+        let requests = active.of_worker(0);
+        let shown: Vec<_> = (0..PLACES as u128 + 3).map(|number| requests.register(stream(number))).collect();
+        let (listed, more) = active.list();
         assert_eq!((listed.len(), more), (PLACES, 3));
         drop(shown);
-        let (listed, more) = boards.list();
+        let (listed, more) = active.list();
         assert_eq!((listed.len(), more), (0, 0));
     }
 
     #[test]
     fn progress_is_seen_while_it_runs() {
-        let boards = Boards::new(1);
-        let shown = boards.of_worker(0).put_up(stream(1));
-        let seen = |boards: &Boards| {
-            let stream = Arc::clone(&boards.list().0[0]);
+        let active = ActiveRequests::new(1);
+        let shown = active.of_worker(0).register(stream(1));
+        let seen = |active: &ActiveRequests| {
+            let stream = Arc::clone(&active.list().0[0]);
             (stream.events(), stream.output_tokens(), stream.time_to_first_token())
         };
-        assert_eq!(seen(&boards), (0, None, None));
+        assert_eq!(seen(&active), (0, None, None));
         shown.stream().progress.set(3, None);
         shown.stream().progress.first_token(Duration::from_millis(2));
-        assert_eq!(seen(&boards), (3, None, Some(Duration::from_millis(2))));
+        assert_eq!(seen(&active), (3, None, Some(Duration::from_millis(2))));
         shown.stream().progress.set(4, Some(0));
-        assert_eq!(seen(&boards).1, Some(0));
+        assert_eq!(seen(&active).1, Some(0));
     }
 
     #[test]
     fn listing_beside_a_busy_worker_never_sees_half_a_stream() {
-        let boards = Boards::new(1);
+        let active = ActiveRequests::new(1);
         std::thread::scope(|scope| {
             let worker = scope.spawn({
-                let boards = boards.clone();
+                let active = active.clone();
                 move || {
-                    let board = boards.of_worker(0);
+                    let requests = active.of_worker(0);
                     for round in 0..2_000 {
-                        let shown: Vec<_> = (0..5).map(|n| board.put_up(stream(round * 5 + n))).collect();
+                        let shown: Vec<_> =
+                            (0..5).map(|n| requests.register(stream(round * 5 + n))).collect();
                         drop(shown);
                     }
                 }
             });
             while !worker.is_finished() {
-                let (listed, _) = boards.list();
+                let (listed, _) = active.list();
                 assert!(listed.len() <= 5 && listed.iter().all(|stream| &*stream.client == "a"));
             }
         });

@@ -129,7 +129,7 @@ impl Metrics {
             prices,
         };
         registry.register_collector(Box::new(SinkMetrics(journal.clone())));
-        registry.register_collector(Box::new(Fates(journal)));
+        registry.register_collector(Box::new(OutcomeCounters(journal)));
         registry.register_collector(Box::new(Certificates(reloads)));
         registry.register_collector(Box::new(ConfigMetrics(reload)));
         registry.register_collector(Box::new(FlowMetrics(flows)));
@@ -272,9 +272,9 @@ impl Sink for Arc<Metrics> {
 
 /// The counters of records.
 #[derive(Debug)]
-struct Fates(Journal);
+struct OutcomeCounters(Journal);
 
-impl Collector for Fates {
+impl Collector for OutcomeCounters {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let health = self.0.health();
         for (name, help, count) in [

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::mem;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -97,11 +99,12 @@ impl Program {
             }
         };
         // A pipe without a reader would stop it.
-        let log = thread::spawn(move || {
-            seen.extend(lines.map_while(Result::ok));
-            seen
+        let log = Arc::new(Mutex::new(seen));
+        let reader = thread::spawn({
+            let log = Arc::clone(&log);
+            move || lines.map_while(Result::ok).for_each(|line| log.lock().unwrap().push(line))
         });
-        Serving { child, address, served: AtomicUsize::new(0), log: Some(log) }
+        Serving { child, address, served: AtomicUsize::new(0), log, reader: Some(reader) }
     }
 
     pub fn usage(&self, arguments: &[&str]) -> Output {
@@ -114,7 +117,8 @@ pub struct Serving {
     pub address: SocketAddr,
     /// Requests of [`Self::load`] that were served.
     pub served: AtomicUsize,
-    log: Option<thread::JoinHandle<Vec<String>>>,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Serving {
@@ -163,6 +167,11 @@ impl Serving {
         Duration::from_nanos(nanos)
     }
 
+    /// Returns true if a line so far has this text.
+    pub fn has_logged(&self, text: &str) -> bool {
+        self.log.lock().unwrap().iter().any(|line| line.contains(text))
+    }
+
     pub fn signal(&self, name: &str) {
         signal(&self.child, name);
     }
@@ -175,7 +184,8 @@ impl Serving {
     /// Ends the program, and returns also its exit status; `None` if a signal ended it.
     pub fn end_with_status(mut self) -> (Option<i32>, Vec<String>) {
         let status = self.child.wait().unwrap();
-        (status.code(), self.log.take().unwrap().join().unwrap())
+        self.reader.take().unwrap().join().unwrap();
+        (status.code(), mem::take(&mut self.log.lock().unwrap()))
     }
 }
 

@@ -226,6 +226,8 @@ fn access_lines_change_with_a_reload() {
     edit(&program, "[server]\n", "[server]\nwatch = false\n");
     let serving = program.serve();
     assert_eq!(status(&serving, ""), 200);
+    // Lines are written after the response, by the setting of that moment.
+    until(PATIENCE, "the first line", || serving.has_logged("streamgauge::access").then_some(()));
     edit(&program, "[log]\n", "[log]\naccess = \"failures\"\n");
     edit(&program, "default_model = \"m\"\n", ROUTES);
     serving.signal("-HUP");

@@ -12,7 +12,7 @@ use super::tiles::tiles;
 use super::{Depth, brand, document, records, running};
 use crate::admin::query::{FILTERS, PageQuery, Range, minute};
 use crate::config::time_zone_name;
-use crate::record::Boards;
+use crate::record::ActiveRequests;
 use crate::sinks::ledger::{Estimated, Group, LedgerSource, Overview, Sums};
 
 /// The largest number of names that a filter suggests.
@@ -37,7 +37,7 @@ pub(super) fn page(
     state: &State<'_>,
     kept: Option<u64>,
     ledger: Option<&LedgerSource>,
-    boards: &Boards,
+    active: &ActiveRequests,
     has_login: bool,
 ) -> Markup {
     let overview = match state {
@@ -61,7 +61,7 @@ pub(super) fn page(
         (controls(query, at, overview))
         main #content tabindex="-1" data-kept=[kept] {
             h1.sr { "Usage" }
-            section.card #running data-live="running" aria-label="Running now" { (running::table(boards, &query.zone)) }
+            section.card #running data-live="running" aria-label="Running now" { (running::table(active, &query.zone)) }
             div #numbers data-part aria-label="Usage in the chosen time" role="group" {
                 @match state {
                     State::Wrong(reason) => (failed("That time cannot be shown.", reason)),
@@ -297,7 +297,7 @@ mod tests {
             state,
             Some(7),
             Some(&LedgerSource::File("a.db".into())),
-            &Boards::new(1),
+            &ActiveRequests::new(1),
             true,
         )
         .into_string()

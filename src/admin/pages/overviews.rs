@@ -49,12 +49,12 @@ struct Read {
 impl Overviews {
     /// Responds to the text of a query.
     pub(in crate::admin) async fn respond(&self, admin: &Admin, text: &str) -> Response {
-        let Shown { ledger, boards, .. } = &admin.shown;
+        let Shown { ledger, active, .. } = &admin.shown;
         let has_login = admin.access.load().has_login();
         let prices = admin.shown.prices.load();
         let zone = prices.zone();
         let show = |status, query: &PageQuery, at, state: &State<'_>, kept| {
-            page(status, dashboard::page(query, at, state, kept, ledger.as_ref(), boards, has_login))
+            page(status, dashboard::page(query, at, state, kept, ledger.as_ref(), active, has_login))
         };
         let query = match PageQuery::parse(text, zone) {
             Ok(query) => query,

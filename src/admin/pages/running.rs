@@ -6,14 +6,14 @@ use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
 use super::numbers::{UNKNOWN, count, grouped, millis, seconds, time};
-use crate::record::{Boards, Stream};
+use crate::record::{ActiveRequests, Stream};
 
 /// The largest number of streams that are listed; the page has the number of the others.
 const MOST_SHOWN: usize = 25;
 
 /// The number of streams and their table, which the script replaces as a whole.
-pub(in crate::admin) fn table(boards: &Boards, zone: &TimeZone) -> Markup {
-    let (streams, unlisted) = boards.list();
+pub(in crate::admin) fn table(active: &ActiveRequests, zone: &TimeZone) -> Markup {
+    let (streams, unlisted) = active.list();
     let now = Instant::now();
     let all = streams.len() + unlisted;
     html! {

@@ -51,7 +51,7 @@ impl Entry {
         }
         // Usage that is counted elsewhere is not estimated here.
         tally.output = None;
-        self.open.material = None;
+        self.open.estimate_input = None;
         if verdict == Verdict::LeftOut {
             tally.error.get_or_insert_with(|| LEFT_OUT.into());
         }

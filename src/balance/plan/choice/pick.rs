@@ -25,7 +25,7 @@ impl Choice<'_> {
 
     /// The first member in the key's order whose load is within the limit.
     fn by_key(&self, key: StickyKey, candidates: &Candidates, tier: &Range<usize>) -> (usize, StickyResult) {
-        // Of all candidates, and of those that have room.
+        // `first` is of all candidates, `best` of those that have room.
         let [mut first, mut best] = [(Rank::LAST, 0); 2];
         for number in candidates.iter() {
             let bound = self.bound(number);

@@ -16,7 +16,7 @@ const PROMPT_LIMIT: usize = 1 << 20;
 
 /// The input for one exchange.
 #[derive(Debug)]
-pub(super) struct Material {
+pub(super) struct EstimateInput {
     pub(super) shape: Shape,
     prompt: Option<(Bytes, Hold)>,
     pub(super) output: Option<Box<Output>>,
@@ -24,7 +24,7 @@ pub(super) struct Material {
     pub(super) may_have_tokens: bool,
 }
 
-impl Material {
+impl EstimateInput {
     /// The input of a request with this shape. `room` is the memory budget.
     pub(super) fn new(shape: Shape, body: &Bytes, room: &Room) -> Self {
         let mut hold = room.hold();
