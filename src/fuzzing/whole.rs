@@ -132,6 +132,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(not(feature = "slow"), ignore = "slow")]
+    #[allow(clippy::print_stderr, reason = "a skipped test says so")]
     fn whole_agrees_with_pieces_for_the_recordings() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/streams");
         let Ok(files) = fs::read_dir(&folder) else {

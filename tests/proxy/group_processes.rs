@@ -80,8 +80,11 @@ fn load(address: SocketAddr, requests: usize, served: &AtomicUsize) -> Vec<Strin
     })
 }
 
+/// The group and the attempts of a record.
+type Kept = (Option<String>, Option<Value>);
+
 /// The records in the ledger.
-fn records(program: &Program) -> (u64, Vec<(Option<String>, Option<Value>)>) {
+fn records(program: &Program) -> (u64, Vec<Kept>) {
     let connection = rusqlite::Connection::open(program.path("usage.db")).unwrap();
     let mut statement = connection.prepare("SELECT \"group\", attempts FROM usage_records").unwrap();
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?))).unwrap();

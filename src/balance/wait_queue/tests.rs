@@ -4,10 +4,13 @@ fn ticket(client: u64, cost: u32, value: usize) -> Ticket<usize> {
     Ticket { client, share: 1, priority: 0, cost, value }
 }
 
+type Tickets = VecDeque<(u64, usize)>;
+
 /// Deficit round robin as in books: visit by visit.
 #[derive(Default)]
 struct Naive {
-    ring: VecDeque<(u64, u64, u64, VecDeque<(u64, usize)>)>,
+    /// The client, its share, its credit, and the costs and values of its tickets.
+    ring: VecDeque<(u64, u64, u64, Tickets)>,
     is_visiting: bool,
 }
 
@@ -69,7 +72,9 @@ fn order_is_that_of_deficit_round_robin() {
 #[test]
 fn client_with_many_loops_delays_another_by_one_request() {
     let mut queue = WaitQueue::new(1000);
-    (0..50).for_each(|value| drop(queue.enter(ticket(1, 1000, value))));
+    for value in 0..50 {
+        let _ = queue.enter(ticket(1, 1000, value));
+    }
     for _ in 0..200 {
         // One place becomes free after the other, and each client sends the next request at once.
         for _ in 0..7 {
@@ -122,7 +127,9 @@ fn higher_priority_is_served_first() {
 #[test]
 fn full_queue_refuses_the_newest_of_the_largest_client() {
     let mut queue = WaitQueue::new(4);
-    (0..3).for_each(|value| drop(queue.enter(ticket(1, 1, value))));
+    for value in 0..3 {
+        let _ = queue.enter(ticket(1, 1, value));
+    }
     queue.enter(ticket(2, 1, 10));
     assert!(matches!(queue.enter(ticket(3, 1, 20)), Entered::InPlaceOf(_, 2)));
     assert_eq!(queue.enter(ticket(1, 1, 3)), Entered::Refused(3), "its own client has the most");
@@ -149,7 +156,9 @@ fn request_that_left_is_not_served() {
 #[test]
 fn request_that_no_member_can_serve_blocks_no_other() {
     let mut queue = WaitQueue::new(10);
-    (0..4).for_each(|value| drop(queue.enter(ticket(value as u64, 1, value))));
+    for value in 0..4 {
+        let _ = queue.enter(ticket(value as u64, 1, value));
+    }
     assert_eq!(queue.take_next_where(|value| *value == 2), Some(2));
     assert_eq!(queue.take_next_where(|_| false), None);
     assert_eq!(queue.len(), 3);
@@ -160,7 +169,9 @@ fn request_that_no_member_can_serve_blocks_no_other() {
 #[test]
 fn looks_at_requests_that_cannot_be_served_are_bounded() {
     let mut queue = WaitQueue::new(1000);
-    (0..1000).for_each(|value| drop(queue.enter(ticket(value as u64, 1, value))));
+    for value in 0..1000 {
+        let _ = queue.enter(ticket(value as u64, 1, value));
+    }
     let mut looks = 0;
     assert_eq!(
         queue.take_next_where(|_| {

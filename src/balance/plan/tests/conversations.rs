@@ -68,7 +68,6 @@ fn conversations_stay_and_load_is_even() {
 fn few_turns_move_where_load_is_uneven_by_chance() {
     for running in [32, 64, 128, 256, 400] {
         let outcome = simulate(&Fixture::new(spec(tiers(&[MEMBERS]))), running, 19);
-        println!("{running} running: {:.4} kept", outcome.kept());
         assert!(outcome.kept() >= 0.98, "{running} running: {}", outcome.kept());
         assert!(outcome.excess <= 0.0, "{running} running: {} too many", outcome.excess);
     }
