@@ -13,9 +13,9 @@
 //! cargo bench --bench peers -- --only requests,streams,burst --peers "" --other unmetered=target/unmetered/release/streamgauge
 //! ```
 //!
-//! Each proxy runs with one worker, alone on core 0; the simulated service and the load share core
-//! 1. All have the same configuration: a fixed upstream, `Host` and `Authorization` set, no
-//! buffering, connections kept on both sides, no access log. streamgauge runs with its defaults
+//! Each proxy runs with one worker, alone on the first core. The simulated service and the load
+//! share the other. All have the same configuration: a fixed upstream, `Host` and `Authorization`
+//! set, no buffering, connections kept on both sides, no access log. streamgauge runs with its defaults
 //! besides: usage metered, and requested if the client did not, records in SQLite, metrics. `nginx
 //! with log` writes its access log, and `no ledger` is streamgauge without SQLite: these pairs do
 //! the same work. A group of upstreams that is configured and not used is not measured yet.
