@@ -1,7 +1,7 @@
 //! Decides when a request is sent again, and to which request the first bytes on a connection
 //! respond.
 
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use crate::harness::{
@@ -170,15 +170,19 @@ fn early_response_to_an_upload_is_relayed_except_a_408() {
 fn early_success_for_a_held_body_is_not_its_response() {
     // More than the sockets hold.
     let large = format!("{{\"model\":\"m\",\"x\":\"{}\"}}", "x".repeat(24 << 20));
-    let (up, requests) = upstream_with_second_request(|connection| {
+    let (done, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let (up, requests) = upstream_with_second_request(move |connection| {
         connection.head();
         connection.send(sized("200 OK", "application/json", b"{\"stale\":1}"));
-        connection.wait_for_close();
+        // It reads nothing, so that the request stays unfinished.
+        let _ = wait.lock().unwrap().recv();
     });
     let proxy = proxy().server("max_request_bytes = 50000000").upstream(&up).run();
     let mut client = proxy.client();
     assert_eq!(client.post(PATH, CHAT_REQUEST).response().status(), 200);
     assert_eq!(client.post(PATH, &large).response().text(), CHAT_BODY);
+    drop(done);
     assert_eq!(requests.try_iter().collect::<Vec<_>>(), [0, 1]);
 }
 
