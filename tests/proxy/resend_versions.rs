@@ -132,7 +132,8 @@ fn http1_connection_that_closes_after_a_refused_stream_is_final() {
         both.streams.recv_timeout(PATIENCE).expect("a stream arrives");
         both.change(&[b"http/1.1"]);
         both.go.notify_one();
-        assert_unreachable(&response.join().unwrap());
+        // The code depends on whether the reset is found by a write or by a read.
+        assert_eq!(response.join().unwrap().status(), 502);
     });
     assert_eq!(both.seen.try_iter().collect::<Vec<_>>(), [Seen::Refused, Seen::Closed]);
 }
