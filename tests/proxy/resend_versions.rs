@@ -83,7 +83,11 @@ impl Both {
 
     fn config(folder: &Folder, alpn: &[&[u8]]) -> Arc<ServerConfig> {
         let pair = folder.ca.issue_numbered(7, "upstream", &["127.0.0.1"]);
-        server_config(&pair, None, alpn)
+        let mut config = (*server_config(&pair, None, alpn)).clone();
+        // A ticket in the socket makes the pool drop a connection that has just been opened, and
+        // another one would take its place.
+        config.send_tls13_tickets = 0;
+        Arc::new(config)
     }
 
     fn change(&self, alpn: &[&[u8]]) {
@@ -132,8 +136,7 @@ fn http1_connection_that_closes_after_a_refused_stream_is_final() {
         both.streams.recv_timeout(PATIENCE).expect("a stream arrives");
         both.change(&[b"http/1.1"]);
         both.go.notify_one();
-        // The code depends on whether the reset is found by a write or by a read.
-        assert_eq!(response.join().unwrap().status(), 502);
+        assert_unreachable(&response.join().unwrap());
     });
     assert_eq!(both.seen.try_iter().collect::<Vec<_>>(), [Seen::Refused, Seen::Closed]);
 }
