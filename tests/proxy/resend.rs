@@ -175,7 +175,7 @@ fn early_success_for_a_held_body_is_not_its_response() {
     let (up, requests) = upstream_with_second_request(move |connection| {
         connection.head();
         connection.send(sized("200 OK", "application/json", b"{\"stale\":1}"));
-        // It reads nothing, so that the request stays unfinished.
+        // The upstream reads nothing, so that the request stays unfinished.
         let _ = wait.lock().unwrap().recv();
     });
     let proxy = proxy().server("max_request_bytes = 50000000").upstream(&up).run();
