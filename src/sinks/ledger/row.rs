@@ -2,7 +2,7 @@
 //!
 //! Most of a row's cost is SQLite's work per statement and per value. So a statement writes several
 //! rows, and a value that its parameter has already is not bound again: two requests mostly have
-//! much in common.
+//! much in common. `bulk` writes many records at a lower cost.
 
 use std::sync::LazyLock;
 
@@ -83,7 +83,7 @@ impl<'c, 'r> Insert<'c, 'r> {
 
 /// The value of a column.
 #[derive(Clone, Copy)]
-enum Value<'r> {
+pub(super) enum Value<'r> {
     Null,
     Integer(i64),
     Real(f64),
@@ -158,12 +158,16 @@ impl<'r> From<Option<&'r str>> for Value<'r> {
     }
 }
 
+/// The time in nanoseconds since 1970. One beyond the year 2262 is saturated.
+pub(super) fn started_at(record: &UsageRecord) -> i64 {
+    i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX)
+}
+
 /// The values of a record, in the order of [`COLUMNS`].
-fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
+pub(super) fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
     let (usage, group) = (&record.usage, record.group_use.as_deref());
     [
-        // A time beyond the year 2262 is saturated.
-        Value::Integer(i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX)),
+        Value::Integer(started_at(record)),
         (&*record.client).into(),
         record.upstream.as_deref().into(),
         record.model.as_deref().into(),

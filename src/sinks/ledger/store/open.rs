@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::super::bulk::Bulk;
 use super::super::checkpoint::{Checkpointer, copy};
 use super::super::error::Reason;
 use super::super::file::PRIVATE;
@@ -29,6 +30,7 @@ pub(super) struct Open {
     pub(super) checkpointer: Checkpointer,
     pub(super) connection: Connection,
     pub(super) watch: Watch,
+    pub(super) bulk: Bulk,
 }
 
 /// Opens or creates the file at `path`, and migrates its schema.
@@ -60,7 +62,7 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     connection.busy_timeout(BATCH_PATIENCE)?;
     let watch = Watch::begin(path);
     let checkpointer = Checkpointer::begin(path, &mut connection, &watch, threads)?;
-    Ok(Open { checkpointer, connection, watch })
+    Ok(Open { checkpointer, connection, watch, bulk: Bulk::default() })
 }
 
 /// Creates an empty file if there is none, which SQLite takes for an empty database. SQLite itself
