@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::Reason;
 use super::log::{Place, State, Watch, copy_no_more};
-use crate::support::threads::{Deadline, Thread, Threads, fault};
+use crate::support::threads::{Deadline, Thread, Threads, enter_background, fault};
 
 /// The length in pages of 4 KiB at which the log is copied: 16 MiB.
 const COPIED_FROM: u64 = 4096;
@@ -99,6 +99,7 @@ impl Checkpointer {
         let (copying, committed) = (Arc::clone(&shared), Arc::clone(&shared));
         let copying = Copying { shared: copying, connection };
         let thread = threads.spawn("checkpoint", move || {
+            enter_background();
             copying.shared.run(&copying.connection, &watch);
             Ok(())
         })?;
