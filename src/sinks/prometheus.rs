@@ -12,6 +12,7 @@ mod members;
 mod naming;
 mod process;
 mod retries;
+mod series;
 mod sinks;
 
 use std::io;
@@ -30,9 +31,10 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use crate::balance::HealthRegistry;
 use crate::config::reload::Reload;
 use crate::llm::price::Prices;
-use crate::record::{Exporting, Journal, OTHER, Outcome, Shipping, Sink, UsageRecord, cost};
+use crate::record::{Exporting, Journal, Outcome, Shipping, Sink, UsageRecord, cost};
 use crate::support::Live;
 use crate::support::flow::StreamMetricsRegistry;
+use crate::support::threads::pause_if_due;
 use crate::tls::Reloads;
 use config::ConfigMetrics;
 pub use exposition::Exposition;
@@ -41,9 +43,9 @@ use labels::{
     BuildLabels, CodeLabels, CostLabels, FailureLabels, RequestLabels, TimeLabels, TokenLabels, UsageLabels,
 };
 use members::MemberMetrics;
-use naming::Naming;
 use process::ProcessMetrics;
 use retries::RetryCounters;
+use series::{Known, Series};
 use sinks::SinkMetrics;
 
 /// The proxy's metrics.
@@ -61,7 +63,7 @@ pub struct Metrics {
     first_byte: Durations,
     first_token: Durations,
     duration: Durations,
-    naming: Mutex<Naming>,
+    known: Mutex<Known>,
     prices: Arc<Live<Prices>>,
 }
 
@@ -125,7 +127,7 @@ impl Metrics {
             duration: seconds(registered, "request_duration", "From a request's head to its end"),
             registry: Registry::default(),
             process,
-            naming: Mutex::default(),
+            known: Mutex::default(),
             prices,
         };
         registry.register_collector(Box::new(SinkMetrics(journal.clone())));
@@ -153,75 +155,26 @@ impl Metrics {
         exposition.of(text)
     }
 
-    fn count(&self, row: &UsageRecord, naming: &mut Naming) {
-        let named = naming.of(row);
-        let TimeLabels { upstream, model, client } = &named;
-        self.count_request(row, &named, naming);
+    fn count(&self, row: &UsageRecord, series: &Series) {
+        series.count(self, row);
         if let Some(group_use) = row.group_use.as_deref() {
             self.retries.count(group_use);
         }
-        let usage_source = row.usage_source.as_str();
-        let labels = UsageLabels { upstream: Arc::clone(upstream), usage_source };
-        self.usages.get_or_create(&labels).inc_by(row.requests());
-        for (histogram, millis) in [
-            (&self.first_byte, row.time_to_first_byte_ms),
-            (&self.first_token, row.time_to_first_token_ms),
-            (&self.duration, Some(row.duration_ms)),
-        ] {
-            if let Some(millis) = millis {
-                histogram.get_or_create(&named).observe(millis / 1e3);
-            }
-        }
-        let usage = &row.usage;
-        for (kind, count) in [
-            ("input", usage.input_tokens),
-            ("output", usage.output_tokens),
-            ("cached_input", usage.cached_input_tokens),
-            ("cache_write_input", usage.cache_write_input_tokens),
-            ("cache_write_1h_input", usage.cache_write_1h_input_tokens),
-            ("reasoning", usage.reasoning_tokens),
-            ("input_audio", usage.input_audio_tokens),
-            ("output_audio", usage.output_audio_tokens),
-        ] {
-            if let Some(count) = count.filter(|&count| count > 0) {
-                let (upstream, model, client) = (Arc::clone(upstream), Arc::clone(model), Arc::clone(client));
-                let labels = TokenLabels { upstream, model, client, r#type: kind };
-                self.tokens.get_or_create(&labels).inc_by(count);
-            }
-        }
-        if let Some((currency, amount)) = cost(row, &self.prices.load()) {
-            let TimeLabels { upstream, model, client } = named;
-            let labels = CostLabels { upstream, model, client, currency: currency.to_string() };
-            self.costs.get_or_create(&labels).inc_by(amount.to_f64());
-        }
-    }
-
-    fn count_request(&self, row: &UsageRecord, named: &TimeLabels, naming: &mut Naming) {
-        let TimeLabels { upstream, model, client } = named.clone();
-        let mut labels = RequestLabels {
-            upstream,
-            endpoint: row.endpoint.clone().unwrap_or_default(),
-            status: row.status.unwrap_or_default(),
-            outcome: row.outcome.as_str(),
-            model,
-            client,
-        };
-        let known = self.requests.get(&labels).map(|counter| counter.inc_by(row.requests()));
-        if known.is_none() {
-            if !naming.try_add_requests() {
-                (labels.model, labels.client) = (OTHER.into(), OTHER.into());
-            }
-            self.requests.get_or_create(&labels).inc_by(row.requests());
-        }
+        let upstream = &series.named.upstream;
         match row.code {
             Some(code) if row.outcome == Outcome::Rejected => {
                 self.rejections.get_or_create(&CodeLabels { code }).inc_by(row.requests());
             }
             Some(code) => {
-                let labels = FailureLabels { upstream: labels.upstream, code };
+                let labels = FailureLabels { upstream: Arc::clone(upstream), code };
                 self.failures.get_or_create(&labels).inc_by(row.requests());
             }
             None => {}
+        }
+        if let Some((currency, amount)) = cost(row, &self.prices.load()) {
+            let TimeLabels { upstream, model, client } = series.named.clone();
+            let labels = CostLabels { upstream, model, client, currency: currency.to_string() };
+            self.costs.get_or_create(&labels).inc_by(amount.to_f64());
         }
     }
 }
@@ -264,8 +217,17 @@ impl Sink for Arc<Metrics> {
     }
 
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
-        let mut naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
-        batch.iter().for_each(|row| self.count(row, &mut naming));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last: Option<(&UsageRecord, Arc<Series>)> = None;
+        for row in batch {
+            let series = match last {
+                Some((before, series)) if Series::is_shared(before, row) => series,
+                _ => known.series(self, row),
+            };
+            self.count(row, &series);
+            last = Some((row, series));
+            pause_if_due();
+        }
         Ok(())
     }
 }
