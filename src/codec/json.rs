@@ -10,9 +10,15 @@
 
 mod interruption;
 mod strict;
+mod stride;
 mod text;
 
 use std::ops::Range;
+
+use memchr::memchr2;
+
+use interruption::{BLOCK, marks};
+use stride::{Stride, below};
 
 pub(crate) use interruption::interruption;
 pub(crate) use strict::{MAX_DEPTH, Malformed, StrictCursor};
@@ -160,20 +166,53 @@ impl<'a> Cursor<'a> {
 
     /// Consumes the rest of a string after its opening quote, including the closing one. Returns
     /// true if it contains a backslash.
+    #[inline]
     fn skip_string(&mut self) -> Result<bool, Error> {
-        let mut has_escapes = false;
+        let rest = &self.text[self.at..];
+        // Keys and most values are short.
+        if let Some(block) = rest.first_chunk() {
+            let length = (marks::<false>(block) | 1 << BLOCK).trailing_zeros() as usize;
+            if rest.get(length) == Some(&b'"') {
+                self.at += length + 1;
+                return Ok(false);
+            }
+        }
+        self.skip_long_string()
+    }
+
+    /// Consumes a string of any length.
+    #[inline(never)]
+    fn skip_long_string(&mut self) -> Result<bool, Error> {
+        let mut rest = &self.text[self.at..];
+        let (mut backslashes, mut first) = (0, 0);
+        while let Some((bytes, behind)) = rest.split_first_chunk() {
+            let stride = Stride::of::<false>(bytes);
+            if stride.quotes | stride.backslashes | first == 0 {
+                // Text without escapes is often long, and this search is quicker.
+                let found = memchr2(b'"', b'\\', behind).ok_or(Error::Truncated)?;
+                rest = &behind[found..];
+                continue;
+            }
+            let ends = stride.quotes & !stride.escaped(&mut first);
+            if ends != 0 {
+                backslashes |= stride.backslashes & below(ends);
+                self.at = self.text.len() - rest.len() + ends.trailing_zeros() as usize + 1;
+                return Ok(backslashes != 0);
+            }
+            backslashes |= stride.backslashes;
+            rest = behind;
+        }
+        // The last bytes of the text.
+        let mut at = first as usize;
         loop {
-            let found = interruption::<false>(&self.text[self.at..]).ok_or(Error::Truncated)?;
-            self.at += found + 1;
-            if self.text[self.at - 1] == b'"' {
-                return Ok(has_escapes);
+            at += rest.get(at..).and_then(interruption::<false>).ok_or(Error::Truncated)? + 1;
+            if rest[at - 1] == b'"' {
+                self.at = self.text.len() - rest.len() + at;
+                return Ok(backslashes != 0);
             }
-            has_escapes = true;
+            backslashes = 1;
             // The escaped byte may be a quote. The rest of `\uXXXX` is plain text.
-            if self.at == self.text.len() {
-                return Err(Error::Truncated);
-            }
-            self.at += 1;
+            at += 1;
         }
     }
 

@@ -49,9 +49,31 @@ pub(super) fn marks<const CONTROLS: bool>(block: &[u8; BLOCK]) -> u32 {
     found.to_bitmask()
 }
 
+/// The number of digits that a block begins with.
+#[inline]
+pub(super) fn digits(block: &[u8; BLOCK]) -> usize {
+    let values = u8x16::new(*block) - u8x16::splat(b'0');
+    let found = values.min(u8x16::splat(9)).simd_eq(values).to_bitmask();
+    (!found).trailing_zeros() as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_are_counted_up_to_any_other_byte() {
+        for length in 0..=BLOCK {
+            for byte in (0..=u8::MAX).filter(|byte| !byte.is_ascii_digit()) {
+                let mut block = *b"0123456789012345";
+                block[length..].fill(byte);
+                assert_eq!(digits(&block), length);
+                // The following bytes do not matter.
+                block[(length + 1).min(BLOCK)..].fill(b'9');
+                assert_eq!(digits(&block), length, "{byte} at {length}");
+            }
+        }
+    }
 
     #[test]
     fn the_first_interruption_is_found_wherever_it_stands() {

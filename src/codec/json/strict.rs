@@ -3,6 +3,8 @@
 //! The cursor accepts RFC 8259 with two leniencies: a surrogate escape may stand alone, and numbers may exceed
 //! any type. Bytes that are not UTF-8 count as text.
 
+mod scalar;
+
 use super::interruption::{BLOCK, marks};
 
 /// The deepest nesting; deeper texts are refused, as by serde_json.
@@ -16,8 +18,8 @@ pub(crate) struct Malformed;
 #[derive(Debug)]
 pub(crate) struct StrictCursor<'a> {
     text: &'a [u8],
-    /// Never beyond the text's end.
-    at: usize,
+    /// The end of the text that is not consumed.
+    rest: &'a [u8],
     /// Open objects and lists.
     depth: u32,
 }
@@ -25,37 +27,37 @@ pub(crate) struct StrictCursor<'a> {
 impl<'a> StrictCursor<'a> {
     /// Creates a cursor at the beginning of `text`.
     pub(crate) fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0, depth: 0 }
+        Self { text, rest: text, depth: 0 }
     }
 
     /// The position: the number of bytes before the cursor.
     #[inline]
     pub(crate) fn position(&self) -> usize {
-        self.at
+        self.text.len() - self.rest.len()
     }
 
     /// The bytes from an earlier position to this one.
     #[inline]
     pub(crate) fn since(&self, from: usize) -> &'a [u8] {
-        &self.text[from..self.at]
+        &self.text[from..self.position()]
     }
 
-    /// The byte at `at`, 0 behind the end of the text: no byte that may stand outside of strings.
-    #[inline]
-    fn byte(&self, at: usize) -> u8 {
-        self.text.get(at).copied().unwrap_or(0)
-    }
-
-    /// The next byte that is not whitespace, without consuming it; 0 at the end of the text.
+    /// The next byte that is not whitespace, without consuming it; 0 at the end of the text, a byte
+    /// that is not allowed outside of strings.
     #[inline]
     pub(crate) fn peek(&mut self) -> u8 {
-        loop {
-            let byte = self.byte(self.at);
-            if byte > b' ' || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
-                return byte;
-            }
-            self.at += 1;
+        match self.rest.first() {
+            Some(&byte) if byte > b' ' => byte,
+            _ => self.peek_behind_space(),
         }
+    }
+
+    #[inline(never)]
+    fn peek_behind_space(&mut self) -> u8 {
+        while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = self.rest {
+            self.rest = rest;
+        }
+        self.rest.first().copied().unwrap_or(0)
     }
 
     /// Consumes the opening bracket that [`StrictCursor::peek`] returned.
@@ -65,7 +67,7 @@ impl<'a> StrictCursor<'a> {
             return Err(Malformed);
         }
         self.depth += 1;
-        self.at += 1;
+        self.pass(1);
         Ok(())
     }
 
@@ -73,66 +75,56 @@ impl<'a> StrictCursor<'a> {
     /// Returns the key as it is spelled; `None`, after consuming it, if the closing brace is next.
     #[inline]
     pub(crate) fn first_key(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
-        match self.peek() {
-            b'"' => self.rest_of_key().map(Some),
-            b'}' => Ok(self.close_object()),
-            _ => Err(Malformed),
+        if let Some([b'"', window @ ..]) = self.rest.first_chunk::<{ WINDOW + 1 }>()
+            && let Some(length) = compact_key(window)
+        {
+            self.pass(length + 3);
+            return Ok(Some(&window[..length]));
         }
+        self.other_key(true)
     }
 
     /// The same for the key behind a member.
     #[inline]
     pub(crate) fn next_key(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
-        match self.compact_key() {
-            Some(key) => Ok(Some(key)),
-            None => self.other_key(),
+        if let Some([b',', b'"', window @ ..]) = self.rest.first_chunk::<{ WINDOW + 2 }>()
+            && let Some(length) = compact_key(window)
+        {
+            self.pass(length + 4);
+            return Ok(Some(&window[..length]));
         }
+        if self.rest.first() == Some(&b'}') {
+            return Ok(self.close_object());
+        }
+        self.other_key(false)
     }
 
-    /// A short key without escapes, with a comma before it, a colon behind it and no whitespace, as
-    /// nearly all are.
-    #[inline]
-    fn compact_key(&mut self) -> Option<&'a [u8]> {
-        let window: &'a [u8; WINDOW] = self.text.get(self.at..)?.first_chunk()?;
-        let [b',', b'"', inside @ ..] = window else { return None };
-        let (low, high) = inside.split_first_chunk()?;
-        let mut found = marks::<true>(low);
-        if found == 0 {
-            found = marks::<true>(high.first_chunk()?) << BLOCK;
-        }
-        let length = found.trailing_zeros() as usize;
-        let (key, [b'"', b':', ..]) = inside.split_at_checked(length)? else { return None };
-        self.at += length + 4;
-        Some(key)
-    }
-
-    /// Any other key behind a member.
+    /// Any other key of an object.
     #[inline(never)]
-    fn other_key(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+    fn other_key(&mut self, first: bool) -> Result<Option<&'a [u8]>, Malformed> {
         match self.peek() {
             b'}' => return Ok(self.close_object()),
-            b',' => self.at += 1,
+            b',' if !first => self.pass(1),
+            _ if first => {}
             _ => return Err(Malformed),
         }
-        if self.peek() == b'"' { self.rest_of_key().map(Some) } else { Err(Malformed) }
+        if self.peek() != b'"' {
+            return Err(Malformed);
+        }
+        let from = self.position() + 1;
+        self.skip_string()?;
+        let key = &self.text[from..self.position() - 1];
+        if self.peek() != b':' {
+            return Err(Malformed);
+        }
+        self.pass(1);
+        Ok(Some(key))
     }
 
     #[inline]
     fn close_object(&mut self) -> Option<&'a [u8]> {
         self.close();
         None
-    }
-
-    /// Consumes the key whose quote is next, and its colon.
-    fn rest_of_key(&mut self) -> Result<&'a [u8], Malformed> {
-        let from = self.at + 1;
-        self.skip_string()?;
-        let key = &self.text[from..self.at - 1];
-        if self.peek() != b':' {
-            return Err(Malformed);
-        }
-        self.at += 1;
-        Ok(key)
     }
 
     /// Consumes the bytes before the next value of the innermost list. False, after consuming it,
@@ -144,7 +136,7 @@ impl<'a> StrictCursor<'a> {
                 self.close();
                 return Ok(false);
             }
-            b',' if !first => self.at += 1,
+            b',' if !first => self.pass(1),
             _ if first => {}
             _ => return Err(Malformed),
         }
@@ -154,23 +146,50 @@ impl<'a> StrictCursor<'a> {
     #[inline]
     fn close(&mut self) {
         self.depth -= 1;
-        self.at += 1;
+        self.pass(1);
+    }
+
+    /// Consumes bytes of the text.
+    #[inline]
+    fn pass(&mut self, count: usize) {
+        self.rest = &self.rest[count..];
     }
 
     /// Consumes any value, and returns it without the whitespace before it.
-    #[inline]
     pub(crate) fn value(&mut self) -> Result<&'a [u8], Malformed> {
-        self.peek();
-        let from = self.at;
-        self.skip()?;
-        Ok(self.since(from))
+        let byte = self.peek();
+        self.value_from(byte)
+    }
+
+    /// Consumes the value that begins with `byte`, which [`StrictCursor::peek`] returned.
+    #[inline(always)]
+    pub(crate) fn value_from(&mut self, byte: u8) -> Result<&'a [u8], Malformed> {
+        let rest = self.rest;
+        self.skip_from(byte)?;
+        Ok(&rest[..rest.len() - self.rest.len()])
     }
 
     /// Consumes any value.
+    #[inline]
     pub(crate) fn skip(&mut self) -> Result<(), Malformed> {
-        match self.peek() {
+        let byte = self.peek();
+        self.skip_from(byte)
+    }
+
+    /// Consumes the value that begins with `byte`, which [`StrictCursor::peek`] returned.
+    #[inline]
+    pub(crate) fn skip_from(&mut self, byte: u8) -> Result<(), Malformed> {
+        match byte {
             b'"' => self.skip_string(),
-            b'0'..=b'9' | b'-' => self.skip_number(),
+            b'0'..=b'9' => self.skip_unsigned(),
+            _ => self.skip_other(byte),
+        }
+    }
+
+    #[inline(never)]
+    fn skip_other(&mut self, byte: u8) -> Result<(), Malformed> {
+        match byte {
+            b'-' => self.skip_number(),
             b'n' => self.skip_word(b"null"),
             b't' => self.skip_word(b"true"),
             b'f' => self.skip_word(b"false"),
@@ -195,136 +214,30 @@ impl<'a> StrictCursor<'a> {
         }
     }
 
-    /// Consumes an integer without a sign or fraction that a comma or brace follows immediately, as
-    /// in nearly every object of counts. `None` for any other value or whitespace, and nothing is
-    /// consumed.
-    #[inline]
-    pub(crate) fn integer(&mut self) -> Option<u64> {
-        let (mut integer, mut at) = (0, self.at);
-        loop {
-            let byte = self.byte(at);
-            let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                let length = at - self.at;
-                let is_number = length == 1 || ((2..=DIGITS).contains(&length) && self.byte(self.at) != b'0');
-                if !is_number || !matches!(byte, b',' | b'}') {
-                    return None;
-                }
-                self.at = at;
-                return Some(integer);
-            }
-            integer = u64::wrapping_add(u64::wrapping_mul(integer, 10), u64::from(digit));
-            at += 1;
-        }
-    }
-
     /// # Errors
     ///
     /// Anything but whitespace follows.
     pub(crate) fn end(&mut self) -> Result<(), Malformed> {
         self.peek();
-        if self.at == self.text.len() { Ok(()) } else { Err(Malformed) }
-    }
-
-    /// Consumes the string whose opening quote is next.
-    #[inline]
-    fn skip_string(&mut self) -> Result<(), Malformed> {
-        let text = self.text;
-        let mut at = self.at + 1;
-        while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk) {
-            let marks = marks::<true>(block);
-            if marks == 0 {
-                at += BLOCK;
-                continue;
-            }
-            at += marks.trailing_zeros() as usize;
-            match self.byte(at) {
-                b'"' => {
-                    self.at = at + 1;
-                    return Ok(());
-                }
-                b'\\' => at += self.escape(at)?,
-                _ => return Err(Malformed),
-            }
-        }
-        self.skip_last_string(at)
-    }
-
-    /// Consumes a string from `at` on, in the last bytes of the text.
-    #[cold]
-    fn skip_last_string(&mut self, mut at: usize) -> Result<(), Malformed> {
-        loop {
-            match self.byte(at) {
-                b'"' => {
-                    self.at = at + 1;
-                    return Ok(());
-                }
-                b'\\' => at += self.escape(at)?,
-                0..0x20 => return Err(Malformed),
-                _ => at += 1,
-            }
-        }
-    }
-
-    /// The length of the escape at `at`.
-    #[inline]
-    fn escape(&self, at: usize) -> Result<usize, Malformed> {
-        match self.byte(at + 1) {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(2),
-            b'u' => self.unicode_escape(at),
-            _ => Err(Malformed),
-        }
-    }
-
-    #[cold]
-    fn unicode_escape(&self, at: usize) -> Result<usize, Malformed> {
-        let digits = self.text.get(at + 2..at + 6).ok_or(Malformed)?;
-        if digits.iter().all(u8::is_ascii_hexdigit) { Ok(6) } else { Err(Malformed) }
-    }
-
-    fn skip_word(&mut self, word: &[u8]) -> Result<(), Malformed> {
-        if !self.text[self.at..].starts_with(word) {
-            return Err(Malformed);
-        }
-        self.at += word.len();
-        Ok(())
-    }
-
-    fn skip_number(&mut self) -> Result<(), Malformed> {
-        self.at += usize::from(self.byte(self.at) == b'-');
-        if self.byte(self.at) == b'0' {
-            self.at += 1;
-        } else {
-            self.skip_digits()?;
-        }
-        if self.byte(self.at) == b'.' {
-            self.at += 1;
-            self.skip_digits()?;
-        }
-        if matches!(self.byte(self.at), b'e' | b'E') {
-            self.at += 1;
-            self.at += usize::from(matches!(self.byte(self.at), b'+' | b'-'));
-            self.skip_digits()?;
-        }
-        Ok(())
-    }
-
-    /// Consumes one digit at least.
-    #[inline]
-    fn skip_digits(&mut self) -> Result<(), Malformed> {
-        let from = self.at;
-        while self.byte(self.at).is_ascii_digit() {
-            self.at += 1;
-        }
-        if self.at > from { Ok(()) } else { Err(Malformed) }
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 }
 
-/// The bytes of a comma, a key of up to 32 bytes with its quotes, and a colon.
-const WINDOW: usize = 2 + 2 * BLOCK + 2;
+/// The bytes of a key of up to 32 bytes, its closing quote, and a colon.
+const WINDOW: usize = 2 * BLOCK + 2;
 
-/// Any number of this many digits fits into 64 bits.
-const DIGITS: usize = 19;
+/// The length of a short key without escapes, with a colon behind it and no whitespace, as nearly
+/// all are.
+#[inline(always)]
+fn compact_key(window: &[u8; WINDOW]) -> Option<usize> {
+    let (low, high) = window.split_first_chunk()?;
+    let mut found = marks::<true>(low);
+    if found == 0 {
+        found = marks::<true>(high.first_chunk()?) << BLOCK;
+    }
+    let length = found.trailing_zeros() as usize;
+    (window[length] == b'"' && window[length + 1] == b':').then_some(length)
+}
 
 #[cfg(test)]
 mod tests;

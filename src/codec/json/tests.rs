@@ -138,3 +138,45 @@ fn depth_costs_nothing() {
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
     assert_eq!(members(&deep).unwrap().len(), 1);
 }
+
+/// The length of the string that `text` begins with, read byte by byte, and whether it has escapes.
+fn naive_string(text: &[u8]) -> Option<(usize, bool)> {
+    let (mut at, mut has_escapes) = (1, false);
+    loop {
+        match text.get(at)? {
+            b'"' => return Some((at + 1, has_escapes)),
+            b'\\' => {
+                has_escapes = true;
+                at += 2;
+            }
+            _ => at += 1,
+        }
+    }
+}
+
+#[test]
+fn cursor_ends_strings_where_a_naive_reader_does() {
+    let parts: [&[u8]; 9] =
+        [b"\\\"", b"\\\\", b"\\n", b"\\", b"\n", b"\xff", b"text", b"0123456789abcdef", &[b'x'; 70]];
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut ended = [0; 2];
+    for round in 0..60_000 {
+        let mut text = vec![b'"'];
+        for _ in 0..random.usize(0..if round % 2 == 0 { 6 } else { 80 }) {
+            // Text with escapes, or long text without.
+            let part = if round % 3 == 0 { random.usize(6..9) } else { random.usize(0..parts.len()) };
+            text.extend_from_slice(parts[part]);
+        }
+        text.extend_from_slice(if round % 5 == 0 { b"" } else { b"\"" });
+        text.resize(text.len() + random.usize(0..100), b' ');
+        let mut cursor = Cursor::new(&text);
+        let read = cursor.string().map(|text| text.has_escapes);
+        let expected = naive_string(&text);
+        assert_eq!(read.ok(), expected.map(|(_, has_escapes)| has_escapes), "{}", text.escape_ascii());
+        if let Some((length, _)) = expected {
+            assert_eq!(cursor.position(), length, "{}", text.escape_ascii());
+        }
+        ended[usize::from(expected.is_some())] += 1;
+    }
+    assert!(ended.iter().all(|&count| count > 5_000), "{ended:?}");
+}

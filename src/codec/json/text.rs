@@ -10,7 +10,7 @@ use crate::support::hex;
 #[derive(Clone, Copy, Debug)]
 pub struct Text<'a> {
     raw: &'a [u8],
-    has_escapes: bool,
+    pub(super) has_escapes: bool,
 }
 
 impl<'a> Text<'a> {

@@ -136,3 +136,83 @@ fn strict_cursor_reads_keys_of_any_length_and_form() {
         assert_eq!(cursor.next_key(), Ok(None));
     }
 }
+
+/// The length of the string that `text` begins with, read byte by byte.
+fn naive_string(text: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += match (text.get(at)?, text.get(at + 1)) {
+            (b'"', _) => return Some(at + 1),
+            (b'\\', Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')) => 2,
+            (b'\\', Some(b'u')) if text.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
+            (b'\\' | 0..0x20, _) => return None,
+            _ => 1,
+        };
+    }
+}
+
+#[test]
+fn strict_cursor_ends_strings_where_a_naive_reader_does() {
+    let valid: [&[u8]; 8] =
+        [b"\\\"", b"\\\\", b"\\n", b"\\u00e9", b"\xff", b"n", b"text", b"0123456789abcdef"];
+    let odd: [&[u8]; 5] = [b"\"", b"\\", b"\\u12", b"\\x", b"\n"];
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut ended = [0; 2];
+    for round in 0..60_000 {
+        let mut text = vec![b'"'];
+        // Of some blocks, or of some strides.
+        for _ in 0..random.usize(0..if round % 2 == 0 { 12 } else { 80 }) {
+            let is_odd = random.u8(0..60) == 0;
+            let parts = if is_odd { &odd[..] } else { &valid[..] };
+            text.extend_from_slice(parts[random.usize(0..parts.len())]);
+        }
+        text.extend_from_slice(if round % 4 == 0 { b"" } else { b"\"" });
+        text.resize(text.len() + random.usize(0..40), b' ');
+        let begin = random.usize(0..40);
+        let whole = [&vec![b' '; begin][..], &text].concat();
+        let value = StrictCursor::new(&whole).value();
+        let expected = naive_string(&text).map(|length| &text[..length]).ok_or(Malformed);
+        assert_eq!(value, expected, "{}", text.escape_ascii());
+        ended[usize::from(value.is_ok())] += 1;
+    }
+    assert!(ended.iter().all(|&count| count > 10_000), "{ended:?}");
+}
+
+#[test]
+fn strict_cursor_finds_a_quote_behind_any_number_of_backslashes() {
+    for before in 0..40 {
+        for backslashes in 0..40 {
+            for behind in [0, 1, 15, 16, 40] {
+                let (text, slashes, rest) =
+                    ("x".repeat(before), "\\".repeat(backslashes), " ".repeat(behind));
+                let whole = format!("\"{text}{slashes}\"{rest}");
+                let mut cursor = StrictCursor::new(whole.as_bytes());
+                let is_end = backslashes % 2 == 0;
+                assert_eq!(cursor.skip().is_ok(), is_end, "{whole}");
+                assert!(!is_end || cursor.position() == before + backslashes + 2, "{whole}");
+            }
+        }
+    }
+}
+
+#[test]
+fn strict_cursor_reads_numbers_as_serde_json_does() {
+    let parts = ["0", "1", "9", "12", "1234567890", "0123456789", ".", "e", "E", "+", "-", "x"];
+    let mut random = fastrand::Rng::with_seed(9);
+    let mut accepted = 0;
+    for _ in 0..100_000 {
+        let number: String = (0..random.usize(1..6)).map(|_| parts[random.usize(0..parts.len())]).collect();
+        for text in [number.clone(), format!("[{number}]"), format!("{{\"a\":{number},\"b\":0}}")] {
+            let expected = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+            assert_eq!(accepts(&text), expected, "{text}");
+            accepted += u32::from(expected);
+        }
+        let text = format!("{number},");
+        let mut cursor = StrictCursor::new(text.as_bytes());
+        let is_plain = number.bytes().all(|byte| byte.is_ascii_digit())
+            && (number.len() == 1 || !number.starts_with('0'))
+            && number.len() <= 19;
+        assert_eq!(cursor.integer(), number.parse().ok().filter(|_| is_plain), "{text}");
+    }
+    assert!(accepted > 10_000, "{accepted} were numbers");
+}
