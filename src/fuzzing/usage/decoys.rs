@@ -73,6 +73,88 @@ const SAYINGS: [&str; 32] = [
     r#"[{"index":0,"finish_reason":"stop","text":"x"}]"#,
 ];
 
+/// The members of a usage object, and strange ones.
+const COUNTS: [&str; 31] = [
+    "prompt_tokens",
+    "input_tokens",
+    "promptTokenCount",
+    "total_input_tokens",
+    "completion_tokens",
+    "output_tokens",
+    "candidatesTokenCount",
+    "total_output_tokens",
+    "total_tokens",
+    "totalTokenCount",
+    "cache_read_input_tokens",
+    "prompt_cache_hit_tokens",
+    "cached_tokens",
+    "num_cached_tokens",
+    "cachedContentTokenCount",
+    "total_cached_tokens",
+    "cache_creation_input_tokens",
+    "reasoning_tokens",
+    "thoughtsTokenCount",
+    "total_thought_tokens",
+    "cost_in_usd_ticks",
+    "num_search_queries",
+    "num_sources_used",
+    "type",
+    "seconds",
+    "prompt_audio_seconds",
+    "service_tier",
+    "cost",
+    "prompt_tokenz",
+    "usage",
+    "",
+];
+
+/// Objects in it.
+const OBJECTS: [&str; 12] = [
+    "prompt_tokens_details",
+    "input_tokens_details",
+    "prompt_token_details",
+    "input_token_details",
+    "completion_tokens_details",
+    "output_tokens_details",
+    "completion_token_details",
+    "output_token_details",
+    "cache_creation",
+    "server_tool_use",
+    "tokens",
+    "billed_units",
+];
+
+/// Their members.
+const DETAILS: [&str; 11] = [
+    "cached_tokens",
+    "cache_write_tokens",
+    "cache_creation_tokens",
+    "cache_creation_token_details",
+    "reasoning_tokens",
+    "audio_tokens",
+    "ephemeral_1h_input_tokens",
+    "web_search_requests",
+    "input_tokens",
+    "output_tokens",
+    "search_units",
+];
+
+/// Values of counts.
+const NUMBERS: [&str; 12] = [
+    "0",
+    "7",
+    "19",
+    "123456789012345",
+    "2.0",
+    "1.5",
+    "-1",
+    "1e2",
+    "null",
+    "\"12\"",
+    "\"duration\"",
+    "{\"ephemeral_1h_input_tokens\":5}",
+];
+
 /// The number of documents of each kind.
 const DOCUMENTS: usize = 600;
 
@@ -97,6 +179,37 @@ pub(in crate::fuzzing) fn object(random: &mut Rng, depth: u32) -> String {
         })
         .collect();
     format!("{{{}}}", members.join(","))
+}
+
+/// Members of these names, some of them repeated.
+fn members(random: &mut Rng, names: &[&str], value: impl Fn(&mut Rng) -> String) -> String {
+    let members = (0..random.usize(..6)).map(|_| {
+        let space = random.choice(["", "", "", " "]).unwrap_or("");
+        let name = random.choice(names).unwrap_or(&"x");
+        format!("{space}\"{name}\":{space}{}{space}", value(random))
+    });
+    members.collect::<Vec<_>>().join(",")
+}
+
+fn usage_object(random: &mut Rng) -> String {
+    let number = |random: &mut Rng| random.choice(NUMBERS).unwrap_or("0").to_owned();
+    let counts = members(random, &COUNTS, number);
+    let objects = members(random, &OBJECTS, |random| format!("{{{}}}", members(random, &DETAILS, number)));
+    let comma = if counts.is_empty() || objects.is_empty() { "" } else { "," };
+    format!("{{{counts}{comma}{objects}}}")
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn usage_objects_of_any_members_are_read_as_by_the_oracle() {
+    let mut random = Rng::with_seed(18);
+    let mut with_usage = 0;
+    for _ in 0..DOCUMENTS {
+        let document = format!("{{\"usage\":{}}}", usage_object(&mut random));
+        super::usage(document.as_bytes());
+        with_usage += usize::from(super::meter_body(&[document.as_bytes()]).usage.is_some());
+    }
+    assert!(with_usage > DOCUMENTS / 2, "{with_usage} of {DOCUMENTS} documents have usage");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The meter of response bodies that are one JSON text.
 
 use super::extracted::EventKind;
-use super::places::ERROR_LIMIT;
 use super::scan::Scan;
+use super::slots::ERROR_LIMIT;
 use super::{Output, Room, Tally};
 
 /// Bytes of an error's body that are kept, with room for leading whitespace and a last character.
@@ -27,7 +27,7 @@ const ERROR_ROOM: usize = ERROR_LIMIT + 64;
 #[derive(Debug)]
 pub struct BodyMeter {
     scan: Scan,
-    output: Option<Box<Output>>,
+    output: Option<Output>,
     /// The beginning of an error body of any form.
     error: Option<Vec<u8>>,
 }
@@ -45,7 +45,7 @@ impl BodyMeter {
 
     /// Keeps the output text until usage is reported.
     pub fn keep_output(&mut self, room: &Room) {
-        self.output = Some(Box::new(Output::new(room)));
+        self.output = Some(Output::new(room));
     }
 
     /// Treats the body as an error: its own text is used if it names none.
@@ -63,7 +63,7 @@ impl BodyMeter {
             let room = ERROR_ROOM - error.len();
             error.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
-        self.scan.push(bytes, self.output.as_deref_mut());
+        self.scan.push(bytes, self.output.as_mut());
     }
 
     /// Returns true if the last bracket has been read.
@@ -88,7 +88,9 @@ impl BodyMeter {
             tally.take_error_text(&error);
         }
         tally.terminal |= complete;
-        tally.output = self.output.take_if(|_| tally.usage.is_none());
+        // A body that is refused behind its usage has no text either, in whatever pieces it came.
+        let keeps_output = tally.usage.is_none() && !self.scan.has_counts();
+        tally.output = self.output.take_if(|_| keeps_output).map(Box::new);
         tally
     }
 }

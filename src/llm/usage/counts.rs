@@ -23,6 +23,33 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Returns true if there is no count.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        let Usage {
+            input_tokens,
+            output_tokens,
+            total_tokens,
+            cached_input_tokens,
+            cache_write_input_tokens,
+            cache_write_1h_input_tokens,
+            reasoning_tokens,
+            input_audio_tokens,
+            output_audio_tokens,
+            billed_seconds,
+        } = self;
+        input_tokens.is_none()
+            && output_tokens.is_none()
+            && total_tokens.is_none()
+            && cached_input_tokens.is_none()
+            && cache_write_input_tokens.is_none()
+            && cache_write_1h_input_tokens.is_none()
+            && reasoning_tokens.is_none()
+            && input_audio_tokens.is_none()
+            && output_audio_tokens.is_none()
+            && billed_seconds.is_none()
+    }
+
     /// The sum. A count that only one of them has is taken as it is.
     pub(super) fn plus(self, other: Usage) -> Usage {
         let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {

@@ -1,11 +1,15 @@
 //! The wanted values of one JSON text.
 
+use std::ops::Range;
+
 use super::calls::{ToolCalls, ToolKind};
+pub(super) use super::event_kind::EventKind;
 use super::items::Items;
 use super::json;
 use super::output::Part;
-use super::places::{Beside, ERROR_LIMIT, ErrorAt, ItemAt, Key, ModelAt, Place, ResultAt, Slot, UsageAt};
+use super::places::{Key, Place};
 use super::report::{Report, count};
+use super::slots::{Beside, ERROR_LIMIT, ErrorAt, ItemAt, ModelAt, ResultAt, Slot, UsageAt};
 use super::tier::{Tier, tier};
 use super::timings;
 use super::{Cause, Usage};
@@ -14,6 +18,9 @@ use super::{Cause, Usage};
 const PENDING: [&[u8]; 6] =
     [b"queued", b"in_progress", b"requires_action", b"validating", b"finalizing", b"cancelling"];
 
+/// The number of places of errors.
+const ERRORS: usize = ErrorAt::ResponseCode as usize + 1;
+
 /// The wanted values of one JSON text: an event's data, a body or a message.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Extracted {
@@ -21,8 +28,8 @@ pub(super) struct Extracted {
     usage: [Option<Box<Report>>; 11],
     /// Models by [`ModelAt`], best first.
     model: [Option<Box<str>>; 7],
-    /// Errors by [`ErrorAt`], best first.
-    error: [Option<Box<str>>; 7],
+    /// Errors by [`ErrorAt`], best first. Unallocated if there is none.
+    errors: Option<Box<[Option<Box<str>>; ERRORS]>>,
     /// Tiers by [`Beside`], best first.
     tier: [Option<Tier>; 2],
     /// The items of the output.
@@ -82,53 +89,6 @@ pub(super) enum Shares {
     Own(u64),
 }
 
-/// The meaning of an event's type for the meter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum EventKind {
-    #[default]
-    Other,
-    /// The last event of the stream.
-    Terminal,
-    Error,
-    /// Its usage is merged into the one before it (Anthropic).
-    Merge,
-    /// One finished image, perhaps of several: its usage is added to the others.
-    Picture,
-    /// A response of a realtime session begins.
-    Begun,
-    /// A response of a realtime session ends.
-    Done,
-    /// A response ends, and with it a stream of its own; a session has several.
-    Completed,
-    /// The client requests a response in a session.
-    Asked,
-    /// The input of a realtime session was transcribed.
-    Transcribed,
-}
-
-impl EventKind {
-    /// Returns true if a stream may end after this event.
-    pub(super) fn is_terminal(self) -> bool {
-        matches!(self, EventKind::Terminal | EventKind::Completed | EventKind::Picture)
-    }
-
-    /// The kind by the event's name or its `type` member.
-    pub(super) fn from_type(word: &[u8]) -> EventKind {
-        match word {
-            b"response.completed" | b"response.incomplete" | b"response.failed" => EventKind::Completed,
-            b"message_stop" | b"transcript.text.done" | b"speech.audio.done" => EventKind::Terminal,
-            b"image_generation.completed" | b"image_edit.completed" => EventKind::Picture,
-            b"error" => EventKind::Error,
-            b"response.created" => EventKind::Begun,
-            b"response.done" => EventKind::Done,
-            b"response.create" => EventKind::Asked,
-            b"conversation.item.input_audio_transcription.completed" => EventKind::Transcribed,
-            b"message_start" | b"message_delta" => EventKind::Merge,
-            _ => EventKind::Other,
-        }
-    }
-}
-
 impl Extracted {
     /// Takes the id of the stored result, and whether it is made in the background.
     pub(super) fn take_result(&mut self) -> (Option<Box<str>>, Option<bool>) {
@@ -159,6 +119,14 @@ impl Extracted {
         }
         let at = at.or_else(|| self.usage.iter().position(Option::is_some))?;
         self.usage[at].take()
+    }
+
+    /// Returns true if [`Extracted::take_report`] would return counts.
+    pub(super) fn has_counts(&self) -> bool {
+        let is_wanted = |at: usize| at != UsageAt::Listed as usize || self.is_completion;
+        let mut usages = self.usage.iter().enumerate();
+        !self.is_step
+            && (self.timings.is_some() || usages.any(|(at, usage)| has_counts(usage) && is_wanted(at)))
     }
 
     /// The choices that the usage covers, in legacy completions.
@@ -221,15 +189,19 @@ impl Extracted {
     /// itself is an error.
     pub(super) fn take_error(&mut self, is_error: bool) -> Option<(Box<str>, Cause)> {
         let says_error = is_error || self.says_error || self.kind == EventKind::Error;
-        let at = self.error.iter().position(Option::is_some);
+        if self.errors.is_none() && !says_error {
+            return None;
+        }
+        let mut errors = self.errors.take().unwrap_or_default();
+        let at = errors.iter().position(Option::is_some);
         if at.is_none() && !says_error {
             return None;
         }
-        let words = [ErrorAt::Code, ErrorAt::ResponseCode].map(|at| &self.error[at as usize]);
-        let words = words.into_iter().chain([&self.code, &self.error[ErrorAt::Type as usize]]);
+        let words = [ErrorAt::Code, ErrorAt::ResponseCode].map(|at| &errors[at as usize]);
+        let words = words.into_iter().chain([&self.code, &errors[ErrorAt::Type as usize]]);
         let cause = Cause::of(words.flatten().map(|word| &**word));
         let message = self.message.take().filter(|_| says_error);
-        let text = at.and_then(|at| self.error[at].take()).or(message)?;
+        let text = at.and_then(|at| errors[at].take()).or(message)?;
         Some((text, cause))
     }
 
@@ -256,7 +228,7 @@ impl Extracted {
                 self.model[ModelAt::Response as usize] = None;
                 self.ids[ResultAt::Response as usize] = None;
                 self.background[ResultAt::Response as usize] = None;
-                self.error[ErrorAt::ResponseText as usize..].fill(None);
+                self.forget_errors(ErrorAt::ResponseText as usize..ERRORS);
             }
             (Place::Top, Key::Session) => self.model[ModelAt::Session as usize] = None,
             (Place::Top, Key::Message) => {
@@ -265,18 +237,26 @@ impl Extracted {
                 self.message = None;
             }
             (Place::Top | Place::Listed, Key::Error) => {
-                self.error[..ErrorAt::ResponseText as usize].fill(None);
+                self.forget_errors(0..ErrorAt::ResponseText as usize);
             }
-            (Place::Response, Key::Error) => self.error[ErrorAt::ResponseText as usize..].fill(None),
+            (Place::Response, Key::Error) => self.forget_errors(ErrorAt::ResponseText as usize..ERRORS),
             (Place::Top, Key::Output) => self.items.forget(ItemAt::Body),
             (Place::Response, Key::Output) => self.items.forget(ItemAt::Response),
             (Place::Top, Key::Item) => self.items.forget(ItemAt::Event),
             (place, Key::Action) if place.item().is_some() => self.items.forget_action(),
             (Place::Top, Key::ToolUsage) => self.web_searches[Beside::Top as usize] = 0,
             (Place::Response, Key::ToolUsage) => self.web_searches[Beside::Response as usize] = 0,
-            (Place::ToolUsage(at), Key::WebSearch) => self.web_searches[at as usize] = 0,
+            (Place::ToolUsage, Key::WebSearch) => self.web_searches[Beside::Top as usize] = 0,
+            (Place::ResponseToolUsage, Key::WebSearch) => self.web_searches[Beside::Response as usize] = 0,
             // The other keys have plain values, which the last one replaces.
             _ => {}
+        }
+    }
+
+    #[cold]
+    fn forget_errors(&mut self, at: Range<usize>) {
+        if let Some(errors) = &mut self.errors {
+            errors[at].fill(None);
         }
     }
 
@@ -290,7 +270,10 @@ impl Extracted {
                 self.keep_usage(at, value, too_long, report);
             }
             Slot::Model(at) => self.model[at as usize] = if too_long { None } else { text(value) },
-            Slot::Error(at) => self.error[at as usize] = saying(value),
+            Slot::Error(at) => match saying(value) {
+                Some(error) => self.errors.get_or_insert_default()[at as usize] = Some(error),
+                None => self.forget_errors(at as usize..at as usize + 1),
+            },
             Slot::Message => self.message = saying(value).filter(|_| value.starts_with(b"\"")),
             Slot::Code => self.code = saying(value),
             Slot::Type => {

@@ -1,7 +1,7 @@
 //! Output items of a response that are billed per use.
 
 use super::calls::{ToolCalls, ToolKind};
-use super::places::ItemAt;
+use super::slots::ItemAt;
 
 /// The billed items of one text. Unallocated if there is no item.
 #[derive(Debug, Default, PartialEq)]

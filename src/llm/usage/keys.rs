@@ -1,58 +1,63 @@
 //! The keys that lead to wanted values.
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Key {
-    #[default]
-    Other,
-    Usage,
-    Model,
-    Type,
-    Object,
-    Response,
-    Session,
-    Message,
-    Choices,
-    XGroq,
-    Error,
-    Code,
-    Status,
-    Id,
-    Background,
-    Timings,
-    Fingerprint,
-    Delta,
-    /// Content of a whole event.
-    EventContent,
-    /// Content of a choice or delta.
-    Text,
-    Content,
-    Reasoning,
-    Refusal,
-    ToolCalls,
-    FunctionCall,
-    Function,
-    Name,
-    Arguments,
-    PartialJson,
-    Input,
-    Output,
-    Summary,
-    Item,
-    ServiceTier,
-    Action,
-    ToolUsage,
-    WebSearch,
-    NumRequests,
-    Interaction,
-    UsageMetadata,
-    ModelVersion,
-    Meta,
-    Candidates,
-    PartList,
-    Index,
-    FinishReason,
-    /// Other content of a delta.
-    DeltaContent,
+use super::words::{listed, spelled};
+
+listed! {
+    /// A key that leads to a wanted value.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub(super) enum Key {
+        #[default]
+        Other,
+        Usage,
+        Model,
+        Type,
+        Object,
+        Response,
+        Session,
+        Message,
+        Choices,
+        XGroq,
+        Error,
+        Code,
+        Status,
+        Id,
+        Background,
+        Timings,
+        Fingerprint,
+        Delta,
+        /// Content of a whole event.
+        EventContent,
+        /// Content of a choice or delta.
+        Text,
+        Content,
+        Reasoning,
+        Refusal,
+        ToolCalls,
+        FunctionCall,
+        Function,
+        Name,
+        Arguments,
+        PartialJson,
+        Input,
+        Output,
+        Summary,
+        Item,
+        ServiceTier,
+        Action,
+        ToolUsage,
+        WebSearch,
+        NumRequests,
+        Interaction,
+        UsageMetadata,
+        ModelVersion,
+        Meta,
+        Candidates,
+        PartList,
+        Index,
+        FinishReason,
+        /// Other content of a delta.
+        DeltaContent,
+    }
 }
 
 impl Key {
@@ -84,54 +89,86 @@ impl Key {
     }
 
     pub(super) fn from_text(text: &[u8]) -> Key {
-        match text {
-            b"usage" => Key::Usage,
-            b"model" => Key::Model,
-            b"type" => Key::Type,
-            b"object" => Key::Object,
-            b"response" => Key::Response,
-            b"session" => Key::Session,
-            b"message" => Key::Message,
-            b"choices" => Key::Choices,
-            b"x_groq" => Key::XGroq,
-            b"error" => Key::Error,
-            b"code" => Key::Code,
-            b"delta" => Key::Delta,
-            b"status" => Key::Status,
-            b"id" => Key::Id,
-            b"background" => Key::Background,
-            b"timings" => Key::Timings,
-            b"system_fingerprint" => Key::Fingerprint,
-            b"text" => Key::Text,
-            b"content" => Key::Content,
-            b"reasoning_content" | b"reasoning" | b"thinking" => Key::Reasoning,
-            b"refusal" => Key::Refusal,
-            b"tool_calls" => Key::ToolCalls,
-            b"function_call" => Key::FunctionCall,
-            b"function" => Key::Function,
-            b"name" => Key::Name,
-            b"arguments" => Key::Arguments,
-            b"partial_json" => Key::PartialJson,
-            b"input" => Key::Input,
-            b"output" => Key::Output,
-            b"summary" => Key::Summary,
-            b"item" => Key::Item,
-            b"service_tier" => Key::ServiceTier,
-            b"action" => Key::Action,
-            b"tool_usage" => Key::ToolUsage,
-            b"web_search" => Key::WebSearch,
-            b"num_requests" => Key::NumRequests,
-            b"interaction" => Key::Interaction,
-            b"usageMetadata" => Key::UsageMetadata,
-            b"modelVersion" => Key::ModelVersion,
-            b"meta" => Key::Meta,
-            b"candidates" => Key::Candidates,
-            b"parts" => Key::PartList,
-            b"index" => Key::Index,
-            b"finish_reason" => Key::FinishReason,
-            b"audio" | b"b64_json" | b"partial_image_b64" => Key::EventContent,
-            b"reasoning_details" | b"images" | b"step_details" => Key::DeltaContent,
-            _ => Key::Other,
-        }
+        let key = spelled!(text,
+            2: [
+                b"id" => Key::Id,
+            ]
+            4: [
+                b"type" => Key::Type,
+                b"code" => Key::Code,
+                b"text" => Key::Text,
+                b"name" => Key::Name,
+                b"item" => Key::Item,
+                b"meta" => Key::Meta,
+            ]
+            5: [
+                b"usage" => Key::Usage,
+                b"model" => Key::Model,
+                b"error" => Key::Error,
+                b"delta" => Key::Delta,
+                b"input" => Key::Input,
+                b"parts" => Key::PartList,
+                b"index" => Key::Index,
+                b"audio" => Key::EventContent,
+            ]
+            6: [
+                b"object" => Key::Object,
+                b"x_groq" => Key::XGroq,
+                b"status" => Key::Status,
+                b"output" => Key::Output,
+                b"action" => Key::Action,
+                b"images" => Key::DeltaContent,
+            ]
+            7: [
+                b"session" => Key::Session,
+                b"message" => Key::Message,
+                b"choices" => Key::Choices,
+                b"timings" => Key::Timings,
+                b"content" => Key::Content,
+                b"refusal" => Key::Refusal,
+                b"summary" => Key::Summary,
+            ]
+            8: [
+                b"response" => Key::Response,
+                b"thinking" => Key::Reasoning,
+                b"function" => Key::Function,
+                b"b64_json" => Key::EventContent,
+            ]
+            9: [
+                b"reasoning" => Key::Reasoning,
+                b"arguments" => Key::Arguments,
+            ]
+            10: [
+                b"background" => Key::Background,
+                b"tool_calls" => Key::ToolCalls,
+                b"tool_usage" => Key::ToolUsage,
+                b"web_search" => Key::WebSearch,
+                b"candidates" => Key::Candidates,
+            ]
+            11: [
+                b"interaction" => Key::Interaction,
+            ]
+            12: [
+                b"partial_json" => Key::PartialJson,
+                b"service_tier" => Key::ServiceTier,
+                b"num_requests" => Key::NumRequests,
+                b"modelVersion" => Key::ModelVersion,
+                b"step_details" => Key::DeltaContent,
+            ]
+            13: [
+                b"function_call" => Key::FunctionCall,
+                b"usageMetadata" => Key::UsageMetadata,
+                b"finish_reason" => Key::FinishReason,
+            ]
+            17: [
+                b"reasoning_content" => Key::Reasoning,
+                b"partial_image_b64" => Key::EventContent,
+                b"reasoning_details" => Key::DeltaContent,
+            ]
+            18: [
+                b"system_fingerprint" => Key::Fingerprint,
+            ]
+        );
+        key.unwrap_or(Key::Other)
     }
 }

@@ -3,216 +3,67 @@
 use super::json::Kind;
 pub(super) use super::keys::Key;
 use super::output::Part;
+use super::slots::{Beside, ErrorAt, ItemAt, ModelAt, ResultAt, Slot, UsageAt};
+use super::words::listed;
 
-/// The largest usage object that is read. Real ones have 100 to 1,000 bytes.
-const USAGE_LIMIT: usize = 16 << 10;
-
-/// The longest model name that is accepted.
-const MODEL_LIMIT: usize = 256;
-
-/// The longest id that is accepted. Real ones have up to 70 bytes.
-const ID_LIMIT: usize = 256;
-
-/// Bytes of an error message that are kept.
-pub(super) const ERROR_LIMIT: usize = 1024;
-
-/// Bytes of its JSON that are read: each byte may be written as `\u0000`, and there is a quote.
-const ERROR_JSON_LIMIT: usize = 6 * ERROR_LIMIT + 1;
-
-/// The longest known word, such as a type.
-const WORD_LIMIT: usize = 64;
-
-/// Bytes of a content value that are needed to see whether it is empty.
-const CONTENT_LIMIT: usize = 16;
-
-/// Places of usage, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UsageAt {
-    Top,
-    Response,
-    Message,
-    Choice,
-    XGroq,
-    /// Gemini's interactions.
-    Interaction,
-    /// Cohere's events.
-    Delta,
-    /// Gemini's `usageMetadata`.
-    Metadata,
-    /// `usageMetadata` in a streamed list; the last one counts.
-    ListedMetadata,
-    /// Completions in a list, one per prompt, as llama.cpp responds to several prompts; their sum
-    /// counts.
-    Listed,
-    /// Cohere's bodies of version 1.
-    Meta,
-}
-
-/// Places of a model's name, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ModelAt {
-    Top,
-    Response,
-    Message,
-    Session,
-    Interaction,
-    Version,
-    Listed,
-}
-
-/// Places of a stored result, best first: below `response` in a stream's event, else the text
-/// itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ResultAt {
-    Response,
-    Top,
-}
-
-/// Places of the values beside the usage, best first: the service tier and the service's own
-/// counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beside {
-    Top,
-    Response,
-}
-
-/// Places of an item of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ItemAt {
-    /// The item is in a body's output.
-    Body,
-    /// The item is in the output of a response in an event.
-    Response,
-    /// The item is in an event of its own.
-    Event,
-}
-
-/// Places of an error's texts, best first: those of the top-level error, then those of the
-/// response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ErrorAt {
-    Text,
-    Message,
-    Code,
-    Type,
-    ResponseText,
-    ResponseMessage,
-    ResponseCode,
-}
-
-/// A wanted value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
-    Usage(UsageAt),
-    Model(ModelAt),
-    Error(ErrorAt),
-    Message,
-    Code,
-    Type,
-    Object,
-    /// The `object` of a list's item.
-    ListedObject,
-    Index,
-    /// A choice's finish reason, null while it continues.
-    FinishReason,
-    Status,
-    /// The id of a result that may be stored.
-    Id(ResultAt),
-    /// A boolean: the result is made in the background.
-    Background(ResultAt),
-    Tier(Beside),
-    /// The type of an output item.
-    ItemType,
-    /// The type of such an item's action.
-    ActionType,
-    /// Web searches that the service counted.
-    WebSearches(Beside),
-    /// llama.cpp's counts.
-    Timings,
-    /// The service's build (`system_fingerprint`).
-    Fingerprint,
-    /// Output of which only the presence matters.
-    Content,
-}
-
-impl Slot {
-    /// Bytes of the value that are read.
-    pub(super) fn limit(self) -> usize {
-        match self {
-            Slot::Usage(_) | Slot::Timings => USAGE_LIMIT,
-            Slot::Model(_) => MODEL_LIMIT,
-            Slot::Error(_) | Slot::Message | Slot::Code => ERROR_JSON_LIMIT,
-            Slot::Id(_) => ID_LIMIT,
-            Slot::Background(_)
-            | Slot::Type
-            | Slot::Object
-            | Slot::ListedObject
-            | Slot::Index
-            | Slot::FinishReason
-            | Slot::Status
-            | Slot::Fingerprint
-            | Slot::Tier(_)
-            | Slot::ItemType
-            | Slot::ActionType
-            | Slot::WebSearches(_) => WORD_LIMIT,
-            Slot::Content => CONTENT_LIMIT,
-        }
+listed! {
+    /// A container that leads to wanted values.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) enum Place {
+        Document,
+        Top,
+        /// A list at the top: some upstreams put their error into one.
+        List,
+        Listed,
+        Response,
+        Session,
+        Message,
+        XGroq,
+        Interaction,
+        Choices,
+        Choice,
+        /// The delta of a choice or event; in a body, a choice's message.
+        Delta,
+        /// The delta of an event, which may contain usage (Cohere).
+        EventDelta,
+        /// The message in that delta.
+        DeltaMessage,
+        /// Gemini's choices, one of them, and its content.
+        Candidates,
+        Candidate,
+        CandidateContent,
+        /// The tool calls of a delta.
+        Calls,
+        Call,
+        Function,
+        /// Content that is a list.
+        Parts,
+        Part,
+        /// The items of a Responses body.
+        Items,
+        Item,
+        /// An item that an event adds; its text follows.
+        Added,
+        /// The items of a response in an event, which deltas have brought already.
+        Results,
+        Result,
+        /// An item that an event completes.
+        Done,
+        /// An item's action.
+        Action,
+        /// The service's own counts beside the usage: at the top, and in a response.
+        ToolUsage,
+        ResponseToolUsage,
+        WebSearch,
+        ResponseWebSearch,
+        Error,
+        ResponseError,
+        Nowhere,
     }
 }
 
-/// A container that leads to wanted values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Document,
-    Top,
-    /// A list at the top: some upstreams put their error into one.
-    List,
-    Listed,
-    Response,
-    Session,
-    Message,
-    XGroq,
-    Interaction,
-    Choices,
-    Choice,
-    /// The delta of a choice or event; in a body, a choice's message.
-    Delta,
-    /// The delta of an event, which may contain usage (Cohere).
-    EventDelta,
-    /// The message in that delta.
-    DeltaMessage,
-    /// Gemini's choices, one of them, and its content.
-    Candidates,
-    Candidate,
-    CandidateContent,
-    /// The tool calls of a delta.
-    Calls,
-    Call,
-    Function,
-    /// Content that is a list.
-    Parts,
-    Part,
-    /// The items of a Responses body.
-    Items,
-    Item,
-    /// An item that an event adds; its text follows.
-    Added,
-    /// The items of a response in an event, which deltas have brought already.
-    Results,
-    Result,
-    /// An item that an event completes.
-    Done,
-    /// An item's action.
-    Action,
-    /// The service's own counts beside the usage.
-    ToolUsage(Beside),
-    WebSearch(Beside),
-    Error,
-    ResponseError,
-    Nowhere,
-}
-
 /// The treatment of a value by the scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Enter(Place),
     Want(Slot),
@@ -221,14 +72,32 @@ pub(super) enum Step {
     Pass,
 }
 
+/// [`Place::rule`] by place, key and kind: quicker than the comparisons.
+static STEPS: [[[Step; Kind::ALL.len()]; Key::ALL.len()]; Place::ALL.len()] = {
+    let mut steps = [[[Step::Pass; _]; _]; _];
+    let mut at = 0;
+    while at < Place::ALL.len() * Key::ALL.len() * Kind::ALL.len() {
+        let (kind, key) = (at % Kind::ALL.len(), at / Kind::ALL.len() % Key::ALL.len());
+        let place = at / Kind::ALL.len() / Key::ALL.len();
+        steps[place][key][kind] = Place::ALL[place].rule(Key::ALL[key], Kind::ALL[kind]);
+        at += 1;
+    }
+    steps
+};
+
 impl Place {
-    /// The rule for event payloads.
+    /// The rule for a value of event payloads.
+    #[inline]
     pub(super) fn step(self, key: Key, kind: Kind) -> Step {
+        STEPS[self as usize][key as usize][kind as usize]
+    }
+
+    const fn rule(self, key: Key, kind: Kind) -> Step {
         use Step::{Enter, Pass, Text, Want};
         match (self, key, kind) {
             (Place::EventDelta, Key::Usage, _) => Want(Slot::Usage(UsageAt::Delta)),
             (Place::EventDelta, Key::Message, Kind::Object) => Enter(Place::DeltaMessage),
-            (Place::EventDelta, ..) => Place::Delta.step(key, kind),
+            (Place::EventDelta, ..) => Place::Delta.rule(key, kind),
             (Place::DeltaMessage, Key::Content, Kind::Object) => Enter(Place::Part),
             (Place::DeltaMessage, Key::ToolCalls, Kind::Object) => Enter(Place::Call),
 
@@ -342,10 +211,12 @@ impl Place {
                 Enter(Place::Action)
             }
             (Place::Action, Key::Type, _) => Want(Slot::ActionType),
-            (Place::Top, Key::ToolUsage, Kind::Object) => Enter(Place::ToolUsage(Beside::Top)),
-            (Place::Response, Key::ToolUsage, Kind::Object) => Enter(Place::ToolUsage(Beside::Response)),
-            (Place::ToolUsage(at), Key::WebSearch, Kind::Object) => Enter(Place::WebSearch(at)),
-            (Place::WebSearch(at), Key::NumRequests, _) => Want(Slot::WebSearches(at)),
+            (Place::Top, Key::ToolUsage, Kind::Object) => Enter(Place::ToolUsage),
+            (Place::Response, Key::ToolUsage, Kind::Object) => Enter(Place::ResponseToolUsage),
+            (Place::ToolUsage, Key::WebSearch, Kind::Object) => Enter(Place::WebSearch),
+            (Place::ResponseToolUsage, Key::WebSearch, Kind::Object) => Enter(Place::ResponseWebSearch),
+            (Place::WebSearch, Key::NumRequests, _) => Want(Slot::WebSearches(Beside::Top)),
+            (Place::ResponseWebSearch, Key::NumRequests, _) => Want(Slot::WebSearches(Beside::Response)),
             (Place::Item, Key::Content | Key::Summary, Kind::Array) => Enter(Place::Parts),
             _ => Pass,
         }

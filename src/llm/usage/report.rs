@@ -3,7 +3,7 @@
 mod names;
 mod unread;
 
-use names::{CALLS, COUNTS, CountName, DETAILS, Detail, Goes, NAMES, Name};
+use names::{CALLS, COUNTS, CountName, DETAILS, Detail, Goes, NAMES, Name, PLACES, UNITS_CALLS};
 
 use super::calls::{ToolCalls, ToolKind};
 use super::cost;
@@ -43,65 +43,18 @@ impl Report {
         let from = cursor.position();
         let mut members = Members::new();
         members.fill(cursor)?;
-        let input = |detail| members.input.iter().flatten().find_map(|counts| counts[detail as usize]);
-        let output = |detail| members.output.iter().flatten().find_map(|counts| counts[detail as usize]);
-        let units = |side: usize| members.units.iter().find_map(|units| units[side]);
-        // OpenRouter omits the type.
-        let is_by_duration = members.text(Name::Type).is_none_or(|kind| kind == b"\"duration\"");
-        let counts = Usage {
-            input_tokens: members
-                .first(&[
-                    CountName::PromptTokens,
-                    CountName::InputTokens,
-                    CountName::PromptTokenCount,
-                    CountName::TotalInputTokens,
-                ])
-                .or_else(|| units(INPUT)),
-            output_tokens: members
-                .first(&[
-                    CountName::CompletionTokens,
-                    CountName::OutputTokens,
-                    CountName::CandidatesTokenCount,
-                    CountName::TotalOutputTokens,
-                ])
-                .or_else(|| units(OUTPUT)),
-            total_tokens: members.first(&[CountName::TotalTokens, CountName::TotalTokenCount]),
-            cached_input_tokens: input(Detail::Cached).or_else(|| {
-                members.first(&[
-                    CountName::CacheReadInputTokens,
-                    CountName::PromptCacheHitTokens,
-                    CountName::CachedTokens,
-                    CountName::NumCachedTokens,
-                    CountName::CachedContentTokenCount,
-                    CountName::TotalCachedTokens,
-                ])
-            }),
-            cache_write_input_tokens: members
-                .count(CountName::CacheCreationInputTokens)
-                .or_else(|| input(Detail::CacheWrite))
-                .or_else(|| input(Detail::CacheCreation)),
-            cache_write_1h_input_tokens: members.cache_write_1h.or_else(|| input(Detail::CacheWrite1h)),
-            reasoning_tokens: output(Detail::Reasoning).or_else(|| {
-                members.first(&[
-                    CountName::ReasoningTokens,
-                    CountName::ThoughtsTokenCount,
-                    CountName::TotalThoughtTokens,
-                ])
-            }),
-            input_audio_tokens: input(Detail::Audio),
-            output_audio_tokens: output(Detail::Audio),
-            billed_seconds: if is_by_duration { members.seconds(Name::Seconds) } else { None }
-                .or_else(|| members.seconds(Name::PromptAudioSeconds)),
-        };
-        let report = Box::new(Report {
-            counts: (counts != Usage::default()).then_some(counts),
-            calls: members.calls(),
-            cost: members.cost(),
-            tier: [Name::ServiceTier, Name::GeminiTier, Name::TrafficType]
-                .into_iter()
-                .find_map(|name| members.text(name).and_then(tier)),
-            unread: unread::find(cursor.since(from), &counts),
-        });
+        let mut report = Box::<Report>::default();
+        let usage = report.counts.insert(Usage::default());
+        members.copy_to(usage);
+        report.unread = unread::find(cursor.since(from), usage);
+        if usage.is_empty() {
+            report.counts = None;
+        }
+        report.calls = members.calls();
+        report.cost = members.cost();
+        report.tier = [Name::ServiceTier, Name::GeminiTier, Name::TrafficType]
+            .into_iter()
+            .find_map(|name| members.text(name).and_then(tier));
         Ok((report.counts.is_some() || *report != Report::default()).then_some(report))
     }
 }
@@ -109,13 +62,13 @@ impl Report {
 /// The known members of a usage object, read in one pass. Of equal keys the last one counts.
 struct Members<'a> {
     /// Counts by [`CountName`].
-    counts: [Option<u64>; COUNTS],
+    counts: Numbers<COUNTS>,
     /// The values as written, by [`Name`].
     texts: [Option<&'a [u8]>; NAMES],
-    /// The input's details, by place.
-    input: [Option<Details>; 4],
-    /// The output's details, by place.
-    output: [Option<Details>; 4],
+    /// The input's details, by [`Detail`] and place.
+    input: Numbers<{ DETAILS * PLACES }>,
+    /// The output's details, likewise.
+    output: Numbers<{ DETAILS * PLACES }>,
     /// The one-hour part of Anthropic's `cache_creation`.
     cache_write_1h: Option<u64>,
     /// Calls by the object that counts them; absent in most usage.
@@ -124,20 +77,50 @@ struct Members<'a> {
     units: [[Option<u64>; 2]; 2],
 }
 
-/// Counts by [`Detail`].
-type Details = [Option<u64>; DETAILS];
-
 const INPUT: usize = 0;
 const OUTPUT: usize = 1;
+
+/// Numbers of which most are absent.
+struct Numbers<const N: usize> {
+    values: [u64; N],
+    /// Bit `i` is set if number `i` is present.
+    present: u32,
+}
+
+impl<const N: usize> Numbers<N> {
+    #[inline]
+    fn new() -> Self {
+        const { assert!(N <= 32) };
+        Self { values: [0; N], present: 0 }
+    }
+
+    #[inline]
+    fn set(&mut self, at: usize, number: Option<u64>) {
+        match number {
+            Some(number) => {
+                self.values[at] = number;
+                self.present |= 1 << at;
+            }
+            None => self.present &= !(1 << at),
+        }
+    }
+
+    /// The first number that is present between two places.
+    #[inline]
+    fn first(&self, from: usize, to: usize) -> Option<u64> {
+        let present = self.present & (u32::MAX >> (31 - to) & u32::MAX << from);
+        (present != 0).then(|| self.values[present.trailing_zeros() as usize])
+    }
+}
 
 impl<'a> Members<'a> {
     #[inline]
     fn new() -> Self {
         Members {
-            counts: [None; _],
+            counts: Numbers::new(),
             texts: [None; _],
-            input: [None; _],
-            output: [None; _],
+            input: Numbers::new(),
+            output: Numbers::new(),
             cache_write_1h: None,
             calls: None,
             units: [[None; _]; _],
@@ -145,22 +128,22 @@ impl<'a> Members<'a> {
     }
 
     /// Reads the object that is next.
+    #[inline]
     fn fill(&mut self, cursor: &mut StrictCursor<'a>) -> Result<(), Malformed> {
         each(cursor, |key, cursor| {
             match Goes::of(key) {
-                Some(Goes::Count(name)) => self.counts[name as usize] = next_count(cursor)?,
+                Some(Goes::Count(name)) => self.counts.set(name as usize, next_count(cursor)?),
                 Some(Goes::Text(name)) => self.texts[name as usize] = Some(cursor.value()?),
-                Some(Goes::Input(place)) => self.input[place] = Some(details(cursor)?),
-                Some(Goes::Output(place)) => self.output[place] = Some(details(cursor)?),
+                Some(Goes::Input(place)) => details(cursor, &mut self.input, place.into())?,
+                Some(Goes::Output(place)) => details(cursor, &mut self.output, place.into())?,
                 Some(Goes::CacheCreation) => self.cache_write_1h = one_hour(cursor)?,
                 Some(Goes::Calls(place)) => {
-                    self.calls.get_or_insert_default()[place] = calls(cursor)?;
+                    self.calls.get_or_insert_default()[usize::from(place)] = calls(cursor)?;
                 }
                 Some(Goes::Units(place)) => {
                     let (units, calls) = units(cursor)?;
-                    self.units[place] = units;
-                    let all = self.calls.get_or_insert_default();
-                    all[CALLS - 1] = all[CALLS - 1].most(calls);
+                    self.units[usize::from(place)] = units;
+                    self.calls.get_or_insert_default()[UNITS_CALLS + usize::from(place)] = calls;
                 }
                 None => cursor.skip()?,
             }
@@ -168,26 +151,61 @@ impl<'a> Members<'a> {
         })
     }
 
+    /// Copies the counts. `usage`: an empty one in its place, because moving one is expensive.
+    #[inline(always)]
+    fn copy_to(&self, usage: &mut Usage) {
+        let input = |detail| detail_of(&self.input, detail);
+        let units = |side: usize| self.units.iter().find_map(|units| units[side]);
+        usage.input_tokens =
+            self.first(CountName::PromptTokens, CountName::TotalInputTokens).or_else(|| units(INPUT));
+        usage.output_tokens =
+            self.first(CountName::CompletionTokens, CountName::TotalOutputTokens).or_else(|| units(OUTPUT));
+        usage.total_tokens = self.first(CountName::TotalTokens, CountName::TotalTokenCount);
+        usage.cached_input_tokens = input(Detail::Cached)
+            .or_else(|| self.first(CountName::CacheReadInputTokens, CountName::TotalCachedTokens));
+        usage.cache_write_input_tokens = self
+            .count(CountName::CacheCreationInputTokens)
+            .or_else(|| input(Detail::CacheWrite))
+            .or_else(|| input(Detail::CacheCreation));
+        usage.cache_write_1h_input_tokens = self.cache_write_1h.or_else(|| input(Detail::CacheWrite1h));
+        usage.reasoning_tokens = detail_of(&self.output, Detail::Reasoning)
+            .or_else(|| self.first(CountName::ReasoningTokens, CountName::TotalThoughtTokens));
+        usage.input_audio_tokens = input(Detail::Audio);
+        usage.output_audio_tokens = detail_of(&self.output, Detail::Audio);
+        // OpenRouter omits the type.
+        let is_by_duration = self.text(Name::Type).is_none_or(|kind| kind == b"\"duration\"");
+        usage.billed_seconds = if is_by_duration { self.seconds(Name::Seconds) } else { None }
+            .or_else(|| self.seconds(Name::PromptAudioSeconds));
+    }
+
+    #[inline]
     fn text(&self, name: Name) -> Option<&'a [u8]> {
         self.texts[name as usize]
     }
 
+    #[inline]
     fn count(&self, name: CountName) -> Option<u64> {
-        self.counts[name as usize]
+        self.first(name, name)
     }
 
-    fn first(&self, names: &[CountName]) -> Option<u64> {
-        names.iter().find_map(|name| self.count(*name))
+    /// The count under the best of the names from one to another.
+    #[inline]
+    fn first(&self, from: CountName, to: CountName) -> Option<u64> {
+        self.counts.first(from as usize, to as usize)
     }
 
+    #[inline]
     fn seconds(&self, name: Name) -> Option<f64> {
         number(self.text(name)?).filter(|seconds| *seconds >= 0.0)
     }
 
     /// The maximum over the objects, since two objects may count the same calls.
+    #[inline]
     fn calls(&self) -> ToolCalls {
-        let all = self.calls.iter().flat_map(|calls| calls.iter().copied());
-        let mut calls = all.fold(ToolCalls::default(), ToolCalls::most);
+        let mut calls = ToolCalls::default();
+        if let Some(all) = &self.calls {
+            calls = all.iter().copied().fold(calls, ToolCalls::most);
+        }
         for (name, kind) in [
             (CountName::NumSearchQueries, ToolKind::WebSearch),
             (CountName::NumSourcesUsed, ToolKind::Sources),
@@ -201,10 +219,12 @@ impl<'a> Members<'a> {
 
     /// The formats: a number of dollars (OpenRouter, LiteLLM, Vercel's gateway), an object with the
     /// total (Perplexity), ticks (xAI).
+    #[inline]
     fn cost(&self) -> Option<Box<str>> {
         let cost = self.text(Name::Cost);
+        let ticks = || self.count(CountName::CostInUsdTicks);
         cost.and_then(|cost| cost::amount(cost).or_else(|| total_cost(cost)))
-            .or_else(|| self.count(CountName::CostInUsdTicks).map(cost::from_ticks))
+            .or_else(|| ticks().map(cost::from_ticks))
     }
 }
 
@@ -231,21 +251,40 @@ fn each<'a>(
 fn next_count(cursor: &mut StrictCursor<'_>) -> Result<Option<u64>, Malformed> {
     match cursor.integer() {
         Some(integer) => Ok(Some(integer)),
-        None => cursor.value().map(count),
+        None => other_count(cursor),
     }
 }
 
-fn details(cursor: &mut StrictCursor<'_>) -> Result<Details, Malformed> {
-    let mut counts = [None; _];
+#[inline(never)]
+fn other_count(cursor: &mut StrictCursor<'_>) -> Result<Option<u64>, Malformed> {
+    cursor.value().map(count)
+}
+
+/// Reads the next object of details, the one of this place.
+fn details(
+    cursor: &mut StrictCursor<'_>,
+    into: &mut Numbers<{ DETAILS * PLACES }>,
+    place: usize,
+) -> Result<(), Malformed> {
+    for detail in 0..DETAILS {
+        into.set(detail * PLACES + place, None);
+    }
     each(cursor, |key, cursor| {
-        match Detail::of(key) {
-            Some(Detail::CacheWrite1h) => counts[Detail::CacheWrite1h as usize] = one_hour(cursor)?,
-            Some(detail) => counts[detail as usize] = next_count(cursor)?,
-            None => cursor.skip()?,
-        }
+        let Some(detail) = Detail::of(key) else { return cursor.skip() };
+        let number = match detail {
+            Detail::CacheWrite1h => one_hour(cursor)?,
+            _ => next_count(cursor)?,
+        };
+        into.set(detail as usize * PLACES + place, number);
         Ok(())
-    })?;
-    Ok(counts)
+    })
+}
+
+/// The detail from the best place.
+#[inline]
+fn detail_of(details: &Numbers<{ DETAILS * PLACES }>, detail: Detail) -> Option<u64> {
+    let from = detail as usize * PLACES;
+    details.first(from, from + PLACES - 1)
 }
 
 /// The one-hour tokens of the next object, which has them by lifetime.

@@ -7,7 +7,8 @@
 use super::extracted::Extracted;
 use super::json::{Grammar, Kind, Outline};
 use super::output::{Output, Part};
-use super::places::{Key, Place, Slot, Step};
+use super::places::{Key, Place, Step};
+use super::slots::Slot;
 use super::walk::{DEPTHS, Walk};
 use super::whole;
 
@@ -65,7 +66,7 @@ impl Scan {
     /// Reads a piece. Output text is added to `output`.
     pub(super) fn push(&mut self, bytes: &[u8], mut output: Option<&mut Output>) {
         let bytes = if self.mark < MARK.len() { self.behind_mark(bytes) } else { bytes };
-        if self.grammar.is_at_start() && whole::read(bytes, &mut self.reader.walk, output.as_deref_mut()) {
+        if self.grammar.is_at_start() && self.reader.walk.read(bytes, output.as_deref_mut()) {
             self.grammar = Grammar::at_end();
             return;
         }
@@ -82,11 +83,15 @@ impl Scan {
     /// Skips a byte order mark, which some services send before their JSON (RFC 8259 section 8.1
     /// lets a reader ignore it).
     fn behind_mark<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        if self.mark == 0 && bytes.first().is_some_and(|first| *first != MARK[0]) {
+            self.mark = MARK.len();
+            return bytes;
+        }
         let come = bytes.iter().zip(&MARK[self.mark..]).take_while(|(byte, mark)| byte == mark).count();
         let rest = &bytes[come..];
         self.mark += come;
         if self.mark < MARK.len() && !rest.is_empty() {
-            // No mark, or an incomplete one, which is not JSON.
+            // An incomplete mark is not JSON.
             self.push_piece(&MARK[..self.mark], None);
             self.mark = MARK.len();
         }
@@ -101,6 +106,11 @@ impl Scan {
     /// Returns true if the text is known not to be JSON.
     pub(super) fn refused(&self) -> bool {
         self.grammar.refused()
+    }
+
+    /// Returns true if the text, complete or not, has usage.
+    pub(super) fn has_counts(&self) -> bool {
+        self.reader.walk.extracted.has_counts()
     }
 
     /// The extracted values, if the text is complete.
@@ -287,6 +297,10 @@ impl Scanned {
             scan.push(text, Some(&mut output));
         }
         scan.push(b" ", Some(&mut output));
+        if is_body && scan.has_counts() {
+            // Such a body's text is not kept.
+            output = Output::new(&super::Room::new(0));
+        }
         let (is_complete, is_refused) = (scan.complete(), scan.refused());
         Self { is_complete, is_refused, extracted: scan.reader.walk.extracted, output }
     }

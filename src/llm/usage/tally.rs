@@ -4,7 +4,7 @@ use super::calls::{CallCounts, ToolCalls};
 use super::choices::Choices;
 use super::cost;
 use super::extracted::{EventKind, Extracted, beginning};
-use super::places::{ERROR_LIMIT, ItemAt};
+use super::slots::{ERROR_LIMIT, ItemAt};
 use super::tier::Tier;
 use super::{Cause, Output, Usage};
 
@@ -79,16 +79,16 @@ impl Tally {
             if report.counts.is_some() || self.usage.is_none() {
                 self.unread = report.unread.take();
             }
-            if let Some(usage) = report.counts {
+            if let Some(usage) = &report.counts {
                 is_reported = true;
                 self.usage_reports += 1;
                 self.output = None;
                 let adds = is_picture || Choices::add(&mut self.choices, extracted.shares());
-                self.usage = Some(match self.usage {
-                    Some(earlier) if adds => earlier.plus(usage),
-                    Some(earlier) if merges => earlier.updated(usage),
-                    _ => usage,
-                });
+                match &mut self.usage {
+                    Some(earlier) if adds => *earlier = earlier.plus(*usage),
+                    Some(earlier) if merges => *earlier = earlier.updated(*usage),
+                    earlier => *earlier = report.counts,
+                }
             }
         }
         if tier.is_some() && (is_reported || self.service_tier.is_none()) {

@@ -1,9 +1,12 @@
 //! The decisions of a walk through one JSON text, value by value.
 
+use super::Output;
 use super::extracted::Extracted;
 use super::json::Kind;
 use super::output::Part;
-use super::places::{Key, Place, Slot, Step};
+use super::places::{Key, Place, Step};
+use super::slots::Slot;
+use super::whole;
 
 /// The deepest wanted place: the document, `choices`, its element, `delta`, a list of its content,
 /// that list's element, and the same once more inside it.
@@ -26,8 +29,21 @@ impl Walk {
         Self { keeps_id, ..Self::default() }
     }
 
+    /// Reads a text that lies whole in one buffer, as [`whole::read`]. The text of a body is read a
+    /// second time for its output, if it has no usage: nearly all have, and need no output.
+    pub(super) fn read(&mut self, text: &[u8], output: Option<&mut Output>) -> bool {
+        if !self.is_body {
+            return whole::read(text, self, output);
+        }
+        let is_whole = whole::read(text, self, None);
+        if is_whole && self.extracted.has_text() && !self.extracted.has_counts() && output.is_some() {
+            whole::read(text, &mut self.restarted(), output);
+        }
+        is_whole
+    }
+
     /// Begins a value of `place`, and tells how it is treated.
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin(&mut self, place: Place, key: Key, kind: Kind) -> Step {
         if key == Key::Other && !place.looks_at_all() {
             return Step::Pass;
@@ -82,6 +98,10 @@ impl Walk {
 
     /// Resets the walk.
     pub(super) fn restart(&mut self) {
-        *self = Self { is_body: self.is_body, keeps_id: self.keeps_id, ..Self::default() };
+        *self = self.restarted();
+    }
+
+    fn restarted(&self) -> Self {
+        Self { is_body: self.is_body, keeps_id: self.keeps_id, ..Self::default() }
     }
 }

@@ -7,8 +7,9 @@
 use super::Output;
 use super::json::Kind;
 use super::output::Part;
-use super::places::{Key, Place, Slot, Step};
+use super::places::{Key, Place, Step};
 use super::report::Report;
+use super::slots::{Slot, UsageAt};
 use super::walk::{DEPTHS, Walk};
 use crate::codec::json::{Malformed, StrictCursor};
 
@@ -47,7 +48,9 @@ impl Whole<'_> {
         self.cursor.end()
     }
 
-    /// Reads the next value. `depth`: the number of containers around it.
+    /// Reads the next value. `depth`: the number of containers around it. Inlined into the loops
+    /// over members and items, because most values are short.
+    #[inline(always)]
     fn value(&mut self, place: Place, key: Key, depth: usize) -> Result<(), Malformed> {
         let byte = self.cursor.peek();
         let kind = match byte {
@@ -56,49 +59,55 @@ impl Whole<'_> {
             _ => Kind::Scalar,
         };
         match self.walk.begin(place, key, kind) {
-            Step::Enter(place) if depth + 1 < DEPTHS => self.enter(place, kind, depth + 1),
-            Step::Want(Slot::Usage(at)) => {
-                let from = self.cursor.position();
-                let report = Report::next(&mut self.cursor)?;
-                self.walk.extracted.take_usage(at, self.cursor.since(from), report);
-                Ok(())
-            }
+            Step::Enter(place) if depth + 1 < DEPTHS && kind == Kind::Object => self.object(place, depth + 1),
+            Step::Enter(place) if depth + 1 < DEPTHS => self.list(place, depth + 1),
+            Step::Want(Slot::Usage(at)) => self.usage(at),
             Step::Want(slot) => {
-                let value = self.cursor.value()?;
+                let value = self.cursor.value_from(byte)?;
                 self.walk.extracted.take(slot, &value[..value.len().min(slot.limit() + 1)]);
                 Ok(())
             }
             Step::Text(part) => self.text(part, byte),
-            Step::Enter(_) | Step::Pass => self.cursor.skip(),
+            Step::Enter(_) | Step::Pass => self.cursor.skip_from(byte),
         }
     }
 
-    /// Reads a container that leads to wanted values.
-    fn enter(&mut self, place: Place, kind: Kind, depth: usize) -> Result<(), Malformed> {
+    /// Reads an object that leads to wanted values.
+    fn object(&mut self, place: Place, depth: usize) -> Result<(), Malformed> {
         self.cursor.open()?;
-        if kind == Kind::Object {
-            let looks_at_all = place.looks_at_all();
-            let mut next = self.cursor.first_key()?;
-            while let Some(key) = next {
-                match Key::from_text(key) {
-                    Key::Other if !looks_at_all => self.cursor.skip()?,
-                    key => self.value(place, key, depth)?,
-                }
-                next = self.cursor.next_key()?;
+        let looks_at_all = place.looks_at_all();
+        let mut next = self.cursor.first_key()?;
+        while let Some(key) = next {
+            match Key::from_text(key) {
+                Key::Other if !looks_at_all => self.cursor.skip()?,
+                key => self.value(place, key, depth)?,
             }
-        } else {
-            let mut first = true;
-            while self.cursor.item(std::mem::take(&mut first))? {
-                self.value(place, Key::Other, depth)?;
-            }
+            next = self.cursor.next_key()?;
         }
+        Ok(())
+    }
+
+    /// Reads a list that leads to wanted values.
+    fn list(&mut self, place: Place, depth: usize) -> Result<(), Malformed> {
+        self.cursor.open()?;
+        let mut first = true;
+        while self.cursor.item(std::mem::take(&mut first))? {
+            self.value(place, Key::Other, depth)?;
+        }
+        Ok(())
+    }
+
+    fn usage(&mut self, at: UsageAt) -> Result<(), Malformed> {
+        let from = self.cursor.position();
+        let report = Report::next(&mut self.cursor)?;
+        self.walk.extracted.take_usage(at, self.cursor.since(from), report);
         Ok(())
     }
 
     /// Reads an output text that begins with `byte`.
     fn text(&mut self, part: Part, byte: u8) -> Result<(), Malformed> {
         let from = self.walk.begin_text(part, byte, self.cursor.position());
-        self.cursor.skip()?;
+        self.cursor.skip_from(byte)?;
         let Some(from) = from else { return Ok(()) };
         let text = self.cursor.since(from);
         // Without the closing quote.

@@ -162,3 +162,67 @@ fn body_usage_beyond_its_limit_is_skipped() {
     assert_eq!((whole.usage, whole.skipped), (None, 1));
     assert_eq!(meter(&body.as_bytes().chunks(7).collect::<Vec<_>>()), whole);
 }
+
+/// The tally of a body whose output is kept, the same at every split.
+fn kept(body: &str) -> Tally {
+    let meter = |pieces: &[&[u8]]| {
+        let mut meter = BodyMeter::new();
+        meter.keep_output(&Room::new(1 << 20));
+        pieces.iter().for_each(|piece| meter.push(piece));
+        meter.finish()
+    };
+    let body = body.as_bytes();
+    let whole = meter(&[body]);
+    assert_eq!(meter(&body.chunks(1).collect::<Vec<_>>()), whole);
+    for at in 0..body.len() {
+        assert_eq!(meter(&[&body[..at], &body[at..]]), whole, "{} at {at}", body.escape_ascii());
+    }
+    whole
+}
+
+fn texts(tally: &Tally) -> Option<String> {
+    let output = tally.output.as_ref()?;
+    Some(
+        output
+            .texts()
+            .map(|(_, text)| String::from_utf8_lossy(text).into_owned())
+            .collect::<Vec<_>>()
+            .join("|"),
+    )
+}
+
+#[test]
+fn body_without_usage_keeps_its_text() {
+    let choices = r#""choices":[{"message":{"reasoning":"hm","reasoning_content":"hm","content":"a\"b"}}]"#;
+    let text = Some("hm|a\\\"b".to_owned());
+    for rest in
+        ["", r#","usage":null"#, r#","usage":{}"#, r#","usage":{"cost":1}"#, r#","timings":{"prompt_n":1}"#]
+    {
+        let tally = kept(&format!("{{{choices}{rest}}}"));
+        assert_eq!((texts(&tally), tally.usage), (text.clone(), None), "{rest}");
+    }
+    // The usage of a list counts only in completions, and a step's never.
+    let step = format!(r#"{{{choices},"object":"thread.run.step","usage":{{"prompt_tokens":1}}}}"#);
+    assert_eq!(texts(&kept(&step)), text);
+    assert_eq!(kept(r#"[{"usage":{"prompt_tokens":1}}]"#).output.map(|output| output.is_empty()), Some(true));
+}
+
+#[test]
+fn body_with_usage_keeps_no_text() {
+    let choices = r#""choices":[{"message":{"content":"text"}}]"#;
+    for usage in [
+        r#""usage":{"prompt_tokens":1}"#,
+        r#""x_groq":{"usage":{"prompt_tokens":1}}"#,
+        r#""timings":{"prompt_n":1,"predicted_n":2}"#,
+    ] {
+        for body in [format!("{{{choices},{usage}}}"), format!("{{{usage},{choices}}}")] {
+            assert!(kept(&body).usage.is_some(), "{body}");
+            assert_eq!(kept(&body).output, None, "{body}");
+            // A refused body has no usage, and its text is not estimated in place of it.
+            let refused = kept(&format!("{body}x"));
+            assert_eq!(refused, Tally::default(), "{body}");
+        }
+    }
+    // Without usage the text before the refused byte is kept.
+    assert_eq!(texts(&kept(&format!("{{{choices}}}x"))).as_deref(), Some("text"));
+}

@@ -26,6 +26,10 @@ pub(in crate::llm::usage) enum Kind {
     Scalar,
 }
 
+impl Kind {
+    pub(in crate::llm::usage) const ALL: [Self; 3] = [Self::Object, Self::Array, Self::Scalar];
+}
+
 /// Reads one JSON text in pieces of any size and reports its structure to an [`Outline`].
 #[derive(Debug)]
 pub(in crate::llm::usage) struct Grammar {

@@ -1,14 +1,22 @@
 //! Reads small complete values.
 
-use memchr::memchr2;
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr2};
 
 use crate::codec::json::escape;
 
 /// The text of a string value, which may be cut off at its end. `None` if it is not a string.
 pub(in crate::llm::usage) fn string(value: &[u8]) -> Option<String> {
+    if let [b'"', text @ .., b'"'] = value
+        && memchr(b'\\', text).is_none()
+    {
+        // Quicker than the lossy conversion, which finds pieces.
+        let text = str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed);
+        return Some(text.into_owned());
+    }
     let mut rest = value.strip_prefix(b"\"")?;
-    // Excludes the closing quote, so that the capacity of a text without escapes is exact.
-    let mut text = Vec::with_capacity(rest.len().saturating_sub(1));
+    let mut text = Vec::with_capacity(rest.len());
     while let Some(end) = memchr2(b'"', b'\\', rest) {
         text.extend_from_slice(&rest[..end]);
         if rest[end] == b'"' {
