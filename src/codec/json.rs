@@ -5,10 +5,11 @@
 //! quote, however large the prompt in between. The text is RFC 8259's. Skipped parts are not
 //! validated beyond finding their end: brackets are counted but not paired, numbers and literals
 //! are runs of bytes, escapes are not decoded. So every valid text is read correctly. For an
-//! invalid one the cursor either fails or reports spans inside the text; it neither panics nor
-//! reads a byte twice. There is no depth limit, because nothing recurses.
+//! invalid one the cursor either fails or reports spans inside the text, and does not panic. There
+//! is no depth limit, because nothing recurses.
 
 mod interruption;
+mod nesting;
 mod strict;
 mod stride;
 mod text;
@@ -218,24 +219,11 @@ impl<'a> Cursor<'a> {
 
     /// Consumes an array or object, from its opening bracket to the closing one.
     fn skip_nested(&mut self) -> Result<(), Error> {
-        let mut depth = 0_usize;
-        loop {
-            let byte = *self.text.get(self.at).ok_or(Error::Truncated)?;
-            self.at += 1;
-            match byte {
-                b'"' => {
-                    self.skip_string()?;
-                }
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' => {
-                    depth -= 1;
-                    if depth == 0 {
-                        return Ok(());
-                    }
-                }
-                _ => {}
-            }
-        }
+        self.at += nesting::length(&self.text[self.at..]).map_err(|error| match error {
+            Error::Unexpected(at) => Error::Unexpected(self.at + at),
+            Error::Truncated => Error::Truncated,
+        })?;
+        Ok(())
     }
 
     fn unexpected(&self) -> Error {

@@ -36,6 +36,21 @@ impl Stride {
         stride
     }
 
+    /// The opening and the closing brackets of both forms.
+    #[inline(always)]
+    pub(super) fn brackets(bytes: &[u8; STRIDE]) -> (u64, u64) {
+        let (mut opening, mut closing) = (0, 0);
+        let (blocks, _) = bytes.as_chunks::<BLOCK>();
+        for (at, block) in blocks.iter().enumerate() {
+            // `[` and `{` differ in this bit only, and so do `]` and `}`.
+            let block = u8x16::new(*block) | u8x16::splat(0x20);
+            let bits = |found: u8x16| u64::from(found.to_bitmask()) << (at * BLOCK);
+            opening |= bits(block.simd_eq(u8x16::splat(b'{')));
+            closing |= bits(block.simd_eq(u8x16::splat(b'}')));
+        }
+        (opening, closing)
+    }
+
     /// The bytes behind a backslash that is not escaped itself. `first`: 1 if the first byte is one
     /// of them, else 0; set for the byte behind the stride.
     #[inline(always)]
@@ -104,6 +119,21 @@ mod tests {
                 assert_eq!(first, u64::from(is_escaped));
                 assert_eq!(Stride::of::<false>(bytes), Stride { controls: 0, ..stride });
             }
+        }
+    }
+
+    #[test]
+    fn stride_finds_brackets_and_no_other_byte() {
+        for byte in 0..=u8::MAX {
+            let mut bytes = [b'x'; STRIDE];
+            bytes[usize::from(byte) % STRIDE] = byte;
+            let bit = 1 << (usize::from(byte) % STRIDE);
+            let expected = match byte {
+                b'{' | b'[' => (bit, 0),
+                b'}' | b']' => (0, bit),
+                _ => (0, 0),
+            };
+            assert_eq!(Stride::brackets(&bytes), expected, "{byte}");
         }
     }
 
