@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::directions::{FaultKind, Point};
 use super::play::Play;
-use super::tally::{Tally, Tokens};
+use super::tally::{Running, Tally, Tokens};
 use super::wire::{Ending, Order};
 
 /// The memory allocated for events without a pause between them; each is a slice of it.
@@ -60,6 +60,8 @@ pub(super) struct Stream {
     is_repeated: bool,
     tally: Arc<Tally>,
     order: Order,
+    /// The request runs until its last event.
+    running: Option<Arc<Running>>,
 }
 
 /// The times of events: each a whole number of steps after the first, so that a late event delays
@@ -97,7 +99,19 @@ impl Stream {
             is_repeated: false,
             tally,
             order,
+            running: None,
         }
+    }
+
+    /// Counts the request as running until the stream ends.
+    pub(super) fn running(mut self, running: Arc<Running>) -> Self {
+        self.running = Some(running);
+        self
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.running = None;
     }
 
     /// The stream from an event on, for a client that has seen the earlier ones: its usage is
@@ -117,7 +131,7 @@ impl Stream {
             return Step::Fault(self.fault.expect("just seen").0);
         }
         if self.next == self.play.events() {
-            self.ended = true;
+            self.end();
             return Step::Ended;
         }
         if self.poll_due(cx).is_pending() {
@@ -179,7 +193,7 @@ impl Stream {
             }
             None if kind == FaultKind::Silence => {}
             None => {
-                self.ended = true;
+                self.end();
                 self.play.write_error(self.next, &mut self.written);
                 return Some(self.written.split().freeze());
             }

@@ -54,4 +54,5 @@ PATHS
   Anthropic's /v1/messages and /v1/messages/count_tokens, also under /anthropic/v1/.
   .../simulator/echo returns the request: method, path, query, headers, body. /simulator/tally counts requests
   and reported tokens. /simulator/executions counts the executions of each request with a header x-simulate-id.
+  /simulator/running is the number of requests that run, and the largest one so far.
 ";

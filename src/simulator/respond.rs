@@ -26,7 +26,7 @@ use super::reel::Plot;
 use super::script::{Facts, Script};
 use super::shapes::Kind;
 use super::stored::Responses;
-use super::tally::{Tally, Tokens};
+use super::tally::{Running, Tally, Tokens};
 use super::task::Task;
 use super::wire::Order;
 use request::{ask, check_stream_options, content, directions, read};
@@ -74,12 +74,16 @@ pub(super) async fn respond(
     if path == "/simulator/executions" {
         return Ok(json(&shared.tally.executions()));
     }
+    if path == "/simulator/running" {
+        return Ok(json(&shared.tally.running()));
+    }
     if let Some(id) = request.headers().get("x-simulate-id").and_then(|id| id.to_str().ok()) {
         shared.tally.execute(id);
     }
     let number = shared.tally.request();
     let dialect = Dialect::of(path);
-    let exchange = Exchange { shared, order, number };
+    let running = Running::begin(&shared.tally);
+    let exchange = Exchange { shared, order, number, running };
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let (parts, body) = request.into_parts();
     let response = exchange.run(&parts, body, upgrade).await;
@@ -101,6 +105,7 @@ struct Exchange {
     order: Order,
     /// The number of this request among all.
     number: u64,
+    running: Arc<Running>,
 }
 
 /// A parsed request.
@@ -235,6 +240,7 @@ impl Exchange {
     }
 
     fn stream(&self, stream: Stream) -> Response<SimulatorBody> {
+        let stream = stream.running(Arc::clone(&self.running));
         let mut response = Response::new(SimulatorBody::Stream(Box::new(stream)));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -32,6 +32,27 @@ pub(super) struct Tally {
     output_tokens: AtomicU64,
     /// The executions of requests, by their `x-simulate-id`.
     executions: Mutex<BTreeMap<String, u64>>,
+    /// Requests whose response has not ended, and the largest number of them so far.
+    running: AtomicU64,
+    most_running: AtomicU64,
+}
+
+/// A request that runs until this is dropped.
+#[derive(Debug)]
+pub(super) struct Running(Arc<Tally>);
+
+impl Running {
+    pub(super) fn begin(tally: &Arc<Tally>) -> Arc<Self> {
+        let running = 1 + tally.running.fetch_add(1, Ordering::Relaxed);
+        tally.most_running.fetch_max(running, Ordering::Relaxed);
+        Arc::new(Self(Arc::clone(tally)))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Tally {
@@ -76,6 +97,12 @@ impl Tally {
     /// The number of executions by id.
     pub(super) fn executions(&self) -> Value {
         json!(*self.executions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The number of running requests, and the largest one so far.
+    pub(super) fn running(&self) -> Value {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        json!({ "running": read(&self.running), "most_running": read(&self.most_running) })
     }
 
     pub(super) fn as_json(&self) -> Value {

@@ -34,7 +34,8 @@ impl Exchange {
         let accepted = accept(&parts.headers).zip(upgrade);
         let (accepted, upgrade) =
             accepted.ok_or_else(|| Failure::invalid("Expected an upgrade to a WebSocket over HTTP/1.1."))?;
-        let own = Self { shared: Arc::clone(&self.shared), order: self.order.clone(), number: self.number };
+        let (shared, running) = (Arc::clone(&self.shared), Arc::clone(&self.running));
+        let own = Self { shared, order: self.order.clone(), number: self.number, running };
         let headers = parts.headers.clone();
         match session {
             Session::Realtime => {
@@ -43,6 +44,7 @@ impl Exchange {
                 directions.fits_in_a_reel().map_err(|message| Failure::directions(&message))?;
                 let realtime = Realtime::new(self.number, model, directions, Arc::clone(&self.shared.tally));
                 tokio::task::spawn_local(async move {
+                    let _running = own.running;
                     let Ok(upgraded) = upgrade.await else { return };
                     // The client has seen the end, whatever it was.
                     let _ = realtime.run(WebSocket::new(TokioIo::new(upgraded))).await;
