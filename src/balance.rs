@@ -40,7 +40,7 @@ pub use circuit::{BreakerPolicy, Opening, OutReason};
 pub use client_timeout::{client_deadline, client_retries};
 pub use first_event::{FIRST_EVENT_LIMIT, FirstEvent};
 pub use group::{ChoiceBy, GroupSpec, MAX_MEMBERS, MemberSpec, UpstreamGroup};
-pub use health::{HealthRegistry, ModelHealth, UpstreamHealth};
+pub use health::{HealthRegistry, ModelHealth, UpstreamHealth, UpstreamPlace, UpstreamPlaces};
 pub use permit::{Permit, RelayEnd};
 pub use plan::{End, Plan, PlanRequest, Step, Unavailable};
 pub use policy::RetryPolicy;

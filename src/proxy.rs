@@ -62,7 +62,7 @@ use crate::record::error::{Error, Result};
 use crate::record::{Entry, Journal, Seen, WorkerRequests};
 use crate::server::{ClientRequest, ClientResponse, Handler};
 use attempt::Accepted;
-use pending_response::PendingResponse;
+use pending_response::{PendingResponse, SendState};
 use probe::Handled;
 use request::{Buffered, Prepared, Received};
 use worker::{Worker, WorkerSnapshot, WorkerUpstream};
@@ -154,10 +154,11 @@ impl Proxy {
                 };
             }
             let policy = Self::policy(&prepared.upstream, on_disconnect);
-            let is_abandoned = Rc::<Cell<bool>>::default();
-            prepared.is_abandoned = Some(Rc::clone(&is_abandoned));
+            let state = Rc::<Cell<SendState>>::default();
+            prepared.state = Some(Rc::clone(&state));
+            prepared.set_waiting(prepared.attempts.has_to_wait());
             let send = prepared.sending(buffered, Rc::clone(&snapshot));
-            let mut pending = PendingResponse::new(send, is_abandoned, entry, policy.clone());
+            let mut pending = PendingResponse::new(send, state, entry, policy.clone());
             let accepted = match keep_alive {
                 None => Ok((&mut pending).await),
                 Some(interval) => timeout(interval, &mut pending).await.map_err(|_| interval),

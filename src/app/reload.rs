@@ -264,6 +264,7 @@ impl Reloader {
         for spec in snapshot.upstreams.iter().filter(|spec| !is_kept(spec)) {
             health.upstream(&spec.id).readmit();
         }
+        health.notify();
     }
 
     /// Waits until all workers use the snapshot. Returns the number of those that do not yet.

@@ -39,6 +39,9 @@ pub(super) struct Parts<'a> {
 pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snapshot, String> {
     let specs = settings.upstreams.iter().map(|upstream| continued(upstream, settings, &mut parts));
     let upstreams = specs.collect::<Result<Vec<_>, _>>()?;
+    for (upstream, spec) in settings.upstreams.iter().zip(&upstreams) {
+        parts.health.upstream(&spec.id).limit_concurrent(upstream.concurrent);
+    }
     let groups: Vec<_> =
         settings.groups.iter().map(|group| target(group, &upstreams, parts.health)).collect();
     let rules = settings.routes.iter().map(|route| Rule {
@@ -139,7 +142,6 @@ fn target(
         upstream: upstreams[member.upstream].id.clone(),
         model: member.model.as_deref().map(Into::into),
         weight: member.weight,
-        concurrent: 0,
     };
     let tier = |tier: &Vec<_>| tier.iter().map(member).collect();
     let spec = GroupSpec {
@@ -149,8 +151,9 @@ fn target(
         sticky: group.sticky.clone(),
         retry: group.retry,
         breaker: group.breaker,
-        wait: None,
-        queue: 0,
+        concurrent: group.concurrent,
+        wait: group.wait,
+        queue: group.queue,
     };
     let members = group.members().map(|member| upstreams[member.upstream].id.clone()).collect();
     Target::group(UpstreamGroup::new(spec, health), members)
@@ -217,5 +220,6 @@ fn spec(
         sends_usage_unasked: sends_usage_unasked(upstream.url.host()),
         on_disconnect: upstream.on_disconnect,
         drain_limits: upstream.drain_limits,
+        is_limited: upstream.concurrent > 0,
     })
 }

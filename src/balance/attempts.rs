@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Permit, Plan};
+use super::{Permit, Plan, Waiting};
 
 /// The form of a request for a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +32,11 @@ pub struct Attempts {
 /// The group's part of the attempts.
 #[derive(Debug)]
 struct Planned {
-    plan: Plan,
+    /// `None` while the request waits: the queue has it.
+    plan: Option<Plan>,
     permit: Option<Permit>,
+    /// Set until the wait begins that precedes the first attempt.
+    waiting: Option<Waiting>,
 }
 
 impl Attempts {
@@ -45,7 +48,15 @@ impl Attempts {
     /// Creates the attempts at a request to a group. `permit` names the first member.
     pub fn planned(plan: Plan, permit: Permit, started: Instant) -> Self {
         let current = Attempt { member: permit.number(), variant: Variant::Standard };
-        Self { started, current, planned: Some(Box::new(Planned { plan, permit: Some(permit) })) }
+        let planned = Planned { plan: Some(plan), permit: Some(permit), waiting: None };
+        Self { started, current, planned: Some(Box::new(planned)) }
+    }
+
+    /// Creates the attempts at a request to a group that waits for its first member.
+    pub fn waiting(waiting: Waiting, started: Instant) -> Self {
+        let planned = Planned { plan: None, permit: None, waiting: Some(waiting) };
+        let current = Attempt { member: 0, variant: Variant::Standard };
+        Self { started, current, planned: Some(Box::new(planned)) }
     }
 
     pub fn current(&self) -> Attempt {
@@ -65,7 +76,29 @@ impl Attempts {
 
     /// The plan of a request to a group.
     pub fn plan(&mut self) -> Option<&mut Plan> {
-        self.planned.as_mut().map(|planned| &mut planned.plan)
+        self.planned.as_mut().and_then(|planned| planned.plan.as_mut())
+    }
+
+    /// Takes the plan for the queue.
+    pub fn take_plan(&mut self) -> Option<Plan> {
+        self.planned.as_mut().and_then(|planned| planned.plan.take())
+    }
+
+    /// Sets the plan that the queue returned.
+    pub fn return_plan(&mut self, plan: Plan) {
+        if let Some(planned) = &mut self.planned {
+            planned.plan = Some(plan);
+        }
+    }
+
+    /// Returns true if the request waits for its first member.
+    pub fn has_to_wait(&self) -> bool {
+        self.planned.as_ref().is_some_and(|planned| planned.waiting.is_some())
+    }
+
+    /// Takes the wait that precedes the first attempt.
+    pub fn take_waiting(&mut self) -> Option<Waiting> {
+        self.planned.as_mut().and_then(|planned| planned.waiting.take())
     }
 
     /// The permit of the current attempt.

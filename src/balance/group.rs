@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::circuit::BreakerPolicy;
 use super::health::{HealthRegistry, MemberLoad, ModelHealth, Recent, UpstreamHealth};
 use super::retry_budget::RetryBudget;
 use super::sticky::{StickyBy, member_seed};
-use super::waiting::{WaitRoom, WaitTurn, Waiting};
+use super::waiting::{RoomLimits, WaitRoom, WaitTurn, Waiting};
 use super::{Plan, RetryPolicy};
 use crate::support::UpstreamId;
 
@@ -41,8 +41,6 @@ pub struct MemberSpec {
     pub model: Option<Arc<str>>,
     /// Its share among the members of its tier. 0: it serves only requests that are bound to it.
     pub weight: u32,
-    /// The largest number of requests that run at the same time. 0: any number.
-    pub concurrent: u32,
 }
 
 /// A configured group.
@@ -57,6 +55,8 @@ pub struct GroupSpec {
     pub sticky: Vec<StickyBy>,
     pub retry: RetryPolicy,
     pub breaker: BreakerPolicy,
+    /// The largest number of requests that run at each member at the same time. 0: any number.
+    pub concurrent: u32,
     /// The time for which a request may wait for a member. `None`: no wait.
     pub wait: Option<Duration>,
     /// The largest number of requests that wait at the same time.
@@ -84,7 +84,6 @@ pub(super) struct Bound {
     pub(super) upstream: Arc<UpstreamHealth>,
     pub(super) load: Arc<MemberLoad>,
     pub(super) weight: u32,
-    pub(super) concurrent: u32,
     /// The seed of the member's hash, which is equal in all processes.
     pub(super) seed: u64,
 }
@@ -94,7 +93,7 @@ pub(super) type Row = [Arc<ModelHealth>];
 
 impl From<UpstreamId> for MemberSpec {
     fn from(upstream: UpstreamId) -> Self {
-        Self { upstream, model: None, weight: 1, concurrent: 0 }
+        Self { upstream, model: None, weight: 1 }
     }
 }
 
@@ -103,7 +102,8 @@ impl GroupSpec {
     pub fn of(tiers: Vec<Vec<MemberSpec>>) -> Self {
         let (retry, breaker) = (RetryPolicy::default(), BreakerPolicy::default());
         let (choice, sticky) = (ChoiceBy::default(), Vec::new());
-        Self { name: "".into(), tiers, choice, sticky, retry, breaker, wait: None, queue: DEFAULT_QUEUE }
+        let (name, queue) = ("".into(), DEFAULT_QUEUE);
+        Self { name, tiers, choice, sticky, retry, breaker, concurrent: 0, wait: None, queue }
     }
 }
 
@@ -130,14 +130,20 @@ impl UpstreamGroup {
             upstream: registry.upstream(&member.upstream),
             load: registry.member(&member.upstream, member.model.as_ref()),
             weight: member.weight,
-            concurrent: member.concurrent,
             seed: member_seed(&member.upstream, member.model.as_deref()),
         });
+        let bound: Box<[Bound]> = bound.collect();
+        let limits = RoomLimits {
+            queue: spec.queue,
+            concurrent: spec.concurrent,
+            limits_upstreams: bound.iter().any(|bound| bound.upstream.concurrent() > 0),
+            may_wait: spec.wait.is_some(),
+        };
         Arc::new(Self {
-            bound: bound.collect(),
+            bound,
             registry: Arc::clone(registry),
             budget: registry.budget(&spec.name),
-            room: registry.room(&spec.name, spec.queue),
+            room: registry.room(&spec.name, &limits),
             rows: RwLock::new(Recent::new(2 * (PAIRS / members.len()).max(MIN_ROWS))),
             members,
             tiers,
@@ -169,8 +175,13 @@ impl UpstreamGroup {
     }
 
     /// Lets a request wait if its next step was to wait, or if others wait.
-    pub fn wait(&self, plan: Plan, turn: WaitTurn) -> Waiting {
-        self.room.enter(plan, turn)
+    pub fn wait(&self, plan: Plan, turn: WaitTurn, now: Instant) -> Waiting {
+        self.room.enter(plan, turn, now)
+    }
+
+    /// The number of a client in [`WaitTurn`].
+    pub fn client_number(&self, client: &str) -> u64 {
+        self.registry.hash(&client)
     }
 
     /// The number of waiting requests. If it is not 0, a new request waits behind them.

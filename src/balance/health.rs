@@ -1,23 +1,26 @@
 //! The health of upstreams and of their models. All workers share it.
 
 mod model;
+mod places;
 mod recent;
 mod upstream;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use model::ModelHealth;
 pub(super) use model::RateLimit;
+pub use places::{UpstreamPlace, UpstreamPlaces};
 pub(super) use recent::Recent;
 pub(super) use upstream::MemberLoad;
 pub use upstream::UpstreamHealth;
 
 use super::Pins;
 use super::retry_budget::RetryBudget;
-use super::waiting::WaitRoom;
+use super::waiting::{RoomLimits, WaitRoom};
 use crate::support::UpstreamId;
 
 /// The largest number of remembered pairs of an upstream and a model, since clients choose names of
@@ -36,6 +39,8 @@ pub struct HealthRegistry {
     members: Mutex<HashMap<MemberKey, Arc<MemberLoad>>>,
     budgets: Mutex<HashMap<Arc<str>, Arc<RetryBudget>>>,
     rooms: Mutex<HashMap<Arc<str>, Arc<WaitRoom>>>,
+    /// Requests of some group may wait.
+    may_wait: AtomicBool,
     pairs: Mutex<Recent<Arc<ModelHealth>>>,
     pins: Pins,
 }
@@ -53,6 +58,7 @@ impl HealthRegistry {
             members: Mutex::default(),
             budgets: Mutex::default(),
             rooms: Mutex::default(),
+            may_wait: AtomicBool::new(false),
             pairs: Mutex::new(Recent::new(PAIRS)),
             pins: Pins::default(),
         })
@@ -104,12 +110,51 @@ impl HealthRegistry {
         Arc::clone(budgets.entry(Arc::clone(group)).or_default())
     }
 
-    /// The waiting room of a group, for at most `limit` requests from now on.
-    pub(super) fn room(&self, group: &Arc<str>, limit: usize) -> Arc<WaitRoom> {
-        let mut rooms = self.rooms.lock().expect("no holder panics");
-        let room = rooms.entry(Arc::clone(group)).or_insert_with(|| Arc::new(WaitRoom::new(limit)));
-        room.set_limit(limit);
-        Arc::clone(room)
+    /// The waiting room of a group, with these limits from now on.
+    pub(super) fn room(&self, group: &Arc<str>, limits: &RoomLimits) -> Arc<WaitRoom> {
+        let room = {
+            let mut rooms = self.rooms.lock().expect("no holder panics");
+            Arc::clone(rooms.entry(Arc::clone(group)).or_default())
+        };
+        self.may_wait.fetch_or(limits.may_wait, Ordering::Relaxed);
+        room.set_limits(limits);
+        room
+    }
+
+    /// The number of waiting requests of each group, by name.
+    pub fn waiting(&self) -> Vec<(Arc<str>, usize)> {
+        let rooms = self.rooms.lock().expect("no holder panics");
+        let mut all: Vec<_> = rooms.iter().map(|(group, room)| (Arc::clone(group), room.len())).collect();
+        drop(rooms);
+        all.sort_unstable();
+        all
+    }
+
+    /// The number of running requests of each member, which is an upstream with its own model or
+    /// the request's.
+    pub fn running(&self) -> Vec<(UpstreamId, Option<Arc<str>>, u32)> {
+        let members = self.members.lock().expect("no holder panics");
+        let of = |((upstream, model), load): (&MemberKey, &Arc<MemberLoad>)| {
+            (upstream.clone(), model.clone(), load.running())
+        };
+        let mut all: Vec<_> = members.iter().map(of).collect();
+        drop(members);
+        all.sort_unstable_by(|one, other| (&*one.0, &one.1).cmp(&(&*other.0, &other.1)));
+        all
+    }
+
+    /// Lets waiting requests look again, since a member may be available: upstreams are members of
+    /// several groups.
+    pub fn notify(&self) {
+        if !self.may_wait.load(Ordering::Relaxed) {
+            return;
+        }
+        // A request that begins to wait is seen here, or sees what this thread has freed.
+        fence(Ordering::SeqCst);
+        let rooms = self.rooms.lock().expect("no holder panics");
+        let busy: Vec<_> = rooms.values().filter(|room| room.len() > 0).cloned().collect();
+        drop(rooms);
+        busy.iter().for_each(|room| room.notify());
     }
 
     pub(super) fn hash(&self, key: &impl std::hash::Hash) -> u64 {

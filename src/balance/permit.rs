@@ -34,6 +34,8 @@ pub struct Permit {
     pub(super) fingerprint: Fingerprint,
     pub(super) sticky: StickyResult,
     pub(super) is_least_bad: bool,
+    /// The request counts at the upstream too.
+    pub(super) holds_upstream: bool,
     /// The trials of the upstream's breaker and of the model's.
     pub(super) trials: [Option<Trial>; 2],
 }
@@ -182,7 +184,7 @@ impl Permit {
             self.model().circuit.record_success(tick, model);
         }
         if upstream.or(model).is_some() {
-            self.group.room.notify();
+            self.group.registry.notify();
         }
     }
 }
@@ -197,6 +199,9 @@ impl Drop for Permit {
             }
         }
         bound.load.leave();
-        self.group.room.notify();
+        if self.holds_upstream {
+            bound.upstream.leave();
+        }
+        self.group.registry.notify();
     }
 }

@@ -53,8 +53,10 @@ pub enum Step {
 /// All members are out or full for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable {
-    /// The time at which the first one may be available again. `None`: when a running request ends.
+    /// The time at which the first one is available again. `None`: when a running request ends.
     pub until: Option<Instant>,
+    /// One may be available before that, when a running request ends.
+    pub may_be_sooner: bool,
     /// The time until which the request may wait.
     pub deadline: Instant,
 }
@@ -76,6 +78,15 @@ pub enum End {
     Full,
 }
 
+/// Requests of one class need the same members: if one of them cannot be served, none can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PlanClass {
+    models: u64,
+    pin: Option<usize>,
+    tried: Members,
+    is_first: bool,
+}
+
 /// The order of members for one request, as far as it is known.
 #[derive(Debug)]
 pub struct Plan {
@@ -93,6 +104,8 @@ pub struct Plan {
     was_limited: bool,
     /// The beginning of the wait.
     waiting_since: Option<Instant>,
+    /// A hash of the models at the members, once it has waited.
+    models: u64,
 }
 
 impl Plan {
@@ -116,11 +129,17 @@ impl Plan {
             attempts: 0,
             was_limited: false,
             waiting_since: None,
+            models: 0,
         }
     }
 
     pub fn group(&self) -> &Arc<UpstreamGroup> {
         &self.group
+    }
+
+    /// The estimate of the request's tokens.
+    pub fn tokens(&self) -> u32 {
+        self.tokens
     }
 
     /// The number of attempts so far.
@@ -199,12 +218,30 @@ impl Plan {
         self.waiting_since.get_or_insert(now);
         // Members that are out may be tried again when they come back.
         self.tried = self.tried.without(nothing.limited);
-        Some(Unavailable { until, deadline })
+        Some(Unavailable { until, may_be_sooner: at_any_time, deadline })
+    }
+
+    /// Begins to wait in the queue. Returns the end of the time that the request may wait.
+    pub(super) fn begin_to_wait(&mut self, now: Instant) -> Instant {
+        let deadline = self.wait_until(now).unwrap_or(now);
+        self.waiting_since.get_or_insert(now);
+        let models: Vec<_> = self.row.iter().map(|model| Arc::as_ptr(model).addr()).collect();
+        self.models = self.group.registry.hash(&models);
+        deadline
+    }
+
+    /// The requests with which it waits for the same members.
+    pub(super) fn class(&self) -> PlanClass {
+        let is_first = self.attempts == 0;
+        PlanClass { models: self.models, pin: self.pin, tried: self.tried, is_first }
     }
 
     /// The end of the time that the request may wait.
     fn wait_until(&self, now: Instant) -> Option<Instant> {
-        let until = self.waiting_since.unwrap_or(now) + self.group.spec().wait?;
+        let mut until = self.waiting_since.unwrap_or(now) + self.group.spec().wait?;
+        if self.attempts > 0 {
+            until = until.min(self.started + self.group.spec().retry.deadline);
+        }
         let client = self.client_deadline.map(|deadline| deadline.checked_sub(CLIENT_MARGIN).unwrap_or(now));
         Some(client.map_or(until, |client| client.min(until)))
     }

@@ -66,6 +66,12 @@ struct Waiting<T> {
     tickets: VecDeque<(TicketId, u64, T)>,
 }
 
+impl<T> Default for WaitQueue<T> {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl<T> WaitQueue<T> {
     /// Creates an empty queue for at most `limit` requests.
     pub fn new(limit: usize) -> Self {
@@ -92,9 +98,9 @@ impl<T> WaitQueue<T> {
     }
 
     /// A waiting request.
-    pub fn get_mut(&mut self, id: TicketId) -> Option<&mut T> {
-        let waiting = self.lanes.values_mut().flat_map(|lane| &mut lane.clients);
-        let mut tickets = waiting.flat_map(|waiting| &mut waiting.tickets);
+    pub fn get(&self, id: TicketId) -> Option<&T> {
+        let waiting = self.lanes.values().flat_map(|lane| &lane.clients);
+        let mut tickets = waiting.flat_map(|waiting| &waiting.tickets);
         tickets.find(|(known, ..)| *known == id).map(|(.., value)| value)
     }
 
@@ -139,11 +145,10 @@ impl<T> WaitQueue<T> {
         self.take_next_where(|_| true)
     }
 
-    /// Takes the next request for which `may_serve` returns true. It sees the first of each client
-    /// in turn, at most 16 of them.
+    /// Takes the next request for which `may_serve` returns true. It sees the requests of each client
+    /// in their order, client by client in the order of service.
     pub fn take_next_where(&mut self, mut may_serve: impl FnMut(&mut T) -> bool) -> Option<T> {
-        let mut looks = LOOKS;
-        let found = self.lanes.values_mut().find_map(|lane| lane.take_next(&mut looks, &mut may_serve));
+        let found = self.lanes.values_mut().find_map(|lane| lane.take_next(&mut may_serve));
         self.tidy(found.is_some());
         found
     }
@@ -182,10 +187,6 @@ impl<T> WaitQueue<T> {
     }
 }
 
-/// The largest number of requests that are looked at for one that may be served: each look costs a
-/// choice.
-const LOOKS: usize = 16;
-
 impl<T> Default for Lane<T> {
     fn default() -> Self {
         Self { clients: VecDeque::new(), is_visiting: false }
@@ -206,7 +207,7 @@ impl<T> Lane<T> {
         }
     }
 
-    fn take_next(&mut self, looks: &mut usize, may_serve: &mut impl FnMut(&mut T) -> bool) -> Option<T> {
+    fn take_next(&mut self, may_serve: &mut impl FnMut(&mut T) -> bool) -> Option<T> {
         let mut order: Vec<_> = (0..self.clients.len())
             .map(|place| {
                 let rounds = self.clients[place].rounds();
@@ -216,10 +217,9 @@ impl<T> Lane<T> {
             .collect();
         order.sort_unstable();
         for (rounds, turn, place) in order {
-            *looks = looks.checked_sub(1)?;
-            let (.., value) = self.clients[place].tickets.front_mut()?;
-            if may_serve(value) {
-                return self.serve(place, rounds, turn);
+            let tickets = &mut self.clients[place].tickets;
+            if let Some(index) = tickets.iter_mut().position(|(.., value)| may_serve(value)) {
+                return self.serve(place, index, rounds, turn);
             }
         }
         None
@@ -230,8 +230,8 @@ impl<T> Lane<T> {
         if self.is_visiting && place == 0 { self.clients.len() } else { place }
     }
 
-    /// Serves the first request of a client after this many rounds, in this turn of the last one.
-    fn serve(&mut self, place: usize, rounds: u64, turn: usize) -> Option<T> {
+    /// Serves a request of a client after this many rounds, in this turn of the last one.
+    fn serve(&mut self, place: usize, index: usize, rounds: u64, turn: usize) -> Option<T> {
         for other in 0..self.clients.len() {
             let is_later = rounds > 0 && self.turn(other) > turn;
             self.clients[other].visit(if is_later { rounds - 1 } else { rounds });
@@ -239,7 +239,7 @@ impl<T> Lane<T> {
         self.clients.rotate_left(place);
         self.is_visiting = true;
         let served = self.clients.front_mut()?;
-        let (_, cost, value) = served.tickets.pop_front()?;
+        let (_, cost, value) = served.tickets.remove(index)?;
         served.credit = served.credit.saturating_sub(cost);
         Some(value)
     }

@@ -5,13 +5,17 @@
 //! has its place before it is polled again, so that a newcomer cannot overtake. Timers are the
 //! caller's.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+mod pass;
+
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::wait_queue::{Entered, Ticket, TicketId, WaitQueue};
 use super::{Plan, Step};
+use pass::{Blocked, Pass};
 
 /// The configuration of the client's turn.
 #[derive(Clone, Copy, Debug)]
@@ -33,14 +37,29 @@ pub enum Waited {
     Refused(Plan),
 }
 
+/// The limits of a group that a reload changes for requests that run or wait already.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RoomLimits {
+    /// The largest number of waiting requests.
+    pub(super) queue: usize,
+    /// The largest number of requests that run at each member. 0: any number.
+    pub(super) concurrent: u32,
+    /// Some members are upstreams with such a number of their own.
+    pub(super) limits_upstreams: bool,
+    /// Requests may wait.
+    pub(super) may_wait: bool,
+}
+
 /// The waiting requests of a group. A reload keeps it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct WaitRoom {
     queue: Mutex<WaitQueue<Waiter>>,
     /// The number of waiting requests.
     len: AtomicUsize,
     /// A member became available while the queue was locked.
     has_missed: AtomicBool,
+    concurrent: AtomicU32,
+    limits_upstreams: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -57,7 +76,6 @@ struct Slot(Mutex<Inner>);
 struct Inner {
     waker: Option<Waker>,
     result: Option<Waited>,
-    until: Option<Instant>,
 }
 
 /// A waiting request. On drop it leaves the queue at once.
@@ -66,27 +84,41 @@ pub struct Waiting {
     room: Arc<WaitRoom>,
     id: Option<TicketId>,
     slot: Arc<Slot>,
+    since: Instant,
+    /// The end of the wait.
+    deadline: Instant,
+    /// The time at which a rate limit or a pause ends, so that a member may be available.
+    until: Option<Instant>,
 }
 
 impl WaitRoom {
-    pub(super) fn new(limit: usize) -> Self {
-        let queue = Mutex::new(WaitQueue::new(limit));
-        Self { queue, len: AtomicUsize::new(0), has_missed: AtomicBool::new(false) }
-    }
-
     pub(super) fn len(&self) -> usize {
         self.len.load(SeqCst)
     }
 
-    pub(super) fn set_limit(&self, limit: usize) {
-        self.with_queue(|queue| queue.set_limit(limit));
+    pub(super) fn set_limits(self: &Arc<Self>, limits: &RoomLimits) {
+        self.concurrent.store(limits.concurrent, Relaxed);
+        self.limits_upstreams.store(limits.limits_upstreams, Relaxed);
+        self.with_queue(|queue| queue.set_limit(limits.queue));
+        // A larger number is room for waiting requests.
+        self.notify();
     }
 
-    pub(super) fn enter(self: &Arc<Self>, plan: Plan, turn: WaitTurn) -> Waiting {
+    /// [`RoomLimits::concurrent`] and [`RoomLimits::limits_upstreams`].
+    #[inline]
+    pub(super) fn concurrent(&self) -> (u32, bool) {
+        (self.concurrent.load(Relaxed), self.limits_upstreams.load(Relaxed))
+    }
+
+    pub(super) fn enter(self: &Arc<Self>, mut plan: Plan, turn: WaitTurn, now: Instant) -> Waiting {
+        let deadline = plan.begin_to_wait(now);
         let slot = Arc::new(Slot::default());
         let WaitTurn { client, share, priority, cost } = turn;
         let value = Waiter { plan, slot: Arc::clone(&slot) };
         let entered = self.with_queue(|queue| queue.enter(Ticket { client, share, priority, cost, value }));
+        // A place that another thread frees from here on wakes a request; one that was free before is
+        // seen.
+        fence(SeqCst);
         let (id, refused) = match entered {
             Entered::Queued(id) => (Some(id), None),
             Entered::InPlaceOf(id, other) => (Some(id), Some(other)),
@@ -95,7 +127,7 @@ impl WaitRoom {
         if let Some(Waiter { plan, slot }) = refused {
             slot.finish(Waited::Refused(plan));
         }
-        Waiting { room: Arc::clone(self), id, slot }
+        Waiting { room: Arc::clone(self), id, slot, since: now, deadline, until: None }
     }
 
     /// Wakes a request that gives places to all, since a member may be available again.
@@ -129,49 +161,31 @@ impl WaitRoom {
         result
     }
 
-    /// Gives places to requests in turn, for as long as one can be served.
-    fn serve(&self, now: Instant, random: &mut fastrand::Rng) {
+    /// Gives places to requests in turn, for as long as one can be served. Returns the state of the
+    /// requests like `own`, if it still waits.
+    fn serve(&self, own: TicketId, now: Instant, random: &mut fastrand::Rng) -> Option<Blocked> {
+        let mut pass = Pass::new(now);
         loop {
-            let mut step = None;
-            let served = self.with_queue(|queue| {
-                queue.take_next_where(|waiter| {
-                    step = waiter.try_next(now, random.u64(..));
-                    step.is_some()
-                })
+            let (served, blocked) = self.with_queue(|queue| {
+                pass.own = queue.get(own).map(|waiter| waiter.plan.class());
+                let served = queue.take_next_where(|waiter| pass.try_serve(&mut waiter.plan, random.u64(..)));
+                (served, pass.blocked())
             });
-            let Some((Waiter { plan, slot }, step)) = served.zip(step) else { return };
+            let Some((Waiter { plan, slot }, step)) = served.zip(pass.step.take()) else { return blocked };
             slot.finish(Waited::Served(plan, step));
         }
     }
 
-    /// Serves this request, while those before it wait for other members.
-    fn serve_only(&self, id: TicketId, now: Instant, random: &mut fastrand::Rng) {
-        let mut step = None;
-        let served = self.with_queue(|queue| {
-            step = queue.get_mut(id)?.try_next(now, random.u64(..));
-            step.is_some().then(|| queue.remove(id)).flatten()
-        });
-        if let Some((Waiter { plan, slot }, step)) = served.zip(step) {
-            slot.finish(Waited::Served(plan, step));
-        }
-    }
-}
-
-impl Waiter {
-    /// The next step, unless it is to wait.
-    fn try_next(&mut self, now: Instant, random: u64) -> Option<Step> {
-        match self.plan.next(now, random) {
-            Step::Wait(unavailable) => {
-                self.slot.lock().until = unavailable.until;
-                None
-            }
-            step => Some(step),
-        }
+    /// Ends the wait of this request.
+    fn end(&self, id: TicketId, now: Instant, random: u64) -> Option<Waited> {
+        let Waiter { mut plan, .. } = self.with_queue(|queue| queue.remove(id))?;
+        let step = plan.next(now, random);
+        Some(Waited::Served(plan, step))
     }
 }
 
 impl Slot {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().expect("no holder panics")
     }
 
@@ -187,16 +201,20 @@ impl Slot {
 }
 
 impl Waiting {
-    /// Gives places to all requests that can be served, and completes when this one is among them.
-    /// Must be polled again at [`Waiting::until`].
+    /// Gives places to all requests that can be served, and completes when this one is among them,
+    /// or when its time is over. Must be polled again at [`Waiting::wake_at`].
     pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant, random: u64) -> Poll<Waited> {
         // The waker is set first, so that no result is missed.
         self.slot.lock().waker = Some(cx.waker().clone());
         let mut random = fastrand::Rng::with_seed(random);
-        if let Some(id) = self.id.filter(|_| self.slot.lock().result.is_none()) {
-            self.room.serve(now, &mut random);
-            if self.slot.lock().result.is_none() {
-                self.room.serve_only(id, now, &mut random);
+        if let Some(id) = self.id.filter(|_| self.slot.lock().result.is_none())
+            && let Some(blocked) = self.room.serve(id, now, &mut random)
+        {
+            self.until = blocked.until;
+            let is_over = now >= self.deadline || blocked.ends_after(self.deadline);
+            if is_over && let Some(end) = self.room.end(id, now, random.u64(..)) {
+                self.id = None;
+                return Poll::Ready(end);
             }
         }
         match self.slot.lock().result.take() {
@@ -208,9 +226,14 @@ impl Waiting {
         }
     }
 
-    /// The time at which a rate limit or a pause ends, so that a member may be available again.
-    pub fn until(&self) -> Option<Instant> {
-        self.slot.lock().until
+    /// The time at which the wait ends, or a member may be available again.
+    pub fn wake_at(&self) -> Instant {
+        self.until.map_or(self.deadline, |until| until.min(self.deadline))
+    }
+
+    /// The beginning of the wait.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod choice;
+mod queue;
 mod retry;
 
 use super::kind::{Kind, Shape, integer, text, time};
@@ -64,6 +65,7 @@ fn group(
     let first_byte = |member: &MemberSettings| Some(upstreams?[member.upstream].timeouts.first_byte);
     let trial = members.filter_map(first_byte).max().unwrap_or_default();
     let breaker = table.section("breaker", |table| breaker::breaker(table, trial));
+    let wait = queue::wait(table, retry);
     read_all!(GroupSettings {
         name: Ok(name),
         tiers: tiers,
@@ -72,6 +74,9 @@ fn group(
         first_event: table.or_default("first_event", time().or_empty().default("2s")),
         retry: retry,
         breaker: breaker,
+        concurrent: queue::concurrent(table),
+        wait: wait,
+        queue: queue::queue(table, wait),
     })
 }
 

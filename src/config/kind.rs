@@ -139,6 +139,17 @@ pub(super) fn integer() -> Kind<impl FnOnce(&Entry<'_>) -> Read<usize>> {
     Kind::new(Shape::Integer(0, usize::MAX), |entry: &Entry<'_>| entry.integer())
 }
 
+/// A number of requests that run at the same time; 0: any number.
+pub(super) fn requests() -> Kind<impl FnOnce(&Entry<'_>) -> Read<u32>> {
+    Kind::new(Shape::Integer(0, MAX_REQUESTS), |entry: &Entry<'_>| match u32::try_from(entry.integer()?) {
+        Ok(number) if number as usize <= MAX_REQUESTS => Ok(number),
+        _ => Err(entry.mistake(format!("must be at most {MAX_REQUESTS}; 0 is any number"))),
+    })
+}
+
+/// The largest limit on running requests.
+const MAX_REQUESTS: usize = 1_000_000;
+
 /// One of several texts, each with its value.
 pub(super) fn choice<T: Clone + 'static>(
     choices: &'static [(&'static str, T)],

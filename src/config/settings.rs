@@ -214,6 +214,8 @@ pub struct Upstream {
     pub keep_alive_comments: Option<Duration>,
     pub on_disconnect: OnDisconnect,
     pub drain_limits: DrainLimits,
+    /// The largest number of requests that run at the same time; 0: any number.
+    pub concurrent: u32,
     /// The hosts to which its redirects may lead, besides its own.
     pub allowed_hosts: Hosts,
     /// `None`: a direct connection.

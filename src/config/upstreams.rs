@@ -7,7 +7,7 @@ use super::connection::{Connection, connection};
 use super::disconnect::drain_limits;
 use super::forward_proxy;
 use super::headers::{header_names, headers};
-use super::kind::{Shape, alternatives, any_time, boolean, choice, integer, parsed, text, time};
+use super::kind::{Shape, alternatives, any_time, boolean, choice, integer, parsed, requests, text, time};
 use super::layers::OPENAI_API_KEY;
 use super::network::Network;
 use super::notes::Read;
@@ -146,6 +146,7 @@ fn upstream(
         keep_alive_comments: table.or_default("keep_alive_comments", time().or_empty().default("")),
         on_disconnect: table.or_default("on_disconnect", choice(ON_DISCONNECT).default("cancel")),
         drain_limits: table.section("drain_limits", drain_limits),
+        concurrent: table.or_default("concurrent", requests().default(0)),
         allowed_hosts: Ok(network.map_or_else(Hosts::default, |network| network.allowed.clone())),
         proxy: proxy,
         why_this_way: why_this_way,

@@ -6,6 +6,7 @@
 
 mod first_event;
 mod group;
+mod queue;
 mod shared_body;
 
 use std::rc::Rc;
@@ -49,6 +50,8 @@ pub(super) struct Accepted {
 /// The data that a group adds to the response of its member.
 pub(super) struct Served {
     pub(super) attempts: usize,
+    /// The time in the group's queue.
+    pub(super) waited_ms: Option<f64>,
     /// The member's permit, which lives as long as the response. `None`: the result is recorded
     /// already.
     pub(super) permit: Option<Permit>,

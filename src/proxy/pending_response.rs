@@ -14,12 +14,22 @@ use crate::record::error::{Kind, Result};
 /// The attempts at a request.
 pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Accepted>>>>;
 
+/// The state of the attempts, which decides about a request whose client leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum SendState {
+    #[default]
+    Sending,
+    /// The request is in the queue of its group, and leaves it with the client.
+    Waiting,
+    /// The client has left a request that a drain continues: no further attempt begins.
+    Abandoned,
+}
+
 /// Waits for the response. Dropped before it arrives, because the client left, it stops the
 /// upstream or continues in a drain, as configured.
 pub(super) struct PendingResponse {
     send: Sending,
-    /// Tells the attempts that the client has left.
-    is_abandoned: Rc<Cell<bool>>,
+    state: Rc<Cell<SendState>>,
     /// `None` after the response, or after a drain took over.
     entry: Option<Entry>,
     policy: ResponsePolicy,
@@ -28,11 +38,11 @@ pub(super) struct PendingResponse {
 impl PendingResponse {
     pub(super) fn new(
         send: Sending,
-        is_abandoned: Rc<Cell<bool>>,
+        state: Rc<Cell<SendState>>,
         entry: Entry,
         policy: ResponsePolicy,
     ) -> Self {
-        Self { send, is_abandoned, entry: Some(entry), policy }
+        Self { send, state, entry: Some(entry), policy }
     }
 
     /// The record, before the response.
@@ -69,8 +79,10 @@ impl Future for PendingResponse {
 
 impl Drop for PendingResponse {
     fn drop(&mut self) {
-        if let (Some(entry), Some(drains)) = (self.entry.take(), &self.policy.drains) {
-            self.is_abandoned.set(true);
+        let is_waiting = self.state.get() == SendState::Waiting;
+        let drains = self.policy.drains.as_ref().filter(|_| !is_waiting);
+        if let (Some(entry), Some(drains)) = (self.entry.take(), drains) {
+            self.state.set(SendState::Abandoned);
             let send = std::mem::replace(&mut self.send, Box::pin(std::future::pending()));
             let policy = self.policy.clone();
             drains.take_over_request(send, entry, |accepted, entry| {

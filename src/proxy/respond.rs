@@ -38,12 +38,12 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 /// Relays a response. From here on its body owns the record.
 pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> ClientResponse<ProxyBody> {
     let id = entry.uuid().hyphenated();
-    let served = accepted.served.as_ref().map(|served| served.attempts);
+    let served = accepted.served.as_ref().map(|served| (served.attempts, served.waited_ms));
     let upstream = served.map(|_| Rc::clone(&accepted.upstream));
     let (mut head, metered) = meter(accepted, entry, policy);
     head.headers.set(KnownName::XStreamgaugeId, id.encode_lower(&mut Uuid::encode_buffer()).as_bytes());
-    if let (Some(upstream), Some(attempts)) = (upstream, served) {
-        add_served_by(&mut head.headers, &upstream, attempts);
+    if let (Some(upstream), Some(served)) = (upstream, served) {
+        add_served_by(&mut head.headers, &upstream, served);
     }
     if metered.withholds() {
         head.headers.remove(KnownName::ContentLength);
@@ -179,6 +179,7 @@ pub(super) fn keep_alive(
 /// Responds with an error, and closes the record.
 pub(super) fn refuse(error: &Error, entry: Entry) -> ClientResponse<ProxyBody> {
     let is_safe = entry.method().is_none_or(Method::is_safe);
+    let waited_ms = entry.time_waiting_ms();
     let id = close(error, entry);
     let (parts, body) = error.to_response(id).into_parts();
     let mut head = ResponseHead::from(&parts);
@@ -189,6 +190,7 @@ pub(super) fn refuse(error: &Error, entry: Entry) -> ClientResponse<ProxyBody> {
     if let Some(pause) = error.retry_after() {
         add_retry_after(&mut head.headers, pause);
     }
+    add_waited(&mut head.headers, waited_ms);
     ClientResponse { head, body: ProxyBody::Whole(Full::new(body)) }
 }
 
@@ -204,11 +206,24 @@ fn add_retry_after(headers: &mut Headers, pause: Duration) {
     headers.append(b"retry-after-ms", millis.to_string().as_bytes());
 }
 
-/// Adds the member of a group that served, and the number of members that were tried.
-pub(super) fn add_served_by(headers: &mut Headers, upstream: &WorkerUpstream, attempts: usize) {
+/// Adds the member of a group that served, the number of members that were tried, and the time that
+/// the request waited.
+pub(super) fn add_served_by(
+    headers: &mut Headers,
+    upstream: &WorkerUpstream,
+    (attempts, waited_ms): (usize, Option<f64>),
+) {
     // A name has no spaces and no control characters.
     headers.append(b"x-streamgauge-upstream", upstream.spec.id.name().as_bytes());
     headers.append(b"x-streamgauge-attempts", attempts.to_string().as_bytes());
+    add_waited(headers, waited_ms);
+}
+
+/// Adds the time in the queue of a group.
+fn add_waited(headers: &mut Headers, waited_ms: Option<f64>) {
+    if let Some(waited) = waited_ms {
+        headers.append(b"x-streamgauge-waited-ms", format!("{waited:.0}").as_bytes());
+    }
 }
 
 /// Closes the record of a request that ends with an error of ours. Returns the id of the record

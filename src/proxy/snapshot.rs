@@ -70,6 +70,8 @@ pub struct UpstreamSpec {
     /// The default for requests without `x-streamgauge-on-disconnect`.
     pub on_disconnect: OnDisconnect,
     pub drain_limits: DrainLimits,
+    /// The number of requests that run at the same time is limited.
+    pub is_limited: bool,
 }
 
 impl UpstreamSpec {

@@ -293,7 +293,7 @@ impl UpgradedConnections {
         accepted.record_upstream(&mut entry);
         let (id, started) = (entry.id(), entry.started());
         let Accepted { response: UpstreamResponse { mut head, body }, upstream, served, .. } = accepted;
-        let attempts = served.as_ref().map(|served| served.attempts);
+        let served_by = served.as_ref().map(|served| (served.attempts, served.waited_ms));
         let permit = served.and_then(|served| served.permit);
         let session = Session::new(entry, head.status.as_u16());
         let (upgraded, stream_metrics) = (self.clone(), Arc::clone(&upstream.stream_metrics));
@@ -310,8 +310,8 @@ impl UpgradedConnections {
         });
         rewrite::headers::inbound(&mut head.headers);
         head.headers.set(KnownName::XStreamgaugeId, id.as_bytes());
-        if let Some(attempts) = attempts {
-            respond::add_served_by(&mut head.headers, &upstream, attempts);
+        if let Some(served_by) = served_by {
+            respond::add_served_by(&mut head.headers, &upstream, served_by);
         }
         WebSocketUpgrade::grant(&mut head.headers);
         head.reason = None;

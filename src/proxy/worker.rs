@@ -10,7 +10,7 @@ use super::shared::Shared;
 use super::snapshot::{Snapshot, UpstreamSpec};
 use super::stream_options::StreamOptionsSupport;
 use super::upgrade::UpgradedConnections;
-use crate::balance::Target;
+use crate::balance::{Target, UpstreamPlaces};
 use crate::llm::route::Table;
 use crate::proxy::meter::Drains;
 use crate::support::LocalCount;
@@ -78,6 +78,9 @@ impl Worker {
             drains: Drains::new(spec.drain_limits, draining, self.draining.clone()),
             stream_metrics: self.shared.stream_metrics.of(self.number, &spec.id),
             stream_options: self.shared.stream_options(spec),
+            places: spec
+                .is_limited
+                .then(|| UpstreamPlaces::new(&self.shared.health, self.shared.health.upstream(&spec.id))),
             spec: Arc::clone(spec),
         })
     }
@@ -118,6 +121,8 @@ pub(super) struct WorkerUpstream {
     /// Continues responses whose clients have left.
     pub(super) drains: Drains,
     pub(super) stream_metrics: Arc<StreamMetrics>,
+    /// `None`: any number of requests may run.
+    pub(super) places: Option<Arc<UpstreamPlaces>>,
     /// Shared by all workers.
     pub(super) stream_options: Arc<StreamOptionsSupport>,
 }

@@ -130,6 +130,12 @@ impl Entry {
         self.open.kept = Some(value);
     }
 
+    /// Keeps another value until the record is closed and dropped.
+    pub fn keep_too(&mut self, value: impl Any + Send + Sync) {
+        let earlier = self.open.kept.take();
+        self.open.kept = Some(Arc::new((earlier, value)));
+    }
+
     /// The request's method, while the record is open.
     pub fn method(&self) -> Option<&Method> {
         self.open.row.as_ref()?.method.as_ref()

@@ -109,6 +109,8 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self.0.kind {
             Kind::UpstreamsRateLimited { retry_after } => retry_after,
+            // A running request may end at any time.
+            Kind::UpstreamsBusy { .. } | Kind::UpstreamBusy | Kind::QueueFull => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -36,6 +36,8 @@ pub struct GroupUse {
     pub relayed: Option<usize>,
     /// The arrival of the request's head.
     started: Instant,
+    /// The beginning of the wait that has not ended.
+    waiting_since: Option<Instant>,
 }
 
 /// An attempt at a member. Its JSON is an item of the field `attempts`.
@@ -97,7 +99,26 @@ impl GroupUse {
             is_client_retry: false,
             relayed: None,
             started,
+            waiting_since: None,
         }
+    }
+
+    /// Notes that the request waits for a member.
+    pub fn begin_wait(&mut self, now: Instant) {
+        self.waiting_since.get_or_insert(now);
+    }
+
+    /// Notes that the request waits no longer.
+    pub fn end_wait(&mut self, now: Instant) {
+        if let Some(since) = self.waiting_since.take() {
+            let waited = millis(now.saturating_duration_since(since));
+            *self.time_waiting_ms.get_or_insert_default() += waited;
+        }
+    }
+
+    /// Returns true if an attempt has begun and not ended.
+    pub fn is_attempting(&self) -> bool {
+        self.attempts.last().is_some_and(|attempt| attempt.is_open)
     }
 
     /// Begins an attempt at an upstream.
@@ -163,6 +184,10 @@ impl GroupUse {
     /// Adds the group to a record that is closing. The record describes the attempt whose response
     /// the client got.
     pub(super) fn settle(mut self, row: &mut UsageRecord) {
+        if let Some(since) = self.waiting_since {
+            let ended = self.started + Duration::from_secs_f64(row.duration_ms / 1e3);
+            self.end_wait(ended.max(since));
+        }
         let relayed = self.relayed.unwrap_or(self.attempts.len().saturating_sub(1));
         if let Some(last) = self.attempts.get_mut(relayed) {
             (row.upstream, row.provider) = (Some(Arc::clone(&last.upstream)), Some(last.provider));

@@ -17,6 +17,9 @@ pub struct UpstreamHealth {
     index: u16,
     pub(in crate::balance) circuit: Circuit,
     forbidden: Mutex<Forbidden>,
+    /// The largest number of running requests. 0: any number, which are not counted.
+    concurrent: AtomicU32,
+    running: MemberLoad,
 }
 
 /// The running requests of a member.
@@ -41,7 +44,14 @@ const FORBIDDEN_MS: u64 = 30_000;
 
 impl UpstreamHealth {
     pub(super) fn new(id: UpstreamId, index: u16) -> Self {
-        Self { id, index, circuit: Circuit::default(), forbidden: Mutex::default() }
+        Self {
+            id,
+            index,
+            circuit: Circuit::default(),
+            forbidden: Mutex::default(),
+            concurrent: AtomicU32::new(0),
+            running: MemberLoad::default(),
+        }
     }
 
     pub fn id(&self) -> &UpstreamId {
@@ -61,6 +71,30 @@ impl UpstreamHealth {
     /// Lets requests in at once, after its credentials were replaced or a probe was successful.
     pub fn readmit(&self) {
         self.circuit.close();
+    }
+
+    /// Sets the largest number of requests that run at the same time, in all groups together. 0: any
+    /// number. Requests that run already are not counted if there was no such number before.
+    pub fn limit_concurrent(&self, concurrent: u32) {
+        self.concurrent.store(concurrent, Ordering::Relaxed);
+    }
+
+    pub(in crate::balance) fn concurrent(&self) -> u32 {
+        self.concurrent.load(Ordering::Relaxed)
+    }
+
+    /// Returns true if as many requests run as may.
+    pub(in crate::balance) fn is_full(&self) -> bool {
+        self.running.is_full(self.concurrent())
+    }
+
+    /// Counts one more, unless it is full.
+    pub(in crate::balance) fn try_enter(&self) -> bool {
+        self.running.try_enter(self.concurrent())
+    }
+
+    pub(in crate::balance) fn leave(&self) {
+        self.running.leave();
     }
 
     /// Records that the upstream refused the configured credentials. Returns true if it was not out
@@ -105,9 +139,19 @@ impl MemberLoad {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Returns true if `limit` requests run already (0: any number may).
+    #[inline]
+    pub(in crate::balance) fn is_full(&self, limit: u32) -> bool {
+        limit > 0 && self.running() >= limit
+    }
+
     /// Counts one more. False: `limit` requests run already (0: any number may).
     pub(in crate::balance) fn try_enter(&self, limit: u32) -> bool {
-        let below = |running: u32| (limit == 0 || running < limit).then_some(running + 1);
+        if limit == 0 {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            return true;
+        }
+        let below = |running: u32| (running < limit).then_some(running + 1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok()
     }
 

@@ -23,6 +23,10 @@ pub(super) struct Choice<'a> {
     plan: &'a Plan,
     now: Instant,
     tick: u64,
+    /// The largest number of requests that run at each member. 0: any number.
+    concurrent: u32,
+    /// Some upstreams have such a number of their own.
+    limits_upstreams: bool,
     random: RefCell<Rng>,
 }
 
@@ -65,7 +69,9 @@ impl Nothing {
 impl<'a> Choice<'a> {
     pub(super) fn new(plan: &'a Plan, now: Instant, random: u64) -> Self {
         let tick = plan.group.registry.tick(now);
-        Self { plan, now, tick, random: RefCell::new(Rng::with_seed(random)) }
+        let (concurrent, limits_upstreams) = plan.group.room.concurrent();
+        let random = RefCell::new(Rng::with_seed(random));
+        Self { plan, now, tick, concurrent, limits_upstreams, random }
     }
 
     /// The best member that is available.
@@ -110,8 +116,7 @@ impl<'a> Choice<'a> {
     /// The member that comes back first, if none is available. The attempt is not a trial.
     pub(super) fn least_bad(&self, nothing: &Nothing) -> Option<Permit> {
         let (_, number) = nothing.out.filter(|_| !nothing.has_full)?;
-        let bound = self.bound(number);
-        bound.load.try_enter(bound.concurrent).then(|| {
+        self.enter(number).then(|| {
             let sticky = if self.plan.sticky.is_some() { StickyResult::Moved } else { StickyResult::None };
             let mut permit = self.permit(number, sticky);
             permit.is_least_bad = true;
@@ -132,8 +137,7 @@ impl<'a> Choice<'a> {
             return Ok(permit);
         }
         // A breaker never refuses it.
-        let bound = self.bound(number);
-        if bound.load.try_enter(bound.concurrent) {
+        if self.enter(number) {
             return Ok(self.permit(number, StickyResult::Kept));
         }
         nothing.has_full = true;
@@ -164,7 +168,8 @@ impl<'a> Choice<'a> {
                 CircuitState::Trial(end) => (until, has_trial) = (end.max(until), true),
             }
         }
-        let is_full = || bound.concurrent > 0 && bound.load.running() >= bound.concurrent;
+        let is_full =
+            || bound.load.is_full(self.concurrent) || (self.limits_upstreams && bound.upstream.is_full());
         match until {
             0 if is_full() => Availability::Full,
             0 => Availability::Available,
@@ -199,7 +204,7 @@ impl<'a> Choice<'a> {
     /// Takes a place at a member, and the trial of its breakers. `None`: another request was faster.
     fn take(&self, number: usize, sticky: StickyResult) -> Option<Permit> {
         let (bound, model) = (self.bound(number), self.model(number));
-        if !bound.load.try_enter(bound.concurrent) {
+        if !self.enter(number) {
             return None;
         }
         let mut permit = self.permit(number, sticky);
@@ -214,7 +219,22 @@ impl<'a> Choice<'a> {
         Some(permit)
     }
 
-    /// The caller has entered the member's load.
+    /// Counts one more request at the member. False: as many run as may.
+    fn enter(&self, number: usize) -> bool {
+        let bound = self.bound(number);
+        if !bound.load.try_enter(self.concurrent) {
+            return false;
+        }
+        if self.limits_upstreams && !bound.upstream.try_enter() {
+            bound.load.leave();
+            // Another request may have seen the member full meanwhile.
+            self.plan.group.registry.notify();
+            return false;
+        }
+        true
+    }
+
+    /// The caller has [entered](Self::enter).
     fn permit(&self, number: usize, sticky: StickyResult) -> Permit {
         Permit {
             group: Arc::clone(&self.plan.group),
@@ -224,6 +244,7 @@ impl<'a> Choice<'a> {
             fingerprint: self.plan.fingerprint,
             sticky,
             is_least_bad: false,
+            holds_upstream: self.limits_upstreams,
             trials: [None; 2],
         }
     }

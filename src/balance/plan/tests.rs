@@ -124,9 +124,7 @@ fn status<'a>(status: u16, headers: &'a Headers, error: &'a UpstreamError) -> Fa
 
 #[test]
 fn limit_of_running_requests_holds_across_threads() {
-    let mut tiers = tiers(&[2]);
-    tiers[0].iter_mut().for_each(|member| member.concurrent = 5);
-    let fixture = Fixture::new(spec(tiers));
+    let fixture = Fixture::new(GroupSpec { concurrent: 5, ..spec(tiers(&[2])) });
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let fixture = &fixture;

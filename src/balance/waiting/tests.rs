@@ -1,3 +1,5 @@
+mod random;
+
 use std::sync::atomic::AtomicUsize;
 use std::task::Wake;
 use std::time::Duration;
@@ -36,10 +38,14 @@ struct Task {
 
 impl Fixture {
     fn new(queue: usize) -> Self {
+        Self::of(queue, 1)
+    }
+
+    fn of(queue: usize, concurrent: u32) -> Self {
         let now = Instant::now();
-        let member = MemberSpec { concurrent: 1, ..MemberSpec::from(UpstreamId::from("u")) };
+        let member = MemberSpec::from(UpstreamId::from("u"));
         let wait = Some(Duration::from_secs(100));
-        let spec = GroupSpec { wait, queue, ..GroupSpec::of(vec![vec![member]]) };
+        let spec = GroupSpec { wait, queue, concurrent, ..GroupSpec::of(vec![vec![member]]) };
         Self { group: UpstreamGroup::new(spec, &HealthRegistry::new(now)), now }
     }
 
@@ -65,7 +71,7 @@ impl Fixture {
 
     fn enter(&self, client: u64) -> Task {
         let turn = WaitTurn { client, share: 1, priority: 0, cost: 10 };
-        Task { waiting: self.group.wait(self.plan(), turn), wakes: Arc::default() }
+        Task { waiting: self.group.wait(self.plan(), turn, self.now), wakes: Arc::default() }
     }
 }
 
@@ -173,7 +179,7 @@ fn end_of_a_pause_is_told_for_the_timer() {
     fixture.group.bound[0].upstream.refuse_credentials(1);
     let mut task = fixture.enter(1);
     assert!(task.poll(now).is_none());
-    let until = task.waiting.until().unwrap();
+    let until = task.waiting.wake_at();
     assert_eq!((until - now).as_secs(), 60);
     assert!(task.permit(until).is_some_and(|permit| permit.is_trial()));
 }

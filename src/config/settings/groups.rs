@@ -20,6 +20,12 @@ pub struct GroupSettings {
     pub first_event: Option<Duration>,
     pub retry: RetryPolicy,
     pub breaker: BreakerPolicy,
+    /// The largest number of requests that run at each member at the same time; 0: any number.
+    pub concurrent: u32,
+    /// The longest time for which a request waits for a member. `None`: no request waits.
+    pub wait: Option<Duration>,
+    /// The largest number of waiting requests, at least 1.
+    pub queue: usize,
 }
 
 impl GroupSettings {

@@ -178,6 +178,38 @@ fn choice_has_its_words_and_mistakes() {
 }
 
 #[test]
+fn queue_has_its_numbers_and_mistakes() {
+    let of = |lines: &str| {
+        let group = groups(&format!("[groups.chat]\ntiers = [[\"a\"]]\n{lines}")).remove(0);
+        (group.concurrent, group.wait, group.queue)
+    };
+    assert_eq!(of(""), (0, None, 1000));
+    let own = of("concurrent = 4\nwait = \"60s\"\nqueue = 10");
+    assert_eq!(own, (4, Some(Duration::from_secs(60)), 10));
+    let text = |lines: &str| format!("[groups.chat]\ntiers = [[\"a\"]]\n{lines}\n{ROUTE}");
+    each(
+        UPSTREAMS,
+        &[
+            (&text("concurrent = -1"), "groups.chat.concurrent", "0 or more"),
+            (&text("concurrent = 1000001"), "groups.chat.concurrent", "at most 1000000; 0 is any number"),
+            (&text("wait = 5"), "groups.chat.wait", "must be a duration"),
+            (&text("wait = \"61s\""), "groups.chat.wait", "is longer than retry.deadline, 60s"),
+            (
+                &text("wait = \"10s\"\n[groups.chat.retry]\ndeadline = \"9s\""),
+                "groups.chat.wait",
+                "is longer than retry.deadline, 9s",
+            ),
+            (&text("wait = \"1s\"\nqueue = 0"), "groups.chat.queue", "must be at least 1"),
+            (&text("wait = \"1s\"\nqueue = 100001"), "groups.chat.queue", "must be at most 100000"),
+            (&text("wiat = \"1s\""), "groups.chat.wiat", "did you mean `wait`?"),
+        ],
+    );
+    let warnings = from_text(&format!("{UPSTREAMS}{}", text("queue = 5"))).unwrap().warnings;
+    let warned = |warning: &&String| warning.contains("groups.chat.queue: has no effect without `wait`");
+    assert_eq!(warnings.iter().filter(warned).count(), 1, "{warnings:?}");
+}
+
+#[test]
 fn breaker_has_its_numbers_and_pauses() {
     let breaker = |lines: &str| {
         let text = format!("[groups.chat]\ntiers = [[\"a\"]]\n[groups.chat.breaker]\n{lines}");

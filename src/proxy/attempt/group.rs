@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::first_event::{StreamStart, stream_start};
 use super::{Accepted, Arrived, Held, Served};
-use crate::balance::{Clock, Closes, Cooldown, End, Failure, OutReason, UpstreamError, Verdict};
+use crate::balance::{Clock, Closes, Cooldown, End, Failure, OutReason, Permit, UpstreamError, Verdict};
 use crate::proxy::include_usage::readable_body;
 use crate::proxy::pending_response::Sending;
 use crate::proxy::request::{Body, Buffered, NextMember, NoMember, Prepared};
@@ -73,6 +73,10 @@ impl Prepared {
         Box::pin(async move {
             let held = (buffered, snapshot);
             let mut limited: Option<Limited> = None;
+            if let Some(waiting) = self.attempts.take_waiting() {
+                let next = self.wait_first(waiting, &group, &held).await?;
+                self.go_on(&group, next);
+            }
             loop {
                 let mut failed = match self.ask_in_time(&held).await {
                     Ok(mut arrived) if arrived.response.head.status.as_u16() < ERROR => {
@@ -87,37 +91,30 @@ impl Prepared {
                 };
                 let verdict = self.judge(&group, &mut failed).await;
                 let next = match &verdict {
-                    Some(verdict) => self.next_member(verdict, &group, &held)?,
+                    Some(verdict) => self.next_member(verdict, &group, &held, &failed).await?,
                     None => None,
                 };
                 let Some(next) = next else {
+                    if matches!(failed, Failed::NoResponse(_)) {
+                        group.note_failed(&failed);
+                    }
                     return match failed {
                         Failed::Response(arrived) => {
                             let until = verdict.and_then(|verdict| limit_end(&verdict));
                             Ok(self.serve_last(&group, arrived, limited, until))
                         }
                         Failed::Stream(arrived, _) => Ok(self.serve(&group, arrived)),
-                        Failed::NoResponse(error) => {
-                            group.notes.borrow_mut().fail(&error, Instant::now());
-                            Err(group.describe(error))
-                        }
+                        Failed::NoResponse(error) => Err(group.describe(error)),
                     };
                 };
-                match failed {
-                    Failed::NoResponse(error) => group.notes.borrow_mut().fail(&error, Instant::now()),
-                    Failed::Stream(arrived, error) => {
-                        let code = error.as_ref().map_or("no event", error_name);
-                        group.notes.borrow_mut().reject_stream(code, arrived.at, Instant::now());
-                    }
-                    Failed::Response(arrived) => {
-                        let status = arrived.response.head.status.as_u16();
-                        group.notes.borrow_mut().reject(status, arrived.at, Instant::now());
-                        let until = verdict.and_then(|verdict| limit_end(&verdict));
-                        let is_best = limited.as_ref().is_none_or(|best| ends_before(until, best.until));
-                        if status == TOO_MANY_REQUESTS && is_best && arrived.response.body.is_read_ahead() {
-                            let attempt = group.notes.borrow().attempts.len() - 1;
-                            limited = Some(Limited { accepted: self.accepted(arrived), until, attempt });
-                        }
+                group.note_failed(&failed);
+                if let Failed::Response(arrived) = failed {
+                    let status = arrived.response.head.status.as_u16();
+                    let until = verdict.and_then(|verdict| limit_end(&verdict));
+                    let is_best = limited.as_ref().is_none_or(|best| ends_before(until, best.until));
+                    if status == TOO_MANY_REQUESTS && is_best && arrived.response.body.is_read_ahead() {
+                        let attempt = group.notes.borrow().attempts.len() - 1;
+                        limited = Some(Limited { accepted: self.accepted(arrived), until, attempt });
                     }
                 }
                 self.go_on(&group, next);
@@ -182,20 +179,29 @@ impl Prepared {
         Some(verdict)
     }
 
-    /// The next member to try after this verdict, if there is one.
-    fn next_member(
+    /// The next member to try after this verdict, if there is one. Waits for it if need be.
+    async fn next_member(
         &mut self,
         verdict: &Verdict,
         group: &GroupRequest,
-        (buffered, snapshot): &Held,
+        held: &Held,
+        failed: &Failed,
     ) -> Result<Option<NextMember>> {
+        let (buffered, snapshot) = held;
         let may_begin_again = self.may_begin_again();
         let Some(plan) = self.attempts.plan() else { return Ok(None) };
         if !plan.record_verdict(verdict) || !may_begin_again || group.is_body_taken() {
             return Ok(None);
         }
-        let routed = buffered.find(snapshot, buffered.peek())?;
-        match routed.next_member(plan, &group.body) {
+        let next = buffered.find(snapshot, buffered.peek())?.next_member(plan, &group.body);
+        let next = match next {
+            Err(NoMember::Wait) => {
+                group.note_failed(failed);
+                self.wait_again(group, held).await
+            }
+            next => next,
+        };
+        match next {
             Ok(next) => Ok(Some(next)),
             Err(NoMember::Failed(error)) => {
                 tracing::debug!(%error, "the request cannot be written for another member");
@@ -205,6 +211,7 @@ impl Prepared {
                 group.notes.borrow_mut().is_denied |= end == End::Budget;
                 Ok(None)
             }
+            Err(NoMember::Wait | NoMember::QueueFull) => Ok(None),
         }
     }
 
@@ -226,8 +233,9 @@ impl Prepared {
             permit.record_first_event(Instant::now());
         }
         let accepted = self.accepted(arrived);
-        let attempts = group.notes.borrow().attempts.len();
-        Accepted { served: Some(Box::new(Served { attempts, permit })), ..accepted }
+        let notes = group.notes.borrow();
+        let (attempts, waited_ms) = (notes.attempts.len(), notes.time_waiting_ms);
+        Accepted { served: Some(Box::new(Served { attempts, waited_ms, permit })), ..accepted }
     }
 
     /// Relays the last response, or an earlier 429 whose limit ends sooner.
@@ -242,15 +250,37 @@ impl Prepared {
         let Some(limited) = limited.filter(|limited| is_limited && ends_before(limited.until, until)) else {
             return self.serve(group, arrived);
         };
+        group.note_failed(&Failed::Response(arrived));
         let mut notes = group.notes.borrow_mut();
-        notes.reject(TOO_MANY_REQUESTS, arrived.at, Instant::now());
         notes.relayed = Some(limited.attempt);
-        let served = Served { attempts: notes.attempts.len(), permit: None };
+        let served =
+            Served { attempts: notes.attempts.len(), waited_ms: notes.time_waiting_ms, permit: None };
         Accepted { served: Some(Box::new(served)), ..limited.accepted }
     }
 }
 
 impl GroupRequest {
+    /// Notes the end of the current attempt, once.
+    fn note_failed(&self, failed: &Failed) {
+        let mut notes = self.notes.borrow_mut();
+        match failed {
+            _ if !notes.is_attempting() => {}
+            Failed::NoResponse(error) => notes.fail(error, Instant::now()),
+            Failed::Stream(arrived, error) => {
+                let code = error.as_ref().map_or("no event", error_name);
+                notes.reject_stream(code, arrived.at, Instant::now());
+            }
+            Failed::Response(arrived) => {
+                notes.reject(arrived.response.head.status.as_u16(), arrived.at, Instant::now());
+            }
+        }
+    }
+
+    /// Notes whether the conversation's member serves the request.
+    pub(in crate::proxy) fn note_sticky(&self, permit: &Permit) {
+        self.notes.borrow_mut().sticky.get_or_insert(permit.sticky().name());
+    }
+
     /// Notes an attempt that begins.
     pub(in crate::proxy) fn begin(&self, upstream: &WorkerUpstream, model: Option<&str>) {
         let spec = &upstream.spec;

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::{Body, Outbound, Prepared, Routed};
 use crate::balance::{
-    Attempts, End, Fingerprint, Permit, Plan, PlanRequest, Step, StickyBody, StickyParts, UpstreamGroup,
-    Variant, client_deadline, client_retries, sticky_key,
+    Attempts, End, Fingerprint, GroupSpec, Permit, Plan, PlanRequest, Step, StickyBody, StickyParts,
+    UpstreamGroup, Variant, client_deadline, client_retries, sticky_key,
 };
 use crate::proxy::attempt::GroupRequest;
 use crate::proxy::worker::WorkerUpstream;
@@ -25,7 +25,11 @@ pub(in crate::proxy) struct NextMember {
 
 /// The reason for which no member can be asked.
 pub(in crate::proxy) enum NoMember {
+    /// One may be available later.
+    Wait,
     End(End),
+    /// The request is not allowed to wait, since the queue is full.
+    QueueFull,
     /// The request cannot be written for any member, or is not valid.
     Failed(Error),
 }
@@ -67,16 +71,41 @@ impl Routed<'_> {
             client_deadline: client_deadline(headers, started),
         };
         let mut plan = Plan::new(group, &request, |member| self.model(member).map(Into::into));
-        let group = Box::new(GroupRequest { notes, body: passing.shared(), client });
-        let next = self.next_member(&mut plan, &group.body).map_err(|none| match none {
-            NoMember::End(end) => refusal(end).at(Arc::clone(name)),
-            NoMember::Failed(error) => error,
-        })?;
-        group.notes.borrow_mut().sticky = Some(next.permit.sticky().name());
-        let NextMember { permit, upstream, outbound, model } = next;
-        group.begin(&upstream, model.as_deref());
-        let attempts = Attempts::planned(plan, permit, started);
-        self.prepared(attempts, upstream, outbound, Some(group))
+        let request = Box::new(GroupRequest { notes, body: passing.shared(), client });
+        let next = match group.waiting() {
+            0 => self.next_member(&mut plan, &request.body),
+            // A newcomer does not overtake.
+            _ => Err(NoMember::Wait),
+        };
+        match next {
+            Ok(next) => {
+                request.note_sticky(&next.permit);
+                let NextMember { permit, upstream, outbound, model } = next;
+                request.begin(&upstream, model.as_deref());
+                let attempts = Attempts::planned(plan, permit, started);
+                self.prepared(attempts, upstream, outbound, Some(request))
+            }
+            Err(NoMember::Wait) => {
+                self.check_fits_a_member()?;
+                let waiting = request.enter_queue(plan);
+                let attempts = Attempts::waiting(waiting, started);
+                let upstream = Rc::clone(self.target.first());
+                self.prepared(attempts, upstream, Outbound::unwritten(), Some(request))
+            }
+            Err(none) => Err(none.refusal(spec)),
+        }
+    }
+
+    /// Fails if the request cannot be written for any member, so that waiting would be in vain.
+    fn check_fits_a_member(&self) -> Result<()> {
+        let mut error = None;
+        for member in 0..self.target.len() {
+            match self.target_at(member) {
+                Ok(_) => return Ok(()),
+                Err(reason) => error = Some(reason),
+            }
+        }
+        error.map_or(Ok(()), Err)
     }
 
     /// The next member of the plan for which the request can be written.
@@ -85,11 +114,22 @@ impl Routed<'_> {
         plan: &mut Plan,
         body: &Body,
     ) -> std::result::Result<NextMember, NoMember> {
+        let step = plan.next(Instant::now(), fastrand::u64(..));
+        self.member_of(step, plan, body)
+    }
+
+    /// The member of this step of the plan, or the next one for which the request can be written.
+    pub(in crate::proxy) fn member_of(
+        &self,
+        mut step: Step,
+        plan: &mut Plan,
+        body: &Body,
+    ) -> std::result::Result<NextMember, NoMember> {
         let mut unfit = None;
         loop {
-            let permit = match plan.next(Instant::now(), fastrand::u64(..)) {
+            let permit = match step {
                 Step::Ask(permit) => permit,
-                Step::Wait(_) => return Err(NoMember::End(End::Full)),
+                Step::Wait(_) => return Err(NoMember::Wait),
                 Step::End(end) => return Err(unfit.map_or(NoMember::End(end), NoMember::Failed)),
             };
             let member = permit.number();
@@ -104,20 +144,32 @@ impl Routed<'_> {
                 }
                 Err(error) => return Err(NoMember::Failed(error)),
             }
+            drop(permit);
+            step = plan.next(Instant::now(), fastrand::u64(..));
         }
+    }
+}
+
+impl NoMember {
+    /// The error of a request for which no member of the group was asked.
+    pub(in crate::proxy) fn refusal(self, spec: &GroupSpec) -> Error {
+        let kind = match self {
+            Self::Failed(error) => return error,
+            Self::QueueFull => Kind::QueueFull,
+            Self::Wait | Self::End(End::Full) => Kind::UpstreamsBusy { wait: spec.wait.unwrap_or_default() },
+            Self::End(End::RateLimited { until }) => {
+                let retry_after = Some(until.saturating_duration_since(Instant::now()));
+                Kind::UpstreamsRateLimited { retry_after }
+            }
+            Self::End(End::Tried | End::Attempts | End::Deadline | End::Budget) => {
+                Kind::UpstreamsRateLimited { retry_after: None }
+            }
+        };
+        kind.at(Arc::clone(&spec.name))
     }
 }
 
 /// An estimate of a request's tokens: four bytes each.
 fn estimate(body: &[u8]) -> u32 {
     u32::try_from(body.len() / 4).unwrap_or(u32::MAX)
-}
-
-/// The error of a request for which no member can be asked.
-fn refusal(end: End) -> Kind {
-    let retry_after = match end {
-        End::RateLimited { until } => Some(until.saturating_duration_since(Instant::now())),
-        End::Tried | End::Attempts | End::Deadline | End::Budget | End::Full => None,
-    };
-    Kind::UpstreamsRateLimited { retry_after }
 }

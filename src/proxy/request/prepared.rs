@@ -10,6 +10,7 @@ use crate::codec::head::Headers;
 use crate::config::OnDisconnect;
 use crate::proxy::attempt::GroupRequest;
 use crate::proxy::include_usage::UsageOption;
+use crate::proxy::pending_response::SendState;
 use crate::proxy::worker::WorkerUpstream;
 use crate::upstream::Payload;
 
@@ -24,8 +25,8 @@ pub(in crate::proxy) struct Prepared {
     /// The request asks for a stream in its body, so that its response may begin with comments.
     pub(in crate::proxy) takes_comments: bool,
     pub(in crate::proxy) on_disconnect: OnDisconnect,
-    /// Set when the client has left a request that a drain continues: no further attempt begins.
-    pub(in crate::proxy) is_abandoned: Option<Rc<Cell<bool>>>,
+    /// `None`: the request ends with its client.
+    pub(in crate::proxy) state: Option<Rc<Cell<SendState>>>,
     /// `None`: the request is routed to an upstream.
     pub(in crate::proxy) group: Option<Box<GroupRequest>>,
 }
@@ -37,7 +38,14 @@ impl Prepared {
     }
 
     pub(in crate::proxy) fn may_begin_again(&self) -> bool {
-        self.is_abandoned.as_ref().is_none_or(|is_abandoned| !is_abandoned.get())
+        self.state.as_ref().is_none_or(|state| state.get() != SendState::Abandoned)
+    }
+
+    /// Notes that the request waits for a member, or waits no longer.
+    pub(in crate::proxy) fn set_waiting(&self, is_waiting: bool) {
+        if let Some(state) = self.state.as_ref().filter(|_| self.may_begin_again()) {
+            state.set(if is_waiting { SendState::Waiting } else { SendState::Sending });
+        }
     }
 }
 
@@ -51,4 +59,17 @@ pub(in crate::proxy) struct Outbound {
     /// The client's headers without its content coding, if the payload is decoded.
     pub(in crate::proxy) decoded_headers: Option<Headers>,
     pub(in crate::proxy) usage: UsageOption,
+}
+
+impl Outbound {
+    /// The request of an attempt whose member is not known yet.
+    pub(in crate::proxy) fn unwritten() -> Self {
+        Self {
+            target: String::new(),
+            framing: BodyFraming::None,
+            payload: Payload::default(),
+            decoded_headers: None,
+            usage: UsageOption::Untouched,
+        }
+    }
 }

@@ -45,8 +45,13 @@ impl Routed<'_> {
         }
         let attempts = Attempts::single(entry.started());
         let Attempt { member, variant } = attempts.current();
+        let upstream = self.target.member(member);
+        if let Some(places) = &upstream.places {
+            let place = places.enter().ok_or_else(|| Kind::UpstreamBusy.at(&*upstream.spec.id))?;
+            entry.keep_too(place);
+        }
         let outbound = self.write(member, variant, body)?;
-        self.prepared(attempts, Rc::clone(self.target.member(member)), outbound, None)
+        self.prepared(attempts, Rc::clone(upstream), outbound, None)
     }
 
     /// The request with its first attempt.
@@ -68,7 +73,7 @@ impl Routed<'_> {
             takes_comments: is_stream,
             // A WebSocket is never drained: without its client nothing would ever close it.
             on_disconnect: if buffered.upgrade.is_some() { OnDisconnect::Cancel } else { on_disconnect },
-            is_abandoned: None,
+            state: None,
             upstream,
             group,
         })
@@ -79,11 +84,7 @@ impl Routed<'_> {
         let Self { buffered, peek, inbound, .. } = self;
         let (spec, head) = (&*self.target.member(member).spec, &buffered.head);
         let model = self.model(member);
-        let target = spec.dialect.target(inbound, model).map_err(|error| match error {
-            TargetError::UnknownPath => Kind::UnknownPath(head.path().to_owned()).into(),
-            TargetError::UnsafePath => Error::from(Kind::UnsafePath),
-            TargetError::ModelRequired => Kind::ModelRequired.at(&*spec.id),
-        })?;
+        let target = self.target_at(member)?;
 
         let model_edit = match (buffered.form(), peek) {
             (Some(form), _) => rename_in_form(form, model, spec, inbound),
@@ -119,6 +120,16 @@ impl Routed<'_> {
             }
         };
         Ok(Outbound { target, framing, payload, decoded_headers, usage })
+    }
+
+    /// The path and query of the request to a member.
+    pub(super) fn target_at(&self, member: usize) -> Result<String> {
+        let spec = &*self.target.member(member).spec;
+        spec.dialect.target(&self.inbound, self.model(member)).map_err(|error| match error {
+            TargetError::UnknownPath => Kind::UnknownPath(self.buffered.head.path().to_owned()).into(),
+            TargetError::UnsafePath => Error::from(Kind::UnsafePath),
+            TargetError::ModelRequired => Kind::ModelRequired.at(&*spec.id),
+        })
     }
 
     /// The buffered beginning of a body that passes through, after its edit; and the length of the

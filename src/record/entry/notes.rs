@@ -30,6 +30,11 @@ impl Entry {
         Rc::clone(self.open.group.insert(Rc::new(RefCell::new(group_use))))
     }
 
+    /// The time for which the request waited in the queue of its group. `None`: it did not.
+    pub fn time_waiting_ms(&self) -> Option<f64> {
+        self.open.group.as_ref().and_then(|group| group.borrow().time_waiting_ms)
+    }
+
     /// Notes that the request's upstream is left out from now on, for this reason.
     pub fn note_opened(&mut self, reason: &'static str) {
         let upstream = self.open.row.as_ref().and_then(|row| row.upstream.clone());

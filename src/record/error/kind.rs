@@ -170,6 +170,12 @@ kinds! {
     UpstreamsRateLimited { retry_after: Option<Duration> } =
         TOO_MANY_REQUESTS, "upstreams_rate_limited", Upstream, Never,
         "All members of the group are left out until their rate limits end.";
+    UpstreamsBusy { wait: Duration } = SERVICE_UNAVAILABLE, "upstreams_busy", Us, Never,
+        "No member of the group takes the request: each one that is not left out runs as many requests as `concurrent` allows, and `wait` is over.";
+    UpstreamBusy = SERVICE_UNAVAILABLE, "upstreams_busy", Us, Never,
+        "The upstream runs as many requests as its `concurrent` allows.";
+    QueueFull = TOO_MANY_REQUESTS, "queue_full", Client, Never,
+        "As many requests wait as `queue` of the group allows, and most of them are of this client.";
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", Us, Never,
         "The buffered request bodies use up `server.max_buffered_bytes`.";
     ClientOverloaded = SERVICE_UNAVAILABLE, "client_overloaded", Client, Never,

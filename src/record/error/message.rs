@@ -194,6 +194,22 @@ impl Error {
             Kind::UpstreamsRateLimited { retry_after: None } => {
                 write!(f, "No upstream of the group `{upstream}` takes the request now. Try again shortly.")
             }
+            Kind::UpstreamsBusy { wait } if wait.is_zero() => write!(
+                f,
+                "Each upstream of the group `{upstream}` runs as many requests as it may (concurrent). Try again shortly."
+            ),
+            Kind::UpstreamsBusy { wait } => write!(
+                f,
+                "Each upstream of the group `{upstream}` runs as many requests as it may (concurrent), for longer than {wait:?} (wait). Try again shortly."
+            ),
+            Kind::UpstreamBusy => write!(
+                f,
+                "The upstream `{upstream}` runs as many requests as it may (concurrent). Try again shortly."
+            ),
+            Kind::QueueFull => write!(
+                f,
+                "As many requests wait for the group `{upstream}` as may (queue), and this client has the most of them. Try again shortly."
+            ),
             Kind::ClientOverloaded => f.write_str(
                 "The bodies of this client's requests hold as much memory as one client may while there are several: half of \
                  server.max_buffered_bytes. Try again shortly.",

@@ -11,7 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::labels::{MemberLabels, UpstreamLabels};
+use super::labels::{GroupLabels, MemberLabels, UpstreamLabels};
 use crate::balance::{HealthRegistry, ModelHealth};
 
 /// The largest number of models with a series of their own: clients choose names of models.
@@ -48,6 +48,17 @@ impl Collector for MemberMetrics {
         for (model, rest) in cooling.take(MAX_MODELS) {
             let labels = labels(upstream_of(model).id(), model.name());
             ConstGauge::new(rest.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "The requests that wait for a member of a group";
+        let mut family = encoder.encode_descriptor("requests_waiting", help, None, MetricType::Gauge)?;
+        for (group, waiting) in self.0.waiting() {
+            ConstGauge::new(waiting as i64).encode(family.encode_family(&GroupLabels { group })?)?;
+        }
+        let help = "The requests that run at a member of a group";
+        let mut family = encoder.encode_descriptor("requests_running", help, None, MetricType::Gauge)?;
+        for (upstream, model, running) in self.0.running() {
+            let labels = labels(&upstream, model.as_deref().unwrap_or_default());
+            ConstGauge::new(i64::from(running)).encode(family.encode_family(&labels)?)?;
         }
         let help = "How much of an Azure deployment's provisioned throughput is in use; 1 is all of it";
         let mut family = encoder.encode_descriptor("upstream_utilization", help, None, MetricType::Gauge)?;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
 
-use super::family;
 use super::labels::{GroupLabels, OpenedLabels, RetryLabels, StickyLabels};
+use super::{durations, family};
 use crate::record::GroupUse;
 
 pub(super) struct RetryCounters {
@@ -17,11 +18,16 @@ pub(super) struct RetryCounters {
     client_retries: Family<GroupLabels, Counter>,
     opened: Family<OpenedLabels, Counter>,
     sticky: Family<StickyLabels, Counter>,
+    waiting: Family<GroupLabels, Histogram, fn() -> Histogram>,
 }
 
 impl RetryCounters {
     pub(super) fn register(registry: &mut Registry) -> Self {
+        let waiting = Family::new_with_constructor(durations as fn() -> Histogram);
+        let help = "The time that requests waited in the queue of their group, if they did";
+        registry.register_with_unit("time_waiting", help, Unit::Seconds, waiting.clone());
         Self {
+            waiting,
             retries: family(
                 registry,
                 "retries",
@@ -57,6 +63,9 @@ impl RetryCounters {
         }
         if group_use.is_client_retry {
             self.client_retries.get_or_create(&group()).inc();
+        }
+        if let Some(waited) = group_use.time_waiting_ms {
+            self.waiting.get_or_create(&group()).observe(waited / 1e3);
         }
         if let Some(result) = group_use.sticky {
             let labels = StickyLabels { group: Arc::clone(&group_use.group), result };

@@ -171,9 +171,7 @@ fn member_short_of_tokens_is_the_last_of_its_tier() {
 
 #[test]
 fn full_members_are_passed_over() {
-    let mut tiers = tiers(&[2, 1]);
-    tiers.iter_mut().flatten().for_each(|member| member.concurrent = 2);
-    let fixture = Fixture::new(spec(tiers));
+    let fixture = Fixture::new(GroupSpec { concurrent: 2, ..spec(tiers(&[2, 1])) });
     let mut permits: Vec<_> =
         (0..6).map(|random| fixture.ask(&fixture.request(), 1, random).unwrap()).collect();
     assert!(permits[..4].iter().all(|permit| permit.number() < 2));

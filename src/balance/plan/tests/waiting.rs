@@ -53,7 +53,8 @@ fn request_waits_for_a_limit_that_ends_in_time() {
     fixture.limit(1, 1000, Some(2_000));
     let mut plan = fixture.plan(&fixture.request());
     let Step::Wait(unavailable) = plan.next(fixture.at(1500), 0) else { panic!("it is in time") };
-    let expected = Unavailable { until: Some(fixture.at(3_000)), deadline: fixture.at(4_500) };
+    let (until, deadline) = (Some(fixture.at(3_000)), fixture.at(4_500));
+    let expected = Unavailable { until, may_be_sooner: false, deadline };
     assert_eq!(unavailable, expected);
     assert!(matches!(plan.next(fixture.at(3_000), 0), Step::Ask(permit) if permit.number() == 1));
 

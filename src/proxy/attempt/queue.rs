@@ -1,0 +1,116 @@
+//! Waiting for a member of a group.
+//!
+//! The client's departure drops the future, or its [`SendState`] says so: either way the request
+//! leaves the queue at once.
+//!
+//! [`SendState`]: crate::proxy::pending_response::SendState
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use tokio::time::sleep_until;
+
+use super::Held;
+use super::group::GroupRequest;
+use crate::balance::{End, Plan, WaitTurn, Waited, Waiting};
+use crate::proxy::request::{NextMember, NoMember, Prepared};
+use crate::record::error::Result;
+
+/// The share of a client in the queue of a group, and its priority.
+const SHARE: u32 = 1;
+const PRIORITY: i32 = 0;
+
+impl Prepared {
+    /// Waits for the first member.
+    pub(super) async fn wait_first(
+        &mut self,
+        waiting: Waiting,
+        group: &GroupRequest,
+        held: &Held,
+    ) -> Result<NextMember> {
+        match Box::pin(self.wait(waiting, group, held)).await {
+            Ok(next) => {
+                group.note_sticky(&next.permit);
+                Ok(next)
+            }
+            Err(none) => {
+                let plan = self.attempts.plan().expect("the queue has returned the plan");
+                Err(none.refusal(plan.group().spec()))
+            }
+        }
+    }
+
+    /// Waits for another member, or the same one.
+    pub(super) async fn wait_again(
+        &mut self,
+        group: &GroupRequest,
+        held: &Held,
+    ) -> std::result::Result<NextMember, NoMember> {
+        let Some(plan) = self.attempts.take_plan() else { return Err(NoMember::End(End::Tried)) };
+        let waiting = group.enter_queue(plan);
+        Box::pin(self.wait(waiting, group, held)).await
+    }
+
+    async fn wait(
+        &mut self,
+        mut waiting: Waiting,
+        group: &GroupRequest,
+        (buffered, snapshot): &Held,
+    ) -> std::result::Result<NextMember, NoMember> {
+        loop {
+            self.set_waiting(true);
+            let waited = served(&mut waiting).await;
+            self.set_waiting(false);
+            group.notes.borrow_mut().end_wait(Instant::now());
+            let (mut plan, step) = match waited {
+                Waited::Served(plan, step) => (plan, step),
+                Waited::Refused(plan) => {
+                    self.attempts.return_plan(plan);
+                    return Err(NoMember::QueueFull);
+                }
+            };
+            let next = match buffered.find(snapshot, buffered.peek()) {
+                Ok(_) if !self.may_begin_again() => Err(NoMember::End(End::Tried)),
+                Ok(routed) => routed.member_of(step, &mut plan, &group.body),
+                Err(error) => Err(NoMember::Failed(error)),
+            };
+            if !matches!(next, Err(NoMember::Wait)) {
+                self.attempts.return_plan(plan);
+                return next;
+            }
+            waiting = group.enter_queue(plan);
+        }
+    }
+}
+
+impl GroupRequest {
+    /// Enters the queue of the group.
+    pub(in crate::proxy) fn enter_queue(&self, plan: Plan) -> Waiting {
+        let now = Instant::now();
+        let upstreams = Arc::clone(plan.group());
+        let client = upstreams.client_number(&self.client);
+        let turn = WaitTurn { client, share: SHARE, priority: PRIORITY, cost: plan.tokens() };
+        self.notes.borrow_mut().begin_wait(now);
+        upstreams.wait(plan, turn, now)
+    }
+}
+
+/// Completes when the request has a place at a member, or waits no longer.
+async fn served(waiting: &mut Waiting) -> Waited {
+    let mut timer = pin!(sleep_until(waiting.wake_at().into()));
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(waited) = waiting.poll(cx, Instant::now(), fastrand::u64(..)) {
+                return Poll::Ready(waited);
+            }
+            timer.as_mut().reset(waiting.wake_at().into());
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}
