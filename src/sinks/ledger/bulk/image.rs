@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::super::columns::COLUMNS;
 use super::super::row::{Value, started_at, values};
 use super::pages::{PAGE, Table, put_index};
-use super::rows::Row;
+use super::rows::{MAX_COLUMNS, Row};
 use crate::record::UsageRecord;
 use crate::support::threads::pause_if_due;
 
@@ -49,7 +49,7 @@ impl Template {
         };
         let place = |name: &String| COLUMNS.iter().position(|(column, _)| column == name);
         let columns: Vec<_> = names.iter().map(place).collect();
-        if columns.iter().flatten().count() != COLUMNS.len() {
+        if columns.iter().flatten().count() != COLUMNS.len() || columns.len() >= MAX_COLUMNS {
             return Ok(None);
         }
         let mut empty = Connection::open_in_memory()?;
@@ -70,11 +70,13 @@ impl Template {
         let mut image = Vec::with_capacity(self.bytes.len() + records.len() * 512);
         image.extend_from_slice(&self.bytes);
         let mut table = Table::begin(&mut image);
-        let mut row = Row::default();
+        let mut row = Row::new();
         let mut entries = Vec::with_capacity(records.len());
         for (seq, record) in (last + 1..).zip(records) {
             let values = values(record);
-            row.encode(self.columns.iter().map(|column| column.map_or(Value::Null, |column| values[column])));
+            row.encode(
+                self.columns.iter().map(|column| column.map_or(Value::Null, |column| values[column])),
+            )?;
             table.push(seq, row.parts())?;
             entries.push((started_at(record), seq));
             pause_if_due();

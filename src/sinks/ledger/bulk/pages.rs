@@ -1,7 +1,7 @@
 //! B-trees of a table and of an index (sqlite.org/fileformat2.html#b_tree_pages), written once and
 //! from left to right.
 
-use super::rows::{put_integer, put_varint};
+use super::rows::{integer, put_varint};
 
 /// The size of a page. A row that does not fit into one is not written this way.
 pub(super) const PAGE: usize = 8192;
@@ -27,8 +27,6 @@ pub(super) struct Table<'i> {
     /// The key of the last row.
     last: i64,
     leaves: Vec<Node>,
-    /// The sizes of a cell, before its row.
-    sizes: Vec<u8>,
 }
 
 /// A finished page, and what its parent needs.
@@ -36,23 +34,40 @@ struct Node {
     page: u32,
     /// The part of the parent's cell after the page's number: the last key of a table's page, the
     /// entry after an index's.
-    after: Vec<u8>,
+    after: Cell,
+}
+
+/// A short cell of an inner page or of an index.
+#[derive(Clone, Copy, Default)]
+struct Cell {
+    bytes: [u8; 32],
+    size: usize,
+}
+
+impl Cell {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.size]
+    }
+
+    fn put_varint(&mut self, value: u64) {
+        self.size += put_varint(&mut self.bytes[self.size..], value);
+    }
 }
 
 impl<'i> Table<'i> {
     /// A table whose pages follow those of `image`.
     pub(super) fn begin(image: &'i mut Vec<u8>) -> Self {
         let leaf = Page::begin(image, TABLE_LEAF);
-        Self { image, leaf, last: 0, leaves: Vec::new(), sizes: Vec::new() }
+        Self { image, leaf, last: 0, leaves: Vec::new() }
     }
 
     /// Appends a row, which consists of these parts. `None` if it does not fit into a page, or if
     /// the database would be too large.
-    pub(super) fn push(&mut self, key: i64, [one, two, three]: [&[u8]; 3]) -> Option<()> {
-        self.sizes.clear();
-        put_varint(&mut self.sizes, (one.len() + two.len() + three.len()) as u64);
-        put_varint(&mut self.sizes, key.cast_unsigned());
-        let cell = [&*self.sizes, one, two, three];
+    pub(super) fn push(&mut self, key: i64, [header, body]: [&[u8]; 2]) -> Option<()> {
+        let mut sizes = Cell::default();
+        sizes.put_varint((header.len() + body.len()) as u64);
+        sizes.put_varint(key.cast_unsigned());
+        let cell = [sizes.bytes(), header, body];
         if !self.leaf.push(self.image, cell) {
             if self.image.len() > MOST {
                 return None;
@@ -76,8 +91,8 @@ impl<'i> Table<'i> {
 
 /// A page of a table whose last row has this key.
 fn node(page: Page, image: &mut [u8], last: i64) -> Node {
-    let mut after = Vec::new();
-    put_varint(&mut after, last.cast_unsigned());
+    let mut after = Cell::default();
+    after.put_varint(last.cast_unsigned());
     Node { page: page.end(image), after }
 }
 
@@ -94,7 +109,7 @@ pub(super) fn put_index(image: &mut Vec<u8>, root: u32, entries: &[(i64, i64)]) 
         let size = in_leaves.div_ceil(left);
         in_leaves -= size;
         for entry in entries.by_ref().take(size) {
-            leaf.push(image, [&index_cell(entry)]);
+            leaf.push(image, [index_cell(entry).bytes()]);
         }
         let after = entries.next().map(index_cell).unwrap_or_default();
         leaves.push(Node { page: leaf.end(image), after });
@@ -102,31 +117,32 @@ pub(super) fn put_index(image: &mut Vec<u8>, root: u32, entries: &[(i64, i64)]) 
     grow(image, leaves, INDEX_INNER, root);
 }
 
-fn index_cell(&(value, key): &(i64, i64)) -> Vec<u8> {
+fn index_cell(&(value, key): &(i64, i64)) -> Cell {
+    let [(value_type, value, value_size), (key_type, key, key_size)] = [value, key].map(integer);
+    let size = 4 + value_size + key_size;
+    let mut bytes = [0; 32];
     // The sizes of the entry and of its header, then the types of both integers.
-    let (mut cell, mut body) = (vec![0, 3], Vec::new());
-    put_integer(&mut cell, &mut body, value);
-    put_integer(&mut cell, &mut body, key);
-    cell.extend_from_slice(&body);
-    cell[0] = (cell.len() - 1) as u8;
-    cell
+    bytes[..4].copy_from_slice(&[size as u8 - 1, 3, value_type, key_type]);
+    bytes[4..12].copy_from_slice(&value);
+    bytes[4 + value_size..12 + value_size].copy_from_slice(&key);
+    Cell { bytes, size }
 }
 
 /// Writes the inner pages over these, level by level, and moves the last one to its place.
 fn grow(image: &mut Vec<u8>, mut nodes: Vec<Node>, kind: u8, root: u32) {
     while nodes.len() > 1 {
-        let mut rest = &mut *nodes;
+        let mut rest = &*nodes;
         let mut parents = Vec::new();
         for left in (1..=rest.len().div_ceil(CHILDREN)).rev() {
-            let (children, others) = rest.split_at_mut(rest.len().div_ceil(left));
+            let (children, others) = rest.split_at(rest.len().div_ceil(left));
             rest = others;
-            let Some((last, children)) = children.split_last_mut() else { continue };
+            let Some((last, children)) = children.split_last() else { continue };
             let mut inner = Page::begin(image, kind);
             for child in children {
-                inner.push(image, [&child.page.to_be_bytes(), &child.after]);
+                inner.push(image, [&child.page.to_be_bytes(), child.after.bytes()]);
             }
             inner.set_last(image, last.page);
-            parents.push(Node { page: inner.end(image), after: std::mem::take(&mut last.after) });
+            parents.push(Node { page: inner.end(image), after: last.after });
         }
         nodes = parents;
     }

@@ -3,112 +3,145 @@
 use uuid::Uuid;
 
 use super::super::row::Value;
+use super::pages::PAGE;
 
 const NULL: u8 = 0;
 const REAL: u8 = 7;
 const ZERO: u8 = 8;
-const ONE: u8 = 9;
 
 /// The type of a text is this and twice its length.
-const TEXT: u64 = 13;
+const TEXT: usize = 13;
 
-/// A row, in buffers that the next one uses again.
-#[derive(Debug, Default)]
+/// The types of integers and their sizes in bytes, by the number of whole bytes that their bits
+/// without the sign have.
+const INTEGERS: [(u8, usize); 8] = [(1, 1), (2, 2), (3, 3), (4, 4), (5, 6), (5, 6), (6, 8), (6, 8)];
+
+/// The largest number of columns. A type has at most three bytes, as no text is longer than a page.
+pub(super) const MAX_COLUMNS: usize = 160;
+
+/// A row, in buffers that the next one uses again. Both have room for one more value.
+#[derive(Debug)]
 pub(super) struct Row {
-    /// The size of the header, itself included.
-    size: Vec<u8>,
-    /// The types.
-    header: Vec<u8>,
+    /// The size of the header, itself included, in the first two bytes or in the second alone; then
+    /// the types.
+    header: [u8; 3 * MAX_COLUMNS + 16],
+    from: usize,
+    to: usize,
     body: Vec<u8>,
+    length: usize,
 }
 
 impl Row {
+    pub(super) fn new() -> Self {
+        Self { header: [0; _], from: 0, to: 0, body: vec![0; PAGE + 8], length: 0 }
+    }
+
     /// Encodes the columns after `seq`, which is the key of the row and null inside it. Columns
-    /// that are null at the end are left out, as in rows that are older than a column.
-    pub(super) fn encode<'r>(&mut self, values: impl Iterator<Item = Value<'r>>) {
-        let Self { size, header, body } = self;
-        size.clear();
-        header.clear();
-        body.clear();
-        header.push(NULL);
-        let mut filled = header.len();
+    /// that are null at the end are left out, as in rows that are older than a column. `None` if
+    /// the row is longer than a page.
+    pub(super) fn encode<'r>(&mut self, values: impl Iterator<Item = Value<'r>>) -> Option<()> {
+        (self.to, self.length) = (2, 0);
+        self.put_type(NULL);
+        let mut filled = self.to;
         for value in values {
             match value {
                 Value::Null => {
-                    header.push(NULL);
+                    self.put_type(NULL);
                     continue;
                 }
-                Value::Integer(number) => put_integer(header, body, number),
-                Value::Real(number) => put_real(header, body, number),
-                Value::Text(text) => put_text(header, body, text),
-                Value::Calls(calls) => put_text(header, body, &calls.to_string()),
+                Value::Integer(number) => self.put_integer(number),
+                Value::Real(number) => self.put_real(number),
+                Value::Text(text) => self.put_text(text)?,
+                Value::Calls(calls) => self.put_text(&calls.to_string())?,
                 Value::Attempts(group) => match serde_json::to_string(&group.attempts) {
-                    Ok(text) => put_text(header, body, &text),
-                    Err(_) => header.push(NULL),
+                    Ok(text) => self.put_text(&text)?,
+                    Err(_) => self.put_type(NULL),
                 },
                 Value::Id(id) => {
-                    put_text(header, body, id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+                    self.put_text(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))?;
                 }
             }
-            filled = header.len();
+            filled = self.to;
+            if self.length > PAGE {
+                return None;
+            }
         }
-        header.truncate(filled);
-        let own = if filled < 127 { 1 } else { 2 };
-        put_varint(size, (filled + own) as u64);
-    }
-
-    /// The parts of the row, in their order.
-    pub(super) fn parts(&self) -> [&[u8]; 3] {
-        [&self.size, &self.header, &self.body]
-    }
-}
-
-/// An integer in as few bytes as SQLite would give it.
-pub(super) fn put_integer(header: &mut Vec<u8>, body: &mut Vec<u8>, number: i64) {
-    let bytes = number.to_be_bytes();
-    let significant = 65 - if number < 0 { number.leading_ones() } else { number.leading_zeros() };
-    let (kind, size) = match significant {
-        _ if number == 0 => return header.push(ZERO),
-        _ if number == 1 => return header.push(ONE),
-        ..=8 => (1, 1),
-        9..=16 => (2, 2),
-        17..=24 => (3, 3),
-        25..=32 => (4, 4),
-        33..=48 => (5, 6),
-        _ => (6, 8),
-    };
-    header.push(kind);
-    body.extend_from_slice(&bytes[8 - size..]);
-}
-
-fn put_real(header: &mut Vec<u8>, body: &mut Vec<u8>, number: f64) {
-    // SQLite has no NaN.
-    if number.is_nan() {
-        return header.push(NULL);
-    }
-    header.push(REAL);
-    body.extend_from_slice(&number.to_be_bytes());
-}
-
-fn put_text(header: &mut Vec<u8>, body: &mut Vec<u8>, text: &str) {
-    put_varint(header, TEXT + 2 * text.len() as u64);
-    body.extend_from_slice(text.as_bytes());
-}
-
-/// Seven bits a byte, the high ones first; the ninth byte has eight.
-pub(super) fn put_varint(out: &mut Vec<u8>, value: u64) {
-    match value {
-        0..=0x7f => out.push(value as u8),
-        0x80..=0x3fff => out.extend_from_slice(&[(value >> 7) as u8 | 0x80, value as u8 & 0x7f]),
-        0x4000..=0x00ff_ffff_ffff_ffff => {
-            let groups = (64 - value.leading_zeros()).div_ceil(7);
-            let group = |place: u32| (value >> (7 * place)) as u8 & 0x7f;
-            out.extend((1..groups).rev().map(|place| group(place) | 0x80));
-            out.push(group(0));
+        self.to = filled;
+        let types = self.to - 2;
+        if types + 1 < 128 {
+            (self.header[1], self.from) = (types as u8 + 1, 1);
+        } else {
+            let size = types + 2;
+            (self.header[0], self.header[1], self.from) = ((size >> 7) as u8 | 0x80, size as u8 & 0x7f, 0);
         }
-        _ => {
-            out.extend((0..8).rev().map(|place| (value >> (8 + 7 * place)) as u8 | 0x80));
-            out.push(value as u8);
-        }
+        Some(())
     }
+
+    /// The header and the values.
+    pub(super) fn parts(&self) -> [&[u8]; 2] {
+        [&self.header[self.from..self.to], &self.body[..self.length]]
+    }
+
+    fn put_type(&mut self, kind: u8) {
+        self.header[self.to] = kind;
+        self.to += 1;
+    }
+
+    /// An integer in as few bytes as SQLite would give it.
+    fn put_integer(&mut self, number: i64) {
+        let (kind, bytes, size) = integer(number);
+        self.put_type(kind);
+        self.body[self.length..self.length + 8].copy_from_slice(&bytes);
+        self.length += size;
+    }
+
+    fn put_real(&mut self, number: f64) {
+        // SQLite has no NaN.
+        if number.is_nan() {
+            return self.put_type(NULL);
+        }
+        self.put_type(REAL);
+        self.body[self.length..self.length + 8].copy_from_slice(&number.to_be_bytes());
+        self.length += 8;
+    }
+
+    fn put_text(&mut self, text: &str) -> Option<()> {
+        let to = self.length + text.len();
+        self.body.get_mut(self.length..to)?.copy_from_slice(text.as_bytes());
+        self.length = to;
+        let kind = (TEXT + 2 * text.len()) as u64;
+        if kind < 128 {
+            self.put_type(kind as u8);
+        } else {
+            self.to += put_varint(&mut self.header[self.to..], kind);
+        }
+        Some(())
+    }
+}
+
+/// The type of an integer, its bytes, and the number of bytes that count.
+pub(super) fn integer(number: i64) -> (u8, [u8; 8], usize) {
+    if let 0 | 1 = number {
+        return (ZERO + number as u8, [0; 8], 0);
+    }
+    let bits = 64 - (number ^ (number >> 63)).leading_zeros();
+    let (kind, size) = INTEGERS[bits as usize / 8];
+    (kind, (number << (64 - 8 * size)).to_be_bytes(), size)
+}
+
+/// Seven bits a byte, the high ones first; the ninth byte has eight. Returns the number of bytes.
+pub(super) fn put_varint(out: &mut [u8], value: u64) -> usize {
+    if value >> 56 != 0 {
+        for (place, byte) in out[..8].iter_mut().enumerate() {
+            *byte = (value >> (57 - 7 * place)) as u8 | 0x80;
+        }
+        out[8] = value as u8;
+        return 9;
+    }
+    let size = (64 - value.leading_zeros()).div_ceil(7).max(1) as usize;
+    for (place, byte) in out[..size].iter_mut().enumerate() {
+        *byte = (value >> (7 * (size - 1 - place))) as u8 | 0x80;
+    }
+    out[size - 1] &= 0x7f;
+    size
 }
