@@ -23,6 +23,10 @@ const BATCH_PATIENCE: Duration = Duration::from_millis(500);
 /// The steps of SQLite's machine between two looks at the time, some 50 µs.
 const STEPS: i32 = 500;
 
+/// The size of a new file's pages. SQLite's 4 KiB cost a quarter more for each record, 16 KiB save
+/// another tenth, but a commit of few records writes whole pages.
+const PAGE_BYTES: i64 = 8192;
+
 /// The size to which the log is cut after a long read made it grow.
 const LOG_BYTES: i64 = 16 << 20;
 
@@ -48,6 +52,9 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     Watch::check(path, &connection)?;
     // Checked before anything is changed in a file that is not ours.
     let is_new = schema::is_new(&connection)?;
+    if is_new {
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    }
     // Readers and this writer do not wait for each other. A commit survives the end of the process,
     // but not a power failure: the log is synced when it is copied into the file.
     connection.pragma_update(None, "journal_mode", "wal")?;
