@@ -43,7 +43,7 @@ pub use lane::{Lane, STUCK, SinkHealth, Turn, count};
 pub use names::{MAX_NAMES, Names, OTHER};
 pub use outcome::Outcome;
 pub use refusals::RefusalCounter;
-pub use row::{UsageRecord, UsageSource};
+pub use row::{ModelName, RequestId, UsageRecord, UsageSource};
 pub use running::{ActiveRequests, Stream, WorkerRequests};
 pub use seen::Seen;
 pub use shipping::Shipping;

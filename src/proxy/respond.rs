@@ -21,9 +21,8 @@ use crate::llm::rewrite;
 use crate::llm::usage::Content;
 use crate::proxy::meter::{DecodedBody, Metered, ResponseMeter, ResponsePolicy};
 use crate::record::error::Error;
-use crate::record::{Entry, Outcome};
+use crate::record::{Entry, Outcome, RequestId};
 use crate::server::{ClientResponse, ResponseBody, Upgrade};
-use crate::support::ShortText;
 use crate::support::flow::StreamTiming;
 use crate::support::pieces::{PieceSink, Relayed, poll_frames};
 use crate::upstream::{UpstreamBody, UpstreamResponse};
@@ -243,7 +242,7 @@ pub(super) fn close(error: &Error, mut entry: Entry) -> HeaderValue {
     }
 }
 
-fn upstream_request_id(headers: &Headers) -> Option<ShortText> {
+fn upstream_request_id(headers: &Headers) -> Option<RequestId> {
     let value = REQUEST_IDS.iter().find_map(|name| headers.get(*name))?;
     visible(value).map(Into::into)
 }

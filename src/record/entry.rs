@@ -346,7 +346,7 @@ impl Entry {
         if let Some(form) = form {
             let FormNotes { model, user } = form.take();
             row.model_requested = row.model_requested.take().or(model.map(Into::into));
-            row.user = row.user.take().or(user.map(Into::into));
+            row.user = row.user.take().or(user);
         }
         if let Some(group) = group.take() {
             // A send that is still running notes nothing more.

@@ -1,6 +1,7 @@
 //! The usage record's fields.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -49,6 +50,12 @@ impl UsageSource {
 /// and the queues of records count records, not bytes.
 pub(super) const MAX_TEXT: usize = 1024;
 
+/// The name of a model, in place up to the length of names with a date (`gpt-4.1-mini-2025-04-14`).
+pub type ModelName = ShortText<30>;
+
+/// An upstream's id of a request, in place up to the length of a UUID.
+pub type RequestId = ShortText<38>;
+
 /// One row per request. Unknown values are null, never 0. Counts that the upstream reported are
 /// never recomputed.
 #[derive(Clone, Debug, Serialize)]
@@ -60,7 +67,7 @@ pub struct UsageRecord {
     /// The client: a configured name, or `anonymous`.
     pub client: Arc<str>,
     /// The body's `safety_identifier`, else its `user`.
-    pub user: Option<ShortText>,
+    pub user: Option<Box<str>>,
     /// The upstream's name in the configuration.
     pub upstream: Option<Arc<str>>,
     /// The dialect of the upstream.
@@ -72,9 +79,9 @@ pub struct UsageRecord {
     /// The path's place in the API, such as `chat/completions`.
     pub endpoint: Option<Cow<'static, str>>,
     /// The model in the client's body.
-    pub model_requested: Option<ShortText>,
+    pub model_requested: Option<ModelName>,
     /// The model that the response named.
-    pub model: Option<ShortText>,
+    pub model: Option<ModelName>,
     /// True if the request asked for a stream, or the response was one.
     pub stream: bool,
     /// The status of the response, from the upstream or from the proxy; null if there was none.
@@ -107,7 +114,7 @@ pub struct UsageRecord {
     /// The time from the request's head to the end, in milliseconds.
     pub duration_ms: f64,
     /// The upstream's own id of the request (`x-request-id`, or Azure's `apim-request-id`).
-    pub upstream_request_id: Option<ShortText>,
+    pub upstream_request_id: Option<RequestId>,
     /// The error's message.
     pub error: Option<Box<str>>,
     /// The number of requests in this record; null means 1. Only refusals before authentication
@@ -146,14 +153,17 @@ impl UsageRecord {
 
     /// Cuts texts that are longer than [`MAX_TEXT`], between two characters.
     pub(super) fn clip(&mut self) {
-        let texts =
-            [&mut self.user, &mut self.model_requested, &mut self.model, &mut self.upstream_request_id];
-        for text in texts.into_iter().flatten().filter(|text| text.len() > MAX_TEXT) {
-            *text = text[..text.floor_char_boundary(MAX_TEXT)].into();
-        }
-        if let Some(error) = self.error.as_mut().filter(|error| error.len() > MAX_TEXT) {
-            *error = error[..error.floor_char_boundary(MAX_TEXT)].into();
-        }
+        clip(&mut self.user);
+        clip(&mut self.model_requested);
+        clip(&mut self.model);
+        clip(&mut self.upstream_request_id);
+        clip(&mut self.error);
+    }
+}
+
+fn clip<T: Deref<Target = str> + for<'a> From<&'a str>>(text: &mut Option<T>) {
+    if let Some(text) = text.as_mut().filter(|text| text.len() > MAX_TEXT) {
+        *text = text[..text.floor_char_boundary(MAX_TEXT)].into();
     }
 }
 

@@ -14,7 +14,7 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::support::ShortText;
+use super::ModelName;
 
 /// The largest number of streams of one worker that are listed, at 8 bytes each. Further ones run
 /// unlisted and are only counted.
@@ -141,11 +141,11 @@ pub struct Stream {
     /// The client.
     pub client: Arc<str>,
     /// The end user that the request named.
-    pub user: Option<ShortText>,
+    pub user: Option<Box<str>>,
     /// The upstream of the current attempt.
     pub upstream: Option<Arc<str>>,
     /// The requested model.
-    pub model: Option<ShortText>,
+    pub model: Option<ModelName>,
     pub(super) progress: Progress,
 }
 

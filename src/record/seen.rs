@@ -12,21 +12,28 @@ pub struct Seen {
     /// The client's address, or that of the load balancer before this proxy.
     pub address: Option<IpAddr>,
     /// The path as the client wrote it, without the query, which may contain keys.
-    pub path: Option<ShortText>,
+    pub path: Option<ShortText<22>>,
     /// The client's own id of the request.
-    pub request_id: Option<ShortText>,
+    pub request_id: Option<Box<str>>,
 }
 
 impl Seen {
     /// The fields of a request head. Texts are cut at [`MAX_TEXT`] bytes.
     pub fn of(head: &RequestHead, from: Option<SocketAddr>) -> Self {
         let id = head.headers.get(KnownName::XRequestId).and_then(visible);
-        let cut = |text: &str| text[..text.floor_char_boundary(MAX_TEXT)].into();
-        Self { path: Some(cut(head.path())), request_id: id.map(cut), ..Self::at(from) }
+        Self {
+            path: Some(cut(head.path()).into()),
+            request_id: id.map(|id| cut(id).into()),
+            ..Self::at(from)
+        }
     }
 
     /// The fields of a head that could not be read.
     pub fn at(from: Option<SocketAddr>) -> Self {
         Self { address: from.map(|from| from.ip().to_canonical()), ..Self::default() }
     }
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
 }

@@ -126,17 +126,24 @@ fn kept(batch: &Arc<Vec<UsageRecord>>, spans: usize) -> Arc<Vec<UsageRecord>> {
 
 /// Returns true if all texts from the network in the record are short.
 fn is_short(row: &UsageRecord) -> bool {
-    let texts = [&row.user, &row.model_requested, &row.model, &row.upstream_request_id];
-    let texts = texts.into_iter().flatten().map(|text| &**text).chain(row.error.as_deref());
-    let method = row.method.as_ref().map(|method| method.as_str());
-    texts.chain(method).all(|text| text.len() <= MAX_TEXT)
+    let texts = [
+        row.user.as_deref(),
+        row.model_requested.as_deref(),
+        row.model.as_deref(),
+        row.upstream_request_id.as_deref(),
+        row.error.as_deref(),
+        row.method.as_ref().map(|method| method.as_str()),
+    ];
+    texts.into_iter().flatten().all(|text| text.len() <= MAX_TEXT)
 }
 
 /// The fields of the record that its span needs.
 fn shortened(row: &UsageRecord) -> UsageRecord {
     let mut short = UsageRecord { user: None, error: None, ..row.clone() };
-    let texts = [&mut short.model_requested, &mut short.model, &mut short.upstream_request_id];
-    for text in texts.into_iter().flatten() {
+    for text in [&mut short.model_requested, &mut short.model].into_iter().flatten() {
+        *text = clipped(text).into();
+    }
+    if let Some(text) = &mut short.upstream_request_id {
         *text = clipped(text).into();
     }
     short.method = method(row).and_then(|method| method.parse().ok());
@@ -176,13 +183,15 @@ mod tests {
 
     /// A sampled record in which all texts from the network have the greatest length.
     fn long() -> UsageRecord {
-        let long = || Some("\u{20ac}".repeat(1 << 20).into());
+        fn text<T: From<String>>() -> Option<T> {
+            Some("\u{20ac}".repeat(1 << 20).into())
+        }
         UsageRecord {
-            user: long(),
-            model_requested: long(),
-            model: long(),
-            upstream_request_id: long(),
-            error: Some("\u{20ac}".repeat(1 << 20).into()),
+            user: text(),
+            model_requested: text(),
+            model: text(),
+            upstream_request_id: text(),
+            error: text(),
             method: "M".repeat(1 << 10).parse().ok(),
             span: Some(Box::new(context(None, 1))),
             ..row()

@@ -30,7 +30,6 @@ use super::*;
 use crate::config::{self, Postgres};
 use crate::llm::price::Prices;
 use crate::record::{Journal, Lane, Shipping, UsageRecord};
-use crate::support::ShortText;
 use crate::tls::tests::certificates::Authority;
 use postgres::{PASSWORD, Server};
 
@@ -267,7 +266,7 @@ fn refused_row_holds_no_other_row_back() {
     let mut shipping = Ships::begin(&settings);
     let mut all: Vec<UsageRecord> = records(1000);
     // Too long for an index, and incompressible.
-    let long = || -> ShortText { (0..9000).map(|_| fastrand::alphanumeric()).collect::<String>().into() };
+    let long = || -> Box<str> { (0..9000).map(|_| fastrand::alphanumeric()).collect::<String>().into() };
     for row in [0, 501, 999] {
         all[row].user = Some(long());
     }
