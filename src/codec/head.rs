@@ -55,6 +55,9 @@ const PLAIN: u8 = 1;
 /// The value is kept out of HTTP/2's compression tables (RFC 7541 section 7.1.3).
 const SENSITIVE: u8 = 2;
 
+/// The room for lines that are added to a received head, such as the id of a record.
+const ADDED: usize = 128;
+
 const COLON: &[u8] = b": ";
 
 const LINE_END: &[u8] = b"\r\n";
@@ -88,6 +91,7 @@ impl Headers {
     pub(super) fn copy_received(&mut self, head: &[u8]) {
         let buffer = self.buffer_mut();
         debug_assert!(buffer.bytes.is_empty(), "the places are those in the head");
+        buffer.bytes.reserve(head.len() + ADDED);
         buffer.bytes.extend_from_slice(head);
     }
 

@@ -14,9 +14,8 @@ const MAX_BYTES: usize = 4 * 1024;
 /// The largest number of places of fields that are kept.
 const MAX_PLACES: usize = 64;
 
-/// The capacity of a new buffer, which is enough for a usual head.
-const NEW_BYTES: usize = 1024;
-
+/// The number of places of a new buffer, which is enough for a usual head. The room for bytes is
+/// that of the head: thousands of requests wait with theirs.
 const NEW_PLACES: usize = 24;
 
 /// The bytes of a head, and data about them.
@@ -41,11 +40,7 @@ thread_local! {
 /// An empty buffer.
 pub(super) fn take() -> Box<Buffer> {
     SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
-        Box::new(Buffer {
-            bytes: Vec::with_capacity(NEW_BYTES),
-            fields: Vec::with_capacity(NEW_PLACES),
-            index: Index::EMPTY,
-        })
+        Box::new(Buffer { bytes: Vec::new(), fields: Vec::with_capacity(NEW_PLACES), index: Index::EMPTY })
     })
 }
 
