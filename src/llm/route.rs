@@ -46,12 +46,12 @@ impl<T> Table<T> {
     /// Returns true if the model may decide the route: the first rule that matches the path has a
     /// model.
     pub fn needs_model(&self, path: &str) -> bool {
-        self.rules.iter().find(|rule| rule.rest(path).is_some()).is_some_and(|rule| rule.model.is_some())
+        self.first(path).is_some_and(|(rule, _)| rule.model.is_some())
     }
 
-    /// The path without the prefix of the first rule that matches it, for any model.
-    pub fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
-        self.rules.iter().find_map(|rule| rule.rest(path))
+    /// The first rule that matches the path, for any model, and the path without its prefix.
+    pub fn first<'t, 'p>(&'t self, path: &'p str) -> Option<(&'t Rule<T>, &'p str)> {
+        self.rules.iter().find_map(|rule| Some((rule, rule.rest(path)?)))
     }
 
     /// The first rule that matches the path and the model. A rule with a model does not match a
@@ -182,6 +182,8 @@ mod tests {
         for path in ["/a", "/a/v1", "/b/v1", "/c"] {
             if !table.needs_model(path) {
                 assert_eq!(table.find(path, None), table.find(path, Some("x")), "{path}");
+                let first = table.first(path).map(|(rule, rest)| Match { target: &rule.target, rest });
+                assert_eq!(first, table.find(path, None), "{path}");
             }
         }
     }

@@ -218,7 +218,6 @@ impl Dialect {
     /// path, stays as it is.
     fn query<'a>(&self, inbound: &Inbound<'a>, model: Option<&str>) -> Option<Cow<'a, str>> {
         let query = inbound.query.map(Cow::Borrowed);
-        let is_realtime = names_model_in_query(inbound.path, false);
         let (true, Some(model)) = (names_model_in_query(inbound.path, inbound.is_session), model) else {
             return query;
         };
@@ -229,7 +228,9 @@ impl Dialect {
             (_, None) if is_own => return query,
             (_, Some((said, _))) if is_own || *said == "deployment" => (*said, model),
             (Form::Plain, _) => ("model", model),
-            (Form::AzureDated { .. }, _) if is_realtime => ("deployment", self.deployment(model)),
+            (Form::AzureDated { .. }, _) if names_model_in_query(inbound.path, false) => {
+                ("deployment", self.deployment(model))
+            }
             (Form::AzureV1 { .. } | Form::AzureDated { .. }, _) => ("model", self.deployment(model)),
         };
         let is_named = |parameter: &str| {

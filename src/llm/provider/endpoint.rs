@@ -189,8 +189,12 @@ pub(super) fn deployment(path: &str) -> Option<String> {
 
 /// Matches segment by segment: `*` is one segment, `**` one or more. No pattern begins with a star.
 fn matches(pattern: &str, path: &str) -> bool {
-    if !pattern.contains('*') || pattern.as_bytes().first() != path.as_bytes().first() {
-        return pattern == path;
+    // Most paths have no id, so that a comparison of the whole decides before stars are searched.
+    if pattern == path {
+        return true;
+    }
+    if pattern.as_bytes().first() != path.as_bytes().first() || !pattern.contains('*') {
+        return false;
     }
     let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
     loop {

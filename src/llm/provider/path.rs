@@ -51,13 +51,23 @@ pub(crate) fn is_safe(path: &str) -> bool {
 /// Returns true if a path consists of letters, digits, hyphens and underscores, without an empty
 /// segment. Most paths do, and no server resolves them to anything else.
 fn is_plain(path: &[u8]) -> bool {
-    let mut previous = b'/';
-    path.iter().all(|&byte| {
-        let is_empty_segment = byte == b'/' && previous == b'/';
+    let (mut is_plain, mut previous) = (true, b'/');
+    for &byte in path {
+        is_plain &= PLAIN[usize::from(byte)] & !(byte == b'/' && previous == b'/');
         previous = byte;
-        !is_empty_segment && matches!(byte, b'/' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
-    })
+    }
+    is_plain
 }
+
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        plain[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'/' | b'-' | b'_');
+        byte += 1;
+    }
+    plain
+};
 
 /// Returns true if a path has a dot segment once it is decoded more than once, or is encoded more
 /// often than any client does.

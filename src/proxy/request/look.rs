@@ -54,10 +54,14 @@ impl Look {
     /// Returns an error if the model must be known, and the content coding is unknown.
     pub(super) fn at(head: &RequestHead, snapshot: &WorkerSnapshot) -> Result<Self> {
         let (path, headers) = (head.path(), &head.headers);
-        let by_model = snapshot.routes.needs_model(path);
-        let found = snapshot.routes.find(path, None);
-        let Some(rest) = found.as_ref().map(|found| found.rest).or_else(|| snapshot.routes.rest(path)) else {
-            return Ok(Self::Nothing);
+        let Some((first, first_rest)) = snapshot.routes.first(path) else { return Ok(Self::Nothing) };
+        let by_model = first.model.is_some();
+        let (target, rest) = match &first.model {
+            None => (Some(&first.target), first_rest),
+            Some(_) => match snapshot.routes.find(path, None) {
+                Some(found) => (Some(found.target), found.rest),
+                None => (None, first_rest),
+            },
         };
         let endpoint = Endpoint::of(rest);
         let inbound = Inbound { path: rest, query: head.query(), is_session: false };
@@ -67,7 +71,7 @@ impl Look {
             (0..target.len()).any(|member| target.member(member).spec.needs_model(&inbound))
                 || target.as_group().is_some_and(renames)
         };
-        let is_needed = by_model || found.is_some_and(|found| needs_model(found.target));
+        let is_needed = by_model || target.is_some_and(needs_model);
         let is_unknown = endpoint == Endpoint::OTHER;
 
         let boundary =
