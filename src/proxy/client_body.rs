@@ -58,11 +58,17 @@ impl BodyLimits {
 
     /// Reads a whole body of `client`. A declared length over the limit is refused before a byte is
     /// read. The body counts against the budget until the reservation is dropped.
-    pub(super) async fn buffer(&self, body: RequestBody, client: &Arc<str>) -> Result<(Bytes, Reserved)> {
+    pub(super) async fn buffer(&self, mut body: RequestBody, client: &Arc<str>) -> Result<(Bytes, Reserved)> {
         if body.size_hint().lower() > self.max_bytes as u64 {
             return Err(self.too_large());
         }
-        let (pace, reserved) = (Pace::new(self.min_rate), self.budget.reserve());
+        let mut reserved = self.budget.reserve();
+        if let Some(whole) = body.take_whole() {
+            self.check_held(whole.len())?;
+            reserved.grow_to(whole.len(), client)?;
+            return Ok((whole, reserved));
+        }
+        let pace = Pace::new(self.min_rate);
         let declared = body.size_hint().exact().map_or(0, |length| length as usize);
         let mut holding = Holding { limits: self, client, body, pace, reserved };
         let mut all = BytesMut::new();

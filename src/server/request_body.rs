@@ -18,6 +18,14 @@ pub enum RequestBody {
 }
 
 impl RequestBody {
+    /// Takes a body that came with its head, over HTTP/1.1. `None`: it is read as it is polled.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Http1(body) => body.take_whole(),
+            Self::Http2(_) => None,
+        }
+    }
+
     /// Appends the next bytes to `all`, over HTTP/1.1 with one copy less than a frame needs.
     /// `None`: the body is complete.
     ///

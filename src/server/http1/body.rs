@@ -183,6 +183,14 @@ impl Drop for BodyReader {
 }
 
 impl Http1RequestBody {
+    /// Takes a body that came with its head. `None`: it is read as it is polled.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        match &mut self.0 {
+            Source::Whole { data, .. } => data.take(),
+            Source::Channel(_) => None,
+        }
+    }
+
     /// Appends the next bytes to `all`, and lends `all` to the connection while none are there.
     /// `None`: the body is complete.
     ///
