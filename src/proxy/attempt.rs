@@ -115,7 +115,7 @@ impl Prepared {
                     started: self.attempts.started(),
                 };
                 let mut response = self.upstream.connections.send(request).await?;
-                let at = Instant::now();
+                let at = response.body.read_at();
                 let (option, support) = (self.outbound.usage, &self.upstream.stream_options);
                 if let Some(refusal) = &refused {
                     let (status, model) = &**refusal;
