@@ -150,11 +150,19 @@ impl UpstreamClient {
             }
             let mut tried = None;
             loop {
-                let transport = self.http2.transport(tried.as_ref(), request.started);
-                let sent = match self.before(total, transport).await {
+                let transport = match self.http2.ready(tried.as_ref(), request.started) {
+                    Some(ready) => Ok(ready),
+                    // Boxed, as is the other version's exchange: the future is that of each request.
+                    None => {
+                        let transport = self.http2.transport(tried.as_ref(), request.started);
+                        Box::pin(self.before(total, transport)).await
+                    }
+                };
+                let sent = match transport {
                     Ok(Transport::Http2(slot)) => match request.http2_head(self.spec.tls.is_some()) {
                         Ok(head) => {
-                            http2::send(&self.spec, slot, head, payload, request.is_streamed, total).await
+                            let is_streamed = request.is_streamed;
+                            Box::pin(http2::send(&self.spec, slot, head, payload, is_streamed, total)).await
                         }
                         Err(error) => Err(error.into()),
                     },

@@ -79,20 +79,29 @@ impl Connections {
         self.version.get() == Some(HttpVersion::Http1)
     }
 
-    /// Reserves a stream on another connection than `except`, and connects if there is none, or
-    /// returns HTTP/1.1. Cancel safe: a connection that is being made goes on for other requests.
-    /// `now` may be slightly in the past.
+    /// The carrier of a request that is there: HTTP/1.1, or a stream on another connection than
+    /// `except`. `None`: a connection must be made first. `now` may be slightly in the past.
+    pub(in crate::upstream) fn ready(
+        self: &Rc<Self>,
+        except: Option<&Tried>,
+        now: Instant,
+    ) -> Option<Transport> {
+        if self.is_http1() {
+            return Some(Transport::Http1);
+        }
+        self.pick(except, now).map(Transport::Http2)
+    }
+
+    /// Does the same, and connects if there is none. Cancel safe: a connection that is being made
+    /// goes on for other requests.
     pub(in crate::upstream) async fn transport(
         self: &Rc<Self>,
         except: Option<&Tried>,
         now: Instant,
     ) -> Result<Transport, SendError> {
         loop {
-            if self.is_http1() {
-                return Ok(Transport::Http1);
-            }
-            if let Some(slot) = self.pick(except, now) {
-                return Ok(Transport::Http2(slot));
+            if let Some(ready) = self.ready(except, now) {
+                return Ok(ready);
             }
             let mut outcome = self.join_attempt();
             let outcome = outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
