@@ -23,7 +23,7 @@ const PATHS: [&str; 3] = ["/", "/health", "/healthz"];
 
 /// The response to a probe, or `None` for any other request.
 pub(super) fn respond(request: &RequestHead, admission: &Admission) -> Option<ClientResponse<ProxyBody>> {
-    if !PATHS.contains(&request.path()) || !matches!(request.method, Method::GET | Method::HEAD) {
+    if !matches!(request.method, Method::GET | Method::HEAD) || !PATHS.contains(&request.path()) {
         return None;
     }
     admission.check(request).ok()?;

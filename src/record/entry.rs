@@ -67,7 +67,7 @@ struct Open {
 impl Entry {
     /// Opens a record now.
     pub fn open(journal: &Journal, anonymous: &Arc<str>) -> Self {
-        let now = SystemTime::now();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let id = new_id(now);
         let row = UsageRecord {
             id,
@@ -391,14 +391,14 @@ impl Drop for Entry {
 
 /// Milliseconds with a resolution of one microsecond.
 pub(super) fn millis(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1e3
+    // A conversion of 128 bits would be a call.
+    duration.as_micros() as u64 as f64 / 1e3
 }
 
-/// A time in whole microseconds: PostgreSQL has no finer times, and a record must be the same in
-/// every store.
-fn microseconds(now: SystemTime) -> Timestamp {
-    let now = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH);
-    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+/// The time since 1970 in whole microseconds: PostgreSQL has no finer times, and a record must be
+/// the same in every store.
+fn microseconds(now: Duration) -> Timestamp {
+    Timestamp::from_microsecond(now.as_micros() as i64).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -150,8 +150,8 @@ pub(super) const MODEL_PARAMETERS: [&str; 2] = ["model", "deployment"];
 /// as `deployment`). The path may have its route's prefix. `is_session`: the request asks for a
 /// WebSocket.
 pub fn query_model(path: &str, query: Option<&str>, is_session: bool) -> Option<String> {
-    names_model_in_query(path, is_session).then_some(())?;
-    MODEL_PARAMETERS.iter().find_map(|name| path::parameter(query?, name)).filter(|model| !model.is_empty())
+    let query = query.filter(|_| names_model_in_query(path, is_session))?;
+    MODEL_PARAMETERS.iter().find_map(|name| path::parameter(query, name)).filter(|model| !model.is_empty())
 }
 
 /// Returns true if requests to the path name their model in the query. A session of `responses` may

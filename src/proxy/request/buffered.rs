@@ -129,10 +129,10 @@ impl Buffered {
             row.user = form.user().map(Into::into);
         }
 
-        let by_model = snapshot.routes.needs_model(self.head.path());
+        let by_model = || snapshot.routes.needs_model(self.head.path());
         // A model that cannot be read matches no route.
         let routed = self.find(snapshot, peek).map_err(|error| {
-            if by_model && is_utf16_or_32(self.text()) { Kind::BodyNotUtf8.into() } else { error }
+            if by_model() && is_utf16_or_32(self.text()) { Kind::BodyNotUtf8.into() } else { error }
         })?;
         let Routed { peek, target, inbound, .. } = &routed;
         let (spec, is_session) = (&*target.first().spec, inbound.is_session);
@@ -158,7 +158,7 @@ impl Buffered {
             entry.keep_estimate_input(shape, &without_bom(self.text()));
         }
         entry.set_usage_owner(owner);
-        if is_session && by_model && model.is_none() {
+        if is_session && model.is_none() && by_model() {
             entry.note(&MODEL_COMES_LATER);
         }
 
@@ -171,7 +171,7 @@ impl Buffered {
                     || model != asked
                     || model.is_some_and(|model| dialect.body_model(inbound, model) != model)
             };
-            if by_model || (0..routed.target.len()).any(decides) {
+            if by_model() || (0..routed.target.len()).any(decides) {
                 return Err(Kind::ModelAmbiguous.into());
             }
         }

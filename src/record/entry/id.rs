@@ -1,6 +1,6 @@
 //! Ids of records.
 
-use std::time::SystemTime;
+use std::time::Duration;
 
 use http::HeaderValue;
 use uuid::Uuid;
@@ -19,10 +19,9 @@ impl Entry {
     }
 }
 
-/// A UUIDv7 of the millisecond `now`. Its 74 random bits come from a generator per thread that the
+/// A UUIDv7 of the millisecond `now` since 1970. Its 74 random bits come from a generator per thread that the
 /// system seeded: an id must be unique, but need not be secret.
-pub(super) fn new_id(now: SystemTime) -> Uuid {
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+pub(super) fn new_id(now: Duration) -> Uuid {
     let mut random = [0; 10];
     random[..8].copy_from_slice(&fastrand::u64(..).to_ne_bytes());
     random[8..].copy_from_slice(&fastrand::u16(..).to_ne_bytes());
