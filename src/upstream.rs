@@ -124,6 +124,11 @@ impl UpstreamClient {
         &self.spec
     }
 
+    /// Memory for the target of a request, which `send` takes back.
+    pub fn take_target(&self) -> String {
+        self.scratch.take_target()
+    }
+
     /// Sends a request and waits for the head of its response.
     ///
     /// This loop is the only place that sends a request again: once, on another connection, if the
@@ -170,7 +175,10 @@ impl UpstreamClient {
                     Err(error) => Err(error.into()),
                 };
                 match sent {
-                    Ok(response) => return self.checked(Ok(response)),
+                    Ok(response) => {
+                        self.scratch.give_back_target(std::mem::take(&mut request.target));
+                        return self.checked(Ok(response));
+                    }
                     Err(Unsent::Switched(unsent)) => payload = unsent,
                     Err(Unsent::Unprocessed { error, payload: Some(again), tried: connection })
                         if tried.is_none() =>

@@ -15,6 +15,9 @@ const HEAD: usize = 1024;
 /// The largest buffer of a head that is kept, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
+/// The largest memory of a target that is kept, in bytes.
+const MAX_TARGET: usize = 1024;
+
 /// The largest number of timers that are kept.
 const MAX_TIMERS: usize = 64;
 
@@ -28,6 +31,7 @@ pub struct Scratch(Rc<Shared>);
 struct Shared {
     read: RefCell<Box<[u8]>>,
     head: Cell<Vec<u8>>,
+    target: Cell<String>,
     first: Cell<Vec<u8>>,
     timers: RefCell<Vec<Timer>>,
 }
@@ -38,6 +42,7 @@ impl Default for Scratch {
         Self(Rc::new(Shared {
             read,
             head: Cell::default(),
+            target: Cell::default(),
             first: Cell::default(),
             timers: RefCell::default(),
         }))
@@ -61,6 +66,17 @@ impl Scratch {
     pub(super) fn give_back_head(&self, head: Vec<u8>) {
         if head.capacity() <= MAX_HEAD {
             self.0.head.set(head);
+        }
+    }
+
+    /// The memory of the last target, to be returned with [`Scratch::give_back_target`].
+    pub(super) fn take_target(&self) -> String {
+        self.0.target.take()
+    }
+
+    pub(super) fn give_back_target(&self, target: String) {
+        if target.capacity() <= MAX_TARGET {
+            self.0.target.set(target);
         }
     }
 

@@ -162,16 +162,36 @@ impl Dialect {
     ///
     /// Fails with [`TargetError`].
     pub fn target(&self, inbound: &Inbound<'_>, model: Option<&str>) -> Result<String, TargetError> {
-        self.own_target(inbound, model).map(|target| self.query.put_on(target))
+        self.target_in(String::new(), inbound, model)
     }
 
-    fn own_target(&self, inbound: &Inbound<'_>, model: Option<&str>) -> Result<String, TargetError> {
+    /// Does the same in the memory of an earlier target.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`TargetError`].
+    pub fn target_in(
+        &self,
+        memory: String,
+        inbound: &Inbound<'_>,
+        model: Option<&str>,
+    ) -> Result<String, TargetError> {
+        self.own_target(memory, inbound, model).map(|target| self.query.put_on(target))
+    }
+
+    fn own_target(
+        &self,
+        mut target: String,
+        inbound: &Inbound<'_>,
+        model: Option<&str>,
+    ) -> Result<String, TargetError> {
         if !path::is_safe(inbound.path) || !inbound.query.is_none_or(path::is_query) {
             return Err(TargetError::UnsafePath);
         }
         let query = self.query(inbound, model);
         let query = query.as_deref();
-        let mut target = String::with_capacity(
+        target.clear();
+        target.reserve(
             self.base.path().len() + inbound.path.len() + query.map_or(0, str::len) + DEPLOYMENT_ROOM,
         );
         target.push_str(self.base.path());

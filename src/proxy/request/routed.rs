@@ -124,8 +124,9 @@ impl Routed<'_> {
 
     /// The path and query of the request to a member.
     pub(super) fn target_at(&self, member: usize) -> Result<String> {
-        let spec = &*self.target.member(member).spec;
-        spec.dialect.target(&self.inbound, self.model(member)).map_err(|error| match error {
+        let WorkerUpstream { spec, connections, .. } = &**self.target.member(member);
+        let memory = connections.take_target();
+        spec.dialect.target_in(memory, &self.inbound, self.model(member)).map_err(|error| match error {
             TargetError::UnknownPath => Kind::UnknownPath(self.buffered.head.path().to_owned()).into(),
             TargetError::UnsafePath => Error::from(Kind::UnsafePath),
             TargetError::ModelRequired => Kind::ModelRequired.at(&*spec.id),
