@@ -2,6 +2,7 @@
 //! the worker's registry, which enforces limits.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,7 +16,6 @@ use crate::support::flow::{Limit, StreamTiming};
 const FINISH: Duration = Duration::from_secs(2);
 
 /// Shared by the parts of one connection, which all run on one thread.
-#[derive(Debug)]
 pub(super) struct ConnState {
     address: Cell<Option<SocketAddr>>,
     running: Cell<u32>,
@@ -44,7 +44,17 @@ pub(super) struct ConnState {
     /// The write timeout, if the connection is dropped because of it.
     stalled_for: Cell<Option<Duration>>,
     /// Streams with events that are not written yet.
-    timings: RefCell<Vec<Rc<StreamTiming>>>,
+    unwritten: Cell<Unwritten>,
+}
+
+/// Streams with events that are not written yet: over HTTP/1.1 at most one, which then needs no
+/// memory of its own.
+#[derive(Default)]
+enum Unwritten {
+    #[default]
+    None,
+    One(Rc<StreamTiming>),
+    Several(Vec<Rc<StreamTiming>>),
 }
 
 /// A command to the connection.
@@ -63,6 +73,12 @@ pub(super) enum ConnCommand {
     Drop,
 }
 
+impl fmt::Debug for ConnState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnState").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
 impl ConnState {
     pub(super) fn new(now: Instant) -> Rc<Self> {
         Rc::new(Self {
@@ -79,7 +95,7 @@ impl ConnState {
             over: Cell::new(false),
             stalled_since: Cell::default(),
             stalled_for: Cell::default(),
-            timings: RefCell::default(),
+            unwritten: Cell::default(),
         })
     }
 
@@ -144,17 +160,30 @@ impl ConnState {
 
     /// Adds a stream whose events the next writes carry; it gets the time of the write.
     pub(super) fn track_timing(&self, timing: &Rc<StreamTiming>) {
-        self.timings.borrow_mut().push(Rc::clone(timing));
+        let timing = Rc::clone(timing);
+        self.unwritten.set(match self.unwritten.take() {
+            Unwritten::None => Unwritten::One(timing),
+            Unwritten::One(other) => Unwritten::Several(vec![other, timing]),
+            Unwritten::Several(mut timings) => {
+                timings.push(timing);
+                Unwritten::Several(timings)
+            }
+        });
     }
 
     /// Records that everything was written.
     pub(super) fn flushed(&self) {
-        let mut timings = self.timings.borrow_mut();
-        if timings.is_empty() {
-            return;
+        match self.unwritten.take() {
+            Unwritten::None => {}
+            Unwritten::One(timing) => timing.on_written(Instant::now()),
+            Unwritten::Several(mut timings) => {
+                if !timings.is_empty() {
+                    let now = Instant::now();
+                    timings.drain(..).for_each(|timing| timing.on_written(now));
+                }
+                self.unwritten.set(Unwritten::Several(timings));
+            }
         }
-        let now = Instant::now();
-        timings.drain(..).for_each(|timing| timing.on_written(now));
     }
 
     /// Registers the task that a command wakes.
@@ -281,6 +310,8 @@ impl Drop for RequestGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -297,6 +328,25 @@ mod tests {
         assert_eq!(state.command(), None);
         state.enforce_limits(Instant::now() + LIMITS.header_timeout, &LIMITS);
         assert_eq!(state.command(), Some(ConnCommand::RefuseHead));
+    }
+
+    #[test]
+    fn flush_tells_each_stream_whose_events_were_waiting() {
+        let state = ConnState::new(Instant::now());
+        for streams in [0, 1, 3, 1] {
+            let timings: Vec<_> = (0..streams).map(|_| StreamTiming::new(Arc::default())).collect();
+            let is_notified = |timing: &Rc<StreamTiming>| {
+                timing.on_read(Instant::now(), 1);
+                timing.on_passed(1);
+                timing.take_notification()
+            };
+            for timing in &timings {
+                assert!(is_notified(timing));
+                state.track_timing(timing);
+            }
+            state.flushed();
+            assert!(timings.iter().all(is_notified), "{streams}");
+        }
     }
 
     #[test]
