@@ -136,11 +136,7 @@ pub fn write_response_head(
     date: impl FnOnce() -> String,
 ) -> BodyEncoder {
     let ResponseStart { status, reason, close } = start;
-    let version: &[u8] = if request.version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " };
-    let reason = reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes());
-    for piece in [version, status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
-        out.extend_from_slice(piece);
-    }
+    write_status_line(out, request.version, status, reason);
     let declared = headers.get(KnownName::ContentLength).and_then(|value| parse_length(value).ok());
     let encoder = BodyEncoder::new(request, status, declared.or(exact));
     // An available length of 0 means nothing if the body is not sent.
@@ -175,6 +171,17 @@ pub fn write_response_head(
     }
     out.extend_from_slice(b"\r\n");
     encoder
+}
+
+fn write_status_line(out: &mut Vec<u8>, version: Version, status: StatusCode, reason: Option<&[u8]>) {
+    if version == Version::HTTP_11 && status == StatusCode::OK && reason.is_none() {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
+    let version: &[u8] = if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " };
+    let reason = reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes());
+    for piece in [version, status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
+        out.extend_from_slice(piece);
+    }
 }
 
 /// The headers that are written for each hop, besides `Content-Length`.
