@@ -8,9 +8,10 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `estimate`, `price`, `rewrite` | what follows from usage and routes |
-//! | 2 | `provider`, `route`, `usage` | dialects, routing by model, usage of responses |
+//! | 2 | `model_list`, `provider`, `route`, `usage` | lists of models, dialects, routing by model, usage of responses |
 
 pub mod estimate;
+pub mod model_list;
 pub mod price;
 pub mod provider;
 pub mod rewrite;

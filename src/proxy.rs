@@ -13,7 +13,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `probe` | responses to probes |
-//! | 2 | `attempt`, `keep_alive`, `pending_response`, `request`, `respond`, `upgrade`, `worker` | the path of a request; they use each other |
+//! | 2 | `attempt`, `keep_alive`, `model_list`, `pending_response`, `request`, `respond`, `upgrade`, `worker` | the path of a request; they use each other |
 //! | 3 | `shared` | what survives a reload |
 //! | 4 | `include_usage`, `stream_options` | usage asked for in the client's place; they use each other |
 //! | 5 | `decoding`, `passing`, `snapshot` | bodies, the configuration in use |
@@ -27,6 +27,7 @@ mod decoding;
 mod include_usage;
 mod keep_alive;
 pub mod meter;
+mod model_list;
 mod pace;
 mod passing;
 mod pending_response;
@@ -232,6 +233,11 @@ impl Handler for Proxy {
         end_hop(&mut request.head.headers);
         snapshot.trace(&mut request.head.headers, &mut entry);
         entry.list_in(&self.requests);
+        if model_list::is_united(&request.head, &snapshot) {
+            return Handled::Rare {
+                response: Box::pin(model_list::respond(snapshot, Received::new(request), entry)),
+            };
+        }
         Handled::Request { response: self.serve(snapshot, Received::new(request), entry) }
     }
 

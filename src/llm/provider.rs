@@ -15,7 +15,9 @@ pub use base_url::BaseUrl;
 pub(crate) use base_url::split_port;
 pub use credentials::{BILLING_HEADERS, InvalidCredential, credentials};
 pub use dialect::{Dialect, Inbound, TargetError};
-pub use endpoint::{Endpoint, Stored, StoredKind, UsageOwner, may_create, query_model};
+pub use endpoint::{
+    Endpoint, Stored, StoredKind, UsageOwner, may_create, path_model, query_model, renamed_path,
+};
 pub use fixed_query::{FixedQuery, QueryValue};
 pub use include_usage::{IncludeUsage, sends_usage_unasked};
 pub(crate) use path::percent_decoded;

@@ -64,6 +64,26 @@ impl<T> Table<T> {
         })
     }
 
+    /// The rules that decide requests with this path, each with the rest of the path: those that
+    /// match it, up to the first that matches every model.
+    pub fn reachable<'t, 'p>(&'t self, path: &'p str) -> impl Iterator<Item = (&'t Rule<T>, &'p str)> {
+        let matching = self.rules.iter().filter_map(move |rule| Some((rule, rule.rest(path)?)));
+        matching.scan(false, |is_over, (rule, rest)| {
+            let was_over = std::mem::replace(is_over, rule.model.is_none());
+            (!was_over).then_some((rule, rest))
+        })
+    }
+
+    /// Returns true if requests may be routed differently.
+    pub fn has_choice(&self) -> bool {
+        self.rules.len() > 1 || self.rules.iter().any(|rule| rule.model.is_some())
+    }
+
+    /// The targets of all rules.
+    pub fn targets(&self) -> impl Iterator<Item = &T> {
+        self.rules.iter().map(|rule| &rule.target)
+    }
+
     /// Replaces the target of each rule.
     pub fn map<U>(&self, mut target: impl FnMut(&T) -> U) -> Table<U> {
         let rules = self.rules.iter().map(|rule| Rule {
@@ -159,6 +179,15 @@ mod tests {
         ] {
             assert_eq!(target(&table, path, model), expected, "{path} {model:?}");
         }
+    }
+
+    #[test]
+    fn rules_behind_one_for_every_model_are_not_reachable() {
+        let table = table(&[("/a", "x*"), ("-", "y*"), ("/a", "-"), ("-", "z"), ("-", "-")]);
+        let reachable =
+            |path| table.reachable(path).map(|(rule, rest)| (rule.target, rest)).collect::<Vec<_>>();
+        assert_eq!(reachable("/a/v1"), [(0, "/v1"), (1, "/a/v1"), (2, "/v1")]);
+        assert_eq!(reachable("/v1"), [(1, "/v1"), (3, "/v1"), (4, "/v1")]);
     }
 
     #[test]

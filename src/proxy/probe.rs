@@ -34,12 +34,16 @@ pub(super) fn respond(request: &RequestHead, admission: &Admission) -> Option<Cl
     Some(ClientResponse { head, body: ProxyBody::Whole(body) })
 }
 
+pub(super) type Rare = Pin<Box<dyn Future<Output = ClientResponse<ProxyBody>>>>;
+
 pin_project! {
-    /// A request's future; the response to a probe is ready at once.
+    /// A request's future; the response to a probe is ready at once. That of a rare request is
+    /// boxed.
     #[project = HandledProjection]
     pub(super) enum Handled<F> {
         Probe { response: Option<ClientResponse<ProxyBody>> },
         Request { #[pin] response: F },
+        Rare { response: Rare },
     }
 }
 
@@ -52,6 +56,7 @@ impl<F: Future<Output = ClientResponse<ProxyBody>>> Future for Handled<F> {
                 Poll::Ready(response.take().expect("polled after it was ready"))
             }
             HandledProjection::Request { response } => response.poll(cx),
+            HandledProjection::Rare { response } => response.as_mut().poll(cx),
         }
     }
 }

@@ -5,18 +5,25 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
+use http::Method;
+
+use super::model_list::ListCache;
 use super::shared::Shared;
 use super::snapshot::{Snapshot, UpstreamSpec};
 use super::stream_options::StreamOptionsSupport;
 use super::upgrade::UpgradedConnections;
 use crate::balance::{Target, UpstreamPlaces};
+use crate::codec::h1::BodyFraming;
+use crate::codec::head::Headers;
 use crate::llm::route::Table;
 use crate::proxy::meter::Drains;
+use crate::record::error::Result;
 use crate::support::LocalCount;
 use crate::support::UpstreamId;
 use crate::support::flow::StreamMetrics;
-use crate::upstream::{Scratch, UpstreamClient};
+use crate::upstream::{OutboundRequest, Payload, Scratch, UpstreamClient, UpstreamResponse};
 
 /// One thread's lasting state, independent of the snapshot in use.
 #[derive(Debug)]
@@ -56,7 +63,8 @@ impl Worker {
             .map(|spec| (spec.id.clone(), self.upstream(spec, previous.upstreams.get(&spec.id))))
             .collect();
         let routes = snapshot.routes.map(|target| target.map(|id| Rc::clone(&upstreams[id])));
-        *self.current.borrow_mut() = Rc::new(WorkerSnapshot { snapshot, routes, upstreams });
+        let has_choice = routes.has_choice() || routes.targets().any(|target| target.len() > 1);
+        *self.current.borrow_mut() = Rc::new(WorkerSnapshot { snapshot, routes, upstreams, has_choice });
     }
 
     fn upstream(
@@ -81,6 +89,7 @@ impl Worker {
             places: spec
                 .is_limited
                 .then(|| UpstreamPlaces::new(&self.shared.health, self.shared.health.upstream(&spec.id))),
+            models: ListCache::default(),
             spec: Arc::clone(spec),
         })
     }
@@ -91,6 +100,8 @@ impl Worker {
 pub(super) struct WorkerSnapshot {
     snapshot: Arc<Snapshot>,
     pub(super) routes: Table<Target<Rc<WorkerUpstream>>>,
+    /// There are several routes, a route by model, or a group.
+    pub(super) has_choice: bool,
     upstreams: HashMap<UpstreamId, Rc<WorkerUpstream>>,
 }
 
@@ -101,7 +112,8 @@ impl WorkerSnapshot {
     }
 
     fn empty(snapshot: &Arc<Snapshot>) -> Self {
-        Self { snapshot: Arc::clone(snapshot), routes: Table::new(Vec::new()), upstreams: HashMap::new() }
+        let snapshot = Arc::clone(snapshot);
+        Self { snapshot, routes: Table::new(Vec::new()), has_choice: false, upstreams: HashMap::new() }
     }
 }
 
@@ -125,4 +137,31 @@ pub(super) struct WorkerUpstream {
     pub(super) places: Option<Arc<UpstreamPlaces>>,
     /// Shared by all workers.
     pub(super) stream_options: Arc<StreamOptionsSupport>,
+    pub(super) models: ListCache,
+}
+
+/// The value of `User-Agent` in the proxy's own requests.
+const USER_AGENT: &str = concat!("streamgauge/", env!("CARGO_PKG_VERSION"));
+
+impl WorkerUpstream {
+    /// Sends a request of the proxy's own: `GET` with the upstream's credentials and these headers.
+    pub(super) async fn get(&self, target: String, headers: &[(&str, &str)]) -> Result<UpstreamResponse> {
+        let mut client = Headers::default();
+        let own = [("user-agent", USER_AGENT), ("accept", "application/json")];
+        for (name, value) in own.iter().chain(headers) {
+            client.append(name.as_bytes(), value.as_bytes());
+        }
+        let request = OutboundRequest {
+            method: &Method::GET,
+            target,
+            headers: &self.spec.headers,
+            client: &client,
+            upgrade: None,
+            framing: BodyFraming::None,
+            payload: Payload::default(),
+            is_streamed: false,
+            started: Instant::now(),
+        };
+        self.connections.send(request).await
+    }
 }

@@ -19,7 +19,10 @@ const MAX_ERROR: usize = 256;
 /// The group of a request, and its attempts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupUse {
+    /// Empty for a list of models that is not a single group's.
     pub group: Arc<str>,
+    /// The attempts are requests for lists of models, sent at the same time.
+    pub is_list: bool,
     /// The time in the group's queue; `None`: the request did not wait.
     pub time_waiting_ms: Option<f64>,
     /// The attempts in their order. The last one is that of the response.
@@ -91,6 +94,7 @@ impl GroupUse {
     pub fn new(group: Arc<str>, started: Instant) -> Self {
         Self {
             group,
+            is_list: false,
             time_waiting_ms: None,
             attempts: Vec::new(),
             is_denied: false,
@@ -188,6 +192,14 @@ impl GroupUse {
             let ended = self.started + Duration::from_secs_f64(row.duration_ms / 1e3);
             self.end_wait(ended.max(since));
         }
+        if self.is_list {
+            self.attempts.iter_mut().for_each(|attempt| attempt.billed = Billed::No);
+            if let [only] = &self.attempts[..] {
+                (row.upstream, row.provider) = (Some(Arc::clone(&only.upstream)), Some(only.provider));
+            }
+            row.group_use = Some(Box::new(self));
+            return;
+        }
         let relayed = self.relayed.unwrap_or(self.attempts.len().saturating_sub(1));
         if let Some(last) = self.attempts.get_mut(relayed) {
             (row.upstream, row.provider) = (Some(Arc::clone(&last.upstream)), Some(last.provider));
@@ -200,6 +212,11 @@ impl GroupUse {
             }
         }
         row.group_use = Some(Box::new(self));
+    }
+
+    /// The group's name, if there is one.
+    pub fn group(&self) -> Option<&str> {
+        Some(&*self.group).filter(|group| !group.is_empty())
     }
 
     /// The attempts, if there were several.
@@ -221,7 +238,7 @@ pub(super) fn fields<S: Serializer>(
     }
     let group_use = group_use.as_deref();
     Fields {
-        group: group_use.map(|group_use| &*group_use.group),
+        group: group_use.and_then(GroupUse::group),
         time_waiting_ms: group_use.and_then(|group_use| group_use.time_waiting_ms),
         attempts: group_use.and_then(GroupUse::several),
     }

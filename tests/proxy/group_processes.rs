@@ -15,11 +15,11 @@ use crate::harness::{Client, Program, free_address, until};
 const PATH: &str = "/v1/chat/completions";
 
 /// A `simulate` process.
-struct Simulator(Child);
+pub struct Simulator(pub Child);
 
 impl Simulator {
     /// Starts it, and waits until it listens.
-    fn start(program: &Program, address: SocketAddr) -> Self {
+    pub fn start(program: &Program, address: SocketAddr) -> Self {
         let mut command = program.command(&["simulate", "--workers", "1", "--listen", &address.to_string()]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -37,7 +37,7 @@ impl Drop for Simulator {
 }
 
 /// A program whose group `chat` has simulators at these addresses in one tier.
-fn program(addresses: &[SocketAddr], retry: &str) -> Program {
+pub fn program(addresses: &[SocketAddr], retry: &str) -> Program {
     let program = Program::unconfigured();
     let upstream = |(number, address): (usize, &SocketAddr)| {
         format!(

@@ -55,6 +55,7 @@ mod lookups;
 mod mistyped;
 mod mistyped_recordings;
 mod mixed;
+mod model_lists;
 mod models;
 mod native;
 mod otlp;

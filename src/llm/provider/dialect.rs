@@ -102,6 +102,13 @@ impl Dialect {
         &self.base
     }
 
+    /// The models with a configured deployment, in alphabetical order.
+    pub fn deployed_models(&self) -> Vec<&str> {
+        let mut models: Vec<_> = self.deployments.keys().map(String::as_str).collect();
+        models.sort_unstable();
+        models
+    }
+
     /// Returns true if the target depends on the request's model.
     pub fn needs_model(&self, inbound: &Inbound<'_>) -> bool {
         matches!(self.form, Form::AzureDated { .. })

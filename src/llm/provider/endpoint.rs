@@ -7,6 +7,8 @@
 mod paths;
 mod stored;
 
+use std::ops::Range;
+
 use http::Method;
 
 use super::path;
@@ -152,6 +154,44 @@ pub(super) const MODEL_PARAMETERS: [&str; 2] = ["model", "deployment"];
 pub fn query_model(path: &str, query: Option<&str>, is_session: bool) -> Option<String> {
     let query = query.filter(|_| names_model_in_query(path, is_session))?;
     MODEL_PARAMETERS.iter().find_map(|name| path::parameter(query, name)).filter(|model| !model.is_empty())
+}
+
+/// The decoded model that the path names, as `/v1/models/{id}` does. The path may have its route's
+/// prefix.
+pub fn path_model(method: &Method, path: &str) -> Option<String> {
+    if may_create(method) {
+        return None;
+    }
+    let place = model_place(path)?;
+    path::decoded(&path[place]).filter(|model| !model.is_empty())
+}
+
+/// The path with this model in place of the one that it names. `None`: it stays as it is.
+pub fn renamed_path(method: &Method, path: &str, model: &str) -> Option<String> {
+    if may_create(method) {
+        return None;
+    }
+    let place = model_place(path)?;
+    if path::decoded(&path[place.clone()])? == model {
+        return None;
+    }
+    let mut renamed = path[..place.start].to_owned();
+    for (number, segment) in model.split('/').enumerate() {
+        if number > 0 {
+            renamed.push('/');
+        }
+        path::push_segment(&mut renamed, segment);
+    }
+    renamed.push_str(&path[place.end..]);
+    Some(renamed)
+}
+
+/// The place of the model's id in a path that names one.
+fn model_place(path: &str) -> Option<Range<usize>> {
+    const PLACES: [&str; 3] = ["/v1/models/", "/openai/v1/models/", "/openai/models/"];
+    let start = PLACES.iter().find_map(|place| Some(path.find(place)? + place.len()))?;
+    let end = path.strip_suffix('/').unwrap_or(path).len();
+    (start < end).then_some(start..end)
 }
 
 /// Returns true if requests to the path name their model in the query. A session of `responses` may

@@ -26,6 +26,11 @@ impl Glob {
         Self { head: head.to_owned(), tail: Some((middle, last.to_owned())) }
     }
 
+    /// The text that the pattern matches, if it is a single one.
+    pub fn literal(&self) -> Option<&str> {
+        self.tail.is_none().then_some(&*self.head)
+    }
+
     /// Returns true if the pattern matches all of `text`.
     pub fn matches(&self, text: &str) -> bool {
         let Some((middle, last)) = &self.tail else {

@@ -10,7 +10,7 @@ use super::buffered::Inside;
 use super::look::{Look, Whole};
 use super::{Buffered, Received};
 use crate::codec::head::{KnownName, RequestHead};
-use crate::llm::provider::query_model;
+use crate::llm::provider::{path_model, query_model};
 use crate::llm::rewrite::form::Form;
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
 use crate::proxy::attempt::SharedBody;
@@ -26,6 +26,11 @@ use crate::record::error::{Kind, Result};
 pub(in crate::proxy) struct Authenticated(pub(super) Received);
 
 impl Authenticated {
+    /// The head of a request whose body is not needed.
+    pub(in crate::proxy) fn into_head(self) -> RequestHead {
+        self.0.request.head
+    }
+
     /// Buffers the body if its fields are needed: the model for the route, the deployment or an
     /// edit, and the fields of the record. Any other body is returned as it is, to pass through.
     pub(in crate::proxy) async fn buffer(
@@ -36,7 +41,8 @@ impl Authenticated {
         let Received { request: mut buffered, body, .. } = self.0;
         let head = &mut buffered.head;
         buffered.upgrade = WebSocketUpgrade::take(&head.method, head.version, &mut head.headers);
-        buffered.query_model = query_model(head.path(), head.query(), buffered.upgrade.is_some());
+        buffered.url_model = query_model(head.path(), head.query(), buffered.upgrade.is_some())
+            .or_else(|| path_model(&head.method, head.path()));
         let limits = &snapshot.bodies;
         buffered._head = reserve_head(&buffered.head, &limits.budget, &entry.row().client)?;
         if body.is_end_stream() {

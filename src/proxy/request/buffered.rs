@@ -32,8 +32,8 @@ pub(in crate::proxy) struct Buffered {
     pub(super) in_session: bool,
     /// The client asks for a WebSocket.
     pub(in crate::proxy) upgrade: Option<WebSocketUpgrade>,
-    /// The model that the query names.
-    pub(super) query_model: Option<String>,
+    /// The model that the query or the path names.
+    pub(super) url_model: Option<String>,
     /// The body's memory, until no further attempt is possible.
     pub(super) _reserved: Option<Reserved>,
     /// The head's memory.
@@ -74,7 +74,7 @@ impl Buffered {
             inside: None,
             in_session: false,
             upgrade: None,
-            query_model: None,
+            url_model: None,
             _reserved: None,
             _head: None,
         }
@@ -107,7 +107,7 @@ impl Buffered {
     pub(super) fn asked<'a>(&'a self, peek: Option<&'a Peek<'_>>) -> Option<&'a str> {
         peek.and_then(|peek| peek.model.as_deref())
             .or_else(|| self.form()?.model.as_deref())
-            .or(self.query_model.as_deref())
+            .or(self.url_model.as_deref())
     }
 
     pub(in crate::proxy) fn route<'a>(

@@ -12,7 +12,7 @@ use crate::balance::{Attempt, Attempts, Target, Variant};
 use crate::codec::h1::BodyFraming;
 use crate::codec::head::{Headers, KnownName, visible};
 use crate::config::OnDisconnect;
-use crate::llm::provider::{Endpoint, Inbound, TargetError};
+use crate::llm::provider::{Endpoint, Inbound, TargetError, renamed_path};
 use crate::llm::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
 use crate::llm::rewrite::form::Fields;
 use crate::llm::rewrite::headers;
@@ -125,9 +125,12 @@ impl Routed<'_> {
     /// The path and query of the request to a member.
     pub(super) fn target_at(&self, member: usize) -> Result<String> {
         let WorkerUpstream { spec, connections, .. } = &**self.target.member(member);
+        let (head, inbound, model) = (&self.buffered.head, &self.inbound, self.model(member));
+        let renamed = model.and_then(|model| renamed_path(&head.method, inbound.path, model));
+        let inbound = &Inbound { path: renamed.as_deref().unwrap_or(inbound.path), ..*inbound };
         let memory = connections.take_target();
-        spec.dialect.target_in(memory, &self.inbound, self.model(member)).map_err(|error| match error {
-            TargetError::UnknownPath => Kind::UnknownPath(self.buffered.head.path().to_owned()).into(),
+        spec.dialect.target_in(memory, inbound, model).map_err(|error| match error {
+            TargetError::UnknownPath => Kind::UnknownPath(head.path().to_owned()).into(),
             TargetError::UnsafePath => Error::from(Kind::UnsafePath),
             TargetError::ModelRequired => Kind::ModelRequired.at(&*spec.id),
         })

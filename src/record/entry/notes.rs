@@ -35,6 +35,11 @@ impl Entry {
         self.open.group.as_ref().and_then(|group| group.borrow().time_waiting_ms)
     }
 
+    /// The notes of the attempts, if there are any.
+    pub fn group_notes(&self) -> Option<&Rc<RefCell<GroupUse>>> {
+        self.open.group.as_ref()
+    }
+
     /// Notes that the request's upstream is left out from now on, for this reason.
     pub fn note_opened(&mut self, reason: &'static str) {
         let upstream = self.open.row.as_ref().and_then(|row| row.upstream.clone());

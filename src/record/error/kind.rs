@@ -176,6 +176,8 @@ kinds! {
         "The upstream runs as many requests as its `concurrent` allows.";
     QueueFull = TOO_MANY_REQUESTS, "queue_full", Client, Never,
         "As many requests wait as `queue` of the group allows, and most of them are of this client.";
+    ModelsUnavailable = BAD_GATEWAY, "models_unavailable", Upstream, NotSent,
+        "No upstream responded to `GET /v1/models` with its list in time.";
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", Us, Never,
         "The buffered request bodies use up `server.max_buffered_bytes`.";
     ClientOverloaded = SERVICE_UNAVAILABLE, "client_overloaded", Client, Never,

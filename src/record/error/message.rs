@@ -191,6 +191,7 @@ impl Error {
                 "All upstreams of the group `{upstream}` are left out because of their rate limits. Try again in {} s.",
                 pause.as_secs() + 1
             ),
+            Kind::ModelsUnavailable => f.write_str("No upstream responded with its list of models in time."),
             Kind::UpstreamsRateLimited { retry_after: None } => {
                 write!(f, "No upstream of the group `{upstream}` takes the request now. Try again shortly.")
             }

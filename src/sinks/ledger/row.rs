@@ -206,7 +206,7 @@ pub(super) fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
         usage.cache_write_1h_input_tokens.into(),
         record.tool_calls.as_ref().map_or(Value::Null, Value::Calls),
         record.reported_cost.as_deref().into(),
-        group.map(|group| &*group.group).into(),
+        group.and_then(GroupUse::group).into(),
         group.and_then(|group| group.time_waiting_ms).into(),
         group.filter(|group| group.several().is_some()).map_or(Value::Null, Value::Attempts),
     ]

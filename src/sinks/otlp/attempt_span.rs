@@ -17,6 +17,7 @@ pub(super) fn attempt_spans<'a>(
     services: &'a Services,
 ) -> impl Iterator<Item = Span> + 'a {
     let attempts = row.group_use.as_deref().and_then(GroupUse::several).unwrap_or_default();
+    let is_list = row.group_use.as_deref().is_some_and(|group_use| group_use.is_list);
     let start = nanoseconds(row.started_at);
     attempts.iter().enumerate().map(move |(number, attempt)| {
         let at = |millis: f64| start + (millis.max(0.0) * 1e6) as u64;
@@ -31,7 +32,7 @@ pub(super) fn attempt_spans<'a>(
             kind: SpanKind::Client.into(),
             start_time_unix_nano: at(attempt.started_ms),
             end_time_unix_nano: at(attempt.started_ms + attempt.ms),
-            attributes: attributes(attempt, number, services).into_vec(),
+            attributes: attributes(attempt, if is_list { 0 } else { number }, services).into_vec(),
             status: Some(Status { message: String::new(), code: code.into() }),
             ..Span::default()
         }

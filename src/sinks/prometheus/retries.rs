@@ -57,6 +57,9 @@ impl RetryCounters {
     }
 
     pub(super) fn count(&self, group_use: &GroupUse) {
+        if group_use.is_list {
+            return;
+        }
         let group = || GroupLabels { group: Arc::clone(&group_use.group) };
         if group_use.is_denied {
             self.denied.get_or_create(&group()).inc();

@@ -1,0 +1,241 @@
+//! `GET /v1/models` where several upstreams can serve it: the union of their lists.
+//!
+//! A model is listed if a request that names it is routed to an upstream that has it. Besides the
+//! ids of an upstream's list, its aliases, its deployments, the model of a member and a route's
+//! exact model are names. A single upstream's list passes untouched, like any other request.
+//!
+//! The upstreams are asked at the same time, and those without a list in [`LIST_TIME`] are left
+//! out. Their lists are kept for [`FRESH`], so that a client cannot multiply its requests. They are
+//! asked with headers of ours only, since clients share the lists.
+//!
+//! A client whose key allows only some models belongs here too: [`Names::add`] is the one place
+//! that decides whether a name is listed.
+
+mod cache;
+mod fetch;
+mod join;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body_util::Full;
+
+use super::request::Received;
+use super::respond::{self, ProxyBody};
+use super::worker::{WorkerSnapshot, WorkerUpstream};
+use crate::balance::Target;
+use crate::codec::head::{KnownName, RequestHead, ResponseHead};
+use crate::llm::model_list::{ListForm, ModelUnion};
+use crate::llm::provider::{Endpoint, Inbound, TargetError};
+use crate::llm::route::Rule;
+use crate::record::error::{Kind, Result};
+use crate::record::{Entry, Outcome};
+use crate::server::ClientResponse;
+
+pub(super) use cache::ListCache;
+use fetch::{Fetched, List, fetch};
+use join::join_all;
+
+/// The paths of lists. The last two are Azure's own.
+const PATHS: [&str; 4] = ["/v1/models", "/openai/v1/models", "/openai/models", DEPLOYMENTS];
+
+/// The list of Azure's deployments, which only paths name.
+const DEPLOYMENTS: &str = "/openai/deployments";
+
+type Rules<'a> = Vec<(&'a Rule<Target<Rc<WorkerUpstream>>>, &'a str)>;
+
+/// Returns true if the request is for a list that several upstreams can serve, or that depends on
+/// routes by model.
+pub(super) fn is_united(head: &RequestHead, snapshot: &WorkerSnapshot) -> bool {
+    if !snapshot.has_choice || head.method != Method::GET {
+        return false;
+    }
+    match &rules(snapshot, head.path())[..] {
+        [] => false,
+        [(rule, _)] => rule.model.is_some() || rule.target.len() > 1,
+        _ => true,
+    }
+}
+
+/// The rules that decide requests with this path, if it is that of a list.
+fn rules<'a>(snapshot: &'a WorkerSnapshot, path: &'a str) -> Rules<'a> {
+    if !path.ends_with("s") && !path.ends_with("s/") {
+        return Vec::new();
+    }
+    let is_list = |path: &str| PATHS.contains(&path.strip_suffix('/').unwrap_or(path));
+    snapshot.routes.reachable(path).filter(|(_, rest)| is_list(rest)).collect()
+}
+
+/// Responds with the union.
+pub(super) async fn respond(
+    snapshot: Rc<WorkerSnapshot>,
+    received: Received,
+    mut entry: Entry,
+) -> ClientResponse<ProxyBody> {
+    match unite(&snapshot, received, &mut entry).await {
+        Ok(list) => {
+            let row = entry.row();
+            row.response_bytes = list.len() as u64;
+            entry.record_head(StatusCode::OK.as_u16(), Instant::now());
+            let mut head = ResponseHead::new(StatusCode::OK);
+            head.headers.set(KnownName::ContentType, b"application/json");
+            head.headers.set(KnownName::XStreamgaugeId, entry.id().as_bytes());
+            entry.close(Outcome::Complete);
+            ClientResponse { head, body: ProxyBody::Whole(Full::new(list.into())) }
+        }
+        Err(error) => respond::refuse(&error, entry),
+    }
+}
+
+async fn unite(snapshot: &WorkerSnapshot, received: Received, entry: &mut Entry) -> Result<Bytes> {
+    let authenticated = received
+        .check_head(&snapshot.admission)
+        .and_then(|received| received.authenticate(&snapshot.clients, snapshot.requires_certificates, entry));
+    let head = authenticated.inspect_err(|_| snapshot.sample(entry))?.into_head();
+    let rules = rules(snapshot, head.path());
+    let form = match head.headers.iter().any(|field| field.is_named("anthropic-version")) {
+        true => ListForm::Anthropic,
+        false => ListForm::OpenAi,
+    };
+    entry.row().endpoint = rules.first().map(|(_, rest)| Endpoint::of(rest).name.into());
+    note_group(&rules, entry);
+
+    let sources = sources(&rules, head.query());
+    if sources.is_empty() {
+        return Err(Kind::UnknownPath(head.path().to_owned()).into());
+    }
+    let started = Instant::now();
+    let asked = sources.iter().map(|(upstream, target)| fetch(upstream, target.clone(), form, started));
+    let fetched = join_all(asked).await;
+    let (client, mut reserved) = (Arc::clone(&entry.row().client), snapshot.bodies.budget.reserve());
+    reserved.grow_to(fetched.iter().map(Fetched::size).sum(), &client)?;
+    note_attempts(&sources, &fetched, entry);
+
+    let lists = |upstream: &Rc<WorkerUpstream>| {
+        let place = sources.iter().position(|(other, _)| Rc::ptr_eq(other, upstream))?;
+        fetched[place].list.as_ref().ok()
+    };
+    if fetched.iter().all(|fetched| fetched.list.is_err()) {
+        let error = Kind::ModelsUnavailable.into();
+        return Err(fetch::describe(error, sources.iter().map(|(upstream, _)| &***upstream).zip(&fetched)));
+    }
+    let mut names = Names { snapshot, path: head.path(), union: ModelUnion::new(form) };
+    for (rule, rest) in &rules {
+        for member in 0..rule.target.len() {
+            if let Some(list) = lists(rule.target.member(member)) {
+                names.add_member(rule, rest, member, list);
+            }
+        }
+    }
+    reserved.grow_to(fetched.iter().map(Fetched::size).sum::<usize>() + names.union.size(), &client)?;
+    Ok(names.union.into_json().into())
+}
+
+/// The upstreams to ask, each once, with the path and query there. An upstream whose dialect does
+/// not have the path is left out.
+fn sources<'a>(rules: &Rules<'a>, query: Option<&str>) -> Vec<(&'a Rc<WorkerUpstream>, String)> {
+    let mut sources: Vec<(&Rc<WorkerUpstream>, String)> = Vec::new();
+    for (rule, rest) in rules {
+        // Pages are the client's choice, and the union is whole. Azure's version is in the query.
+        let query = query.filter(|_| rest.starts_with("/openai/"));
+        for upstream in (0..rule.target.len()).map(|member| rule.target.member(member)) {
+            let inbound = Inbound { path: rest, query, is_session: false };
+            let target: std::result::Result<_, TargetError> = upstream.spec.dialect.target(&inbound, None);
+            if let Ok(target) = target
+                && !sources.iter().any(|(other, _)| Rc::ptr_eq(other, upstream))
+            {
+                sources.push((upstream, target));
+            }
+        }
+    }
+    sources
+}
+
+/// Names the group in the record, if there is no other target.
+fn note_group(rules: &Rules<'_>, entry: &mut Entry) {
+    let group = match &rules[..] {
+        [(rule, _)] => rule.target.as_group().map(|group| Arc::clone(&group.spec().name)),
+        _ => None,
+    };
+    let notes = entry.note_group(group.unwrap_or_default());
+    notes.borrow_mut().is_list = true;
+}
+
+/// Notes the requests that were sent; none was for a list that was fresh.
+fn note_attempts(sources: &[(&Rc<WorkerUpstream>, String)], fetched: &[Fetched], entry: &mut Entry) {
+    let Some(notes) = entry.group_notes() else { return };
+    let mut notes = notes.borrow_mut();
+    for ((upstream, _), fetched) in sources.iter().zip(fetched) {
+        let Some((began, ended)) = fetched.asked else { continue };
+        let spec = &upstream.spec;
+        notes.begin(spec.id.name().clone(), spec.provider, None, began);
+        match (&fetched.list, fetched.status) {
+            (Err(Some(error)), _) => notes.fail(error, ended),
+            (_, Some(status)) => notes.reject(status, ended, ended),
+            (_, None) => {}
+        }
+    }
+}
+
+/// The names that are listed.
+struct Names<'a> {
+    snapshot: &'a WorkerSnapshot,
+    /// The client's path.
+    path: &'a str,
+    union: ModelUnion,
+}
+
+impl Names<'_> {
+    /// Adds the names under which a member serves models.
+    fn add_member(
+        &mut self,
+        rule: &Rule<Target<Rc<WorkerUpstream>>>,
+        rest: &str,
+        member: usize,
+        list: &List,
+    ) {
+        let upstream = rule.target.member(member);
+        let spec = &upstream.spec;
+        let own = rule.target.as_group().and_then(|group| group.members()[member].model.as_deref());
+        let mut add = |name: &str| self.add(rule, name, own, upstream, list);
+        if rest.trim_end_matches('/') == DEPLOYMENTS {
+            return list.ids().for_each(|id| add(id));
+        }
+        if let Some(literal) = rule.model.as_ref().and_then(|glob| glob.literal()) {
+            return add(literal);
+        }
+        if let Some(own) = own {
+            return add(own);
+        }
+        // Azure lists the models that could be deployed.
+        let deployed = if rest.starts_with("/v1/") { spec.dialect.deployed_models() } else { Vec::new() };
+        match deployed.is_empty() {
+            true => list.ids().for_each(&mut add),
+            false => deployed.into_iter().for_each(&mut add),
+        }
+        spec.models.keys().for_each(|alias| add(alias));
+        if list.is_missing() {
+            spec.default_model.iter().for_each(|model| add(model));
+        }
+    }
+
+    /// Adds a name, if a request with it is routed by `rule`. `own`: the model that the member is
+    /// asked for in its place.
+    fn add(
+        &mut self,
+        rule: &Rule<Target<Rc<WorkerUpstream>>>,
+        name: &str,
+        own: Option<&str>,
+        upstream: &WorkerUpstream,
+        list: &List,
+    ) {
+        let found = self.snapshot.routes.find(self.path, Some(name));
+        if found.is_some_and(|found| std::ptr::eq(found.target, &rule.target)) {
+            let real = own.or_else(|| upstream.spec.model(Some(name))).unwrap_or(name);
+            self.union.add(name, list.get(real), upstream.spec.id.name());
+        }
+    }
+}

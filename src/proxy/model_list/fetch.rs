@@ -1,0 +1,169 @@
+//! Asks one upstream for its list.
+
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::timeout_at;
+
+use crate::codec::coding::{Codings, ContentDecoder};
+use crate::llm::model_list::{Described, ListForm, ModelList};
+use crate::proxy::worker::WorkerUpstream;
+use crate::record::error::{Error, Kind, Result};
+
+/// The time for all upstreams to send their lists.
+pub(super) const LIST_TIME: Duration = Duration::from_secs(3);
+
+/// The largest list, in bytes. That of a service with 400 models has about 700 KB.
+const MAX_LIST: usize = 2 << 20;
+
+/// The version of Anthropic's API, which its form requires.
+const ANTHROPIC_VERSION: &str = "2023-06-01";
+
+/// The result of asking one upstream.
+#[derive(Clone, Debug)]
+pub(super) struct Fetched {
+    /// Without an error, the upstream refused to respond with a list.
+    pub(super) list: std::result::Result<List, Option<Error>>,
+    pub(super) status: Option<u16>,
+    /// The beginning and the end of the request; `None`: the list was fresh.
+    pub(super) asked: Option<(Instant, Instant)>,
+}
+
+/// An upstream's list.
+#[derive(Clone, Debug)]
+pub(super) enum List {
+    Models(Rc<ModelList>),
+    /// The upstream works, and has no list: only configured names are known.
+    Missing,
+}
+
+impl Fetched {
+    pub(super) fn size(&self) -> usize {
+        match &self.list {
+            Ok(List::Models(list)) => list.size(),
+            Ok(List::Missing) | Err(_) => 0,
+        }
+    }
+}
+
+impl List {
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.models().into_iter().flat_map(ModelList::ids)
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<Described<'_>> {
+        self.models()?.get(id)
+    }
+
+    pub(super) fn is_missing(&self) -> bool {
+        self.models().is_none()
+    }
+
+    fn models(&self) -> Option<&ModelList> {
+        match self {
+            Self::Models(list) => Some(list),
+            Self::Missing => None,
+        }
+    }
+}
+
+/// Asks an upstream for its list, unless there is a fresh one. Takes at most [`LIST_TIME`] from
+/// `started`.
+pub(super) async fn fetch(
+    upstream: &WorkerUpstream,
+    target: String,
+    form: ListForm,
+    started: Instant,
+) -> Fetched {
+    let asking = async {
+        let mut turn = upstream.models.turn().await;
+        let began = Instant::now();
+        if let Some(fresh) = turn.get(&target, form, began) {
+            return fresh;
+        }
+        let (status, list) = match ask(upstream, target.clone(), form).await {
+            Ok((status, list)) => (Some(status.as_u16()), list.ok_or(None)),
+            Err(error) => (None, Err(Some(error))),
+        };
+        let now = Instant::now();
+        let fetched = Fetched { list, status, asked: Some((began, now)) };
+        turn.keep(&target, form, &fetched, now);
+        fetched
+    };
+    if let Ok(fetched) = timeout_at((started + LIST_TIME).into(), asking).await {
+        return fetched;
+    }
+    let kind =
+        Kind::FirstByteTimeout { limit: LIST_TIME, key: "the limit of lists of models", was_sent: true };
+    let error = kind.at(upstream.spec.id.name().clone());
+    let now = Instant::now();
+    let fetched = Fetched { list: Err(Some(error)), status: None, asked: Some((started, now)) };
+    upstream.models.keep_failure(&target, form, &fetched, now);
+    fetched
+}
+
+/// `None`: the upstream responds with an error.
+async fn ask(
+    upstream: &WorkerUpstream,
+    target: String,
+    form: ListForm,
+) -> Result<(StatusCode, Option<List>)> {
+    let version = [("anthropic-version", ANTHROPIC_VERSION)];
+    let headers = if form == ListForm::Anthropic { &version[..] } else { &[] };
+    let mut response = upstream.get(target, headers).await?;
+    let status = response.head.status;
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+            return Ok((status, Some(List::Missing)));
+        }
+        _ if !status.is_success() => return Ok((status, None)),
+        _ => {}
+    }
+    let body = response.body.read_ahead(MAX_LIST).await;
+    let list = body.and_then(|body| decoded(&Codings::of(&response.head.headers), body));
+    let list = list.and_then(ModelList::parse);
+    if list.is_none() {
+        tracing::debug!(upstream = %upstream.spec.id, "the response is not a list of models");
+    }
+    Ok((status, Some(list.map_or(List::Missing, |list| List::Models(Rc::new(list))))))
+}
+
+/// The body without its codings, which some servers use unasked.
+fn decoded(codings: &Codings, body: Bytes) -> Option<Bytes> {
+    match codings {
+        Codings::Identity => Some(body),
+        Codings::Known(codings) => {
+            let (mut decoded, mut is_small) = (Vec::new(), true);
+            ContentDecoder::new(codings)
+                .push(&body, &mut |piece| {
+                    is_small &= decoded.len() + piece.len() <= MAX_LIST;
+                    if is_small {
+                        decoded.extend_from_slice(piece);
+                    }
+                })
+                .ok()?;
+            is_small.then(|| decoded.into())
+        }
+        Codings::Unknown => None,
+    }
+}
+
+/// Adds the results of all upstreams to an error.
+pub(super) fn describe<'a>(
+    error: Error,
+    results: impl Iterator<Item = (&'a WorkerUpstream, &'a Fetched)>,
+) -> Error {
+    let mut list = String::from("Upstreams:");
+    for (number, (upstream, fetched)) in results.enumerate() {
+        let comma = if number > 0 { "," } else { "" };
+        let status = fetched.status.map(|status| status.to_string());
+        let code = fetched.list.as_ref().err().and_then(|error| Some(error.as_ref()?.code()));
+        let result = code.or(status.as_deref()).unwrap_or_default();
+        let _ = write!(list, "{comma} {}: {result}", upstream.spec.id);
+    }
+    list.push('.');
+    error.after_attempts(list, false)
+}
