@@ -26,6 +26,7 @@ mod latency;
 mod permit;
 mod plan;
 mod policy;
+mod probe;
 mod rate_limit;
 mod retry_budget;
 mod retry_on;
@@ -44,6 +45,7 @@ pub use health::{HealthRegistry, ModelHealth, UpstreamHealth, UpstreamPlace, Ups
 pub use permit::{Permit, RelayEnd};
 pub use plan::{End, Plan, PlanRequest, Step, Unavailable};
 pub use policy::RetryPolicy;
+pub use probe::{Probe, ProbeCounts, ProbeResult};
 pub use rate_limit::{Clock, Cooldown, cooldown};
 pub use retry_on::{RetryOn, RetryWord};
 pub use sticky::{

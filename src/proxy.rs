@@ -13,7 +13,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `probe` | responses to probes |
-//! | 2 | `attempt`, `keep_alive`, `model_list`, `pending_response`, `request`, `respond`, `upgrade`, `worker` | the path of a request; they use each other |
+//! | 2 | `attempt`, `keep_alive`, `model_list`, `pending_response`, `prober`, `request`, `respond`, `upgrade`, `worker` | the path of a request; they use each other |
 //! | 3 | `shared` | what survives a reload |
 //! | 4 | `include_usage`, `stream_options` | usage asked for in the client's place; they use each other |
 //! | 5 | `decoding`, `passing`, `snapshot` | bodies, the configuration in use |
@@ -32,6 +32,7 @@ mod pace;
 mod passing;
 mod pending_response;
 mod probe;
+mod prober;
 mod request;
 mod respond;
 mod shared;
@@ -92,6 +93,13 @@ impl Proxy {
     /// Uses `snapshot` for further requests; running requests keep the one with which they began.
     pub fn adopt(&self, snapshot: Arc<Snapshot>) {
         self.worker.adopt(snapshot);
+        self.worker.shared().health.note_change();
+    }
+
+    /// Asks members of groups that are left out whether they are well, until it is dropped. One
+    /// worker does it for all.
+    pub async fn probe_members(self: Rc<Self>) {
+        prober::run(&self.worker).await;
     }
 
     fn policy(upstream: &WorkerUpstream, on_disconnect: OnDisconnect) -> ResponsePolicy {

@@ -151,6 +151,7 @@ fn target(
         sticky: group.sticky.clone(),
         retry: group.retry,
         breaker: group.breaker,
+        probe: group.probe.as_deref().map(Into::into),
         concurrent: group.concurrent,
         wait: group.wait,
         queue: group.queue,

@@ -17,7 +17,7 @@ use crate::server::{Acceptor, Ended, Limits, Listener};
 use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::Metrics;
 use crate::support::Live;
-use crate::support::drain::Stop;
+use crate::support::drain::{Phase, Stop};
 use crate::support::threads::fault;
 use crate::tls::ServerTls;
 
@@ -65,14 +65,29 @@ pub(super) async fn work(
     // Fails for the first snapshot, and after the reloading thread has given up waiting.
     let _ = adopted.send(());
     let adopting = spawn_local(adopt(number, Rc::clone(&proxy), Rc::clone(&limits), updates));
+    let probing = (number == PROBER).then(|| spawn_local(probe(Rc::clone(&proxy), stop.clone())));
     let acceptor = Acceptor::new(listener, proxy, tls, limits);
     let ended = acceptor.run(stop, parts.drain_timeout).await;
     adopting.abort();
+    if let Some(probing) = probing {
+        probing.abort();
+    }
     if ended? == Ended::Cut {
         // Requests that the runtime drops now did not end by themselves.
         parts.journal.cut();
     }
     Ok(())
+}
+
+/// The number of the worker that sends probes.
+const PROBER: usize = 0;
+
+/// Sends probes until the stop begins.
+async fn probe(proxy: Rc<Proxy>, stop: Stop) {
+    tokio::select! {
+        () = proxy.probe_members() => {}
+        () = stop.reached(Phase::Draining) => {}
+    }
 }
 
 async fn adopt(

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::verdict::CREDENTIALS;
 use counts::{Counts, after};
 pub use policy::{BreakerPolicy, Opening, OutReason};
 
@@ -65,6 +66,24 @@ impl Circuit {
         if word == 0 || word >> 1 > tick {
             return None;
         }
+        self.take_trial(word, tick, lease)
+    }
+
+    /// The end of the pause or of the trial's lease. `None`: it is closed.
+    pub(super) fn end(&self) -> Option<u64> {
+        let word = self.word.load(Ordering::Relaxed);
+        (word != 0).then_some(word >> 1)
+    }
+
+    /// Takes the trial for a probe, until `lease` is over, if the pause ends at `latest` or before.
+    /// `None`: a request has it, or the pause continues.
+    pub(super) fn try_probe(&self, tick: u64, latest: u64, lease: Duration) -> Option<Trial> {
+        let word = self.word.load(Ordering::Relaxed);
+        let is_due = word >> 1 <= if word & TRIAL == 0 { latest } else { tick };
+        if word == 0 || !is_due { None } else { self.take_trial(word, tick, lease) }
+    }
+
+    fn take_trial(&self, word: u64, tick: u64, lease: Duration) -> Option<Trial> {
         let trial = after(tick, lease) << 1 | TRIAL;
         // The same lease again would be the same trial.
         let trial = if trial == word { trial + 2 } else { trial };
@@ -122,6 +141,18 @@ impl Circuit {
         let end = counts.pause(tick, &opening(reason), false);
         self.word.store(end << 1, Ordering::Relaxed);
         Some(reason)
+    }
+
+    /// Records that a probe failed: the circuit opens again, for the same reason.
+    pub(super) fn fail_probe(&self, tick: u64, trial: Trial, policy: &BreakerPolicy) {
+        let mut counts = self.counts.lock().expect("no holder panics");
+        counts.advance(tick);
+        let opening = match counts.reason {
+            OutReason::Credentials => CREDENTIALS,
+            reason => Opening { reason, first: policy.pause, longest: policy.longest_pause },
+        };
+        let end = counts.pause(tick, &opening, true);
+        self.exchange(trial, end << 1);
     }
 
     /// Opens the circuit, regardless of the counts. Returns true if it was not open for this reason

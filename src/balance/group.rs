@@ -55,6 +55,9 @@ pub struct GroupSpec {
     pub sticky: Vec<StickyBy>,
     pub retry: RetryPolicy,
     pub breaker: BreakerPolicy,
+    /// The path of the request that asks a member that is left out whether it is well. `None`: the
+    /// next request decides.
+    pub probe: Option<Arc<str>>,
     /// The largest number of requests that run at each member at the same time. 0: any number.
     pub concurrent: u32,
     /// The time for which a request may wait for a member. `None`: no wait.
@@ -102,8 +105,18 @@ impl GroupSpec {
     pub fn of(tiers: Vec<Vec<MemberSpec>>) -> Self {
         let (retry, breaker) = (RetryPolicy::default(), BreakerPolicy::default());
         let (choice, sticky) = (ChoiceBy::default(), Vec::new());
-        let (name, queue) = ("".into(), DEFAULT_QUEUE);
-        Self { name, tiers, choice, sticky, retry, breaker, concurrent: 0, wait: None, queue }
+        Self {
+            name: "".into(),
+            tiers,
+            choice,
+            sticky,
+            retry,
+            breaker,
+            probe: None,
+            concurrent: 0,
+            wait: None,
+            queue: DEFAULT_QUEUE,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) use upstream::MemberLoad;
 pub use upstream::UpstreamHealth;
 
 use super::Pins;
+use super::probe::OpenedSignal;
 use super::retry_budget::RetryBudget;
 use super::waiting::{RoomLimits, WaitRoom};
 use crate::support::UpstreamId;
@@ -43,6 +44,7 @@ pub struct HealthRegistry {
     may_wait: AtomicBool,
     pairs: Mutex<Recent<Arc<ModelHealth>>>,
     pins: Pins,
+    pub(super) opened: OpenedSignal,
 }
 
 /// The upstream, and the model that the member is asked for in place of the request's.
@@ -61,6 +63,7 @@ impl HealthRegistry {
             may_wait: AtomicBool::new(false),
             pairs: Mutex::new(Recent::new(PAIRS)),
             pins: Pins::default(),
+            opened: OpenedSignal::default(),
         })
     }
 

@@ -105,7 +105,11 @@ impl Permit {
             }
             RelayEnd::Truncated => {
                 let fingerprint = Some(self.fingerprint.whole());
-                circuit.record_failure(tick, model, fingerprint, &self.group.spec().breaker)
+                let opened = circuit.record_failure(tick, model, fingerprint, &self.group.spec().breaker);
+                if opened.is_some() {
+                    self.group.registry.note_change();
+                }
+                opened
             }
         }
     }
@@ -123,6 +127,9 @@ impl Permit {
             self.model().latency.record(tick, limit.as_secs_f32() * 1000.0);
         }
         verdict.opened = self.apply(&verdict, tick, random);
+        if verdict.opened.is_some() {
+            self.group.registry.note_change();
+        }
         verdict
     }
 

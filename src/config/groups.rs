@@ -66,6 +66,10 @@ fn group(
     let trial = members.filter_map(first_byte).max().unwrap_or_default();
     let breaker = table.section("breaker", |table| breaker::breaker(table, trial));
     let wait = queue::wait(table, retry);
+    let (policy, probe) = match breaker {
+        Ok((policy, probe)) => (Ok(policy), Ok(probe)),
+        Err(noted) => (Err(noted), Err(noted)),
+    };
     read_all!(GroupSettings {
         name: Ok(name),
         tiers: tiers,
@@ -73,7 +77,8 @@ fn group(
         sticky: choice::sticky(table),
         first_event: table.or_default("first_event", time().or_empty().default("2s")),
         retry: retry,
-        breaker: breaker,
+        breaker: policy,
+        probe: probe,
         concurrent: queue::concurrent(table),
         wait: wait,
         queue: queue::queue(table, wait),

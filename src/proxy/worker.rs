@@ -48,6 +48,10 @@ impl Worker {
         worker
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The snapshot in use. A request takes it at its beginning and keeps it.
     pub(super) fn snapshot(&self) -> Rc<WorkerSnapshot> {
         Rc::clone(&self.current.borrow())

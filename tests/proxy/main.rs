@@ -52,6 +52,7 @@ mod limits;
 mod lingering;
 mod looks;
 mod lookups;
+mod member_probes;
 mod mistyped;
 mod mistyped_recordings;
 mod mixed;

@@ -3,10 +3,10 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::balance::OutReason;
 use crate::balance::circuit::Circuit;
 use crate::balance::sticky::Fingerprint;
 use crate::balance::verdict::CREDENTIALS;
+use crate::balance::{OutReason, ProbeCounts};
 use crate::support::UpstreamId;
 
 /// The health of an upstream as a whole: connections that fail or succeed, and accepted or refused
@@ -20,6 +20,7 @@ pub struct UpstreamHealth {
     /// The largest number of running requests. 0: any number, which are not counted.
     concurrent: AtomicU32,
     running: MemberLoad,
+    pub(in crate::balance) probes: ProbeCounts,
 }
 
 /// The running requests of a member.
@@ -51,6 +52,7 @@ impl UpstreamHealth {
             forbidden: Mutex::default(),
             concurrent: AtomicU32::new(0),
             running: MemberLoad::default(),
+            probes: ProbeCounts::default(),
         }
     }
 
@@ -61,6 +63,11 @@ impl UpstreamHealth {
     /// The number of the upstream in this process.
     pub fn index(&self) -> u16 {
         self.index
+    }
+
+    /// The probes so far.
+    pub fn probes(&self) -> &ProbeCounts {
+        &self.probes
     }
 
     /// The reason why the upstream is left out, for all models.

@@ -3,12 +3,39 @@
 use std::time::Duration;
 
 use crate::balance::BreakerPolicy;
-use crate::config::kind::{Kind, Shape, integer, list, time};
+use crate::config::kind::{Kind, Shape, integer, list, parsed, time};
 use crate::config::notes::Read;
 use crate::config::reader::{Entry, Table};
+use crate::llm::provider::{Endpoint, is_safe};
 
-/// `trial`: the time for which a half-open breaker waits for the result of its trial.
-pub(super) fn breaker(table: &Table<'_>, trial: Duration) -> Read<BreakerPolicy> {
+/// The policy, and the path of probes. `trial`: the time for which a half-open breaker waits for the
+/// result of its trial.
+pub(super) fn breaker(table: &Table<'_>, trial: Duration) -> Read<(BreakerPolicy, Option<String>)> {
+    let probe = parsed("path", Some("^(/.*)?$"), "a path in quotes, such as \"/v1/models\"", probe);
+    let probe = table.or_default("probe", probe.or_empty().default(""));
+    let policy = policy(table, trial);
+    Ok((policy?, probe?))
+}
+
+/// A path that costs nothing.
+fn probe(path: &str) -> Result<String, String> {
+    let endpoint = Endpoint::of(path);
+    let names_model = endpoint.takes_json_model() || endpoint.takes_form();
+    let reason = match path {
+        _ if !path.starts_with('/') => "must begin with a slash, such as \"/v1/models\"",
+        _ if path.contains(['?', '#']) => "must be a path without a query: `query` of the upstream adds one",
+        _ if !is_safe(path) => {
+            "is not a path that can be sent: write no `.`, `..` or empty segments, and %20 for a space"
+        }
+        _ if names_model => {
+            "is an endpoint whose requests cost tokens: a probe must be free, such as \"/v1/models\""
+        }
+        _ => return Ok(path.to_owned()),
+    };
+    Err(format!("{path:?} {reason}"))
+}
+
+fn policy(table: &Table<'_>, trial: Duration) -> Read<BreakerPolicy> {
     let pauses = list(time()).default(vec!["2s", "60s"]).then(|entry, pauses| match pauses[..] {
         [first, longest] if first <= longest => Ok((first, longest)),
         [_, _] => Err(entry.mistake("has a longest pause that is shorter than the first: swap them")),

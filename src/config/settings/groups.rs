@@ -20,6 +20,9 @@ pub struct GroupSettings {
     pub first_event: Option<Duration>,
     pub retry: RetryPolicy,
     pub breaker: BreakerPolicy,
+    /// The path that asks a member that is left out whether it is well. `None`: the next request
+    /// decides.
+    pub probe: Option<String>,
     /// The largest number of requests that run at each member at the same time; 0: any number.
     pub concurrent: u32,
     /// The longest time for which a request waits for a member. `None`: no request waits.

@@ -225,6 +225,22 @@ fn breaker_has_its_numbers_and_pauses() {
 }
 
 #[test]
+fn probe_is_a_path_or_nothing() {
+    let probe = |lines: &str| {
+        let text = format!("[groups.chat]\ntiers = [[\"a\"]]\n[groups.chat.breaker]\n{lines}");
+        groups(&text).remove(0).probe
+    };
+    for (lines, path) in [
+        ("", None),
+        ("probe = \"\"", None),
+        ("probe = \"/v1/models\"", Some("/v1/models")),
+        ("probe = \"/health\"", Some("/health")),
+    ] {
+        assert_eq!(probe(lines).as_deref(), path, "{lines}");
+    }
+}
+
+#[test]
 fn breaker_mistakes() {
     let breaker =
         |lines: &str| format!("[groups.chat]\ntiers = [[\"a\"]]\n[groups.chat.breaker]\n{lines}\n{ROUTE}");
@@ -237,6 +253,12 @@ fn breaker_mistakes() {
                 "must be a number from 0 to 1",
             ),
             (&breaker("requests = 0"), "groups.chat.breaker.requests", "must be at least 1"),
+            (&breaker("probe = \"v1/models\""), "groups.chat.breaker.probe", "must begin with a slash"),
+            (&breaker("probe = \"/v1/models?x\""), "groups.chat.breaker.probe", "without a query"),
+            (&breaker("probe = \"/v1/../x\""), "groups.chat.breaker.probe", "no `.`, `..` or empty segments"),
+            (&breaker("probe = \"/v1/chat/completions\""), "groups.chat.breaker.probe", "cost tokens"),
+            (&breaker("probe = \"/v1/images/edits\""), "groups.chat.breaker.probe", "cost tokens"),
+            (&breaker("probe = true"), "groups.chat.breaker.probe", "must be a path in quotes"),
             (&breaker("failures = -1"), "groups.chat.breaker.failures", "0 or more"),
             (&breaker("pause = [\"2s\"]"), "groups.chat.breaker.pause", "must be two durations"),
             (&breaker("pause = \"2s\""), "groups.chat.breaker.pause", "must be an array of texts"),

@@ -186,6 +186,20 @@ impl Dialect {
         self.own_target(memory, inbound, model).map(|target| self.query.put_on(target))
     }
 
+    /// The target of a `GET` of the proxy's own: of a path of the API, or else of a path below the
+    /// upstream's URL.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`TargetError`].
+    pub fn target_below(&self, path: &str) -> Result<String, TargetError> {
+        let inbound = Inbound { path, query: None, is_session: false };
+        match self.target(&inbound, None) {
+            Err(TargetError::UnknownPath) => Ok(self.query.put_on(format!("{}{path}", self.base.path()))),
+            target => target,
+        }
+    }
+
     fn own_target(
         &self,
         mut target: String,

@@ -95,6 +95,13 @@ pub(super) struct MemberLabels {
     pub(super) model: String,
 }
 
+/// The labels of probes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ProbeLabels {
+    pub(super) upstream: String,
+    pub(super) result: &'static str,
+}
+
 /// The label of groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct GroupLabels {

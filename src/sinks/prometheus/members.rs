@@ -8,11 +8,12 @@ use std::time::Instant;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::labels::{GroupLabels, MemberLabels, UpstreamLabels};
-use crate::balance::{HealthRegistry, ModelHealth};
+use super::labels::{GroupLabels, MemberLabels, ProbeLabels, UpstreamLabels};
+use crate::balance::{HealthRegistry, ModelHealth, ProbeResult};
 
 /// The largest number of models with a series of their own: clients choose names of models.
 const MAX_MODELS: usize = 1_000;
@@ -66,6 +67,17 @@ impl Collector for MemberMetrics {
         for (model, utilization) in used.take(MAX_MODELS) {
             let labels = labels(upstream_of(model).id(), model.name());
             ConstGauge::new(utilization).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Probes of members of groups that were left out";
+        let mut family = encoder.encode_descriptor("probes", help, None, MetricType::Counter)?;
+        for upstream in &upstreams {
+            for result in ProbeResult::ALL {
+                let count = upstream.probes().get(result);
+                if count > 0 {
+                    let labels = ProbeLabels { upstream: upstream.id().to_string(), result: result.name() };
+                    ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+                }
+            }
         }
         Ok(())
     }

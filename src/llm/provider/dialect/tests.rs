@@ -268,6 +268,46 @@ fn realtime_session_query_has_the_upstreams_name_of_the_model() {
 }
 
 #[test]
+fn path_of_the_proxys_own_is_of_the_api_or_below_the_url() {
+    for (dialect, path, target) in [
+        (openai(), "/v1/models", "/v1/models"),
+        (openai(), "/health", "/v1/health"),
+        (dialect(Provider::Other, "http://llm.internal/", "v1"), "/health", "/health"),
+        (azure("2024-10-21"), "/v1/models", "/openai/models?api-version=2024-10-21"),
+        (azure("v1"), "/openai/v1/models", "/openai/v1/models"),
+    ] {
+        assert_eq!(dialect.target_below(path).unwrap(), target, "{path}");
+    }
+    assert_eq!(openai().target_below("/a/../b"), Err(TargetError::UnsafePath));
+}
+
+#[test]
+fn model_in_the_path_is_read_and_renamed() {
+    use super::super::{path_model, renamed_path};
+    let (get, delete, post) = (http::Method::GET, http::Method::DELETE, http::Method::POST);
+    for (path, model) in [
+        ("/v1/models/gpt-4o", Some("gpt-4o")),
+        ("/azure/v1/models/gpt%2D4o/", Some("gpt-4o")),
+        ("/v1/models/meta/llama%2f3", Some("meta/llama/3")),
+        ("/openai/models/d", Some("d")),
+        ("/openai/v1/models/d", Some("d")),
+        ("/v1/models/", None),
+        ("/v1/models", None),
+        ("/v1beta/models/gemini", None),
+        ("/v1/models/%ff", None),
+    ] {
+        assert_eq!(path_model(&get, path).as_deref(), model, "{path}");
+        assert_eq!(path_model(&delete, path).as_deref(), model, "{path}");
+        assert_eq!((path_model(&post, path), renamed_path(&post, path, "x")), (None, None), "{path}");
+        assert_eq!(model.and_then(|model| renamed_path(&get, path, model)), None, "{path}");
+    }
+    let renamed = |path| renamed_path(&get, path, "org/real 1").unwrap();
+    assert_eq!(renamed("/a/v1/models/fast"), "/a/v1/models/org/real%201");
+    assert_eq!(renamed("/v1/models/x%2Fy/"), "/v1/models/org/real%201/");
+    assert_eq!(renamed_path(&get, "/v1/chat/completions", "m"), None);
+}
+
+#[test]
 fn a_session_of_responses_may_name_its_model_in_the_query() {
     let to = |dialect: &Dialect, from: &str, model: &str| {
         dialect.target(&Inbound { is_session: true, ..inbound(from) }, Some(model)).unwrap()
