@@ -6,7 +6,7 @@
 //! | `server` | the accept loop and its bounds |
 //! | `access`, `guard`, `login` | which clients may see the pages; the check of it; how they log in |
 //! | `query` | the queries of requests |
-//! | `api` | responses for programs |
+//! | `api`, `members` | responses for programs |
 //! | `pages` | responses for people |
 //! | `live` | changes, as events |
 //! | `reader` | reads of the ledger |
@@ -24,6 +24,7 @@ mod api;
 mod guard;
 mod live;
 mod login;
+mod members;
 mod memory;
 mod pages;
 mod query;
@@ -46,6 +47,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::sync::Semaphore;
 
 pub use access::Access;
+pub use members::Members;
 pub use server::{AdminServer, RESERVED_FILES, ServerBounds};
 
 use crate::config::reload::Reload;
@@ -57,7 +59,7 @@ use crate::support::Live;
 use crate::support::drain::Stop;
 use crate::support::threads::Threads;
 use guard::{Level, check, guard};
-use live::LiveEvents;
+use live::{LiveEvents, LiveTables};
 use memory::ResponseMemory;
 use query::Fields;
 use reader::LedgerReader;
@@ -80,6 +82,7 @@ pub struct Shown {
     pub workers_wanted: usize,
     pub metrics: Arc<Metrics>,
     pub active: ActiveRequests,
+    pub members: Members,
     /// The journal, with the counters of records.
     pub journal: Journal,
     /// The ledger that the pages show, if one is kept.
@@ -130,6 +133,7 @@ impl Admin {
             .route("/usage", read(api::usage))
             .route("/records", read(api::latest))
             .route("/live", read(live))
+            .route("/members", read(members::members))
             .route("/config/status", read(reload::status))
             .route("/config/reload", post(reload::reload).fallback(|| async { not_allowed("POST") }))
             .route("/logout", post(login::logout).fallback(|| async { not_allowed("POST") }))
@@ -161,8 +165,7 @@ async fn not_found(method: Method) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return not_allowed("GET, HEAD");
     }
-    let known =
-        "here are /, /usage, /usage/<id>, /records, /config, /config/status, /metrics, /healthz and /readyz";
+    let known = "here are /, /usage, /usage/<id>, /records, /members, /config, /config/status, /metrics, /healthz and /readyz";
     fault(StatusCode::NOT_FOUND, "not_found", known)
 }
 
@@ -192,7 +195,7 @@ async fn live(State(admin): State<Arc<Admin>>, request: Request) -> Response {
         let reason = format!("{WATCHERS} pages are open already");
         return fault(StatusCode::SERVICE_UNAVAILABLE, "too_many_watchers", &reason);
     };
-    let Shown { active, journal, ledger, prices, .. } = &admin.shown;
+    let Shown { active, members, journal, ledger, prices, .. } = &admin.shown;
     let (parts, _) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let of_fleet = matches!(ledger, Some(LedgerSource::Fleet(_)));
@@ -200,7 +203,7 @@ async fn live(State(admin): State<Arc<Admin>>, request: Request) -> Response {
     let access = Arc::clone(&admin.access);
     let is_allowed = Box::new(move || check(&access.load(), &parts));
     respond::live(LiveEvents::new(
-        active.clone(),
+        LiveTables { active: active.clone(), members: members.clone() },
         prices.load().zone().clone(),
         journal.clone(),
         of_fleet,

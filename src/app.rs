@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::{self, Admin, ServerBounds, Shown, WORKER};
+use crate::admin::{self, Admin, Members, ServerBounds, Shown, WORKER};
 use crate::config::{Files, Settings, Sources};
 use crate::record::{ActiveRequests, CAPACITY, Estimator, Journal, RefusalCounter, Sink, Writer};
 use crate::server::{Balance, Capacity, Listener, bind, watch_at_most};
@@ -192,6 +192,7 @@ impl App {
         let threads = parts.journal.threads().clone();
         let (reload, prices, access) =
             (reloader.reload.clone(), Arc::clone(&reloader.prices), Arc::clone(&reloader.access));
+        let groups = Arc::clone(&reloader.groups);
         let Sinks { all, ledger_mark } = sinks;
         let writer = Writer::spawn(&parts.journal, all)?;
         reloader.controls.attach(writer.lanes());
@@ -226,6 +227,7 @@ impl App {
                 workers_wanted,
                 metrics: Arc::clone(&parts.metrics),
                 active: parts.active.clone(),
+                members: Members { groups, health: Arc::clone(&parts.shared.health) },
                 journal: parts.journal.clone(),
                 ledger: parts.ledger.clone(),
                 prices,

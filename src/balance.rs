@@ -30,6 +30,7 @@ mod probe;
 mod rate_limit;
 mod retry_budget;
 mod retry_on;
+mod state;
 mod sticky;
 mod target;
 mod verdict;
@@ -48,6 +49,7 @@ pub use policy::RetryPolicy;
 pub use probe::{Probe, ProbeCounts, ProbeResult};
 pub use rate_limit::{Clock, Cooldown, cooldown};
 pub use retry_on::{RetryOn, RetryWord};
+pub use state::{MemberState, ModelState, OutState};
 pub use sticky::{
     Fingerprint, Pin, Pins, StickyBody, StickyBy, StickyKey, StickyParts, StickyResult, sticky_key,
     stored_ids,

@@ -1,6 +1,7 @@
 //! Sends changes as server-sent events (WHATWG HTML, section 9.2) to every open dashboard:
 //!
 //! * `running`: the table of running streams, when it has changed, at most once a second;
+//! * `members`: the table of the members of groups, likewise;
 //! * `records`: the number of usage records that the ledger has received since the start, when it
 //!   differs from the number that the page has; the page then reloads its data. For a fleet, whose
 //!   other instances report nothing here: the number of times that [`FLEET`] has passed.
@@ -15,11 +16,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use super::pages::running;
+use super::Members;
+use super::pages::{members, running};
 use crate::record::{ActiveRequests, Journal};
 
 /// The interval of checks for changes.
@@ -34,15 +37,22 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// The delay before a browser reconnects, in milliseconds.
 const RETRY: &str = "retry: 2000\n\n";
 
+/// The tables of a page that change by themselves.
+pub(super) struct LiveTables {
+    pub(super) active: ActiveRequests,
+    pub(super) members: Members,
+}
+
 /// The events of one watcher. They end when its client has lost access.
 pub(super) struct LiveEvents {
-    active: ActiveRequests,
+    tables: LiveTables,
     /// The time zone of the pages.
     zone: TimeZone,
     journal: Journal,
     ticks: Interval,
     /// The last events.
     running: Option<String>,
+    members: Option<String>,
     kept: Option<u64>,
     told: Instant,
     since: Instant,
@@ -58,7 +68,7 @@ impl LiveEvents {
     /// the number of records when the page was read. `place` is released at the end, which comes
     /// after `is_allowed` has said no.
     pub(super) fn new(
-        active: ActiveRequests,
+        tables: LiveTables,
         zone: TimeZone,
         journal: Journal,
         of_fleet: bool,
@@ -69,11 +79,12 @@ impl LiveEvents {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            active,
+            tables,
             zone,
             journal,
             ticks,
             running: None,
+            members: None,
             kept: since.filter(|_| !of_fleet),
             told: Instant::now(),
             since: Instant::now(),
@@ -87,10 +98,16 @@ impl LiveEvents {
     /// The events for the changes.
     fn news(&mut self) -> Option<String> {
         let mut text = String::new();
-        let running = running::table(&self.active, &self.zone).into_string();
-        if self.running.as_ref() != Some(&running) {
-            event(&mut text, "running", &running);
-            self.running = Some(running);
+        let LiveTables { active, members } = &self.tables;
+        let running = running::table(active, &self.zone).into_string();
+        let members = members::table(&members.states(), Timestamp::now(), &self.zone).into_string();
+        for (name, table, last) in
+            [("running", running, &mut self.running), ("members", members, &mut self.members)]
+        {
+            if last.as_ref().map_or("", String::as_str) != table {
+                event(&mut text, name, &table);
+                *last = Some(table);
+            }
         }
         let kept = match self.of_fleet {
             true => self.since.elapsed().as_secs() / FLEET.as_secs(),
@@ -148,11 +165,18 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::balance::HealthRegistry;
     use crate::record::{Entry, Outcome};
+    use crate::support::Live;
 
     async fn next(live: &mut LiveEvents) -> String {
         let Ok(bytes) = poll_fn(|cx| Pin::new(&mut *live).poll_next(cx)).await.unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    fn tables(active: ActiveRequests) -> LiveTables {
+        let health = HealthRegistry::new(std::time::Instant::now());
+        LiveTables { active, members: Members { groups: Live::new(Vec::new()), health } }
     }
 
     fn always() -> Box<dyn Fn() -> bool + Send> {
@@ -166,7 +190,7 @@ mod tests {
         let places = Arc::new(Semaphore::new(1));
         let place = Arc::clone(&places).acquire_owned().await.unwrap();
         let (listed, seen) = (active.clone(), journal.clone());
-        let mut live = LiveEvents::new(listed, TimeZone::UTC, seen, false, Some(0), always(), place);
+        let mut live = LiveEvents::new(tables(listed), TimeZone::UTC, seen, false, Some(0), always(), place);
         assert_eq!(next(&mut live).await, RETRY);
         let first = next(&mut live).await;
         assert!(first.starts_with("event: running\ndata: ") && first.ends_with("\n\n"), "{first}");
@@ -193,7 +217,7 @@ mod tests {
     async fn live_of_a_fleet_reports_records_periodically() {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         let (active, journal) = (ActiveRequests::new(1), Journal::new(8));
-        let mut live = LiveEvents::new(active, TimeZone::UTC, journal, true, None, always(), place);
+        let mut live = LiveEvents::new(tables(active), TimeZone::UTC, journal, true, None, always(), place);
         assert_eq!(next(&mut live).await, RETRY);
         assert!(next(&mut live).await.starts_with("event: running\n"));
         let start = Instant::now();
@@ -211,7 +235,8 @@ mod tests {
         for (since, told) in [(Some(6), true), (Some(7), false), (None, false)] {
             let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
             let (active, journal) = (ActiveRequests::new(1), journal.clone());
-            let mut live = LiveEvents::new(active, TimeZone::UTC, journal, false, since, always(), place);
+            let mut live =
+                LiveEvents::new(tables(active), TimeZone::UTC, journal, false, since, always(), place);
             assert_eq!(next(&mut live).await, RETRY);
             assert_eq!(next(&mut live).await.contains("event: records\ndata: 7\n"), told, "{since:?}");
         }

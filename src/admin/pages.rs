@@ -13,11 +13,12 @@
 //! | `dashboard` | the page as a whole |
 //! | `tiles` | the sums at a glance |
 //! | `charts`, `panels` | columns over time; names with bars and sums |
-//! | `running`, `records` | streams that run; records that were written |
+//! | `running`, `members`, `records` | streams that run; members of groups; records that were written |
 //! | `numbers` | numbers and times as people read them |
 
 mod charts;
 mod dashboard;
+pub(super) mod members;
 mod numbers;
 mod overviews;
 mod panels;

@@ -18,7 +18,7 @@ use super::sinks::{Controls, Lines};
 use super::snapshot::{self, has_several_clients, snapshot};
 use super::worker::Update;
 use crate::admin::Access;
-use crate::balance::HealthRegistry;
+use crate::balance::{HealthRegistry, UpstreamGroup};
 use crate::config::reload::{Reload, ReloadOutcome};
 use crate::config::{self, Files, Loaded, Settings, Sources};
 use crate::llm::price::Prices;
@@ -63,6 +63,8 @@ pub(super) struct Reloader {
     pub(super) prices: Arc<Live<Prices>>,
     pub(super) services: Services,
     pub(super) shared: Arc<Shared>,
+    /// The groups that the pages show.
+    pub(super) groups: Arc<Live<Vec<Arc<UpstreamGroup>>>>,
     pub(super) journal: Journal,
     pub(super) updates: watch::Sender<Update>,
     pub(super) workers: usize,
@@ -131,6 +133,7 @@ impl Reloader {
             prices: Live::new(settings.prices.clone()),
             services,
             shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget, health)),
+            groups: Live::new(snapshot.groups()),
             journal: journal.clone(),
             updates: watch::Sender::new(Update::first(Arc::clone(&snapshot))),
             workers: settings.server.workers,
@@ -240,6 +243,7 @@ impl Reloader {
         self.drain_timeout.replace(settings.server.drain_timeout);
         self.controls.apply(&settings, lines);
         let late_workers = self.hand_to_workers(&snapshot);
+        self.groups.replace(snapshot.groups());
         self.shared.retain(&snapshot.upstreams);
         self.readmit(&snapshot);
         self.reload.record_taken(settings.effective.clone(), needs_restart.clone());

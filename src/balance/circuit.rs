@@ -59,6 +59,12 @@ impl Circuit {
         (self.word.load(Ordering::Relaxed) != 0).then_some(counts.reason)
     }
 
+    /// The reason for which it is not closed, and the tick at which it opened.
+    pub(super) fn opened(&self) -> Option<(OutReason, u64)> {
+        let counts = self.counts.lock().expect("no holder panics");
+        (self.word.load(Ordering::Relaxed) != 0).then(|| (counts.reason, counts.opened()))
+    }
+
     /// Takes the trial of a half-open circuit, until `lease` is over. `None`: another request has
     /// it, or the circuit is not half open.
     pub(super) fn try_trial(&self, tick: u64, lease: Duration) -> Option<Trial> {

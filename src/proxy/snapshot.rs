@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::BodyLimits;
-use crate::balance::Target;
+use crate::balance::{Target, UpstreamGroup};
 use crate::codec::traceparent::Sampling;
 use crate::config::{DrainLimits, OnDisconnect, PoolLimits};
 use crate::gate::Clients;
@@ -45,6 +45,19 @@ pub struct Snapshot {
     pub tracing: Option<Sampling>,
     /// Counts the generation as long as a request uses it.
     pub generation: SharedGuard,
+}
+
+impl Snapshot {
+    /// The groups that routes lead to, each once.
+    pub fn groups(&self) -> Vec<Arc<UpstreamGroup>> {
+        let mut groups: Vec<Arc<UpstreamGroup>> = Vec::new();
+        for group in self.routes.targets().filter_map(Target::as_group) {
+            if !groups.iter().any(|other| Arc::ptr_eq(other, group)) {
+                groups.push(Arc::clone(group));
+            }
+        }
+        groups
+    }
 }
 
 /// The rules for requests to one upstream, and for its responses.

@@ -53,6 +53,7 @@ mod lingering;
 mod looks;
 mod lookups;
 mod member_probes;
+mod members;
 mod mistyped;
 mod mistyped_recordings;
 mod mixed;

@@ -9,7 +9,8 @@ use super::charts::{Columns, Step, columns};
 use super::numbers::time;
 use super::panels::{self, CLIENT, MODEL, TOKENS, UPSTREAM};
 use super::tiles::tiles;
-use super::{Depth, brand, document, records, running};
+use super::{Depth, brand, document, members, records, running};
+use crate::admin::Members;
 use crate::admin::query::{FILTERS, PageQuery, Range, minute};
 use crate::config::time_zone_name;
 use crate::record::ActiveRequests;
@@ -28,6 +29,13 @@ pub(super) enum State<'a> {
     Wrong(&'a str),
 }
 
+/// The parts of the page that are of this instance.
+pub(super) struct Instance<'a> {
+    pub(super) ledger: Option<&'a LedgerSource>,
+    pub(super) active: &'a ActiveRequests,
+    pub(super) members: &'a Members,
+}
+
 /// The dashboard. The script replaces elements with `data-part` by those of a later reading of the
 /// page. `kept` is the number of records that the ledger had received when this page was read; the
 /// script compares it with the number from `/live`.
@@ -36,10 +44,11 @@ pub(super) fn page(
     at: Timestamp,
     state: &State<'_>,
     kept: Option<u64>,
-    ledger: Option<&LedgerSource>,
-    active: &ActiveRequests,
+    instance: &Instance<'_>,
     has_login: bool,
 ) -> Markup {
+    let Instance { ledger, active, members } = *instance;
+    let members = members.states();
     let overview = match state {
         State::Read(overview) => Some(*overview),
         State::Failed(_) | State::Wrong(_) => None,
@@ -62,6 +71,9 @@ pub(super) fn page(
         main #content tabindex="-1" data-kept=[kept] {
             h1.sr { "Usage" }
             section.card #running data-live="running" aria-label="Running now" { (running::table(active, &query.zone)) }
+            section.card #members data-live="members" aria-label="Members of groups" hidden[members.is_empty()] {
+                (members::table(&members, Timestamp::now(), &query.zone))
+            }
             div #numbers data-part aria-label="Usage in the chosen time" role="group" {
                 @match state {
                     State::Wrong(reason) => (failed("That time cannot be shown.", reason)),
@@ -289,18 +301,17 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
+    use crate::balance::HealthRegistry;
+    use crate::support::Live;
 
     fn text(query: &PageQuery, state: &State<'_>) -> String {
-        page(
-            query,
-            Timestamp::UNIX_EPOCH,
-            state,
-            Some(7),
-            Some(&LedgerSource::File("a.db".into())),
-            &ActiveRequests::new(1),
-            true,
-        )
-        .into_string()
+        let health = HealthRegistry::new(std::time::Instant::now());
+        let instance = Instance {
+            ledger: Some(&LedgerSource::File("a.db".into())),
+            active: &ActiveRequests::new(1),
+            members: &Members { groups: Live::new(Vec::new()), health },
+        };
+        page(query, Timestamp::UNIX_EPOCH, state, Some(7), &instance, true).into_string()
     }
 
     #[test]

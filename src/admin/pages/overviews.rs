@@ -10,7 +10,7 @@ use axum::response::Response;
 use http::StatusCode;
 use jiff::Timestamp;
 
-use super::dashboard::{self, State};
+use super::dashboard::{self, Instance, State};
 use crate::admin::query::PageQuery;
 use crate::admin::reader::ReadError;
 use crate::admin::respond::page;
@@ -49,12 +49,13 @@ struct Read {
 impl Overviews {
     /// Responds to the text of a query.
     pub(in crate::admin) async fn respond(&self, admin: &Admin, text: &str) -> Response {
-        let Shown { ledger, active, .. } = &admin.shown;
+        let Shown { ledger, active, members, .. } = &admin.shown;
+        let instance = Instance { ledger: ledger.as_ref(), active, members };
         let has_login = admin.access.load().has_login();
         let prices = admin.shown.prices.load();
         let zone = prices.zone();
         let show = |status, query: &PageQuery, at, state: &State<'_>, kept| {
-            page(status, dashboard::page(query, at, state, kept, ledger.as_ref(), active, has_login))
+            page(status, dashboard::page(query, at, state, kept, &instance, has_login))
         };
         let query = match PageQuery::parse(text, zone) {
             Ok(query) => query,

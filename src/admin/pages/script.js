@@ -1,6 +1,6 @@
 // Keeps the dashboard up to date. The page works without it.
 //
-// The server reports changes (/live, server-sent events): running streams as rendered HTML, and the number of records, whereupon
+// The server reports changes (/live, server-sent events): running streams and members of groups as rendered HTML, and the number of records, whereupon
 // the script reads the page again and replaces its parts. Reading takes a small share of the time at most.
 "use strict";
 
@@ -8,6 +8,7 @@
   const state = document.getElementById("state");
   const pause = document.getElementById("pause");
   const running = document.getElementById("running");
+  const members = document.getElementById("members");
   const kept = (page) => page.getElementById("content").dataset.kept; // the number of records when it was read
   let has = kept(document);
   let told = 0; // the number of records now
@@ -103,6 +104,14 @@
     source.addEventListener("running", (event) => {
       const fresh = parse(event.data).body;
       if (!paused) replace(running, fresh);
+      reachable();
+    });
+    source.addEventListener("members", (event) => {
+      const fresh = parse(event.data).body;
+      if (!paused) {
+        replace(members, fresh);
+        members.hidden = members.childElementCount === 0;
+      }
       reachable();
     });
     source.addEventListener("records", (event) => {

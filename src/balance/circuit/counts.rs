@@ -17,6 +17,8 @@ pub(super) struct Counts {
     /// 1 + the number of buckets since the circuit was last closed, at most 255. 0: it never was
     /// open.
     since_closed: u8,
+    /// The tick at which the circuit opened, in seconds.
+    opened: u32,
 }
 
 impl Counts {
@@ -31,6 +33,11 @@ impl Counts {
         self.window.advance(tick);
         self.window.clear();
         self.since_closed = 1;
+    }
+
+    /// The tick at which the circuit opened, in whole seconds.
+    pub(super) fn opened(&self) -> u64 {
+        u64::from(self.opened) * 1000
     }
 
     pub(super) fn on_failure(
@@ -59,6 +66,9 @@ impl Counts {
         let was_steady = usize::from(self.since_closed) > 1 + BUCKETS;
         let is_doubled =
             self.reason.is_like(opening.reason) && (goes_on || (self.since_closed != 0 && !was_steady));
+        if !goes_on {
+            self.opened = u32::try_from(tick / 1000).unwrap_or(u32::MAX);
+        }
         self.reason = opening.reason;
         self.doublings = if is_doubled { self.doublings.saturating_add(1) } else { 0 };
         let factor = 2_u32.saturating_pow(u32::from(self.doublings.min(20)));
