@@ -52,6 +52,8 @@ pub(super) struct Directions {
     /// The form and the time of a 429's limit.
     pub(super) limit: LimitStyle,
     pub(super) after: Duration,
+    /// The utilisation of a provisioned deployment of Azure, in percent.
+    pub(super) utilization: Option<u8>,
     /// The status for requests with `stream_options`.
     pub(super) reject: Option<u16>,
     pub(super) fault: Option<Fault>,
@@ -119,6 +121,7 @@ impl Default for Directions {
             status: 200,
             limit: LimitStyle::default(),
             after: Duration::from_secs(1),
+            utilization: None,
             reject: None,
             fault: None,
         }
@@ -146,6 +149,7 @@ impl Directions {
             "delay" => (self.delay, self.longest_delay) = delays(value)?,
             "limit" => self.limit = LimitStyle::parse(value)?,
             "after" => self.after = time(value)?,
+            "utilization" => self.utilization = Some(number(value, 100)? as u8),
             "chunk" if value == "event" => self.chunk = 0,
             "chunk" => self.chunk = number(value, MAX_EVENT_TEXT)? as usize,
             "stamp" => self.stamp = number(value, 1)? == 1,
@@ -287,7 +291,7 @@ mod tests {
 
     #[test]
     fn all_pairs_are_taken() {
-        let text = "events=100, pace=10ms,size=250,delay=2s..3s,limit=google,after=9s,chunk=7,stamp=1,usage=finish,cached=3,reasoning=4,\
+        let text = "events=100, pace=10ms,size=250,delay=2s..3s,limit=google,after=9s,utilization=87,chunk=7,stamp=1,usage=finish,cached=3,reasoning=4,\
                     finish=length,tool=look,calls=2,status=500,reject=422,fault=cut@50+9";
         let fault = Fault { kind: FaultKind::Cut, at: Some(Point { events: 50, bytes: 9 }) };
         let expected = Directions {
@@ -298,6 +302,7 @@ mod tests {
             longest_delay: Some(Duration::from_secs(3)),
             limit: LimitStyle::Google,
             after: Duration::from_secs(9),
+            utilization: Some(87),
             chunk: 7,
             stamp: true,
             usage: UsagePlace::Finish,

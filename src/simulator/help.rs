@@ -27,6 +27,7 @@ DIRECTIONS
                 millis (retry-after-ms), reset (x-ratelimit-reset-tokens), anthropic (anthropic-ratelimit-tokens-reset),
                 google (retryDelay in the body), none [default: openai]
   after=TIME    from the response to the end of the limit [default: 1s]
+  utilization=PERCENT   azure-openai-deployment-utilization, as provisioned deployments of Azure send it
   reject=CODE   the status of an error response to requests with stream_options
   fault=WHAT    silence (nothing more is ever sent), cut (the connection is closed), reset (it is reset; unsent bytes may
                 be lost), garbage (bytes that are not HTTP, then closed), error (an error event; unstreamed: a 200 with

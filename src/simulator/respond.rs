@@ -119,6 +119,15 @@ struct Asked {
     body: Bytes,
 }
 
+/// Adds the utilisation of a provisioned deployment, in percent.
+fn utilized(mut response: Response<SimulatorBody>, utilization: Option<u8>) -> Response<SimulatorBody> {
+    if let Some(percent) = utilization {
+        let value = HeaderValue::from_str(&format!("{percent}%")).expect("digits are a header value");
+        response.headers_mut().insert("azure-openai-deployment-utilization", value);
+    }
+    response
+}
+
 /// A response that is not streamed.
 struct Made {
     content_type: &'static str,
@@ -176,7 +185,10 @@ impl Exchange {
             }
             Task::Moderations => self.moderation(&asked)?,
             Task::Count(kind) => plain::count(kind, asked.ask.input_tokens()).into(),
-            Task::Text(kind) => return self.text(kind, asked),
+            Task::Text(kind) => {
+                let utilization = asked.directions.utilization;
+                return self.text(kind, asked).map(|response| utilized(response, utilization));
+            }
             Task::Speech => return self.speech(asked),
             Task::Transcription { is_translation } => return self.transcription(is_translation, asked),
             Task::Image { is_edit } => return self.image(is_edit, asked),

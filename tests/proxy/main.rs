@@ -34,6 +34,7 @@ mod fleet;
 mod fleet_pages;
 mod forms;
 mod group_conversations;
+mod group_examples;
 mod group_processes;
 mod group_queues;
 mod group_streams;

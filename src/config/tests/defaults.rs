@@ -10,12 +10,14 @@ use crate::llm::provider::{ApiVersion, Provider};
 use crate::support::telemetry::LogFormat;
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 16] = [
+const VARIABLES: [(&str, &str); 18] = [
     ("OPENAI_API_KEY", "sk-openai"),
     ("AZURE_OPENAI_API_KEY", "az-key"),
     ("AZURE_PTU_KEY", "az-ptu"),
     ("AZURE_EAST_KEY", "az-east"),
     ("AZURE_WEST_KEY", "az-west"),
+    ("AZURE_STANDARD_KEY", "az-standard"),
+    ("LLM_KEY", "llm-key"),
     ("ANTHROPIC_API_KEY", "sk-ant"),
     ("INTERNAL_LLM_KEY", "internal-key"),
     ("SEARCH_TEAM_KEY", "sg-search-0123456"),
