@@ -34,7 +34,7 @@ pub(super) fn length(text: &[u8]) -> Result<usize, Error> {
     }
 }
 
-/// What a stride has.
+/// The finding in a stride.
 enum Found {
     /// The closing bracket, before this offset.
     End(usize),

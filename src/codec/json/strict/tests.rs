@@ -160,7 +160,7 @@ fn strict_cursor_ends_strings_where_a_naive_reader_does() {
     let mut ended = [0; 2];
     for round in 0..60_000 {
         let mut text = vec![b'"'];
-        // Of some blocks, or of some strides.
+        // The length is that of some blocks or of some strides.
         for _ in 0..random.usize(0..if round % 2 == 0 { 12 } else { 80 }) {
             let is_odd = random.u8(0..60) == 0;
             let parts = if is_odd { &odd[..] } else { &valid[..] };
