@@ -17,8 +17,6 @@ pub(super) struct Counts {
     /// 1 + the number of buckets since the circuit was last closed, at most 255. 0: it never was
     /// open.
     since_closed: u8,
-    /// The tick at which the circuit opened, in seconds.
-    opened: u32,
 }
 
 impl Counts {
@@ -35,9 +33,9 @@ impl Counts {
         self.since_closed = 1;
     }
 
-    /// The tick at which the circuit opened, in whole seconds.
+    /// The tick at which the circuit opened, in whole seconds. Defined while it is not closed.
     pub(super) fn opened(&self) -> u64 {
-        u64::from(self.opened) * 1000
+        u64::from(self.window.opened()) * 1000
     }
 
     pub(super) fn on_failure(
@@ -67,7 +65,7 @@ impl Counts {
         let is_doubled =
             self.reason.is_like(opening.reason) && (goes_on || (self.since_closed != 0 && !was_steady));
         if !goes_on {
-            self.opened = u32::try_from(tick / 1000).unwrap_or(u32::MAX);
+            self.window.note_opened(u32::try_from(tick / 1000).unwrap_or(u32::MAX));
         }
         self.reason = opening.reason;
         self.doublings = if is_doubled { self.doublings.saturating_add(1) } else { 0 };

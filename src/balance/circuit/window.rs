@@ -12,7 +12,8 @@ pub(super) struct SuccessWindow {
     buckets: [(u16, u16); BUCKETS],
     /// The number of the newest bucket since the registry's start, which suffices for 400 years.
     newest: u32,
-    /// The fingerprint of the last bad result.
+    /// The fingerprint of the last bad result. While the circuit is not closed, when no result is
+    /// counted, the second at which it opened: there are 10,000 circuits of models in 2 MB.
     fingerprint: u32,
     /// A bit for each bucket with a bad result whose fingerprint differs from that of the bad
     /// result before.
@@ -38,6 +39,16 @@ impl SuccessWindow {
         self.buckets[place].1 = self.buckets[place].1.saturating_add(1);
         self.run = self.run.saturating_add(1);
         std::mem::replace(&mut self.fingerprint, fingerprint) != fingerprint
+    }
+
+    /// Notes the second at which the circuit opened. The next bad result that counts is the first
+    /// of its run, whose fingerprint is compared with none.
+    pub(super) fn note_opened(&mut self, second: u32) {
+        self.fingerprint = second;
+    }
+
+    pub(super) fn opened(&self) -> u32 {
+        self.fingerprint
     }
 
     /// The bad results since the last good one.
