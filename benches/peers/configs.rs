@@ -22,7 +22,8 @@ impl Job<'_> {
     }
 }
 
-pub(crate) fn streamgauge(job: &Job<'_>, has_ledger: bool) -> String {
+/// With `has_group`, a group that no request of the load is routed to.
+pub(crate) fn streamgauge(job: &Job<'_>, has_ledger: bool, has_group: bool) -> String {
     let (folder, scheme, upstream) = (job.folder.display(), job.scheme(), job.upstream);
     let ledger = if has_ledger { format!("{folder}/usage.db") } else { String::new() };
     let mut config = format!(
@@ -47,6 +48,26 @@ max_idle = 4096
         free_port(),
         if job.service == Service::Http2 { "2" } else { "1" },
     );
+    if has_group {
+        write!(
+            config,
+            r#"
+[upstreams.spare]
+provider = "other"
+url = "{scheme}://localhost:{upstream}/v1"
+api_key = {{ value = "sk-bench" }}
+default_model = "m"
+[groups.both]
+tiers = [["up"], ["spare"]]
+[[routes]]
+path = "/group"
+upstream = "both"
+[[routes]]
+upstream = "up"
+"#
+        )
+        .unwrap();
+    }
     if job.service != Service::Plain {
         write!(config, "[upstreams.up.tls]\nca = {{ file = \"{}\" }}\n", job.ca.display()).unwrap();
     }

