@@ -56,7 +56,7 @@ impl Bulk {
         let version = schema_version(connection)?;
         let Some(template) = self.template(connection, version)? else { return Ok(false) };
         let Some(image) = template.fill(last, records) else { return Ok(false) };
-        let attached = match Attached::attach(connection, &image) {
+        let attached = match Attached::attach(connection, image) {
             Ok(attached) => attached,
             Err(error) => {
                 tracing::debug!(%error, "no second database can be attached; records are written row by row");
@@ -92,10 +92,11 @@ impl Bulk {
 struct Attached<'c>(&'c mut Connection);
 
 impl<'c> Attached<'c> {
-    fn attach(connection: &'c mut Connection, image: &[u8]) -> rusqlite::Result<Self> {
+    /// SQLite copies the image, which is freed before anything is written.
+    fn attach(connection: &'c mut Connection, image: Vec<u8>) -> rusqlite::Result<Self> {
         connection.execute(&format!("ATTACH ':memory:' AS {BATCH}"), [])?;
         let attached = Self(connection);
-        attached.0.deserialize_read_exact(BATCH, image, image.len(), false)?;
+        attached.0.deserialize_read_exact(BATCH, &*image, image.len(), false)?;
         Ok(attached)
     }
 }
