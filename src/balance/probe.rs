@@ -35,7 +35,7 @@ pub enum ProbeResult {
 pub struct ProbeCounts([AtomicU64; 3]);
 
 /// A probe under way, with the trials that it decides. Dropped without a result, it leaves them to
-/// the next request.
+/// the next request. On drop, requests that wait for a member look again.
 #[derive(Debug)]
 pub struct Probe {
     registry: Arc<HealthRegistry>,
@@ -159,9 +159,6 @@ impl Probe {
                 _ => circuit.fail_probe(tick, trial, policy),
             }
         }
-        if result == ProbeResult::Good {
-            self.registry.notify();
-        }
     }
 }
 
@@ -173,6 +170,8 @@ impl Drop for Probe {
         for (model, trial) in &self.models {
             model.circuit.free_trial(*trial);
         }
+        // Requests that wait for the result look again.
+        self.registry.notify();
     }
 }
 
