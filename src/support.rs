@@ -9,10 +9,11 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `flow`, `queue`, `telemetry` | metrics of streams, the bounded queue, the log |
-//! | 2 | `backoff`, `hex`, `hosts`, `live`, `local_count`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `threads`, `upstream_id`, `whole_file` | mechanisms |
+//! | 2 | `backoff`, `calendar`, `hex`, `hosts`, `live`, `local_count`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `threads`, `upstream_id`, `whole_file` | mechanisms |
 //! | 3 | `drain` | the stop of the process |
 
 mod backoff;
+pub mod calendar;
 pub mod drain;
 pub mod flow;
 pub mod hex;
