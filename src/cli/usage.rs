@@ -51,8 +51,8 @@ pub(super) struct UsageArgs {
     /// Only responses of this model
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Fields to group by, in this order: model, client, user, upstream, group, provider, endpoint,
-    /// status, outcome, usage_source, hour, day, week, month; "" for the totals alone
+    /// Fields to group by, in this order: model, client, key, user, upstream, group, provider,
+    /// endpoint, status, outcome, usage_source, hour, day, week, month; "" for the totals alone
     #[arg(long, value_name = "FIELDS", default_value = "model", value_parser = fields)]
     by: Fields,
     /// Columns to sort by, from the smallest up, or with - before one (--sort -cost) from the

@@ -73,6 +73,7 @@ impl Entry {
             id,
             started_at: microseconds(now),
             client: Arc::clone(anonymous),
+            key_id: None,
             user: None,
             upstream: None,
             provider: None,

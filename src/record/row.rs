@@ -66,6 +66,8 @@ pub struct UsageRecord {
     pub started_at: Timestamp,
     /// The client: a configured name, or `anonymous`.
     pub client: Arc<str>,
+    /// The beginning of the digest of the client's key; null if it sent none.
+    pub key_id: Option<Arc<str>>,
     /// The body's `safety_identifier`, else its `user`.
     pub user: Option<Box<str>>,
     /// The upstream's name in the configuration.

@@ -54,6 +54,7 @@ fn a_record_has_all_the_fields_and_null_for_what_is_not_known() {
         "tool_calls",
         "reported_cost",
         "group",
+        "key_id",
         "time_waiting_ms",
         "attempts",
     ];

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::calendar::Period;
-use super::columns::GROUP;
+use super::columns::{GROUP, KEY_ID};
 
 /// A field by which rows can be grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum By {
     Model,
     /// The client that sent the request.
     Client,
+    /// The client's key, by the beginning of its digest.
+    Key,
     /// The upstream of the request.
     Upstream,
     /// The group that the request was routed to.
@@ -40,9 +42,10 @@ pub enum By {
 
 impl By {
     /// All fields.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Model,
         Self::Client,
+        Self::Key,
         Self::Upstream,
         Self::Group,
         Self::Endpoint,
@@ -57,11 +60,13 @@ impl By {
         Self::UsageSource,
     ];
 
-    /// The name on the command line and in results: that of the column, if the field is a column.
+    /// The name on the command line and in results: that of the column, if the field is a column,
+    /// except for [`By::Key`].
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Model => "model",
             Self::Client => "client",
+            Self::Key => "key",
             Self::Upstream => "upstream",
             Self::Group => GROUP,
             Self::Endpoint => "endpoint",
@@ -75,6 +80,11 @@ impl By {
             Self::Outcome => "outcome",
             Self::UsageSource => "usage_source",
         }
+    }
+
+    /// The column of the field, if it is one.
+    pub(super) fn column(self) -> &'static str {
+        if self == Self::Key { KEY_ID } else { self.as_str() }
     }
 
     /// Finds a field by its name.

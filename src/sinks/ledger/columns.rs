@@ -66,6 +66,7 @@ pub(super) const COLUMNS: &[(&str, Kind)] = &[
     ("reported_cost", Kind::Text),
     (GROUP, Kind::Text),
     ("time_waiting_ms", Kind::Real),
+    (KEY_ID, Kind::Text),
     (ATTEMPTS, Kind::Text),
 ];
 
@@ -79,6 +80,9 @@ pub(super) const TOOL_CALLS: &str = "tool_calls";
 
 /// The group that the request was routed to.
 pub(super) const GROUP: &str = "group";
+
+/// The beginning of the digest of the client's key.
+pub(super) const KEY_ID: &str = "key_id";
 
 /// The attempts at members of a group, if there were several: the text is a JSON array.
 pub(super) const ATTEMPTS: &str = "attempts";
@@ -94,7 +98,6 @@ pub(super) fn text_field(name: &str, text: String) -> Value {
 /// Columns of both tables that no version writes yet. They were added together with [`COUNT`]. They
 /// are not shown as fields of a record. `tags` is JSON.
 pub(super) const RESERVED: &[(&str, Kind)] = &[
-    ("key_id", Kind::Text),
     ("tags", Kind::Text),
     ("writer", Kind::Text),
     // `attempts` as it was reserved first, for numbers.

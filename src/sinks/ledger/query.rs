@@ -141,8 +141,8 @@ fn read(
     bounds: &Bounds,
 ) -> Result<Groups, Reason> {
     let condition = selection.condition(range);
-    let has_group = schema::has_count(transaction)?;
-    let columns: String = by.iter().map(|by| format!(", {}", column(*by, has_group))).collect();
+    let has_later = schema::has_count(transaction)?;
+    let columns: String = by.iter().map(|by| format!(", {}", column(*by, has_later))).collect();
     let mut statement = transaction.prepare(&format!(
         "SELECT {}{columns} FROM usage_records NOT INDEXED WHERE {}",
         counted(transaction, prices)?,
@@ -171,13 +171,14 @@ fn read(
     Ok(groups)
 }
 
-/// `has_group`: the file has the column `group`, which earlier versions lack.
-fn column(by: By, has_group: bool) -> &'static str {
+/// `has_later`: the file has the columns that earlier versions lack.
+fn column(by: By, has_later: bool) -> &'static str {
     match by {
-        By::Group if has_group => "\"group\"",
-        By::Group => "NULL",
+        By::Group if has_later => "\"group\"",
+        By::Key if has_later => by.column(),
+        By::Group | By::Key => "NULL",
         by if by.period().is_some() => "started_at",
-        by => by.as_str(),
+        by => by.column(),
     }
 }
 

@@ -208,6 +208,7 @@ pub(super) fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
         record.reported_cost.as_deref().into(),
         group.and_then(GroupUse::group).into(),
         group.and_then(|group| group.time_waiting_ms).into(),
+        record.key_id.as_deref().into(),
         group.filter(|group| group.several().is_some()).map_or(Value::Null, Value::Attempts),
     ]
 }

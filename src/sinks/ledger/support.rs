@@ -54,6 +54,7 @@ pub(super) fn records(count: usize) -> Vec<UsageRecord> {
                 calls
             });
             row.reported_cost = (number % 7 == 1).then(|| "0.00054005".into());
+            row.key_id = (number % 3 == 1).then(|| format!("{:08x}", number % 2).into());
             row.group_use = (number % 4 == 2).then(|| {
                 let now = Instant::now();
                 let mut group = GroupUse::new("chat".into(), now);

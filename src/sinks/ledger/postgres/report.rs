@@ -57,8 +57,8 @@ pub fn report(
             keys.push(match &of_by {
                 Some(beginnings) => condition.place(beginnings),
                 None if *by == By::Status => "status::text".to_owned(),
-                None if !moment.has(by.as_str()) => "NULL::text".to_owned(),
-                None => format!("\"{by}\""),
+                None if !moment.has(by.column()) => "NULL::text".to_owned(),
+                None => format!("\"{}\"", by.column()),
             });
             beginnings.push(of_by);
         }

@@ -64,6 +64,7 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], price
         let part = |by: &By| match by {
             By::Model => row.model.as_deref().map(str::to_owned),
             By::Client => Some(row.client.to_string()),
+            By::Key => row.key_id.as_deref().map(str::to_owned),
             By::Upstream => row.upstream.as_deref().map(str::to_owned),
             By::Group => row.group_use.as_ref().map(|group| group.group.to_string()),
             By::Endpoint => row.endpoint.as_deref().map(str::to_owned),
