@@ -12,7 +12,7 @@
 //! | `environment` | `STREAMGAUGE_SECTION__KEY` variables as another tree |
 //! | `layers` | the trees merged, each value with its origin |
 //! | `reader`, `kind`, `notes` | a typed view of the tree, which notes mistakes and describes its keys |
-//! | `sections`, `network`, `upstreams`, … | one struct of [`Settings`] each, with the rules of its keys |
+//! | `sections`, `clients`, `upstreams`, … | one struct of [`Settings`] each, with the rules of its keys |
 //! | `cross_checks` | the rules between sections |
 //! | `probe` | the admin port, even if other keys have mistakes |
 //! | `effective` | the merged tree for people, without its secrets |
@@ -29,6 +29,7 @@ macro_rules! read_all {
     }};
 }
 
+mod clients;
 mod connection;
 mod cross_checks;
 mod description;
@@ -72,17 +73,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use jiff::tz::TimeZone;
+
+pub use clients::ANONYMOUS;
 pub use duration::past;
 pub use environment::environment;
 pub use files::Files;
 pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
 pub use probe::{AdminPort, check_file, load_admin_port, load_admin_token};
-pub use sections::ANONYMOUS;
 pub use settings::{
-    AccessLines, AdminSettings, Client, Database, DrainLimits, ForwardProxy, GroupSettings, HttpVersion,
-    JsonlTarget, LedgerSettings, Log, MemberSettings, OnDisconnect, OtlpSettings, PoolLimits, Postgres,
-    Route, RouteTarget, Server, Settings, Timeouts, Upstream,
+    AccessLines, AdminSettings, Client, ClientKey, Database, DrainLimits, ForwardProxy, GroupSettings,
+    HttpVersion, JsonlTarget, LedgerSettings, Log, MemberSettings, OnDisconnect, OtlpSettings, PoolLimits,
+    Postgres, Route, RouteTarget, Server, Settings, Team, Timeouts, Upstream,
 };
 pub use time_zone::{time_zone, time_zone_name};
 pub use upstreams::MAX_CONNECTION_AGE;
@@ -278,7 +281,13 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let admin = root.section("admin", sections::admin);
     let ledger = root.section("ledger", sections::ledger);
     let log = root.section("log", sections::log);
-    let clients = sections::clients(root);
+    let (team_names, teams) = clients::teams(root);
+    let context = clients::Context {
+        teams: &team_names,
+        zone: &ledger.as_ref().map_or(TimeZone::UTC, |ledger| ledger.time_zone.clone()),
+        has_certificates: server.as_ref().map_or(true, Server::has_client_certificates),
+    };
+    let clients = clients::clients(root, &context);
     let network = root.section("network", network::network);
     let otlp = root.section("otlp", |table| otlp::otlp(table, network.as_ref().ok()));
     let (names, upstreams) = upstreams::upstreams(root, network.as_ref().ok());
@@ -290,6 +299,9 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         if let Err(noted) = routes::check_paths(root, all, groups, upstreams) {
             routes = Err(noted);
         }
+    }
+    if let (Ok(clients), Ok(teams), Ok(routes)) = (&clients, &teams, &routes) {
+        clients::warn_of_unused(root, clients, teams, routes);
     }
     cross_checks::check(root, &server, &admin, &ledger, &clients);
     if let (Ok(network), Ok(upstreams)) = (&network, &upstreams) {
@@ -305,6 +317,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         otlp: otlp?,
         log: log?,
         clients: clients?,
+        teams: teams?,
         upstreams: upstreams?,
         groups: groups?,
         routes: routes?,

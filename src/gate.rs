@@ -10,24 +10,36 @@
 //! but reveals nothing about a key: a client that guesses keys cannot choose their digests.
 
 pub mod browser;
+mod client;
+mod key;
 mod query;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
+use jiff::Timestamp;
 
-use crate::codec::head::{Headers, KnownName};
-use crate::llm::rewrite::headers::KEY_NAMES;
-use crate::llm::rewrite::upgrade;
-use crate::support::secret::Secret;
+use crate::codec::head::Headers;
+pub use client::{AllowedEndpoints, Client, Models};
+pub(crate) use key::bearer;
+pub use key::{Key, KeyDigest};
 pub use query::QueryKeys;
 
 /// The configured clients.
 #[derive(Clone, Default)]
 pub struct Clients {
-    names: HashMap<Digest, Arc<str>>,
+    keys: HashMap<KeyDigest, Key>,
+    /// All clients, also those without keys, which have certificates.
+    by_name: HashMap<Arc<str>, Arc<Client>>,
+}
+
+/// The client of a request, and the id of the key that it sent.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub client: Arc<Client>,
+    /// `None`: a certificate named the client.
+    pub key_id: Option<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,27 +48,34 @@ pub enum Unauthorized {
     Missing,
     /// The request's key is not one of the configured keys.
     Unknown,
+    /// The time of the request's key is over.
+    Expired,
 }
 
 impl Clients {
-    /// Takes clients by name and key. The first of two clients with the same key counts, and empty
-    /// keys are ignored.
-    pub fn new(clients: impl IntoIterator<Item = (String, Secret)>) -> Self {
-        let mut names = HashMap::new();
-        for (name, key) in clients {
-            if !key.expose().is_empty() {
-                names.entry(digest(key.expose().as_bytes())).or_insert_with(|| Arc::from(name));
-            }
+    /// Adds a client with its keys, each with the time from which it is refused. The first of two
+    /// clients with the same key keeps it.
+    pub fn add(&mut self, client: Client, keys: impl IntoIterator<Item = (KeyDigest, Option<Timestamp>)>) {
+        let client = Arc::new(client);
+        self.by_name.insert(Arc::clone(&client.name), Arc::clone(&client));
+        for (digest, until) in keys {
+            let key = Key { client: Arc::clone(&client), id: digest.id().into(), until };
+            self.keys.entry(digest).or_insert(key);
         }
-        Self { names }
     }
 
     /// Returns true if no client is configured, so that every request is accepted.
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.by_name.is_empty()
     }
 
-    /// The name of the client with the request's key. `None` if no client is configured.
+    /// The client of this name, which a certificate proves. `None`: it is not configured, so that
+    /// no rule applies to it.
+    pub fn named(&self, name: &str) -> Option<&Arc<Client>> {
+        self.by_name.get(name)
+    }
+
+    /// The client with the request's key at the time `now`. `None` if no client is configured.
     ///
     /// # Errors
     ///
@@ -65,16 +84,22 @@ impl Clients {
         &self,
         headers: &Headers,
         query: &QueryKeys,
-    ) -> Result<Option<Arc<str>>, Unauthorized> {
+        now: Timestamp,
+    ) -> Result<Option<Known>, Unauthorized> {
         if self.is_empty() {
             return Ok(None);
         }
         let mut refusal = Unauthorized::Missing;
-        for key in keys(headers).chain(query.iter().filter(|key| !key.is_empty())) {
-            if let Some(name) = self.names.get(&digest(key)) {
-                return Ok(Some(Arc::clone(name)));
+        for key in key::keys(headers).chain(query.iter().filter(|key| !key.is_empty())) {
+            match self.keys.get(&KeyDigest::of(key)) {
+                Some(key) if !key.has_expired(now) => {
+                    let (client, id) = (Arc::clone(&key.client), Arc::clone(&key.id));
+                    return Ok(Some(Known { client, key_id: Some(id) }));
+                }
+                Some(_) => refusal = Unauthorized::Expired,
+                None if refusal == Unauthorized::Missing => refusal = Unauthorized::Unknown,
+                None => {}
             }
-            refusal = Unauthorized::Unknown;
         }
         Err(refusal)
     }
@@ -83,54 +108,82 @@ impl Clients {
 impl fmt::Debug for Clients {
     /// Prints names only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.names.values()).finish()
+        f.debug_set().entries(self.by_name.keys()).finish()
     }
-}
-
-/// The SHA-256 digest of a key.
-type Digest = [u8; digest::SHA256_OUTPUT_LEN];
-
-fn digest(key: &[u8]) -> Digest {
-    digest::digest(&digest::SHA256, key)
-        .as_ref()
-        .try_into()
-        .expect("a SHA-256 digest has SHA256_OUTPUT_LEN bytes")
-}
-
-/// The keys in a request's headers.
-fn keys(headers: &Headers) -> impl Iterator<Item = &[u8]> {
-    let bearer = headers.values(KnownName::Authorization).filter_map(bearer);
-    let plain = KEY_NAMES.iter().flat_map(|name| headers.values(*name)).map(<[u8]>::trim_ascii);
-    bearer.chain(plain).chain(upgrade::keys(headers)).filter(|key| !key.is_empty())
-}
-
-/// The token of `Bearer <token>`.
-pub(crate) fn bearer(value: &[u8]) -> Option<&[u8]> {
-    const SCHEME: &[u8] = b"bearer ";
-    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
-    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The second of a key's end.
+    const END: i64 = 1_000;
+
     fn clients() -> Clients {
-        let keys = [("alice", "sg-alice"), ("bob", "sg-bob"), ("double", "sg-alice"), ("nobody", "")];
-        Clients::new(keys.map(|(name, key)| (name.to_owned(), Secret::new(key.to_owned()))))
+        let mut clients = Clients::default();
+        for (name, key, until) in [
+            ("alice", "sg-alice", None),
+            ("bob", "sg-bob", None),
+            ("double", "sg-alice", None),
+            ("carol", "sg-carol", Some(Timestamp::from_second(END).unwrap())),
+        ] {
+            clients.add(Client::new(name), [(KeyDigest::of(key.as_bytes()), until)]);
+        }
+        clients.add(Client::new("certificate"), []);
+        clients
+    }
+
+    fn who_at(lines: &[(&str, &str)], second: i64) -> Result<Option<String>, Unauthorized> {
+        let mut headers = Headers::default();
+        lines.iter().for_each(|(name, value)| headers.append(name.as_bytes(), value.as_bytes()));
+        let now = Timestamp::from_second(second).unwrap();
+        let known = clients().authenticate(&headers, &QueryKeys::default(), now)?;
+        Ok(known.map(|known| known.client.name.to_string()))
     }
 
     fn who(lines: &[(&str, &str)]) -> Result<Option<String>, Unauthorized> {
-        let mut headers = Headers::default();
-        lines.iter().for_each(|(name, value)| headers.append(name.as_bytes(), value.as_bytes()));
-        clients().authenticate(&headers, &QueryKeys::default()).map(|name| name.map(|name| name.to_string()))
+        who_at(lines, END)
     }
 
     #[test]
     fn without_clients_everybody_is_anonymous() {
-        let none = Clients::new([]);
+        let none = Clients::default();
         assert!(none.is_empty());
-        assert_eq!(none.authenticate(&Headers::default(), &QueryKeys::default()), Ok(None));
+        let known = none.authenticate(&Headers::default(), &QueryKeys::default(), Timestamp::UNIX_EPOCH);
+        assert!(known.unwrap().is_none());
+    }
+
+    #[test]
+    fn client_with_certificate_only_has_no_key() {
+        let mut clients = Clients::default();
+        clients.add(Client::new("certificate"), []);
+        assert!(!clients.is_empty());
+        assert_eq!(who(&[("api-key", "certificate")]), Err(Unauthorized::Unknown));
+        assert!(clients.named("certificate").is_some() && clients.named("other").is_none());
+    }
+
+    #[test]
+    fn key_is_accepted_until_its_end() {
+        let carol = ("api-key", "sg-carol");
+        assert_eq!(who_at(&[carol], END - 1), Ok(Some("carol".to_owned())));
+        assert_eq!(who_at(&[carol], END), Err(Unauthorized::Expired));
+        assert_eq!(who_at(&[carol, ("x-api-key", "unknown")], END), Err(Unauthorized::Expired));
+        assert_eq!(who_at(&[carol, ("x-api-key", "sg-bob")], END), Ok(Some("bob".to_owned())));
+    }
+
+    #[test]
+    fn two_keys_of_a_client_have_different_ids() {
+        let mut clients = Clients::default();
+        let digests = [KeyDigest::of(b"one"), KeyDigest::of(b"two")];
+        clients.add(Client::new("a"), digests.map(|digest| (digest, None)));
+        let ids = ["one", "two"].map(|key| {
+            let mut headers = Headers::default();
+            headers.append(b"api-key", key.as_bytes());
+            let known = clients.authenticate(&headers, &QueryKeys::default(), Timestamp::UNIX_EPOCH);
+            known.unwrap().unwrap().key_id.unwrap().to_string()
+        });
+        assert_eq!(ids, digests.map(|digest| digest.id()));
+        assert_ne!(ids[0], ids[1]);
     }
 
     #[test]

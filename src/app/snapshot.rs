@@ -8,8 +8,8 @@ use http::HeaderValue;
 use super::upstreams::origin;
 use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGroup};
 use crate::config::{self, ANONYMOUS, AccessLines, RouteTarget, Settings};
-use crate::gate::Clients;
 use crate::gate::browser::Admission;
+use crate::gate::{Client, Clients, Models};
 use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::rewrite::names::HeaderNames;
@@ -65,9 +65,7 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snap
             !settings.clients.is_empty(),
             server.tls.is_some(),
         ),
-        clients: Clients::new(
-            settings.clients.iter().map(|client| (client.name.clone(), client.key.clone())),
-        ),
+        clients: clients(settings),
         requires_certificates: server.tls.as_ref().is_some_and(|tls| tls.requires_certificates()),
         anonymous: ANONYMOUS.into(),
         routes: Table::new(rules),
@@ -84,6 +82,24 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snap
         tracing: settings.otlp.as_ref().and_then(|otlp| otlp.traces),
         generation: parts.generation,
     })
+}
+
+fn clients(settings: &Settings) -> Clients {
+    let mut clients = Clients::default();
+    for client in &settings.clients {
+        let keys = client.keys.iter().map(|key| (key.digest, key.until));
+        clients.add(
+            Client {
+                name: client.name.as_str().into(),
+                models: Models::new(client.models.iter().map(String::as_str)),
+                endpoints: client.endpoints,
+                priority: client.priority,
+                share: client.share,
+            },
+            keys,
+        );
+    }
+    clients
 }
 
 /// The spec of an upstream: the one in use if its settings are equal, so that the workers keep its
@@ -169,8 +185,7 @@ pub(super) fn budget(settings: &Settings, counts: &Arc<LimitCounts>) -> Budget {
 /// Returns true if one client can use up the memory of others. Certificates name clients too, and
 /// their number is unknown.
 pub(super) fn has_several_clients(settings: &Settings) -> bool {
-    let has_certificates = settings.server.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
-    settings.clients.len() > 1 || has_certificates
+    settings.clients.len() > 1 || settings.server.has_client_certificates()
 }
 
 fn bodies(settings: &Settings, budget: &Budget) -> BodyLimits {

@@ -177,6 +177,7 @@ fn words(shape: &Shape) -> String {
         Shape::Number(None) => "number".to_owned(),
         Shape::Number(Some(most)) => format!("number from 0 to {most}"),
         Shape::Text(name, _) => (*name).to_owned(),
+        Shape::Secret => "secret text".to_owned(),
         Shape::Choice(choices) => {
             let choices: Vec<_> = choices.iter().map(|choice| format!("`{choice:?}`")).collect();
             choices.join(", ")

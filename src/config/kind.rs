@@ -34,6 +34,8 @@ pub(super) enum Shape {
     List(Box<Shape>),
     /// A table that locates a text with one of these keys.
     Source(&'static str, &'static [&'static str]),
+    /// A text that is a secret itself.
+    Secret,
     /// A table whose keys have descriptions of their own.
     Table,
     /// `[[key]]` tables; the keys of each have descriptions of their own.
@@ -64,11 +66,11 @@ impl Shape {
         matches!(self, Self::List(item) if is_inline(item))
     }
 
-    /// Returns true if a value can be a table that locates a text.
+    /// Returns true if a value can be a secret, or a table that locates a text.
     pub(super) fn has_source(&self) -> bool {
         self.alternatives().iter().any(|shape| match shape {
             Self::List(item) => item.has_source(),
-            shape => matches!(shape, Self::Source(..)),
+            shape => matches!(shape, Self::Source(..) | Self::Secret),
         })
     }
 

@@ -51,6 +51,7 @@ fn shape(description: &Description, form: &KeyPath, of: &Shape) -> Json {
         Shape::Number(Some(most)) => json!({ "type": "number", "minimum": 0, "maximum": most }),
         Shape::Text(_, None) => json!({ "type": "string" }),
         Shape::Text(_, Some(pattern)) => json!({ "type": "string", "pattern": pattern }),
+        Shape::Secret => json!({ "type": "string", "minLength": 1 }),
         Shape::Choice(choices) => json!({ "enum": choices }),
         Shape::List(item) => json!({ "type": "array", "items": shape(description, form, item) }),
         Shape::Source(_, forms) => {

@@ -45,6 +45,36 @@ fn read(entry: &Entry<'_>) -> Read<Secret> {
         ("file", form, path) => from_file(&form, &path)?,
         (_, _, text) => text,
     };
+    checked(entry, text)
+}
+
+/// The name of a variable that has a secret, as a key of its own.
+pub(super) fn secret_variable() -> Kind<impl Fn(&Entry<'_>) -> Read<Secret>> {
+    Kind::new(Shape::Text("name of a variable", Some("^.+$")), |entry: &Entry<'_>| {
+        let name = entry.text("the name of an environment variable in quotes")?;
+        let text = from_variable(entry, name)?;
+        entry.comes_from(name);
+        checked(entry, text)
+    })
+}
+
+/// The path of a file that has a secret, as a key of its own.
+pub(super) fn secret_file() -> Kind<impl Fn(&Entry<'_>) -> Read<Secret>> {
+    Kind::new(Shape::Text("path", Some("^.+$")), |entry: &Entry<'_>| {
+        match entry.text("a path in quotes")? {
+            "" => Err(entry.mistake("names no file")),
+            path => checked(entry, from_file(entry, path)?),
+        }
+    })
+}
+
+/// A secret as text, as a key of its own.
+pub(super) fn secret_text() -> Kind<impl Fn(&Entry<'_>) -> Read<Secret>> {
+    Kind::new(Shape::Secret, |entry: &Entry<'_>| checked(entry, entry.text("text in quotes")?.to_owned()))
+}
+
+/// Reports a text that a header cannot carry, and warns of quotes around it.
+fn checked(entry: &Entry<'_>, text: String) -> Read<Secret> {
     if let Some(reason) = unfit(&text) {
         return Err(entry.mistake(format!("the secret {reason}")));
     }

@@ -1,4 +1,4 @@
-//! `[server]`, `[admin]`, `[ledger]`, `[log]` and `[clients.NAME]`.
+//! `[server]`, `[admin]`, `[ledger]` and `[log]`.
 
 use std::path::PathBuf;
 use std::thread;
@@ -11,11 +11,9 @@ use super::kind::{
 use super::log_filter::check_log_filter;
 use super::notes::Read;
 use super::postgres::postgres;
-use super::reader::{Entry, Table, all};
+use super::reader::{Entry, Table};
 use super::secrets::secret;
-use super::settings::{
-    AccessLines, AdminSettings, Client, Database, JsonlTarget, LedgerSettings, Log, Server,
-};
+use super::settings::{AccessLines, AdminSettings, Database, JsonlTarget, LedgerSettings, Log, Server};
 use super::time_zone::time_zone;
 use super::tls;
 use crate::gate::browser::{Origin, Origins, OwnHosts};
@@ -37,9 +35,6 @@ pub(super) const NAME_PATTERN: &str = "^\\S{1,64}$";
 /// The shortest length of the admin token, and of a client's key without a warning, in bytes.
 /// Shorter ones can be guessed.
 const MIN_KEY: usize = 16;
-
-/// The client of requests without a key, in records. No configured client may have this name.
-pub const ANONYMOUS: &str = "anonymous";
 
 /// `[server]`.
 pub(super) fn server(table: &Table<'_>) -> Read<Server> {
@@ -136,34 +131,8 @@ pub(super) fn log(table: &Table<'_>) -> Read<Log> {
     })
 }
 
-/// `[clients.NAME]`, in the order of the file.
-pub(super) fn clients(root: &Table<'_>) -> Read<Vec<Client>> {
-    let mut known: Vec<(String, Secret)> = Vec::new();
-    let clients = root.names("clients", Some(NAME_PATTERN.to_owned()), Shape::Table)?;
-    all(clients.into_iter().map(|(name, entry)| {
-        let named = check_name(&name, &entry);
-        if name == ANONYMOUS {
-            entry.mistake("is the name of requests without a key in records: choose another name");
-        }
-        let unique = secret().then(|entry, key| {
-            if let Some((other, _)) = known.iter().find(|(_, known)| *known == key) {
-                let reason = format!("is the key of clients.{other} too: give each client its own");
-                return Err(entry.mistake(reason));
-            }
-            if let Some(reason) = too_short(&key) {
-                entry.warning(&reason);
-            }
-            Ok(key)
-        });
-        let missing = "write key = { env = \"NAME\" } or { file = \"PATH\" }";
-        let key = entry.table(|client| client.required("key", missing, unique))?;
-        known.push((name.clone(), key.clone()));
-        named?;
-        Ok(Client { name, key })
-    }))
-}
-
-fn too_short(key: &Secret) -> Option<String> {
+/// The reason for a warning about a key that can be guessed.
+pub(super) fn too_short(key: &Secret) -> Option<String> {
     (key.expose().len() < MIN_KEY).then(|| {
         format!(
             "is short enough to be guessed: take {MIN_KEY} characters or more, for example from `openssl rand -hex 16`"

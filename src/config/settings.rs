@@ -1,6 +1,7 @@
 //! The settings of the program. Every value has passed the rules of its key and those between keys,
 //! so that no other code checks it again.
 
+mod clients;
 mod groups;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use jiff::tz::TimeZone;
 
+pub use clients::{Client, ClientKey, Team};
 pub use groups::{GroupSettings, MemberSettings};
 
 use crate::codec::traceparent::Sampling;
@@ -32,8 +34,10 @@ pub struct Settings {
     pub ledger: LedgerSettings,
     pub otlp: Option<OtlpSettings>,
     pub log: Log,
-    /// The clients in the order of the file, each with its own key. Empty: no authentication.
+    /// The clients in the order of the file. No two have the same key. Empty: no authentication.
     pub clients: Vec<Client>,
+    /// The teams in the order of the file. None is in itself.
+    pub teams: Vec<Team>,
     /// The upstreams in the order of the file; at least one.
     pub upstreams: Vec<Upstream>,
     /// The groups in the order of the file. No name is one of an upstream.
@@ -78,6 +82,13 @@ pub struct Server {
     pub min_body_rate: Option<NonZeroU32>,
     /// `None`: plain HTTP. Its files were read successfully.
     pub tls: Option<ServerSettings>,
+}
+
+impl Server {
+    /// Returns true if certificates can name clients.
+    pub fn has_client_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty())
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -173,14 +184,6 @@ pub enum AccessLines {
     /// Requests that are neither `complete` nor disconnected by their client.
     Failures,
     Off,
-}
-
-/// A client that may send requests.
-#[derive(Clone, Debug)]
-pub struct Client {
-    pub name: String,
-    /// ASCII without spaces at its ends.
-    pub key: Secret,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,5 +1,6 @@
 //! The contract with users.
 
+mod clients;
 mod defaults;
 mod description;
 mod groups;

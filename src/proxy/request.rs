@@ -4,6 +4,7 @@
 mod authenticated;
 mod buffered;
 mod look;
+mod permitted;
 mod planned;
 mod prepared;
 mod received;

@@ -20,6 +20,7 @@ mod backups;
 mod billing;
 mod bodies;
 mod browsers;
+mod clients;
 mod codings;
 mod connections;
 mod cuts;

@@ -1,6 +1,7 @@
 //! Precedence: the command line over the environment, the file, and the defaults.
 
 use super::*;
+use crate::gate::KeyDigest;
 use crate::support::telemetry::LogFormat;
 
 fn listen(text: Option<&str>, variables: &[(&str, &str)], listen: Option<&str>) -> String {
@@ -44,7 +45,7 @@ fn variable_is_converted_to_the_type_of_its_key() {
     assert_eq!((server.workers, server.max_request_bytes, server.max_buffered_bytes), (3, 1000, 2 << 20));
     assert_eq!(server.drain_timeout.as_secs(), 60);
     assert_eq!((admin.listen, ledger.jsonl, log.format), (None, Some(JsonlTarget::Stdout), LogFormat::Json));
-    assert_eq!(clients[0].key.expose(), "01234567890", "a secret of digits is text");
+    assert_eq!(clients[0].keys[0].digest, KeyDigest::of(b"01234567890"), "a secret of digits is text");
     let key = upstreams[0].api_key.as_ref().unwrap();
     assert_eq!(key.expose(), "1234567890123456789012345678901234567890", "a secret of digits is text");
     assert_eq!(upstreams[0].default_model.as_deref(), Some("7"));

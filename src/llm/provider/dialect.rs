@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use super::endpoint::{MODEL_PARAMETERS, deployment, names_model_in_query};
+use super::endpoint::{DEPLOYMENTS, MODEL_PARAMETERS, V1, deployment, names_model_in_query};
 use super::include_usage::is_before_stream_options;
 use super::{ApiVersion, BaseUrl, Endpoint, FixedQuery, Provider, path};
 
@@ -142,6 +142,14 @@ impl Dialect {
         let deployment = deployment(path)?;
         let models = self.deployments.iter().filter(|(_, listed)| **listed == deployment);
         Some(models.map(|(model, _)| model).min().cloned().unwrap_or(deployment))
+    }
+
+    /// The models that lead to a deployment. A deployment that is not listed is its own model.
+    pub fn models_of<'a>(&'a self, deployment: &'a str) -> impl Iterator<Item = &'a str> {
+        let listed = self.deployments.iter().filter(move |(_, listed)| *listed == deployment);
+        let mut listed = listed.map(|(model, _)| model.as_str()).peekable();
+        let own = listed.peek().is_none().then_some(deployment);
+        listed.chain(own)
     }
 
     /// Returns true if the request's version of Azure's API is known to refuse `stream_options`.
@@ -310,12 +318,6 @@ impl Dialect {
         if path::is_safe(&target[begin..]) { Ok(()) } else { Err(TargetError::UnsafePath) }
     }
 }
-
-/// The prefix of an OpenAI SDK's paths.
-const V1: &str = "/v1/";
-
-/// The prefix of an Azure SDK's paths with a deployment.
-const DEPLOYMENTS: &str = "/openai/deployments/";
 
 /// The bytes that an Azure URL adds to a path, so that it is allocated once.
 const DEPLOYMENT_ROOM: usize = 96;

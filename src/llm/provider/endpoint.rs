@@ -4,6 +4,7 @@
 //! is fixed, because the names are metric labels: any other path is [`Endpoint::OTHER`], so that
 //! clients cannot create labels.
 
+mod model_place;
 mod paths;
 mod stored;
 
@@ -12,6 +13,8 @@ use std::ops::Range;
 use http::Method;
 
 use super::path;
+pub(super) use model_place::{DEPLOYMENTS, MODEL_PARAMETERS, V1, deployment, names_model_in_query};
+pub use model_place::{ModelPlace, query_model, query_models};
 use paths::KNOWN;
 pub use stored::{Stored, StoredKind, UsageOwner};
 
@@ -145,17 +148,6 @@ impl Endpoint {
     }
 }
 
-/// Parameters that name the model, of which the first counts.
-pub(super) const MODEL_PARAMETERS: [&str; 2] = ["model", "deployment"];
-
-/// The decoded model of a request that names it in its query, as `GET /v1/realtime` does (Azure's
-/// as `deployment`). The path may have its route's prefix. `is_session`: the request asks for a
-/// WebSocket.
-pub fn query_model(path: &str, query: Option<&str>, is_session: bool) -> Option<String> {
-    let query = query.filter(|_| names_model_in_query(path, is_session))?;
-    MODEL_PARAMETERS.iter().find_map(|name| path::parameter(query, name)).filter(|model| !model.is_empty())
-}
-
 /// The decoded model that the path names, as `/v1/models/{id}` does. The path may have its route's
 /// prefix.
 pub fn path_model(method: &Method, path: &str) -> Option<String> {
@@ -194,13 +186,6 @@ fn model_place(path: &str) -> Option<Range<usize>> {
     (start < end).then_some(start..end)
 }
 
-/// Returns true if requests to the path name their model in the query. A session of `responses` may
-/// do so; otherwise its messages name the model, after the upgrade.
-pub(super) fn names_model_in_query(path: &str, is_session: bool) -> bool {
-    let path = path.strip_suffix('/').unwrap_or(path);
-    path.ends_with("/realtime") || (is_session && path.ends_with("/responses"))
-}
-
 /// Returns true if a request of this method may create usage. Methods are case-sensitive (RFC 9110
 /// section 9.1), but some servers accept `post` for `POST`, so that unknown methods may.
 pub fn may_create(method: &Method) -> bool {
@@ -219,12 +204,6 @@ fn after_version(path: &str) -> Option<&str> {
         }
     };
     Some(rest.strip_suffix('/').unwrap_or(rest))
-}
-
-/// The decoded deployment in an Azure SDK's path.
-pub(super) fn deployment(path: &str) -> Option<String> {
-    let (deployment, _) = path.strip_prefix("/openai/deployments/")?.split_once('/')?;
-    path::decoded(deployment).filter(|deployment| !deployment.is_empty())
 }
 
 /// Matches segment by segment: `*` is one segment, `**` one or more. No pattern begins with a star.

@@ -47,6 +47,26 @@ impl Glob {
         }
         rest.ends_with(last.as_str())
     }
+
+    /// Returns true if some text matches both patterns. Takes the product of their lengths.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let [one, other] = [self, other].map(|glob| glob.to_string().chars().collect::<Vec<_>>());
+        // The pieces of `other` from each place on, beside those of `one` from the place behind.
+        let mut behind: Vec<bool> =
+            (0..=other.len()).map(|from| other[from..].iter().all(|letter| *letter == '*')).collect();
+        for letter in one.iter().rev() {
+            let mut here = vec![*letter == '*' && behind[other.len()]; other.len() + 1];
+            for at in (0..other.len()).rev() {
+                here[at] = match (*letter, other[at]) {
+                    ('*', _) => behind[at] || here[at + 1],
+                    (_, '*') => here[at + 1] || behind[at],
+                    (one, other) => one == other && behind[at + 1],
+                };
+            }
+            behind = here;
+        }
+        behind[0]
+    }
 }
 
 impl fmt::Display for Glob {
@@ -105,6 +125,19 @@ mod tests {
                     naive(pattern.as_bytes(), text.as_bytes()),
                     "{pattern} {text}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn patterns_overlap_if_a_text_matches_both() {
+        let texts = words(&['a', 'b'], 6);
+        let patterns = words(&['a', 'b', '*'], 3);
+        for one in &patterns {
+            for other in &patterns {
+                let (glob, second) = (Glob::new(one), Glob::new(other));
+                let naive = texts.iter().any(|text| glob.matches(text) && second.matches(text));
+                assert_eq!(glob.overlaps(&second), naive, "{one} {other}");
             }
         }
     }

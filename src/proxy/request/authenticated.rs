@@ -10,6 +10,7 @@ use super::buffered::Inside;
 use super::look::{Look, Whole};
 use super::{Buffered, Received};
 use crate::codec::head::{KnownName, RequestHead};
+use crate::gate::Models;
 use crate::llm::provider::{path_model, query_model};
 use crate::llm::rewrite::form::Form;
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
@@ -51,7 +52,8 @@ impl Authenticated {
         }
         let length = body.size_hint().exact();
         let client = Arc::clone(&entry.row().client);
-        match Look::at(&buffered.head, snapshot)? {
+        let limits_models = buffered.client.as_ref().is_some_and(|client| client.models != Models::All);
+        match Look::at(&buffered.head, snapshot, limits_models)? {
             Look::Nothing => {
                 let passing = Passing::new(body, limits, entry.count_upload())?;
                 Ok((buffered, Body::Passing(Box::new(passing), length)))

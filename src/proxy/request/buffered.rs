@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Routed;
 use crate::codec::head::RequestHead;
+use crate::gate::Client;
 use crate::llm::estimate::Shape;
 use crate::llm::provider::{Endpoint, Inbound};
 use crate::llm::rewrite::body::{Peek, is_utf16_or_32, metadata_user, peek, peek_session, without_bom};
@@ -30,6 +31,8 @@ pub(in crate::proxy) struct Buffered {
     pub(super) inside: Option<Box<Inside>>,
     /// The model is in the object `session`.
     pub(super) in_session: bool,
+    /// The client, if it is configured.
+    pub(super) client: Option<Arc<Client>>,
     /// The client asks for a WebSocket.
     pub(in crate::proxy) upgrade: Option<WebSocketUpgrade>,
     /// The model that the query or the path names.
@@ -73,6 +76,7 @@ impl Buffered {
             bytes: Bytes::new(),
             inside: None,
             in_session: false,
+            client: None,
             upgrade: None,
             url_model: None,
             _reserved: None,
@@ -144,6 +148,9 @@ impl Buffered {
         row.endpoint = Some(endpoint.name.into());
         if endpoint.takes_json_model() && is_utf16_or_32(self.text()) {
             return Err(Kind::BodyNotUtf8.into());
+        }
+        if let Some(client) = self.client.as_deref().filter(|client| client.is_restricted()) {
+            routed.permit(client)?;
         }
         if row.model_requested.is_none() {
             row.model_requested = spec.dialect.requested_model(inbound.path).map(Into::into);

@@ -50,9 +50,12 @@ pub(super) struct Whole {
 const MAX_SHOWN: usize = 64;
 
 impl Look {
+    /// `limits_models`: the client may not ask for every model. A model that cannot be read is
+    /// refused later.
+    ///
     /// # Errors
     /// Returns an error if the model must be known, and the content coding is unknown.
-    pub(super) fn at(head: &RequestHead, snapshot: &WorkerSnapshot) -> Result<Self> {
+    pub(super) fn at(head: &RequestHead, snapshot: &WorkerSnapshot, limits_models: bool) -> Result<Self> {
         let (path, headers) = (head.path(), &head.headers);
         let Some((first, first_rest)) = snapshot.routes.first(path) else { return Ok(Self::Nothing) };
         let by_model = first.model.is_some();
@@ -73,11 +76,12 @@ impl Look {
         };
         let is_needed = by_model || target.is_some_and(needs_model);
         let is_unknown = endpoint == Endpoint::OTHER;
+        let is_read = is_needed || (limits_models && !is_unknown);
 
         let boundary =
             if endpoint.takes_form() || (is_unknown && by_model) { boundary(headers) } else { None };
         let takes_json = if endpoint.takes_form() {
-            boundary.is_none() && (says_json(headers) || (is_needed && may_be_json(headers)))
+            boundary.is_none() && (says_json(headers) || (is_read && may_be_json(headers)))
         } else {
             endpoint.takes_json_model() || ((by_model || (is_unknown && is_needed)) && may_be_json(headers))
         };
@@ -86,14 +90,14 @@ impl Look {
         }
         let in_session = endpoint.names_model_in_session();
         match (Codings::of(headers), boundary) {
-            (Codings::Identity, Some(boundary)) if is_needed => {
+            (Codings::Identity, Some(boundary)) if is_read => {
                 Ok(Self::Form { boundary, must_name: !is_unknown })
             }
             (Codings::Identity, Some(boundary)) => Ok(Self::Fields(boundary)),
             (Codings::Identity, boundary) => {
                 Ok(Self::Whole(Whole { codings: Vec::new(), boundary, in_session, is_needed }))
             }
-            (Codings::Known(_), Some(_)) if !is_needed => Ok(Self::Nothing),
+            (Codings::Known(_), Some(_)) if !is_read => Ok(Self::Nothing),
             (Codings::Known(codings), boundary) => {
                 Ok(Self::Whole(Whole { codings, boundary, in_session, is_needed }))
             }

@@ -7,7 +7,7 @@ use http::Method;
 use super::{Authenticated, Buffered};
 use crate::codec::h1::server::MAX_REQUEST_HEADERS;
 use crate::gate::browser::{Admission, Refusal};
-use crate::gate::{Clients, QueryKeys, Unauthorized};
+use crate::gate::{Clients, Known, QueryKeys, Unauthorized};
 use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
 use crate::server::{ClientRequest, RequestBody};
@@ -46,7 +46,7 @@ impl Received {
     /// A certificate counts while the authorities in use trust it, which may change during its
     /// connection.
     pub(in crate::proxy) fn authenticate(
-        self,
+        mut self,
         clients: &Clients,
         requires_certificates: bool,
         entry: &mut Entry,
@@ -55,14 +55,24 @@ impl Received {
         if requires_certificates && certificate.is_none() {
             return Err(Kind::CertificateNotTrusted.into());
         }
-        match (clients.authenticate(&self.request.head.headers, &self.keys), certificate) {
-            (Ok(Some(client)), _) => entry.row().client = client,
+        let row = entry.row();
+        let known = clients.authenticate(&self.request.head.headers, &self.keys, row.started_at);
+        match (known, certificate) {
+            (Ok(Some(Known { client, key_id })), _) => {
+                row.client = Arc::clone(&client.name);
+                row.key_id = key_id;
+                self.request.client = Some(client);
+            }
             // A verified certificate is sufficient. SDKs always send a key, so that an unknown key
             // next to the certificate is ignored.
-            (_, Some(name)) => entry.row().client = Arc::clone(name),
+            (_, Some(name)) => {
+                row.client = Arc::clone(name);
+                self.request.client = clients.named(name).cloned();
+            }
             (Ok(None), None) => {}
             (Err(Unauthorized::Missing), None) => return Err(Kind::KeyMissing.into()),
             (Err(Unauthorized::Unknown), None) => return Err(Kind::KeyUnknown.into()),
+            (Err(Unauthorized::Expired), None) => return Err(Kind::KeyExpired.into()),
         }
         entry.admit();
         Ok(Authenticated(self))

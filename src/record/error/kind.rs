@@ -115,12 +115,22 @@ kinds! {
         "Clients are configured, and the request has no key.";
     KeyUnknown = UNAUTHORIZED, "invalid_api_key", Client, Never,
         "The request's key is not one of the configured keys.";
+    KeyExpired = UNAUTHORIZED, "invalid_api_key", Client, Never,
+        "The time of the request's key is over.";
     CertificateNotTrusted = UNAUTHORIZED, "certificate_not_trusted", Client, Never,
         "Clients need a certificate, and the present authorities do not trust that of this open connection.";
     ModelRequired = BAD_REQUEST, "model_required", Client, Never,
         "The upstream needs a model to choose a deployment, and the request names none.";
     ModelAmbiguous = BAD_REQUEST, "model_ambiguous", Client, Never,
-        "The body has `model` twice, and the model decides the route.";
+        "The request names its model twice, and the model decides the route, or whether it is allowed.";
+    ModelNotAllowed { model: String, models: String, client: String } =
+        FORBIDDEN, "model_not_allowed", Client, Never,
+        "The model is not one of the client's `models`.";
+    ModelUnknown { models: String, client: String } = FORBIDDEN, "model_unknown", Client, Never,
+        "The model cannot be read, and the client may use only its `models`.";
+    EndpointNotAllowed { endpoint: &'static str, client: String } =
+        FORBIDDEN, "endpoint_not_allowed", Client, Never,
+        "The use of the endpoint is not counted, and the client's `endpoints` are `\"metered\"`.";
     ModelTooLate { limit: u64 } = PAYLOAD_TOO_LARGE, "model_too_late", Client, Never,
         "The form has its field `model` after more bytes than `server.max_request_bytes`.";
     CodingUnknown(String) = UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", Client, Never,

@@ -91,6 +91,9 @@ impl Error {
             Kind::KeyUnknown => {
                 f.write_str("The API key is not one of those configured under [clients] of this proxy.")
             }
+            Kind::KeyExpired => f.write_str(
+                "The time of this API key is over. Send the key that has replaced it, or ask for one who operates this proxy.",
+            ),
             Kind::CertificateNotTrusted => f.write_str(
                 "The authorities of client certificates have changed since this connection was opened. Open another one, with a \
                  certificate of a present authority.",
@@ -101,8 +104,25 @@ impl Error {
                  Set `model` in the body, or default_model in the configuration."
             ),
             Kind::ModelAmbiguous => {
-                f.write_str("The body has `model` twice, and it decides where the request goes. Send it once.")
+                f.write_str(
+                    "The request names its model twice, and the model decides where it goes or whether it is allowed. Send it once.",
+                )
             }
+            Kind::ModelNotAllowed { model, models, client } => write!(
+                f,
+                "The client {client} may not use the model {model:?}. It may use {models}. Request one of these, or add the model \
+                 to models in [clients.{client}]."
+            ),
+            Kind::ModelUnknown { models, client } => write!(
+                f,
+                "This proxy cannot read which model the request asks for, and the client {client} may use only {models}. Name the \
+                 model where this endpoint has it, in a body without a Content-Encoding that is unknown here."
+            ),
+            Kind::EndpointNotAllowed { endpoint, client } => write!(
+                f,
+                "The client {client} may use only endpoints whose tokens are counted, and {endpoint:?} is not one. Write endpoints = \
+                 \"all\" in [clients.{client}] to allow the others."
+            ),
             Kind::ModelTooLate { limit } => write!(
                 f,
                 "The form names its model after more than {limit} bytes, and the model decides where the request goes or is \

@@ -17,7 +17,11 @@ impl Error {
     /// The field of the request that is at fault, if it is a single field.
     fn param(&self) -> Option<&'static str> {
         match self.kind() {
-            Kind::ModelRequired | Kind::ModelAmbiguous | Kind::ModelTooLate { .. } => Some("model"),
+            Kind::ModelRequired
+            | Kind::ModelAmbiguous
+            | Kind::ModelTooLate { .. }
+            | Kind::ModelNotAllowed { .. }
+            | Kind::ModelUnknown { .. } => Some("model"),
             _ => None,
         }
     }
@@ -51,7 +55,7 @@ impl Error {
             Kind::Overloaded | Kind::ClientOverloaded | Kind::NoPlace => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
-            Kind::KeyMissing | Kind::KeyUnknown => {
+            Kind::KeyMissing | Kind::KeyUnknown | Kind::KeyExpired => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Kind::MethodNotAllowed(_) => {

@@ -1,0 +1,120 @@
+//! `[clients.NAME]` and `[teams.NAME]`: who may send requests, and what they may ask for.
+
+mod keys;
+mod teams;
+
+use super::kind::{Kind, Shape, choice, list, parsed, text};
+use super::notes::Read;
+use super::reader::{Entry, Table, all};
+use super::sections::{NAME_PATTERN, check_name};
+use super::settings::{Client, Route, Team};
+use crate::gate::AllowedEndpoints;
+use crate::llm::route::Glob;
+use keys::Keys;
+use teams::team_of;
+pub(super) use teams::teams;
+
+/// The client of requests without a key, in records. No configured client may have this name.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// The largest priority and share. Larger numbers say nothing more.
+const MAX_PRIORITY: usize = 1_000;
+
+const ENDPOINTS: &[(&str, AllowedEndpoints)] =
+    &[("metered", AllowedEndpoints::Metered), ("all", AllowedEndpoints::All)];
+
+/// The input of the clients from other sections.
+pub(super) struct Context<'a> {
+    /// The names of `[teams]`, also of invalid ones.
+    pub(super) teams: &'a [String],
+    /// The zone of days.
+    pub(super) zone: &'a jiff::tz::TimeZone,
+    /// Certificates name clients, so that a client needs no key.
+    pub(super) has_certificates: bool,
+}
+
+/// The clients in the order of the file.
+pub(super) fn clients(root: &Table<'_>, context: &Context<'_>) -> Read<Vec<Client>> {
+    let tables = root.names("clients", Some(NAME_PATTERN.to_owned()), Shape::Table)?;
+    let mut keys = Keys::new(context.zone);
+    all(tables.into_iter().map(|(name, entry)| {
+        let named = check_name(&name, &entry);
+        if name == ANONYMOUS {
+            entry.mistake("is the name of requests without a key in records: choose another name");
+        }
+        let client = entry.table(|table| client(name, table, &mut keys, context));
+        named.and(client)
+    }))
+}
+
+fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Context<'_>) -> Read<Client> {
+    let keys = keys.of_client(&name, table, context.has_certificates);
+    let models = table.or_default("models", models());
+    let endpoints = table.optional("endpoints", choice(ENDPOINTS));
+    let team = table.optional("team", team_of(context.teams));
+    let priority = table.or_default("priority", at_most(0, MAX_PRIORITY).default(0));
+    let share = table.or_default("share", at_most(1, MAX_PRIORITY).default(1));
+    let (models, endpoints) = (models?, endpoints?);
+    // A file or a batch can name any model.
+    let by_default = match models.iter().any(|model| model == "*") {
+        true => AllowedEndpoints::All,
+        false => AllowedEndpoints::Metered,
+    };
+    read_all!(Client {
+        name: Ok(name),
+        keys: keys,
+        models: Ok(models),
+        endpoints: Ok(endpoints.unwrap_or(by_default)),
+        team: team,
+        priority: priority,
+        share: share,
+    })
+}
+
+fn models() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Vec<String>>> {
+    let model =
+        parsed("model pattern", Some("^.+$"), "text in quotes, such as \"gpt-5*\"", |text| match text {
+            "" => Err("is empty: write \"*\" for every model".to_owned()),
+            _ => Ok(text.to_owned()),
+        });
+    let models = list(model).then(|entry, models: Vec<String>| match models.is_empty() {
+        true => Err(entry.mistake("is empty: name the models, or write [\"*\"] for all")),
+        false => Ok(models),
+    });
+    models.default(vec!["*"])
+}
+
+fn at_most(least: usize, most: usize) -> Kind<impl Fn(&Entry<'_>) -> Read<u32>> {
+    Kind::new(Shape::Integer(least, most), move |entry: &Entry<'_>| {
+        let number = entry.integer()?;
+        match u32::try_from(number) {
+            Ok(small) if (least..=most).contains(&number) => Ok(small),
+            _ => Err(entry.mistake(format!("must be from {least} to {most}"))),
+        }
+    })
+}
+
+/// Warns of teams that nobody is in, and of models that no route takes.
+pub(super) fn warn_of_unused(root: &Table<'_>, clients: &[Client], teams: &[Team], routes: &[Route]) {
+    for (index, team) in teams.iter().enumerate() {
+        let is_used = clients.iter().map(|client| client.team).chain(teams.iter().map(|team| team.team));
+        if is_used.flatten().all(|used| used != index)
+            && let Some(entry) = root.at(&["teams", &team.name])
+        {
+            entry.warning("has no effect: no client and no other team is in it");
+        }
+    }
+    let takes = |pattern: &str| routes.is_empty() || routes.iter().any(|route| takes_some(route, pattern));
+    for client in clients {
+        let unused: Vec<_> = client.models.iter().filter(|pattern| !takes(pattern)).collect();
+        if let (Some(pattern), Some(entry)) = (unused.first(), root.at(&["clients", &client.name, "models"]))
+        {
+            entry.warning(&format!("no route takes {pattern:?}, so that the client cannot ask for it"));
+        }
+    }
+}
+
+/// Returns true if the route may take a model of the pattern.
+fn takes_some(route: &Route, pattern: &str) -> bool {
+    route.model.as_deref().is_none_or(|model| Glob::new(model).overlaps(&Glob::new(pattern)))
+}

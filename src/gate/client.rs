@@ -1,0 +1,105 @@
+//! A client, and what it may ask for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::llm::route::Glob;
+
+/// A configured client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The name in records, or the name in its certificate.
+    pub name: Arc<str>,
+    pub models: Models,
+    pub endpoints: AllowedEndpoints,
+    /// Its place in a queue of waiting requests: a higher one is served first.
+    pub priority: u32,
+    /// Its part of a queue's service, at least 1, beside others of the same priority.
+    pub share: u32,
+}
+
+/// The models that a client may ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Models {
+    /// Any, also one that cannot be read.
+    #[default]
+    All,
+    /// Those that match one of these patterns.
+    Matching(Vec<Glob>),
+}
+
+/// The endpoints that a client may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AllowedEndpoints {
+    #[default]
+    All,
+    /// Those whose requests name their model, and have their tokens counted
+    /// ([`crate::llm::provider::Endpoint::is_metered`]).
+    Metered,
+}
+
+impl Client {
+    /// A client without restrictions.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self {
+            name: name.into(),
+            models: Models::All,
+            endpoints: AllowedEndpoints::All,
+            priority: 0,
+            share: 1,
+        }
+    }
+
+    /// Returns true if some requests of the client are refused.
+    pub fn is_restricted(&self) -> bool {
+        self.endpoints != AllowedEndpoints::All || self.models != Models::All
+    }
+}
+
+impl Models {
+    /// Reads patterns. One that matches every text stands for all models.
+    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
+        let patterns: Vec<_> = patterns.into_iter().map(Glob::new).collect();
+        if patterns.iter().any(|pattern| pattern.to_string() == "*") {
+            return Self::All;
+        }
+        Self::Matching(patterns)
+    }
+
+    /// Returns true if a client may ask for `model`.
+    pub fn allows(&self, model: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Matching(patterns) => patterns.iter().any(|pattern| pattern.matches(model)),
+        }
+    }
+}
+
+impl fmt::Display for Models {
+    /// The patterns, with commas between them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Matching(patterns) = self else { return f.write_str("*") };
+        for (index, pattern) in patterns.iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{pattern}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_names_and_patterns() {
+        let models = Models::new(["gpt-5*", "o3"]);
+        for (model, is_allowed) in
+            [("gpt-5", true), ("gpt-5-mini", true), ("o3", true), ("o3-mini", false), ("", false)]
+        {
+            assert_eq!(models.allows(model), is_allowed, "{model}");
+        }
+        assert_eq!(models.to_string(), "gpt-5*, o3");
+        assert_eq!(Models::new(["gpt-5*", "**"]), Models::All);
+    }
+}

@@ -1,0 +1,104 @@
+//! The places where requests name their model, and the endpoints whose use is counted.
+
+use http::Method;
+
+use super::super::path;
+use super::{Body, Endpoint, Tokens, may_create};
+
+/// The place where a request names its model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelPlace {
+    /// The deployment in the path. `None`: it cannot be read.
+    Path(Option<String>),
+    /// The parameters of the query that [`query_models`] returns.
+    Query,
+    /// The messages of a WebSocket, after the upgrade.
+    Messages,
+    Body {
+        /// A body without a model gets the default one.
+        takes_default: bool,
+    },
+    /// The request names no model, or none that is known of.
+    Nowhere,
+}
+
+impl Endpoint {
+    /// The place of the model in a request with this method to `path`, which must belong to this
+    /// endpoint.
+    pub fn model_place(self, method: &Method, path: &str, is_session: bool) -> ModelPlace {
+        if path.starts_with(DEPLOYMENTS) {
+            ModelPlace::Path(deployment(path))
+        } else if names_model_in_query(path, false) {
+            ModelPlace::Query
+        } else if is_session {
+            ModelPlace::Messages
+        } else if self.body != Body::Opaque && may_create(method) {
+            ModelPlace::Body { takes_default: self.takes_default_model() && path.starts_with(V1) }
+        } else {
+            ModelPlace::Nowhere
+        }
+    }
+
+    /// Returns true if a request uses no tokens, or names its model and has its tokens counted in
+    /// its own record.
+    pub fn is_metered(self, method: &Method, path: &str, is_session: bool) -> bool {
+        if self == Self::OTHER || self.name.starts_with(FINE_TUNING) {
+            return false;
+        }
+        match self.tokens {
+            Tokens::Unread => false,
+            Tokens::Shows(_) => true,
+            Tokens::Restates => !may_create(method),
+            Tokens::Own | Tokens::Creates(_) => match self.model_place(method, path, is_session) {
+                ModelPlace::Nowhere => !may_create(method),
+                ModelPlace::Messages => names_model_in_query(path, true),
+                ModelPlace::Path(_) | ModelPlace::Query | ModelPlace::Body { .. } => true,
+            },
+        }
+    }
+}
+
+/// The beginning of the names of endpoints that train models, whose responses show no usage.
+const FINE_TUNING: &str = "fine_tuning";
+
+/// The prefix of an OpenAI SDK's paths.
+pub(in crate::llm::provider) const V1: &str = "/v1/";
+
+/// The prefix of an Azure SDK's paths with a deployment.
+pub(in crate::llm::provider) const DEPLOYMENTS: &str = "/openai/deployments/";
+
+/// Parameters that name the model, of which the first counts.
+pub(in crate::llm::provider) const MODEL_PARAMETERS: [&str; 2] = ["model", "deployment"];
+
+/// The decoded model of a request that names it in its query, as `GET /v1/realtime` does (Azure's
+/// as `deployment`). The path may have its route's prefix. `is_session`: the request asks for a
+/// WebSocket.
+pub fn query_model(path: &str, query: Option<&str>, is_session: bool) -> Option<String> {
+    let query = query.filter(|_| names_model_in_query(path, is_session))?;
+    MODEL_PARAMETERS.iter().find_map(|name| path::parameter(query, name)).filter(|model| !model.is_empty())
+}
+
+/// The values of all parameters that name a model or, if the first value is true, a deployment.
+/// Servers differ in which of several they use.
+pub fn query_models(query: &str) -> Vec<(bool, String)> {
+    let value = |parameter: &str| {
+        let name = MODEL_PARAMETERS.iter().find(|name| path::is_parameter(parameter, name))?;
+        let value = parameter.split_once('=').map_or("", |(_, value)| value);
+        let value = String::from_utf8_lossy(&path::percent_decoded(value.as_bytes())).into_owned();
+        (!value.is_empty()).then_some((*name == "deployment", value))
+    };
+    query.split('&').filter_map(value).collect()
+}
+
+/// Returns true if requests to the path name their model in the query. A session of `responses` may
+/// do so; otherwise its messages name the model, after the upgrade.
+pub(in crate::llm::provider) fn names_model_in_query(path: &str, is_session: bool) -> bool {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    path.ends_with("/realtime") || (is_session && path.ends_with("/responses"))
+}
+
+/// The decoded deployment in an Azure SDK's path.
+pub(in crate::llm::provider) fn deployment(path: &str) -> Option<String> {
+    let (deployment, _) = path.strip_prefix(DEPLOYMENTS)?.split_once('/')?;
+    path::decoded(deployment).filter(|deployment| !deployment.is_empty())
+}

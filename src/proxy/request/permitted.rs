@@ -1,0 +1,88 @@
+//! Refuses requests to endpoints and for models that their client may not use.
+//!
+//! The model is the one that the request names, before aliases: in the body, in the query, or by
+//! its deployment in an Azure SDK's path. A service must not read another one, so that a request
+//! that names several is refused.
+
+use super::Routed;
+use crate::gate::{AllowedEndpoints, Client, Models};
+use crate::llm::provider::{Endpoint, ModelPlace, query_models};
+use crate::record::error::{Error, Kind, Result};
+
+impl Routed<'_> {
+    /// # Errors
+    /// Fails if `client` may not use the endpoint or the model, or if the model cannot be read.
+    pub(super) fn permit(&self, client: &Client) -> Result<()> {
+        let Self { buffered, inbound, .. } = self;
+        let endpoint = Endpoint::of(inbound.path);
+        let is_metered = || endpoint.is_metered(&buffered.head.method, inbound.path, inbound.is_session);
+        if client.endpoints == AllowedEndpoints::Metered && !is_metered() {
+            let (endpoint, client) = (endpoint.name, client.name.to_string());
+            return Err(Kind::EndpointNotAllowed { endpoint, client }.into());
+        }
+        if client.models == Models::All { Ok(()) } else { self.permit_model(endpoint, client) }
+    }
+
+    fn permit_model(&self, endpoint: Endpoint, client: &Client) -> Result<()> {
+        let Self { buffered, peek, inbound, .. } = self;
+        let models = &client.models;
+        let unknown = || -> Error {
+            let (models, client) = (models.to_string(), client.name.to_string());
+            Kind::ModelUnknown { models, client }.into()
+        };
+        let refused = |model: &str| -> Result<()> {
+            let (models, client) = (models.to_string(), client.name.to_string());
+            Err(Kind::ModelNotAllowed { model: model.to_owned(), models, client }.into())
+        };
+        // Every member must be allowed, since any may get the request.
+        let is_deployment_allowed = |deployment: &str| {
+            (0..self.target.len()).all(|member| {
+                let dialect = &self.target.member(member).spec.dialect;
+                dialect.models_of(deployment).any(|model| models.allows(model))
+            })
+        };
+        match endpoint.model_place(&buffered.head.method, inbound.path, inbound.is_session) {
+            ModelPlace::Nowhere => match self.asked() {
+                Some(model) if !models.allows(model) => refused(model),
+                _ => Ok(()),
+            },
+            ModelPlace::Messages => Err(unknown()),
+            ModelPlace::Path(None) => Err(unknown()),
+            ModelPlace::Path(Some(deployment)) if is_deployment_allowed(&deployment) => Ok(()),
+            ModelPlace::Path(Some(deployment)) => refused(&deployment),
+            ModelPlace::Query => match &query_models(inbound.query.unwrap_or_default())[..] {
+                [] => self.permit_default(models).ok_or_else(unknown)?.or_else(|model| refused(&model)),
+                [(is_deployment, model)] => {
+                    let is_allowed = models.allows(model) || (*is_deployment && is_deployment_allowed(model));
+                    if is_allowed { Ok(()) } else { refused(model) }
+                }
+                _ => Err(Kind::ModelAmbiguous.into()),
+            },
+            ModelPlace::Body { takes_default } => {
+                let is_duplicate = peek.as_ref().is_some_and(|peek| peek.model_is_duplicate)
+                    || buffered.form().is_some_and(|form| form.model_is_duplicate);
+                match self.asked() {
+                    _ if is_duplicate => Err(Kind::ModelAmbiguous.into()),
+                    Some(model) if models.allows(model) => Ok(()),
+                    Some(model) => refused(model),
+                    None if takes_default && peek.is_some() => {
+                        self.permit_default(models).ok_or_else(unknown)?.or_else(|model| refused(&model))
+                    }
+                    None => Err(unknown()),
+                }
+            }
+        }
+    }
+
+    /// Checks the model that each member gets if the request names none: `Err` is one that is not
+    /// allowed. `None`: a member has no default.
+    fn permit_default(&self, models: &Models) -> Option<std::result::Result<(), String>> {
+        for member in 0..self.target.len() {
+            let model = self.model(member)?;
+            if !models.allows(model) {
+                return Some(Err(model.to_owned()));
+            }
+        }
+        Some(Ok(()))
+    }
+}
