@@ -12,6 +12,7 @@
 pub mod browser;
 mod client;
 mod key;
+pub mod limit;
 mod query;
 
 use std::collections::HashMap;

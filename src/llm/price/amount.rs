@@ -15,6 +15,11 @@ impl Amount {
         Self(units)
     }
 
+    /// The number of smallest amounts.
+    pub fn smallest(self) -> u128 {
+        self.0
+    }
+
     /// The sum, saturated at the largest amount.
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))

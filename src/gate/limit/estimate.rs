@@ -1,0 +1,236 @@
+//! The input that a request is expected to have, from the length of its body.
+//!
+//! No tokenizer runs before a request: the tokens of a byte are learned from reported counts. Only
+//! text counts by its length. A string that is a file counts as a fixed number of tokens: one that
+//! begins with `data:`, and the base64 fields `file_data`, `input_audio.data` and Anthropic's
+//! `source.data`.
+
+use memchr::memmem;
+
+/// The tokens of an image, a sound or a file.
+const FILE_TOKENS: u64 = 1_500;
+
+/// The size of a request's input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InputSize {
+    /// The bytes of the body without files.
+    pub text: u64,
+    pub files: u64,
+}
+
+/// The learned tokens per byte of a model's input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokensPerByte(f64);
+
+impl Default for TokensPerByte {
+    fn default() -> Self {
+        Self(1.0 / 3.5)
+    }
+}
+
+impl InputSize {
+    /// Measures a body. One that is not JSON counts by its length.
+    pub fn of(body: &[u8]) -> Self {
+        let has_files = [&b"\"data"[..], b"file_data\""];
+        if !has_files.iter().any(|mark| memmem::find(body, mark).is_some()) {
+            return Self { text: body.len() as u64, files: 0 };
+        }
+        let (mut files, mut in_files) = (0, 0);
+        for length in Strings::new(body).filter(Member::is_file).map(|member| member.value.len()) {
+            files += 1;
+            in_files += length as u64;
+        }
+        Self { text: body.len() as u64 - in_files, files }
+    }
+
+    /// The expected tokens.
+    pub fn tokens(&self, rate: TokensPerByte) -> u64 {
+        // Saturates at the largest number.
+        let text = (self.text as f64 * rate.0).ceil() as u64;
+        text.saturating_add(self.files.saturating_mul(FILE_TOKENS))
+    }
+}
+
+impl TokensPerByte {
+    /// The weight of a new observation.
+    const WEIGHT: f64 = 0.1;
+
+    /// The bounds of an observation: a service may count tools of its own, or nothing.
+    const BOUNDS: (f64, f64) = (0.02, 2.0);
+
+    /// The shortest text that says something: short bodies are mostly JSON's own syntax.
+    const LEAST_TEXT: u64 = 256;
+
+    /// Takes the reported tokens of an input into account.
+    pub fn learn(&mut self, size: &InputSize, tokens: u64) {
+        if size.text < Self::LEAST_TEXT {
+            return;
+        }
+        let of_text = tokens.saturating_sub(size.files.saturating_mul(FILE_TOKENS));
+        let (least, most) = Self::BOUNDS;
+        let observed = (of_text as f64 / size.text as f64).clamp(least, most);
+        self.0 += (observed - self.0) * Self::WEIGHT;
+    }
+}
+
+/// A string in JSON, with the keys that lead to it.
+struct Member<'a> {
+    value: &'a [u8],
+    /// The key of the string. Empty in an array.
+    key: &'a [u8],
+    /// The key of the object that contains it.
+    parent: &'a [u8],
+}
+
+impl Member<'_> {
+    fn is_file(&self) -> bool {
+        match self.key {
+            b"file_data" => true,
+            b"data" if matches!(self.parent, b"input_audio" | b"source") => true,
+            _ => self.value.starts_with(b"data:"),
+        }
+    }
+}
+
+/// The strings of a JSON text that are values. Invalid JSON gives some strings or none.
+struct Strings<'a> {
+    body: &'a [u8],
+    at: usize,
+    /// The key of each open object or array.
+    open: Vec<&'a [u8]>,
+    /// The key before the next value.
+    key: &'a [u8],
+}
+
+/// The deepest nesting whose keys are known. Deeper strings have no keys.
+const MOST_OPEN: usize = 64;
+
+impl<'a> Strings<'a> {
+    fn new(body: &'a [u8]) -> Self {
+        Self { body, at: 0, open: Vec::new(), key: b"" }
+    }
+
+    /// The string that begins behind the quote at `begin`, and the place behind it.
+    fn string(&self, begin: usize) -> Option<(&'a [u8], usize)> {
+        let mut at = begin;
+        loop {
+            at += memchr::memchr2(b'"', b'\\', self.body.get(at..)?)?;
+            if self.body[at] == b'"' {
+                return Some((&self.body[begin..at], at + 1));
+            }
+            at += 2;
+        }
+    }
+
+    fn is_key(&self) -> bool {
+        let rest = &self.body[self.at..];
+        rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
+    }
+}
+
+impl<'a> Iterator for Strings<'a> {
+    type Item = Member<'a>;
+
+    fn next(&mut self) -> Option<Member<'a>> {
+        loop {
+            let byte = *self.body.get(self.at)?;
+            self.at += 1;
+            match byte {
+                b'{' | b'[' if self.open.len() < MOST_OPEN => {
+                    self.open.push(self.key);
+                    self.key = b"";
+                }
+                b'}' | b']' => {
+                    self.open.pop();
+                    self.key = b"";
+                }
+                b',' => self.key = b"",
+                b'"' => {
+                    let (value, behind) = self.string(self.at)?;
+                    self.at = behind;
+                    if self.is_key() {
+                        self.key = value;
+                    } else {
+                        let parent = self.open.last().copied().unwrap_or_default();
+                        return Some(Member { value, key: self.key, parent });
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(body: &str) -> (u64, u64) {
+        let InputSize { text, files } = InputSize::of(body.as_bytes());
+        (text, files)
+    }
+
+    #[test]
+    fn files_are_counted_by_number_and_not_by_length() {
+        let long = "A".repeat(10_000);
+        for (body, files) in [
+            (r#"{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,LONG"}}]}"#, 1),
+            (r#"{"input_audio":{"format":"wav","data":"LONG"}}"#, 1),
+            (r#"{"file":{"file_data":"LONG","filename":"a.pdf"}}"#, 1),
+            (r#"{"source":{"type":"base64","data" : "LONG"},"other":["data:LONG","x\"data:"]}"#, 2),
+        ] {
+            let (text, found) = size(&body.replace("LONG", &long));
+            assert_eq!(found, files, "{body}");
+            assert!(text < body.len() as u64, "{body}: {text}");
+        }
+    }
+
+    #[test]
+    fn text_counts_by_its_length() {
+        for body in [
+            r#"{"content":"no file"}"#,
+            r#"{"content":"it says \"data:x\" inside","data":"text","a":{"data":"text"}}"#,
+            r#"{"data":{"source":"x"},"source":["data"]}"#,
+            "not JSON, but \"data",
+            "\"data\\",
+            "",
+        ] {
+            assert_eq!(size(body), (body.len() as u64, 0), "{body}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_bounded() {
+        let body = format!("{}\"data:x\"", "[".repeat(100_000));
+        assert_eq!(size(&body).1, 1);
+    }
+
+    #[test]
+    fn no_prefix_of_a_body_panics() {
+        let body = br#"{"source":{"data":"a\\\"b"},"x":["data:1",{"file_data":"y"}]}"#;
+        for end in 0..=body.len() {
+            let size = InputSize::of(&body[..end]);
+            assert!(size.text <= end as u64);
+        }
+        assert_eq!(InputSize::of(body).files, 3);
+    }
+
+    #[test]
+    fn rate_approaches_what_the_service_reports() {
+        let mut rate = TokensPerByte::default();
+        let size = InputSize { text: 10_000, files: 2 };
+        assert_eq!(size.tokens(rate), 2_858 + 3_000);
+        for _ in 0..100 {
+            rate.learn(&size, 5_000 + 3_000);
+        }
+        assert!((5_000..5_010).contains(&(size.tokens(rate) - 3_000)), "{rate:?}");
+        let before = rate;
+        rate.learn(&InputSize { text: 10, files: 0 }, 1_000_000);
+        assert_eq!(rate, before, "a short body says nothing");
+        for _ in 0..1_000 {
+            rate.learn(&size, u64::MAX);
+        }
+        assert!(size.tokens(rate) <= 23_001, "{rate:?}");
+        assert_eq!(InputSize { text: u64::MAX, files: u64::MAX }.tokens(rate), u64::MAX);
+    }
+}

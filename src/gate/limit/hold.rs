@@ -1,0 +1,113 @@
+//! What a request holds of all limits that apply to it, from its admission to its end.
+
+use std::mem;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{AtLimit, Limit, Now, Place, RoomFrom, Units, Use};
+
+/// The holds of one request. It is settled once: by [`Hold::settle`], or when it is dropped, by
+/// what was seen of its use until then.
+#[derive(Debug)]
+pub struct Hold {
+    parts: Vec<Part>,
+    /// What the request has used as far as it is known.
+    seen: Use,
+    /// The number of limits that had no room, and let the request pass.
+    exceeded: usize,
+}
+
+#[derive(Debug)]
+struct Part {
+    limit: Arc<Limit>,
+    place: Place,
+    held: Units,
+}
+
+/// The limit that has no room for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The index of the limit: of several, the one that has room last.
+    pub limit: usize,
+    pub room_from: RoomFrom,
+}
+
+impl Hold {
+    /// Holds what a request that began at `started` is `expected` to use of each limit.
+    ///
+    /// # Errors
+    /// Fails if a limit has no room; nothing is held then.
+    pub fn take<'a>(
+        limits: impl IntoIterator<Item = &'a Arc<Limit>>,
+        expected: &Use,
+        started: Timestamp,
+        now: Now,
+    ) -> Result<Self, Refused> {
+        let mut hold = Self { parts: Vec::new(), seen: Use::default(), exceeded: 0 };
+        let mut refused: Option<Refused> = None;
+        for (index, limit) in limits.into_iter().enumerate() {
+            let held = limit.spec().quantity.held_for(expected);
+            let place = match limit.take(held, started, now) {
+                Ok(place) => place,
+                Err(_) if limit.spec().at_limit == AtLimit::Warn => {
+                    hold.exceeded += 1;
+                    limit.force(held, started, now)
+                }
+                Err(room_from) => {
+                    if refused.is_none_or(|refused| refused.room_from < room_from) {
+                        refused = Some(Refused { limit: index, room_from });
+                    }
+                    continue;
+                }
+            };
+            hold.parts.push(Part { limit: Arc::clone(limit), place, held });
+        }
+        if let Some(refused) = refused {
+            // The hold is dropped, which gives back what it took.
+            return Err(refused);
+        }
+        hold.seen.requests = expected.requests;
+        Ok(hold)
+    }
+
+    /// The number of limits that had no room, and let the request pass.
+    pub fn exceeded(&self) -> usize {
+        self.exceeded
+    }
+
+    /// Holds more if the request is now expected to use more.
+    pub fn grow(&mut self, expected: &Use) {
+        for part in &mut self.parts {
+            let expected = part.limit.spec().quantity.held_for(expected);
+            let more = expected.minus(part.held);
+            if more > Units::default() {
+                part.limit.owe(part.place, more);
+                part.held = expected;
+            }
+        }
+    }
+
+    /// Notes what the request has used so far, in case it ends without [`Hold::settle`].
+    pub fn see(&mut self, used: Use) {
+        self.seen = used;
+    }
+
+    /// Replaces what is held by what the request has used.
+    pub fn settle(mut self, used: &Use) {
+        self.release(used);
+    }
+
+    fn release(&mut self, used: &Use) {
+        for Part { limit, place, held } in mem::take(&mut self.parts) {
+            limit.settle(place, held, limit.spec().quantity.of(used));
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let seen = self.seen;
+        self.release(&seen);
+    }
+}

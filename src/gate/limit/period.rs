@@ -1,0 +1,137 @@
+//! A period of the calendar: what was used in it, and what is held.
+//!
+//! A request counts in the period of its beginning, as its record and its price do. So the count of
+//! the last period is kept until the next ends. The periods of a count only move forward: a clock
+//! that steps back opens no period again with an empty count.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::Units;
+use crate::support::calendar::Period;
+
+/// A period of the calendar in a time zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Calendar {
+    pub period: Period,
+    pub zone: TimeZone,
+}
+
+/// The counts of the current period and of the last one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PeriodCount {
+    current: Count,
+    last: Option<Count>,
+}
+
+/// The count of one period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Count {
+    begin: Timestamp,
+    end: Timestamp,
+    used: Units,
+    held: Units,
+}
+
+/// The period in which a request counts, by its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InPeriod(Timestamp);
+
+impl PeriodCount {
+    /// An empty count of the period that contains `now`.
+    pub(super) fn new(calendar: &Calendar, now: Timestamp) -> Self {
+        Self { current: Count::around(calendar, now), last: None }
+    }
+
+    /// Holds `want` units for a request that began at `started`. A request for more than the limit
+    /// needs all of it.
+    ///
+    /// # Errors
+    /// Returns the end of the current period if there is no room; nothing is held.
+    pub(super) fn take(
+        &mut self,
+        calendar: &Calendar,
+        limit: Units,
+        want: Units,
+        started: Timestamp,
+        now: Timestamp,
+    ) -> Result<InPeriod, Timestamp> {
+        self.advance(calendar, started.max(now));
+        let need = want.min(limit);
+        let has_room = |count: &Count| count.used.plus(count.held).plus(need) <= limit;
+        let last = self.last.as_mut().filter(|last| last.begin <= started && started < last.end);
+        // A request that began in the last period counts there. It needs room in the current one
+        // too: a clock that steps back must not give a client what the last period has left.
+        if !has_room(&self.current) || last.as_ref().is_some_and(|last| !has_room(last)) {
+            return Err(self.current.end);
+        }
+        let count = last.unwrap_or(&mut self.current);
+        count.held = count.held.plus(want);
+        Ok(InPeriod(count.begin))
+    }
+
+    /// The period in which a request that began at `started` counts, whether or not there is room.
+    pub(super) fn force(&mut self, calendar: &Calendar, started: Timestamp, now: Timestamp) -> InPeriod {
+        self.advance(calendar, started.max(now));
+        let last = self.last.filter(|last| last.begin <= started && started < last.end);
+        InPeriod(last.unwrap_or(self.current).begin)
+    }
+
+    /// Holds more without asking.
+    pub(super) fn owe(&mut self, period: InPeriod, more: Units) {
+        if let Some(count) = self.count(period) {
+            count.held = count.held.plus(more);
+        }
+    }
+
+    /// Replaces what is held by what was used. A period that is over for good ignores it.
+    pub(super) fn settle(&mut self, period: InPeriod, held: Units, used: Units) {
+        if let Some(count) = self.count(period) {
+            count.held = count.held.minus(held);
+            count.used = count.used.plus(used);
+        }
+    }
+
+    /// Sets what was used in the period that contains `started`, as the ledger knows it.
+    pub(super) fn seed(&mut self, calendar: &Calendar, used: Units, started: Timestamp) {
+        self.advance(calendar, started);
+        if let Some(count) = self.count(InPeriod(self.current.begin)) {
+            count.used = used;
+        }
+    }
+
+    /// What is used and what is held in the current period, whose beginning and end follow.
+    pub(super) fn current(
+        &mut self,
+        calendar: &Calendar,
+        now: Timestamp,
+    ) -> (Units, Units, Timestamp, Timestamp) {
+        self.advance(calendar, now);
+        let Count { begin, end, used, held } = self.current;
+        (used, held, begin, end)
+    }
+
+    fn advance(&mut self, calendar: &Calendar, at: Timestamp) {
+        if at >= self.current.end {
+            let next = Count::around(calendar, at);
+            self.last = Some(std::mem::replace(&mut self.current, next));
+        }
+    }
+
+    fn count(&mut self, InPeriod(begin): InPeriod) -> Option<&mut Count> {
+        if self.current.begin == begin {
+            return Some(&mut self.current);
+        }
+        self.last.as_mut().filter(|last| last.begin == begin)
+    }
+}
+
+impl Count {
+    fn around(calendar: &Calendar, at: Timestamp) -> Self {
+        let (begin, end) = calendar.period.around(at, &calendar.zone);
+        Self { begin, end, used: Units::default(), held: Units::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! Limits of every kind under a simulated clock, against a list of all requests.
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+use crate::support::calendar::Period;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// The time at which a simulation begins, just before the end of a day.
+const BEGIN: &str = "2026-11-29T23:30:00Z";
+
+fn now(nanos: u64) -> Now {
+    let begin: Timestamp = BEGIN.parse().unwrap();
+    Now { nanos, time: begin + SignedDuration::from_nanos(nanos as i64) }
+}
+
+fn limit(quantity: Quantity, bound: Bound, at_limit: AtLimit) -> Arc<Limit> {
+    Arc::new(Limit::new(LimitSpec { quantity, bound, at_limit }, now(0)))
+}
+
+fn tokens(tokens: u64) -> Units {
+    Units(u128::from(tokens) * u128::from(Weights::ONE))
+}
+
+fn use_of(reported: u64) -> Use {
+    Use { requests: 1, reported, ..Use::default() }
+}
+
+fn day() -> Calendar {
+    Calendar { period: Period::Day, zone: TimeZone::UTC }
+}
+
+/// Limits of every kind.
+fn all_kinds() -> [Arc<Limit>; 4] {
+    let per_minute = |limit: Units| Bound::Rate(Rate { limit, period: 60 * SECOND, burst: limit });
+    [
+        limit(Quantity::Requests, per_minute(Units(30)), AtLimit::Refuse),
+        limit(Quantity::Tokens(Weights::Reported), per_minute(tokens(20_000)), AtLimit::Refuse),
+        limit(
+            Quantity::Tokens(Weights::Reported),
+            Bound::Period { limit: tokens(300_000), calendar: day() },
+            AtLimit::Refuse,
+        ),
+        limit(Quantity::Concurrent, Bound::Concurrent(Units(8)), AtLimit::Refuse),
+    ]
+}
+
+#[test]
+fn refused_request_holds_nothing_and_names_the_limit_with_room_last() {
+    let limits = all_kinds();
+    let holds: Vec<_> =
+        (0..8).map(|_| Hold::take(&limits, &use_of(100), now(0).time, now(0)).unwrap()).collect();
+    let refused = Hold::take(&limits, &use_of(100), now(0).time, now(0)).unwrap_err();
+    assert_eq!(refused, Refused { limit: 3, room_from: RoomFrom::AnEnd });
+    let refused = Hold::take(&limits, &use_of(400_000), now(0).time, now(0)).unwrap_err();
+    let midnight = "2026-11-30T00:00:00Z".parse().unwrap();
+    assert_eq!(refused, Refused { limit: 2, room_from: RoomFrom::Time(midnight) });
+    let held = limits.each_ref().map(|limit| limit.status(now(0)).held);
+    assert_eq!(held, [Units(8), tokens(800), tokens(800), Units(8)]);
+    drop(holds);
+    let left = limits.each_ref().map(|limit| {
+        let status = limit.status(now(0));
+        (status.held, status.used)
+    });
+    let none = Units::default();
+    // Dropped requests have used nothing but themselves.
+    assert_eq!(left, [(none, Units(8)), (none, none), (none, none), (none, none)]);
+}
+
+#[test]
+fn dropped_hold_settles_with_what_was_seen() {
+    let limits = all_kinds();
+    let mut hold = Hold::take(&limits, &use_of(1_000), now(0).time, now(0)).unwrap();
+    hold.grow(&use_of(3_000));
+    hold.grow(&use_of(2_000));
+    assert_eq!(limits[2].status(now(0)).held, tokens(3_000), "a hold never shrinks before its end");
+    hold.see(use_of(2_500));
+    drop(hold);
+    for limit in &limits[1..3] {
+        assert_eq!((limit.status(now(0)).used, limit.status(now(0)).held), (tokens(2_500), Units(0)));
+    }
+}
+
+#[test]
+fn limit_that_warns_counts_and_refuses_nothing() {
+    let spec = [Bound::Period { limit: Units(2), calendar: day() }, Bound::Concurrent(Units(1))];
+    let [requests, concurrent] = spec;
+    let limits = [
+        limit(Quantity::Requests, requests, AtLimit::Warn),
+        limit(Quantity::Concurrent, concurrent, AtLimit::Warn),
+    ];
+    let exceeded: Vec<_> = (0..3)
+        .map(|_| {
+            let hold = Hold::take(&limits, &use_of(0), now(0).time, now(0)).unwrap();
+            let exceeded = hold.exceeded();
+            std::mem::forget(hold);
+            exceeded
+        })
+        .collect();
+    assert_eq!(exceeded, [0, 1, 2]);
+    assert_eq!(limits[0].status(now(0)).held, Units(3));
+    assert_eq!(limits[1].status(now(0)).held, Units(3));
+}
+
+#[test]
+fn seeded_period_continues_from_the_ledgers_sum() {
+    let limit = &all_kinds()[2];
+    limit.seed(tokens(299_000), now(0).time);
+    assert!(Hold::take([limit], &use_of(1_001), now(0).time, now(0)).is_err());
+    Hold::take([limit], &use_of(1_000), now(0).time, now(0)).unwrap().settle(&use_of(500));
+    assert_eq!(limit.status(now(0)).used, tokens(299_500));
+}
+
+/// A request of the simulation.
+struct Running {
+    hold: Hold,
+    ends: u64,
+    expected: u64,
+    actual: u64,
+    started: Timestamp,
+}
+
+/// Agents with random requests over two days, with every kind of end. The list of all requests is
+/// the oracle.
+#[test]
+fn bounds_hold_and_nothing_is_held_at_the_end() {
+    for seed in 0..20 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let limits = all_kinds();
+        let (mut at, mut running) = (0, Vec::<Running>::new());
+        let mut settled: Vec<(Timestamp, u64)> = Vec::new();
+        // The tokens beyond the estimates.
+        let mut owed = 0;
+        for _ in 0..3_000 {
+            at += random.u64(0..3 * SECOND);
+            let time = now(at);
+            let mut index = 0;
+            while index < running.len() {
+                if running[index].ends > at {
+                    index += 1;
+                    continue;
+                }
+                let Running { mut hold, actual, expected, started, .. } = running.swap_remove(index);
+                owed += actual.saturating_sub(expected);
+                settled.push((started, actual));
+                if random.bool() {
+                    hold.settle(&use_of(actual));
+                } else {
+                    hold.see(use_of(actual));
+                }
+            }
+            let expected = random.u64(1..4_000);
+            match Hold::take(&limits, &use_of(expected), time.time, time) {
+                Ok(hold) => {
+                    let (ends, actual) = (at + random.u64(0..30 * SECOND), random.u64(0..2 * expected));
+                    running.push(Running { hold, ends, expected, actual, started: time.time });
+                    assert!(running.len() <= 8);
+                }
+                Err(Refused { limit, room_from: RoomFrom::After(wait) }) => {
+                    assert!(limit < 2 && wait > 0);
+                    // Nothing changes until then except for what running requests give back.
+                    let quantity = use_of(expected);
+                    let later = now(at + wait);
+                    let units = limits[limit].spec().quantity.of(&quantity);
+                    let place = limits[limit].take(units, later.time, later);
+                    assert!(place.is_ok(), "{limit} after {wait}");
+                    limits[limit].settle(place.unwrap(), units, Units::default());
+                    // The bucket's clock went ahead.
+                    at += wait;
+                }
+                Err(Refused { room_from: RoomFrom::AnEnd, .. }) => assert_eq!(running.len(), 8),
+                Err(Refused { limit, .. }) => assert_eq!(limit, 2),
+            }
+            for request in &mut running {
+                if random.u8(0..4) == 0 {
+                    let more = request.expected + random.u64(0..500);
+                    request.hold.grow(&use_of(more));
+                    owed += more - request.expected;
+                    request.expected = more;
+                }
+            }
+            // Each moment: the limit, and what running requests use beyond their estimates.
+            let Status { used, held, .. } = limits[2].status(now(at));
+            assert!(used.plus(held) <= tokens(300_000 + owed), "seed {seed}");
+        }
+        let end = now(at);
+        for Running { hold, actual, started, .. } in running.drain(..) {
+            settled.push((started, actual));
+            hold.settle(&use_of(actual));
+        }
+        for limit in &limits {
+            assert_eq!(limit.status(end).held, Units::default(), "seed {seed}");
+        }
+        let (begin, _) = limits[2].status(end).period.unwrap();
+        let sum = settled.iter().filter(|(started, _)| *started >= begin).map(|(_, tokens)| tokens).sum();
+        assert_eq!(limits[2].status(end).used, tokens(sum), "seed {seed}");
+    }
+}
