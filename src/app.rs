@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use crate::admin::{self, Admin, Members, ServerBounds, Shown, WORKER};
 use crate::config::{Files, Settings, Sources};
+use crate::proxy::limit_time;
 use crate::record::{ActiveRequests, CAPACITY, Estimator, Journal, RefusalCounter, Sink, Writer};
 use crate::server::{Balance, Capacity, Listener, bind, watch_at_most};
 use crate::sinks::ledger::LedgerSource;
@@ -124,7 +125,8 @@ impl App {
             Arc::clone(&reloader.prices),
             reloader.reload.clone(),
         );
-        let metrics = Arc::new(metrics.with_members(Arc::clone(&reloader.shared.health)));
+        let metrics = metrics.with_members(Arc::clone(&reloader.shared.health));
+        let metrics = Arc::new(metrics.with_limits(Arc::clone(&reloader.shared.limits), limit_time));
         let mut sinks = Sinks::new(sinks);
         sinks.open(settings, &metrics, &journal, &mut reloader)?;
 

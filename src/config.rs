@@ -284,6 +284,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let (team_names, teams) = clients::teams(root);
     let context = clients::Context {
         teams: &team_names,
+        valid_teams: teams.as_deref().unwrap_or_default(),
         zone: &ledger.as_ref().map_or(TimeZone::UTC, |ledger| ledger.time_zone.clone()),
         has_certificates: server.as_ref().map_or(true, Server::has_client_certificates),
     };

@@ -50,6 +50,7 @@ use tokio::time::timeout;
 
 pub use budget::Budget;
 pub use client_body::BodyLimits;
+pub use request::limit_time;
 pub use respond::ProxyBody;
 pub use shared::Shared;
 pub use snapshot::{Snapshot, UpstreamSpec};

@@ -25,6 +25,7 @@ mod row;
 mod running;
 mod seen;
 mod shipping;
+mod use_observer;
 mod writer;
 
 use std::io;
@@ -47,6 +48,7 @@ pub use row::{ModelName, RequestId, UsageRecord, UsageSource};
 pub use running::{ActiveRequests, Stream, WorkerRequests};
 pub use seen::Seen;
 pub use shipping::Shipping;
+pub use use_observer::UseObserver;
 pub use writer::{Lanes, Writer};
 
 use crate::support::Gathering;

@@ -21,8 +21,9 @@ use crate::admin::Access;
 use crate::balance::{HealthRegistry, UpstreamGroup};
 use crate::config::reload::{Reload, ReloadOutcome};
 use crate::config::{self, Files, Loaded, Settings, Sources};
+use crate::gate::limit::{LimitRegistry, NextLimits};
 use crate::llm::price::Prices;
-use crate::proxy::{Shared, Snapshot, UpstreamSpec};
+use crate::proxy::{Shared, Snapshot, UpstreamSpec, limit_time};
 use crate::record::Journal;
 use crate::sinks::otlp::{Service, Services};
 use crate::support::Live;
@@ -82,6 +83,7 @@ struct Built {
     files: Files,
     needs_restart: Vec<&'static str>,
     snapshot: Arc<Snapshot>,
+    limits: NextLimits,
     tls: Vec<Replacement>,
     lines: Lines,
 }
@@ -103,16 +105,19 @@ impl Reloader {
         let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
         let budget = snapshot::budget(settings, stream_metrics.limits());
-        let health = HealthRegistry::new(Instant::now());
+        let (health, limits) = (HealthRegistry::new(Instant::now()), Arc::new(LimitRegistry::default()));
         let parts = snapshot::Parts {
             watch: &mut watch,
             observer,
             budget: &budget,
             health: &health,
+            limits: &limits,
             generation: reload.begin_generation(),
             previous: None,
         };
-        let snapshot = Arc::new(snapshot(settings, parts)?);
+        let (snapshot, next) = snapshot(settings, parts)?;
+        limits.take_over(next, limit_time());
+        let snapshot = Arc::new(snapshot);
         for spec in &snapshot.upstreams {
             stream_metrics.register(&spec.id);
         }
@@ -132,7 +137,7 @@ impl Reloader {
             controls: Controls::new(settings),
             prices: Live::new(settings.prices.clone()),
             services,
-            shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget, health)),
+            shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget, health, limits)),
             groups: Live::new(snapshot.groups()),
             journal: journal.clone(),
             updates: watch::Sender::new(Update::first(Arc::clone(&snapshot))),
@@ -210,21 +215,24 @@ impl Reloader {
             observer: None,
             budget: &self.shared.budget,
             health: &self.shared.health,
+            limits: &self.shared.limits,
             generation: self.reload.begin_generation(),
             previous: Some((&self.settings, &self.snapshot)),
         };
-        let snapshot = Arc::new(snapshot(&settings, parts)?);
+        let (snapshot, limits) = snapshot(&settings, parts)?;
+        let snapshot = Arc::new(snapshot);
         // Last, since it may create a file.
         let lines = Controls::prepare(&settings, &self.settings)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        Ok(Built { settings, files, needs_restart, snapshot, tls, lines })
+        Ok(Built { settings, files, needs_restart, snapshot, limits, tls, lines })
     }
 
     /// Infallible, so that a configuration is never put in use only in part.
     fn put_in_use(&mut self, built: Built) -> ReloadOutcome {
-        let Built { settings, files, needs_restart, snapshot, tls, lines } = built;
+        let Built { settings, files, needs_restart, snapshot, limits, tls, lines } = built;
+        self.shared.limits.take_over(limits, limit_time());
         let sets_log_level = self.source.as_ref().is_some_and(|source| source.sets_log_level);
         if sets_log_level && settings.log.level != self.settings.log.level {
             telemetry::refilter(&settings.log.level);

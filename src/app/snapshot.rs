@@ -9,12 +9,13 @@ use super::upstreams::origin;
 use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGroup};
 use crate::config::{self, ANONYMOUS, AccessLines, RouteTarget, Settings};
 use crate::gate::browser::Admission;
+use crate::gate::limit::{LimitRegistry, NextLimits, Owner};
 use crate::gate::{Client, Clients, Models};
 use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::rewrite::names::HeaderNames;
 use crate::llm::route::{Glob, Rule, Table};
-use crate::proxy::{BodyLimits, Budget, Snapshot, UpstreamSpec};
+use crate::proxy::{BodyLimits, Budget, Snapshot, UpstreamSpec, limit_time};
 use crate::server::Limits;
 use crate::support::flow::LimitCounts;
 use crate::support::{SharedGuard, UpstreamId};
@@ -27,16 +28,17 @@ pub(super) struct Parts<'a> {
     pub(super) observer: Option<&'a Arc<ConnectObserver>>,
     pub(super) budget: &'a Budget,
     pub(super) health: &'a Arc<HealthRegistry>,
+    pub(super) limits: &'a LimitRegistry,
     pub(super) generation: SharedGuard,
     /// The settings in use, and their snapshot. Equal parts are reused.
     pub(super) previous: Option<(&'a Settings, &'a Snapshot)>,
 }
 
-/// Builds the snapshot of these settings.
+/// Builds the snapshot of these settings, and plans its limits.
 ///
 /// # Errors
 /// Fails for a value that a header cannot carry, or a certificate that cannot be read.
-pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snapshot, String> {
+pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<(Snapshot, NextLimits), String> {
     let specs = settings.upstreams.iter().map(|upstream| continued(upstream, settings, &mut parts));
     let upstreams = specs.collect::<Result<Vec<_>, _>>()?;
     for (upstream, spec) in settings.upstreams.iter().zip(&upstreams) {
@@ -58,14 +60,15 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snap
         rules.collect()
     };
     let server = &settings.server;
-    Ok(Snapshot {
+    let (clients, limits) = clients(settings, parts.limits);
+    let snapshot = Snapshot {
         admission: Admission::new(
             server.hosts.clone(),
             server.origins.clone(),
             !settings.clients.is_empty(),
             server.tls.is_some(),
         ),
-        clients: clients(settings),
+        clients,
         requires_certificates: server.tls.as_ref().is_some_and(|tls| tls.requires_certificates()),
         anonymous: ANONYMOUS.into(),
         routes: Table::new(rules),
@@ -81,10 +84,16 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snap
         logs_requests: settings.log.access != AccessLines::Off,
         tracing: settings.otlp.as_ref().and_then(|otlp| otlp.traces),
         generation: parts.generation,
-    })
+    };
+    Ok((snapshot, limits))
 }
 
-fn clients(settings: &Settings) -> Clients {
+fn clients(settings: &Settings, registry: &LimitRegistry) -> (Clients, NextLimits) {
+    let of_client = |client: &config::Client| Owner::Client(client.name.as_str().into());
+    let of_team = |team: &config::Team| Owner::Team(team.name.as_str().into());
+    let wanted = settings.clients.iter().map(|client| (of_client(client), &*client.limits));
+    let wanted = wanted.chain(settings.teams.iter().map(|team| (of_team(team), &*team.limits)));
+    let (limits, next) = registry.plan(wanted, limit_time());
     let mut clients = Clients::default();
     for client in &settings.clients {
         let keys = client.keys.iter().map(|key| (key.digest, key.until));
@@ -95,11 +104,16 @@ fn clients(settings: &Settings) -> Clients {
                 endpoints: client.endpoints,
                 priority: client.priority,
                 share: client.share,
+                limits: [of_client(client)]
+                    .into_iter()
+                    .chain(settings.teams_of(client).map(of_team))
+                    .flat_map(|owner| limits[&owner].clone())
+                    .collect(),
             },
             keys,
         );
     }
-    clients
+    (clients, next)
 }
 
 /// The spec of an upstream: the one in use if its settings are equal, so that the workers keep its

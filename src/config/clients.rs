@@ -1,7 +1,10 @@
 //! `[clients.NAME]` and `[teams.NAME]`: who may send requests, and what they may ask for.
 
 mod keys;
+mod limits;
 mod teams;
+
+use std::iter::successors;
 
 use super::kind::{Kind, Shape, choice, list, parsed, text};
 use super::notes::Read;
@@ -9,8 +12,10 @@ use super::reader::{Entry, Table, all};
 use super::sections::{NAME_PATTERN, check_name};
 use super::settings::{Client, Route, Team};
 use crate::gate::AllowedEndpoints;
+use crate::gate::limit::{LimitSpec, Quantity};
 use crate::llm::route::Glob;
 use keys::Keys;
+use limits::limits;
 use teams::team_of;
 pub(super) use teams::teams;
 
@@ -27,10 +32,25 @@ const ENDPOINTS: &[(&str, AllowedEndpoints)] =
 pub(super) struct Context<'a> {
     /// The names of `[teams]`, also of invalid ones.
     pub(super) teams: &'a [String],
+    /// The valid teams.
+    pub(super) valid_teams: &'a [Team],
     /// The zone of days.
     pub(super) zone: &'a jiff::tz::TimeZone,
     /// Certificates name clients, so that a client needs no key.
     pub(super) has_certificates: bool,
+}
+
+impl Context<'_> {
+    /// Returns true if a team, or one that it is in, counts tokens.
+    fn counts_tokens(&self, team: &Read<Option<usize>>) -> bool {
+        let first = team.as_ref().ok().copied().flatten().filter(|_| !self.valid_teams.is_empty());
+        let mut teams = successors(first, |team| self.valid_teams[*team].team);
+        teams.any(|team| counts_tokens(&self.valid_teams[team].limits))
+    }
+}
+
+fn counts_tokens(limits: &[LimitSpec]) -> bool {
+    limits.iter().any(|limit| matches!(limit.quantity, Quantity::Tokens(_)))
 }
 
 /// The clients in the order of the file.
@@ -54,9 +74,11 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
     let team = table.optional("team", team_of(context.teams));
     let priority = table.or_default("priority", at_most(0, MAX_PRIORITY).default(0));
     let share = table.or_default("share", at_most(1, MAX_PRIORITY).default(1));
+    let limits = limits(table);
     let (models, endpoints) = (models?, endpoints?);
-    // A file or a batch can name any model.
-    let by_default = match models.iter().any(|model| model == "*") {
+    // A file or a batch can name any model, and its tokens are not counted.
+    let counts = limits.as_ref().is_ok_and(|limits| counts_tokens(limits)) || context.counts_tokens(&team);
+    let by_default = match models.iter().any(|model| model == "*") && !counts {
         true => AllowedEndpoints::All,
         false => AllowedEndpoints::Metered,
     };
@@ -65,6 +87,7 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
         keys: keys,
         models: Ok(models),
         endpoints: Ok(endpoints.unwrap_or(by_default)),
+        limits: limits,
         team: team,
         priority: priority,
         share: share,

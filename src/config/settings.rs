@@ -49,6 +49,14 @@ pub struct Settings {
     pub effective: serde_json::Value,
 }
 
+impl Settings {
+    /// The team of a client, the team that this one is in, and so on.
+    pub fn teams_of(&self, client: &Client) -> impl Iterator<Item = &Team> {
+        let team = |index: usize| &self.teams[index];
+        std::iter::successors(client.team.map(team), move |above| above.team.map(team))
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Server {
     /// An address beyond loopback requires clients, client certificates or allowed anonymous

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::limit::AppliedLimit;
 use crate::llm::route::Glob;
 
 /// A configured client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Client {
     /// The name in records, or the name in its certificate.
     pub name: Arc<str>,
@@ -16,6 +17,8 @@ pub struct Client {
     pub priority: u32,
     /// Its part of a queue's service, at least 1, beside others of the same priority.
     pub share: u32,
+    /// The limits that apply to it: its own, and those of its teams.
+    pub limits: Vec<AppliedLimit>,
 }
 
 /// The models that a client may ask for.
@@ -47,6 +50,7 @@ impl Client {
             endpoints: AllowedEndpoints::All,
             priority: 0,
             share: 1,
+            limits: Vec::new(),
         }
     }
 

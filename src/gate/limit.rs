@@ -6,6 +6,7 @@
 //! | `bucket` | a rate: a token bucket that may be in debt |
 //! | `period` | a period of the calendar |
 //! | `estimate`, `slices` | what a request is expected to use, and how that grows with its output |
+//! | `applied` | the limits in use, by their owners, which survive a reload |
 //! | `hold` | what a request holds of all limits that apply to it |
 //! | `users` | one count for each user of a client |
 //!
@@ -18,6 +19,7 @@
 //! So the sum of a period is at most its limit, and what running requests use beyond their holds at
 //! the time of the last admission.
 
+mod applied;
 mod bucket;
 mod estimate;
 mod hold;
@@ -27,10 +29,12 @@ mod units;
 mod users;
 mod weights;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
+pub use applied::{AppliedLimit, LimitRegistry, NextLimits, Owner};
 pub use bucket::Rate;
 pub use estimate::{InputSize, TokensPerByte};
 pub use hold::{Hold, Refused};
@@ -82,12 +86,16 @@ pub enum AtLimit {
 /// A limit with its count. All threads share it.
 #[derive(Debug)]
 pub struct Limit {
-    spec: LimitSpec,
+    quantity: Quantity,
     state: Mutex<State>,
+    /// The requests for which there was no room.
+    exceeded: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
+    bound: Bound,
+    at_limit: AtLimit,
     counter: Counter,
     /// The sum of all holds.
     held: Units,
@@ -129,28 +137,69 @@ pub struct Status {
     pub limit: Units,
     /// The current period.
     pub period: Option<(Timestamp, Timestamp)>,
+    /// `used` includes `held`.
+    holds_in_used: bool,
 }
 
 impl Limit {
     /// A limit of which nothing is used.
     pub fn new(spec: LimitSpec, now: Now) -> Self {
-        let counter = match &spec.bound {
-            Bound::Rate(rate) => Counter::Rate(Bucket::full(rate, now.nanos)),
-            Bound::Period { calendar, .. } => Counter::Period(PeriodCount::new(calendar, now.time)),
-            Bound::Concurrent(_) => Counter::Concurrent,
-        };
-        Self { spec, state: Mutex::new(State { counter, held: Units::default() }) }
+        let LimitSpec { quantity, bound, at_limit } = spec;
+        let counter = bound.counter(now);
+        let state = State { bound, at_limit, counter, held: Units::default() };
+        Self { quantity, state: Mutex::new(state), exceeded: AtomicU64::new(0) }
     }
 
-    pub fn spec(&self) -> &LimitSpec {
-        &self.spec
+    pub fn quantity(&self) -> Quantity {
+        self.quantity
+    }
+
+    /// Takes over another bound. The count goes on: a bucket keeps its level, up to a full one of
+    /// the new rate. A count of another kind begins empty.
+    pub fn change(&self, bound: &Bound, at_limit: AtLimit, now: Now) {
+        let state = &mut *self.state();
+        state.at_limit = at_limit;
+        match (&mut state.counter, &state.bound, bound) {
+            (_, old, new) if old == new => return,
+            (Counter::Rate(bucket), Bound::Rate(old), Bound::Rate(new)) => {
+                bucket.change(old, new, now.nanos);
+            }
+            (Counter::Concurrent, _, Bound::Concurrent(_)) => {}
+            (Counter::Period(_), Bound::Period { calendar: old, .. }, Bound::Period { calendar, .. })
+                if old == calendar => {}
+            (counter, _, new) => *counter = new.counter(now),
+        }
+        state.bound = bound.clone();
+    }
+
+    /// The number of requests for which there was no room.
+    pub fn exceeded(&self) -> u64 {
+        self.exceeded.load(Ordering::Relaxed)
+    }
+
+    fn at_limit(&self) -> AtLimit {
+        self.state().at_limit
+    }
+
+    /// Returns the time from which there is room, if there is none for `want` now.
+    pub fn room(&self, want: Units, started: Timestamp, now: Now) -> Option<RoomFrom> {
+        if self.at_limit() == AtLimit::Warn {
+            return None;
+        }
+        match self.take(want, started, now) {
+            Ok(place) => {
+                self.settle(place, want, Units::default());
+                None
+            }
+            Err(room_from) => Some(room_from),
+        }
     }
 
     /// Holds `want` for a request that began at `started`.
     fn take(&self, want: Units, started: Timestamp, now: Now) -> Result<Place, RoomFrom> {
-        let mut state = self.state();
+        let state = &mut *self.state();
         let held = state.held;
-        let place = match (&mut state.counter, &self.spec.bound) {
+        let place = match (&mut state.counter, &state.bound) {
             (Counter::Rate(bucket), Bound::Rate(rate)) => {
                 bucket.take(rate, want, now.nanos).map_err(RoomFrom::After)?;
                 Place::Here
@@ -169,22 +218,23 @@ impl Limit {
 
     /// Holds `want` although there may be no room.
     fn force(&self, want: Units, started: Timestamp, now: Now) -> Place {
-        let mut state = self.state();
-        let place = match (&mut state.counter, &self.spec.bound) {
-            (Counter::Period(count), Bound::Period { calendar, .. }) => {
-                Place::Period(count.force(calendar, started, now.time))
+        let place = {
+            let state = &mut *self.state();
+            match (&mut state.counter, &state.bound) {
+                (Counter::Period(count), Bound::Period { calendar, .. }) => {
+                    Place::Period(count.force(calendar, started, now.time))
+                }
+                _ => Place::Here,
             }
-            _ => Place::Here,
         };
-        drop(state);
         self.owe(place, want);
         place
     }
 
     /// Holds more without asking.
     fn owe(&self, place: Place, more: Units) {
-        let mut state = self.state();
-        match (&mut state.counter, &self.spec.bound, place) {
+        let state = &mut *self.state();
+        match (&mut state.counter, &state.bound, place) {
             (Counter::Rate(bucket), Bound::Rate(rate), _) => bucket.owe(rate, more),
             (Counter::Period(count), _, Place::Period(period)) => count.owe(period, more),
             _ => {}
@@ -194,8 +244,8 @@ impl Limit {
 
     /// Replaces what is held by what was used.
     fn settle(&self, place: Place, held: Units, used: Units) {
-        let mut state = self.state();
-        match (&mut state.counter, &self.spec.bound, place) {
+        let state = &mut *self.state();
+        match (&mut state.counter, &state.bound, place) {
             (Counter::Rate(bucket), Bound::Rate(rate), _) => {
                 bucket.owe(rate, used.minus(held));
                 bucket.give_back(rate, held.minus(used));
@@ -208,26 +258,29 @@ impl Limit {
 
     /// Sets what was used in the current period, as the ledger knows it. A rate has no such past.
     pub fn seed(&self, used: Units, now: Timestamp) {
-        if let (Counter::Period(count), Bound::Period { calendar, .. }) =
-            (&mut self.state().counter, &self.spec.bound)
-        {
+        let state = &mut *self.state();
+        if let (Counter::Period(count), Bound::Period { calendar, .. }) = (&mut state.counter, &state.bound) {
             count.seed(calendar, used, now);
         }
     }
 
     pub fn status(&self, now: Now) -> Status {
-        let mut state = self.state();
+        let state = &mut *self.state();
         let held = state.held;
-        match (&mut state.counter, &self.spec.bound) {
-            (Counter::Rate(bucket), Bound::Rate(rate)) => {
-                Status { used: bucket.used(rate, now.nanos), held, limit: rate.burst, period: None }
-            }
+        match (&mut state.counter, &state.bound) {
+            (Counter::Rate(bucket), Bound::Rate(rate)) => Status {
+                used: bucket.used(rate, now.nanos),
+                held,
+                limit: rate.burst,
+                period: None,
+                holds_in_used: true,
+            },
             (Counter::Period(count), Bound::Period { limit, calendar }) => {
                 let (used, held, begin, end) = count.current(calendar, now.time);
-                Status { used, held, limit: *limit, period: Some((begin, end)) }
+                Status { used, held, limit: *limit, period: Some((begin, end)), holds_in_used: false }
             }
             (_, Bound::Concurrent(limit)) => {
-                Status { used: Units::default(), held, limit: *limit, period: None }
+                Status { used: Units::default(), held, limit: *limit, period: None, holds_in_used: false }
             }
             _ => unreachable!("the counter was made for the bound"),
         }
@@ -236,6 +289,30 @@ impl Limit {
     /// A panic of another thread leaves whole numbers behind, so that the count goes on.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bound {
+    /// A counter of which nothing is used.
+    fn counter(&self, now: Now) -> Counter {
+        match self {
+            Self::Rate(rate) => Counter::Rate(Bucket::full(rate, now.nanos)),
+            Self::Period { calendar, .. } => Counter::Period(PeriodCount::new(calendar, now.time)),
+            Self::Concurrent(_) => Counter::Concurrent,
+        }
+    }
+}
+
+impl Status {
+    /// The part of the limit that is used or held. Above 1 there is a debt.
+    pub fn used_ratio(&self) -> f64 {
+        let taken = if self.limit.0 == 0 { 0 } else { self.taken().0 };
+        taken as f64 / self.limit.0.max(1) as f64
+    }
+
+    /// What is used and held.
+    pub fn taken(&self) -> Units {
+        if self.holds_in_used { self.used } else { self.used.plus(self.held) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The stages of a request, one file each, in their order: [`Received`], [`Authenticated`],
 //! [`Buffered`], [`Routed`], [`Prepared`].
 
+mod admitted;
 mod authenticated;
 mod buffered;
 mod look;
@@ -10,6 +11,7 @@ mod prepared;
 mod received;
 mod routed;
 
+pub use admitted::limit_time;
 pub(super) use authenticated::{Authenticated, Body};
 pub(super) use buffered::Buffered;
 pub(super) use planned::{NextMember, NoMember};

@@ -7,6 +7,7 @@ use super::budget::Budget;
 use super::snapshot::UpstreamSpec;
 use super::stream_options::StreamOptionsSupport;
 use crate::balance::HealthRegistry;
+use crate::gate::limit::LimitRegistry;
 use crate::llm::provider::BaseUrl;
 use crate::support::UpstreamId;
 use crate::support::flow::StreamMetricsRegistry;
@@ -20,6 +21,8 @@ pub struct Shared {
     pub budget: Budget,
     /// The health of upstreams that are members of groups.
     pub health: Arc<HealthRegistry>,
+    /// The limits of clients and teams.
+    pub limits: Arc<LimitRegistry>,
     stream_options: Mutex<HashMap<UpstreamId, (BaseUrl, Arc<StreamOptionsSupport>)>>,
 }
 
@@ -28,8 +31,9 @@ impl Shared {
         stream_metrics: Arc<StreamMetricsRegistry>,
         budget: Budget,
         health: Arc<HealthRegistry>,
+        limits: Arc<LimitRegistry>,
     ) -> Self {
-        Self { stream_metrics, budget, health, stream_options: Mutex::default() }
+        Self { stream_metrics, budget, health, limits, stream_options: Mutex::default() }
     }
 
     /// The models of an upstream that refuse `stream_options`. An upstream with a changed URL is

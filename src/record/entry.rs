@@ -17,10 +17,12 @@ use uuid::Uuid;
 
 use super::estimate_input::EstimateInput;
 use super::running::{Progress, Registered};
-use super::{GroupUse, Journal, Outcome, Seen, Stream, UsageRecord, UsageSource, WorkerRequests, gaps};
+use super::{
+    GroupUse, Journal, Outcome, Seen, Stream, UsageRecord, UsageSource, UseObserver, WorkerRequests, gaps,
+};
 use crate::llm::estimate::Shape;
 use crate::llm::provider::UsageOwner;
-use crate::llm::usage::{Room, Tally, Usage};
+use crate::llm::usage::{Tally, Usage};
 use id::{header, new_id};
 
 pub use notes::FormNotes;
@@ -60,6 +62,8 @@ struct Open {
     estimate_input: Option<EstimateInput>,
     /// A value that must outlive the request, such as the configuration that it began with.
     kept: Option<Arc<dyn Any + Send + Sync>>,
+    /// Is told of the progress, and of the closed record.
+    observer: Option<Box<dyn UseObserver>>,
     /// True after authentication, also if none is configured.
     is_admitted: bool,
 }
@@ -121,6 +125,7 @@ impl Entry {
             note: None,
             estimate_input: None,
             kept: None,
+            observer: None,
             is_admitted: false,
         };
         Self { open: Box::new(open) }
@@ -178,34 +183,18 @@ impl Entry {
 
     /// Updates the progress of the listed stream: events that passed, and output tokens if any were
     /// reported.
-    pub fn progressed(&self, events: u64, output_tokens: Option<u64>) {
+    pub fn progressed(&mut self, events: u64, output_tokens: Option<u64>) {
+        if let Some(observer) = &mut self.open.observer {
+            observer.on_progress(events, output_tokens);
+        }
         if let Some(shown) = &self.open.registered {
             shown.stream().progress.set(events, output_tokens);
         }
     }
 
-    /// A counter for the bytes of a request body that passes through; the record takes it over when
-    /// it closes.
-    pub fn count_upload(&mut self) -> Rc<Cell<u64>> {
-        Rc::clone(self.open.upload.get_or_insert_default())
-    }
-
     /// Keeps the request's shape and body for an estimate, in case no tokens are reported.
     pub fn keep_estimate_input(&mut self, shape: Shape, body: &Bytes) {
         self.open.estimate_input = Some(EstimateInput::new(shape, body, self.open.journal.room()));
-    }
-
-    /// Sets `error` to a note, unless the record gets an error of its own.
-    pub fn note(&mut self, note: &'static &'static str) {
-        self.open.note = Some(note);
-    }
-
-    /// The budget for the text of a response with this status. `None` if no text is needed.
-    pub fn keeps_output(&mut self, status: u16) -> Option<&Room> {
-        // A refused request generated nothing.
-        self.open.estimate_input.take_if(|_| !(200..300).contains(&status));
-        let estimate_input = self.open.estimate_input.as_ref()?;
-        estimate_input.shape.has_output().then(|| self.open.journal.room())
     }
 
     /// Records the response's status, and the time of its head.
@@ -302,13 +291,19 @@ impl Entry {
             self.client_left();
         }
         self.finish(outcome);
-        let Open { row, estimate_input, journal, .. } = &mut *self.open;
+        let Open { row, estimate_input, observer, journal, .. } = &mut *self.open;
         match (row.take(), estimate_input.take()) {
             (None, _) => {}
-            (Some(row), Some(estimate_input)) if estimate_input.may_have_tokens => {
+            (Some(row), Some(mut estimate_input)) if estimate_input.may_have_tokens => {
+                estimate_input.observer = observer.take();
                 journal.estimate(row, estimate_input)
             }
-            (Some(row), _) => journal.push(row),
+            (Some(row), _) => {
+                if let Some(observer) = observer.take() {
+                    observer.on_close(&row);
+                }
+                journal.push(row)
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use crate::codec::coding::DecodeError;
 use crate::record::Outcome;
 
 pub use event::{EventForm, EventStream, upstream_error_event};
-pub use kind::{Blame, Info, KINDS, Kind, Retry};
+pub use kind::{Blame, Info, KINDS, Kind, LimitReached, Retry};
 pub use response::ERROR_TYPE;
 
 /// The reason for which a request failed. Boxed, so that a result on the path of each frame stays
@@ -111,6 +111,7 @@ impl Error {
             Kind::UpstreamsRateLimited { retry_after } => retry_after,
             // A running request may end at any time.
             Kind::UpstreamsBusy { .. } | Kind::UpstreamBusy | Kind::QueueFull => Some(Duration::from_secs(1)),
+            Kind::LimitReached(ref reached) => reached.retry_after,
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::UseObserver;
 use crate::llm::estimate::{Counter, Encoding, Shape, input_tokens, output_tokens};
 use crate::llm::usage::{Hold, Output, Room, Usage};
 
@@ -22,6 +23,8 @@ pub(super) struct EstimateInput {
     pub(super) output: Option<Box<Output>>,
     /// The response may have tokens.
     pub(super) may_have_tokens: bool,
+    /// Is told of the record after the estimate.
+    pub(super) observer: Option<Box<dyn UseObserver>>,
 }
 
 impl EstimateInput {
@@ -29,7 +32,8 @@ impl EstimateInput {
     pub(super) fn new(shape: Shape, body: &Bytes, room: &Room) -> Self {
         let mut hold = room.hold();
         let fits = !body.is_empty() && body.len() <= PROMPT_LIMIT && hold.grow_to(body.len());
-        Self { shape, prompt: fits.then(|| (body.clone(), hold)), output: None, may_have_tokens: false }
+        let prompt = fits.then(|| (body.clone(), hold));
+        Self { shape, prompt, output: None, may_have_tokens: false, observer: None }
     }
 
     /// Counts the tokens, which may take milliseconds. `None` if there was no text, or if the

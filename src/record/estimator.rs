@@ -131,7 +131,7 @@ impl Counting {
     fn count_all(&mut self) {
         let Self(journal) = self;
         let waiting = journal.waiting();
-        while let Some((mut record, estimate_input)) = waiting.next() {
+        while let Some((mut record, mut estimate_input)) = waiting.next() {
             let model = record.model.as_deref().or(record.model_requested.as_deref()).unwrap_or_default();
             // The encodings are third-party code: the record must survive a panic in them.
             match catch_unwind(AssertUnwindSafe(|| estimate_input.estimate(model, &|| waiting.is_over()))) {
@@ -140,6 +140,9 @@ impl Counting {
                     record.usage_source = UsageSource::Estimated;
                 }
                 Ok(None) | Err(_) => journal.not_estimated(),
+            }
+            if let Some(observer) = estimate_input.observer.take() {
+                observer.on_close(&record);
             }
             journal.push(*record);
             fault::strike("estimates");

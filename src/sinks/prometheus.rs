@@ -8,6 +8,7 @@ mod config;
 mod exposition;
 mod flows;
 mod labels;
+mod limits;
 mod members;
 mod naming;
 mod process;
@@ -30,6 +31,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::balance::HealthRegistry;
 use crate::config::reload::Reload;
+use crate::gate::limit::{LimitRegistry, Now};
 use crate::llm::price::Prices;
 use crate::record::{Exporting, Journal, Outcome, Shipping, Sink, UsageRecord, cost};
 use crate::support::Live;
@@ -42,6 +44,7 @@ use flows::FlowMetrics;
 use labels::{
     BuildLabels, CodeLabels, CostLabels, FailureLabels, RequestLabels, TimeLabels, TokenLabels, UsageLabels,
 };
+use limits::LimitMetrics;
 use members::MemberMetrics;
 use process::ProcessMetrics;
 use retries::RetryCounters;
@@ -142,6 +145,13 @@ impl Metrics {
     #[must_use]
     pub fn with_members(mut self, health: Arc<HealthRegistry>) -> Self {
         self.registry.register_collector(Box::new(MemberMetrics(health)));
+        self
+    }
+
+    /// Adds the state of the limits. `now` is the clock of their rates.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Arc<LimitRegistry>, now: fn() -> Now) -> Self {
+        self.registry.register_collector(Box::new(LimitMetrics { limits, now }));
         self
     }
 

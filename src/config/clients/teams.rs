@@ -3,7 +3,7 @@
 use std::iter::successors;
 
 use super::super::groups::unknown;
-use super::{Entry, Kind, NAME_PATTERN, Read, Shape, Table, Team, all, check_name, text};
+use super::{Entry, Kind, NAME_PATTERN, Read, Shape, Table, Team, all, check_name, limits, text};
 
 /// The names of all teams, and the valid ones in the order of the file.
 pub(in crate::config) fn teams(root: &Table<'_>) -> (Vec<String>, Read<Vec<Team>>) {
@@ -15,7 +15,11 @@ pub(in crate::config) fn teams(root: &Table<'_>) -> (Vec<String>, Read<Vec<Team>
     let teams = all(tables.iter().map(|(name, entry)| {
         let named = check_name(name, entry);
         let team = entry.table(|table| {
-            read_all!(Team { name: Ok(name.clone()), team: table.optional("team", team_of(&names)) })
+            read_all!(Team {
+                name: Ok(name.clone()),
+                team: table.optional("team", team_of(&names)),
+                limits: limits(table),
+            })
         });
         named.and(team)
     }));

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::gate::limit::LimitSpec;
 use crate::gate::{AllowedEndpoints, KeyDigest};
 
 /// A client that may send requests.
@@ -13,6 +14,7 @@ pub struct Client {
     /// Patterns of the models that it may ask for; at least one.
     pub models: Vec<String>,
     pub endpoints: AllowedEndpoints,
+    pub limits: Vec<LimitSpec>,
     /// The index of its team.
     pub team: Option<usize>,
     pub priority: u32,
@@ -34,4 +36,5 @@ pub struct Team {
     pub name: String,
     /// The index of the team that it is in.
     pub team: Option<usize>,
+    pub limits: Vec<LimitSpec>,
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::certificates::Authority;
 use super::*;
+use crate::gate::limit::{AtLimit, Bound, LimitSpec, Quantity, Rate, Units, Weights};
 use crate::gate::{AllowedEndpoints, KeyDigest};
 
 const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -153,6 +154,75 @@ fn mistakes_of_clients_and_teams_are_named() {
         let [mistake] = &found[..] else { panic!("{text}: {found:?}") };
         assert!(mistake.contains(&format!("{key}: ")) && mistake.contains(reason), "{text}: {mistake}");
         assert!(!mistake.contains("marker"), "{mistake}");
+    }
+}
+
+#[test]
+fn limits_are_rates_and_running_requests() {
+    let text = format!(
+        "[clients.a]\n{KEY}team = \"t\"\nlimits = [{{ requests = 600, per = \"minute\" }}, {{ concurrent = 20, at_limit = \"warn\" }}]\n\
+         [teams.t]\nlimits = [{{ tokens = \"200k\", per = \"hour\", burst = \"1M\" }}]\n"
+    );
+    let settings = loaded(&text).settings;
+    let rate = |limit, period, burst| Bound::Rate(Rate { limit: Units(limit), period, burst: Units(burst) });
+    let (minute, hour) = (60_000_000_000, 3_600_000_000_000);
+    let spec = |quantity, bound, at_limit| LimitSpec { quantity, bound, at_limit };
+    assert_eq!(
+        settings.clients[0].limits,
+        [
+            spec(Quantity::Requests, rate(600, minute, 600), AtLimit::Refuse),
+            spec(Quantity::Concurrent, Bound::Concurrent(Units(20)), AtLimit::Warn),
+        ]
+    );
+    let tokens = Quantity::Tokens(Weights::Reported);
+    assert_eq!(
+        settings.teams[0].limits,
+        [spec(tokens, rate(200_000_000, hour, 1_000_000_000), AtLimit::Refuse)]
+    );
+    // The team counts tokens.
+    assert_eq!(settings.clients[0].endpoints, AllowedEndpoints::Metered);
+}
+
+#[test]
+fn mistakes_of_limits_are_named() {
+    for (limit, key, reason) in [
+        ("1", "[0]", "must be a table"),
+        ("{ per = \"minute\" }", "[0].requests", "is missing; write one of requests = 600"),
+        ("{ requests = 1 }", "[0].per", "is missing: write per = \"second\""),
+        ("{ requests = 0, per = \"minute\" }", "[0].requests", "is 0, which would refuse every request"),
+        ("{ requests = -1, per = \"minute\" }", "[0].requests", "must be a whole number"),
+        (
+            "{ tokens = \"2K\", per = \"minute\" }",
+            "[0].tokens",
+            "\"2K\" is not a number: write a whole number",
+        ),
+        ("{ tokens = \"k\", per = \"minute\" }", "[0].tokens", "is not a number"),
+        ("{ tokens = 1.5, per = \"minute\" }", "[0].tokens", "must be a whole number"),
+        ("{ tokens = \"2000000M\", per = \"minute\" }", "[0].tokens", "must be at most"),
+        (
+            "{ requests = 1, tokens = 1, per = \"minute\" }",
+            "[0].tokens",
+            "is beside requests: write a limit for each",
+        ),
+        (
+            "{ requests = 1, per = \"day\" }",
+            "[0].per",
+            "\"day\" is unknown: write \"second\", \"minute\" or \"hour\"",
+        ),
+        ("{ concurrent = 1, per = \"minute\" }", "[0].per", "concurrent bounds running requests: remove it"),
+        ("{ concurrent = 1, burst = 2 }", "[0].burst", "concurrent bounds running requests: remove it"),
+        (
+            "{ requests = 1, per = \"minute\", at_limit = \"cut\" }",
+            "[0].at_limit",
+            "write \"refuse\" or \"warn\"",
+        ),
+        ("{ cost = 1, per = \"day\" }", "[0].cost", "is unknown"),
+    ] {
+        let text = format!("{OPENAI}[clients.a]\n{KEY}limits = [{limit}]");
+        let found = mistakes(&text);
+        let is_named =
+            |line: &String| line.contains(&format!("clients.a.limits{key}: ")) && line.contains(reason);
+        assert!(found.iter().any(is_named), "{limit}: {found:?}");
     }
 }
 

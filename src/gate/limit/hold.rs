@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
@@ -47,14 +48,16 @@ impl Hold {
         let mut hold = Self { parts: Vec::new(), seen: Use::default(), exceeded: 0 };
         let mut refused: Option<Refused> = None;
         for (index, limit) in limits.into_iter().enumerate() {
-            let held = limit.spec().quantity.held_for(expected);
+            let held = limit.quantity.held_for(expected);
             let place = match limit.take(held, started, now) {
                 Ok(place) => place,
-                Err(_) if limit.spec().at_limit == AtLimit::Warn => {
+                Err(_) if limit.at_limit() == AtLimit::Warn => {
+                    limit.exceeded.fetch_add(1, Ordering::Relaxed);
                     hold.exceeded += 1;
                     limit.force(held, started, now)
                 }
                 Err(room_from) => {
+                    limit.exceeded.fetch_add(1, Ordering::Relaxed);
                     if refused.is_none_or(|refused| refused.room_from < room_from) {
                         refused = Some(Refused { limit: index, room_from });
                     }
@@ -79,7 +82,7 @@ impl Hold {
     /// Holds more if the request is now expected to use more.
     pub fn grow(&mut self, expected: &Use) {
         for part in &mut self.parts {
-            let expected = part.limit.spec().quantity.held_for(expected);
+            let expected = part.limit.quantity.held_for(expected);
             let more = expected.minus(part.held);
             if more > Units::default() {
                 part.limit.owe(part.place, more);
@@ -100,7 +103,7 @@ impl Hold {
 
     fn release(&mut self, used: &Use) {
         for Part { limit, place, held } in mem::take(&mut self.parts) {
-            limit.settle(place, held, limit.spec().quantity.of(used));
+            limit.settle(place, held, limit.quantity.of(used));
         }
     }
 }

@@ -165,7 +165,7 @@ fn bounds_hold_and_nothing_is_held_at_the_end() {
                     // Nothing changes until then except for what running requests give back.
                     let quantity = use_of(expected);
                     let later = now(at + wait);
-                    let units = limits[limit].spec().quantity.of(&quantity);
+                    let units = limits[limit].quantity().of(&quantity);
                     let place = limits[limit].take(units, later.time, later);
                     assert!(place.is_ok(), "{limit} after {wait}");
                     limits[limit].settle(place.unwrap(), units, Units::default());

@@ -4,7 +4,7 @@ use super::Units;
 use crate::llm::price::{Amount, Currency, TokenCounts};
 
 /// What a limit counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quantity {
     /// Admitted requests.
     Requests,
@@ -17,7 +17,7 @@ pub enum Quantity {
 }
 
 /// The thousandths of a token that a token of each kind counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Weights {
     /// Input and output as the service reported them.
     Reported,

@@ -99,6 +99,35 @@ pub fn peek_session(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
     look(body, Place::Session)
 }
 
+/// The most output tokens that a request allows for each choice, and the number of choices. `None`:
+/// it does not say. Of several names the smallest number counts.
+pub fn output_bounds(body: &[u8]) -> (Option<u64>, u64) {
+    let (mut most, mut choices) = (None::<u64>, 1);
+    let mut read = || -> Result<(), Error> {
+        let mut cursor = Cursor::new(body);
+        if body.starts_with(BOM) {
+            cursor = cursor.skipping(BOM.len());
+        }
+        cursor.expect(b'{')?;
+        let mut is_first = true;
+        while let Some((key, value)) = cursor.member(is_first)? {
+            is_first = false;
+            let number = || std::str::from_utf8(&body[value.clone()]).ok()?.parse::<u64>().ok();
+            match &*key.plain() {
+                b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
+                    most = [most, number()].into_iter().flatten().min();
+                }
+                b"n" | b"best_of" => choices = number().unwrap_or(1).max(choices),
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    // What was read before a mistake counts; the upstream refuses the body.
+    read().ok();
+    (most, choices)
+}
+
 /// The place of the model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Version;
 use http_body::Body as _;
 
+use super::admitted::check_room;
 use super::buffered::Inside;
 use super::look::{Look, Whole};
 use super::{Buffered, Received};
@@ -22,6 +23,10 @@ use crate::proxy::passing::{Passing, Watched};
 use crate::proxy::worker::WorkerSnapshot;
 use crate::record::Entry;
 use crate::record::error::{Kind, Result};
+
+/// The longest body that is read before limits are checked, so that a refusal leaves the connection
+/// open.
+const SMALL_BODY: u64 = 64 << 10;
 
 /// A request that may be served.
 pub(in crate::proxy) struct Authenticated(pub(super) Received);
@@ -51,6 +56,11 @@ impl Authenticated {
             return Ok((buffered, nothing));
         }
         let length = body.size_hint().exact();
+        if let Some(client) = buffered.client.as_ref().filter(|client| !client.limits.is_empty())
+            && length.is_none_or(|length| length > SMALL_BODY)
+        {
+            check_room(&client.limits, entry.row().started_at)?;
+        }
         let client = Arc::clone(&entry.row().client);
         let limits_models = buffered.client.as_ref().is_some_and(|client| client.models != Models::All);
         match Look::at(&buffered.head, snapshot, limits_models)? {

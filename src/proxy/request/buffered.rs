@@ -152,6 +152,7 @@ impl Buffered {
         if let Some(client) = self.client.as_deref().filter(|client| client.is_restricted()) {
             routed.permit(client)?;
         }
+        let limits = self.client.as_ref().map_or(&[][..], |client| &*client.limits);
         if row.model_requested.is_none() {
             row.model_requested = spec.dialect.requested_model(inbound.path).map(Into::into);
         }
@@ -181,6 +182,9 @@ impl Buffered {
             if by_model() || (0..routed.target.len()).any(decides) {
                 return Err(Kind::ModelAmbiguous.into());
             }
+        }
+        if !limits.is_empty() {
+            routed.admit(limits, entry)?;
         }
         Ok(routed)
     }

@@ -1,11 +1,12 @@
 //! Notes of what goes on while the record is open.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Entry;
-use crate::record::GroupUse;
+use crate::llm::usage::Room;
+use crate::record::{GroupUse, UseObserver};
 
 /// The fields of a form that go into the record.
 #[derive(Debug, Default)]
@@ -17,6 +18,30 @@ pub struct FormNotes {
 }
 
 impl Entry {
+    /// Adds the observer of the request's use.
+    pub fn observe(&mut self, observer: Box<dyn UseObserver>) {
+        self.open.observer = Some(observer);
+    }
+
+    /// A counter for the bytes of a request body that passes through; the record takes it over when
+    /// it closes.
+    pub fn count_upload(&mut self) -> Rc<Cell<u64>> {
+        Rc::clone(self.open.upload.get_or_insert_default())
+    }
+
+    /// Sets `error` to a note, unless the record gets an error of its own.
+    pub fn note(&mut self, note: &'static &'static str) {
+        self.open.note = Some(note);
+    }
+
+    /// The budget for the text of a response with this status. `None` if no text is needed.
+    pub fn keeps_output(&mut self, status: u16) -> Option<&Room> {
+        // A refused request generated nothing.
+        self.open.estimate_input.take_if(|_| !(200..300).contains(&status));
+        let estimate_input = self.open.estimate_input.as_ref()?;
+        estimate_input.shape.has_output().then(|| self.open.journal.room())
+    }
+
     /// The notes of a form that is read while it passes. When the record closes, they fill the
     /// fields that are still null.
     pub fn note_form(&mut self) -> Rc<RefCell<FormNotes>> {

@@ -44,6 +44,22 @@ pub struct Info {
     pub meaning: &'static str,
 }
 
+/// A limit without room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitReached {
+    /// `client search`, `team engineering`.
+    pub whose: String,
+    /// The place in the configuration.
+    pub key: String,
+    /// `requests`, `tokens` or `running requests`.
+    pub unit: &'static str,
+    pub used: u64,
+    pub most: u64,
+    /// The limit is one of use in a time.
+    pub is_rate: bool,
+    pub retry_after: Option<Duration>,
+}
+
 /// `Name { fields } = status, code, blame, retry, meaning;`
 macro_rules! kinds {
     ($($name:ident $({ $($field:ident: $type:ty),+ })? $(($inner:ty))? =
@@ -188,6 +204,8 @@ kinds! {
         "As many requests wait as `queue` of the group allows, and most of them are of this client.";
     ModelsUnavailable = BAD_GATEWAY, "models_unavailable", Upstream, NotSent,
         "No upstream responded to `GET /v1/models` with its list in time.";
+    LimitReached(Box<LimitReached>) = TOO_MANY_REQUESTS, "rate_limit_exceeded", Client, Never,
+        "A limit of the client, or of its team, has no room for the request.";
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", Us, Never,
         "The buffered request bodies use up `server.max_buffered_bytes`.";
     ClientOverloaded = SERVICE_UNAVAILABLE, "client_overloaded", Client, Never,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Error, Kind};
+use super::{Error, Kind, LimitReached};
 use crate::codec::authority::HostFault;
 
 impl fmt::Display for Error {
@@ -231,6 +231,14 @@ impl Error {
                 f,
                 "As many requests wait for the group `{upstream}` as may (queue), and this client has the most of them. Try again shortly."
             ),
+            Kind::LimitReached(reached) => {
+                let LimitReached { whose, key, unit, used, most, is_rate, retry_after } = &**reached;
+                write!(f, "The {whose} has used {used} of {most} {unit} ({key}). ")?;
+                match retry_after {
+                    Some(pause) if *is_rate => write!(f, "There is room again in {:.3} s.", pause.as_secs_f64()),
+                    _ => f.write_str("There is room when one of its requests ends."),
+                }
+            }
             Kind::ClientOverloaded => f.write_str(
                 "The bodies of this client's requests hold as much memory as one client may while there are several: half of \
                  server.max_buffered_bytes. Try again shortly.",

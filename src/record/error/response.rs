@@ -1,10 +1,10 @@
 //! An error as JSON and as a whole response.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use serde::Serialize;
 
-use super::{Error, Kind};
+use super::{Error, Kind, LimitReached};
 use crate::record::ID_HEADER;
 
 /// The `type` of all errors that streamgauge makes.
@@ -64,6 +64,7 @@ impl Error {
                     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
                 );
             }
+            Kind::LimitReached(reached) if reached.is_rate => reached.add_headers(headers),
             _ => {}
         }
         response
@@ -85,6 +86,25 @@ impl Error {
         );
         out.extend_from_slice(response.body());
         out
+    }
+}
+
+impl LimitReached {
+    /// Adds the headers that OpenAI's responses have, from which clients pace themselves.
+    fn add_headers(&self, headers: &mut HeaderMap) {
+        let reset = self.retry_after.unwrap_or_default().as_millis();
+        let remaining = self.most.saturating_sub(self.used);
+        for (name, value) in [
+            ("limit", self.most.to_string()),
+            ("remaining", remaining.to_string()),
+            ("reset", format!("{reset}ms")),
+        ] {
+            let name = HeaderName::try_from(format!("x-ratelimit-{name}-{}", self.unit));
+            let value = HeaderValue::try_from(value);
+            if let (Ok(name), Ok(value)) = (name, value) {
+                headers.insert(name, value);
+            }
+        }
     }
 }
 

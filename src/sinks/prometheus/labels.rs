@@ -88,6 +88,14 @@ pub(super) struct OpenedLabels {
     pub(super) reason: &'static str,
 }
 
+/// The labels of a limit of a client or a team.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ClientLimitLabels {
+    /// The table of its owner, such as `clients.search`.
+    pub(super) whose: String,
+    pub(super) limit: String,
+}
+
 /// The labels of a model at a member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct MemberLabels {

@@ -22,7 +22,24 @@ pub enum ModelPlace {
     Nowhere,
 }
 
+/// Endpoints whose responses are no generated text.
+const WITHOUT_OUTPUT: [&str; 8] = [
+    "embeddings",
+    "moderations",
+    "rerank",
+    "score",
+    "messages/count_tokens",
+    "responses/input_tokens",
+    "audio/speech",
+    "detokenize",
+];
+
 impl Endpoint {
+    /// Returns true if responses have output tokens.
+    pub fn has_output(self) -> bool {
+        !WITHOUT_OUTPUT.contains(&self.name)
+    }
+
     /// The place of the model in a request with this method to `path`, which must belong to this
     /// endpoint.
     pub fn model_place(self, method: &Method, path: &str, is_session: bool) -> ModelPlace {

@@ -1,0 +1,170 @@
+//! The limits in use, by their owners.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Limit, LimitSpec, Now, Quantity};
+
+/// The owner of limits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    Client(Arc<str>),
+    Team(Arc<str>),
+}
+
+/// A limit that applies to a client.
+#[derive(Clone, Debug)]
+pub struct AppliedLimit {
+    pub owner: Owner,
+    /// The position in the owner's `limits`.
+    pub index: usize,
+    pub limit: Arc<Limit>,
+}
+
+/// All limits of a process. A limit keeps its count across reloads: the first limit of an owner
+/// that counts requests, for example, continues the first one before.
+#[derive(Debug, Default)]
+pub struct LimitRegistry(Mutex<HashMap<Place, AppliedLimit>>);
+
+/// The owner, what is counted, and the position among the limits that count the same.
+type Place = (Owner, Quantity, usize);
+
+/// The limits of a configuration that is not in use yet.
+#[derive(Debug, Default)]
+pub struct NextLimits {
+    limits: HashMap<Place, AppliedLimit>,
+    /// The limits in use that go on, with their new bounds.
+    changes: Vec<(Arc<Limit>, LimitSpec)>,
+}
+
+impl LimitRegistry {
+    /// The limits of each owner: those in use, and new ones. Nothing changes before
+    /// [`Self::take_over`].
+    pub fn plan<'a>(
+        &self,
+        wanted: impl IntoIterator<Item = (Owner, &'a [LimitSpec])>,
+        now: Now,
+    ) -> (HashMap<Owner, Vec<AppliedLimit>>, NextLimits) {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut next, mut by_owner) = (NextLimits::default(), HashMap::new());
+        for (owner, specs) in wanted {
+            let mut limits = Vec::new();
+            for (index, spec) in specs.iter().enumerate() {
+                let nth = specs[..index].iter().filter(|earlier| earlier.quantity == spec.quantity).count();
+                let place = (owner.clone(), spec.quantity, nth);
+                let limit = match known.get(&place) {
+                    Some(known) => {
+                        next.changes.push((Arc::clone(&known.limit), spec.clone()));
+                        Arc::clone(&known.limit)
+                    }
+                    None => Arc::new(Limit::new(spec.clone(), now)),
+                };
+                let applied = AppliedLimit { owner: owner.clone(), index, limit };
+                next.limits.insert(place, applied.clone());
+                limits.push(applied);
+            }
+            by_owner.insert(owner, limits);
+        }
+        (by_owner, next)
+    }
+
+    /// Uses planned limits, and forgets all others.
+    pub fn take_over(&self, next: NextLimits, now: Now) {
+        for (limit, spec) in next.changes {
+            limit.change(&spec.bound, spec.at_limit, now);
+        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = next.limits;
+    }
+
+    /// All limits, in the order of their owners.
+    pub fn all(&self) -> Vec<AppliedLimit> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = known.values().cloned().collect();
+        all.sort_by(|one, other| (&one.owner, one.index).cmp(&(&other.owner, other.index)));
+        all
+    }
+}
+
+impl Owner {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Client(name) | Self::Team(name) => name,
+        }
+    }
+
+    /// The key of the owner's table.
+    pub fn table(&self) -> String {
+        match self {
+            Self::Client(name) => format!("clients.{name}"),
+            Self::Team(name) => format!("teams.{name}"),
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(name) => write!(f, "client {name}"),
+            Self::Team(name) => write!(f, "team {name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::super::{AtLimit, Bound, Hold, Rate, Units, Use};
+    use super::*;
+
+    const NOW: Now = Now { nanos: 0, time: Timestamp::UNIX_EPOCH };
+
+    fn spec(quantity: Quantity, limit: u128) -> LimitSpec {
+        let bound = match quantity {
+            Quantity::Concurrent => Bound::Concurrent(Units(limit)),
+            _ => Bound::Rate(Rate { limit: Units(limit), period: 60, burst: Units(limit) }),
+        };
+        LimitSpec { quantity, bound, at_limit: AtLimit::Refuse }
+    }
+
+    fn owner() -> Owner {
+        Owner::Client("a".into())
+    }
+
+    fn replaced(registry: &LimitRegistry, specs: &[LimitSpec]) -> Vec<Arc<Limit>> {
+        let (mut limits, next) = registry.plan([(owner(), specs)], NOW);
+        registry.take_over(next, NOW);
+        limits.remove(&owner()).unwrap().into_iter().map(|applied| applied.limit).collect()
+    }
+
+    #[test]
+    fn limit_continues_its_count_after_a_reload() {
+        let registry = LimitRegistry::default();
+        let [requests, concurrent] = [Quantity::Requests, Quantity::Concurrent];
+        let first = replaced(&registry, &[spec(requests, 10), spec(concurrent, 3)]);
+        let one = Use { requests: 1, ..Use::default() };
+        let hold = Hold::take(&first, &one, NOW.time, NOW).unwrap();
+        // Another order, and other bounds.
+        let second = replaced(&registry, &[spec(concurrent, 1), spec(requests, 5)]);
+        assert!(Arc::ptr_eq(&first[0], &second[1]) && Arc::ptr_eq(&first[1], &second[0]));
+        assert!(second[0].room(Units(1), NOW.time, NOW).is_some(), "one request runs");
+        // 9 were left, and a full bucket holds 5.
+        assert_eq!(second[1].status(NOW).used, Units(0));
+        drop(hold);
+        assert_eq!(second[0].status(NOW).held, Units(0), "a hold settles where it was taken");
+        let third = replaced(&registry, &[]);
+        assert!(third.is_empty() && registry.all().is_empty());
+    }
+
+    #[test]
+    fn limits_of_one_quantity_are_told_apart_by_their_order() {
+        let registry = LimitRegistry::default();
+        let specs = [spec(Quantity::Requests, 1), spec(Quantity::Requests, 2)];
+        let first = replaced(&registry, &specs);
+        let again = replaced(&registry, &specs);
+        assert!(first.iter().zip(&again).all(|(one, other)| Arc::ptr_eq(one, other)));
+        assert!(!Arc::ptr_eq(&first[0], &first[1]));
+        assert_eq!(registry.all().len(), 2);
+    }
+}

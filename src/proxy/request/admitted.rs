@@ -1,0 +1,175 @@
+//! The limits of a client: a request is admitted if each has room for what it is expected to use.
+//!
+//! The input is expected from the length of the body, the output in slices that grow with the
+//! stream. The record's counts replace both at the end.
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::Routed;
+use crate::gate::limit::{
+    AppliedLimit, Hold, InputSize, Kinds, Now, Quantity, Refused, RoomFrom, Slices, Status, TokensPerByte,
+    Units, Use, Weights,
+};
+use crate::llm::price::{INPUT_WITHOUT_CACHE, TokenCounts};
+use crate::llm::provider::{Endpoint, may_create};
+use crate::llm::rewrite::body::output_bounds;
+use crate::record::error::{Error, Kind, LimitReached, Result};
+use crate::record::{Entry, Outcome, UsageRecord, UseObserver};
+
+/// The note of a request that a limit with `at_limit = "warn"` let pass.
+const EXCEEDED: &str = "a limit with at_limit = \"warn\" had no room for the request";
+
+/// The time of rates begins when the first limit is made.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The time now, by both clocks.
+pub fn limit_time() -> Now {
+    let nanos = EPOCH.elapsed().as_nanos();
+    Now { nanos: u64::try_from(nanos).unwrap_or(u64::MAX), time: Timestamp::now() }
+}
+
+/// Refuses a request before its body is read, if a limit has no room for any request.
+///
+/// # Errors
+/// Fails if a limit of requests has no room.
+pub(super) fn check_room(limits: &[AppliedLimit], started: Timestamp) -> Result<()> {
+    let now = limit_time();
+    for applied in limits {
+        let want = match applied.limit.quantity() {
+            Quantity::Requests | Quantity::Concurrent => Units(1),
+            Quantity::Tokens(_) | Quantity::Cost(_) => continue,
+        };
+        if let Some(room_from) = applied.limit.room(want, started, now) {
+            return Err(reached(applied, room_from, now));
+        }
+    }
+    Ok(())
+}
+
+impl Routed<'_> {
+    /// Holds what the request is expected to use of each limit, until its record is closed.
+    ///
+    /// # Errors
+    /// Fails if a limit has no room.
+    pub(super) fn admit(&self, limits: &[AppliedLimit], entry: &mut Entry) -> Result<()> {
+        let expected = self.expected(limits);
+        let (now, started) = (limit_time(), entry.row().started_at);
+        let hold = Hold::take(limits.iter().map(|applied| &applied.limit), &expected.used(), started, now)
+            .map_err(|Refused { limit, room_from }| reached(&limits[limit], room_from, now))?;
+        if hold.exceeded() > 0 {
+            entry.note(&EXCEEDED);
+        }
+        entry.observe(Box::new(Running { hold, expected }));
+        Ok(())
+    }
+
+    fn expected(&self, limits: &[AppliedLimit]) -> Expected {
+        let buffered = self.buffered;
+        let counts_tokens =
+            limits.iter().any(|applied| matches!(applied.limit.quantity(), Quantity::Tokens(_)));
+        let endpoint = Endpoint::of(self.inbound.path);
+        if !counts_tokens || !may_create(&buffered.head.method) || !endpoint.takes_json_model() {
+            return Expected { input: 0, slices: Slices::first(Some(0), 1) };
+        }
+        let input = InputSize::of(buffered.text()).tokens(TokensPerByte::default());
+        let slices = match endpoint.has_output() {
+            true => {
+                let (most, choices) = output_bounds(buffered.text());
+                Slices::first(most, choices)
+            }
+            false => Slices::first(Some(0), 1),
+        };
+        Expected { input, slices }
+    }
+}
+
+/// What a request is expected to use.
+#[derive(Debug)]
+struct Expected {
+    input: u64,
+    slices: Slices,
+}
+
+impl Expected {
+    fn used(&self) -> Use {
+        let kinds = Kinds { input: self.input, output: self.slices.held(), ..Kinds::default() };
+        let reported = self.input.saturating_add(self.slices.held());
+        Use { requests: 1, reported, kinds, cost: None }
+    }
+}
+
+/// The hold of a running request.
+#[derive(Debug)]
+struct Running {
+    hold: Hold,
+    expected: Expected,
+}
+
+impl UseObserver for Running {
+    fn on_progress(&mut self, events: u64, output_tokens: Option<u64>) {
+        // An event has at least one token.
+        let output = output_tokens.unwrap_or(0).max(events);
+        if self.expected.slices.grow(output) {
+            self.hold.grow(&self.expected.used());
+        }
+    }
+
+    fn on_close(self: Box<Self>, record: &UsageRecord) {
+        self.hold.settle(&used(record));
+    }
+}
+
+/// What the record says. A request that was refused after its admission has used nothing.
+fn used(record: &UsageRecord) -> Use {
+    let usage = &record.usage;
+    let counts = TokenCounts {
+        input: usage.input_tokens,
+        cached_input: usage.cached_input_tokens,
+        cache_write: usage.cache_write_input_tokens,
+        cache_write_1h: usage.cache_write_1h_input_tokens,
+        output: usage.output_tokens,
+        tool_calls: None,
+        cache_is_apart: record.endpoint.as_deref() == Some(INPUT_WITHOUT_CACHE),
+    };
+    let reported = usage.input_tokens.unwrap_or(0).saturating_add(usage.output_tokens.unwrap_or(0));
+    Use {
+        requests: u64::from(record.outcome != Outcome::Rejected),
+        reported,
+        kinds: Kinds::new(&counts, usage.reasoning_tokens.unwrap_or(0)),
+        cost: None,
+    }
+}
+
+/// The error of a request for which a limit has no room.
+fn reached(applied: &AppliedLimit, room_from: RoomFrom, now: Now) -> Error {
+    let AppliedLimit { owner, index, limit } = applied;
+    let status @ Status { limit: most, .. } = limit.status(now);
+    let (unit, scale) = match limit.quantity() {
+        Quantity::Tokens(_) => ("tokens", u128::from(Weights::ONE)),
+        Quantity::Requests => ("requests", 1),
+        Quantity::Concurrent => ("running requests", 1),
+        Quantity::Cost(_) => ("cost", 1),
+    };
+    let whole = |units: Units| u64::try_from(units.0 / scale).unwrap_or(u64::MAX);
+    let retry_after = match room_from {
+        RoomFrom::After(nanos) => Some(Duration::from_nanos(nanos)),
+        RoomFrom::Time(_) => None,
+        RoomFrom::AnEnd => Some(AN_END),
+    };
+    Kind::LimitReached(Box::new(LimitReached {
+        whose: owner.to_string(),
+        key: format!("limits[{index}] in [{}]", owner.table()),
+        unit,
+        used: whole(status.taken()),
+        most: whole(most),
+        is_rate: matches!(room_from, RoomFrom::After(_)),
+        retry_after,
+    }))
+    .into()
+}
+
+/// The pause after which a client asks again for the place of a running request.
+const AN_END: Duration = Duration::from_secs(1);

@@ -1,0 +1,16 @@
+//! An observer of what a request uses, from its admission to its record.
+
+use std::fmt::Debug;
+
+use super::UsageRecord;
+
+/// Observes a request: it counts against limits, for example. Dropping the observer means that the
+/// record was lost.
+pub trait UseObserver: Debug + Send {
+    /// Called while a stream passes, with the events so far, and the output tokens if any were
+    /// reported.
+    fn on_progress(&mut self, events: u64, output_tokens: Option<u64>);
+
+    /// Called once, with the record as the sinks get it.
+    fn on_close(self: Box<Self>, record: &UsageRecord);
+}

@@ -1,0 +1,44 @@
+//! The state of the limits of clients and teams, read on request.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::labels::ClientLimitLabels;
+use crate::gate::limit::{AppliedLimit, LimitRegistry, Now};
+
+/// The limits, and the clock of their rates.
+#[derive(Debug)]
+pub(super) struct LimitMetrics {
+    pub(super) limits: Arc<LimitRegistry>,
+    pub(super) now: fn() -> Now,
+}
+
+impl Collector for LimitMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let (limits, now) = (self.limits.all(), (self.now)());
+        let help =
+            "The part of a limit that is used or held; above 1, running requests use more than was held";
+        let mut family = encoder.encode_descriptor("limit_used_ratio", help, None, MetricType::Gauge)?;
+        for applied in &limits {
+            let ratio = applied.limit.status(now).used_ratio();
+            ConstGauge::new(ratio).encode(family.encode_family(&labels(applied))?)?;
+        }
+        let help = "Requests for which a limit had no room";
+        let mut family = encoder.encode_descriptor("limit_exceeded", help, None, MetricType::Counter)?;
+        for applied in &limits {
+            let count = applied.limit.exceeded();
+            ConstCounter::new(count).encode(family.encode_family(&labels(applied))?)?;
+        }
+        Ok(())
+    }
+}
+
+fn labels(AppliedLimit { owner, index, .. }: &AppliedLimit) -> ClientLimitLabels {
+    ClientLimitLabels { whose: owner.table(), limit: format!("limits[{index}]") }
+}

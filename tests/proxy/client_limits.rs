@@ -1,0 +1,199 @@
+//! Limits of clients and teams: what is admitted, held, settled and refused.
+
+use std::thread;
+
+use serde_json::Value;
+
+use crate::harness::{
+    Client, EVENTS_HEAD, PATIENCE, Proxy, Response, Upstream, chunk, proxy, sized, until, upstream,
+};
+
+const ANSWER: &[u8] = br#"{"model":"m","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":60,"completion_tokens":40,"total_tokens":100}}"#;
+
+fn clients(limits: &str, team: &str) -> String {
+    format!(
+        "[clients.search]\nkey = {{ value = \"sg-search-0123456789\" }}\nteam = \"engineering\"\nlimits = [{limits}]\n\
+         [clients.other]\nkey = {{ value = \"sg-other-01234567890\" }}\nteam = \"engineering\"\n\
+         [teams.engineering]\nlimits = [{team}]\n"
+    )
+}
+
+/// A proxy whose upstream responds with 100 tokens.
+fn limited(limits: &str, team: &str) -> Proxy {
+    let up = Upstream::responding(sized("200 OK", "application/json", ANSWER));
+    proxy().upstream(&up).tables(&clients(limits, team)).admin().run()
+}
+
+fn ask_as(client: &mut Client, key: &str, body: &str) -> Response {
+    client
+        .send(format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .response()
+}
+
+const BODY: &str = r#"{"model":"m","max_tokens":50,"messages":[{"role":"user","content":"Hello"}]}"#;
+
+fn ask(proxy: &Proxy) -> Response {
+    ask_as(&mut proxy.client(), "sg-search-0123456789", BODY)
+}
+
+/// A value of the admin port's metrics.
+fn metric(proxy: &Proxy, name: &str) -> Option<f64> {
+    let admin = proxy.admin();
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {admin}\r\n\r\n");
+    let metrics = Client::connect(admin).send(request).response();
+    let line = metrics.text().lines().find(|line| line.starts_with(name))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[test]
+fn requests_beyond_rate_get_429_with_exact_pause() {
+    let proxy = limited("{ requests = 2, per = \"hour\", burst = 2 }", "");
+    for _ in 0..2 {
+        assert_eq!(ask(&proxy).status(), 200);
+        assert_eq!(proxy.record()["outcome"], "complete");
+    }
+    let refused = ask(&proxy);
+    assert_eq!(refused.status(), 429, "{}", refused.text());
+    let error = refused.error();
+    assert_eq!((&error["code"], &error["param"]), (&"rate_limit_exceeded".into(), &Value::Null));
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("client search has used 2 of 2 requests (limits[0] in [clients.search])"),
+        "{message}"
+    );
+    // Two an hour: there is room after half an hour, for which no SDK should wait.
+    assert_eq!((refused.header("x-should-retry"), refused.header("retry-after")), (Some("false"), None));
+    assert_eq!(refused.header("x-ratelimit-limit-requests"), Some("2"));
+    assert_eq!(refused.header("x-ratelimit-remaining-requests"), Some("0"));
+    let record = proxy.record();
+    assert_eq!(
+        (&record["outcome"], &record["status"], &record["client"]),
+        (&"rejected".into(), &429.into(), &"search".into())
+    );
+    let other = ask_as(&mut proxy.client(), "sg-other-01234567890", BODY);
+    assert_eq!(other.status(), 200, "another client has no such limit");
+}
+
+#[test]
+fn short_pause_is_told_in_seconds_and_milliseconds() {
+    let proxy = limited("{ requests = 1, per = \"minute\" }", "");
+    assert_eq!(ask(&proxy).status(), 200);
+    let refused = ask(&proxy);
+    let millis: u64 = refused.header("retry-after-ms").unwrap().parse().unwrap();
+    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!(millis <= 60_000 && millis > 50_000, "{millis}");
+    assert_eq!(seconds, millis.div_ceil(1000));
+    assert_eq!(refused.header("x-should-retry"), None);
+}
+
+#[test]
+fn tokens_are_settled_by_what_the_service_reports() {
+    // The hold of 22 tokens of input and 50 of output fits beside 100 used ones.
+    let proxy = limited("{ tokens = 180, per = \"hour\" }", "");
+    assert_eq!(ask(&proxy).status(), 200);
+    proxy.record();
+    let used = metric(&proxy, "streamgauge_limit_used_ratio{").unwrap();
+    assert!((0.54..=0.56).contains(&used), "100 of 180 tokens: {used}");
+    assert_eq!(ask(&proxy).status(), 200);
+    proxy.record();
+    let used = metric(&proxy, "streamgauge_limit_used_ratio{").unwrap();
+    assert!(used > 1.1, "the debt: {used}");
+    let refused = ask(&proxy);
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.header("x-ratelimit-limit-tokens"), Some("180"));
+    assert!(metric(&proxy, "streamgauge_limit_exceeded_total{").unwrap() >= 1.0);
+}
+
+#[test]
+fn team_shares_limit_and_refused_request_holds_nothing_of_others() {
+    let proxy = limited("{ requests = 10, per = \"hour\" }", "{ requests = 3, per = \"hour\" }");
+    for key in ["sg-search-0123456789", "sg-other-01234567890", "sg-search-0123456789"] {
+        assert_eq!(ask_as(&mut proxy.client(), key, BODY).status(), 200);
+    }
+    for key in ["sg-search-0123456789", "sg-other-01234567890"] {
+        let error = ask_as(&mut proxy.client(), key, BODY).error();
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            message.contains("team engineering has used 3 of 3 requests (limits[0] in [teams.engineering])"),
+            "{message}"
+        );
+    }
+    let own = metric(&proxy, "streamgauge_limit_used_ratio{whose=\"clients.search\"").unwrap();
+    assert!((0.199..=0.2).contains(&own), "2 of 10: {own}");
+}
+
+#[test]
+fn concurrent_counts_running_requests_until_their_end_or_departure() {
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            if request.body.windows(4).any(|word| word == b"slow") {
+                connection.send(EVENTS_HEAD);
+                connection.send(chunk(b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n"));
+                // Until the proxy leaves.
+                connection.request();
+                return;
+            }
+            connection.send(sized("200 OK", "application/json", ANSWER));
+        }
+    });
+    let proxy = proxy().upstream(&up).tables(&clients("{ concurrent = 1 }", "")).run();
+    let mut first = proxy.client();
+    let body = BODY.replace("Hello", "slow");
+    first.send(format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sg-search-0123456789\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    first.head();
+    let refused = ask(&proxy);
+    assert_eq!(refused.status(), 429, "{}", refused.text());
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert!(refused.text().contains("1 of 1 running requests"), "{}", refused.text());
+    assert_eq!(proxy.record()["outcome"], "rejected");
+    // The client leaves.
+    drop(first);
+    assert_eq!(proxy.record()["outcome"], "client_disconnected");
+    assert_eq!(ask(&proxy).status(), 200);
+}
+
+#[test]
+fn limit_that_warns_lets_requests_pass_with_a_note() {
+    let proxy = limited("{ requests = 1, per = \"hour\", at_limit = \"warn\" }", "");
+    assert_eq!(ask(&proxy).status(), 200);
+    assert_eq!(proxy.record()["error"], Value::Null);
+    assert_eq!(ask(&proxy).status(), 200);
+    let record = proxy.record();
+    assert!(record["error"].as_str().unwrap().contains("at_limit = \"warn\" had no room"), "{record}");
+    assert_eq!(metric(&proxy, "streamgauge_limit_exceeded_total{"), Some(1.0));
+}
+
+#[test]
+fn many_clients_at_once_never_exceed_a_limit_and_leave_no_hold() {
+    let proxy = limited(
+        "{ requests = 50, per = \"hour\" }, { tokens = \"100k\", per = \"hour\" }, { concurrent = 8 }",
+        "",
+    );
+    let address = proxy.address;
+    let ask = move || ask_as(&mut Client::connect(address), "sg-search-0123456789", BODY).status();
+    let workers: Vec<_> =
+        (0..8).map(|_| thread::spawn(move || (0..20).filter(|_| ask() == 200).count())).collect();
+    let admitted: usize = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
+    assert_eq!(admitted, 50);
+    let records: Vec<_> = (0..160).map(|_| proxy.record()).collect();
+    let tokens: u64 = records
+        .iter()
+        .filter_map(|record| Some(record["input_tokens"].as_u64()? + record["output_tokens"].as_u64()?))
+        .sum();
+    assert_eq!(tokens, 5_000);
+    until(PATIENCE, "the end of all holds", || {
+        let held =
+            metric(&proxy, "streamgauge_limit_used_ratio{whose=\"clients.search\",limit=\"limits[2]\"")?;
+        let used =
+            metric(&proxy, "streamgauge_limit_used_ratio{whose=\"clients.search\",limit=\"limits[1]\"")?;
+        (held == 0.0 && used <= 0.05).then_some(())
+    });
+}
