@@ -198,6 +198,29 @@ fn clients_take_turns_and_each_is_served_in_order() {
 }
 
 #[test]
+fn client_with_higher_priority_is_served_first() {
+    let gate = gate();
+    let proxy = group(&[gate.up.address], &format!("{WAIT}\n{CLIENTS}\npriority = 1")).run();
+    let mut clients = vec![of(&proxy, "large", "running")];
+    let mut running = gate.next();
+    for (number, (client, name)) in
+        [("large", "1"), ("large", "2"), ("small", "3"), ("small", "4")].into_iter().enumerate()
+    {
+        clients.push(of(&proxy, client, name));
+        wait_for_queue(&proxy, number + 1);
+    }
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        running.serve();
+        running = gate.next();
+        order.push(running.name().to_owned());
+    }
+    running.serve();
+    assert_eq!(order, ["3", "4", "1", "2"]);
+    assert!(clients.iter_mut().all(|client| client.response().status() == 200));
+}
+
+#[test]
 fn full_queue_refuses_the_newest_of_the_largest_client() {
     let gate = gate();
     let proxy = group(&[gate.up.address], &format!("{WAIT}\nqueue = 2\n{CLIENTS}")).run();

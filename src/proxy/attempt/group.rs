@@ -43,6 +43,9 @@ pub(in crate::proxy) struct GroupRequest {
     /// The body, for further attempts.
     pub(in crate::proxy) body: Body,
     pub(in crate::proxy) client: Arc<str>,
+    /// The share of the client in the group's queue, and its priority.
+    pub(in crate::proxy) share: u32,
+    pub(in crate::proxy) priority: u32,
 }
 
 /// A failed attempt, after which another one is possible.

@@ -19,10 +19,6 @@ use crate::balance::{End, Plan, WaitTurn, Waited, Waiting};
 use crate::proxy::request::{NextMember, NoMember, Prepared};
 use crate::record::error::Result;
 
-/// The share of a client in the queue of a group, and its priority.
-const SHARE: u32 = 1;
-const PRIORITY: i32 = 0;
-
 impl Prepared {
     /// Waits for the first member.
     pub(super) async fn wait_first(
@@ -92,7 +88,8 @@ impl GroupRequest {
         let now = Instant::now();
         let upstreams = Arc::clone(plan.group());
         let client = upstreams.client_number(&self.client);
-        let turn = WaitTurn { client, share: SHARE, priority: PRIORITY, cost: plan.tokens() };
+        let priority = i32::try_from(self.priority).unwrap_or(i32::MAX);
+        let turn = WaitTurn { client, share: self.share, priority, cost: plan.tokens() };
         self.notes.borrow_mut().begin_wait(now);
         upstreams.wait(plan, turn, now)
     }

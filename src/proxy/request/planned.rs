@@ -71,7 +71,10 @@ impl Routed<'_> {
             client_deadline: client_deadline(headers, started),
         };
         let mut plan = Plan::new(group, &request, |member| self.model(member).map(Into::into));
-        let request = Box::new(GroupRequest { notes, body: passing.shared(), client });
+        let configured = self.buffered.client.as_deref();
+        let (share, priority) = configured.map_or((1, 0), |client| (client.share, client.priority));
+        let body = passing.shared();
+        let request = Box::new(GroupRequest { notes, body, client, share, priority });
         let next = match group.waiting() {
             0 => self.next_member(&mut plan, &request.body),
             // A newcomer does not overtake.
