@@ -9,6 +9,7 @@
 //! The simulator is for tests only: it trusts all clients, echoes credentials on request, and
 //! bounds the cost of one request, but not the number of requests.
 
+mod account;
 mod ask;
 mod body;
 mod content;
@@ -115,6 +116,16 @@ impl Bound {
     #[must_use]
     pub fn with_tls(mut self, config: Arc<ServerConfig>) -> Self {
         self.tls = Some(config);
+        self
+    }
+
+    /// Gives the simulator an account of this name, which refuses the ids of others.
+    ///
+    /// # Panics
+    /// Panics if the simulator runs already, which is impossible: running it consumes this.
+    #[must_use]
+    pub fn with_account(mut self, name: &str) -> Self {
+        Arc::get_mut(&mut self.shared).expect("no thread has it yet").set_account(name);
         self
     }
 

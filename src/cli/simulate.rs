@@ -35,6 +35,10 @@ pub(super) struct SimulateArgs {
     /// The key that requests must have, as `Authorization: Bearer KEY` or `api-key: KEY`
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
+    /// The account whose ids it makes: it refuses responses, items and files of other accounts [default: it
+    /// accepts any id]
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
     /// Serve through TLS, with this certificate (PEM) and its issuers'
     #[arg(long, value_name = "FILE", requires = "private_key")]
     certificate: Option<PathBuf>,
@@ -75,6 +79,9 @@ fn simulate(args: &SimulateArgs) -> Result<(), String> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     if let Some(tls) = tls {
         bound = bound.with_tls(tls);
+    }
+    if let Some(account) = &args.account {
+        bound = bound.with_account(account);
     }
     let running = bound.spawn();
     say!(

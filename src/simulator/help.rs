@@ -43,6 +43,13 @@ DIRECTIONS
   otherwise the first. Arguments, and responses to a json_schema, are an instance of the schema with its required
   members, in pieces of `size` bytes [default: 8]; each piece is an event and an output token.
 
+ACCOUNTS
+  With --account NAME all ids are the account's own, and it refuses those of another account as OpenAI does: a
+  previous_response_id (400, previous_response_not_found), encrypted_content (400, invalid_encrypted_content), item
+  references, reasoning items, conversations and files (404). A request to /v1/responses whose include has
+  reasoning.encrypted_content then gets an item of it. Two simulators with two names test what keeps conversations at
+  the upstream that stores them.
+
 PATHS
   /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/moderations, /v1/models, /v1/models/{id}
   /v1/responses, /v1/responses/input_tokens, and for stored responses GET and DELETE /v1/responses/{id}, .../cancel and

@@ -45,6 +45,8 @@ pub(super) struct Plot {
     pub(super) directions: Directions,
     pub(super) facts: Facts,
     pub(super) parts: Vec<Part>,
+    /// Encrypted reasoning before the parts, of the endpoint `responses`.
+    pub(super) encrypted: Option<String>,
     usage: UsageRule,
 }
 
@@ -59,7 +61,7 @@ impl Plot {
         parts: Vec<Part>,
     ) -> Self {
         let usage = UsageRule::of(kind, directions.usage, include_usage);
-        Self { dialect, directions, facts, parts, usage }
+        Self { dialect, directions, facts, parts, encrypted: None, usage }
     }
 
     /// The response of that endpoint.

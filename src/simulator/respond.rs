@@ -12,8 +12,10 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use serde_json::Value;
 
+use super::account::Account;
 use super::ask::Ask;
 use super::body::{Broken, SimulatorBody, Stream, ending, nanoseconds};
+use super::content::Part;
 use super::directions::{Directions, FaultKind};
 use super::error::Failure;
 use super::files::Files;
@@ -28,6 +30,7 @@ use super::shapes::Kind;
 use super::stored::Responses;
 use super::tally::{Running, Tally, Tokens};
 use super::task::Task;
+use super::text;
 use super::wire::Order;
 use request::{ask, check_stream_options, content, directions, read};
 
@@ -40,6 +43,7 @@ mod stores;
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     api_key: Option<String>,
+    account: Account,
     tally: Arc<Tally>,
     files: Mutex<Files>,
     responses: Mutex<Responses>,
@@ -49,6 +53,10 @@ impl Shared {
     /// `api_key`: the key that requests must have.
     pub(super) fn new(api_key: Option<String>) -> Self {
         Self { api_key, ..Self::default() }
+    }
+
+    pub(super) fn set_account(&mut self, name: &str) {
+        self.account = Account::new(name);
     }
 
     /// No code can panic with half-changed files: each change is one step.
@@ -80,7 +88,7 @@ pub(super) async fn respond(
     if let Some(id) = request.headers().get("x-simulate-id").and_then(|id| id.to_str().ok()) {
         shared.tally.execute(id);
     }
-    let number = shared.tally.request();
+    let number = shared.account.number(shared.tally.request());
     let dialect = Dialect::of(path);
     let running = Running::begin(&shared.tally);
     let exchange = Exchange { shared, order, number, running };
@@ -233,6 +241,9 @@ impl Exchange {
         directions: Directions,
     ) -> Result<Play, Failure> {
         check_stream_options(kind, ask)?;
+        let account = self.shared.account;
+        let detailed = if account.is_named() { request::detailed(body)? } else { Value::Null };
+        account.check(&detailed)?;
         if !ask.stream() || kind == Kind::Responses {
             directions.fits_in_memory().map_err(|message| Failure::directions(&message))?;
         }
@@ -242,10 +253,16 @@ impl Exchange {
         let is_warm_up = ask.generate == Some(false);
         let input_tokens = if is_warm_up { 0 } else { ask.input_tokens() };
         let facts = Facts { id: self.number, created, model: escaped(model), input_tokens };
-        let parts = if is_warm_up { Some(Vec::new()) } else { content(kind, ask, body, &directions)? };
+        let mut parts = if is_warm_up { Some(Vec::new()) } else { content(kind, ask, body, &directions)? };
+        if kind == Kind::Responses && includes_encrypted(&detailed) {
+            parts.get_or_insert_with(|| vec![Part::Text(text::sentence())]);
+        }
+        let encrypted = includes_encrypted(&detailed).then(|| account.encrypted(self.number));
         Ok(match parts {
             Some(parts) => {
-                Play::Reel(Plot::new(kind, dialect, directions, include_usage, facts, parts).reel(kind))
+                let mut plot = Plot::new(kind, dialect, directions, include_usage, facts, parts);
+                plot.encrypted = encrypted;
+                Play::Reel(plot.reel(kind))
             }
             None => Play::Script(Script::new(kind, dialect, directions, include_usage, facts)),
         })
@@ -318,6 +335,12 @@ impl Exchange {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         response
     }
+}
+
+/// Returns true if the request asks for encrypted reasoning.
+fn includes_encrypted(body: &Value) -> bool {
+    let mut included = body["include"].as_array().into_iter().flatten();
+    included.any(|name| name == "reasoning.encrypted_content")
 }
 
 /// A model's name, escaped for JSON, without quotes.

@@ -25,6 +25,11 @@ static TAPE: LazyLock<(String, Vec<usize>)> = LazyLock::new(|| {
 /// The number of events in a response without directions: one sentence.
 pub(super) const SENTENCE: u64 = WORDS.len() as u64;
 
+/// The whole sentence.
+pub(super) fn sentence() -> String {
+    WORDS.concat().trim_start().to_owned()
+}
+
 /// Appends the text of event `index`: one word, or exactly `size` bytes that begin with that word.
 ///
 /// The very first word has no space before it, as in the output of a model.

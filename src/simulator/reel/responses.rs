@@ -11,7 +11,14 @@ pub(super) fn reel(plot: Plot) -> Reel {
     let begun = response(&plot, "in_progress", &[], None);
     tape.push("response.created", |event| event.with("response", &begun));
     tape.push("response.in_progress", |event| event.with("response", &begun));
-    for (index, part) in plot.parts.iter().enumerate() {
+    let reasoning = reasoning(&plot);
+    if let Some(item) = &reasoning {
+        for name in ["response.output_item.added", "response.output_item.done"] {
+            tape.push(name, |event| event.with("output_index", &0_u64).with("item", item));
+        }
+    }
+    let first = usize::from(reasoning.is_some());
+    for (part, index) in plot.parts.iter().zip(first..) {
         tape.push("response.output_item.added", |event| {
             event.with("output_index", &index).with("item", &item(&plot, part, index, "in_progress"))
         });
@@ -25,8 +32,8 @@ pub(super) fn reel(plot: Plot) -> Reel {
     }
     let status = status(plot.directions.finish);
     let tokens = plot.reports().then(|| plot.all_tokens());
-    let items: Vec<_> =
-        plot.parts.iter().enumerate().map(|(at, part)| item(&plot, part, at, "completed")).collect();
+    let parts = plot.parts.iter().zip(first..).map(|(part, at)| item(&plot, part, at, "completed"));
+    let items: Vec<_> = reasoning.into_iter().chain(parts).collect();
     let whole = response(&plot, status, &items, tokens);
     tape.push(&format!("response.{status}"), |event| event.with("response", &whole));
     if let Some(last) = tape.events.last_mut() {
@@ -99,6 +106,13 @@ fn id(plot: &Plot, part: &Part, index: usize) -> String {
 
 fn output_text(text: &str) -> Json {
     object! { "type": "output_text", "annotations": Vec::new(), "logprobs": Vec::new(), "text": text }
+}
+
+/// The item of encrypted reasoning.
+fn reasoning(plot: &Plot) -> Option<Json> {
+    let content = plot.encrypted.as_ref()?;
+    let id = plot.call_id("rs_", 0);
+    Some(object! { "id": id, "type": "reasoning", "encrypted_content": content, "summary": Vec::new() })
 }
 
 /// An item at its beginning or its end.

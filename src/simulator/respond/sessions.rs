@@ -86,7 +86,7 @@ impl Exchange {
                 }
             }
             // Each response has an id of its own.
-            self.number = self.shared.tally.number();
+            self.number = self.shared.account.number(self.shared.tally.number());
         }
         Ok(())
     }
