@@ -16,8 +16,8 @@ pub(crate) use base_url::split_port;
 pub use credentials::{BILLING_HEADERS, InvalidCredential, credentials};
 pub use dialect::{Dialect, Inbound, TargetError};
 pub use endpoint::{
-    Endpoint, ModelPlace, Stored, StoredKind, UsageOwner, may_create, path_model, query_model, query_models,
-    renamed_path,
+    Endpoint, HoldsState, ModelPlace, Stored, StoredKind, UsageOwner, may_create, path_ids, path_model,
+    query_model, query_models, renamed_path,
 };
 pub use fixed_query::{FixedQuery, QueryValue};
 pub use include_usage::{IncludeUsage, sends_usage_unasked};

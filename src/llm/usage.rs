@@ -41,6 +41,7 @@ mod cost;
 mod counts;
 mod event_kind;
 mod extracted;
+mod ids;
 mod items;
 mod json;
 mod keys;
@@ -68,6 +69,7 @@ pub use calls::{CallCounts, ToolCalls, ToolKind};
 pub use cause::Cause;
 pub use choices::Choices;
 pub use counts::Usage;
+pub use ids::{IdReader, NamedIdReader, StoredId, named_ids};
 pub use output::{Hold, OUTPUT_LIMIT, Output, Part, Room};
 pub use progress::Progress;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -6,6 +6,7 @@
 
 mod model_place;
 mod paths;
+mod state;
 mod stored;
 
 use std::ops::Range;
@@ -16,6 +17,7 @@ use super::path;
 pub(super) use model_place::{DEPLOYMENTS, MODEL_PARAMETERS, V1, deployment, names_model_in_query};
 pub use model_place::{ModelPlace, query_model, query_models};
 use paths::KNOWN;
+pub use state::{HoldsState, path_ids};
 pub use stored::{Stored, StoredKind, UsageOwner};
 
 /// An endpoint of the API.

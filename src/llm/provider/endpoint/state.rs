@@ -1,0 +1,109 @@
+//! Endpoints that keep state under ids, and the ids in URLs.
+
+use std::borrow::Cow;
+
+use super::Endpoint;
+use crate::llm::provider::path;
+
+/// Tells whether responses of an endpoint have ids of stored state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldsState {
+    Never,
+    /// If the request asks for it, in a field of its body.
+    OnRequest,
+    Always,
+}
+
+/// Query parameters that name an object: the cursors of lists.
+const CURSORS: [&str; 2] = ["after", "before"];
+
+impl Endpoint {
+    /// Any endpoint that is not known to be without state has some, so that new ones work.
+    pub fn holds_state(self) -> HoldsState {
+        match self.name {
+            // Completions with `store`, and containers of code execution.
+            "chat/completions" if self.names_id() => HoldsState::Always,
+            "chat/completions" | "messages" => HoldsState::OnRequest,
+            "audio/speech"
+            | "audio/transcriptions"
+            | "audio/translations"
+            | "batches/results"
+            | "classify"
+            | "complete"
+            | "completions"
+            | "detokenize"
+            | "edits"
+            | "embeddings"
+            | "engines"
+            | "fim/completions"
+            | "images/edits"
+            | "images/generations"
+            | "images/variations"
+            | "messages/batches/results"
+            | "messages/count_tokens"
+            | "models"
+            | "moderations"
+            | "ocr"
+            | "rerank"
+            | "reranking"
+            | "responses/input_tokens"
+            | "score"
+            | "tokenize" => HoldsState::Never,
+            name if name.ends_with("/content") => HoldsState::Never,
+            // Items of a realtime session live as long as the session.
+            name if name.starts_with("realtime") || name.starts_with("organization/") => HoldsState::Never,
+            _ => HoldsState::Always,
+        }
+    }
+
+    /// Returns true if the path has an id in a known place.
+    pub fn names_id(self) -> bool {
+        self.pattern.contains("/*") && !self.pattern.contains("**")
+    }
+}
+
+/// The decoded texts of a path and a query that may be ids: segments, and cursors of lists.
+pub fn path_ids<'a>(path: &'a str, query: Option<&'a str>) -> impl Iterator<Item = Cow<'a, str>> {
+    let segments = path.split('/').filter(|segment| !segment.is_empty());
+    let decoded = |segment: &'a str| match segment.contains('%') {
+        true => path::decoded(segment).map(Cow::Owned),
+        false => Some(Cow::Borrowed(segment)),
+    };
+    let cursor = move |name: &&str| path::parameter(query?, name).map(Cow::Owned);
+    segments.filter_map(decoded).chain(CURSORS.iter().filter_map(cursor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_a_url_are_decoded() {
+        let ids = |path, query| path_ids(path, query).map(Cow::into_owned).collect::<Vec<_>>();
+        assert_eq!(ids("/v1/responses/resp_1/cancel", None), ["v1", "responses", "resp_1", "cancel"]);
+        assert_eq!(ids("/v1/files/file%2D1/", None), ["v1", "files", "file-1"]);
+        let query = Some("limit=2&after=file%2D2&before=");
+        assert_eq!(ids("/v1/files", query), ["v1", "files", "file-2", ""]);
+        assert_eq!(ids("", Some("cursor=1")), [""; 0]);
+    }
+
+    #[test]
+    fn endpoints_of_objects_hold_state() {
+        for (path, holds) in [
+            ("/v1/responses", HoldsState::Always),
+            ("/v1/responses/resp_1", HoldsState::Always),
+            ("/v1/files", HoldsState::Always),
+            ("/v1/files/file-1/content", HoldsState::Never),
+            ("/v1/new_things", HoldsState::Always),
+            ("/v1/chat/completions", HoldsState::OnRequest),
+            ("/v1/chat/completions/chatcmpl-1", HoldsState::Always),
+            ("/openai/deployments/d/embeddings", HoldsState::Never),
+            ("/v1/models/m", HoldsState::Never),
+        ] {
+            assert_eq!(Endpoint::of(path).holds_state(), holds, "{path}");
+        }
+        let names_id = |path| Endpoint::of(path).names_id();
+        assert!(names_id("/v1/batches/batch_1/cancel") && names_id("/v1/responses/resp_1"));
+        assert!(!names_id("/v1/responses") && !names_id("/v1/models/m") && !names_id("/v1/new/n_1"));
+    }
+}
