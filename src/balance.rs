@@ -51,8 +51,7 @@ pub use rate_limit::{Clock, Cooldown, cooldown};
 pub use retry_on::{RetryOn, RetryWord};
 pub use state::{MemberState, ModelState, OutState};
 pub use sticky::{
-    Fingerprint, Pin, Pins, StickyBody, StickyBy, StickyKey, StickyParts, StickyResult, sticky_key,
-    stored_ids,
+    Account, Fingerprint, Pin, Pins, StickyBody, StickyBy, StickyKey, StickyParts, StickyResult, sticky_key,
 };
 pub use target::{GroupTarget, Target};
 pub use verdict::{Closes, Failure, RetryClass, UpstreamError, Verdict};

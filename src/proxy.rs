@@ -13,7 +13,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `probe` | responses to probes |
-//! | 2 | `attempt`, `keep_alive`, `model_list`, `pending_response`, `prober`, `request`, `respond`, `upgrade`, `worker` | the path of a request; they use each other |
+//! | 2 | `attempt`, `keep_alive`, `model_list`, `pending_response`, `prober`, `request`, `respond`, `stored_ids`, `upgrade`, `worker` | the path of a request; they use each other |
 //! | 3 | `shared` | what survives a reload |
 //! | 4 | `include_usage`, `stream_options` | usage asked for in the client's place; they use each other |
 //! | 5 | `decoding`, `passing`, `snapshot` | bodies, the configuration in use |
@@ -37,6 +37,7 @@ mod request;
 mod respond;
 mod shared;
 mod snapshot;
+mod stored_ids;
 mod stream_options;
 mod upgrade;
 mod worker;
@@ -53,7 +54,7 @@ pub use client_body::BodyLimits;
 pub use request::limit_time;
 pub use respond::ProxyBody;
 pub use shared::Shared;
-pub use snapshot::{Snapshot, UpstreamSpec};
+pub use snapshot::{IdBinding, Snapshot, UpstreamSpec};
 pub use stream_options::StreamOptionsSupport;
 
 use crate::codec::head::{Headers, RequestHead};
@@ -131,8 +132,14 @@ impl Proxy {
             received.authenticate(&snapshot.clients, snapshot.requires_certificates, entry)
         });
         let authenticated = authenticated.inspect_err(|_| snapshot.sample(entry))?;
-        let (buffered, body) = authenticated.buffer(snapshot, entry).await?;
-        let prepared = buffered.route(snapshot, entry)?.prepare(body, entry)?;
+        let (mut buffered, body) = authenticated.buffer(snapshot, entry).await?;
+        if snapshot.stored_ids.is_some() {
+            buffered.find_state(snapshot, entry)?;
+        }
+        let mut prepared = buffered.route(snapshot, entry)?.prepare(body, entry)?;
+        if let Some(stored) = &snapshot.stored_ids {
+            prepared.ids = stored.watching(&buffered, buffered.endpoint(snapshot), &entry.row().client);
+        }
         Ok((prepared, buffered))
     }
 

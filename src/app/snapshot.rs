@@ -15,7 +15,7 @@ use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_un
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::rewrite::names::HeaderNames;
 use crate::llm::route::{Glob, Rule, Table};
-use crate::proxy::{BodyLimits, Budget, Snapshot, UpstreamSpec, limit_time};
+use crate::proxy::{BodyLimits, Budget, IdBinding, Snapshot, UpstreamSpec, limit_time};
 use crate::server::Limits;
 use crate::support::flow::LimitCounts;
 use crate::support::{SharedGuard, UpstreamId};
@@ -59,6 +59,7 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<(Sna
     } else {
         rules.collect()
     };
+    let stored_ids = binding(settings, &rules);
     let server = &settings.server;
     let (clients, limits) = clients(settings, parts.limits);
     let snapshot = Snapshot {
@@ -73,6 +74,7 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<(Sna
         anonymous: ANONYMOUS.into(),
         routes: Table::new(rules),
         first_event: settings.groups.iter().filter_map(first_event).collect(),
+        stored_ids,
         upstreams,
         limits: Limits {
             header_timeout: server.header_timeout,
@@ -156,6 +158,15 @@ fn is_same_origin(one: &config::Upstream, other: &config::Upstream) -> bool {
         && one.timeouts == other.timeouts
         && one.max_connection_age == other.max_connection_age
         && one.pool == other.pool
+}
+
+/// The binding of ids: none if all routes lead to one upstream, which has all state.
+fn binding(settings: &Settings, rules: &[Rule<Target<UpstreamId>>]) -> Option<IdBinding> {
+    let mut members =
+        rules.iter().flat_map(|rule| (0..rule.target.len()).map(|number| rule.target.member(number)));
+    let first = members.next()?;
+    let to_client = !settings.clients.is_empty() || settings.server.has_client_certificates();
+    members.any(|member| member != first).then_some(IdBinding { to_client })
 }
 
 fn first_event(group: &config::GroupSettings) -> Option<(Arc<str>, Duration)> {

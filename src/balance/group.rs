@@ -180,8 +180,8 @@ impl UpstreamGroup {
     }
 
     /// The member of an upstream. Of several, the first that serves the request's model.
-    pub fn member_of(&self, upstream: u16) -> Option<usize> {
-        let serves = |number: &usize| self.bound[*number].upstream.index() == upstream;
+    pub fn member_of(&self, upstream: &UpstreamId) -> Option<usize> {
+        let serves = |number: &usize| self.members[*number].upstream == *upstream;
         let mut serving = (0..self.members.len()).filter(serves);
         let first = serving.clone().next();
         serving.find(|&number| self.members[number].model.is_none()).or(first)

@@ -6,10 +6,10 @@ mod key;
 mod pins;
 mod rendezvous;
 
-pub use body::{StickyBody, stored_ids};
+pub use body::StickyBody;
 pub(super) use key::name_tag;
 pub use key::{Fingerprint, StickyBy, StickyKey, StickyParts, sticky_key};
-pub use pins::{Pin, Pins};
+pub use pins::{Account, Pin, Pins};
 pub(super) use rendezvous::{Rank, member_seed, rank_before};
 
 /// The effect of a conversation's key.

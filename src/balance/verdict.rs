@@ -111,6 +111,19 @@ impl Verdict {
         }
     }
 
+    /// Returns true if the member does not have the state that the request names.
+    pub fn is_of_state(&self) -> bool {
+        self.class == RetryClass::OtherMember && self.closes == Closes::Nothing
+    }
+
+    /// The verdict on a refusal whose words tell only the reader of the request that the member does
+    /// not have the named state.
+    #[must_use]
+    pub fn or_of_state(self) -> Self {
+        let is_clients = self.class == RetryClass::Relay && self.closes == Closes::Nothing;
+        if is_clients { Self { class: RetryClass::OtherMember, ..self } } else { self }
+    }
+
     /// Returns true if the member refused the request because of its rate limit or quota. An
     /// attempt at another member does not use the retry budget.
     pub fn is_rate_limit(&self) -> bool {

@@ -7,5 +7,5 @@ mod close;
 mod frames;
 
 pub use close::{Close, close_frame};
-pub(crate) use close::{GOING_AWAY, INTERNAL_ERROR};
+pub(crate) use close::{GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION};
 pub use frames::{FrameError, FrameHandler, Frames, Opcode};

@@ -22,7 +22,7 @@ use super::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::balance::{Attempt, Permit};
 use crate::codec::h1::BodyFraming;
 use crate::llm::usage::Content;
-use crate::proxy::meter::{ResponsePolicy, UsageFeedback};
+use crate::proxy::meter::{IdWatch, ResponsePolicy, UsageFeedback};
 use crate::record::Entry;
 use crate::record::error::Result;
 use crate::upstream::{OutboundRequest, UpstreamResponse};
@@ -45,6 +45,8 @@ pub(super) struct Accepted {
     pub(super) feedback: Option<UsageFeedback>,
     /// The upstream is the member of a group.
     pub(super) served: Option<Box<Served>>,
+    /// Remembers the ids in the response.
+    pub(super) ids: Option<Box<IdWatch>>,
 }
 
 /// The data that a group adds to the response of its member.
@@ -167,6 +169,7 @@ impl Prepared {
             content,
             feedback,
             served: None,
+            ids: self.ids.as_ref().and_then(|ids| ids.at(&self.upstream)),
         }
     }
 }

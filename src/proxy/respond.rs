@@ -87,6 +87,7 @@ fn meter_with(
         content,
         feedback,
         served,
+        ids,
         ..
     } = accepted;
     rewrite::headers::inbound(&mut head.headers);
@@ -111,6 +112,10 @@ fn meter_with(
     if let Some(content) = content {
         kind = kind.decided(content);
     }
+    let ids = ids.filter(|_| head.status.is_success() && ResponseMeter::may_have_ids(&head.headers));
+    if ids.is_some() && matches!(kind, ResponseMeter::Opaque) {
+        kind = ResponseMeter::opaque(&head.headers);
+    }
     row.stream |= kind.is_events();
     row.upstream_request_id = upstream_request_id(&head.headers);
     entry.show();
@@ -127,6 +132,9 @@ fn meter_with(
     }
     if let Some(permit) = served.and_then(|served| served.permit) {
         metered.keep_permit(permit);
+    }
+    if let Some(ids) = ids {
+        metered.watch_ids(ids);
     }
     (head, metered)
 }

@@ -34,6 +34,8 @@ pub struct Snapshot {
     /// The upstreams in the order of the configuration.
     pub upstreams: Vec<Arc<UpstreamSpec>>,
     pub bodies: BodyLimits,
+    /// Binds ids of stored state to upstreams. `None`: all routes lead to one upstream.
+    pub stored_ids: Option<IdBinding>,
     /// The limits of a client's connection.
     pub limits: Limits,
     /// Event streams get `X-Accel-Buffering: no`.
@@ -58,6 +60,13 @@ impl Snapshot {
         }
         groups
     }
+}
+
+/// The binding of ids of stored state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdBinding {
+    /// Clients are distinguished, so that an id is bound to the client that created its object too.
+    pub to_client: bool,
 }
 
 /// The rules for requests to one upstream, and for its responses.

@@ -18,7 +18,7 @@ use super::attempt::Accepted;
 use super::respond::{self, ProxyBody};
 use crate::balance::RelayEnd;
 use crate::codec::head::KnownName;
-use crate::codec::websocket::{GOING_AWAY, INTERNAL_ERROR, close_frame};
+use crate::codec::websocket::{GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION, close_frame};
 use crate::llm::rewrite;
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
 use crate::proxy::meter::{Peer, Session, SessionEnd};
@@ -65,8 +65,12 @@ impl UpgradedConnection {
     ) -> Self {
         let scratch = upgraded.0.scratch.clone();
         let (last, timeouts) = (Instant::now(), upstream.timeouts());
+        let mut up = Pipe::beginning_with(first, |bytes| session.saw(Peer::Client, bytes));
+        if session.foreign_id().is_some() {
+            up.waiting.clear();
+        }
         Self {
-            up: Pipe::beginning_with(first, |bytes| session.saw(Peer::Client, bytes)),
+            up,
             down: Pipe::beginning_with(upstream.take_first(), |bytes| session.saw(Peer::Upstream, bytes)),
             client,
             upstream,
@@ -92,6 +96,9 @@ impl UpgradedConnection {
             SessionEnd::Failed(error) if *error.kind() == Kind::Truncated => {
                 self.write_close(INTERNAL_ERROR, "the upstream broke off").await;
             }
+            SessionEnd::Failed(error) if matches!(error.kind(), Kind::StoredIdUnknown(_)) => {
+                self.write_close(POLICY_VIOLATION, "an id in the message is not this client's").await;
+            }
             SessionEnd::Failed(_) => self.write_close(GOING_AWAY, "the proxy gave the session up").await,
             SessionEnd::Stopped => self.write_close(GOING_AWAY, "the proxy is stopping").await,
         }
@@ -105,11 +112,16 @@ impl UpgradedConnection {
         let session = &mut self.session;
         let up = self.up.poll(cx, &mut self.client, &mut self.upstream, &mut scratch, |bytes| {
             session.saw(Peer::Client, bytes);
+            session.foreign_id().is_none()
         });
+        if let Some(id) = session.foreign_id() {
+            return Poll::Ready(SessionEnd::Failed(Kind::StoredIdUnknown(id.to_owned()).into()));
+        }
         // After a failure of the upstream, the client is still sent a close frame of ours.
         self.down.keeps_open = !session.is_closing();
         let down = self.down.poll(cx, &mut self.upstream, &mut self.client, &mut scratch, |bytes| {
             session.saw(Peer::Upstream, bytes);
+            true
         });
         drop(scratch);
         match (&up, &down) {
@@ -214,14 +226,15 @@ impl Pipe {
         Self { waiting: first, unflushed: is_there, moved: is_there, ..Self::default() }
     }
 
-    /// Copies until the end; `Ready` when everything is written.
+    /// Copies until the end; `Ready` when everything is written. Stops before bytes for which `saw`
+    /// returns false.
     fn poll<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
         buf: &mut [u8],
-        mut saw: impl FnMut(&[u8]),
+        mut saw: impl FnMut(&[u8]) -> bool,
     ) -> Poll<Result<(), Broken>> {
         let (mut from, mut to) = (Pin::new(from), Pin::new(to));
         loop {
@@ -257,7 +270,9 @@ impl Pipe {
             if self.ended {
                 continue;
             }
-            saw(bytes);
+            if !saw(bytes) {
+                return Poll::Pending;
+            }
             (self.moved, self.unflushed) = (true, true);
             let written = match to.as_mut().poll_write(cx, bytes) {
                 Poll::Ready(written) => written.map_err(Broken::To)?,
@@ -292,10 +307,13 @@ impl UpgradedConnections {
     pub(super) fn begin(&self, accepted: Accepted, mut entry: Entry) -> ClientResponse<ProxyBody> {
         accepted.record_upstream(&mut entry);
         let (id, started) = (entry.id(), entry.started());
-        let Accepted { response: UpstreamResponse { mut head, body }, upstream, served, .. } = accepted;
+        let Accepted { response: UpstreamResponse { mut head, body }, upstream, served, ids, .. } = accepted;
         let served_by = served.as_ref().map(|served| (served.attempts, served.waited_ms));
         let permit = served.and_then(|served| served.permit);
-        let session = Session::new(entry, head.status.as_u16());
+        let mut session = Session::new(entry, head.status.as_u16());
+        if let Some(ids) = ids {
+            session.watch_ids(ids);
+        }
         let (upgraded, stream_metrics) = (self.clone(), Arc::clone(&upstream.stream_metrics));
         let upgrade = body.into_upgraded().map(|upstream| {
             Upgrade::new(move |client, first| async move {

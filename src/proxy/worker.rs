@@ -12,6 +12,7 @@ use http::Method;
 use super::model_list::ListCache;
 use super::shared::Shared;
 use super::snapshot::{Snapshot, UpstreamSpec};
+use super::stored_ids::StoredIds;
 use super::stream_options::StreamOptionsSupport;
 use super::upgrade::UpgradedConnections;
 use crate::balance::{Target, UpstreamPlaces};
@@ -68,7 +69,11 @@ impl Worker {
             .collect();
         let routes = snapshot.routes.map(|target| target.map(|id| Rc::clone(&upstreams[id])));
         let has_choice = routes.has_choice() || routes.targets().any(|target| target.len() > 1);
-        *self.current.borrow_mut() = Rc::new(WorkerSnapshot { snapshot, routes, upstreams, has_choice });
+        let stored_ids = snapshot.stored_ids.map(|binding| {
+            Rc::new(StoredIds::new(&self.shared.health, binding.to_client, upstreams.values()))
+        });
+        let next = WorkerSnapshot { snapshot, routes, stored_ids, upstreams, has_choice };
+        *self.current.borrow_mut() = Rc::new(next);
     }
 
     fn upstream(
@@ -106,6 +111,8 @@ pub(super) struct WorkerSnapshot {
     pub(super) routes: Table<Target<Rc<WorkerUpstream>>>,
     /// There are several routes, a route by model, or a group.
     pub(super) has_choice: bool,
+    /// `None`: all routes lead to one upstream.
+    pub(super) stored_ids: Option<Rc<StoredIds>>,
     upstreams: HashMap<UpstreamId, Rc<WorkerUpstream>>,
 }
 
@@ -116,8 +123,8 @@ impl WorkerSnapshot {
     }
 
     fn empty(snapshot: &Arc<Snapshot>) -> Self {
-        let snapshot = Arc::clone(snapshot);
-        Self { snapshot, routes: Table::new(Vec::new()), has_choice: false, upstreams: HashMap::new() }
+        let (snapshot, routes) = (Arc::clone(snapshot), Table::new(Vec::new()));
+        Self { snapshot, routes, stored_ids: None, has_choice: false, upstreams: HashMap::new() }
     }
 }
 

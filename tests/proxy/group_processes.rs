@@ -20,7 +20,14 @@ pub struct Simulator(pub Child);
 impl Simulator {
     /// Starts it, and waits until it listens.
     pub fn start(program: &Program, address: SocketAddr) -> Self {
-        let mut command = program.command(&["simulate", "--workers", "1", "--listen", &address.to_string()]);
+        Self::start_with(program, address, &[])
+    }
+
+    /// Starts it with these arguments.
+    fn start_with(program: &Program, address: SocketAddr, arguments: &[&str]) -> Self {
+        let address = address.to_string();
+        let arguments = [&["simulate", "--workers", "1", "--listen", &*address], arguments].concat();
+        let mut command = program.command(&arguments);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         lines.next().expect("it says where it listens").unwrap();
@@ -159,4 +166,36 @@ fn member_that_hangs_fails_no_request() {
     serving.signal("-TERM");
     serving.end();
     assert_eq!(records(&program).0, REQUESTS as u64);
+}
+
+#[test]
+fn stored_state_is_found_between_processes() {
+    let addresses = [free_address(), free_address()];
+    let program = program(&addresses, "");
+    let accounts = ["one", "two"];
+    let simulator =
+        |(address, name): (SocketAddr, &str)| Simulator::start_with(&program, address, &["--account", name]);
+    let members: Vec<_> = addresses.into_iter().zip(accounts).map(simulator).collect();
+    let serving = program.serve();
+    let ask = |body: &str| {
+        let response = Client::connect(serving.address).post("/v1/responses", body).response();
+        assert_eq!(response.status(), 200, "{}", response.text());
+        let id = serde_json::from_slice::<Value>(response.body()).unwrap()["id"].as_str().unwrap().to_owned();
+        (id, response.header("x-streamgauge-upstream").unwrap().to_owned())
+    };
+    for conversation in 0..8 {
+        let prompt = format!("\"model\":\"m\",\"prompt_cache_key\":\"{conversation}\",\"input\":\"Go.\"");
+        let (mut id, member) = ask(&format!("{{{prompt}}}"));
+        for turn in 0..4 {
+            // Another key would choose another member.
+            let next = ask(&format!(
+                "{{\"model\":\"m\",\"prompt_cache_key\":\"{turn}\",\"input\":\"On.\",\"previous_response_id\":\"{id}\"}}"
+            ));
+            assert_eq!(next.1, member);
+            id = next.0;
+        }
+    }
+    drop(members);
+    serving.signal("-TERM");
+    serving.end();
 }

@@ -88,6 +88,7 @@ mod slow_bodies;
 mod slow_streams;
 mod starts;
 mod stopping;
+mod stored_ids;
 mod times;
 mod timings;
 mod unread;

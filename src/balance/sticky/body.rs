@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use memchr::memmem;
-
 use crate::codec::json::Cursor;
 
 /// The parts of a body about its conversation. Read for groups only, in one pass at the speed of a
@@ -22,14 +20,6 @@ pub struct StickyBody<'a> {
 /// The members of a prompt in the APIs of OpenAI, Anthropic and Google.
 const PROMPT: [&str; 7] =
     ["instructions", "system", "systemInstruction", "input", "messages", "contents", "prompt"];
-
-/// The beginnings of ids of state that an account stores: responses, reasoning items, conversations,
-/// files, containers.
-const STORED: [&[u8]; 6] = [b"\"resp_", b"\"rs_", b"\"conv_", b"\"file-", b"\"file_", b"\"cntr_"];
-/// The shortest and longest ids, in bytes.
-const ID_LENGTHS: std::ops::RangeInclusive<usize> = 12..=128;
-/// The largest number of ids of one kind that are read.
-const MAX_IDS: usize = 4;
 
 impl<'a> StickyBody<'a> {
     /// Reads the top level of an object, as far as it can be read.
@@ -55,24 +45,6 @@ impl<'a> StickyBody<'a> {
         }
         found
     }
-}
-
-/// The ids of stored state in a body of the Responses API, or another one: texts that look like an
-/// id, at any place of a value.
-pub fn stored_ids(body: &[u8]) -> impl Iterator<Item = &str> {
-    STORED.iter().flat_map(move |start| {
-        memmem::find_iter(body, start).filter_map(|at| stored_id(body, at)).take(MAX_IDS)
-    })
-}
-
-/// The id whose opening quote is at `at`.
-fn stored_id(body: &[u8], at: usize) -> Option<&str> {
-    let is_in_text = at > 0 && body[at - 1] == b'\\';
-    let rest = &body[at + 1..];
-    let is_id = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    let length = rest.iter().take(ID_LENGTHS.end() + 1).take_while(is_id).count();
-    let is_whole = ID_LENGTHS.contains(&length) && rest.get(length) == Some(&b'"');
-    std::str::from_utf8(&rest[..length]).ok().filter(|_| is_whole && !is_in_text)
 }
 
 fn text(value: &[u8]) -> Option<Cow<'_, str>> {
@@ -118,21 +90,5 @@ mod tests {
         for body in [&b""[..], b"[]", b"\"a\"", b"{", b"{\"a\"", b"\xff", br#"{"conversation":{"id"#] {
             assert_eq!(StickyBody::read(body), StickyBody::default());
         }
-    }
-
-    #[test]
-    fn ids_of_stored_state_are_found_where_they_are_values() {
-        let body = br#"{"previous_response_id":"resp_0123456789","input":[{"type":"reasoning","id":"rs_0123456789ab"},
-            {"content":[{"type":"input_file","file_id":"file-abcdefgh1"},{"text":"see \"resp_9876543210\" and rs_1234567890ab"}]}],
-            "metadata":{"a":"resp_short","b":"file_with spaces 123"}}"#;
-        let ids: Vec<_> = stored_ids(body).collect();
-        assert_eq!(ids, ["resp_0123456789", "rs_0123456789ab", "file-abcdefgh1"]);
-    }
-
-    #[test]
-    fn ids_are_bounded() {
-        let body = "\"resp_0123456789\"".repeat(1000) + &format!("\"rs_{}\"", "a".repeat(200));
-        assert_eq!(stored_ids(body.as_bytes()).count(), MAX_IDS);
-        assert_eq!(stored_ids(b"\"resp_0123456789").count(), 0);
     }
 }

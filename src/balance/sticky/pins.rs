@@ -9,7 +9,6 @@ use std::sync::Mutex;
 
 use super::hash::Hash64;
 use super::key::name_tag;
-use crate::balance::UpstreamHealth;
 
 /// The largest number of remembered ids.
 const IDS: usize = 65_536;
@@ -19,18 +18,29 @@ const WAYS: usize = 8;
 const SETS_PER_SHARD: usize = 128;
 const SHARDS: usize = IDS / WAYS / SETS_PER_SHARD;
 
-/// The upstream of an id.
+/// The largest number of accounts in the life of a process; ids of any further one are not
+/// remembered.
+const ACCOUNTS: usize = u16::MAX as usize;
+
+/// The account at one upstream, by its number in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account(u16);
+
+/// The account of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// [`UpstreamHealth::index`].
-    pub upstream: u16,
-    /// The id passed in a response to this client. Another client must not learn that it exists.
+    pub account: Account,
+    /// The client may know the id: its request created the object, or it is unknown whose did.
     pub is_own: bool,
 }
 
-/// The upstreams of the ids that passed recently.
+/// The accounts of the ids that passed recently.
 #[derive(Debug)]
-pub struct Pins(Box<[Mutex<Box<[Set]>>]>);
+pub struct Pins {
+    shards: Box<[Mutex<Box<[Set]>>]>,
+    /// The names of the accounts, by number.
+    accounts: Mutex<Vec<Box<str>>>,
+}
 
 /// The entries by last use, the newest first.
 type Set = [Entry; WAYS];
@@ -39,41 +49,63 @@ type Set = [Entry; WAYS];
 struct Entry {
     /// 0: empty.
     id: u64,
+    /// 0: any client may use the id.
     client: u32,
-    upstream: u16,
+    account: Account,
 }
 
 impl Default for Pins {
     fn default() -> Self {
         let shard = || Mutex::new(vec![[Entry::default(); WAYS]; SETS_PER_SHARD].into());
-        Self((0..SHARDS).map(|_| shard()).collect())
+        Self { shards: (0..SHARDS).map(|_| shard()).collect(), accounts: Mutex::default() }
     }
 }
 
 impl Pins {
-    /// Remembers that an upstream made an id for a client.
-    pub fn insert(&self, id: &str, client: &str, upstream: &UpstreamHealth) {
-        let entry = Entry { id: hash(id), client: name_tag(client), upstream: upstream.index() };
+    /// The account of this name: the same for equal names.
+    pub fn account(&self, name: &str) -> Option<Account> {
+        let mut accounts = self.accounts.lock().expect("no holder panics");
+        let number = accounts.iter().position(|known| **known == *name).unwrap_or(accounts.len());
+        if number == ACCOUNTS {
+            return None;
+        }
+        if number == accounts.len() {
+            accounts.push(name.into());
+        }
+        u16::try_from(number).ok().map(Account)
+    }
+
+    /// Remembers an id of an account. `client`: the client whose request created the object; `None`:
+    /// it is unknown whose did.
+    ///
+    /// An id of an account keeps its first client, so that no response can take an object away from
+    /// the client that created it.
+    pub fn insert(&self, id: &str, client: Option<&str>, account: Account) {
+        let entry = Entry { id: hash(id), client: client.map_or(0, client_tag), account };
         self.with_set(entry.id, |set| {
-            let place = set.iter().position(|known| known.id == entry.id).unwrap_or(WAYS - 1);
-            set[..=place].rotate_right(1);
-            set[0] = entry;
+            let known = set.iter().position(|known| known.id == entry.id);
+            set[..=known.unwrap_or(WAYS - 1)].rotate_right(1);
+            let is_open = known.is_none() || set[0].client == 0;
+            if is_open || (client.is_some() && set[0].account != account) {
+                set[0] = entry;
+            }
         });
     }
 
-    /// The upstream of an id that a client names.
+    /// The account of an id that a client names.
     pub fn find(&self, id: &str, client: &str) -> Option<Pin> {
         let id = hash(id);
         self.with_set(id, |set| {
             let place = set.iter().position(|known| known.id == id)?;
             set[..=place].rotate_right(1);
-            Some(Pin { upstream: set[0].upstream, is_own: set[0].client == name_tag(client) })
+            let Entry { client: owner, account, .. } = set[0];
+            Some(Pin { account, is_own: owner == 0 || owner == client_tag(client) })
         })
     }
 
     fn with_set<T>(&self, id: u64, act: impl FnOnce(&mut Set) -> T) -> T {
         let set = id as usize % (SHARDS * SETS_PER_SHARD);
-        let mut shard = self.0[set / SETS_PER_SHARD].lock().expect("no holder panics");
+        let mut shard = self.shards[set / SETS_PER_SHARD].lock().expect("no holder panics");
         act(&mut shard[set % SETS_PER_SHARD])
     }
 }
@@ -83,34 +115,58 @@ fn hash(id: &str) -> u64 {
     Hash64::new().bytes(id.as_bytes()).finish().max(1)
 }
 
+/// Never 0.
+fn client_tag(client: &str) -> u32 {
+    name_tag(client).max(1)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
-    use crate::balance::HealthRegistry;
-    use crate::support::UpstreamId;
+
+    const ONE: Account = Account(0);
+    const TWO: Account = Account(1);
 
     #[test]
-    fn id_is_bound_to_its_upstream_and_client() {
-        let registry = HealthRegistry::new(Instant::now());
-        let [_, two] = ["one", "two"].map(|name| registry.upstream(&UpstreamId::from(name)));
+    fn equal_names_are_one_account() {
+        let pins = Pins::default();
+        assert_eq!(["a", "b", "a"].map(|name| pins.account(name)), [Some(ONE), Some(TWO), Some(ONE)]);
+    }
+
+    #[test]
+    fn id_is_bound_to_its_account_and_client() {
         let pins = Pins::default();
         assert_eq!(pins.find("resp_1", "alice"), None);
-        pins.insert("resp_1", "alice", &two);
-        assert_eq!(pins.find("resp_1", "alice"), Some(Pin { upstream: 1, is_own: true }));
-        assert_eq!(pins.find("resp_1", "bob"), Some(Pin { upstream: 1, is_own: false }));
+        pins.insert("resp_1", Some("alice"), TWO);
+        assert_eq!(pins.find("resp_1", "alice"), Some(Pin { account: TWO, is_own: true }));
+        assert_eq!(pins.find("resp_1", "bob"), Some(Pin { account: TWO, is_own: false }));
         assert_eq!(pins.find("resp_2", "alice"), None);
+    }
+
+    #[test]
+    fn id_keeps_its_first_client() {
+        let pins = Pins::default();
+        let is_own = |client| pins.find("file-1", client).unwrap().is_own;
+        pins.insert("file-1", None, ONE);
+        assert!(is_own("alice") && is_own("bob"), "a list shows it");
+        pins.insert("file-1", Some("alice"), ONE);
+        for later in [None, Some("bob")] {
+            pins.insert("file-1", later, ONE);
+            assert!(is_own("alice") && !is_own("bob"), "{later:?}");
+        }
+        pins.insert("file-1", None, TWO);
+        assert_eq!(pins.find("file-1", "alice"), Some(Pin { account: ONE, is_own: true }));
+        pins.insert("file-1", Some("bob"), TWO);
+        let pin = Pin { account: TWO, is_own: true };
+        assert_eq!(pins.find("file-1", "bob"), Some(pin), "another account made another object");
     }
 
     #[test]
     fn table_takes_1_mib_and_keeps_what_was_used_last() {
         assert_eq!(size_of::<Entry>() * IDS, 1 << 20);
-        let registry = HealthRegistry::new(Instant::now());
-        let upstream = registry.upstream(&UpstreamId::from("one"));
         let pins = Pins::default();
         for number in 0..3 * IDS {
-            pins.insert(&format!("resp_{number}"), "alice", &upstream);
+            pins.insert(&format!("resp_{number}"), Some("alice"), ONE);
             assert!(pins.find("resp_0", "alice").is_some(), "{number}");
         }
         let kept = |range: std::ops::Range<usize>| {

@@ -15,6 +15,9 @@ const NORMAL: u16 = 1000;
 /// An endpoint leaves: a server stops, a page is closed.
 pub(crate) const GOING_AWAY: u16 = 1001;
 
+/// The message breaks a rule of the receiver.
+pub(crate) const POLICY_VIOLATION: u16 = 1008;
+
 /// The other side of the session failed (RFC 6455 section 7.4.1).
 pub(crate) const INTERNAL_ERROR: u16 = 1011;
 

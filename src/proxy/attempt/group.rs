@@ -76,6 +76,8 @@ impl Prepared {
         Box::pin(async move {
             let held = (buffered, snapshot);
             let mut limited: Option<Limited> = None;
+            // A member does not have the state that the request names.
+            let mut is_elsewhere = false;
             if let Some(waiting) = self.attempts.take_waiting() {
                 let next = self.wait_first(waiting, &group, &held).await?;
                 self.go_on(&group, next);
@@ -84,7 +86,12 @@ impl Prepared {
                 let mut failed = match self.ask_in_time(&held).await {
                     Ok(mut arrived) if arrived.response.head.status.as_u16() < ERROR => {
                         match self.look_at_start(&group, &held.1, &mut arrived).await {
-                            StreamStart::Response => return Ok(self.serve(&group, arrived)),
+                            StreamStart::Response => {
+                                if is_elsewhere {
+                                    self.learn_state(&held);
+                                }
+                                return Ok(self.serve(&group, arrived));
+                            }
                             StreamStart::Error(error) => Failed::Stream(arrived, Some(error)),
                             StreamStart::Nothing => Failed::Stream(arrived, None),
                         }
@@ -92,7 +99,8 @@ impl Prepared {
                     Ok(arrived) => Failed::Response(arrived),
                     Err(error) => Failed::NoResponse(error),
                 };
-                let verdict = self.judge(&group, &mut failed).await;
+                let verdict = self.judge(&group, &mut failed, &held).await;
+                is_elsewhere |= verdict.as_ref().is_some_and(Verdict::is_of_state);
                 let next = match &verdict {
                     Some(verdict) => self.next_member(verdict, &group, &held, &failed).await?,
                     None => None,
@@ -157,7 +165,12 @@ impl Prepared {
 
     /// Reports the failure to the member's health, and returns the verdict. `None`: the member is
     /// not to blame.
-    async fn judge(&mut self, group: &GroupRequest, failed: &mut Failed) -> Option<Verdict> {
+    async fn judge(
+        &mut self,
+        group: &GroupRequest,
+        failed: &mut Failed,
+        (buffered, snapshot): &Held,
+    ) -> Option<Verdict> {
         let permit = self.attempts.take_permit()?;
         let random = fastrand::u64(..);
         let verdict = match failed {
@@ -166,7 +179,12 @@ impl Prepared {
                 let head = &arrived.response.head;
                 let status = head.status.as_u16();
                 let failure = Failure::Response { status, headers: &head.headers, error: &error };
-                permit.record_failure(&failure, clock(), random)
+                let verdict = permit.record_failure(&failure, clock(), random);
+                let stored = snapshot.stored_ids.as_ref();
+                let lacks = stored.is_some_and(|stored| {
+                    stored.is_refused(buffered, buffered.endpoint(snapshot), status, &error.message)
+                });
+                if lacks { verdict.or_of_state() } else { verdict }
             }
             Failed::Stream(_, Some(error)) => {
                 permit.record_failure(&Failure::FirstEvent { error }, clock(), random)
@@ -180,6 +198,13 @@ impl Prepared {
             log_opened(&self.upstream, reason);
         }
         Some(verdict)
+    }
+
+    /// Remembers that the current member has the state that the request names.
+    fn learn_state(&self, (buffered, snapshot): &Held) {
+        if let Some(stored) = &snapshot.stored_ids {
+            stored.learn(buffered, buffered.endpoint(snapshot), &self.upstream.spec.id);
+        }
     }
 
     /// The next member to try after this verdict, if there is one. Waits for it if need be.

@@ -3,7 +3,7 @@
 use crate::codec::coding::{Coding, ContentDecoder};
 use crate::llm::usage::{Progress, Tally};
 
-use super::ResponseMeter;
+use super::{IdWatch, ResponseMeter};
 
 /// The encoded bytes pass unchanged, so that no event of ours can be inserted. Bytes that cannot be
 /// decoded, or only at too high a cost, pass too; their usage is unknown, and the record says so.
@@ -15,16 +15,18 @@ pub struct EncodedTap {
     content: ResponseMeter,
     /// A byte has arrived.
     begun: bool,
+    /// Reads the decoded bytes too.
+    ids: Option<Box<IdWatch>>,
 }
 
 impl EncodedTap {
     pub(super) fn new(codings: &[Coding], content: ResponseMeter) -> Self {
-        Self { decoder: Some(ContentDecoder::new(codings)), content, begun: false }
+        Self { decoder: Some(ContentDecoder::new(codings)), content, begun: false, ids: None }
     }
 
     /// A response whose coding is unknown.
     pub(super) fn unknown(content: ResponseMeter) -> Self {
-        Self { decoder: None, content, begun: false }
+        Self { decoder: None, content, begun: false, ids: None }
     }
 
     pub(super) fn content(&self) -> &ResponseMeter {
@@ -35,6 +37,11 @@ impl EncodedTap {
         &mut self.content
     }
 
+    /// Remembers the ids in the decoded bytes.
+    pub(super) fn watch_ids(&mut self, ids: Box<IdWatch>) {
+        self.ids = Some(ids);
+    }
+
     /// Returns true if the decoder has not failed so far.
     pub(super) fn is_read(&self) -> bool {
         self.decoder.as_ref().is_some_and(|decoder| !decoder.has_failed())
@@ -42,11 +49,16 @@ impl EncodedTap {
 
     pub(super) fn push(&mut self, bytes: &[u8]) -> Progress {
         let mut progress = Progress::default();
-        let content = &mut self.content;
+        let (content, ids) = (&mut self.content, &mut self.ids);
         self.begun |= !bytes.is_empty();
         if let Some(decoder) = &mut self.decoder {
             // Bytes decoded before an error count; `into_tally` reports the error.
-            let _ = decoder.push(bytes, &mut |piece| progress.add(content.push(piece)));
+            let _ = decoder.push(bytes, &mut |piece| {
+                if let Some(ids) = ids {
+                    ids.push(piece);
+                }
+                progress.add(content.push(piece));
+            });
         }
         progress
     }

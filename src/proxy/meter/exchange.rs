@@ -16,7 +16,7 @@ use http::StatusCode;
 use http_body::{Frame, SizeHint};
 
 use super::feedback::EndFeedback;
-use super::{ResponseMeter, UsageFeedback};
+use super::{IdWatch, ResponseMeter, UsageFeedback};
 use crate::balance::{Permit, RelayEnd};
 use crate::codec::sse::Position;
 use crate::llm::usage::{Cause, Progress};
@@ -87,7 +87,15 @@ impl<B: ResponseFrames> Exchange<B> {
         let promises_events = kind.is_events() && !kind.is_ambiguous();
         let mut exchange = Box::new(Self {
             body,
-            reading: Reading { kind, entry, progress: Progress::default(), events: None, timing, fresh: 0 },
+            reading: Reading {
+                kind,
+                entry,
+                progress: Progress::default(),
+                events: None,
+                timing,
+                fresh: 0,
+                ids: None,
+            },
             status,
             defers: false,
             is_aborted: false,
@@ -239,6 +247,14 @@ impl<B: ResponseFrames> Exchange<B> {
             self.reading.kind.expect_timings();
         }
         self.feedback = Some(EndFeedback::Usage(feedback));
+    }
+
+    /// Remembers the ids in the response.
+    pub(super) fn watch_ids(&mut self, ids: Box<IdWatch>) {
+        match &mut self.reading.kind {
+            ResponseMeter::Encoded(tap) => tap.watch_ids(ids),
+            _ => self.reading.ids = Some(ids),
+        }
     }
 
     /// Records the end of the response in `permit`.

@@ -10,7 +10,7 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::{Exchange, ResponseFrames};
-use super::{Drains, ResponseMeter, ResponsePolicy, UsageFeedback};
+use super::{Drains, IdWatch, ResponseMeter, ResponsePolicy, UsageFeedback};
 use crate::balance::Permit;
 use crate::codec::sse::Position;
 use crate::llm::usage::{Progress, Withhold};
@@ -97,6 +97,13 @@ impl<B: ResponseFrames> Metered<B> {
     pub fn teach(&mut self, feedback: UsageFeedback) {
         if let Some(exchange) = &mut self.exchange {
             exchange.teach(feedback);
+        }
+    }
+
+    /// Remembers the ids in the response.
+    pub fn watch_ids(&mut self, ids: Box<IdWatch>) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.watch_ids(ids);
         }
     }
 

@@ -105,6 +105,19 @@ impl ResponseMeter {
         }
     }
 
+    /// A meter that reads nothing, of a body whose ids are read: a content coding is undone.
+    pub fn opaque(headers: &Headers) -> Self {
+        match Codings::of(headers) {
+            Codings::Known(codings) => Self::Encoded(Box::new(EncodedTap::new(&codings, Self::Opaque))),
+            Codings::Identity | Codings::Unknown => Self::Opaque,
+        }
+    }
+
+    /// Returns true if the media type may be that of JSON or events.
+    pub fn may_have_ids(headers: &Headers) -> bool {
+        Says::of(headers) != Says::Opaque
+    }
+
     fn undecided(says_events: bool) -> Self {
         Self::Undecided(Undecided {
             sniff: Sniff::new(says_events),

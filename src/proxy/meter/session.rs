@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use super::IdWatch;
 use crate::codec::websocket::{Close, FrameHandler, Frames, Opcode};
 use crate::llm::provider::UsageOwner;
-use crate::llm::usage::{AskedModel, Progress, SessionMeter};
+use crate::llm::usage::{AskedModel, NamedIdReader, Progress, SessionMeter};
 use crate::record::error::Error;
 use crate::record::{Entry, Outcome};
 
@@ -57,6 +58,12 @@ struct Heard {
     asked: Option<AskedModel>,
     /// The findings in the last bytes.
     progress: Progress,
+    /// Remembers the ids in the upstream's messages.
+    ids: Option<Box<IdWatch>>,
+    /// Reads the ids in the client's message.
+    named: NamedIdReader,
+    /// An id in the client's messages that is another client's.
+    foreign: Option<String>,
     /// The first close frame.
     closed: Option<(Peer, Close)>,
     /// True if a close frame was seen, by side.
@@ -75,6 +82,18 @@ impl Session {
         let mut reading = Box::<Reading>::default();
         reading.heard.asked = names_model.then(AskedModel::default);
         Self { entry, reading: Some(reading) }
+    }
+
+    /// The id in the client's messages that is another client's.
+    pub fn foreign_id(&self) -> Option<&str> {
+        self.reading.as_deref()?.heard.foreign.as_deref()
+    }
+
+    /// Remembers the ids in the upstream's messages, and finds those of other clients in the client's.
+    pub fn watch_ids(&mut self, ids: Box<IdWatch>) {
+        if let Some(reading) = &mut self.reading {
+            reading.heard.ids = Some(ids);
+        }
     }
 
     /// Meters bytes of one side. Bytes that are not frames pass too, and the record says so.
@@ -187,11 +206,22 @@ impl FrameHandler for FromClient<'_> {
         if let Some(asked) = self.0.asked.as_mut().filter(|_| is_text) {
             asked.text(piece);
         }
+        let Heard { ids, named, foreign, .. } = &mut *self.0;
+        if let Some(ids) = ids.as_ref().filter(|_| is_text) {
+            named.push(piece, &mut |id| {
+                if ids.is_foreign(id) {
+                    *foreign = Some(id.to_owned());
+                }
+            });
+        }
     }
 
     fn message_end(&mut self, _is_text: bool) {
         if let Some(asked) = &mut self.0.asked {
             asked.message_end();
+        }
+        if self.0.ids.is_some() {
+            self.0.named = NamedIdReader::default();
         }
     }
 
@@ -206,11 +236,17 @@ impl FrameHandler for FromUpstream<'_> {
     fn data(&mut self, is_text: bool, piece: &[u8]) {
         if is_text {
             self.0.usage.text(piece);
+            if let Some(ids) = &mut self.0.ids {
+                ids.push(piece);
+            }
         }
     }
 
     fn message_end(&mut self, _is_text: bool) {
         let progress = self.0.usage.message_end();
+        if let Some(ids) = &mut self.0.ids {
+            ids.message_end();
+        }
         self.0.progress.add(progress);
     }
 

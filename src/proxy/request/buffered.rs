@@ -1,10 +1,12 @@
 //! A request whose body is buffered as far as it is needed: it can be routed.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Routed;
+use crate::balance::{Target, UpstreamGroup};
 use crate::codec::head::RequestHead;
 use crate::gate::Client;
 use crate::llm::estimate::Shape;
@@ -15,7 +17,8 @@ use crate::llm::rewrite::upgrade::WebSocketUpgrade;
 use crate::llm::route::Match;
 use crate::proxy::budget::Reserved;
 use crate::proxy::include_usage;
-use crate::proxy::worker::WorkerSnapshot;
+use crate::proxy::stored_ids::NamedState;
+use crate::proxy::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::record::Entry;
 use crate::record::error::{Kind, Result};
 
@@ -37,6 +40,8 @@ pub(in crate::proxy) struct Buffered {
     pub(in crate::proxy) upgrade: Option<WebSocketUpgrade>,
     /// The model that the query or the path names.
     pub(super) url_model: Option<String>,
+    /// The stored state that the request names.
+    pub(in crate::proxy) state: NamedState,
     /// The body's memory, until no further attempt is possible.
     pub(super) _reserved: Option<Reserved>,
     /// The head's memory.
@@ -79,13 +84,34 @@ impl Buffered {
             client: None,
             upgrade: None,
             url_model: None,
+            state: NamedState::default(),
             _reserved: None,
             _head: None,
         }
     }
 
+    /// Finds the stored state that the request names, which decides before routes do.
+    ///
+    /// # Errors
+    /// Fails if it is another client's.
+    pub(in crate::proxy) fn find_state(
+        &mut self,
+        snapshot: &WorkerSnapshot,
+        entry: &mut Entry,
+    ) -> Result<()> {
+        if let Some(stored) = &snapshot.stored_ids {
+            self.state = stored.named_by(self, self.endpoint(snapshot), &entry.row().client)?;
+        }
+        Ok(())
+    }
+
+    /// The endpoint of the path without its route's prefix.
+    pub(in crate::proxy) fn endpoint(&self, snapshot: &WorkerSnapshot) -> Endpoint {
+        snapshot.routes.first(self.head.path()).map_or(Endpoint::OTHER, |(_, rest)| Endpoint::of(rest))
+    }
+
     /// The body without its content coding.
-    pub(super) fn text(&self) -> &Bytes {
+    pub(in crate::proxy) fn text(&self) -> &Bytes {
         self.decoded().unwrap_or(&self.bytes)
     }
 
@@ -95,7 +121,7 @@ impl Buffered {
     }
 
     /// The fields of a form.
-    pub(super) fn form(&self) -> Option<&Fields> {
+    pub(in crate::proxy) fn form(&self) -> Option<&Fields> {
         self.inside.as_ref()?.form.as_ref()
     }
 
@@ -197,11 +223,35 @@ impl Buffered {
     ) -> Result<Routed<'a>> {
         let (path, query) = (self.head.path(), self.head.query());
         let model = self.asked(peek.as_ref());
-        let Some(Match { target, rest }) = snapshot.routes.find(path, model) else {
+        let found = snapshot.routes.find(path, model);
+        let holder = snapshot.stored_ids.as_ref().and_then(|stored| stored.target(self.state));
+        let found = match holder {
+            Some(holder) => at_holder(found, holder, snapshot.routes.first(path).map(|(_, rest)| rest)),
+            None => found,
+        };
+        let holder = holder.map(|holder| &holder.first().spec.id);
+        let Some(Match { target, rest }) = found else {
             let model = model.filter(|_| snapshot.routes.needs_model(path)).map(str::to_owned);
             return Err(Kind::NoRoute { path: path.to_owned(), model }.into());
         };
         let inbound = Inbound { path: rest, query, is_session: self.upgrade.is_some() };
-        Ok(Routed { buffered: self, peek, target, inbound })
+        Ok(Routed { buffered: self, peek, target, inbound, holder })
+    }
+}
+
+/// The route of a request for state that `holder` has: a group with it, else the holder alone.
+fn at_holder<'t, 'p>(
+    found: Option<Match<'t, 'p, Target<Rc<WorkerUpstream>>>>,
+    holder: &'t Target<Rc<WorkerUpstream>>,
+    rest: Option<&'p str>,
+) -> Option<Match<'t, 'p, Target<Rc<WorkerUpstream>>>> {
+    let id = &holder.first().spec.id;
+    let has_it = |group: &Arc<UpstreamGroup>| group.member_of(id).is_some();
+    match found {
+        Some(found) if found.target.as_group().is_some_and(has_it) => Some(found),
+        found => {
+            let rest = found.map(|found| found.rest).or(rest)?;
+            Some(Match { target: holder, rest })
+        }
     }
 }

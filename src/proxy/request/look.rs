@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::balance::{Target, UpstreamGroup};
 use crate::codec::coding::{Coding, Codings};
 use crate::codec::head::{Headers, KnownName, RequestHead};
-use crate::llm::provider::{Endpoint, Inbound};
+use crate::llm::provider::{Endpoint, HoldsState, Inbound};
 use crate::llm::rewrite::form::boundary;
 use crate::proxy::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::record::error::{Kind, Result};
@@ -78,12 +78,19 @@ impl Look {
         let is_unknown = endpoint == Endpoint::OTHER;
         let is_read = is_needed || (limits_models && !is_unknown);
 
+        let may_name_ids = snapshot.stored_ids.is_some()
+            && !is_unknown
+            && endpoint.holds_state() == HoldsState::Always
+            && says_json(headers);
+
         let boundary =
             if endpoint.takes_form() || (is_unknown && by_model) { boundary(headers) } else { None };
         let takes_json = if endpoint.takes_form() {
             boundary.is_none() && (says_json(headers) || (is_read && may_be_json(headers)))
         } else {
-            endpoint.takes_json_model() || ((by_model || (is_unknown && is_needed)) && may_be_json(headers))
+            endpoint.takes_json_model()
+                || may_name_ids
+                || ((by_model || (is_unknown && is_needed)) && may_be_json(headers))
         };
         if boundary.is_none() && !takes_json {
             return Ok(Self::Nothing);

@@ -64,7 +64,7 @@ impl Routed<'_> {
         let request = PlanRequest {
             model: self.asked(),
             sticky,
-            pin: None,
+            pin: self.holder(group),
             fingerprint: Fingerprint::new(&client, &body.prompt),
             tokens: estimate(self.buffered.text()),
             started,
@@ -109,6 +109,11 @@ impl Routed<'_> {
             }
         }
         error.map_or(Ok(()), Err)
+    }
+
+    /// The member that has the stored state that the request names.
+    fn holder(&self, group: &UpstreamGroup) -> Option<usize> {
+        self.holder.and_then(|upstream| group.member_of(upstream))
     }
 
     /// The next member of the plan for which the request can be written.

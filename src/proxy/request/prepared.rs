@@ -11,6 +11,7 @@ use crate::config::OnDisconnect;
 use crate::proxy::attempt::GroupRequest;
 use crate::proxy::include_usage::UsageOption;
 use crate::proxy::pending_response::SendState;
+use crate::proxy::stored_ids::Watching;
 use crate::proxy::worker::WorkerUpstream;
 use crate::upstream::Payload;
 
@@ -27,6 +28,8 @@ pub(in crate::proxy) struct Prepared {
     pub(in crate::proxy) on_disconnect: OnDisconnect,
     /// `None`: the request ends with its client.
     pub(in crate::proxy) state: Option<Rc<Cell<SendState>>>,
+    /// Watches the ids in the response.
+    pub(in crate::proxy) ids: Option<Box<Watching>>,
     /// `None`: the request is routed to an upstream.
     pub(in crate::proxy) group: Option<Box<GroupRequest>>,
 }

@@ -22,6 +22,7 @@ use crate::proxy::snapshot::UpstreamSpec;
 use crate::proxy::worker::WorkerUpstream;
 use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
+use crate::support::UpstreamId;
 use crate::upstream::{ClientBody, Payload};
 
 /// A client's choice for a response that it leaves. Like all headers of streamgauge's own, it is
@@ -35,6 +36,8 @@ pub(in crate::proxy) struct Routed<'a> {
     pub(super) peek: Option<Peek<'a>>,
     pub(in crate::proxy) target: &'a Target<Rc<WorkerUpstream>>,
     pub(super) inbound: Inbound<'a>,
+    /// The upstream that has the stored state that the request names.
+    pub(super) holder: Option<&'a UpstreamId>,
 }
 
 impl Routed<'_> {
@@ -74,6 +77,7 @@ impl Routed<'_> {
             // A WebSocket is never drained: without its client nothing would ever close it.
             on_disconnect: if buffered.upgrade.is_some() { OnDisconnect::Cancel } else { on_disconnect },
             state: None,
+            ids: None,
             upstream,
             group,
         })
@@ -163,7 +167,7 @@ impl Routed<'_> {
 
     /// The handling of `stream_options.include_usage` in the attempt, and the edit that adds it.
     fn usage_option(&self, member: usize, variant: Variant) -> (UsageOption, Option<Splice>) {
-        let Self { buffered, peek, inbound, target } = self;
+        let Self { buffered, peek, inbound, target, .. } = self;
         let upstream = target.member(member);
         let (spec, head) = (&*upstream.spec, &buffered.head);
         let edit = peek

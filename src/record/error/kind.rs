@@ -127,6 +127,8 @@ kinds! {
         "The path has segments that could leave the upstream's own path.";
     NoRoute { path: String, model: Option<String> } = NOT_FOUND, "no_route", Client, Never,
         "No entry of `[[routes]]` matches.";
+    StoredIdUnknown(String) = NOT_FOUND, "id_not_found", Client, Never,
+        "The request names a response, file or other stored object that another client created.";
     KeyMissing = UNAUTHORIZED, "missing_api_key", Client, Never,
         "Clients are configured, and the request has no key.";
     KeyUnknown = UNAUTHORIZED, "invalid_api_key", Client, Never,

@@ -85,6 +85,10 @@ impl Error {
             Kind::NoRoute { path, model: None } => {
                 write!(f, "No route matches {path}. Request another path, or add a [[routes]] entry.")
             }
+            Kind::StoredIdUnknown(id) => write!(
+                f,
+                "This client has nothing stored under the id {id:?}. Send an id from a response to this client's own requests."
+            ),
             Kind::KeyMissing => f.write_str(
                 "No API key. Send one of the keys configured under [clients] as `Authorization: Bearer <key>`.",
             ),

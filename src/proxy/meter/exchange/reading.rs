@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::llm::usage::Progress;
-use crate::proxy::meter::ResponseMeter;
+use crate::proxy::meter::{IdWatch, ResponseMeter};
 use crate::record::Entry;
 use crate::support::flow::StreamTiming;
 
@@ -20,6 +20,8 @@ pub(super) struct Reading {
     pub(super) timing: Option<Rc<StreamTiming>>,
     /// The number of events that ended in the last frame.
     pub(super) fresh: u32,
+    /// Reads the ids of a response without a content coding.
+    pub(super) ids: Option<Box<IdWatch>>,
 }
 
 impl Reading {
@@ -27,6 +29,9 @@ impl Reading {
     pub(super) fn saw(&mut self, data: &[u8], read: Instant) {
         // The record is open until the body has ended.
         self.entry.row().response_bytes += data.len() as u64;
+        if let Some(ids) = &mut self.ids {
+            ids.push(data);
+        }
         if !self.kind.is_events() {
             self.kind.push(data);
             return;

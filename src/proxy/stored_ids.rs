@@ -1,0 +1,195 @@
+//! Requests that name stored state go to the upstream whose account has it.
+//!
+//! The ids in responses are remembered with the account of their upstream ([`IdWatch`]). An id that
+//! a request names decides before routes do, groups or not. If clients are distinguished, an id is
+//! bound to the client whose request created the object: any other client gets a 404.
+//!
+//! None of this exists if all routes lead to one upstream.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Method;
+use memchr::memmem;
+
+use super::request::Buffered;
+use super::snapshot::UpstreamSpec;
+use super::worker::WorkerUpstream;
+use crate::balance::{Account, HealthRegistry, Pins, Target};
+use crate::llm::provider::{Endpoint, HoldsState, may_create, path_ids};
+use crate::llm::usage::named_ids;
+use crate::proxy::meter::IdWatch;
+use crate::record::error::{Kind, Result};
+use crate::support::UpstreamId;
+
+/// Keys of bodies that name or request state at endpoints whose requests rarely do.
+const RARE_KEYS: [&[u8]; 4] = [b"\"file_id\"", b"\"audio\"", b"\"container\"", b"\"store\""];
+
+/// One worker's way from ids to upstreams.
+#[derive(Debug)]
+pub(super) struct StoredIds {
+    registry: Arc<HealthRegistry>,
+    /// An id is bound to the client that created its object.
+    is_bound: bool,
+    accounts: Vec<(Account, Target<Rc<WorkerUpstream>>)>,
+}
+
+/// The stored state that a request names.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NamedState {
+    /// The account that has it. `None`: unknown.
+    account: Option<Account>,
+    /// The path names an object whose account is unknown: any upstream may have it.
+    pub(super) is_sought: bool,
+}
+
+/// Watches the ids in the response to a request.
+#[derive(Debug)]
+pub(super) struct Watching {
+    ids: Rc<StoredIds>,
+    client: Option<Arc<str>>,
+}
+
+impl StoredIds {
+    pub(super) fn new<'a>(
+        registry: &Arc<HealthRegistry>,
+        is_bound: bool,
+        upstreams: impl Iterator<Item = &'a Rc<WorkerUpstream>>,
+    ) -> Self {
+        let account = |upstream: &Rc<WorkerUpstream>| {
+            let account = registry.pins().account(&account_name(&upstream.spec))?;
+            Some((account, Target::One(Rc::clone(upstream))))
+        };
+        let accounts = upstreams.filter_map(account).collect();
+        Self { registry: Arc::clone(registry), is_bound, accounts }
+    }
+
+    /// Finds the state that a request names. The first known id decides.
+    ///
+    /// # Errors
+    /// Fails if an id is another client's.
+    pub(super) fn named_by(
+        &self,
+        request: &Buffered,
+        endpoint: Endpoint,
+        client: &str,
+    ) -> Result<NamedState> {
+        let mut search = Search { ids: self, client, account: None, foreign: None };
+        for id in path_ids(request.head.path(), request.head.query()) {
+            search.look(&id);
+        }
+        let is_sought = search.account.is_none() && endpoint.names_id();
+        if let Some(body) = named_in_body(request, endpoint) {
+            named_ids(body, |id| search.look(id));
+        }
+        match search.foreign {
+            Some(id) => Err(Kind::StoredIdUnknown(id).into()),
+            None => Ok(NamedState { account: search.account, is_sought }),
+        }
+    }
+
+    /// The upstream of the named state, if it is configured.
+    pub(super) fn target(&self, named: NamedState) -> Option<&Target<Rc<WorkerUpstream>>> {
+        let account = named.account?;
+        self.accounts.iter().find(|(known, _)| *known == account).map(|(_, target)| target)
+    }
+
+    /// Returns true if an upstream refuses a request because it does not have the named state. `status`
+    /// and `message` are those of its error.
+    pub(super) fn is_refused(
+        &self,
+        request: &Buffered,
+        endpoint: Endpoint,
+        status: u16,
+        message: &str,
+    ) -> bool {
+        if !matches!(status, 400 | 404) {
+            return false;
+        }
+        let mut is_named = request.state.is_sought && status == 404;
+        if let Some(body) = named_in_body(request, endpoint) {
+            named_ids(body, |id| is_named |= message.contains(id));
+        }
+        is_named
+    }
+
+    /// Remembers the ids that a request names: the upstream has accepted them.
+    pub(super) fn learn(&self, request: &Buffered, endpoint: Endpoint, upstream: &UpstreamId) {
+        let (Some(account), Some(body)) = (self.account_of(upstream), named_in_body(request, endpoint))
+        else {
+            return;
+        };
+        named_ids(body, |id| self.pins().insert(id, None, account));
+    }
+
+    /// Watches the response to a request, if it may have ids of stored state.
+    pub(super) fn watching(
+        self: &Rc<Self>,
+        request: &Buffered,
+        endpoint: Endpoint,
+        client: &Arc<str>,
+    ) -> Option<Box<Watching>> {
+        let may_have_ids = match endpoint.holds_state() {
+            HoldsState::Never => false,
+            HoldsState::OnRequest => has_rare_key(request.text()),
+            HoldsState::Always => true,
+        };
+        let method = &request.head.method;
+        let creates = self.is_bound && (may_create(method) || request.upgrade.is_some());
+        let client = creates.then(|| Arc::clone(client));
+        (may_have_ids && *method != Method::HEAD).then(|| Box::new(Watching { ids: Rc::clone(self), client }))
+    }
+
+    fn pins(&self) -> &Pins {
+        self.registry.pins()
+    }
+
+    fn account_of(&self, upstream: &UpstreamId) -> Option<Account> {
+        let is_it = |target: &Target<Rc<WorkerUpstream>>| target.first().spec.id == *upstream;
+        self.accounts.iter().find(|(_, target)| is_it(target)).map(|(account, _)| *account)
+    }
+}
+
+impl Watching {
+    /// Watches the response of this upstream.
+    pub(super) fn at(&self, upstream: &WorkerUpstream) -> Option<Box<IdWatch>> {
+        let account = self.ids.account_of(&upstream.spec.id)?;
+        Some(IdWatch::new(Arc::clone(&self.ids.registry), account, self.client.clone()))
+    }
+}
+
+/// The name of an upstream's account. An upstream with a changed URL is another service.
+fn account_name(spec: &UpstreamSpec) -> String {
+    format!("{} {}", spec.id, spec.dialect.base())
+}
+
+/// The body, if it may name state.
+fn named_in_body(request: &Buffered, endpoint: Endpoint) -> Option<&[u8]> {
+    let text = request.text();
+    let is_json = request.form().is_none() && text.trim_ascii_start().starts_with(b"{");
+    let may_name = || endpoint.holds_state() == HoldsState::Always || has_rare_key(text);
+    (is_json && may_name()).then_some(&**text)
+}
+
+fn has_rare_key(text: &[u8]) -> bool {
+    RARE_KEYS.iter().any(|key| memmem::find(text, key).is_some())
+}
+
+/// The search for the account of a request.
+struct Search<'a> {
+    ids: &'a StoredIds,
+    client: &'a str,
+    account: Option<Account>,
+    /// An id of another client.
+    foreign: Option<String>,
+}
+
+impl Search<'_> {
+    fn look(&mut self, id: &str) {
+        let Some(pin) = self.ids.pins().find(id, self.client) else { return };
+        if self.ids.is_bound && !pin.is_own {
+            self.foreign.get_or_insert_with(|| id.to_owned());
+        }
+        self.account = self.account.or(Some(pin.account));
+    }
+}
