@@ -4,6 +4,11 @@
 //! [`ChoiceBy`](super::ChoiceBy). Members with too few remaining tokens are the last of their tier.
 //! No member comes twice, except after waiting. The order is computed step by step, so that each
 //! step uses the results of other requests.
+//!
+//! If all remaining members are out, the one that comes back first is asked nevertheless. Exceptions
+//! are members with a known end of their rate limit and, for further attempts, members that have
+//! refused the request's model or the configured credentials: their refusal would replace the
+//! response that the request already has.
 
 mod choice;
 mod members;
@@ -174,8 +179,7 @@ impl Plan {
                 if let Some(unavailable) = self.wait(&nothing, now) {
                     return Step::Wait(unavailable);
                 }
-                let least_bad = || Choice::new(self, now, random).least_bad(&nothing);
-                match is_first.then(least_bad).flatten() {
+                match Choice::new(self, now, random).least_bad(&nothing) {
                     Some(permit) => permit,
                     None => return Step::End(self.refusal(&nothing, is_first)),
                 }
@@ -184,8 +188,13 @@ impl Plan {
         let budget = &self.group.budget;
         if is_first {
             budget.deposit(tick, self.group.spec().retry.budget);
-        } else if !self.was_limited && !budget.try_withdraw(tick) {
-            return Step::End(End::Budget);
+        } else {
+            // A rate limit leaves its member out, so that it causes few further attempts. That does
+            // not hold for a member that is asked although it is out.
+            let is_free = self.was_limited && !permit.is_least_bad();
+            if !is_free && !budget.try_withdraw(tick) {
+                return Step::End(End::Budget);
+            }
         }
         self.attempts += 1;
         self.tried = self.tried.with(permit.number());

@@ -77,7 +77,11 @@ pub struct Opening {
 impl OutReason {
     /// Returns true if both are the breaker's own, or they are the same.
     pub(super) fn is_like(self, other: Self) -> bool {
-        let is_counted = |reason| matches!(reason, Self::Failures | Self::SuccessRate);
-        self == other || (is_counted(self) && is_counted(other))
+        self == other || !(self.is_refusal() || other.is_refusal())
+    }
+
+    /// Returns true if the member works, and refuses the request.
+    pub(in crate::balance) fn is_refusal(self) -> bool {
+        !matches!(self, Self::Failures | Self::SuccessRate)
     }
 }

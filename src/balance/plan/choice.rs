@@ -11,11 +11,11 @@ use fastrand::Rng;
 
 use super::Plan;
 use super::members::Members;
-use crate::balance::Permit;
-use crate::balance::circuit::CircuitState;
+use crate::balance::circuit::{Circuit, CircuitState};
 use crate::balance::group::Bound;
 use crate::balance::health::{ModelHealth, RateLimit};
 use crate::balance::sticky::StickyResult;
+use crate::balance::{OutReason, Permit};
 use candidates::Candidates;
 
 /// One step of a plan.
@@ -51,18 +51,26 @@ pub(super) struct Nothing {
     pub(super) has_full: bool,
     /// A breaker may close at any moment.
     pub(super) has_trial: bool,
-    /// The member that comes back first of those that are out for another reason, or for an unknown
-    /// time.
-    out: Option<(u64, usize)>,
+    /// The time at which the first member comes back of those that are out for another reason, or
+    /// for an unknown time.
+    out: Option<u64>,
+    /// The one of them that may be asked nevertheless and comes back first.
+    least_bad: Option<(u64, usize)>,
 }
 
 impl Nothing {
-    const NEW: Self =
-        Self { limited_until: None, limited: Members::NONE, has_full: false, has_trial: false, out: None };
+    const NEW: Self = Self {
+        limited_until: None,
+        limited: Members::NONE,
+        has_full: false,
+        has_trial: false,
+        out: None,
+        least_bad: None,
+    };
 
     /// The time at which the first member may be available again.
     pub(super) fn first_end(&self) -> Option<u64> {
-        [self.limited_until, self.out.map(|(until, _)| until)].into_iter().flatten().min()
+        [self.limited_until, self.out].into_iter().flatten().min()
     }
 }
 
@@ -115,7 +123,7 @@ impl<'a> Choice<'a> {
 
     /// The member that comes back first, if none is available. The attempt is not a trial.
     pub(super) fn least_bad(&self, nothing: &Nothing) -> Option<Permit> {
-        let (_, number) = nothing.out.filter(|_| !nothing.has_full)?;
+        let (_, number) = nothing.least_bad.filter(|_| !nothing.has_full)?;
         self.enter(number).then(|| {
             let sticky = if self.plan.sticky.is_some() { StickyResult::Moved } else { StickyResult::None };
             let mut permit = self.permit(number, sticky);
@@ -168,14 +176,18 @@ impl<'a> Choice<'a> {
                 CircuitState::Trial(end) => (until, has_trial) = (end.max(until), true),
             }
         }
-        let is_full =
-            || bound.load.is_full(self.concurrent) || (self.limits_upstreams && bound.upstream.is_full());
         match until {
-            0 if is_full() => Availability::Full,
+            0 if self.is_full(bound) => Availability::Full,
             0 => Availability::Available,
             until if has_trial => Availability::Trial(until),
             until => Availability::Out(until),
         }
+    }
+
+    /// Returns true if as many requests run as may.
+    #[inline]
+    fn is_full(&self, bound: &Bound) -> bool {
+        bound.load.is_full(self.concurrent) || (self.limits_upstreams && bound.upstream.is_full())
     }
 
     fn note(&self, nothing: &mut Nothing, number: usize, unavailable: &Availability) {
@@ -189,16 +201,34 @@ impl<'a> Choice<'a> {
                 if limit.is_known {
                     nothing.limited_until = first(nothing.limited_until, limit.until);
                 } else if is_untried {
-                    nothing.note_out(limit.until, number);
+                    self.note_out(nothing, number, limit.until);
                 }
             }
-            Availability::Out(until) if is_untried => nothing.note_out(until, number),
+            Availability::Out(until) if is_untried => self.note_out(nothing, number, until),
             Availability::Trial(until) if is_untried => {
                 nothing.has_trial = true;
-                nothing.note_out(until, number);
+                self.note_out(nothing, number, until);
             }
             Availability::Out(_) | Availability::Trial(_) => {}
         }
+    }
+
+    fn note_out(&self, nothing: &mut Nothing, number: usize, until: u64) {
+        nothing.out = Some(nothing.out.map_or(until, |first| first.min(until)));
+        let is_first = nothing.least_bad.is_none_or(|(first, _)| until < first);
+        if is_first && self.may_be_least_bad(number) {
+            nothing.least_bad = Some((until, number));
+        }
+    }
+
+    /// Returns true if a member that is out may be asked nevertheless. A further attempt asks none
+    /// that refuses requests regardless of its health.
+    fn may_be_least_bad(&self, number: usize) -> bool {
+        let (bound, model) = (self.bound(number), self.model(number));
+        let refuses = |circuit: &Circuit| circuit.reason().is_some_and(OutReason::is_refusal);
+        !self.is_full(bound)
+            && (self.plan.attempts == 0
+                || ![&bound.upstream.circuit, &model.circuit].into_iter().any(refuses))
     }
 
     /// Takes a place at a member, and the trial of its breakers. `None`: another request was faster.
@@ -246,14 +276,6 @@ impl<'a> Choice<'a> {
             is_least_bad: false,
             holds_upstream: self.limits_upstreams,
             trials: [None; 2],
-        }
-    }
-}
-
-impl Nothing {
-    fn note_out(&mut self, until: u64, number: usize) {
-        if self.out.is_none_or(|(first, _)| until < first) {
-            self.out = Some((until, number));
         }
     }
 }

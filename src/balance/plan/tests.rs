@@ -3,6 +3,7 @@
 mod choosing;
 mod conversations;
 mod isolation;
+mod least_bad;
 mod waiting;
 
 use crate::codec::head::Headers;

@@ -7,27 +7,6 @@ fn with_wait(sizes: &[usize], wait: u64) -> Fixture {
 }
 
 #[test]
-fn least_bad_member_is_asked_where_all_are_out() {
-    let fixture = Fixture::new(spec(tiers(&[2, 1])));
-    fixture.break_member(0, 500);
-    fixture.break_member(1, 900);
-    fixture.break_member(2, 100);
-    let permit = fixture.ask(&fixture.request(), 1000, 0).unwrap();
-    assert_eq!((permit.number(), permit.is_least_bad(), permit.is_trial()), (2, true, false));
-    permit.record_end(crate::balance::RelayEnd::Complete, fixture.at(1001));
-    assert!(fixture.group.bound[2].upstream.circuit.reason().is_some(), "it is no trial");
-}
-
-#[test]
-fn second_attempt_goes_to_no_member_that_is_out() {
-    let fixture = Fixture::new(spec(tiers(&[2])));
-    fixture.break_member(0, 1);
-    let mut plan = fixture.plan(&fixture.request());
-    assert!(matches!(plan.next(fixture.at(2), 0), Step::Ask(permit) if permit.number() == 1));
-    assert!(matches!(plan.next(fixture.at(2), 0), Step::End(End::Tried)));
-}
-
-#[test]
 fn known_rate_limits_are_refused_until_the_first_ends() {
     let fixture = Fixture::new(spec(tiers(&[2, 1])));
     for (number, pause) in [(0, 9_000), (1, 4_000), (2, 6_000)] {
