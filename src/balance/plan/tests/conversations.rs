@@ -56,19 +56,9 @@ fn simulate(fixture: &Fixture, running: usize, seed: u64) -> Outcome {
 
 #[test]
 fn conversations_stay_and_load_is_even() {
-    for running in [1, 4, 8, 800, 1600] {
+    for running in [1, 8, 32, 64, 128, 400, 1600] {
         let outcome = simulate(&Fixture::new(spec(tiers(&[MEMBERS]))), running, 19);
         assert!(outcome.kept() >= 0.99, "{running} running: {}", outcome.kept());
-        assert!(outcome.excess <= 0.0, "{running} running: {} too many", outcome.excess);
-    }
-}
-
-/// With about ten requests at each member, chance alone sometimes brings one to the limit.
-#[test]
-fn few_turns_move_where_load_is_uneven_by_chance() {
-    for running in [32, 64, 128, 256, 400] {
-        let outcome = simulate(&Fixture::new(spec(tiers(&[MEMBERS]))), running, 19);
-        assert!(outcome.kept() >= 0.98, "{running} running: {}", outcome.kept());
         assert!(outcome.excess <= 0.0, "{running} running: {} too many", outcome.excess);
     }
 }
