@@ -62,7 +62,7 @@ impl Fields {
     fn filters(&self, since: Timestamp, until: Option<Timestamp>, zone: TimeZone) -> Selection {
         let text = |name| self.get(name).map(str::to_owned);
         let [client, user, upstream, model] = FILTERS.map(text);
-        Selection { since, until, client, user, upstream, model, zone }
+        Selection { since, until, client, user, upstream, model, zone, attempts: false }
     }
 }
 

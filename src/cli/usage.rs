@@ -51,6 +51,10 @@ pub(super) struct UsageArgs {
     /// Only responses of this model
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// Add the tokens of attempts at members of a group whose response was thrown away, each to its
+    /// own upstream and model; they are no requests
+    #[arg(long)]
+    attempts: bool,
     /// Fields to group by, in this order: model, client, key, user, upstream, group, provider,
     /// endpoint, status, outcome, usage_source, hour, day, week, month; "" for the totals alone
     #[arg(long, value_name = "FIELDS", default_value = "model", value_parser = fields)]
@@ -158,6 +162,7 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
         upstream: args.upstream.clone(),
         model: args.model.clone(),
         zone,
+        attempts: args.attempts,
     };
     let mut report = match source.report(&selection, &args.by.0, &prices, &Bounds::default()) {
         Ok(report) => report,

@@ -9,6 +9,7 @@ use super::UsageRecord;
 use super::entry::millis;
 use super::error::{Error, Retry};
 use crate::llm::provider::Provider;
+use crate::llm::usage::Usage;
 
 /// The code of a stream whose first event is an error.
 const FIRST_EVENT: &str = "first_event";
@@ -47,7 +48,7 @@ pub struct GroupUse {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AttemptRecord {
     pub upstream: Arc<str>,
-    #[serde(skip)]
+    #[serde(serialize_with = "provider")]
     pub provider: Provider,
     /// The model in the request to the member.
     pub model: Option<Box<str>>,
@@ -63,6 +64,10 @@ pub struct AttemptRecord {
     pub ms: f64,
     /// The time from the beginning of the attempt to the head of its response.
     pub first_byte_ms: Option<f64>,
+    /// The counts that it reported before its response was thrown away. The counts of the relayed
+    /// response are those of the record.
+    #[serde(rename = "tokens", serialize_with = "tokens")]
+    pub usage: Option<Box<Usage>>,
     pub billed: Billed,
     /// The attempt has not ended.
     #[serde(skip)]
@@ -138,6 +143,7 @@ impl GroupUse {
             started_ms,
             ms: 0.0,
             first_byte_ms: None,
+            usage: None,
             // The client may leave at any time from here on.
             billed: Billed::Maybe,
             is_open: true,
@@ -161,6 +167,17 @@ impl GroupUse {
             attempt.error = Some(format!("{FIRST_EVENT}: {name}").into());
             (attempt.code, attempt.billed) = (Some(FIRST_EVENT), Billed::No);
         }
+    }
+
+    /// Notes the usage that a response reported before it was thrown away. Its attempt was the last
+    /// one that ended.
+    pub fn record_usage(&mut self, usage: Usage) {
+        let Some(attempt) = self.attempts.last_mut() else { return };
+        let counts = [usage.input_tokens, usage.output_tokens, usage.total_tokens];
+        if counts.into_iter().flatten().any(|count| count > 0) {
+            attempt.billed = Billed::Yes;
+        }
+        attempt.usage = Some(Box::new(usage));
     }
 
     /// Ends the attempt without a response.
@@ -203,6 +220,7 @@ impl GroupUse {
         let relayed = self.relayed.unwrap_or(self.attempts.len().saturating_sub(1));
         if let Some(last) = self.attempts.get_mut(relayed) {
             (row.upstream, row.provider) = (Some(Arc::clone(&last.upstream)), Some(last.provider));
+            last.usage = None;
             if last.is_open {
                 last.ms = row.duration_ms - last.started_ms;
                 last.first_byte_ms = row.time_to_first_byte_ms.map(|at| at - last.started_ms);
@@ -223,6 +241,25 @@ impl GroupUse {
     pub fn several(&self) -> Option<&[AttemptRecord]> {
         Some(&self.attempts[..]).filter(|attempts| attempts.len() > 1)
     }
+}
+
+fn provider<S: Serializer>(provider: &Provider, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(provider.as_str())
+}
+
+/// The known counts.
+fn tokens<S: Serializer>(usage: &Option<Box<Usage>>, serializer: S) -> Result<S::Ok, S::Error> {
+    let Some(usage) = usage.as_deref() else { return serializer.serialize_none() };
+    let counts = [
+        ("input_tokens", usage.input_tokens),
+        ("output_tokens", usage.output_tokens),
+        ("total_tokens", usage.total_tokens),
+        ("cached_input_tokens", usage.cached_input_tokens),
+        ("cache_write_input_tokens", usage.cache_write_input_tokens),
+        ("cache_write_1h_input_tokens", usage.cache_write_1h_input_tokens),
+        ("reasoning_tokens", usage.reasoning_tokens),
+    ];
+    serializer.collect_map(counts.into_iter().filter_map(|(name, count)| Some((name, count?))))
 }
 
 /// The fields of a record that a group adds.
@@ -247,6 +284,8 @@ pub(super) fn fields<S: Serializer>(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::record::error::Kind;
     use crate::record::{Entry, Journal, Outcome};
@@ -262,13 +301,14 @@ mod tests {
         notes.borrow_mut().fail(&Kind::Unreachable.at("a"), after(30));
         notes.borrow_mut().begin("b".into(), Provider::OpenAi, None, after(30));
         notes.borrow_mut().reject(503, after(40), after(45));
+        notes.borrow_mut().record_usage(Usage { input_tokens: Some(7), ..Usage::default() });
         notes.borrow_mut().begin("c".into(), Provider::OpenAi, None, after(50));
         entry.record_head(200, after(75));
         entry.close(Outcome::Complete);
         let row = journal.take().remove(0);
         assert_eq!((row.upstream.as_deref(), row.provider), (Some("c"), Some(Provider::OpenAi)));
         let json = serde_json::to_value(&row).unwrap();
-        assert_eq!((&json["group"], &json["time_waiting_ms"]), (&"chat".into(), &serde_json::Value::Null));
+        assert_eq!((&json["group"], &json["time_waiting_ms"]), (&"chat".into(), &Value::Null));
         let attempts = json["attempts"].as_array().unwrap();
         assert_eq!(attempts.len(), 3);
         let first = &attempts[0];
@@ -277,9 +317,39 @@ mod tests {
             (&"a".into(), &"m".into(), &20.0.into())
         );
         assert!(first["error"].as_str().unwrap().starts_with("upstream_unreachable: "), "{first}");
-        assert_eq!((&first["status"], &first["billed"]), (&serde_json::Value::Null, &"no".into()));
+        assert_eq!((&first["status"], &first["billed"]), (&Value::Null, &"no".into()));
         assert_eq!((&attempts[1]["status"], &attempts[1]["first_byte_ms"]), (&503.into(), &10.0.into()));
         assert_eq!((&attempts[2]["first_byte_ms"], &attempts[2]["billed"]), (&25.0.into(), &"yes".into()));
+        assert_eq!(attempts[1]["tokens"], serde_json::json!({"input_tokens": 7}));
+        assert_eq!((&attempts[1]["billed"], &attempts[1]["provider"]), (&"yes".into(), &"openai".into()));
+        assert_eq!((&first["tokens"], &attempts[2]["tokens"]), (&Value::Null, &Value::Null));
+    }
+
+    #[test]
+    fn usage_of_the_relayed_response_is_the_records_own() {
+        let journal = Journal::new(1);
+        let mut entry = Entry::open(&journal, &"anonymous".into());
+        let notes = entry.note_group("chat".into());
+        let usage = Usage { input_tokens: Some(7), ..Usage::default() };
+        for upstream in ["a", "b"] {
+            notes.borrow_mut().begin(upstream.into(), Provider::Other, None, Instant::now());
+            notes.borrow_mut().reject(429, Instant::now(), Instant::now());
+            notes.borrow_mut().record_usage(usage);
+        }
+        notes.borrow_mut().relayed = Some(0);
+        drop(entry);
+        let json = serde_json::to_value(journal.take().remove(0)).unwrap();
+        let tokens = |number: usize| &json["attempts"][number]["tokens"];
+        assert_eq!((tokens(0), tokens(1)), (&Value::Null, &serde_json::json!({"input_tokens": 7})));
+    }
+
+    #[test]
+    fn response_without_tokens_is_not_billed() {
+        let mut notes = GroupUse::new("chat".into(), Instant::now());
+        notes.begin("a".into(), Provider::Other, None, Instant::now());
+        notes.reject(503, Instant::now(), Instant::now());
+        notes.record_usage(Usage { output_tokens: Some(0), ..Usage::default() });
+        assert_eq!(notes.attempts[0].billed, Billed::No);
     }
 
     #[test]
@@ -289,7 +359,7 @@ mod tests {
         entry.note_group("chat".into()).borrow_mut().begin("a".into(), Provider::Other, None, Instant::now());
         drop(entry);
         let json = serde_json::to_value(journal.take().remove(0)).unwrap();
-        assert_eq!((&json["group"], &json["attempts"]), (&"chat".into(), &serde_json::Value::Null));
+        assert_eq!((&json["group"], &json["attempts"]), (&"chat".into(), &Value::Null));
         assert_eq!(json["upstream"], "a");
     }
 }

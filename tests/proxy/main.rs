@@ -40,6 +40,7 @@ mod group_examples;
 mod group_processes;
 mod group_queues;
 mod group_streams;
+mod group_tokens;
 mod group_waiting;
 mod groups;
 mod headers;

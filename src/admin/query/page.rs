@@ -126,7 +126,7 @@ impl PageQuery {
     pub(in crate::admin) fn selection(&self, now: Timestamp) -> Selection {
         let (since, until) = self.range.bounds(now);
         let [client, user, upstream, model] = self.filters.clone();
-        Selection { since, until, client, user, upstream, model, zone: self.zone.clone() }
+        Selection { since, until, client, user, upstream, model, zone: self.zone.clone(), attempts: false }
     }
 
     /// The query of this page with another range.

@@ -17,7 +17,9 @@ use tokio::time::timeout;
 use super::first_event::{StreamStart, stream_start};
 use super::{Accepted, Arrived, Held, Served};
 use crate::balance::{Clock, Closes, Cooldown, End, Failure, OutReason, Permit, UpstreamError, Verdict};
+use crate::llm::usage::Usage;
 use crate::proxy::include_usage::readable_body;
+use crate::proxy::meter::ResponseMeter;
 use crate::proxy::pending_response::Sending;
 use crate::proxy::request::{Body, Buffered, NextMember, NoMember, Prepared};
 use crate::proxy::worker::{WorkerSnapshot, WorkerUpstream};
@@ -297,9 +299,11 @@ impl GroupRequest {
             Failed::Stream(arrived, error) => {
                 let code = error.as_ref().map_or("no event", error_name);
                 notes.reject_stream(code, arrived.at, Instant::now());
+                reported_usage(&arrived.response).into_iter().for_each(|usage| notes.record_usage(usage));
             }
             Failed::Response(arrived) => {
                 notes.reject(arrived.response.head.status.as_u16(), arrived.at, Instant::now());
+                reported_usage(&arrived.response).into_iter().for_each(|usage| notes.record_usage(usage));
             }
         }
     }
@@ -351,6 +355,12 @@ async fn read_error(response: &mut UpstreamResponse) -> UpstreamError {
     let _ = timeout(ERROR_WAIT, response.body.read_ahead(MAX_ERROR)).await;
     let body = readable_body(&response.head.headers, response.body.ahead());
     body.map(|body| UpstreamError::parse(&body)).unwrap_or_default()
+}
+
+/// The usage in the part of a response that was read before it is thrown away.
+fn reported_usage(response: &UpstreamResponse) -> Option<Usage> {
+    let body = &response.body;
+    ResponseMeter::read(&response.head.headers, body.ahead(), body.is_read_ahead())?.usage
 }
 
 /// The code of a service's error, else its type.

@@ -118,6 +118,13 @@ impl ResponseMeter {
         Says::of(headers) != Says::Opaque
     }
 
+    /// The reading of a response of which only these bytes are read. `ended`: they are all of it.
+    pub fn read(headers: &Headers, bytes: &[u8], ended: bool) -> Option<Tally> {
+        let mut meter = Self::of(headers, false);
+        meter.push(bytes);
+        meter.take_tally(ended)
+    }
+
     fn undecided(says_events: bool) -> Self {
         Self::Undecided(Undecided {
             sniff: Sniff::new(says_events),

@@ -120,6 +120,11 @@ impl Sums {
         }
     }
 
+    /// The sums of rows that are parts of requests, which other rows count.
+    pub(super) fn without_requests(self) -> Self {
+        Self { requests: 0, sources: [0; SOURCES.len()], countable: 0, ..self }
+    }
+
     /// Adds the sums of other rows.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;

@@ -6,6 +6,7 @@
 //! (SQLite 3.40, one thread). Costs and exact decimals would have to be added here in any case.
 //! PostgreSQL groups by hashes, so there SQL adds up.
 
+mod attempts;
 mod counting;
 mod overview;
 mod page;
@@ -28,6 +29,7 @@ use super::report::{Report, time_part};
 use super::{repair, schema};
 use crate::llm::price::Prices;
 
+use attempts::Rows;
 pub(super) use counting::tool_calls;
 use counting::{COUNTED_COLUMNS, Counting, counted};
 use parallel::{Range, by_halves, whole};
@@ -60,7 +62,12 @@ pub fn report(
 ) -> Result<Report, LedgerError> {
     let sum = || {
         let (mut groups, later) = by_halves(path, selection, bounds, |transaction, range| {
-            read(transaction, range, selection, by, prices, bounds)
+            let mut groups = Groups::default();
+            read(transaction, range, selection, by, prices, bounds, Rows::Requests, &mut groups)?;
+            if selection.attempts && schema::has_count(transaction)? {
+                read(transaction, range, selection, by, prices, bounds, Rows::Attempts, &mut groups)?;
+            }
+            Ok(groups)
         })?;
         groups.add(later.unwrap_or_default(), usize::MAX, &mut Sums::default());
         bounds.allow(groups.len())?;
@@ -131,7 +138,8 @@ fn immutable(path: &Path) -> Result<PathBuf, Reason> {
     Ok(uri.into())
 }
 
-/// Adds up the rows of a range.
+/// Adds the rows of a range to `groups`.
+#[expect(clippy::too_many_arguments, reason = "those of a report, of a half, and of its result")]
 fn read(
     transaction: &Transaction<'_>,
     range: Range,
@@ -139,16 +147,18 @@ fn read(
     by: &[By],
     prices: &Prices,
     bounds: &Bounds,
-) -> Result<Groups, Reason> {
+    rows_of: Rows,
+    groups: &mut Groups,
+) -> Result<(), Reason> {
     let condition = selection.condition(range);
     let has_later = schema::has_count(transaction)?;
     let columns: String = by.iter().map(|by| format!(", {}", column(*by, has_later))).collect();
     let mut statement = transaction.prepare(&format!(
-        "SELECT {}{columns} FROM usage_records NOT INDEXED WHERE {}",
+        "SELECT {}{columns} FROM {} WHERE {}",
         counted(transaction, prices)?,
+        rows_of.source(),
         condition.text
     ))?;
-    let mut groups = Groups::default();
     let mut counting = Counting::new(prices);
     let periods = by.iter().map(|by| by.period().map(|period| Periods::new(period, &selection.zone)));
     let mut periods: Vec<_> = periods.collect();
@@ -165,10 +175,17 @@ fn read(
                 _ => groups.part(None),
             }
         }
-        counting.add(row, groups.sums())?;
+        match rows_of {
+            Rows::Requests => counting.add(row, groups.sums())?,
+            Rows::Attempts => {
+                let mut sums = Sums::default();
+                counting.add(row, &mut sums)?;
+                groups.sums().add(&sums.without_requests());
+            }
+        }
         bounds.allow(groups.len())?;
     }
-    Ok(groups)
+    Ok(())
 }
 
 /// `has_later`: the file has the columns that earlier versions lack.

@@ -59,9 +59,16 @@ pub(super) fn records(count: usize) -> Vec<UsageRecord> {
                 let now = Instant::now();
                 let mut group = GroupUse::new("chat".into(), now);
                 group.time_waiting_ms = (number % 8 == 2).then_some(1.5);
-                for attempt in 0..number % 3 {
-                    group.begin("azure".into(), Provider::Azure, Some("gpt \"x\""), now);
+                let attempts = number % 3;
+                for attempt in 0..attempts {
+                    let is_last = attempt + 1 == attempts;
+                    let name = if is_last { "azure" } else { "openai" };
+                    group.begin(name.into(), Provider::Azure, Some("gpt \"x\""), now);
                     group.reject(503, now, now + attempt as u32 * Duration::from_millis(250));
+                    let input_tokens = Some(number as u64);
+                    let usage = Usage { input_tokens, output_tokens: Some(2), ..Usage::default() };
+                    // That of the last one is the record's own.
+                    group.attempts[attempt].usage = (!is_last).then(|| Box::new(usage));
                 }
                 Box::new(group)
             });

@@ -9,7 +9,7 @@ use super::super::query::{Accumulator, Bounds, Overview, Percentiles, Selection}
 use super::ask::ask;
 use super::condition::Condition;
 use super::records;
-use super::sums::add_up;
+use super::sums::{REQUESTS, add_up};
 use crate::config::Postgres;
 use crate::llm::price::Prices;
 
@@ -35,7 +35,7 @@ pub fn overview(
         let step = condition.place(&totals.steps().collect::<Vec<_>>());
         let names = ["client", "upstream", "model", "\"user\"", "outcome"].map(str::to_owned);
         let keys: Vec<_> = names.into_iter().chain([step]).collect();
-        add_up(&moment, condition, &keys, prices, |row, sums| {
+        add_up(&moment, REQUESTS, condition, &keys, prices, |row, sums| {
             let name = |index| row.try_get::<_, Option<&str>>(index).map(|name| name.map(str::as_bytes));
             let outcome: &str = row.try_get(4)?;
             let step = usize::try_from(row.try_get::<_, i32>(5)?).unwrap_or_default();

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::super::by::By;
 use super::super::calendar::nanoseconds;
+use super::super::columns;
 use super::super::error::{LedgerError, Reason};
 use super::super::groups::Groups;
 use super::super::query::{Bounds, Selection};
@@ -16,7 +17,7 @@ use super::super::report::{Report, time_part};
 use super::ask::{Moment, ask};
 use super::condition::Condition;
 use super::rows::Micros;
-use super::sums::add_up;
+use super::sums::{ATTEMPTS, REQUESTS, add_up};
 use crate::config::Postgres;
 use crate::llm::price::Prices;
 
@@ -45,43 +46,68 @@ pub fn report(
 ) -> Result<Report, LedgerError> {
     ask(settings, bounds, async |moment| {
         let has_periods = by.iter().any(|by| by.period().is_some());
-        let spans = if has_periods { spans(&moment, selection).await? } else { Vec::new() };
+        let mut within = selection.clone();
+        if selection.attempts {
+            // An attempt may have another upstream and model than its request.
+            (within.upstream, within.model) = (None, None);
+        }
+        let spans = if has_periods { spans(&moment, &within).await? } else { Vec::new() };
         if has_periods && spans.is_empty() {
             return Ok(Report::of(Groups::default(), by, selection, prices));
         }
-        let mut condition = Condition::of(selection);
-        let mut keys = Vec::new();
-        let mut beginnings = Vec::new();
-        for by in by {
-            let of_by = by.period().map(|period| period.beginnings_within(&spans, &selection.zone));
-            keys.push(match &of_by {
-                Some(beginnings) => condition.place(beginnings),
-                None if *by == By::Status => "status::text".to_owned(),
-                None if !moment.has(by.column()) => "NULL::text".to_owned(),
-                None => format!("\"{}\"", by.column()),
-            });
-            beginnings.push(of_by);
-        }
         let mut groups = Groups::default();
-        add_up(&moment, condition, &keys, prices, |row, sums| {
-            groups.begin();
-            for (index, beginnings) in beginnings.iter().enumerate() {
-                match beginnings {
-                    Some(beginnings) => {
-                        let place = usize::try_from(row.try_get::<_, i32>(index)?).unwrap_or_default();
-                        let begin =
-                            beginnings.get(place.saturating_sub(1)).copied().unwrap_or(selection.since);
-                        groups.part(Some(&time_part(nanoseconds(begin))));
-                    }
-                    None => groups.part(row.try_get::<_, Option<&str>>(index)?.map(str::as_bytes)),
-                }
-            }
-            groups.sums().add(sums);
-            bounds.allow(groups.len())
-        })
-        .await?;
+        add(&moment, REQUESTS, selection, by, &spans, prices, bounds, &mut groups).await?;
+        if selection.attempts && moment.has(columns::ATTEMPTS) {
+            add(&moment, ATTEMPTS, selection, by, &spans, prices, bounds, &mut groups).await?;
+        }
         Ok(Report::of(groups, by, selection, prices))
     })
+}
+
+/// Adds the rows of requests or of attempts to `groups`.
+#[expect(clippy::too_many_arguments, reason = "those of a report, and of its result")]
+async fn add(
+    moment: &Moment<'_>,
+    rows_of: &str,
+    selection: &Selection,
+    by: &[By],
+    spans: &[(Timestamp, Timestamp)],
+    prices: &Prices,
+    bounds: &Bounds,
+    groups: &mut Groups,
+) -> Result<(), Reason> {
+    let mut condition = Condition::of(selection);
+    let mut keys = Vec::new();
+    let mut beginnings = Vec::new();
+    for by in by {
+        let of_by = by.period().map(|period| period.beginnings_within(spans, &selection.zone));
+        keys.push(match &of_by {
+            Some(beginnings) => condition.place(beginnings),
+            None if *by == By::Status => "status::text".to_owned(),
+            None if !moment.has(by.column()) => "NULL::text".to_owned(),
+            None => format!("\"{}\"", by.column()),
+        });
+        beginnings.push(of_by);
+    }
+    add_up(moment, rows_of, condition, &keys, prices, |row, sums| {
+        groups.begin();
+        for (index, beginnings) in beginnings.iter().enumerate() {
+            match beginnings {
+                Some(beginnings) => {
+                    let place = usize::try_from(row.try_get::<_, i32>(index)?).unwrap_or_default();
+                    let begin = beginnings.get(place.saturating_sub(1)).copied().unwrap_or(selection.since);
+                    groups.part(Some(&time_part(nanoseconds(begin))));
+                }
+                None => groups.part(row.try_get::<_, Option<&str>>(index)?.map(str::as_bytes)),
+            }
+        }
+        match rows_of {
+            ATTEMPTS => groups.sums().add(&sums.clone().without_requests()),
+            _ => groups.sums().add(sums),
+        }
+        bounds.allow(groups.len())
+    })
+    .await
 }
 
 /// Ordered spans of time that contain all rows: one from the first to the last row, or the days of

@@ -107,10 +107,34 @@ impl Priced {
     }
 }
 
+/// The rows of requests.
+pub(super) const REQUESTS: &str = "usage_records";
+
+/// Attempts whose response was thrown away, as rows with the columns that sums and groups need, if
+/// they reported tokens. The tokens of the attempt whose response was relayed are those of its
+/// record, and not repeated in the list.
+pub(super) const ATTEMPTS: &str =
+    "(SELECT r.started_at, r.client, r.\"user\", r.method, r.endpoint, r.\"group\", r.key_id,
+        a.value->>'upstream' AS upstream, a.value->>'provider' AS provider,
+        a.value->>'model' AS model, NULL::text AS model_requested,
+        (a.value->>'status')::int4 AS status, 'upstream_error' AS outcome, 'reported' AS usage_source,
+        (a.value->'tokens'->>'input_tokens')::bigint AS input_tokens,
+        (a.value->'tokens'->>'output_tokens')::bigint AS output_tokens,
+        (a.value->'tokens'->>'total_tokens')::bigint AS total_tokens,
+        (a.value->'tokens'->>'cached_input_tokens')::bigint AS cached_input_tokens,
+        (a.value->'tokens'->>'cache_write_input_tokens')::bigint AS cache_write_input_tokens,
+        (a.value->'tokens'->>'cache_write_1h_input_tokens')::bigint AS cache_write_1h_input_tokens,
+        (a.value->'tokens'->>'reasoning_tokens')::bigint AS reasoning_tokens,
+        NULL::float8 AS billed_seconds, NULL::bigint AS \"count\", NULL::text AS reported_cost,
+        NULL::text AS service_tier, NULL::text AS tool_calls
+    FROM usage_records AS r, jsonb_array_elements(r.attempts::jsonb) AS a(value)
+    WHERE r.attempts IS NOT NULL AND jsonb_typeof(a.value->'tokens') = 'object') AS attempts";
+
 /// Adds up the rows of each group. Calls `take` with a group, whose first columns are the `keys`,
 /// and its sums. A group comes in several parts, of which only one is in memory.
 pub(super) async fn add_up(
     moment: &Moment<'_>,
+    rows_of: &str,
     mut condition: Condition,
     keys: &[String],
     prices: &Prices,
@@ -134,7 +158,7 @@ pub(super) async fn add_up(
     ));
     columns.extend(paid);
     let statement = format!(
-        "SELECT {} FROM usage_records WHERE {} GROUP BY {}",
+        "SELECT {} FROM {rows_of} WHERE {} GROUP BY {}",
         columns.join(", "),
         condition.text,
         groups.join(", ")

@@ -29,13 +29,17 @@ pub struct Selection {
     pub model: Option<String>,
     /// The time zone of the hours, days, weeks and months in groups.
     pub zone: TimeZone,
+    /// Reports also add the tokens of attempts whose response was thrown away, each as a row of its
+    /// upstream and model that is no request.
+    pub attempts: bool,
 }
 
 impl Selection {
     /// All rows that started at `since` or later, with the days of UTC.
     pub fn since(since: Timestamp) -> Self {
         let zone = TimeZone::UTC;
-        Self { since, until: None, client: None, user: None, upstream: None, model: None, zone }
+        let attempts = false;
+        Self { since, until: None, client: None, user: None, upstream: None, model: None, zone, attempts }
     }
 
     /// The first and the last `seq` of the selected rows. Other rows may lie in between.

@@ -1,3 +1,4 @@
+mod attempts;
 mod files;
 mod prices;
 
@@ -158,8 +159,16 @@ fn selection_takes_rows_with_all_named_values() {
         (some("client-1"), some("Zoë \"quoted\"\n\u{0}"), some("azure"), some("gpt-3")),
         (None, None, None, some("gpt-3' OR 1 --")),
     ] {
-        let selection =
-            Selection { since, until: Some(until), client, user, upstream, model, zone: TimeZone::UTC };
+        let selection = Selection {
+            since,
+            until: Some(until),
+            client,
+            user,
+            upstream,
+            model,
+            zone: TimeZone::UTC,
+            attempts: false,
+        };
         let Selection { client, user, upstream, model, .. } = &selection;
         let chosen = records.iter().filter(|row| {
             let takes = |wanted: &Option<String>, value: Option<&str>| {

@@ -40,6 +40,10 @@ fn reports_are_those_of_the_local_ledger() {
         ..named.clone()
     });
     selections.push(Selection { user: Some("nobody".into()), ..named.clone() });
+    selections.push(Selection { attempts: true, ..since(at(100)) });
+    let of_attempts =
+        Selection { model: Some("gpt \"x\"".into()), upstream: Some("openai".into()), ..named.clone() };
+    selections.push(Selection { attempts: true, ..of_attempts });
     selections.push(named);
     for zone in ["Europe/Berlin", "Australia/Lord_Howe", "America/St_Johns"] {
         selections.push(Selection { zone: TimeZone::get(zone).unwrap(), ..since(at(100)) });
