@@ -42,6 +42,7 @@ mod text;
 mod transcription;
 mod wire;
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -110,6 +111,14 @@ impl Bound {
     /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Appends the `x-simulate-id` of each executed request to this file, which is open for
+    /// appending, as a line.
+    #[must_use]
+    pub fn with_executions(self, file: File) -> Self {
+        self.shared.append_executions_to(file);
+        self
     }
 
     /// Serves through TLS.

@@ -1,5 +1,6 @@
 //! `streamgauge simulate`: an OpenAI-style upstream that generates its responses.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,6 +46,9 @@ pub(super) struct SimulateArgs {
     /// The certificate's key (PEM)
     #[arg(long, value_name = "FILE", requires = "certificate")]
     private_key: Option<PathBuf>,
+    /// Append the x-simulate-id of each executed request to this file, a line each
+    #[arg(long, value_name = "FILE")]
+    executions: Option<PathBuf>,
 }
 
 /// Runs it until Ctrl-C or SIGTERM.
@@ -82,6 +86,11 @@ fn simulate(args: &SimulateArgs) -> Result<(), String> {
     }
     if let Some(account) = &args.account {
         bound = bound.with_account(account);
+    }
+    if let Some(path) = &args.executions {
+        let file = File::options().create(true).append(true).open(path);
+        let file = file.map_err(|error| format!("--executions {}: {error}", path.display()))?;
+        bound = bound.with_executions(file);
     }
     let running = bound.spawn();
     say!(

@@ -61,6 +61,7 @@ PATHS
   The same in Azure's form, under /openai/v1/ and, with an api-version, /openai/deployments/{name}/ and /openai/.
   Anthropic's /v1/messages and /v1/messages/count_tokens, also under /anthropic/v1/.
   .../simulator/echo returns the request: method, path, query, headers, body. /simulator/tally counts requests
-  and reported tokens. /simulator/executions counts the executions of each request with a header x-simulate-id.
+  and reported tokens. /simulator/executions counts the executions of each request with a header x-simulate-id;
+  with --executions FILE, each id is also a line of that file, which outlives the process.
   /simulator/running is the number of requests that run, and the largest one so far.
 ";

@@ -1,6 +1,7 @@
 //! Responds to one request.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,6 +58,10 @@ impl Shared {
 
     pub(super) fn set_account(&mut self, name: &str) {
         self.account = Account::new(name);
+    }
+
+    pub(super) fn append_executions_to(&self, file: File) {
+        self.tally.append_to(file);
     }
 
     /// No code can panic with half-changed files: each change is one step.

@@ -1,8 +1,10 @@
 //! Counters of the simulator since its start, for tests that compare them: `GET /simulator/tally`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -32,6 +34,8 @@ pub(super) struct Tally {
     output_tokens: AtomicU64,
     /// The executions of requests, by their `x-simulate-id`.
     executions: Mutex<BTreeMap<String, u64>>,
+    /// A line with the id of each execution, which survives the process.
+    file: OnceLock<File>,
     /// Requests whose response has not ended, and the largest number of them so far.
     running: AtomicU64,
     most_running: AtomicU64,
@@ -88,10 +92,21 @@ impl Tally {
     /// Counts the execution of the request of this id. Beyond a number of them, further ids are not
     /// counted.
     pub(super) fn execute(&self, id: &str) {
+        if let Some(mut file) = self.file.get() {
+            // The line is one write, so that lines of several threads do not mix. A full disk costs
+            // only the count.
+            let _ = file.write_all(format!("{id}\n").as_bytes());
+        }
         let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
         if executions.len() < MAX_IDS || executions.contains_key(id) {
             *executions.entry(id.to_owned()).or_default() += 1;
         }
+    }
+
+    /// Appends the id of each further execution to this file, which is open for appending.
+    pub(super) fn append_to(&self, file: File) {
+        // The first one stays.
+        let _ = self.file.set(file);
     }
 
     /// The number of executions by id.
