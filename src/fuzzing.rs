@@ -1,6 +1,7 @@
 //! The properties that the fuzzers check: any bytes in, and a panic if a guarantee is violated.
 //! `fuzz/` runs them without end; the unit tests run them over the seeds.
 
+mod attempts;
 mod body_edit;
 mod coding;
 mod form;
@@ -18,6 +19,7 @@ mod websocket;
 mod whole;
 pub(crate) mod withhold;
 
+pub use attempts::attempts;
 pub use body_edit::body_edit;
 pub use coding::coding;
 pub use form::form;

@@ -37,6 +37,7 @@ mod fleet_pages;
 mod forms;
 mod group_conversations;
 mod group_examples;
+mod group_limits;
 mod group_processes;
 mod group_queues;
 mod group_streams;
