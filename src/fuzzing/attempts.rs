@@ -35,7 +35,7 @@ const STATUSES: [(u16, &str); 12] = [
 ];
 
 /// The ends of rate limits that were named, by member and model.
-type Limits = HashMap<(usize, Option<&'static str>), Instant>;
+type KnownLimits = HashMap<(usize, Option<&'static str>), Instant>;
 
 /// Checks that no request asks a member twice, more members than `attempts`, or a member whose rate
 /// limit has a known end; that a member never runs more requests than `concurrent`; and that a group
@@ -48,7 +48,7 @@ pub fn attempts(data: &[u8]) {
     let group = group(&registry, [*shape, *weights, *limits, *policy, *choice]);
     let mut now = start + Duration::from_millis(1);
     let mut running: Vec<Permit> = Vec::new();
-    let mut limits = Limits::new();
+    let mut limits = KnownLimits::new();
     while let Some(kind) = script.next() {
         now += Duration::from_millis([0, 1, 700, 40_000][usize::from(kind >> 6)]);
         request(&group, &mut limits, kind, now, &mut script, &mut running);
@@ -107,7 +107,7 @@ fn plan_request(kind: u8, now: Instant) -> PlanRequest<'static> {
 /// One request to its end. A response that goes on is added to `running`.
 fn request(
     group: &Arc<UpstreamGroup>,
-    limits: &mut Limits,
+    limits: &mut KnownLimits,
     kind: u8,
     now: Instant,
     script: &mut impl Iterator<Item = u8>,

@@ -108,7 +108,7 @@ fn member_that_fails_six_of_ten_is_left_out() {
 }
 
 #[test]
-fn poisonous_prompt_and_forbidden_model_close_nothing_for_others() {
+fn poisonous_prompt_and_forbidden_model_close_nothing_else() {
     let a = upstream(|connection| {
         while let Some(request) = connection.request() {
             let text = String::from_utf8_lossy(&request.body).into_owned();

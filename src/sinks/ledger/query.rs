@@ -29,7 +29,7 @@ use super::report::{Report, time_part};
 use super::{repair, schema};
 use crate::llm::price::Prices;
 
-use attempts::Rows;
+use attempts::RowKind;
 pub(super) use counting::tool_calls;
 use counting::{COUNTED_COLUMNS, Counting, counted};
 use parallel::{Range, by_halves, whole};
@@ -63,9 +63,9 @@ pub fn report(
     let sum = || {
         let (mut groups, later) = by_halves(path, selection, bounds, |transaction, range| {
             let mut groups = Groups::default();
-            read(transaction, range, selection, by, prices, bounds, Rows::Requests, &mut groups)?;
+            read(transaction, range, selection, by, prices, bounds, RowKind::Requests, &mut groups)?;
             if selection.attempts && schema::has_count(transaction)? {
-                read(transaction, range, selection, by, prices, bounds, Rows::Attempts, &mut groups)?;
+                read(transaction, range, selection, by, prices, bounds, RowKind::Attempts, &mut groups)?;
             }
             Ok(groups)
         })?;
@@ -147,7 +147,7 @@ fn read(
     by: &[By],
     prices: &Prices,
     bounds: &Bounds,
-    rows_of: Rows,
+    rows_of: RowKind,
     groups: &mut Groups,
 ) -> Result<(), Reason> {
     let condition = selection.condition(range);
@@ -176,8 +176,8 @@ fn read(
             }
         }
         match rows_of {
-            Rows::Requests => counting.add(row, groups.sums())?,
-            Rows::Attempts => {
+            RowKind::Requests => counting.add(row, groups.sums())?,
+            RowKind::Attempts => {
                 let mut sums = Sums::default();
                 counting.add(row, &mut sums)?;
                 groups.sums().add(&sums.without_requests());

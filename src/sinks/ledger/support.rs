@@ -67,7 +67,7 @@ pub(super) fn records(count: usize) -> Vec<UsageRecord> {
                     group.reject(503, now, now + attempt as u32 * Duration::from_millis(250));
                     let input_tokens = Some(number as u64);
                     let usage = Usage { input_tokens, output_tokens: Some(2), ..Usage::default() };
-                    // That of the last one is the record's own.
+                    // The usage of the last one is the record's own.
                     group.attempts[attempt].usage = (!is_last).then(|| Box::new(usage));
                 }
                 Box::new(group)

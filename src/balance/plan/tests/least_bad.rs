@@ -8,7 +8,7 @@ enum State {
     Available,
     /// Its breaker is open until this tick, or its rate limit is a guess.
     Failing(u64),
-    /// It has refused its credentials until this tick.
+    /// Its credentials are refused until this tick.
     Refusing(u64),
     /// Its rate limit has a known end, its weight is 0, or it is out and full.
     NotAsked,
@@ -142,7 +142,7 @@ fn least_bad_member_is_asked_where_all_are_out() {
 }
 
 #[test]
-fn further_attempt_goes_to_a_member_that_fails_but_none_that_refuses() {
+fn further_attempt_goes_to_failing_member_but_not_to_refusing() {
     let refusing = Fixture::new(spec(tiers(&[2])));
     refusing.break_member(0, 1);
     let failing = Fixture::new(spec(tiers(&[2])));

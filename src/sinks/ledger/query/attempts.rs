@@ -2,12 +2,12 @@
 
 /// The rows that a report adds up.
 #[derive(Clone, Copy)]
-pub(super) enum Rows {
+pub(super) enum RowKind {
     Requests,
     Attempts,
 }
 
-impl Rows {
+impl RowKind {
     /// The text after FROM.
     pub(super) fn source(self) -> &'static str {
         match self {
