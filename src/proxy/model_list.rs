@@ -8,8 +8,7 @@
 //! out. Their lists are kept for [`FRESH`], so that a client cannot multiply its requests. They are
 //! asked with headers of ours only, since clients share the lists.
 //!
-//! A client whose key allows only some models belongs here too: [`Names::add`] is the one place
-//! that decides whether a name is listed.
+//! A client sees only the models that it may ask for.
 
 mod cache;
 mod fetch;
@@ -28,6 +27,7 @@ use super::respond::{self, ProxyBody};
 use super::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::balance::Target;
 use crate::codec::head::{KnownName, RequestHead, ResponseHead};
+use crate::gate::Models;
 use crate::llm::model_list::{ListForm, ModelUnion};
 use crate::llm::provider::{Endpoint, Inbound, TargetError};
 use crate::llm::route::Rule;
@@ -94,7 +94,8 @@ async fn unite(snapshot: &WorkerSnapshot, received: Received, entry: &mut Entry)
     let authenticated = received
         .check_head(&snapshot.admission)
         .and_then(|received| received.authenticate(&snapshot.clients, snapshot.requires_certificates, entry));
-    let head = authenticated.inspect_err(|_| snapshot.sample(entry))?.into_head();
+    let (head, client) = authenticated.inspect_err(|_| snapshot.sample(entry))?.into_head();
+    let models = client.as_ref().map_or(&Models::All, |client| &client.models);
     let rules = rules(snapshot, head.path());
     let form = match head.headers.iter().any(|field| field.is_named("anthropic-version")) {
         true => ListForm::Anthropic,
@@ -122,7 +123,7 @@ async fn unite(snapshot: &WorkerSnapshot, received: Received, entry: &mut Entry)
         let error = Kind::ModelsUnavailable.into();
         return Err(fetch::describe(error, sources.iter().map(|(upstream, _)| &***upstream).zip(&fetched)));
     }
-    let mut names = Names { snapshot, path: head.path(), union: ModelUnion::new(form) };
+    let mut names = Names { snapshot, path: head.path(), models, union: ModelUnion::new(form) };
     for (rule, rest) in &rules {
         for member in 0..rule.target.len() {
             if let Some(list) = lists(rule.target.member(member)) {
@@ -185,6 +186,8 @@ struct Names<'a> {
     snapshot: &'a WorkerSnapshot,
     /// The client's path.
     path: &'a str,
+    /// The models that the client may ask for.
+    models: &'a Models,
     union: ModelUnion,
 }
 
@@ -222,7 +225,7 @@ impl Names<'_> {
         }
     }
 
-    /// Adds a name, if a request with it is routed by `rule`. `own`: the model that the member is
+    /// Adds a name, if the client may use it and a request with it is routed by `rule`. `own`: the model that the member is
     /// asked for in its place.
     fn add(
         &mut self,
@@ -232,7 +235,11 @@ impl Names<'_> {
         upstream: &WorkerUpstream,
         list: &List,
     ) {
-        let found = self.snapshot.routes.find(self.path, Some(name));
+        let is_allowed = match self.path.trim_end_matches('/').ends_with(DEPLOYMENTS) {
+            true => upstream.spec.dialect.models_of(name).any(|model| self.models.allows(model)),
+            false => self.models.allows(name),
+        };
+        let found = self.snapshot.routes.find(self.path, Some(name)).filter(|_| is_allowed);
         if found.is_some_and(|found| std::ptr::eq(found.target, &rule.target)) {
             let real = own.or_else(|| upstream.spec.model(Some(name))).unwrap_or(name);
             self.union.add(name, list.get(real), upstream.spec.id.name());

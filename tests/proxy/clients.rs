@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use serde_json::Value;
 
-use crate::harness::{Client, Proxy, Request, Response, proxy, sized, upstream};
+use crate::harness::{Client, Proxy, Request, Response, Upstream, proxy, sized, upstream};
 
 /// A proxy whose upstream passes on what arrives. `UPSTREAM` in `tables` is its address.
 fn watched(tables: &str) -> (Proxy, mpsc::Receiver<Request>) {
@@ -154,6 +154,27 @@ fn azure_deployment_stands_for_its_models() {
         let path = format!("/openai/deployments/{deployment}/chat/completions?api-version=2024-10-21");
         let response = search(&proxy, "POST", &path, "", &chat("gpt-5"));
         is_refused(&proxy, &requests, &response, "model_not_allowed");
+    }
+}
+
+#[test]
+fn united_list_of_models_has_only_those_of_the_client() {
+    let list = br#"{"object":"list","data":[{"id":"gpt-5","object":"model"},{"id":"o3","object":"model"}]}"#;
+    let up = Upstream::responding(sized("200 OK", "application/json", list));
+    let tables =
+        format!("{CLIENTS}[[routes]]\nmodel = \"o*\"\nupstream = \"up\"\n[[routes]]\nupstream = \"up\"\n");
+    let proxy = proxy().upstream(&up).tables(&tables).run();
+    for (key, expected) in [
+        ("sg-all-0123456789abc", &["gpt-5", "gpt-alias", "o3"][..]),
+        ("sg-search-0123456789", &["gpt-5", "gpt-alias"]),
+    ] {
+        let response = request(&mut proxy.client(), "GET", "/v1/models", key, "", "");
+        assert_eq!(response.status(), 200, "{}", response.text());
+        let body: Value = serde_json::from_slice(response.body()).unwrap();
+        let mut ids: Vec<_> =
+            body["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, expected);
     }
 }
 

@@ -11,7 +11,7 @@ use super::buffered::Inside;
 use super::look::{Look, Whole};
 use super::{Buffered, Received};
 use crate::codec::head::{KnownName, RequestHead};
-use crate::gate::Models;
+use crate::gate::{Client, Models};
 use crate::llm::provider::{path_model, query_model};
 use crate::llm::rewrite::form::Form;
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
@@ -32,9 +32,10 @@ const SMALL_BODY: u64 = 64 << 10;
 pub(in crate::proxy) struct Authenticated(pub(super) Received);
 
 impl Authenticated {
-    /// The head of a request whose body is not needed.
-    pub(in crate::proxy) fn into_head(self) -> RequestHead {
-        self.0.request.head
+    /// The head of a request whose body is not needed, and its client if that is configured.
+    pub(in crate::proxy) fn into_head(self) -> (RequestHead, Option<Arc<Client>>) {
+        let Buffered { head, client, .. } = *self.0.request;
+        (head, client)
     }
 
     /// Buffers the body if its fields are needed: the model for the route, the deployment or an
