@@ -107,6 +107,9 @@ pub struct Plan {
     attempts: usize,
     /// The last failure was a rate limit.
     was_limited: bool,
+    /// The member of the last attempt does not have the state that the request names, which is no
+    /// failure.
+    was_of_state: bool,
     /// The beginning of the wait.
     waiting_since: Option<Instant>,
     /// A hash of the models at the members, once it has waited.
@@ -133,6 +136,7 @@ impl Plan {
             tried: Members::NONE,
             attempts: 0,
             was_limited: false,
+            was_of_state: false,
             waiting_since: None,
             models: 0,
         }
@@ -162,6 +166,7 @@ impl Plan {
     /// Returns true if another member may be asked after this verdict on the last attempt.
     pub fn record_verdict(&mut self, verdict: &Verdict) -> bool {
         self.was_limited = verdict.is_rate_limit();
+        self.was_of_state = verdict.is_of_state();
         verdict.may_retry(self.group.spec().retry.on)
     }
 
@@ -191,7 +196,7 @@ impl Plan {
         } else {
             // A rate limit leaves its member out, so that it causes few further attempts. That does
             // not hold for a member that is asked although it is out.
-            let is_free = self.was_limited && !permit.is_least_bad();
+            let is_free = (self.was_limited && !permit.is_least_bad()) || self.was_of_state;
             if !is_free && !budget.try_withdraw(tick) {
                 return Step::End(End::Budget);
             }
