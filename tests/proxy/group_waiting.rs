@@ -433,7 +433,7 @@ fn reload_gives_waiting_requests_the_new_limits() {
     let last = gate.next();
     assert_eq!(last.name(), "4");
     last.serve();
-    running.map(Arrived::serve);
+    running.into_iter().for_each(Arrived::serve);
     assert!(clients.iter_mut().all(|client| client.response().status() == 200));
 }
 
