@@ -82,7 +82,8 @@ fn client_asks_for_its_models_only_before_aliases() {
 
 #[test]
 fn model_that_cannot_be_read_is_refused() {
-    let (proxy, requests) = watched(CLIENTS);
+    // Without an alias, nothing else needs the model.
+    let (proxy, requests) = watched(&CLIENTS.replacen("models = { \"gpt-alias\" = \"o3\" }", "", 1));
     let form = "--b\r\ncontent-disposition: form-data; name=\"prompt\"\r\n\r\nx\r\n--b--\r\n";
     for (method, path, head, body) in [
         // The default model of the upstream is not one of the client's.
