@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::{ALLOCATIONS, ELSEWHERE, Measured, callgrind};
+use super::{ABOVE, ALLOCATIONS, ELSEWHERE, Measured, callgrind};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/figures.txt");
 
@@ -85,6 +85,10 @@ impl Figures {
                 "{name:12} {:9} {:9}  {percent:+.2} % of {tolerance} %  {:6.1} {:6.1}{verdict}",
                 committed.instructions, counted.instructions, committed.allocations, counted.allocations
             );
+        }
+        for (name, other) in ABOVE {
+            let [above, below] = [name, other].map(|name| self.by_path[name].instructions as f64);
+            println!("{name} costs {:+.2} % more than {other}", (above / below - 1.0) * 100.0);
         }
         same
     }

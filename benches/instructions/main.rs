@@ -26,6 +26,7 @@
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 mod callgrind;
+mod choices;
 mod content;
 mod figures;
 mod proxied;
@@ -47,6 +48,10 @@ const ELSEWHERE: f64 = 10.0;
 /// The tolerance in allocations: buffers grow now and then.
 const ALLOCATIONS: f64 = 0.5;
 
+/// A path whose cost above that of another one is printed: a request to a group of one upstream, and
+/// one to the upstream itself. The aim is 5 %.
+const ABOVE: [(&str, &str); 1] = [("group", "request")];
+
 /// A path that is counted.
 struct Measured {
     name: &'static str,
@@ -58,12 +63,15 @@ struct Measured {
     run: fn(usize),
 }
 
-const PATHS: [Measured; 6] = [
+const PATHS: [Measured; 9] = [
     Measured { name: "meter-16k", tolerance: EXACT, times: 400, run: pure::meter_16k },
     Measured { name: "meter-event", tolerance: EXACT, times: 400, run: pure::meter_event },
     Measured { name: "meter-body", tolerance: EXACT, times: 400, run: pure::meter_body },
     Measured { name: "body-edit", tolerance: EXACT, times: 400, run: pure::body_edit },
+    Measured { name: "choose-16", tolerance: EXACT, times: 4000, run: choices::among_16 },
+    Measured { name: "choose-100", tolerance: EXACT, times: 4000, run: choices::among_100 },
     Measured { name: "request", tolerance: PROXIED, times: 1000, run: proxied::requests },
+    Measured { name: "group", tolerance: PROXIED, times: 1000, run: proxied::requests_to_a_group },
     Measured { name: "event", tolerance: PROXIED, times: 400, run: proxied::events },
 ];
 

@@ -31,6 +31,15 @@ const PROMPT: &str = r#""model":"gpt-4.1-mini","messages":[{"role":"user","conte
 
 /// A small prompt, and 1 KB of JSON for it, on kept connections.
 pub(crate) fn requests(times: usize) {
+    send_requests(times, "");
+}
+
+/// The same, to a group of this upstream alone.
+pub(crate) fn requests_to_a_group(times: usize) {
+    send_requests(times, "[groups.chat]\ntiers = [[\"openai\"]]\n[[routes]]\nupstream = \"chat\"\n");
+}
+
+fn send_requests(times: usize, tables: &str) {
     let (question, body) = (format!("{{{PROMPT}}}"), completion());
     let sent = request(&question);
     let received = response("application/json", &format!("content-length: {}\r\n\r\n{body}", body.len()));
@@ -42,7 +51,7 @@ pub(crate) fn requests(times: usize) {
             ends.client.read(&body).await;
         }
     };
-    let mut proxied = Proxied::start();
+    let mut proxied = Proxied::start(tables);
     proxied.run(async |ends| exchange(ends, WARM).await);
     counted(&mut || proxied.run(async |ends| exchange(ends, times).await));
     proxied.finish((WARM + times) * 97);
@@ -62,7 +71,7 @@ pub(crate) fn events(times: usize) {
             ends.client.read(&event_read).await;
         }
     };
-    let mut proxied = Proxied::start();
+    let mut proxied = Proxied::start("");
     proxied.run(async |ends| {
         ends.client.write(&sent).await;
         ends.service.read(&question).await;
@@ -128,7 +137,8 @@ impl Ends {
 }
 
 impl Proxied {
-    fn start() -> Self {
+    /// `tables` are more of the configuration.
+    fn start(tables: &str) -> Self {
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -136,7 +146,7 @@ impl Proxied {
         let (file, ledger) = (folder.path().join("streamgauge.toml"), folder.path().join("ledger.db"));
         let settings = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"\"\n[ledger]\npath = {ledger:?}\n\
-             [upstreams.openai]\nurl = \"http://{}/v1\"\napi_key = {{ value = \"sk-service\" }}\n",
+             [upstreams.openai]\nurl = \"http://{}/v1\"\napi_key = {{ value = \"sk-service\" }}\n{tables}",
             service.local_addr().unwrap()
         );
         fs::write(&file, settings).unwrap();
