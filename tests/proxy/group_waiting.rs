@@ -283,6 +283,8 @@ fn place_is_free_after_the_end_of_a_drain() {
     wait_for_queue(&proxy, 1);
     assert!(gate.is_idle());
     drained.send([&chunk(end.as_bytes()), LAST_CHUNK.as_bytes()].concat());
+    // The member reads the next request of the connection.
+    drop(drained);
     gate.next().serve();
     assert_eq!(second.response().status(), 200);
     assert_eq!(proxy.record()["usage_source"], "drained");
