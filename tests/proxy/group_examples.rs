@@ -131,9 +131,9 @@ fn local_servers_share_requests_and_one_may_stop() {
     let (program, admin) = program(
         "local-servers.toml",
         &[
-            ("http://10.0.0.11:8000/v1", &one),
-            ("http://10.0.0.12:8000/v1", &two),
-            ("http://10.0.0.13:8000/v1", &three),
+            ("https://gpu-1.internal:8443/v1", &one),
+            ("https://gpu-2.internal:8443/v1", &two),
+            ("https://gpu-3.internal:8443/v1", &three),
         ],
     );
     let mut servers = addresses.map(|address| Some(Simulator::start(&program, address)));
