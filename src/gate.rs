@@ -22,23 +22,23 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::codec::head::Headers;
-pub use client::{AllowedEndpoints, Client, Models};
+pub use client::{AllowedEndpoints, KnownClient, Models};
 pub(crate) use key::bearer;
-pub use key::{Key, KeyDigest};
+pub use key::{KeyDigest, KnownKey};
 pub use query::QueryKeys;
 
 /// The configured clients.
 #[derive(Clone, Default)]
 pub struct Clients {
-    keys: HashMap<KeyDigest, Key>,
+    keys: HashMap<KeyDigest, KnownKey>,
     /// All clients, also those without keys, which have certificates.
-    by_name: HashMap<Arc<str>, Arc<Client>>,
+    by_name: HashMap<Arc<str>, Arc<KnownClient>>,
 }
 
 /// The client of a request, and the id of the key that it sent.
 #[derive(Clone, Debug)]
 pub struct Known {
-    pub client: Arc<Client>,
+    pub client: Arc<KnownClient>,
     /// `None`: a certificate named the client.
     pub key_id: Option<Arc<str>>,
 }
@@ -56,11 +56,15 @@ pub enum Unauthorized {
 impl Clients {
     /// Adds a client with its keys, each with the time from which it is refused. The first of two
     /// clients with the same key keeps it.
-    pub fn add(&mut self, client: Client, keys: impl IntoIterator<Item = (KeyDigest, Option<Timestamp>)>) {
+    pub fn add(
+        &mut self,
+        client: KnownClient,
+        keys: impl IntoIterator<Item = (KeyDigest, Option<Timestamp>)>,
+    ) {
         let client = Arc::new(client);
         self.by_name.insert(Arc::clone(&client.name), Arc::clone(&client));
         for (digest, until) in keys {
-            let key = Key { client: Arc::clone(&client), id: digest.id().into(), until };
+            let key = KnownKey { client: Arc::clone(&client), id: digest.id().into(), until };
             self.keys.entry(digest).or_insert(key);
         }
     }
@@ -72,7 +76,7 @@ impl Clients {
 
     /// The client of this name, which a certificate proves. `None`: it is not configured, so that
     /// no rule applies to it.
-    pub fn named(&self, name: &str) -> Option<&Arc<Client>> {
+    pub fn named(&self, name: &str) -> Option<&Arc<KnownClient>> {
         self.by_name.get(name)
     }
 
@@ -128,9 +132,9 @@ mod tests {
             ("double", "sg-alice", None),
             ("carol", "sg-carol", Some(Timestamp::from_second(END).unwrap())),
         ] {
-            clients.add(Client::new(name), [(KeyDigest::of(key.as_bytes()), until)]);
+            clients.add(KnownClient::new(name), [(KeyDigest::of(key.as_bytes()), until)]);
         }
-        clients.add(Client::new("certificate"), []);
+        clients.add(KnownClient::new("certificate"), []);
         clients
     }
 
@@ -157,7 +161,7 @@ mod tests {
     #[test]
     fn client_with_certificate_only_has_no_key() {
         let mut clients = Clients::default();
-        clients.add(Client::new("certificate"), []);
+        clients.add(KnownClient::new("certificate"), []);
         assert!(!clients.is_empty());
         assert_eq!(who(&[("api-key", "certificate")]), Err(Unauthorized::Unknown));
         assert!(clients.named("certificate").is_some() && clients.named("other").is_none());
@@ -176,7 +180,7 @@ mod tests {
     fn two_keys_of_a_client_have_different_ids() {
         let mut clients = Clients::default();
         let digests = [KeyDigest::of(b"one"), KeyDigest::of(b"two")];
-        clients.add(Client::new("a"), digests.map(|digest| (digest, None)));
+        clients.add(KnownClient::new("a"), digests.map(|digest| (digest, None)));
         let ids = ["one", "two"].map(|key| {
             let mut headers = Headers::default();
             headers.append(b"api-key", key.as_bytes());

@@ -10,7 +10,7 @@ use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGrou
 use crate::config::{self, ANONYMOUS, AccessLines, RouteTarget, Settings};
 use crate::gate::browser::Admission;
 use crate::gate::limit::{LimitRegistry, NextLimits, Owner};
-use crate::gate::{Client, Clients, Models};
+use crate::gate::{Clients, KnownClient, Models};
 use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::rewrite::names::HeaderNames;
@@ -100,7 +100,7 @@ fn clients(settings: &Settings, registry: &LimitRegistry) -> (Clients, NextLimit
     for client in &settings.clients {
         let keys = client.keys.iter().map(|key| (key.digest, key.until));
         clients.add(
-            Client {
+            KnownClient {
                 name: client.name.as_str().into(),
                 models: Models::new(client.models.iter().map(String::as_str)),
                 endpoints: client.endpoints,

@@ -117,7 +117,7 @@ fn at_most(least: usize, most: usize) -> Kind<impl Fn(&Entry<'_>) -> Read<u32>> 
     })
 }
 
-/// Warns of teams that nobody is in, and of models that no route takes.
+/// Warns of teams without members, and of models that no route takes.
 pub(super) fn warn_of_unused(root: &Table<'_>, clients: &[Client], teams: &[Team], routes: &[Route]) {
     for (index, team) in teams.iter().enumerate() {
         let is_used = clients.iter().map(|client| client.team).chain(teams.iter().map(|team| team.team));

@@ -8,7 +8,7 @@ use crate::llm::route::Glob;
 
 /// A configured client.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct KnownClient {
     /// The name in records, or the name in its certificate.
     pub name: Arc<str>,
     pub models: Models,
@@ -41,7 +41,7 @@ pub enum AllowedEndpoints {
     Metered,
 }
 
-impl Client {
+impl KnownClient {
     /// A client without restrictions.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self {

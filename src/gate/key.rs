@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 
-use super::Client;
+use super::KnownClient;
 use crate::codec::head::{Headers, KnownName};
 use crate::llm::rewrite::headers::KEY_NAMES;
 use crate::llm::rewrite::upgrade;
@@ -47,14 +47,14 @@ impl fmt::Debug for KeyDigest {
 
 /// A key of a client.
 #[derive(Clone, Debug)]
-pub struct Key {
-    pub(super) client: Arc<Client>,
+pub struct KnownKey {
+    pub(super) client: Arc<KnownClient>,
     pub(super) id: Arc<str>,
     /// The time from which it is refused.
     pub(super) until: Option<Timestamp>,
 }
 
-impl Key {
+impl KnownKey {
     pub(super) fn has_expired(&self, now: Timestamp) -> bool {
         self.until.is_some_and(|until| until <= now)
     }

@@ -35,9 +35,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 pub use applied::{AppliedLimit, LimitRegistry, NextLimits, Owner};
-pub use bucket::Rate;
+pub use bucket::BucketRate;
 pub use estimate::{InputSize, TokensPerByte};
-pub use hold::{Hold, Refused};
+pub use hold::{LimitHold, NoRoom};
 pub use period::Calendar;
 pub use slices::Slices;
 pub use units::Units;
@@ -60,18 +60,18 @@ pub struct Now {
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitSpec {
     pub quantity: Quantity,
-    pub bound: Bound,
+    pub bound: LimitBound,
     pub at_limit: AtLimit,
 }
 
 /// The amount that a limit allows.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Bound {
-    /// As much as a bucket holds.
-    Rate(Rate),
-    /// As much in each period, from 1 to [`Units::MOST`].
+pub enum LimitBound {
+    /// The content of a bucket.
+    Rate(BucketRate),
+    /// The amount of each period, from 1 to [`Units::MOST`].
     Period { limit: Units, calendar: Calendar },
-    /// As many running requests.
+    /// The number of running requests.
     Concurrent(Units),
 }
 
@@ -85,7 +85,7 @@ pub enum AtLimit {
 
 /// A limit with its count. All threads share it.
 #[derive(Debug)]
-pub struct Limit {
+pub struct UseLimit {
     quantity: Quantity,
     state: Mutex<State>,
     /// The requests for which there was no room.
@@ -94,7 +94,7 @@ pub struct Limit {
 
 #[derive(Debug)]
 struct State {
-    bound: Bound,
+    bound: LimitBound,
     at_limit: AtLimit,
     counter: Counter,
     /// The sum of all holds.
@@ -119,7 +119,7 @@ enum Place {
 /// The time from which there is room again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RoomFrom {
-    /// When a running request ends.
+    /// The end of a running request.
     AnEnd,
     /// After this time in nanoseconds, if nothing else is used until then.
     After(u64),
@@ -129,10 +129,10 @@ pub enum RoomFrom {
 
 /// The count of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// What is used. In a rate's bucket, what is missing, which includes what is held.
+pub struct LimitStatus {
+    /// The used amount. For a bucket, the missing content, which includes `held`.
     pub used: Units,
-    /// What running requests hold.
+    /// The sum of the holds of running requests.
     pub held: Units,
     pub limit: Units,
     /// The current period.
@@ -141,7 +141,7 @@ pub struct Status {
     holds_in_used: bool,
 }
 
-impl Limit {
+impl UseLimit {
     /// A limit of which nothing is used.
     pub fn new(spec: LimitSpec, now: Now) -> Self {
         let LimitSpec { quantity, bound, at_limit } = spec;
@@ -156,17 +156,20 @@ impl Limit {
 
     /// Takes over another bound. The count goes on: a bucket keeps its level, up to a full one of
     /// the new rate. A count of another kind begins empty.
-    pub fn change(&self, bound: &Bound, at_limit: AtLimit, now: Now) {
+    pub fn change(&self, bound: &LimitBound, at_limit: AtLimit, now: Now) {
         let state = &mut *self.state();
         state.at_limit = at_limit;
         match (&mut state.counter, &state.bound, bound) {
             (_, old, new) if old == new => return,
-            (Counter::Rate(bucket), Bound::Rate(old), Bound::Rate(new)) => {
+            (Counter::Rate(bucket), LimitBound::Rate(old), LimitBound::Rate(new)) => {
                 bucket.change(old, new, now.nanos);
             }
-            (Counter::Concurrent, _, Bound::Concurrent(_)) => {}
-            (Counter::Period(_), Bound::Period { calendar: old, .. }, Bound::Period { calendar, .. })
-                if old == calendar => {}
+            (Counter::Concurrent, _, LimitBound::Concurrent(_)) => {}
+            (
+                Counter::Period(_),
+                LimitBound::Period { calendar: old, .. },
+                LimitBound::Period { calendar, .. },
+            ) if old == calendar => {}
             (counter, _, new) => *counter = new.counter(now),
         }
         state.bound = bound.clone();
@@ -200,15 +203,15 @@ impl Limit {
         let state = &mut *self.state();
         let held = state.held;
         let place = match (&mut state.counter, &state.bound) {
-            (Counter::Rate(bucket), Bound::Rate(rate)) => {
+            (Counter::Rate(bucket), LimitBound::Rate(rate)) => {
                 bucket.take(rate, want, now.nanos).map_err(RoomFrom::After)?;
                 Place::Here
             }
-            (Counter::Period(count), Bound::Period { limit, calendar }) => count
+            (Counter::Period(count), LimitBound::Period { limit, calendar }) => count
                 .take(calendar, *limit, want, started, now.time)
                 .map(Place::Period)
                 .map_err(RoomFrom::Time)?,
-            (Counter::Concurrent, Bound::Concurrent(limit)) if held.plus(want) <= *limit => Place::Here,
+            (Counter::Concurrent, LimitBound::Concurrent(limit)) if held.plus(want) <= *limit => Place::Here,
             (Counter::Concurrent, _) => return Err(RoomFrom::AnEnd),
             _ => unreachable!("the counter was made for the bound"),
         };
@@ -221,7 +224,7 @@ impl Limit {
         let place = {
             let state = &mut *self.state();
             match (&mut state.counter, &state.bound) {
-                (Counter::Period(count), Bound::Period { calendar, .. }) => {
+                (Counter::Period(count), LimitBound::Period { calendar, .. }) => {
                     Place::Period(count.force(calendar, started, now.time))
                 }
                 _ => Place::Here,
@@ -235,7 +238,7 @@ impl Limit {
     fn owe(&self, place: Place, more: Units) {
         let state = &mut *self.state();
         match (&mut state.counter, &state.bound, place) {
-            (Counter::Rate(bucket), Bound::Rate(rate), _) => bucket.owe(rate, more),
+            (Counter::Rate(bucket), LimitBound::Rate(rate), _) => bucket.owe(rate, more),
             (Counter::Period(count), _, Place::Period(period)) => count.owe(period, more),
             _ => {}
         }
@@ -246,7 +249,7 @@ impl Limit {
     fn settle(&self, place: Place, held: Units, used: Units) {
         let state = &mut *self.state();
         match (&mut state.counter, &state.bound, place) {
-            (Counter::Rate(bucket), Bound::Rate(rate), _) => {
+            (Counter::Rate(bucket), LimitBound::Rate(rate), _) => {
                 bucket.owe(rate, used.minus(held));
                 bucket.give_back(rate, held.minus(used));
             }
@@ -259,29 +262,35 @@ impl Limit {
     /// Sets what was used in the current period, as the ledger knows it. A rate has no such past.
     pub fn seed(&self, used: Units, now: Timestamp) {
         let state = &mut *self.state();
-        if let (Counter::Period(count), Bound::Period { calendar, .. }) = (&mut state.counter, &state.bound) {
+        if let (Counter::Period(count), LimitBound::Period { calendar, .. }) =
+            (&mut state.counter, &state.bound)
+        {
             count.seed(calendar, used, now);
         }
     }
 
-    pub fn status(&self, now: Now) -> Status {
+    pub fn status(&self, now: Now) -> LimitStatus {
         let state = &mut *self.state();
         let held = state.held;
         match (&mut state.counter, &state.bound) {
-            (Counter::Rate(bucket), Bound::Rate(rate)) => Status {
+            (Counter::Rate(bucket), LimitBound::Rate(rate)) => LimitStatus {
                 used: bucket.used(rate, now.nanos),
                 held,
                 limit: rate.burst,
                 period: None,
                 holds_in_used: true,
             },
-            (Counter::Period(count), Bound::Period { limit, calendar }) => {
+            (Counter::Period(count), LimitBound::Period { limit, calendar }) => {
                 let (used, held, begin, end) = count.current(calendar, now.time);
-                Status { used, held, limit: *limit, period: Some((begin, end)), holds_in_used: false }
+                LimitStatus { used, held, limit: *limit, period: Some((begin, end)), holds_in_used: false }
             }
-            (_, Bound::Concurrent(limit)) => {
-                Status { used: Units::default(), held, limit: *limit, period: None, holds_in_used: false }
-            }
+            (_, LimitBound::Concurrent(limit)) => LimitStatus {
+                used: Units::default(),
+                held,
+                limit: *limit,
+                period: None,
+                holds_in_used: false,
+            },
             _ => unreachable!("the counter was made for the bound"),
         }
     }
@@ -292,7 +301,7 @@ impl Limit {
     }
 }
 
-impl Bound {
+impl LimitBound {
     /// A counter of which nothing is used.
     fn counter(&self, now: Now) -> Counter {
         match self {
@@ -303,14 +312,14 @@ impl Bound {
     }
 }
 
-impl Status {
+impl LimitStatus {
     /// The part of the limit that is used or held. Above 1 there is a debt.
     pub fn used_ratio(&self) -> f64 {
         let taken = if self.limit.0 == 0 { 0 } else { self.taken().0 };
         taken as f64 / self.limit.0.max(1) as f64
     }
 
-    /// What is used and held.
+    /// The sum of the used and the held amount.
     pub fn taken(&self) -> Units {
         if self.holds_in_used { self.used } else { self.used.plus(self.held) }
     }

@@ -62,7 +62,7 @@ struct Open {
     estimate_input: Option<EstimateInput>,
     /// A value that must outlive the request, such as the configuration that it began with.
     kept: Option<Arc<dyn Any + Send + Sync>>,
-    /// Is told of the progress, and of the closed record.
+    /// Receives the progress and the closed record.
     observer: Option<Box<dyn UseObserver>>,
     /// True after authentication, also if none is configured.
     is_admitted: bool,

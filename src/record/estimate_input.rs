@@ -23,7 +23,7 @@ pub(super) struct EstimateInput {
     pub(super) output: Option<Box<Output>>,
     /// The response may have tokens.
     pub(super) may_have_tokens: bool,
-    /// Is told of the record after the estimate.
+    /// Receives the record after the estimate.
     pub(super) observer: Option<Box<dyn UseObserver>>,
 }
 

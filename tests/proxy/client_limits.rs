@@ -8,7 +8,7 @@ use crate::harness::{
     Client, EVENTS_HEAD, PATIENCE, Proxy, Response, Upstream, chunk, proxy, sized, until, upstream,
 };
 
-const ANSWER: &[u8] = br#"{"model":"m","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":60,"completion_tokens":40,"total_tokens":100}}"#;
+const COMPLETION: &[u8] = br#"{"model":"m","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":60,"completion_tokens":40,"total_tokens":100}}"#;
 
 fn clients(limits: &str, team: &str) -> String {
     format!(
@@ -20,7 +20,7 @@ fn clients(limits: &str, team: &str) -> String {
 
 /// A proxy whose upstream responds with 100 tokens.
 fn limited(limits: &str, team: &str) -> Proxy {
-    let up = Upstream::responding(sized("200 OK", "application/json", ANSWER));
+    let up = Upstream::responding(sized("200 OK", "application/json", COMPLETION));
     proxy().upstream(&up).tables(&clients(limits, team)).admin().run()
 }
 
@@ -109,7 +109,7 @@ fn tokens_are_settled_by_what_the_service_reports() {
 }
 
 #[test]
-fn team_shares_limit_and_refused_request_holds_nothing_of_others() {
+fn refused_request_holds_nothing_of_the_teams_limit() {
     let proxy = limited("{ requests = 10, per = \"hour\" }", "{ requests = 3, per = \"hour\" }");
     for key in ["sg-search-0123456789", "sg-other-01234567890", "sg-search-0123456789"] {
         assert_eq!(ask_as(&mut proxy.client(), key, BODY).status(), 200);
@@ -127,7 +127,7 @@ fn team_shares_limit_and_refused_request_holds_nothing_of_others() {
 }
 
 #[test]
-fn concurrent_counts_running_requests_until_their_end_or_departure() {
+fn concurrent_counts_requests_until_their_end_or_departure() {
     let up = upstream(move |connection| {
         while let Some(request) = connection.request() {
             if request.body.windows(4).any(|word| word == b"slow") {
@@ -137,7 +137,7 @@ fn concurrent_counts_running_requests_until_their_end_or_departure() {
                 connection.request();
                 return;
             }
-            connection.send(sized("200 OK", "application/json", ANSWER));
+            connection.send(sized("200 OK", "application/json", COMPLETION));
         }
     });
     let proxy = proxy().upstream(&up).tables(&clients("{ concurrent = 1 }", "")).run();

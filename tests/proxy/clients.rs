@@ -1,4 +1,4 @@
-//! What a client may ask for: its models, its endpoints, and the time of its keys.
+//! Permissions of a client: its models, its endpoints, and the time of its keys.
 
 use std::sync::mpsc;
 

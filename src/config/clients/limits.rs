@@ -1,7 +1,7 @@
 //! `limits` of a client or a team.
 
 use super::{Entry, Kind, Read, Shape, Table, all, choice};
-use crate::gate::limit::{AtLimit, Bound, LimitSpec, Quantity, Rate, Units, Weights};
+use crate::gate::limit::{AtLimit, BucketRate, LimitBound, LimitSpec, Quantity, Units, Weights};
 
 /// The forms of a limit, for messages.
 const FORMS: &str = "write one of requests = 600, tokens = \"200k\" or concurrent = 20";
@@ -57,7 +57,7 @@ fn limit(table: &Table<'_>) -> Read<LimitSpec> {
                 "is for use in a time, and concurrent bounds running requests: remove it",
             ));
         }
-        let bound = Bound::Concurrent(amount.into());
+        let bound = LimitBound::Concurrent(amount.into());
         return Ok(LimitSpec { quantity: Quantity::Concurrent, bound, at_limit });
     }
     let Some(period) = per else {
@@ -72,8 +72,8 @@ fn limit(table: &Table<'_>) -> Read<LimitSpec> {
         Quantity::Tokens(_) => Units(u128::from(amount) * u128::from(Weights::ONE)),
         _ => amount.into(),
     };
-    let rate = Rate { limit: units(amount), period, burst: units(burst.unwrap_or(amount)) };
-    Ok(LimitSpec { quantity, bound: Bound::Rate(rate), at_limit })
+    let rate = BucketRate { limit: units(amount), period, burst: units(burst.unwrap_or(amount)) };
+    Ok(LimitSpec { quantity, bound: LimitBound::Rate(rate), at_limit })
 }
 
 /// A whole number from 1, also with `k` for thousands or `M` for millions.

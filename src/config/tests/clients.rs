@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::certificates::Authority;
 use super::*;
-use crate::gate::limit::{AtLimit, Bound, LimitSpec, Quantity, Rate, Units, Weights};
+use crate::gate::limit::{AtLimit, BucketRate, LimitBound, LimitSpec, Quantity, Units, Weights};
 use crate::gate::{AllowedEndpoints, KeyDigest};
 
 const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -168,14 +168,16 @@ fn limits_are_rates_and_running_requests() {
          [teams.t]\nlimits = [{{ tokens = \"200k\", per = \"hour\", burst = \"1M\" }}]\n"
     );
     let settings = loaded(&text).settings;
-    let rate = |limit, period, burst| Bound::Rate(Rate { limit: Units(limit), period, burst: Units(burst) });
+    let rate = |limit, period, burst| {
+        LimitBound::Rate(BucketRate { limit: Units(limit), period, burst: Units(burst) })
+    };
     let (minute, hour) = (60_000_000_000, 3_600_000_000_000);
     let spec = |quantity, bound, at_limit| LimitSpec { quantity, bound, at_limit };
     assert_eq!(
         settings.clients[0].limits,
         [
             spec(Quantity::Requests, rate(600, minute, 600), AtLimit::Refuse),
-            spec(Quantity::Concurrent, Bound::Concurrent(Units(20)), AtLimit::Warn),
+            spec(Quantity::Concurrent, LimitBound::Concurrent(Units(20)), AtLimit::Warn),
         ]
     );
     let tokens = Quantity::Tokens(Weights::Reported);

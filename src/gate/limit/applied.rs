@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Limit, LimitSpec, Now, Quantity};
+use super::{LimitSpec, Now, Quantity, UseLimit};
 
 /// The owner of limits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,7 +19,7 @@ pub struct AppliedLimit {
     pub owner: Owner,
     /// The position in the owner's `limits`.
     pub index: usize,
-    pub limit: Arc<Limit>,
+    pub limit: Arc<UseLimit>,
 }
 
 /// All limits of a process. A limit keeps its count across reloads: the first limit of an owner
@@ -35,7 +35,7 @@ type Place = (Owner, Quantity, usize);
 pub struct NextLimits {
     limits: HashMap<Place, AppliedLimit>,
     /// The limits in use that go on, with their new bounds.
-    changes: Vec<(Arc<Limit>, LimitSpec)>,
+    changes: Vec<(Arc<UseLimit>, LimitSpec)>,
 }
 
 impl LimitRegistry {
@@ -58,7 +58,7 @@ impl LimitRegistry {
                         next.changes.push((Arc::clone(&known.limit), spec.clone()));
                         Arc::clone(&known.limit)
                     }
-                    None => Arc::new(Limit::new(spec.clone(), now)),
+                    None => Arc::new(UseLimit::new(spec.clone(), now)),
                 };
                 let applied = AppliedLimit { owner: owner.clone(), index, limit };
                 next.limits.insert(place, applied.clone());
@@ -115,15 +115,15 @@ impl fmt::Display for Owner {
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::{AtLimit, Bound, Hold, Rate, Units, Use};
+    use super::super::{AtLimit, BucketRate, LimitBound, LimitHold, Units, Use};
     use super::*;
 
     const NOW: Now = Now { nanos: 0, time: Timestamp::UNIX_EPOCH };
 
     fn spec(quantity: Quantity, limit: u128) -> LimitSpec {
         let bound = match quantity {
-            Quantity::Concurrent => Bound::Concurrent(Units(limit)),
-            _ => Bound::Rate(Rate { limit: Units(limit), period: 60, burst: Units(limit) }),
+            Quantity::Concurrent => LimitBound::Concurrent(Units(limit)),
+            _ => LimitBound::Rate(BucketRate { limit: Units(limit), period: 60, burst: Units(limit) }),
         };
         LimitSpec { quantity, bound, at_limit: AtLimit::Refuse }
     }
@@ -132,7 +132,7 @@ mod tests {
         Owner::Client("a".into())
     }
 
-    fn replaced(registry: &LimitRegistry, specs: &[LimitSpec]) -> Vec<Arc<Limit>> {
+    fn replaced(registry: &LimitRegistry, specs: &[LimitSpec]) -> Vec<Arc<UseLimit>> {
         let (mut limits, next) = registry.plan([(owner(), specs)], NOW);
         registry.take_over(next, NOW);
         limits.remove(&owner()).unwrap().into_iter().map(|applied| applied.limit).collect()
@@ -144,7 +144,7 @@ mod tests {
         let [requests, concurrent] = [Quantity::Requests, Quantity::Concurrent];
         let first = replaced(&registry, &[spec(requests, 10), spec(concurrent, 3)]);
         let one = Use { requests: 1, ..Use::default() };
-        let hold = Hold::take(&first, &one, NOW.time, NOW).unwrap();
+        let hold = LimitHold::take(&first, &one, NOW.time, NOW).unwrap();
         // Another order, and other bounds.
         let second = replaced(&registry, &[spec(concurrent, 1), spec(requests, 5)]);
         assert!(Arc::ptr_eq(&first[0], &second[1]) && Arc::ptr_eq(&first[1], &second[0]));

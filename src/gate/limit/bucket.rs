@@ -12,7 +12,7 @@ use super::Units;
 
 /// The rate of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub struct BucketRate {
     /// Units per period, from 1 to [`Units::MOST`].
     pub limit: Units,
     /// The length of the period in nanoseconds, up to an hour.
@@ -32,7 +32,7 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// A full bucket.
-    pub(super) fn full(rate: &Rate, now: u64) -> Self {
+    pub(super) fn full(rate: &BucketRate, now: u64) -> Self {
         Self { level: rate.most(), at: now }
     }
 
@@ -40,7 +40,7 @@ impl Bucket {
     ///
     /// # Errors
     /// Returns the time in nanoseconds until there are enough units; nothing is taken.
-    pub(super) fn take(&mut self, rate: &Rate, want: Units, now: u64) -> Result<(), u64> {
+    pub(super) fn take(&mut self, rate: &BucketRate, want: Units, now: u64) -> Result<(), u64> {
         self.refill(rate, now);
         let missing = rate.scaled(want.min(rate.burst)) - self.level;
         if missing > 0 {
@@ -52,17 +52,17 @@ impl Bucket {
     }
 
     /// Takes units without asking: what a running request uses beyond its estimate.
-    pub(super) fn owe(&mut self, rate: &Rate, more: Units) {
+    pub(super) fn owe(&mut self, rate: &BucketRate, more: Units) {
         self.level = self.level.saturating_sub(rate.scaled(more));
     }
 
     /// Gives units back. What a full bucket cannot hold is lost.
-    pub(super) fn give_back(&mut self, rate: &Rate, units: Units) {
+    pub(super) fn give_back(&mut self, rate: &BucketRate, units: Units) {
         self.level = self.level.saturating_add(rate.scaled(units)).min(rate.most());
     }
 
     /// The units that are missing in the bucket at `now`, rounded up.
-    pub(super) fn used(&self, rate: &Rate, now: u64) -> Units {
+    pub(super) fn used(&self, rate: &BucketRate, now: u64) -> Units {
         let mut bucket = *self;
         bucket.refill(rate, now);
         let (missing, period) = (rate.most() - bucket.level, i128::from(rate.period));
@@ -70,13 +70,13 @@ impl Bucket {
     }
 
     /// Continues with another rate: keeps the level, at most a full bucket of the new rate.
-    pub(super) fn change(&mut self, old: &Rate, new: &Rate, now: u64) {
+    pub(super) fn change(&mut self, old: &BucketRate, new: &BucketRate, now: u64) {
         self.refill(old, now);
         let level = self.level.div_euclid(old.period.into()).saturating_mul(new.period.into());
         self.level = level.min(new.most());
     }
 
-    fn refill(&mut self, rate: &Rate, now: u64) {
+    fn refill(&mut self, rate: &BucketRate, now: u64) {
         let elapsed = i128::from(now.saturating_sub(self.at));
         self.at = self.at.max(now);
         let level = self.level.saturating_add(elapsed.saturating_mul(rate.limit.signed()));
@@ -84,7 +84,7 @@ impl Bucket {
     }
 }
 
-impl Rate {
+impl BucketRate {
     fn scaled(&self, units: Units) -> i128 {
         units.signed() * i128::from(self.period)
     }
@@ -100,11 +100,11 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn rate(limit: u64, burst: u64) -> Rate {
-        Rate { limit: limit.into(), period: 60 * SECOND, burst: burst.into() }
+    fn rate(limit: u64, burst: u64) -> BucketRate {
+        BucketRate { limit: limit.into(), period: 60 * SECOND, burst: burst.into() }
     }
 
-    fn take(bucket: &mut Bucket, rate: &Rate, want: u64, now: u64) -> Result<(), u64> {
+    fn take(bucket: &mut Bucket, rate: &BucketRate, want: u64, now: u64) -> Result<(), u64> {
         bucket.take(rate, want.into(), now)
     }
 
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn changed_rate_keeps_the_level_up_to_the_new_burst() {
-        let (old, new) = (rate(60, 60), Rate { limit: Units(5), period: SECOND, burst: Units(20) });
+        let (old, new) = (rate(60, 60), BucketRate { limit: Units(5), period: SECOND, burst: Units(20) });
         for (taken, left) in [(10, 20), (50, 10), (59, 1)] {
             let mut bucket = Bucket::full(&old, 0);
             take(&mut bucket, &old, taken, 0).unwrap();
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn largest_rate_and_longest_time_do_not_overflow() {
-        let rate = Rate { limit: Units::MOST, period: 3_600 * SECOND, burst: Units::MOST };
+        let rate = BucketRate { limit: Units::MOST, period: 3_600 * SECOND, burst: Units::MOST };
         let mut bucket = Bucket::full(&rate, 0);
         bucket.take(&rate, Units::MOST, 0).unwrap();
         (0..3).for_each(|_| bucket.owe(&rate, Units::MOST));
@@ -174,12 +174,12 @@ mod tests {
         assert_eq!(bucket.take(&rate, Units::MOST, u64::MAX), Ok(()));
     }
 
-    /// The oracle: a list of all takings, from which each decision is made anew with fractions.
+    /// The oracle: a list of all takings, from which each decision is made again with fractions.
     #[test]
     fn decisions_agree_with_the_list_of_all_takings() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..200 {
-            let rate = Rate {
+            let rate = BucketRate {
                 limit: random.u64(1..50).into(),
                 period: random.u64(1..100),
                 burst: random.u64(1..60).into(),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     /// The level, in units times the period: one nanosecond after the other.
-    fn naive_level(rate: &Rate, taken: &[(u64, i128)], now: u64) -> i128 {
+    fn naive_level(rate: &BucketRate, taken: &[(u64, i128)], now: u64) -> i128 {
         let most = (rate.burst.0 * u128::from(rate.period)) as i128;
         let (mut level, mut at) = (most, 0);
         for (time, units) in taken.iter().copied().chain([(now, 0)]) {

@@ -1,4 +1,4 @@
-//! What a request holds of all limits that apply to it, from its admission to its end.
+//! The holds of a request on all limits that apply to it, from its admission to its end.
 
 use std::mem;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
-use super::{AtLimit, Limit, Now, Place, RoomFrom, Units, Use};
+use super::{AtLimit, Now, Place, RoomFrom, Units, Use, UseLimit};
 
-/// The holds of one request. It is settled once: by [`Hold::settle`], or when it is dropped, by
+/// The holds of one request. It is settled once: by [`LimitHold::settle`], or when it is dropped, by
 /// what was seen of its use until then.
 #[derive(Debug)]
-pub struct Hold {
+pub struct LimitHold {
     parts: Vec<Part>,
-    /// What the request has used as far as it is known.
+    /// The known use of the request.
     seen: Use,
     /// The number of limits that had no room, and let the request pass.
     exceeded: usize,
@@ -21,32 +21,32 @@ pub struct Hold {
 
 #[derive(Debug)]
 struct Part {
-    limit: Arc<Limit>,
+    limit: Arc<UseLimit>,
     place: Place,
     held: Units,
 }
 
 /// The limit that has no room for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct NoRoom {
     /// The index of the limit: of several, the one that has room last.
     pub limit: usize,
     pub room_from: RoomFrom,
 }
 
-impl Hold {
+impl LimitHold {
     /// Holds what a request that began at `started` is `expected` to use of each limit.
     ///
     /// # Errors
     /// Fails if a limit has no room; nothing is held then.
     pub fn take<'a>(
-        limits: impl IntoIterator<Item = &'a Arc<Limit>>,
+        limits: impl IntoIterator<Item = &'a Arc<UseLimit>>,
         expected: &Use,
         started: Timestamp,
         now: Now,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, NoRoom> {
         let mut hold = Self { parts: Vec::new(), seen: Use::default(), exceeded: 0 };
-        let mut refused: Option<Refused> = None;
+        let mut refused: Option<NoRoom> = None;
         for (index, limit) in limits.into_iter().enumerate() {
             let held = limit.quantity.held_for(expected);
             let place = match limit.take(held, started, now) {
@@ -59,7 +59,7 @@ impl Hold {
                 Err(room_from) => {
                     limit.exceeded.fetch_add(1, Ordering::Relaxed);
                     if refused.is_none_or(|refused| refused.room_from < room_from) {
-                        refused = Some(Refused { limit: index, room_from });
+                        refused = Some(NoRoom { limit: index, room_from });
                     }
                     continue;
                 }
@@ -91,7 +91,7 @@ impl Hold {
         }
     }
 
-    /// Notes what the request has used so far, in case it ends without [`Hold::settle`].
+    /// Notes what the request has used so far, in case it ends without [`LimitHold::settle`].
     pub fn see(&mut self, used: Use) {
         self.seen = used;
     }
@@ -108,7 +108,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for LimitHold {
     fn drop(&mut self) {
         let seen = self.seen;
         self.release(&seen);

@@ -100,7 +100,7 @@ impl PeriodCount {
         }
     }
 
-    /// What is used and what is held in the current period, whose beginning and end follow.
+    /// The used and the held amount of the current period, and its beginning and end.
     pub(super) fn current(
         &mut self,
         calendar: &Calendar,

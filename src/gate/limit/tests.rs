@@ -18,8 +18,8 @@ fn now(nanos: u64) -> Now {
     Now { nanos, time: begin + SignedDuration::from_nanos(nanos as i64) }
 }
 
-fn limit(quantity: Quantity, bound: Bound, at_limit: AtLimit) -> Arc<Limit> {
-    Arc::new(Limit::new(LimitSpec { quantity, bound, at_limit }, now(0)))
+fn limit(quantity: Quantity, bound: LimitBound, at_limit: AtLimit) -> Arc<UseLimit> {
+    Arc::new(UseLimit::new(LimitSpec { quantity, bound, at_limit }, now(0)))
 }
 
 fn tokens(tokens: u64) -> Units {
@@ -35,30 +35,30 @@ fn day() -> Calendar {
 }
 
 /// Limits of every kind.
-fn all_kinds() -> [Arc<Limit>; 4] {
-    let per_minute = |limit: Units| Bound::Rate(Rate { limit, period: 60 * SECOND, burst: limit });
+fn all_kinds() -> [Arc<UseLimit>; 4] {
+    let per_minute = |limit: Units| LimitBound::Rate(BucketRate { limit, period: 60 * SECOND, burst: limit });
     [
         limit(Quantity::Requests, per_minute(Units(30)), AtLimit::Refuse),
         limit(Quantity::Tokens(Weights::Reported), per_minute(tokens(20_000)), AtLimit::Refuse),
         limit(
             Quantity::Tokens(Weights::Reported),
-            Bound::Period { limit: tokens(300_000), calendar: day() },
+            LimitBound::Period { limit: tokens(300_000), calendar: day() },
             AtLimit::Refuse,
         ),
-        limit(Quantity::Concurrent, Bound::Concurrent(Units(8)), AtLimit::Refuse),
+        limit(Quantity::Concurrent, LimitBound::Concurrent(Units(8)), AtLimit::Refuse),
     ]
 }
 
 #[test]
-fn refused_request_holds_nothing_and_names_the_limit_with_room_last() {
+fn refusal_holds_nothing_and_names_the_limit_with_room_last() {
     let limits = all_kinds();
     let holds: Vec<_> =
-        (0..8).map(|_| Hold::take(&limits, &use_of(100), now(0).time, now(0)).unwrap()).collect();
-    let refused = Hold::take(&limits, &use_of(100), now(0).time, now(0)).unwrap_err();
-    assert_eq!(refused, Refused { limit: 3, room_from: RoomFrom::AnEnd });
-    let refused = Hold::take(&limits, &use_of(400_000), now(0).time, now(0)).unwrap_err();
+        (0..8).map(|_| LimitHold::take(&limits, &use_of(100), now(0).time, now(0)).unwrap()).collect();
+    let refused = LimitHold::take(&limits, &use_of(100), now(0).time, now(0)).unwrap_err();
+    assert_eq!(refused, NoRoom { limit: 3, room_from: RoomFrom::AnEnd });
+    let refused = LimitHold::take(&limits, &use_of(400_000), now(0).time, now(0)).unwrap_err();
     let midnight = "2026-11-30T00:00:00Z".parse().unwrap();
-    assert_eq!(refused, Refused { limit: 2, room_from: RoomFrom::Time(midnight) });
+    assert_eq!(refused, NoRoom { limit: 2, room_from: RoomFrom::Time(midnight) });
     let held = limits.each_ref().map(|limit| limit.status(now(0)).held);
     assert_eq!(held, [Units(8), tokens(800), tokens(800), Units(8)]);
     drop(holds);
@@ -74,7 +74,7 @@ fn refused_request_holds_nothing_and_names_the_limit_with_room_last() {
 #[test]
 fn dropped_hold_settles_with_what_was_seen() {
     let limits = all_kinds();
-    let mut hold = Hold::take(&limits, &use_of(1_000), now(0).time, now(0)).unwrap();
+    let mut hold = LimitHold::take(&limits, &use_of(1_000), now(0).time, now(0)).unwrap();
     hold.grow(&use_of(3_000));
     hold.grow(&use_of(2_000));
     assert_eq!(limits[2].status(now(0)).held, tokens(3_000), "a hold never shrinks before its end");
@@ -87,7 +87,7 @@ fn dropped_hold_settles_with_what_was_seen() {
 
 #[test]
 fn limit_that_warns_counts_and_refuses_nothing() {
-    let spec = [Bound::Period { limit: Units(2), calendar: day() }, Bound::Concurrent(Units(1))];
+    let spec = [LimitBound::Period { limit: Units(2), calendar: day() }, LimitBound::Concurrent(Units(1))];
     let [requests, concurrent] = spec;
     let limits = [
         limit(Quantity::Requests, requests, AtLimit::Warn),
@@ -95,7 +95,7 @@ fn limit_that_warns_counts_and_refuses_nothing() {
     ];
     let exceeded: Vec<_> = (0..3)
         .map(|_| {
-            let hold = Hold::take(&limits, &use_of(0), now(0).time, now(0)).unwrap();
+            let hold = LimitHold::take(&limits, &use_of(0), now(0).time, now(0)).unwrap();
             let exceeded = hold.exceeded();
             std::mem::forget(hold);
             exceeded
@@ -110,14 +110,14 @@ fn limit_that_warns_counts_and_refuses_nothing() {
 fn seeded_period_continues_from_the_ledgers_sum() {
     let limit = &all_kinds()[2];
     limit.seed(tokens(299_000), now(0).time);
-    assert!(Hold::take([limit], &use_of(1_001), now(0).time, now(0)).is_err());
-    Hold::take([limit], &use_of(1_000), now(0).time, now(0)).unwrap().settle(&use_of(500));
+    assert!(LimitHold::take([limit], &use_of(1_001), now(0).time, now(0)).is_err());
+    LimitHold::take([limit], &use_of(1_000), now(0).time, now(0)).unwrap().settle(&use_of(500));
     assert_eq!(limit.status(now(0)).used, tokens(299_500));
 }
 
 /// A request of the simulation.
 struct Running {
-    hold: Hold,
+    hold: LimitHold,
     ends: u64,
     expected: u64,
     actual: u64,
@@ -154,13 +154,13 @@ fn bounds_hold_and_nothing_is_held_at_the_end() {
                 }
             }
             let expected = random.u64(1..4_000);
-            match Hold::take(&limits, &use_of(expected), time.time, time) {
+            match LimitHold::take(&limits, &use_of(expected), time.time, time) {
                 Ok(hold) => {
                     let (ends, actual) = (at + random.u64(0..30 * SECOND), random.u64(0..2 * expected));
                     running.push(Running { hold, ends, expected, actual, started: time.time });
                     assert!(running.len() <= 8);
                 }
-                Err(Refused { limit, room_from: RoomFrom::After(wait) }) => {
+                Err(NoRoom { limit, room_from: RoomFrom::After(wait) }) => {
                     assert!(limit < 2 && wait > 0);
                     // Nothing changes until then except for what running requests give back.
                     let quantity = use_of(expected);
@@ -172,8 +172,8 @@ fn bounds_hold_and_nothing_is_held_at_the_end() {
                     // The bucket's clock went ahead.
                     at += wait;
                 }
-                Err(Refused { room_from: RoomFrom::AnEnd, .. }) => assert_eq!(running.len(), 8),
-                Err(Refused { limit, .. }) => assert_eq!(limit, 2),
+                Err(NoRoom { room_from: RoomFrom::AnEnd, .. }) => assert_eq!(running.len(), 8),
+                Err(NoRoom { limit, .. }) => assert_eq!(limit, 2),
             }
             for request in &mut running {
                 if random.u8(0..4) == 0 {
@@ -184,7 +184,7 @@ fn bounds_hold_and_nothing_is_held_at_the_end() {
                 }
             }
             // Each moment: the limit, and what running requests use beyond their estimates.
-            let Status { used, held, .. } = limits[2].status(now(at));
+            let LimitStatus { used, held, .. } = limits[2].status(now(at));
             assert!(used.plus(held) <= tokens(300_000 + owed), "seed {seed}");
         }
         let end = now(at);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{Limit, LimitSpec, Now};
+use super::{LimitSpec, Now, UseLimit};
 
 /// The most users of one limit.
 const MOST_USERS: usize = 10_000;
@@ -16,7 +16,7 @@ const MOST_USERS: usize = 10_000;
 pub struct Users {
     spec: LimitSpec,
     most: usize,
-    limits: HashMap<Arc<str>, (u64, Arc<Limit>)>,
+    limits: HashMap<Arc<str>, (u64, Arc<UseLimit>)>,
     /// The users by the number of their last request.
     order: BTreeMap<u64, Arc<str>>,
     requests: u64,
@@ -32,7 +32,7 @@ impl Users {
     }
 
     /// The count of a user.
-    pub fn of(&mut self, user: &str, now: Now) -> Arc<Limit> {
+    pub fn of(&mut self, user: &str, now: Now) -> Arc<UseLimit> {
         self.requests += 1;
         if let Some((last, limit)) = self.limits.get_mut(user) {
             let name = self.order.remove(last).expect("every user has a place in the order");
@@ -45,7 +45,7 @@ impl Users {
         {
             self.limits.remove(&oldest);
         }
-        let (name, limit) = (Arc::<str>::from(user), Arc::new(Limit::new(self.spec.clone(), now)));
+        let (name, limit) = (Arc::<str>::from(user), Arc::new(UseLimit::new(self.spec.clone(), now)));
         self.order.insert(self.requests, Arc::clone(&name));
         self.limits.insert(name, (self.requests, Arc::clone(&limit)));
         limit
@@ -65,7 +65,7 @@ impl Users {
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::{AtLimit, Bound, Hold, Quantity, Units, Use};
+    use super::super::{AtLimit, LimitBound, LimitHold, Quantity, Units, Use};
     use super::*;
 
     const NOW: Now = Now { nanos: 0, time: Timestamp::UNIX_EPOCH };
@@ -73,15 +73,15 @@ mod tests {
     fn users(most: usize) -> Users {
         let spec = LimitSpec {
             quantity: Quantity::Concurrent,
-            bound: Bound::Concurrent(Units(1)),
+            bound: LimitBound::Concurrent(Units(1)),
             at_limit: AtLimit::Refuse,
         };
         Users::at_most(spec, most)
     }
 
-    fn take(users: &mut Users, user: &str) -> Option<Hold> {
+    fn take(users: &mut Users, user: &str) -> Option<LimitHold> {
         let limit = users.of(user, NOW);
-        Hold::take([&limit], &Use::default(), NOW.time, NOW).ok()
+        LimitHold::take([&limit], &Use::default(), NOW.time, NOW).ok()
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! What a request uses, and how much of it a limit counts.
+//! The use of a request, and the part of it that a limit counts.
 
 use super::Units;
 use crate::llm::price::{Amount, Currency, TokenCounts};
 
-/// What a limit counts.
+/// The quantity that a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quantity {
     /// Admitted requests.
@@ -37,7 +37,7 @@ pub struct Kinds {
     pub reasoning: u64,
 }
 
-/// What a request uses, or is expected to use.
+/// The use of a request, known or expected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Use {
     pub requests: u64,

@@ -123,7 +123,7 @@ pub fn output_bounds(body: &[u8]) -> (Option<u64>, u64) {
         }
         Ok(())
     };
-    // What was read before a mistake counts; the upstream refuses the body.
+    // The bounds before a mistake count. The upstream refuses such a body.
     read().ok();
     (most, choices)
 }

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::Routed;
 use crate::gate::limit::{
-    AppliedLimit, Hold, InputSize, Kinds, Now, Quantity, Refused, RoomFrom, Slices, Status, TokensPerByte,
-    Units, Use, Weights,
+    AppliedLimit, InputSize, Kinds, LimitHold, LimitStatus, NoRoom, Now, Quantity, RoomFrom, Slices,
+    TokensPerByte, Units, Use, Weights,
 };
 use crate::llm::price::{INPUT_WITHOUT_CACHE, TokenCounts};
 use crate::llm::provider::{Endpoint, may_create};
@@ -57,8 +57,9 @@ impl Routed<'_> {
     pub(super) fn admit(&self, limits: &[AppliedLimit], entry: &mut Entry) -> Result<()> {
         let expected = self.expected(limits);
         let (now, started) = (limit_time(), entry.row().started_at);
-        let hold = Hold::take(limits.iter().map(|applied| &applied.limit), &expected.used(), started, now)
-            .map_err(|Refused { limit, room_from }| reached(&limits[limit], room_from, now))?;
+        let hold =
+            LimitHold::take(limits.iter().map(|applied| &applied.limit), &expected.used(), started, now)
+                .map_err(|NoRoom { limit, room_from }| reached(&limits[limit], room_from, now))?;
         if hold.exceeded() > 0 {
             entry.note(&EXCEEDED);
         }
@@ -86,7 +87,7 @@ impl Routed<'_> {
     }
 }
 
-/// What a request is expected to use.
+/// The expected use of a request.
 #[derive(Debug)]
 struct Expected {
     input: u64,
@@ -104,7 +105,7 @@ impl Expected {
 /// The hold of a running request.
 #[derive(Debug)]
 struct Running {
-    hold: Hold,
+    hold: LimitHold,
     expected: Expected,
 }
 
@@ -122,7 +123,7 @@ impl UseObserver for Running {
     }
 }
 
-/// What the record says. A request that was refused after its admission has used nothing.
+/// The use by the record. A request that was refused after its admission has used nothing.
 fn used(record: &UsageRecord) -> Use {
     let usage = &record.usage;
     let counts = TokenCounts {
@@ -146,7 +147,7 @@ fn used(record: &UsageRecord) -> Use {
 /// The error of a request for which a limit has no room.
 fn reached(applied: &AppliedLimit, room_from: RoomFrom, now: Now) -> Error {
     let AppliedLimit { owner, index, limit } = applied;
-    let status @ Status { limit: most, .. } = limit.status(now);
+    let status @ LimitStatus { limit: most, .. } = limit.status(now);
     let (unit, scale) = match limit.quantity() {
         Quantity::Tokens(_) => ("tokens", u128::from(Weights::ONE)),
         Quantity::Requests => ("requests", 1),

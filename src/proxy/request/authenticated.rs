@@ -11,7 +11,7 @@ use super::buffered::Inside;
 use super::look::{Look, Whole};
 use super::{Buffered, Received};
 use crate::codec::head::{KnownName, RequestHead};
-use crate::gate::{Client, Models};
+use crate::gate::{KnownClient, Models};
 use crate::llm::provider::{path_model, query_model};
 use crate::llm::rewrite::form::Form;
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
@@ -33,7 +33,7 @@ pub(in crate::proxy) struct Authenticated(pub(super) Received);
 
 impl Authenticated {
     /// The head of a request whose body is not needed, and its client if that is configured.
-    pub(in crate::proxy) fn into_head(self) -> (RequestHead, Option<Arc<Client>>) {
+    pub(in crate::proxy) fn into_head(self) -> (RequestHead, Option<Arc<KnownClient>>) {
         let Buffered { head, client, .. } = *self.0.request;
         (head, client)
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Routed;
 use crate::balance::{Target, UpstreamGroup};
 use crate::codec::head::RequestHead;
-use crate::gate::Client;
+use crate::gate::KnownClient;
 use crate::llm::estimate::Shape;
 use crate::llm::provider::{Endpoint, Inbound};
 use crate::llm::rewrite::body::{Peek, is_utf16_or_32, metadata_user, peek, peek_session, without_bom};
@@ -35,7 +35,7 @@ pub(in crate::proxy) struct Buffered {
     /// The model is in the object `session`.
     pub(super) in_session: bool,
     /// The client, if it is configured.
-    pub(super) client: Option<Arc<Client>>,
+    pub(super) client: Option<Arc<KnownClient>>,
     /// The client asks for a WebSocket.
     pub(in crate::proxy) upgrade: Option<WebSocketUpgrade>,
     /// The model that the query or the path names.

@@ -5,14 +5,14 @@
 //! that names several is refused.
 
 use super::Routed;
-use crate::gate::{AllowedEndpoints, Client, Models};
+use crate::gate::{AllowedEndpoints, KnownClient, Models};
 use crate::llm::provider::{Endpoint, ModelPlace, query_models};
 use crate::record::error::{Error, Kind, Result};
 
 impl Routed<'_> {
     /// # Errors
     /// Fails if `client` may not use the endpoint or the model, or if the model cannot be read.
-    pub(super) fn permit(&self, client: &Client) -> Result<()> {
+    pub(super) fn permit(&self, client: &KnownClient) -> Result<()> {
         let Self { buffered, inbound, .. } = self;
         let endpoint = Endpoint::of(inbound.path);
         let is_metered = || endpoint.is_metered(&buffered.head.method, inbound.path, inbound.is_session);
@@ -23,7 +23,7 @@ impl Routed<'_> {
         if client.models == Models::All { Ok(()) } else { self.permit_model(endpoint, client) }
     }
 
-    fn permit_model(&self, endpoint: Endpoint, client: &Client) -> Result<()> {
+    fn permit_model(&self, endpoint: Endpoint, client: &KnownClient) -> Result<()> {
         let Self { buffered, peek, inbound, .. } = self;
         let models = &client.models;
         let unknown = || -> Error {

@@ -57,7 +57,7 @@ fn refusal_says_when_the_period_ends() {
 }
 
 #[test]
-fn request_over_midnight_counts_yesterday_and_holds_nothing_today() {
+fn request_over_midnight_counts_and_holds_only_yesterday() {
     let mut scene = Scene::new(calendar(Period::Day, "UTC"), "2026-11-29T23:59:00Z");
     let yesterday = scene.take(4, "2026-11-29T23:59:00Z").unwrap();
     assert_eq!(scene.used("2026-11-30T00:00:00Z"), (0, 0));
