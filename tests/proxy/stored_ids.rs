@@ -274,7 +274,8 @@ fn unknown_id_is_asked_of_one_member_after_the_other() {
     }
     // The last refusal is relayed, whose words are the service's.
     let nowhere = post(&proxy, &body("m", Some("resp_00000000000000000000ffff")));
-    assert_eq!((nowhere.status(), &nowhere.error()["code"]), (400, &json!("previous_response_not_found")));
+    let refusal: Value = serde_json::from_slice(nowhere.body()).unwrap();
+    assert_eq!((nowhere.status(), &refusal["error"]["code"]), (400, &json!("previous_response_not_found")));
     assert_eq!(nowhere.header("x-streamgauge-attempts"), Some("2"));
     let nowhere = get(&proxy, &format!("{PATH}/resp_00000000000000000000ffff"));
     assert_eq!((nowhere.status(), nowhere.header("x-streamgauge-attempts")), (404, Some("2")));
