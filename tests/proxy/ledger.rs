@@ -69,7 +69,7 @@ fn sigterm_loses_nothing_and_the_rows_are_the_json_lines() {
         let fields: HashSet<_> = line.as_object().unwrap().keys().cloned().collect();
         // Later versions fill the others.
         let is_field =
-            |name: &&String| !["seq", "key_id", "tags", "writer", "attempts_unused"].contains(&name.as_str());
+            |name: &&String| !["seq", "tags", "writer", "attempts_unused"].contains(&name.as_str());
         assert_eq!(fields, names.iter().filter(is_field).cloned().collect());
         let mut rows = statement.query([line["id"].as_str().unwrap()]).unwrap();
         let row = rows.next().unwrap().unwrap();
@@ -122,7 +122,11 @@ fn usage_without_a_ledger_says_so_with_its_exit_status() {
         (&["--since", "now"], 2, "usage: since: is now, so the range is empty"),
         (&[], 1, "/usage.db). `streamgauge serve` begins it when it starts"),
         (&["--config", "gone.toml"], 2, "gone.toml"),
-        (&["--by", "colour"], 2, "\"colour\" is none of model, client, upstream, group, endpoint, user, day"),
+        (
+            &["--by", "colour"],
+            2,
+            "\"colour\" is none of model, client, key, upstream, group, endpoint, user, day",
+        ),
         (&["--since", "24"], 2, "has no unit"),
     ] {
         let output = program.usage(arguments);

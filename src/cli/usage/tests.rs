@@ -175,7 +175,7 @@ fn fields_to_group_by_are_known_and_named_once() {
     assert!(
         fields("day,moon")
             .unwrap_err()
-            .contains("\"moon\" is none of model, client, upstream, group, endpoint, user, day, hour")
+            .contains("\"moon\" is none of model, client, key, upstream, group, endpoint, user, day, hour")
     );
     assert!(fields("day,day").unwrap_err().contains("twice"));
 }

@@ -10,7 +10,7 @@ use crate::llm::provider::{ApiVersion, Provider};
 use crate::support::telemetry::LogFormat;
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 18] = [
+const VARIABLES: [(&str, &str); 19] = [
     ("OPENAI_API_KEY", "sk-openai"),
     ("AZURE_OPENAI_API_KEY", "az-key"),
     ("AZURE_PTU_KEY", "az-ptu"),
@@ -21,6 +21,7 @@ const VARIABLES: [(&str, &str); 18] = [
     ("ANTHROPIC_API_KEY", "sk-ant"),
     ("INTERNAL_LLM_KEY", "internal-key"),
     ("SEARCH_TEAM_KEY", "sg-search-0123456"),
+    ("OLD_SEARCH_KEY", "sg-old-search-0123456"),
     ("SUPPORT_TEAM_KEY", "sg-support-0123456"),
     ("GATEWAY_KEY", "gw-key"),
     ("PROXY_PASSWORD", "proxy-password"),
@@ -92,8 +93,11 @@ fn upstream_defaults_are_those_of_the_design() {
 fn reference_shows_the_defaults_of_an_upstream() {
     let variables = variables();
     let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let key = tempfile::NamedTempFile::new().unwrap();
+    fs::write(key.path(), "sg-search-from-a-file").unwrap();
+    let reference = reference().replace("keys/search", key.path().to_str().unwrap());
     let loaded =
-        load_text(Some(&reference()), &variables, None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        load_text(Some(&reference), &variables, None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(loaded.warnings, [""; 0]);
     let [shown, ..] = &loaded.settings.upstreams[..] else { panic!("upstreams") };
     let [default] = &settings(OPENAI).upstreams[..] else { panic!("one upstream") };
