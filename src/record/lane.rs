@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Batch, CAPACITY, Journal, Sink};
-use crate::support::threads::{Deadline, Thread, begin_stint, enter_background, fault};
+use crate::support::threads::{Deadline, Thread, enter_background, fault};
 use crate::support::{Gathering, OutageNotice, Queue, QueueStep};
 
 /// The time that dropping a lane waits for its thread.
@@ -190,9 +190,7 @@ impl Work {
         }
         let mut wake = self.sink.wake();
         loop {
-            let step = self.health.queue.next(wake);
-            begin_stint();
-            match step {
+            match self.health.queue.next(wake) {
                 QueueStep::Items(batches) => self.write(&batches),
                 QueueStep::Wake => {}
                 QueueStep::End => {

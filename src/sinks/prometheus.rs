@@ -36,7 +36,6 @@ use crate::llm::price::Prices;
 use crate::record::{Exporting, Journal, Outcome, Shipping, Sink, UsageRecord, cost};
 use crate::support::Live;
 use crate::support::flow::StreamMetricsRegistry;
-use crate::support::threads::pause_if_due;
 use crate::tls::Reloads;
 use config::ConfigMetrics;
 pub use exposition::Exposition;
@@ -236,7 +235,6 @@ impl Sink for Arc<Metrics> {
             };
             self.count(row, &series);
             last = Some((row, series));
-            pause_if_due();
         }
         Ok(())
     }

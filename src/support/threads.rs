@@ -25,13 +25,11 @@
 //! | `log-writer` | `write` on stderr, for as long as that takes | its buffer; a moment at the end | started again |
 //!
 //! `records` and the threads of sinks run at a lower priority than the workers
-//! ([`enter_background`]), so that they displace no worker on a busy core, and work in short
-//! [stints](begin_stint), so that no worker waits long for them.
+//! ([`enter_background`]), so that they displace no worker on a busy core.
 //!
 //! No thread waits for a thread that may block, except at the end, with a deadline.
 
 pub mod fault;
-mod stint;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -42,7 +40,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::drain::{Phase, Stop};
-pub use stint::{begin_stint, pause, pause_if_due};
 
 /// The largest number of restarts within [`WINDOW`].
 pub const RESTARTS: usize = 3;
@@ -67,7 +64,6 @@ pub fn enter_background() {
     if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND) {
         tracing::debug!(%error, "the priority of a thread could not be lowered");
     }
-    begin_stint();
 }
 
 /// All threads of one proxy. Clones are the same threads.

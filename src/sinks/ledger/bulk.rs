@@ -17,7 +17,6 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::counted;
 use crate::record::UsageRecord;
-use crate::support::threads::pause;
 use image::Template;
 
 /// The number of records from which on the fixed cost, some 100 µs for the second database and its
@@ -73,7 +72,6 @@ impl Bulk {
         records.iter().try_for_each(|record| counted::keep(&transaction, record))?;
         let copy = format!("INSERT OR ROLLBACK INTO main.usage_records SELECT * FROM {BATCH}.usage_records");
         transaction.execute(&copy, [])?;
-        pause();
         // If it fails, dropping the transaction rolls everything back.
         transaction.commit()?;
         Ok(true)

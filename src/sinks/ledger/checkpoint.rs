@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::Reason;
 use super::log::{Place, State, Watch, copy_no_more};
-use crate::support::threads::{Deadline, Thread, Threads, enter_background, fault};
+use crate::support::threads::{Deadline, Thread, Threads, fault};
 
 /// The length in pages at which the log is copied: 16 MiB, or half of it in older files, whose pages
 /// have 4 KiB instead of 8.
@@ -100,7 +100,6 @@ impl Checkpointer {
         let (copying, committed) = (Arc::clone(&shared), Arc::clone(&shared));
         let copying = Copying { shared: copying, connection };
         let thread = threads.spawn("checkpoint", move || {
-            enter_background();
             copying.shared.run(&copying.connection, &watch);
             Ok(())
         })?;

@@ -23,19 +23,14 @@ use super::{counted, spill};
 use crate::config::Postgres;
 pub(super) use crate::record::Batch;
 use crate::record::{CAPACITY, Journal, Sink, Turn, UsageRecord, count};
-use crate::support::threads::pause_if_due;
 use crate::support::{Backoff, Gathering, Live, OutageNotice};
 
 /// The time for which batches are gathered after the first one. With the journal's own 20 ms a
-/// record is committed 100 ms after its end, and few records cost at most ten commits a second.
+/// record is committed 100 ms after its end, and there are at most ten commits a second.
 const GATHER: Duration = Duration::from_millis(80);
 
 /// The number of records that are written without further gathering.
 const ENOUGH: usize = CAPACITY / 4;
-
-/// The number of records in one transaction, if they are in several batches. A commit is one step
-/// of this thread, for which a worker may wait: half a millisecond for these.
-const TOGETHER: usize = 1024;
 
 /// The first and the longest pause between attempts while the file cannot be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -262,12 +257,14 @@ impl Ledger {
         }
     }
 
-    /// Writes all batches, in transactions of up to [`TOGETHER`] records or one batch. Retries until
-    /// it succeeds, or until the process ends and [`GRACE`] is over.
+    /// Writes all batches, in one transaction unless writing fails. Retries until it succeeds, or
+    /// until the process ends and [`GRACE`] is over.
     fn write_all(&mut self, mut batches: &[Batch], turn: &mut Turn<'_>) {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         while !batches.is_empty() {
-            let attempt = self.attempt(batches);
+            // While the file fails, an attempt has one batch: each attempt on a full disk costs the
+            // work for all that it contains.
+            let attempt = if self.outage.is_failing() { &batches[..1] } else { batches };
             let result = self.store.write(attempt);
             self.count_gone();
             let Err(reason) = result else {
@@ -280,7 +277,6 @@ impl Ledger {
                 self.well();
                 backoff.reset();
                 batches = &batches[attempt.len()..];
-                pause_if_due();
                 continue;
             };
             self.say(&reason);
@@ -296,21 +292,6 @@ impl Ledger {
                 thread::sleep(FIRST_PAUSE);
             }
         }
-    }
-
-    /// The first batches, for one transaction.
-    ///
-    /// While the file fails, it has one batch: each attempt on a full disk costs the work for all
-    /// that it contains.
-    fn attempt<'b>(&self, batches: &'b [Batch]) -> &'b [Batch] {
-        let mut records = 0;
-        let mut is_one_more = |batch: &Batch| {
-            let is_one_more = records == 0 || !self.outage.is_failing() && records + batch.len() <= TOGETHER;
-            records += batch.len();
-            is_one_more
-        };
-        let count = batches.iter().take_while(|batch| is_one_more(batch)).count();
-        &batches[..count.max(1)]
     }
 
     /// Logs that records are written again, if writing had failed.

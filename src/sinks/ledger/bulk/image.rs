@@ -7,7 +7,6 @@ use super::super::row::{Value, started_at, values};
 use super::pages::{PAGE, Table, put_index};
 use super::rows::{MAX_COLUMNS, Row};
 use crate::record::UsageRecord;
-use crate::support::threads::pause_if_due;
 
 /// The place of the number of pages in the header of a file
 /// (sqlite.org/fileformat2.html#in_header_database_size).
@@ -79,7 +78,6 @@ impl Template {
             )?;
             table.push(seq, row.parts())?;
             entries.push((started_at(record), seq));
-            pause_if_due();
         }
         table.end(self.table);
         // The order of requests' ends is almost that of their starts.

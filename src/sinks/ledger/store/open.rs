@@ -13,15 +13,12 @@ use super::super::error::Reason;
 use super::super::file::PRIVATE;
 use super::super::log::Watch;
 use super::super::schema;
-use crate::support::threads::{Threads, pause_if_due};
+use crate::support::threads::Threads;
 
 /// The time to wait for a file that another process is writing: at the start, where the user can
 /// try again; and for each batch, where the thread tries again.
 const PATIENCE: Duration = Duration::from_secs(5);
 const BATCH_PATIENCE: Duration = Duration::from_millis(500);
-
-/// The steps of SQLite's machine between two looks at the time, some 50 µs.
-const STEPS: i32 = 500;
 
 /// The size of a new file's pages. SQLite's 4 KiB cost a quarter more for each record, 16 KiB save
 /// another tenth, but a commit of few records writes whole pages.
@@ -70,14 +67,6 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     // written before the proxy runs.
     connection.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
     connection.busy_timeout(BATCH_PATIENCE)?;
-    // The thread pauses inside of statements.
-    connection.progress_handler(
-        STEPS,
-        Some(|| {
-            pause_if_due();
-            false
-        }),
-    )?;
     let watch = Watch::begin(path);
     let checkpointer = Checkpointer::begin(path, &mut connection, &watch, threads)?;
     Ok(Open { checkpointer, connection, watch, bulk: Bulk::default() })
