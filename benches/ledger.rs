@@ -191,6 +191,7 @@ fn record(number: usize) -> UsageRecord {
         id: uuid::Builder::from_unix_timestamp_millis(started.as_millisecond() as u64, &random).into_uuid(),
         started_at: started,
         client: format!("client-{}", number % 20).into(),
+        key_id: None,
         user: Some(format!("user-{}", number % 500).into()),
         upstream: Some(["openai", "azure"][number % 2].into()),
         group_use: None,

@@ -84,7 +84,7 @@ pub(super) async fn respond(
             head.headers.set(KnownName::ContentType, b"application/json");
             head.headers.set(KnownName::XStreamgaugeId, entry.id().as_bytes());
             entry.close(Outcome::Complete);
-            ClientResponse { head, body: ProxyBody::Whole(Full::new(list.into())) }
+            ClientResponse { head, body: ProxyBody::Whole(Full::new(list)) }
         }
         Err(error) => respond::refuse(&error, entry),
     }
@@ -205,7 +205,7 @@ impl Names<'_> {
         let own = rule.target.as_group().and_then(|group| group.members()[member].model.as_deref());
         let mut add = |name: &str| self.add(rule, name, own, upstream, list);
         if rest.trim_end_matches('/') == DEPLOYMENTS {
-            return list.ids().for_each(|id| add(id));
+            return list.ids().for_each(&mut add);
         }
         if let Some(literal) = rule.model.as_ref().and_then(|glob| glob.literal()) {
             return add(literal);

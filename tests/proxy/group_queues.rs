@@ -98,8 +98,9 @@ fn members_never_run_more_requests_than_they_may() {
             scope.spawn(move || {
                 let mut connection = Client::connect(address);
                 let directions = "events=4,pace=1ms,delay=1ms..20ms";
-                let waits = (0..REQUESTS)
-                    .map(|request| ask(&mut connection, "large", directions, (number + request) % 2 == 0));
+                let waits = (0..REQUESTS).map(|request| {
+                    ask(&mut connection, "large", directions, (number + request).is_multiple_of(2))
+                });
                 waits.filter(Option::is_some).count()
             })
         };

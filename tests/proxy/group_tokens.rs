@@ -175,7 +175,7 @@ fn usage_adds_the_attempts_to_their_upstreams_if_it_is_asked_to() {
         groups.iter().map(sum).collect::<Vec<_>>()
     };
     let own = ("b".into(), 3.into(), 27.into());
-    assert_eq!(sums(&[]), [own.clone()]);
+    assert_eq!(sums(&[]), std::slice::from_ref(&own));
     assert_eq!(sums(&["--attempts"]), [("a".into(), 0.into(), 75.into()), own]);
     assert_eq!(sums(&["--attempts", "--upstream", "a"]), [("a".into(), 0.into(), 75.into())]);
     assert_eq!(sums(&["--upstream", "a"]), []);

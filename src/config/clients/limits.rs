@@ -41,7 +41,7 @@ fn limit(table: &Table<'_>) -> Read<LimitSpec> {
         [] => return Err(table.mistake("requests", format!("is missing; {FORMS}"))),
         [(first, _), (second, _), ..] => {
             let reason = format!("is beside {first}: write a limit for each");
-            return Err(table.mistake(*second, reason));
+            return Err(table.mistake(second, reason));
         }
         _ => unreachable!("a key that is missing was left out"),
     };
