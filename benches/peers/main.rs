@@ -6,7 +6,7 @@
 //! cargo bench --bench peers -- --only requests,streams --rounds 3 --out figures
 //!
 //! # The published figures: rounds until the time is over, into the table, the picture and the pages.
-//! cargo bench --bench peers -- --minutes 10 --seconds 1.5 --out benches/peers/figures --page docs/performance.md,README.md
+//! cargo bench --bench peers -- --minutes 10 --seconds 1.5 --out benches/peers/figures --page docs/performance.md --page README.md
 //!
 //! # The cost of the meter, compared with a build without it.
 //! CARGO_TARGET_DIR=target/unmetered RUSTFLAGS="--cfg unmetered" cargo build --release
