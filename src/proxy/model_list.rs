@@ -4,9 +4,9 @@
 //! ids of an upstream's list, its aliases, its deployments, the model of a member and a route's
 //! exact model are names. A single upstream's list passes untouched, like any other request.
 //!
-//! The upstreams are asked at the same time, and those without a list in [`LIST_TIME`] are left
-//! out. Their lists are kept for [`FRESH`], so that a client cannot multiply its requests. They are
-//! asked with headers of ours only, since clients share the lists.
+//! The upstreams are asked at the same time, and those without a list in [`fetch::LIST_TIME`] are
+//! left out. Their lists are kept for [`cache::FRESH`], so that a client cannot multiply its
+//! requests. They are asked with headers of ours only, since clients share the lists.
 //!
 //! A client sees only the models that it may ask for.
 

@@ -2,7 +2,7 @@
 //!
 //! Nearly all values are counted from closed usage records, on the records' own thread, so that
 //! counting costs a request nothing. [`crate::support::flow`] measures streams, and is read on a
-//! scrape. Label values are bounded: by the configuration, by the API, or by [`Naming`].
+//! scrape. Label values are bounded: by the configuration, by the API, or by [`naming::Naming`].
 
 mod config;
 mod exposition;

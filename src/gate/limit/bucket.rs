@@ -24,7 +24,7 @@ pub struct BucketRate {
 /// The level of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bucket {
-    /// Units times [`Rate::period`].
+    /// Units times [`BucketRate::period`].
     level: i128,
     /// The time of the level, in nanoseconds of a clock that never steps back.
     at: u64,
