@@ -14,7 +14,6 @@
 //! | `file` | what is at the path before SQLite opens it |
 //! | `spill` | records that could not be written before the end, for the next start |
 //! | `counted` | which stored results are counted |
-//! | `bulk` | many records as whole rows, of a second database |
 //! | `columns` | what a row has, in both databases |
 //! | `shipped` | what of the file is in PostgreSQL already |
 //! | [`postgres`] | the fleet's ledger |
@@ -32,7 +31,6 @@
 //! | `output` | what was read, as JSON and CSV |
 
 mod backup;
-mod bulk;
 mod by;
 mod calendar;
 mod checkpoint;

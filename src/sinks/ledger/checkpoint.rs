@@ -14,18 +14,17 @@ use super::error::Reason;
 use super::log::{Place, State, Watch, copy_no_more};
 use crate::support::threads::{Deadline, Thread, Threads, fault};
 
-/// The length in pages at which the log is copied: 16 MiB, or half of it in older files, whose pages
-/// have 4 KiB instead of 8.
-const COPIED_FROM: u64 = 2048;
+/// The length in pages of 4 KiB at which the log is copied: 16 MiB.
+const COPIED_FROM: u64 = 4096;
 
 /// Retry after this many more pages of the log if a concurrent commit or reader prevented the
 /// checkpoint from restarting the log.
-const AGAIN_AFTER: u64 = 512;
+const AGAIN_AFTER: u64 = 1024;
 
-/// The bound of the log in pages, 64 MiB: the next commit waits until the whole log is copied and
-/// restarts. The log exceeds it by at most that commit, and by the commits during a read that lasts
-/// longer than [`PATIENCE`].
-pub(super) const BOUND: u32 = 8192;
+/// The bound of the log, 64 MiB: the next commit waits until the whole log is copied and restarts.
+/// The log exceeds it by at most that commit, and by the commits during a read that lasts longer
+/// than [`PATIENCE`].
+pub(super) const BOUND: u32 = 16_384;
 
 /// The time that a copy at the bound waits for readers of the log.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -253,7 +252,7 @@ mod tests {
     use super::super::support::{batch, count_at};
     use super::*;
 
-    const PAGE: u64 = 8192;
+    const PAGE: u64 = 4096;
     const BOUND: u64 = super::BOUND as u64;
 
     /// A frame of the log is a page with a header of 24 bytes (sqlite.org/fileformat2.html, section
@@ -268,7 +267,7 @@ mod tests {
         let path = folder.path().join("a.db");
         let mut store = Store::open(&path).unwrap();
         let before = fs::metadata(&path).unwrap();
-        // Longer than SQLite's default limit of the log, 1,000 pages, and shorter than ours.
+        // Four times as long as SQLite's default limit of the log, and shorter than ours.
         let batch = batch(5000);
         while log_pages(&path) < COPIED_FROM * 3 / 4 {
             store.write(std::slice::from_ref(&batch)).unwrap();

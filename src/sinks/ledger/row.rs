@@ -2,7 +2,7 @@
 //!
 //! Most of a row's cost is SQLite's work per statement and per value. So a statement writes several
 //! rows, and a value that its parameter has already is not bound again: two requests mostly have
-//! much in common. `bulk` writes many records at a lower cost.
+//! much in common.
 
 use std::sync::LazyLock;
 
@@ -83,7 +83,7 @@ impl<'c, 'r> Insert<'c, 'r> {
 
 /// The value of a column.
 #[derive(Clone, Copy)]
-pub(super) enum Value<'r> {
+enum Value<'r> {
     Null,
     Integer(i64),
     Real(f64),
@@ -158,16 +158,12 @@ impl<'r> From<Option<&'r str>> for Value<'r> {
     }
 }
 
-/// The time in nanoseconds since 1970. One beyond the year 2262 is saturated.
-pub(super) fn started_at(record: &UsageRecord) -> i64 {
-    i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX)
-}
-
 /// The values of a record, in the order of [`COLUMNS`].
-pub(super) fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
+fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
     let (usage, group) = (&record.usage, record.group_use.as_deref());
     [
-        Value::Integer(started_at(record)),
+        // A time beyond the year 2262 is saturated.
+        Value::Integer(i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX)),
         (&*record.client).into(),
         record.upstream.as_deref().into(),
         record.model.as_deref().into(),

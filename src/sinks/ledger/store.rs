@@ -187,7 +187,7 @@ impl Store {
         }
         self.uncopied.clear();
         (self.written, self.last) = (0, 0);
-        let Some(Open { checkpointer, connection, watch, .. }) = self.open.take() else { return };
+        let Some(Open { checkpointer, connection, watch }) = self.open.take() else { return };
         drop(checkpointer);
         if watch.is_cut(&connection).unwrap_or(false) {
             copy_no_more(&connection, true);
@@ -262,15 +262,12 @@ impl Store {
     }
 
     fn insert(&mut self, batches: &[Batch]) -> Result<(), Reason> {
-        let Open { checkpointer, connection, bulk, .. } = self.connect()?;
+        let Open { checkpointer, connection, .. } = self.connect()?;
         checkpointer.wait();
-        let records: Vec<_> = batches.iter().flat_map(|batch| batch.iter()).collect();
-        if !bulk.insert(connection, &records)? {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            insert(&transaction, records.into_iter())?;
-            // If it fails, dropping the transaction rolls everything back.
-            transaction.commit()?;
-        }
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        insert(&transaction, batches.iter().flat_map(|batch| batch.iter()))?;
+        // If it fails, dropping the transaction rolls everything back.
+        transaction.commit()?;
         let last = connection.last_insert_rowid();
         let (end, copied) = checkpointer.places();
         self.last = last;

@@ -116,7 +116,7 @@ fn log_of_shipped_file_stays_within_its_bound() {
     // The log's length is that of the file: it does not restart before all of it was copied.
     let log = super::super::repair::with(&path, "-wal");
     let length = || std::fs::metadata(&log).unwrap().len();
-    while length() < u64::from(BOUND) * 8192 {
+    while length() < u64::from(BOUND) * 4096 {
         other.execute_batch("INSERT INTO large VALUES (zeroblob(8 << 20))").unwrap();
     }
     let grown = length();
@@ -124,7 +124,7 @@ fn log_of_shipped_file_stays_within_its_bound() {
         unshipped.advance(seq).unwrap();
     }
     assert!(
-        length() <= grown + 2 * 8216,
+        length() <= grown + 2 * 4120,
         "only the commit that copies makes it longer: {}",
         length() - grown
     );

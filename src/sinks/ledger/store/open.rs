@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::super::bulk::Bulk;
 use super::super::checkpoint::{Checkpointer, copy};
 use super::super::error::Reason;
 use super::super::file::PRIVATE;
@@ -20,10 +19,6 @@ use crate::support::threads::Threads;
 const PATIENCE: Duration = Duration::from_secs(5);
 const BATCH_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The size of a new file's pages. SQLite's 4 KiB cost a quarter more for each record, 16 KiB save
-/// another tenth, but a commit of few records writes whole pages.
-const PAGE_BYTES: i64 = 8192;
-
 /// The size to which the log is cut after a long read made it grow.
 const LOG_BYTES: i64 = 16 << 20;
 
@@ -34,7 +29,6 @@ pub(super) struct Open {
     pub(super) checkpointer: Checkpointer,
     pub(super) connection: Connection,
     pub(super) watch: Watch,
-    pub(super) bulk: Bulk,
 }
 
 /// Opens or creates the file at `path`, and migrates its schema.
@@ -49,9 +43,6 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     Watch::check(path, &connection)?;
     // Checked before anything is changed in a file that is not ours.
     let is_new = schema::is_new(&connection)?;
-    if is_new {
-        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
-    }
     // Readers and this writer do not wait for each other. A commit survives the end of the process,
     // but not a power failure: the log is synced when it is copied into the file.
     connection.pragma_update(None, "journal_mode", "wal")?;
@@ -69,7 +60,7 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     connection.busy_timeout(BATCH_PATIENCE)?;
     let watch = Watch::begin(path);
     let checkpointer = Checkpointer::begin(path, &mut connection, &watch, threads)?;
-    Ok(Open { checkpointer, connection, watch, bulk: Bulk::default() })
+    Ok(Open { checkpointer, connection, watch })
 }
 
 /// Creates an empty file if there is none, which SQLite takes for an empty database. SQLite itself

@@ -257,7 +257,7 @@ fn damage_found_while_writing_costs_no_record_of_batch() {
     // The header and the schema are on the first page; everything else is damaged.
     let mut bytes = fs::read(&path).unwrap();
     assert!(bytes.len() > 100_000);
-    bytes[8192..].fill(0xA5);
+    bytes[4096..].fill(0xA5);
     fs::write(&path, &bytes).unwrap();
 
     let mut store = Store::open(&path).unwrap();
