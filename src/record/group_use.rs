@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use super::UsageRecord;
 use super::entry::millis;
 use super::error::{Error, Retry};
+use super::row::MAX_TEXT;
 use crate::llm::provider::Provider;
 use crate::llm::usage::Usage;
 
@@ -16,6 +17,9 @@ const FIRST_EVENT: &str = "first_event";
 
 /// The longest error of an attempt, in bytes.
 const MAX_ERROR: usize = 256;
+
+/// The largest count in the ledger, whose integers have 63 bits.
+const MAX_COUNT: u64 = i64::MAX.unsigned_abs();
 
 /// The group of a request, and its attempts.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,7 +140,7 @@ impl GroupUse {
         self.attempts.push(AttemptRecord {
             upstream,
             provider,
-            model: model.map(Into::into),
+            model: model.map(|model| storable(model, MAX_TEXT)),
             status: None,
             error: None,
             code: None,
@@ -164,7 +168,7 @@ impl GroupUse {
     pub fn reject_stream(&mut self, name: &str, at: Instant, now: Instant) {
         self.reject(200, at, now);
         if let Some(attempt) = self.attempts.last_mut() {
-            attempt.error = Some(format!("{FIRST_EVENT}: {name}").into());
+            attempt.error = Some(storable(&format!("{FIRST_EVENT}: {name}"), MAX_ERROR));
             (attempt.code, attempt.billed) = (Some(FIRST_EVENT), Billed::No);
         }
     }
@@ -184,8 +188,7 @@ impl GroupUse {
     pub fn fail(&mut self, error: &Error, now: Instant) {
         let now = self.since_start(now);
         if let Some(attempt) = self.end(now) {
-            let text = format!("{}: {error}", error.code());
-            attempt.error = Some(text[..text.floor_char_boundary(MAX_ERROR)].into());
+            attempt.error = Some(storable(&format!("{}: {error}", error.code()), MAX_ERROR));
             attempt.code = Some(error.code());
             let may_be_executed = error.retry() != Retry::NotSent;
             attempt.billed = if may_be_executed { Billed::Maybe } else { Billed::No };
@@ -243,11 +246,16 @@ impl GroupUse {
     }
 }
 
+/// The beginning of a text, without NUL characters, which PostgreSQL's JSON cannot have.
+fn storable(text: &str, most: usize) -> Box<str> {
+    text[..text.floor_char_boundary(most)].replace('\0', "\u{FFFD}").into()
+}
+
 fn provider<S: Serializer>(provider: &Provider, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(provider.as_str())
 }
 
-/// The known counts.
+/// The known counts, at most those that a column of the ledger can have.
 fn tokens<S: Serializer>(usage: &Option<Box<Usage>>, serializer: S) -> Result<S::Ok, S::Error> {
     let Some(usage) = usage.as_deref() else { return serializer.serialize_none() };
     let counts = [
@@ -259,7 +267,7 @@ fn tokens<S: Serializer>(usage: &Option<Box<Usage>>, serializer: S) -> Result<S:
         ("cache_write_1h_input_tokens", usage.cache_write_1h_input_tokens),
         ("reasoning_tokens", usage.reasoning_tokens),
     ];
-    serializer.collect_map(counts.into_iter().filter_map(|(name, count)| Some((name, count?))))
+    serializer.collect_map(counts.into_iter().filter_map(|(name, count)| Some((name, count?.min(MAX_COUNT)))))
 }
 
 /// The fields of a record that a group adds.
@@ -350,6 +358,26 @@ mod tests {
         notes.reject(503, Instant::now(), Instant::now());
         notes.record_usage(Usage { output_tokens: Some(0), ..Usage::default() });
         assert_eq!(notes.attempts[0].billed, Billed::No);
+    }
+
+    #[test]
+    fn attempt_has_no_text_or_count_that_a_ledger_cannot_have() {
+        let mut notes = GroupUse::new("chat".into(), Instant::now());
+        let long = "\0é".repeat(MAX_TEXT);
+        notes.begin("a".into(), Provider::Other, Some(&long), Instant::now());
+        notes.reject_stream(&long, Instant::now(), Instant::now());
+        notes.record_usage(Usage { input_tokens: Some(u64::MAX), ..Usage::default() });
+        let json = serde_json::to_value(&notes.attempts[0]).unwrap();
+        assert_eq!(json["tokens"], serde_json::json!({"input_tokens": i64::MAX}));
+        for (key, most) in [("model", MAX_TEXT), ("error", MAX_ERROR)] {
+            let text = json[key].as_str().unwrap();
+            // A replaced character has two bytes more.
+            assert!(
+                text.contains('é') && !text.contains('\0') && text.len() <= 2 * most,
+                "{key}: {}",
+                text.len()
+            );
+        }
     }
 
     #[test]
