@@ -171,8 +171,16 @@ fn named_in_body(request: &Buffered, endpoint: Endpoint) -> Option<&[u8]> {
     (is_json && may_name()).then_some(&**text)
 }
 
+/// Returns true if the text has one of [`RARE_KEYS`], or may have it with escapes.
 fn has_rare_key(text: &[u8]) -> bool {
-    RARE_KEYS.iter().any(|key| memmem::find(text, key).is_some())
+    RARE_KEYS.iter().any(|key| memmem::find(text, key).is_some()) || has_escaped_letter(text)
+}
+
+/// Returns true if an escape is a character of keys: `_` or a small letter. Encoders do not escape
+/// those.
+fn has_escaped_letter(text: &[u8]) -> bool {
+    let mut escapes = memmem::find_iter(text, b"\\u00");
+    escapes.any(|at| matches!(text.get(at + 4), Some(b'5'..=b'7')))
 }
 
 /// The search for the account of a request.

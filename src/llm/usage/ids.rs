@@ -7,6 +7,9 @@
 //! item back without its `id`.
 //!
 //! Objects whose keys clients or models choose are left out (`metadata`, schemas).
+//!
+//! Keys and types are compared by their values, escapes decoded. Of equal keys each counts, since
+//! services use any one of them.
 
 mod keys;
 mod reader;
@@ -22,6 +25,9 @@ const MIN_ID: usize = 8;
 /// The longest id that is read, in bytes. Of encrypted content only this beginning counts, which
 /// contains its random part.
 const MAX_ID: usize = 256;
+
+/// The longest escape of a character of a key or an id, in bytes: `\u0061`.
+const ESCAPE: usize = 6;
 
 /// An id in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! The keys under which ids lie.
 
+use super::ESCAPE;
+
 /// The meaning of a key for ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Key {
@@ -26,8 +28,8 @@ pub(super) enum Key {
 }
 
 impl Key {
-    /// The longest known key, in bytes.
-    pub(super) const LIMIT: usize = 24;
+    /// The longest known key as written, in bytes: each of its characters may be an escape.
+    pub(super) const LIMIT: usize = 24 * ESCAPE;
 
     pub(super) fn from_text(text: &[u8]) -> Self {
         match text {

@@ -1,20 +1,19 @@
 //! Walks through one JSON text and reads its ids.
 
 use super::keys::Key;
-use super::{MAX_ID, MIN_ID, Sink, StoredId};
+use super::{ESCAPE, MAX_ID, MIN_ID, Sink, StoredId};
+use crate::codec::json;
 use crate::llm::usage::json::{Grammar, Kind, Outline, string};
 
-/// Bytes of a value that are read: each character may be an escape of two bytes, and there is a
-/// quote.
-const VALUE_LIMIT: usize = 2 * MAX_ID + 1;
+/// Bytes of a value that are read: each character may be an escape, and there are two quotes.
+const VALUE_LIMIT: usize = ESCAPE * MAX_ID + 2;
 
 /// The number of containers around an id at most.
 const DEPTHS: usize = 16;
 
 /// Types of a request's items that refer to stored state by their `id`. Items of other types carry
 /// their content.
-const REFERENCES: [&[u8]; 4] =
-    [b"\"item_reference\"", b"\"reasoning\"", b"\"image_generation_call\"", b"\"compaction\""];
+const REFERENCES: [&str; 4] = ["item_reference", "reasoning", "image_generation_call", "compaction"];
 
 /// The origin of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +55,7 @@ enum Reading {
 #[derive(Debug, Default)]
 struct Item {
     id: Option<Box<str>>,
+    /// Its type is one of [`REFERENCES`], or it has several ids.
     is_reference: bool,
     /// The item has a type or a role, so that its `id` alone is no reference.
     is_typed: bool,
@@ -113,7 +113,7 @@ impl Reader {
             match key {
                 Key::Type => {
                     item.is_typed = true;
-                    item.is_reference = REFERENCES.contains(&value);
+                    item.is_reference |= string(value).is_some_and(|value| REFERENCES.contains(&&*value));
                     return;
                 }
                 Key::Role => {
@@ -121,7 +121,11 @@ impl Reader {
                     return;
                 }
                 Key::Id => {
-                    item.id = id(key, value).map(Into::into);
+                    let Some(id) = id(key, value) else { return };
+                    if let Some(other) = item.id.replace(id.into()) {
+                        item.is_reference = true;
+                        sink(StoredId { id: &other, is_own: false });
+                    }
                     return;
                 }
                 _ => {}
@@ -201,7 +205,7 @@ impl Outline for Piece<'_> {
 
     fn key_end(&mut self, at: usize) {
         if self.reader.reading == Reading::Key {
-            let key = self.read(at, Key::LIMIT, |_, text, _| Key::from_text(text));
+            let key = self.read(at, Key::LIMIT, |_, text, _| Key::from_text(&json::Text::of(text).plain()));
             self.reader.key = Some(key);
         }
     }

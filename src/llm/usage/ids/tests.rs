@@ -160,3 +160,77 @@ fn request_names_ids_where_they_refer_to_state() {
         assert_eq!(named(body), expected, "{body}");
     }
 }
+
+/// A JSON string with each character of `word` as an escape.
+fn escaped(word: &str) -> String {
+    let escapes: String = word.chars().map(|letter| format!("\\u{:04X}", u32::from(letter))).collect();
+    format!("\"{escapes}\"")
+}
+
+/// Every string of a text that equals one of `words`, with all characters as escapes.
+fn with_escapes(text: &str, words: &[&str]) -> String {
+    words.iter().fold(text.to_owned(), |text, word| text.replace(&format!("\"{word}\""), &escaped(word)))
+}
+
+#[test]
+fn escapes_in_keys_types_and_ids_change_nothing() {
+    let words = [
+        "id",
+        "previous_response_id",
+        "conversation",
+        "file_id",
+        "vector_store_ids",
+        "container_id",
+        "approval_request_id",
+        "output",
+        "metadata",
+        "parameters",
+        "encrypted_content",
+        "input",
+        "type",
+        "item_reference",
+        "reasoning",
+        "role",
+        "resp_0001",
+        "msg_0001",
+    ];
+    assert_eq!(passed([with_escapes(RESPONSE, &words).as_bytes()]), RESPONSE_IDS);
+    for (body, expected) in [
+        (r#"{"previous_response_id":"resp_0001","input":"hi"}"#, &["resp_0001"][..]),
+        (r#"{"input":[{"type":"item_reference","id":"msg_0001"}]}"#, &["msg_0001"]),
+        (r#"{"input":[{"id":"msg_0001","type":"message"}]}"#, &[]),
+        (r#"{"input":[{"id":"msg_0001","role":"user"}]}"#, &[]),
+        (r#"{"file_id":"file-0001","metadata":{"file_id":"file-evil"}}"#, &["file-0001"]),
+        (r#"{"input":[{"approval_request_id":"resp_0001"}]}"#, &["resp_0001"]),
+    ] {
+        let body = with_escapes(body, &words);
+        assert_eq!(named(&body), expected, "{body}");
+        let mut ids = Vec::new();
+        let mut reader = NamedIdReader::default();
+        body.as_bytes().chunks(1).for_each(|piece| reader.push(piece, &mut |id| ids.push(id.to_owned())));
+        assert_eq!(ids, expected, "{body}");
+    }
+    assert_eq!(named(r#"{"previous_response_\u0069d":"resp_0001"}"#), ["resp_0001"]);
+    let long = "x".repeat(MAX_ID);
+    assert_eq!(named(&format!(r#"{{"file_id":{}}}"#, escaped(&long))), [long]);
+    assert_eq!(named(&format!(r#"{{"file_id":{}}}"#, escaped(&"x".repeat(MAX_ID + 1)))), [""; 0]);
+}
+
+#[test]
+fn of_equal_keys_each_counts() {
+    for (body, expected) in [
+        (
+            r#"{"previous_response_id":"resp_0001","previous_response_id":"resp_0002"}"#,
+            &["resp_0001", "resp_0002"][..],
+        ),
+        (r#"{"input":"hi","input":[{"type":"item_reference","id":"msg_0001"}]}"#, &["msg_0001"]),
+        (r#"{"input":[{"type":"item_reference","id":"msg_0001","type":"message"}]}"#, &["msg_0001"]),
+        (r#"{"input":[{"type":"item_reference","id":"msg_0001","id":"x"}]}"#, &["msg_0001"]),
+        (
+            r#"{"input":[{"type":"item_reference","id":"msg_0001","id":"msg_0002"}]}"#,
+            &["msg_0001", "msg_0002"],
+        ),
+    ] {
+        assert_eq!(named(body), expected, "{body}");
+    }
+}
