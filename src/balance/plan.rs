@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use super::group::Row;
 use super::sticky::{Fingerprint, StickyKey};
 use super::{Permit, UpstreamGroup, Verdict};
+use crate::support::UpstreamId;
 use choice::Choice;
 use members::Members;
 
@@ -144,6 +145,12 @@ impl Plan {
 
     pub fn group(&self) -> &Arc<UpstreamGroup> {
         &self.group
+    }
+
+    /// The upstream of the only member that can serve the request, since it stores state to which
+    /// the request refers.
+    pub fn holder(&self) -> Option<&UpstreamId> {
+        self.pin.map(|number| &self.group.members()[number].upstream)
     }
 
     /// The estimate of the request's tokens.

@@ -108,7 +108,7 @@ impl Error {
     /// The time after which the client can send the request again, if it is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.0.kind {
-            Kind::UpstreamsRateLimited { retry_after } => retry_after,
+            Kind::UpstreamsRateLimited { retry_after, .. } => retry_after,
             // A running request may end at any time.
             Kind::UpstreamsBusy { .. } | Kind::UpstreamBusy | Kind::QueueFull => Some(Duration::from_secs(1)),
             Kind::LimitReached(ref reached) => reached.retry_after,

@@ -34,7 +34,7 @@ impl Prepared {
             }
             Err(none) => {
                 let plan = self.attempts.plan().expect("the queue has returned the plan");
-                Err(none.refusal(plan.group().spec()))
+                Err(none.refusal(plan))
             }
         }
     }

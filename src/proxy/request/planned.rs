@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::{Body, Outbound, Prepared, Routed};
 use crate::balance::{
-    Attempts, End, Fingerprint, GroupSpec, Permit, Plan, PlanRequest, Step, StickyBody, StickyParts,
-    UpstreamGroup, Variant, client_deadline, client_retries, sticky_key,
+    Attempts, End, Fingerprint, Permit, Plan, PlanRequest, Step, StickyBody, StickyParts, UpstreamGroup,
+    Variant, client_deadline, client_retries, sticky_key,
 };
 use crate::proxy::attempt::GroupRequest;
 use crate::proxy::worker::WorkerUpstream;
@@ -95,7 +95,7 @@ impl Routed<'_> {
                 let upstream = Rc::clone(self.target.first());
                 self.prepared(attempts, upstream, Outbound::unwritten(), Some(request))
             }
-            Err(none) => Err(none.refusal(spec)),
+            Err(none) => Err(none.refusal(&plan)),
         }
     }
 
@@ -160,17 +160,20 @@ impl Routed<'_> {
 
 impl NoMember {
     /// The error of a request for which no member of the group was asked.
-    pub(in crate::proxy) fn refusal(self, spec: &GroupSpec) -> Error {
+    pub(in crate::proxy) fn refusal(self, plan: &Plan) -> Error {
+        let (spec, holder) = (plan.group().spec(), plan.holder().map(|upstream| upstream.name().clone()));
         let kind = match self {
             Self::Failed(error) => return error,
             Self::QueueFull => Kind::QueueFull,
-            Self::Wait | Self::End(End::Full) => Kind::UpstreamsBusy { wait: spec.wait.unwrap_or_default() },
+            Self::Wait | Self::End(End::Full) => {
+                Kind::UpstreamsBusy { wait: spec.wait.unwrap_or_default(), holder }
+            }
             Self::End(End::RateLimited { until }) => {
                 let retry_after = Some(until.saturating_duration_since(Instant::now()));
-                Kind::UpstreamsRateLimited { retry_after }
+                Kind::UpstreamsRateLimited { retry_after, holder }
             }
             Self::End(End::Tried | End::Attempts | End::Deadline | End::Budget) => {
-                Kind::UpstreamsRateLimited { retry_after: None }
+                Kind::UpstreamsRateLimited { retry_after: None, holder }
             }
         };
         kind.at(Arc::clone(&spec.name))

@@ -19,8 +19,8 @@ impl Entry {
     }
 }
 
-/// A UUIDv7 of the millisecond `now` since 1970. Its 74 random bits come from a generator per thread that the
-/// system seeded: an id must be unique, but need not be secret.
+/// A UUIDv7 of the millisecond `now` since 1970. Its 74 random bits come from a generator per thread
+/// that the system seeded: an id must be unique, but need not be secret.
 pub(super) fn new_id(now: Duration) -> Uuid {
     let mut random = [0; 10];
     random[..8].copy_from_slice(&fastrand::u64(..).to_ne_bytes());

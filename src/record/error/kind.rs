@@ -1,5 +1,6 @@
 //! The table of all errors. Codes and statuses are a contract with clients; texts are not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -27,6 +28,8 @@ pub enum Retry {
     /// The upstream may have executed the request, and no response has begun: another attempt may
     /// be billed twice.
     BeforeResponse,
+    /// streamgauge has refused the request before an attempt, and can accept it after a pause.
+    AfterPause,
 }
 
 /// A row of the table.
@@ -195,24 +198,25 @@ kinds! {
     TotalTimeout { limit: Duration, was_sent: bool } =
         GATEWAY_TIMEOUT, "total_timeout", Upstream, BeforeResponse,
         "The exchange took longer than `timeouts.total`.";
-    UpstreamsRateLimited { retry_after: Option<Duration> } =
-        TOO_MANY_REQUESTS, "upstreams_rate_limited", Upstream, Never,
-        "All members of the group are left out until their rate limits end.";
-    UpstreamsBusy { wait: Duration } = SERVICE_UNAVAILABLE, "upstreams_busy", Us, Never,
-        "No member of the group takes the request: each one that is not left out runs as many requests as `concurrent` allows, and `wait` is over.";
-    UpstreamBusy = SERVICE_UNAVAILABLE, "upstreams_busy", Us, Never,
+    UpstreamsRateLimited { retry_after: Option<Duration>, holder: Option<Arc<str>> } =
+        TOO_MANY_REQUESTS, "upstreams_rate_limited", Upstream, AfterPause,
+        "All members of the group, or the one that stores what the request names, are left out until their rate limits end.";
+    UpstreamsBusy { wait: Duration, holder: Option<Arc<str>> } =
+        SERVICE_UNAVAILABLE, "upstreams_busy", Us, AfterPause,
+        "Each member of the group that is not left out, or the one that stores what the request names, runs as many requests as `concurrent` allows, and the time to wait is over.";
+    UpstreamBusy = SERVICE_UNAVAILABLE, "upstreams_busy", Us, AfterPause,
         "The upstream runs as many requests as its `concurrent` allows.";
-    QueueFull = TOO_MANY_REQUESTS, "queue_full", Client, Never,
-        "As many requests wait as `queue` of the group allows, and most of them are of this client.";
+    QueueFull = TOO_MANY_REQUESTS, "queue_full", Client, AfterPause,
+        "As many requests wait as `queue` of the group allows, and no client has more of them than this one.";
     ModelsUnavailable = BAD_GATEWAY, "models_unavailable", Upstream, NotSent,
         "No upstream responded to `GET /v1/models` with its list in time.";
-    LimitReached(Box<LimitReached>) = TOO_MANY_REQUESTS, "rate_limit_exceeded", Client, Never,
+    LimitReached(Box<LimitReached>) = TOO_MANY_REQUESTS, "rate_limit_exceeded", Client, AfterPause,
         "A limit of the client, or of its team, has no room for the request.";
-    Overloaded = SERVICE_UNAVAILABLE, "overloaded", Us, Never,
+    Overloaded = SERVICE_UNAVAILABLE, "overloaded", Us, AfterPause,
         "The buffered request bodies use up `server.max_buffered_bytes`.";
-    ClientOverloaded = SERVICE_UNAVAILABLE, "client_overloaded", Client, Never,
+    ClientOverloaded = SERVICE_UNAVAILABLE, "client_overloaded", Client, AfterPause,
         "This client's request bodies use up its share of `server.max_buffered_bytes`.";
-    NoPlace = SERVICE_UNAVAILABLE, "no_place", Us, Never,
+    NoPlace = SERVICE_UNAVAILABLE, "no_place", Us, AfterPause,
         "There are as many HTTP/2 streams as `server.max_connections` allows.";
     Stopped = SERVICE_UNAVAILABLE, "stopped", Us, Never,
         "streamgauge was stopped before the response ended.";

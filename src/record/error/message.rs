@@ -5,6 +5,9 @@ use std::fmt;
 use super::{Error, Kind, LimitReached};
 use crate::codec::authority::HostFault;
 
+/// Describes the only upstream that can serve a request for stored state.
+const STORES: &str = "which stores what the request names";
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_message(f)?;
@@ -210,30 +213,42 @@ impl Error {
             Kind::Refused { status, body } => {
                 write!(f, "The upstream `{upstream}` responded with status {status}: {body}")
             }
-            Kind::UpstreamsRateLimited { retry_after: Some(pause) } => write!(
-                f,
-                "All upstreams of the group `{upstream}` are left out because of their rate limits. Try again in {} s.",
-                pause.as_secs() + 1
-            ),
+            Kind::UpstreamsRateLimited { retry_after: Some(pause), holder } => {
+                match holder {
+                    Some(holder) => {
+                        write!(f, "The upstream `{holder}`, {STORES}, is left out because of its rate limit.")?;
+                    }
+                    None => {
+                        write!(f, "All upstreams of the group `{upstream}` are left out because of their rate limits.")?;
+                    }
+                }
+                write!(f, " Try again in {} s.", pause.as_secs() + 1)
+            }
             Kind::ModelsUnavailable => f.write_str("No upstream responded with its list of models in time."),
-            Kind::UpstreamsRateLimited { retry_after: None } => {
+            Kind::UpstreamsRateLimited { retry_after: None, holder: Some(holder) } => {
+                write!(f, "The upstream `{holder}`, {STORES}, takes no request now. Try again shortly.")
+            }
+            Kind::UpstreamsRateLimited { retry_after: None, holder: None } => {
                 write!(f, "No upstream of the group `{upstream}` takes the request now. Try again shortly.")
             }
-            Kind::UpstreamsBusy { wait } if wait.is_zero() => write!(
-                f,
-                "Each upstream of the group `{upstream}` runs as many requests as it may (concurrent). Try again shortly."
-            ),
-            Kind::UpstreamsBusy { wait } => write!(
-                f,
-                "Each upstream of the group `{upstream}` runs as many requests as it may (concurrent), for longer than {wait:?} (wait). Try again shortly."
-            ),
+            Kind::UpstreamsBusy { wait, holder } => {
+                match holder {
+                    Some(holder) => write!(f, "The upstream `{holder}`, {STORES},")?,
+                    None => write!(f, "Each upstream of the group `{upstream}`")?,
+                }
+                f.write_str(" runs as many requests as it may (concurrent)")?;
+                if !wait.is_zero() {
+                    f.write_str(", and the time to wait is over")?;
+                }
+                f.write_str(". Try again shortly.")
+            }
             Kind::UpstreamBusy => write!(
                 f,
                 "The upstream `{upstream}` runs as many requests as it may (concurrent). Try again shortly."
             ),
             Kind::QueueFull => write!(
                 f,
-                "As many requests wait for the group `{upstream}` as may (queue), and this client has the most of them. Try again shortly."
+                "As many requests wait for the group `{upstream}` as may (queue), and no client has more of them than this one. Try again shortly."
             ),
             Kind::LimitReached(reached) => {
                 let LimitReached { whose, key, unit, used, most, is_rate, retry_after } = &**reached;
@@ -282,7 +297,45 @@ fn hosts_to_write(host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn full_group_message_names_holder_of_stored_state() {
+        let wait = Duration::from_secs(3);
+        let holder = || Some("azure".into());
+        let retry_after = Some(Duration::from_millis(4200));
+        for (kind, text) in [
+            (
+                Kind::UpstreamsBusy { wait, holder: None },
+                "Each upstream of the group `chat` runs as many requests as it may (concurrent), \
+                 and the time to wait is over. Try again shortly.",
+            ),
+            (
+                Kind::UpstreamsBusy { wait: Duration::ZERO, holder: holder() },
+                "The upstream `azure`, which stores what the request names, runs as many requests \
+                 as it may (concurrent). Try again shortly.",
+            ),
+            (
+                Kind::UpstreamsRateLimited { retry_after, holder: None },
+                "All upstreams of the group `chat` are left out because of their rate limits. Try \
+                 again in 5 s.",
+            ),
+            (
+                Kind::UpstreamsRateLimited { retry_after, holder: holder() },
+                "The upstream `azure`, which stores what the request names, is left out because of \
+                 its rate limit. Try again in 5 s.",
+            ),
+            (
+                Kind::UpstreamsRateLimited { retry_after: None, holder: holder() },
+                "The upstream `azure`, which stores what the request names, takes no request now. \
+                 Try again shortly.",
+            ),
+        ] {
+            assert_eq!(kind.at("chat").to_string(), text);
+        }
+    }
 
     #[test]
     fn foreign_host_message_has_the_line_to_write() {

@@ -1,7 +1,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
-use super::{Blame, Info, KINDS, Kind, Retry};
+use http::{HeaderValue, header};
+
+use super::{Blame, Info, KINDS, Kind, LimitReached, Retry};
+use crate::record::error::Error;
 
 const BEGIN: &str = "<!-- begin: generated from src/record/error/kind.rs -->\n";
 const END: &str = "<!-- end: generated -->\n";
@@ -21,6 +25,7 @@ fn table() -> String {
             Retry::Never => "no",
             Retry::NotSent => "safe",
             Retry::BeforeResponse => "may be billed twice",
+            Retry::AfterPause => "after a pause",
         };
         writeln!(text, "| `{code}` | {} | {blame} | {retry} | {meaning} |", status.as_u16()).unwrap();
     }
@@ -53,9 +58,45 @@ fn kinds_of_one_code_share_status_and_blame() {
 }
 
 #[test]
-fn only_faults_of_upstreams_can_be_repeated() {
-    for info in KINDS.iter().filter(|info| info.retry != Retry::Never) {
+fn only_faults_of_upstreams_can_be_repeated_at_once() {
+    for info in KINDS.iter().filter(|info| !matches!(info.retry, Retry::Never | Retry::AfterPause)) {
         assert_eq!(info.blame, Blame::Upstream, "{}", info.code);
+    }
+}
+
+#[test]
+fn refusal_has_retry_after_exactly_if_repeated_after_a_pause() {
+    let pause = Duration::from_secs(2);
+    let reached = LimitReached {
+        whose: "client search".to_owned(),
+        key: "limits[0] in [clients.search]".to_owned(),
+        unit: "requests",
+        used: 1,
+        most: 1,
+        is_rate: true,
+        retry_after: Some(pause),
+    };
+    let refusals = [
+        Kind::UpstreamsRateLimited { retry_after: Some(pause), holder: None },
+        Kind::UpstreamsBusy { wait: pause, holder: None },
+        Kind::UpstreamBusy,
+        Kind::QueueFull,
+        Kind::LimitReached(Box::new(reached)),
+        Kind::Overloaded,
+        Kind::ClientOverloaded,
+        Kind::NoPlace,
+    ];
+    assert_eq!(KINDS.iter().filter(|info| info.retry == Retry::AfterPause).count(), refusals.len());
+    let others =
+        [Kind::KeyMissing, Kind::Unreachable, Kind::Unanswered, Kind::ModelsUnavailable, Kind::Stopped];
+    let kinds = refusals.into_iter().map(|kind| (kind, true)).chain(others.map(|kind| (kind, false)));
+    for (kind, has_pause) in kinds {
+        let error = Error::from(kind);
+        let response = error.to_response(HeaderValue::from_static("the-id"));
+        let has_header = response.headers().contains_key(header::RETRY_AFTER);
+        assert_eq!(has_header || error.retry_after().is_some(), has_pause, "{}", error.code());
+        assert_eq!(error.retry() == Retry::AfterPause, has_pause, "{}", error.code());
+        assert!(!has_pause || !error.may_be_executed(), "{}", error.code());
     }
 }
 
