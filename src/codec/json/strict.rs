@@ -71,7 +71,7 @@ impl<'a> StrictCursor<'a> {
         Ok(())
     }
 
-    /// Consumes the first key of the object whose opening brace lies just behind, and its colon.
+    /// Consumes the first key of the object whose opening brace was just consumed, and its colon.
     /// Returns the key as it is spelled; `None`, after consuming it, if the closing brace is next.
     #[inline]
     pub(crate) fn first_key(&mut self) -> Result<Option<&'a [u8]>, Malformed> {

@@ -49,9 +49,9 @@ fn check_circles(root: &Table<'_>, teams: &[Team]) -> Read<()> {
         }
         let name = |team: usize| &*teams[team].name;
         let others: Vec<_> = circle.iter().map(|other| name(*other)).collect();
-        let way = if others.is_empty() { String::new() } else { format!(", by {}", others.join(", ")) };
+        let path = if others.is_empty() { String::new() } else { format!(", by {}", others.join(", ")) };
         let entry = root.at(&["teams", name(team), "team"]).expect("the team has the key");
-        Err(entry.mistake(format!("leads back to {}{way}: end the circle", name(team))))
+        Err(entry.mistake(format!("leads back to {}{path}: end the circle", name(team))))
     });
     all(circles).map(drop)
 }

@@ -61,7 +61,7 @@ listed! {
 }
 
 impl Key {
-    /// The longest known key.
+    /// The number of bytes of a key that are read.
     pub(super) const LIMIT: usize = 32;
 
     /// Returns true if a repeated key discards what its first value contained. Plain values replace

@@ -89,7 +89,8 @@ impl Session {
         self.reading.as_deref()?.heard.foreign.as_deref()
     }
 
-    /// Remembers the ids in the upstream's messages, and finds those of other clients in the client's.
+    /// Remembers the ids in the upstream's messages, and finds those of other clients in the
+    /// client's.
     pub fn watch_ids(&mut self, ids: Box<IdWatch>) {
         if let Some(reading) = &mut self.reading {
             reading.heard.ids = Some(ids);

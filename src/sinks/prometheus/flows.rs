@@ -88,7 +88,7 @@ impl FlowMetrics {
             let counter = ConstCounter::new(counts.get(limit));
             counter.encode(family.encode_family(&ReasonLabels { reason })?)?;
         }
-        let help = "Requests that a limit on clients ended";
+        let help = "Requests that a limit of [server] ended";
         let mut family = encoder.encode_descriptor("requests_limited", help, None, MetricType::Counter)?;
         for (limit, name) in Limit::REQUESTS {
             let counter = ConstCounter::new(counts.get(limit));

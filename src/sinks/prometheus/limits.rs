@@ -22,8 +22,7 @@ pub(super) struct LimitMetrics {
 impl Collector for LimitMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (limits, now) = (self.limits.all(), (self.now)());
-        let help =
-            "The part of a limit that is used or held; above 1, running requests use more than was held";
+        let help = "The part of a limit that is used or held; above 1, running requests use more than was held, or at_limit is warn";
         let mut family = encoder.encode_descriptor("limit_used_ratio", help, None, MetricType::Gauge)?;
         for applied in &limits {
             let ratio = applied.limit.status(now).used_ratio();
