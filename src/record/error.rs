@@ -21,7 +21,7 @@ use crate::codec::coding::DecodeError;
 use crate::record::Outcome;
 
 pub use event::{EventForm, EventStream, upstream_error_event};
-pub use kind::{Blame, Info, KINDS, Kind, LimitReached, Retry};
+pub use kind::{Blame, Info, KINDS, Kind, LimitReached, NotMetered, Retry};
 pub use response::ERROR_TYPE;
 
 /// The reason for which a request failed. Boxed, so that a result on the path of each frame stays

@@ -91,7 +91,6 @@ fn model_that_cannot_be_read_is_refused() {
         ("POST", "/v1/embeddings", "content-encoding: gzip\r\n", "not gzip"),
         ("POST", "/v1/embeddings", "", "not JSON"),
         ("POST", "/v1/audio/transcriptions", "content-type: multipart/form-data; boundary=b\r\n", form),
-        ("POST", "/v1/threads/t/runs", "", "{\"assistant_id\":\"a\"}"),
     ] {
         let response = search(&proxy, method, path, head, body);
         is_refused(&proxy, &requests, &response, "model_unknown");
@@ -191,6 +190,14 @@ fn endpoints_that_are_not_metered_need_all() {
         ("POST", "/v1/conversations"),
         ("POST", "/v1/evals/e/runs"),
         ("POST", "/v1/fine_tuning/jobs"),
+        // Their tokens are used elsewhere, or arrive with a later request.
+        ("POST", "/v1/realtime/sessions"),
+        ("POST", "/v1/realtime/client_secrets"),
+        ("POST", "/v1/realtime?model=gpt-5"),
+        ("POST", "/v1/threads/runs"),
+        ("POST", "/v1/threads/t/runs/r/submit_tool_outputs"),
+        ("POST", "/v1/videos"),
+        ("POST", "/openai/deployments/gpt-5/conversations"),
     ] {
         let response = search(&proxy, method, path, "", &chat("gpt-5"));
         is_refused(&proxy, &requests, &response, "endpoint_not_allowed");
@@ -210,11 +217,38 @@ fn endpoints_that_are_not_metered_need_all() {
     // The path names a model.
     let response = search(&proxy, "GET", "/v1/models/o3", "", "");
     is_refused(&proxy, &requests, &response, "model_not_allowed");
-    let tables = CLIENTS.replacen("models = [\"gpt-5*\"", "endpoints = \"all\"\nmodels = [\"gpt-5*\"", 1);
-    let (proxy, _requests) = watched(&tables);
+    let (proxy, _requests) = watched(&with_all_endpoints());
     for path in ["/v1/batches", "/v1/files", "/v1/unheard/of"] {
         assert_eq!(search(&proxy, "POST", path, "", "{}").status(), 200, "{path}");
     }
+}
+
+fn with_all_endpoints() -> String {
+    CLIENTS.replacen("models = [\"gpt-5*\"", "endpoints = \"all\"\nmodels = [\"gpt-5*\"", 1)
+}
+
+#[test]
+fn response_in_the_background_needs_all_endpoints() {
+    let (proxy, requests) = watched(CLIENTS);
+    for body in [
+        r#"{"model":"gpt-5","background":true}"#,
+        r#"{"model":"gpt-5","background":true,"background":false}"#,
+        r#"{"model":"gpt-5","backgr\u006fund":1}"#,
+    ] {
+        let response = search(&proxy, "POST", "/v1/responses", "", body);
+        assert!(response.text().contains("background = true"), "{}", response.text());
+        is_refused(&proxy, &requests, &response, "endpoint_not_allowed");
+    }
+    // A body that cannot be read may say so too.
+    let response = search(&proxy, "POST", "/v1/responses", "", "not JSON");
+    is_refused(&proxy, &requests, &response, "endpoint_not_allowed");
+    for body in [r#"{"model":"gpt-5"}"#, r#"{"model":"gpt-5","background":false}"#] {
+        assert_eq!(search(&proxy, "POST", "/v1/responses", "", body).status(), 200, "{body}");
+        requests.recv().unwrap();
+    }
+    let (proxy, _requests) = watched(&with_all_endpoints());
+    let body = r#"{"model":"gpt-5","background":true}"#;
+    assert_eq!(search(&proxy, "POST", "/v1/responses", "", body).status(), 200);
 }
 
 #[test]

@@ -6,21 +6,35 @@
 
 use super::Routed;
 use crate::gate::{AllowedEndpoints, KnownClient, Models};
-use crate::llm::provider::{Endpoint, ModelPlace, query_models};
-use crate::record::error::{Error, Kind, Result};
+use crate::llm::provider::{Endpoint, ModelPlace, Stored, UsageOwner, query_models};
+use crate::record::error::{Error, Kind, NotMetered, Result};
 
 impl Routed<'_> {
     /// # Errors
     /// Fails if `client` may not use the endpoint or the model, or if the model cannot be read.
     pub(super) fn permit(&self, client: &KnownClient) -> Result<()> {
-        let Self { buffered, inbound, .. } = self;
-        let endpoint = Endpoint::of(inbound.path);
-        let is_metered = || endpoint.is_metered(&buffered.head.method, inbound.path, inbound.is_session);
-        if client.endpoints == AllowedEndpoints::Metered && !is_metered() {
+        let endpoint = Endpoint::of(self.inbound.path);
+        if client.endpoints == AllowedEndpoints::Metered
+            && let Some(reason) = self.not_metered(endpoint)
+        {
             let (endpoint, client) = (endpoint.name, client.name.to_string());
-            return Err(Kind::EndpointNotAllowed { endpoint, client }.into());
+            return Err(Kind::EndpointNotAllowed { endpoint, reason, client }.into());
         }
         if client.models == Models::All { Ok(()) } else { self.permit_model(endpoint, client) }
+    }
+
+    /// The reason why the tokens of the request are not counted in its own record. `None`: they are.
+    fn not_metered(&self, endpoint: Endpoint) -> Option<NotMetered> {
+        let Self { buffered, peek, inbound, .. } = self;
+        let method = &buffered.head.method;
+        if !endpoint.is_metered(method, inbound.path, inbound.is_session) {
+            return Some(NotMetered::Endpoint);
+        }
+        let background = peek.as_ref().map(|peek| peek.background);
+        match endpoint.usage_owner(method, inbound.path, background) {
+            UsageOwner::Stored(Stored { id: None, .. }) => Some(NotMetered::Background),
+            _ => None,
+        }
     }
 
     fn permit_model(&self, endpoint: Endpoint, client: &KnownClient) -> Result<()> {

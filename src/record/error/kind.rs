@@ -63,6 +63,16 @@ pub struct LimitReached {
     pub retry_after: Option<Duration>,
 }
 
+/// The reason why the tokens of a request are not counted in its own record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotMetered {
+    /// No request to the endpoint has its tokens counted.
+    Endpoint,
+    /// The request works in the background, or may do so: its tokens are counted when its result is
+    /// retrieved.
+    Background,
+}
+
 /// `Name { fields } = status, code, blame, retry, meaning;`
 macro_rules! kinds {
     ($($name:ident $({ $($field:ident: $type:ty),+ })? $(($inner:ty))? =
@@ -149,9 +159,9 @@ kinds! {
         "The model is not one of the client's `models`.";
     ModelUnknown { models: String, client: String } = FORBIDDEN, "model_unknown", Client, Never,
         "The model cannot be read, and the client may use only its `models`.";
-    EndpointNotAllowed { endpoint: &'static str, client: String } =
+    EndpointNotAllowed { endpoint: &'static str, reason: NotMetered, client: String } =
         FORBIDDEN, "endpoint_not_allowed", Client, Never,
-        "The use of the endpoint is not counted, and the client's `endpoints` are `\"metered\"`.";
+        "The tokens of such requests are not counted with them, and the client's `endpoints` are `\"metered\"`.";
     ModelTooLate { limit: u64 } = PAYLOAD_TOO_LARGE, "model_too_late", Client, Never,
         "The form has its field `model` after more bytes than `server.max_request_bytes`.";
     CodingUnknown(String) = UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", Client, Never,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Error, Kind, LimitReached};
+use super::{Error, Kind, LimitReached, NotMetered};
 use crate::codec::authority::HostFault;
 
 /// Describes the only upstream that can serve a request for stored state.
@@ -125,10 +125,14 @@ impl Error {
                 "This proxy cannot read which model the request asks for, and the client {client} may use only {models}. Name the \
                  model where this endpoint has it, in a body without a Content-Encoding that is unknown here."
             ),
-            Kind::EndpointNotAllowed { endpoint, client } => write!(
+            Kind::EndpointNotAllowed { endpoint, reason, client } => write!(
                 f,
-                "The client {client} may use only endpoints whose tokens are counted, and {endpoint:?} is not one. Write endpoints = \
-                 \"all\" in [clients.{client}] to allow the others."
+                "The client {client} may send only requests whose tokens are counted with them, and {endpoint:?}{} is not \
+                 one. Write endpoints = \"all\" in [clients.{client}] to allow the others.",
+                match reason {
+                    NotMetered::Endpoint => "",
+                    NotMetered::Background => " with background = true, or with a body that cannot be read here,",
+                }
             ),
             Kind::ModelTooLate { limit } => write!(
                 f,

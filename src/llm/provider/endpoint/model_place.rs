@@ -57,26 +57,44 @@ impl Endpoint {
     }
 
     /// Returns true if a request uses no tokens, or names its model and has its tokens counted in
-    /// its own record.
+    /// its own record. A response that is made in the background is not: its body decides.
     pub fn is_metered(self, method: &Method, path: &str, is_session: bool) -> bool {
-        if self == Self::OTHER || self.name.starts_with(FINE_TUNING) {
+        if self == Self::OTHER || self.name.starts_with(FINE_TUNING) || self.tokens == Tokens::Unread {
             return false;
         }
+        if is_session {
+            return names_model_in_query(path, true);
+        }
+        if !may_create(method) {
+            return true;
+        }
         match self.tokens {
-            Tokens::Unread => false,
-            Tokens::Shows(_) => true,
-            Tokens::Restates => !may_create(method),
-            Tokens::Own | Tokens::Creates(_) => match self.model_place(method, path, is_session) {
-                ModelPlace::Nowhere => !may_create(method),
-                ModelPlace::Messages => names_model_in_query(path, true),
-                ModelPlace::Path(_) | ModelPlace::Query | ModelPlace::Body { .. } => true,
-            },
+            // The tokens of a run and of a video are known when they are retrieved, and a run that
+            // gets the output of its tools goes on.
+            Tokens::Shows(_) => self.name.ends_with(CANCEL),
+            Tokens::Creates(kind) => kind.is_usually_whole(),
+            Tokens::Restates | Tokens::Unread => false,
+            // The tokens of a realtime session pass here only if its WebSocket does.
+            Tokens::Own if self.name.starts_with(REALTIME) => false,
+            Tokens::Own => {
+                self.body != Body::Opaque || (self.name == EXTENSIONS && path.starts_with(DEPLOYMENTS))
+            }
         }
     }
 }
 
 /// The beginning of the names of endpoints that train models, whose responses show no usage.
 const FINE_TUNING: &str = "fine_tuning";
+
+/// The beginning of the names of endpoints for realtime sessions, and for keys to open them
+/// elsewhere.
+const REALTIME: &str = "realtime";
+
+/// The end of the names of endpoints that stop what was begun.
+const CANCEL: &str = "/cancel";
+
+/// Azure's chat with data sources. Its path has the deployment.
+const EXTENSIONS: &str = "extensions/chat/completions";
 
 /// The prefix of an OpenAI SDK's paths.
 pub(in crate::llm::provider) const V1: &str = "/v1/";

@@ -238,3 +238,90 @@ fn the_deployment_of_a_path_is_told() {
         assert_eq!(deployment(path), None, "{path}");
     }
 }
+
+/// The known patterns for which a request with this method is metered, or is not.
+fn patterns(method: &Method, is_metered: bool) -> Vec<&'static str> {
+    let has_answer = |pattern: &&str| {
+        let path = format!("/v1/{}", pattern.replace("**", "a/b").replace('*', "id"));
+        Endpoint::of(&path).is_metered(method, &path, false) == is_metered
+    };
+    Endpoint::paths().filter(has_answer).collect()
+}
+
+#[test]
+fn requests_that_create_are_metered_if_their_record_has_their_tokens() {
+    let mut metered = patterns(&Method::POST, true);
+    metered.sort_unstable();
+    assert_eq!(
+        metered,
+        [
+            "assistants",
+            "assistants/*",
+            "audio/speech",
+            "audio/transcriptions",
+            "audio/translations",
+            "batches/*/cancel",
+            "chat/completions",
+            "chat/moderations",
+            "classify",
+            "complete",
+            "completions",
+            "decisions",
+            "detokenize",
+            "embeddings",
+            "fim/completions",
+            "images/edits",
+            "images/generations",
+            "images/variations",
+            "messages",
+            "messages/count_tokens",
+            "moderations",
+            "ocr",
+            "pooling",
+            "rerank",
+            "reranking",
+            "responses",
+            "responses/*/cancel",
+            "responses/compact",
+            "responses/input_tokens",
+            "score",
+            "threads/*/runs/*/cancel",
+            "tokenize",
+        ]
+    );
+    // An unknown method may create something.
+    assert_eq!(patterns(&"post".parse().unwrap(), true), patterns(&Method::POST, true));
+}
+
+#[test]
+fn requests_that_read_are_metered_unless_their_response_is_not_read() {
+    for method in [Method::GET, Method::DELETE] {
+        for pattern in patterns(&method, false) {
+            let (.., tokens) = KNOWN.iter().find(|(known, ..)| *known == pattern).unwrap();
+            assert!(*tokens == Tokens::Unread || pattern.starts_with("fine_tuning"), "{method} {pattern}");
+        }
+    }
+    assert!(patterns(&Method::GET, true).contains(&"videos/*"));
+    assert!(patterns(&Method::GET, false).contains(&"files/*/content"));
+}
+
+#[test]
+fn session_is_metered_if_its_url_names_the_model() {
+    let is_metered = |path: &str| Endpoint::of(path).is_metered(&Method::GET, path, true);
+    for path in ["/v1/realtime", "/openai/realtime", "/v1/responses", "/openai/v1/responses/"] {
+        assert!(is_metered(path), "{path}");
+    }
+    for path in ["/v1/models", "/v1/realtime/calls", "/v1/chat/completions", "/v1/unheard-of"] {
+        assert!(!is_metered(path), "{path}");
+    }
+    let deployment = "/openai/deployments/d/";
+    for (rest, metered) in [
+        ("chat/completions", true),
+        ("extensions/chat/completions", true),
+        ("conversations", false),
+        ("realtime/client_secrets", false),
+    ] {
+        let path = format!("{deployment}{rest}");
+        assert_eq!(Endpoint::of(&path).is_metered(&Method::POST, &path, false), metered, "{path}");
+    }
+}
