@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::limit::AppliedLimit;
+use super::limit::{AppliedLimit, Quantity};
 use crate::llm::route::Glob;
 
 /// A configured client.
@@ -52,6 +52,11 @@ impl KnownClient {
             share: 1,
             limits: Vec::new(),
         }
+    }
+
+    /// Returns true if a limit counts tokens.
+    pub fn counts_tokens(&self) -> bool {
+        self.limits.iter().any(|applied| matches!(applied.limit.quantity(), Quantity::Tokens(_)))
     }
 
     /// Returns true if some requests of the client are refused.

@@ -71,6 +71,8 @@ pub enum NotMetered {
     /// The request works in the background, or may do so: its tokens are counted when its result is
     /// retrieved.
     Background,
+    /// The request opens a WebSocket, whose turns no limit of tokens can refuse.
+    Session,
 }
 
 /// `Name { fields } = status, code, blame, retry, meaning;`

@@ -132,6 +132,7 @@ impl Error {
                 match reason {
                     NotMetered::Endpoint => "",
                     NotMetered::Background => " with background = true, or with a body that cannot be read here,",
+                    NotMetered::Session => " as a WebSocket, whose turns no limit of tokens can refuse,",
                 }
             ),
             Kind::ModelTooLate { limit } => write!(
