@@ -6,11 +6,14 @@
 /// The output tokens of a slice.
 const SLICE: u64 = 1_024;
 
-/// The output tokens of a slice after the first [`SMALL`].
+/// The output tokens of a slice after [`SMALL`] tokens.
 const LARGE_SLICE: u64 = 4_096;
 
-/// The number of slices before the large ones.
-const SMALL: u32 = 4;
+/// The output tokens for which slices are small.
+const SMALL: u64 = 4 * SLICE;
+
+/// The most choices that are expected: OpenAI's largest `n`. A service refuses more.
+const MOST_CHOICES: u64 = 128;
 
 /// The expected output of a running request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,20 +22,19 @@ pub struct Slices {
     held: u64,
     /// The part of `held` in the latest slice.
     latest: u64,
-    taken: u32,
     /// The most output tokens that the request allows. `None`: it does not say.
     most: Option<u64>,
-    /// The number of choices that are generated at once.
+    /// The number of choices that are generated at once, from 1 to [`MOST_CHOICES`].
     choices: u64,
 }
 
 impl Slices {
     /// The first slice of a request with this limit for the output of each of its `choices`.
     pub fn first(max_output: Option<u64>, choices: u64) -> Self {
-        let choices = choices.max(1);
+        let choices = choices.clamp(1, MOST_CHOICES);
         let most = max_output.map(|most| most.saturating_mul(choices));
-        let slice = SLICE.saturating_mul(choices).min(most.unwrap_or(u64::MAX));
-        Self { held: slice, latest: slice, taken: 1, most, choices }
+        let slice = (SLICE * choices).min(most.unwrap_or(u64::MAX));
+        Self { held: slice, latest: slice, most, choices }
     }
 
     /// The output tokens that are held.
@@ -40,22 +42,19 @@ impl Slices {
         self.held
     }
 
-    /// Adds slices until a fifth of the latest one is still to come after `output` tokens. Returns
-    /// true if there are more.
+    /// Holds `output` tokens, and a slice more when less than a fifth of the latest one is still to
+    /// come. Returns true if there is more to hold.
     pub fn grow(&mut self, output: u64) -> bool {
         let before = self.held;
-        // A service may exceed the request's own limit, so that what has passed is held in any case.
-        while output > self.held - self.latest / 5 {
-            let slice = if self.taken < SMALL { SLICE } else { LARGE_SLICE };
-            let slice = slice.saturating_mul(self.choices);
-            let room = self.most.map_or(u64::MAX, |most| most.max(output)).saturating_sub(self.held);
-            let slice = slice.min(room);
-            if slice == 0 {
-                break;
+        // A service may exceed the request's own limit, and may report any number.
+        self.held = before.max(output);
+        if output > before - self.latest / 5 {
+            let slice = if self.held < SMALL * self.choices { SLICE } else { LARGE_SLICE };
+            let room = self.most.unwrap_or(u64::MAX).saturating_sub(self.held);
+            let slice = (slice * self.choices).min(room);
+            if slice > 0 {
+                (self.held, self.latest) = (self.held + slice, slice);
             }
-            self.held = self.held.saturating_add(slice);
-            self.latest = slice;
-            self.taken = self.taken.saturating_add(1);
         }
         self.held > before
     }
@@ -102,9 +101,12 @@ mod tests {
         assert_eq!(held(Slices::first(None, 3), 3_000), [3072, 6144]);
         assert_eq!(held(Slices::first(Some(10), 3), 30), [30]);
         assert_eq!(Slices::first(None, 0).held(), 1024);
-        let mut slices = Slices::first(Some(u64::MAX), u64::MAX);
+        // A body may ask for any number.
+        let mut slices = Slices::first(None, u64::MAX);
+        assert_eq!(slices.held(), 128 * 1024);
         slices.grow(u64::MAX);
         assert_eq!(slices.held(), u64::MAX);
+        assert_eq!(Slices::first(Some(u64::MAX), u64::MAX).held(), 128 * 1024);
     }
 
     #[test]
@@ -112,5 +114,14 @@ mod tests {
         let mut slices = Slices::first(None, 1);
         assert!(slices.grow(50_000));
         assert!(slices.held() > 50_000 && slices.held() < 60_000);
+    }
+
+    #[test]
+    fn reported_number_of_any_size_is_held_in_one_step() {
+        for (most, slice) in [(None, LARGE_SLICE), (Some(100), 0)] {
+            let mut slices = Slices::first(most, 1);
+            assert!(slices.grow(1 << 53));
+            assert_eq!(slices.held(), (1 << 53) + slice);
+        }
     }
 }
