@@ -180,77 +180,50 @@ impl UseLimit {
         self.exceeded.load(Ordering::Relaxed)
     }
 
-    fn at_limit(&self) -> AtLimit {
-        self.state().at_limit
-    }
-
-    /// Returns the time from which there is room, if there is none for `want` now.
+    /// Returns the time from which there is room, if there is none for `want` now and the limit
+    /// refuses. Such a request counts in [`Self::exceeded`].
     pub fn room(&self, want: Units, started: Timestamp, now: Now) -> Option<RoomFrom> {
-        if self.at_limit() == AtLimit::Warn {
+        let state = &mut *self.state();
+        if state.at_limit == AtLimit::Warn {
             return None;
         }
-        match self.take(want, started, now) {
-            Ok(place) => {
-                self.settle(place, want, Units::default());
-                None
-            }
-            Err(room_from) => Some(room_from),
-        }
+        let room_from = state.check(want, started, now).err()?;
+        self.exceeded.fetch_add(1, Ordering::Relaxed);
+        Some(room_from)
     }
 
-    /// Holds `want` for a request that began at `started`.
-    fn take(&self, want: Units, started: Timestamp, now: Now) -> Result<Place, RoomFrom> {
+    /// Holds `want` for a request that began at `started`. True: there was no room, and the limit
+    /// only warns.
+    fn take(&self, want: Units, started: Timestamp, now: Now) -> Result<(Place, bool), RoomFrom> {
         let state = &mut *self.state();
-        let held = state.held;
+        let room = state.check(want, started, now);
+        if let Err(room_from) = room {
+            self.exceeded.fetch_add(1, Ordering::Relaxed);
+            if state.at_limit == AtLimit::Refuse {
+                return Err(room_from);
+            }
+        }
         let place = match (&mut state.counter, &state.bound) {
-            (Counter::Rate(bucket), LimitBound::Rate(rate)) => {
-                bucket.take(rate, want, now.nanos).map_err(RoomFrom::After)?;
-                Place::Here
+            (Counter::Period(count), LimitBound::Period { calendar, .. }) => {
+                Place::Period(count.place(calendar, started, now.time))
             }
-            (Counter::Period(count), LimitBound::Period { limit, calendar }) => count
-                .take(calendar, *limit, want, started, now.time)
-                .map(Place::Period)
-                .map_err(RoomFrom::Time)?,
-            (Counter::Concurrent, LimitBound::Concurrent(limit)) if held.plus(want) <= *limit => Place::Here,
-            (Counter::Concurrent, _) => return Err(RoomFrom::AnEnd),
-            _ => unreachable!("the counter was made for the bound"),
+            _ => Place::Here,
         };
-        state.held = held.plus(want);
-        Ok(place)
-    }
-
-    /// Holds `want` although there may be no room.
-    fn force(&self, want: Units, started: Timestamp, now: Now) -> Place {
-        let place = {
-            let state = &mut *self.state();
-            match (&mut state.counter, &state.bound) {
-                (Counter::Period(count), LimitBound::Period { calendar, .. }) => {
-                    Place::Period(count.force(calendar, started, now.time))
-                }
-                _ => Place::Here,
-            }
-        };
-        self.owe(place, want);
-        place
+        state.owe(place, want, now);
+        Ok((place, room.is_err()))
     }
 
     /// Holds more without asking.
-    fn owe(&self, place: Place, more: Units) {
-        let state = &mut *self.state();
-        match (&mut state.counter, &state.bound, place) {
-            (Counter::Rate(bucket), LimitBound::Rate(rate), _) => bucket.owe(rate, more),
-            (Counter::Period(count), _, Place::Period(period)) => count.owe(period, more),
-            _ => {}
-        }
-        state.held = state.held.plus(more);
+    fn owe(&self, place: Place, more: Units, now: Now) {
+        self.state().owe(place, more, now);
     }
 
     /// Replaces what is held by what was used.
-    fn settle(&self, place: Place, held: Units, used: Units) {
+    fn settle(&self, place: Place, held: Units, used: Units, now: Now) {
         let state = &mut *self.state();
         match (&mut state.counter, &state.bound, place) {
             (Counter::Rate(bucket), LimitBound::Rate(rate), _) => {
-                bucket.owe(rate, used.minus(held));
+                bucket.owe(rate, used.minus(held), now.nanos);
                 bucket.give_back(rate, held.minus(used));
             }
             (Counter::Period(count), _, Place::Period(period)) => count.settle(period, held, used),
@@ -298,6 +271,37 @@ impl UseLimit {
     /// A panic of another thread leaves whole numbers behind, so that the count goes on.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Checks that there is room for `want`.
+    fn check(&mut self, want: Units, started: Timestamp, now: Now) -> Result<(), RoomFrom> {
+        // What uses nothing waits for no debt.
+        if want == Units::default() {
+            return Ok(());
+        }
+        match (&mut self.counter, &self.bound) {
+            (Counter::Rate(bucket), LimitBound::Rate(rate)) => {
+                bucket.check(rate, want, now.nanos).map_err(RoomFrom::After)
+            }
+            (Counter::Period(count), LimitBound::Period { limit, calendar }) => {
+                count.check(calendar, *limit, want, started, now.time).map_err(RoomFrom::Time)
+            }
+            (Counter::Concurrent, LimitBound::Concurrent(limit)) if self.held.plus(want) <= *limit => Ok(()),
+            (Counter::Concurrent, _) => Err(RoomFrom::AnEnd),
+            _ => unreachable!("the counter was made for the bound"),
+        }
+    }
+
+    /// Holds more without asking.
+    fn owe(&mut self, place: Place, more: Units, now: Now) {
+        match (&mut self.counter, &self.bound, place) {
+            (Counter::Rate(bucket), LimitBound::Rate(rate), _) => bucket.owe(rate, more, now.nanos),
+            (Counter::Period(count), _, Place::Period(period)) => count.owe(period, more),
+            _ => {}
+        }
+        self.held = self.held.plus(more);
     }
 }
 

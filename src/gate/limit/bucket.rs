@@ -36,23 +36,24 @@ impl Bucket {
         Self { level: rate.most(), at: now }
     }
 
-    /// Takes `want` units. More than the bucket holds are taken from a full one, as a debt.
+    /// Checks that there is room for `want` units. For more than a bucket holds, a full one has room.
     ///
     /// # Errors
-    /// Returns the time in nanoseconds until there are enough units; nothing is taken.
-    pub(super) fn take(&mut self, rate: &BucketRate, want: Units, now: u64) -> Result<(), u64> {
+    /// Returns the time in nanoseconds until there are enough units.
+    pub(super) fn check(&mut self, rate: &BucketRate, want: Units, now: u64) -> Result<(), u64> {
         self.refill(rate, now);
         let missing = rate.scaled(want.min(rate.burst)) - self.level;
         if missing > 0 {
             let wait = (missing + rate.limit.signed() - 1) / rate.limit.signed();
             return Err(u64::try_from(wait).unwrap_or(u64::MAX));
         }
-        self.level = self.level.saturating_sub(rate.scaled(want));
         Ok(())
     }
 
-    /// Takes units without asking: what a running request uses beyond its estimate.
-    pub(super) fn owe(&mut self, rate: &BucketRate, more: Units) {
+    /// Takes units without asking, also as a debt.
+    pub(super) fn owe(&mut self, rate: &BucketRate, more: Units, now: u64) {
+        // A full bucket has not filled further meanwhile, which would pay the debt.
+        self.refill(rate, now);
         self.level = self.level.saturating_sub(rate.scaled(more));
     }
 
@@ -105,7 +106,9 @@ mod tests {
     }
 
     fn take(bucket: &mut Bucket, rate: &BucketRate, want: u64, now: u64) -> Result<(), u64> {
-        bucket.take(rate, want.into(), now)
+        bucket.check(rate, want.into(), now)?;
+        bucket.owe(rate, want.into(), now);
+        Ok(())
     }
 
     #[test]
@@ -137,10 +140,19 @@ mod tests {
         let rate = rate(60, 60);
         let mut bucket = Bucket::full(&rate, 0);
         take(&mut bucket, &rate, 10, 0).unwrap();
-        bucket.owe(&rate, Units(80));
+        bucket.owe(&rate, Units(80), 0);
         assert_eq!(take(&mut bucket, &rate, 1, 0), Err(31 * SECOND));
         bucket.give_back(&rate, Units(1_000));
         assert_eq!(bucket.used(&rate, 0), Units(0), "a bucket holds its burst at most");
+    }
+
+    #[test]
+    fn debt_of_a_full_bucket_is_not_paid_by_the_time_before_it() {
+        let rate = rate(60, 60);
+        let mut bucket = Bucket::full(&rate, 0);
+        // An hour in which the bucket was full.
+        bucket.owe(&rate, Units(80), 3_600 * SECOND);
+        assert_eq!(take(&mut bucket, &rate, 1, 3_600 * SECOND), Err(21 * SECOND));
     }
 
     #[test]
@@ -167,11 +179,11 @@ mod tests {
     fn largest_rate_and_longest_time_do_not_overflow() {
         let rate = BucketRate { limit: Units::MOST, period: 3_600 * SECOND, burst: Units::MOST };
         let mut bucket = Bucket::full(&rate, 0);
-        bucket.take(&rate, Units::MOST, 0).unwrap();
-        (0..3).for_each(|_| bucket.owe(&rate, Units::MOST));
+        bucket.check(&rate, Units::MOST, 0).unwrap();
+        (0..4).for_each(|_| bucket.owe(&rate, Units::MOST, 0));
         bucket.give_back(&rate, Units::MOST);
-        assert!(bucket.take(&rate, Units(1), 0).unwrap_err() > 3_600 * SECOND);
-        assert_eq!(bucket.take(&rate, Units::MOST, u64::MAX), Ok(()));
+        assert!(bucket.check(&rate, Units(1), 0).unwrap_err() > 3_600 * SECOND);
+        assert_eq!(bucket.check(&rate, Units::MOST, u64::MAX), Ok(()));
     }
 
     /// The oracle: a list of all takings, from which each decision is made again with fractions.
@@ -198,8 +210,9 @@ mod tests {
                     Ok(()) => {
                         taken.push((now, want.into()));
                         // The end of the request: it used more or less.
+                        now += random.u64(0..40);
                         let (more, less) = (random.u64(0..9), random.u64(0..9));
-                        bucket.owe(&rate, more.into());
+                        bucket.owe(&rate, more.into(), now);
                         bucket.give_back(&rate, less.into());
                         taken.extend([(now, more.into()), (now, -i128::from(less))]);
                     }

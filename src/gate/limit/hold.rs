@@ -2,11 +2,10 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
-use super::{AtLimit, Now, Place, RoomFrom, Units, Use, UseLimit};
+use super::{Now, Place, RoomFrom, Units, Use, UseLimit};
 
 /// The holds of one request. It is settled once: by [`LimitHold::settle`], or when it is dropped, by
 /// what was seen of its use until then.
@@ -15,6 +14,8 @@ pub struct LimitHold {
     parts: Vec<Part>,
     /// The known use of the request.
     seen: Use,
+    /// The latest time that is known.
+    now: Now,
     /// The number of limits that had no room, and let the request pass.
     exceeded: usize,
 }
@@ -45,29 +46,33 @@ impl LimitHold {
         started: Timestamp,
         now: Now,
     ) -> Result<Self, NoRoom> {
-        let mut hold = Self { parts: Vec::new(), seen: Use::default(), exceeded: 0 };
+        let mut hold = Self { parts: Vec::new(), seen: Use::default(), now, exceeded: 0 };
         let mut refused: Option<NoRoom> = None;
         for (index, limit) in limits.into_iter().enumerate() {
-            let held = limit.quantity.held_for(expected);
-            let place = match limit.take(held, started, now) {
-                Ok(place) => place,
-                Err(_) if limit.at_limit() == AtLimit::Warn => {
-                    limit.exceeded.fetch_add(1, Ordering::Relaxed);
-                    hold.exceeded += 1;
-                    limit.force(held, started, now)
-                }
-                Err(room_from) => {
-                    limit.exceeded.fetch_add(1, Ordering::Relaxed);
-                    if refused.is_none_or(|refused| refused.room_from < room_from) {
-                        refused = Some(NoRoom { limit: index, room_from });
+            let want = limit.quantity.held_for(expected);
+            let room_from = match refused {
+                None => match limit.take(want, started, now) {
+                    Ok((place, is_exceeded)) => {
+                        hold.exceeded += usize::from(is_exceeded);
+                        hold.parts.push(Part { limit: Arc::clone(limit), place, held: want });
+                        continue;
                     }
-                    continue;
-                }
+                    Err(room_from) => {
+                        // Other requests may have what this one cannot use.
+                        hold.release(&Use::default());
+                        Some(room_from)
+                    }
+                },
+                // Only asked for the time from which there is room.
+                Some(_) => limit.room(want, started, now),
             };
-            hold.parts.push(Part { limit: Arc::clone(limit), place, held });
+            if let Some(room_from) = room_from
+                && refused.is_none_or(|refused| refused.room_from < room_from)
+            {
+                refused = Some(NoRoom { limit: index, room_from });
+            }
         }
         if let Some(refused) = refused {
-            // The hold is dropped, which gives back what it took.
             return Err(refused);
         }
         hold.seen.requests = expected.requests;
@@ -80,12 +85,13 @@ impl LimitHold {
     }
 
     /// Holds more if the request is now expected to use more.
-    pub fn grow(&mut self, expected: &Use) {
+    pub fn grow(&mut self, expected: &Use, now: Now) {
+        self.now = now;
         for part in &mut self.parts {
             let expected = part.limit.quantity.held_for(expected);
             let more = expected.minus(part.held);
             if more > Units::default() {
-                part.limit.owe(part.place, more);
+                part.limit.owe(part.place, more, now);
                 part.held = expected;
             }
         }
@@ -97,13 +103,14 @@ impl LimitHold {
     }
 
     /// Replaces what is held by what the request has used.
-    pub fn settle(mut self, used: &Use) {
+    pub fn settle(mut self, used: &Use, now: Now) {
+        self.now = now;
         self.release(used);
     }
 
     fn release(&mut self, used: &Use) {
         for Part { limit, place, held } in mem::take(&mut self.parts) {
-            limit.settle(place, held, limit.quantity.of(used));
+            limit.settle(place, held, limit.quantity.of(used), self.now);
         }
     }
 }

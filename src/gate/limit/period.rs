@@ -43,38 +43,39 @@ impl PeriodCount {
         Self { current: Count::around(calendar, now), last: None }
     }
 
-    /// Holds `want` units for a request that began at `started`. A request for more than the limit
-    /// needs all of it.
+    /// Checks that there is room for `want` units of a request that began at `started`. A request
+    /// for more than the limit needs all of it.
     ///
     /// # Errors
-    /// Returns the end of the current period if there is no room; nothing is held.
-    pub(super) fn take(
+    /// Returns the end of the current period if there is no room.
+    pub(super) fn check(
         &mut self,
         calendar: &Calendar,
         limit: Units,
         want: Units,
         started: Timestamp,
         now: Timestamp,
-    ) -> Result<InPeriod, Timestamp> {
+    ) -> Result<(), Timestamp> {
         self.advance(calendar, started.max(now));
         let need = want.min(limit);
         let has_room = |count: &Count| count.used.plus(count.held).plus(need) <= limit;
-        let last = self.last.as_mut().filter(|last| last.begin <= started && started < last.end);
         // A request that began in the last period counts there. It needs room in the current one
         // too: a clock that steps back must not give a client what the last period has left.
-        if !has_room(&self.current) || last.as_ref().is_some_and(|last| !has_room(last)) {
-            return Err(self.current.end);
+        match has_room(&self.current) && self.last_with(started).is_none_or(|last| has_room(&last)) {
+            true => Ok(()),
+            false => Err(self.current.end),
         }
-        let count = last.unwrap_or(&mut self.current);
-        count.held = count.held.plus(want);
-        Ok(InPeriod(count.begin))
     }
 
     /// The period in which a request that began at `started` counts, whether or not there is room.
-    pub(super) fn force(&mut self, calendar: &Calendar, started: Timestamp, now: Timestamp) -> InPeriod {
+    pub(super) fn place(&mut self, calendar: &Calendar, started: Timestamp, now: Timestamp) -> InPeriod {
         self.advance(calendar, started.max(now));
-        let last = self.last.filter(|last| last.begin <= started && started < last.end);
-        InPeriod(last.unwrap_or(self.current).begin)
+        InPeriod(self.last_with(started).unwrap_or(self.current).begin)
+    }
+
+    /// The last period, if `started` is in it.
+    fn last_with(&self, started: Timestamp) -> Option<Count> {
+        self.last.filter(|last| last.begin <= started && started < last.end)
     }
 
     /// Holds more without asking.

@@ -72,11 +72,55 @@ fn refusal_holds_nothing_and_names_the_limit_with_room_last() {
 }
 
 #[test]
+fn refused_request_counts_at_each_limit_without_room() {
+    let limits = all_kinds();
+    let asked: Vec<_> =
+        (0..8).map(|_| LimitHold::take(&limits, &use_of(2_500), now(0).time, now(0)).unwrap()).collect();
+    LimitHold::take(&limits, &use_of(2_500), now(0).time, now(0)).unwrap_err();
+    assert_eq!(limits.each_ref().map(|limit| limit.exceeded()), [0, 1, 0, 1]);
+    assert!(limits[3].room(Units(1), now(0).time, now(0)).is_some());
+    assert_eq!(limits[3].exceeded(), 2, "also before the body is read");
+    drop(asked);
+}
+
+#[test]
+fn refused_request_takes_nothing_from_the_limits_after_the_full_one() {
+    let [requests, tokens, ..] = all_kinds();
+    let full = limit(Quantity::Concurrent, LimitBound::Concurrent(Units(1)), AtLimit::Refuse);
+    let one = LimitHold::take([&full], &use_of(0), now(0).time, now(0)).unwrap();
+    // Another request, asked between the limits of the first.
+    let meanwhile = || {
+        assert_eq!(requests.status(now(0)).held, Units(0), "given back at once");
+        LimitHold::take([&tokens], &use_of(20_000), now(0).time, now(0)).is_ok()
+    };
+    let mut was_admitted = false;
+    let limits = [&requests, &full, &tokens].into_iter().enumerate();
+    let limits = limits.map(|(index, limit)| {
+        if index == 2 {
+            was_admitted = meanwhile();
+        }
+        limit
+    });
+    LimitHold::take(limits, &use_of(100), now(0).time, now(0)).unwrap_err();
+    assert!(was_admitted);
+    drop(one);
+}
+
+#[test]
+fn request_that_uses_nothing_passes_in_debt() {
+    let limits = &all_kinds()[1..3];
+    LimitHold::take(limits, &use_of(1), now(0).time, now(0)).unwrap().settle(&use_of(400_000), now(0));
+    assert!(LimitHold::take(limits, &use_of(1), now(0).time, now(0)).is_err());
+    assert!(LimitHold::take(limits, &use_of(0), now(0).time, now(0)).is_ok());
+    assert_eq!(limits[0].room(Units(0), now(0).time, now(0)), None);
+}
+
+#[test]
 fn dropped_hold_settles_with_what_was_seen() {
     let limits = all_kinds();
     let mut hold = LimitHold::take(&limits, &use_of(1_000), now(0).time, now(0)).unwrap();
-    hold.grow(&use_of(3_000));
-    hold.grow(&use_of(2_000));
+    hold.grow(&use_of(3_000), now(0));
+    hold.grow(&use_of(2_000), now(0));
     assert_eq!(limits[2].status(now(0)).held, tokens(3_000), "a hold never shrinks before its end");
     hold.see(use_of(2_500));
     drop(hold);
@@ -111,7 +155,7 @@ fn seeded_period_continues_from_the_ledgers_sum() {
     let limit = &all_kinds()[2];
     limit.seed(tokens(299_000), now(0).time);
     assert!(LimitHold::take([limit], &use_of(1_001), now(0).time, now(0)).is_err());
-    LimitHold::take([limit], &use_of(1_000), now(0).time, now(0)).unwrap().settle(&use_of(500));
+    LimitHold::take([limit], &use_of(1_000), now(0).time, now(0)).unwrap().settle(&use_of(500), now(0));
     assert_eq!(limit.status(now(0)).used, tokens(299_500));
 }
 
@@ -148,7 +192,7 @@ fn bounds_hold_and_nothing_is_held_at_the_end() {
                 owed += actual.saturating_sub(expected);
                 settled.push((started, actual));
                 if random.bool() {
-                    hold.settle(&use_of(actual));
+                    hold.settle(&use_of(actual), time);
                 } else {
                     hold.see(use_of(actual));
                 }
@@ -166,9 +210,7 @@ fn bounds_hold_and_nothing_is_held_at_the_end() {
                     let quantity = use_of(expected);
                     let later = now(at + wait);
                     let units = limits[limit].quantity().of(&quantity);
-                    let place = limits[limit].take(units, later.time, later);
-                    assert!(place.is_ok(), "{limit} after {wait}");
-                    limits[limit].settle(place.unwrap(), units, Units::default());
+                    assert_eq!(limits[limit].room(units, later.time, later), None, "{limit} after {wait}");
                     // The bucket's clock went ahead.
                     at += wait;
                 }
@@ -178,7 +220,7 @@ fn bounds_hold_and_nothing_is_held_at_the_end() {
             for request in &mut running {
                 if random.u8(0..4) == 0 {
                     let more = request.expected + random.u64(0..500);
-                    request.hold.grow(&use_of(more));
+                    request.hold.grow(&use_of(more), time);
                     owed += more - request.expected;
                     request.expected = more;
                 }
@@ -190,7 +232,7 @@ fn bounds_hold_and_nothing_is_held_at_the_end() {
         let end = now(at);
         for Running { hold, actual, started, .. } in running.drain(..) {
             settled.push((started, actual));
-            hold.settle(&use_of(actual));
+            hold.settle(&use_of(actual), end);
         }
         for limit in &limits {
             assert_eq!(limit.status(end).held, Units::default(), "seed {seed}");

@@ -14,7 +14,7 @@ use crate::gate::limit::{
     TokensPerByte, Units, Use, Weights,
 };
 use crate::llm::price::{INPUT_WITHOUT_CACHE, TokenCounts};
-use crate::llm::provider::{Endpoint, may_create};
+use crate::llm::provider::Endpoint;
 use crate::llm::rewrite::body::output_bounds;
 use crate::record::error::{Error, Kind, LimitReached, Result};
 use crate::record::{Entry, Outcome, UsageRecord, UseObserver};
@@ -37,16 +37,17 @@ pub fn limit_time() -> Now {
 /// Fails if a limit of requests has no room.
 pub(super) fn check_room(limits: &[AppliedLimit], started: Timestamp) -> Result<()> {
     let now = limit_time();
-    for applied in limits {
+    let without_room = limits.iter().filter_map(|applied| {
         let want = match applied.limit.quantity() {
             Quantity::Requests | Quantity::Concurrent => Units(1),
-            Quantity::Tokens(_) | Quantity::Cost(_) => continue,
+            Quantity::Tokens(_) | Quantity::Cost(_) => return None,
         };
-        if let Some(room_from) = applied.limit.room(want, started, now) {
-            return Err(reached(applied, room_from, now));
-        }
+        Some((applied, applied.limit.room(want, started, now)?))
+    });
+    match without_room.max_by_key(|(_, room_from)| *room_from) {
+        Some((applied, room_from)) => Err(reached(applied, room_from, now)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 impl Routed<'_> {
@@ -68,12 +69,16 @@ impl Routed<'_> {
     }
 
     fn expected(&self, limits: &[AppliedLimit]) -> Expected {
-        let buffered = self.buffered;
+        let Self { buffered, inbound, .. } = self;
         let counts_tokens =
             limits.iter().any(|applied| matches!(applied.limit.quantity(), Quantity::Tokens(_)));
-        let endpoint = Endpoint::of(self.inbound.path);
-        if !counts_tokens || !may_create(&buffered.head.method) || !endpoint.takes_json_model() {
-            return Expected { input: 0, slices: Slices::first(Some(0), 1) };
+        let endpoint = Endpoint::of(inbound.path);
+        let nothing = Slices::first(Some(0), 1);
+        if !counts_tokens || !(inbound.is_session || endpoint.uses_tokens(&buffered.head.method)) {
+            return Expected { input: 0, slices: nothing };
+        }
+        if inbound.is_session || !endpoint.takes_json_model() {
+            return Expected { input: UNREAD, slices: nothing };
         }
         let input = InputSize::of(buffered.text()).tokens(TokensPerByte::default());
         let slices = match endpoint.has_output() {
@@ -81,11 +86,14 @@ impl Routed<'_> {
                 let (most, choices) = output_bounds(buffered.text());
                 Slices::first(most, choices)
             }
-            false => Slices::first(Some(0), 1),
+            false => nothing,
         };
         Expected { input, slices }
     }
 }
+
+/// The expected tokens of a request whose body is not read: it is admitted while there is no debt.
+const UNREAD: u64 = 1;
 
 /// The expected use of a request.
 #[derive(Debug)]
@@ -114,12 +122,12 @@ impl UseObserver for Running {
         // An event has at least one token.
         let output = output_tokens.unwrap_or(0).max(events);
         if self.expected.slices.grow(output) {
-            self.hold.grow(&self.expected.used());
+            self.hold.grow(&self.expected.used(), limit_time());
         }
     }
 
     fn on_close(self: Box<Self>, record: &UsageRecord) {
-        self.hold.settle(&used(record));
+        self.hold.settle(&used(record), limit_time());
     }
 }
 

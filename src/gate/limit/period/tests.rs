@@ -28,7 +28,10 @@ impl Scene {
     }
 
     fn take_begun(&mut self, want: u64, started: &str, now: &str) -> Result<InPeriod, Timestamp> {
-        self.1.take(&self.0, LIMIT, want.into(), at(started), at(now))
+        self.1.check(&self.0, LIMIT, want.into(), at(started), at(now))?;
+        let place = self.1.place(&self.0, at(started), at(now));
+        self.1.owe(place, want.into());
+        Ok(place)
     }
 
     fn used(&mut self, now: &str) -> (u128, u128) {
@@ -123,7 +126,9 @@ fn counts_agree_with_the_list_of_all_requests() {
             now += SignedDuration::from_mins(random.i64(0..12));
             let want = Units::from(random.u64(1..6));
             if random.bool() {
-                if let Ok(period) = count.take(&calendar, Units(40), want, now, now) {
+                if count.check(&calendar, Units(40), want, now, now).is_ok() {
+                    let period = count.place(&calendar, now, now);
+                    count.owe(period, want);
                     running.push((now, period, want));
                 }
             } else if !running.is_empty() {

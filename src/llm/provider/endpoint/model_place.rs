@@ -23,21 +23,28 @@ pub enum ModelPlace {
 }
 
 /// Endpoints whose responses are no generated text.
-const WITHOUT_OUTPUT: [&str; 8] = [
-    "embeddings",
-    "moderations",
-    "rerank",
-    "score",
-    "messages/count_tokens",
-    "responses/input_tokens",
-    "audio/speech",
+const WITHOUT_OUTPUT: [&str; 4] = ["embeddings", "rerank", "score", "audio/speech"];
+
+/// Endpoints that generate nothing, and which services do not bill by tokens.
+const WITHOUT_TOKENS: [&str; 6] = [
+    "assistants",
     "detokenize",
+    "messages/count_tokens",
+    "moderations",
+    "responses/input_tokens",
+    "tokenize",
 ];
 
 impl Endpoint {
+    /// Returns true if a request with this method may use tokens of its own.
+    pub fn uses_tokens(self, method: &Method) -> bool {
+        let is_its_own = matches!(self.tokens, Tokens::Own | Tokens::Creates(_));
+        is_its_own && may_create(method) && !WITHOUT_TOKENS.contains(&self.name)
+    }
+
     /// Returns true if responses have output tokens.
     pub fn has_output(self) -> bool {
-        !WITHOUT_OUTPUT.contains(&self.name)
+        !WITHOUT_OUTPUT.contains(&self.name) && !WITHOUT_TOKENS.contains(&self.name)
     }
 
     /// The place of the model in a request with this method to `path`, which must belong to this

@@ -325,3 +325,18 @@ fn session_is_metered_if_its_url_names_the_model() {
         assert_eq!(Endpoint::of(&path).is_metered(&Method::POST, &path, false), metered, "{path}");
     }
 }
+
+#[test]
+fn requests_that_create_use_tokens_of_their_own() {
+    let uses_tokens = |method: &str, path: &str| Endpoint::of(path).uses_tokens(&method.parse().unwrap());
+    for path in ["/v1/chat/completions", "/v1/audio/transcriptions", "/v1/threads/runs", "/v1/unheard-of"] {
+        assert!(
+            uses_tokens("POST", path) && uses_tokens("post", path) && !uses_tokens("GET", path),
+            "{path}"
+        );
+    }
+    for path in ["/v1/moderations", "/v1/files", "/v1/responses/resp_1/cancel", "/v1/responses/input_tokens"]
+    {
+        assert!(!uses_tokens("POST", path), "{path}");
+    }
+}
