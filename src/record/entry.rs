@@ -296,14 +296,12 @@ impl Entry {
             (None, _) => {}
             (Some(row), Some(mut estimate_input)) if estimate_input.may_have_tokens => {
                 estimate_input.observer = observer.take();
+                if let Some(observer) = &mut estimate_input.observer {
+                    observer.on_end();
+                }
                 journal.estimate(row, estimate_input)
             }
-            (Some(row), _) => {
-                if let Some(observer) = observer.take() {
-                    observer.on_close(&row);
-                }
-                journal.push(row)
-            }
+            (Some(row), _) => journal.push_observed(row, observer.take()),
         }
     }
 

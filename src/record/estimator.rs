@@ -24,9 +24,12 @@ pub(super) struct Waiting {
     ready: Condvar,
 }
 
+/// A record, and the input of its estimate.
+type WaitingRecord = (Box<UsageRecord>, Box<EstimateInput>);
+
 #[derive(Debug, Default)]
 struct Queue {
-    records: VecDeque<(Box<UsageRecord>, Box<EstimateInput>)>,
+    records: VecDeque<WaitingRecord>,
     state: State,
 }
 
@@ -46,10 +49,10 @@ impl Waiting {
         &self,
         record: Box<UsageRecord>,
         estimate_input: Box<EstimateInput>,
-    ) -> Result<(), Box<UsageRecord>> {
+    ) -> Result<(), WaitingRecord> {
         let mut queue = self.lock();
         if queue.state != State::Running || queue.records.len() >= CAPACITY {
-            return Err(record);
+            return Err((record, estimate_input));
         }
         queue.records.push_back((record, estimate_input));
         let is_first = queue.records.len() == 1;
@@ -61,7 +64,7 @@ impl Waiting {
     }
 
     /// Waits for a record. `None` after the queue was closed and emptied.
-    fn next(&self) -> Option<(Box<UsageRecord>, Box<EstimateInput>)> {
+    fn next(&self) -> Option<WaitingRecord> {
         let nothing = |queue: &mut Queue| queue.records.is_empty() && queue.state == State::Running;
         let queue = self.ready.wait_while(self.lock(), nothing);
         queue.unwrap_or_else(PoisonError::into_inner).records.pop_front()
@@ -131,7 +134,7 @@ impl Counting {
     fn count_all(&mut self) {
         let Self(journal) = self;
         let waiting = journal.waiting();
-        while let Some((mut record, mut estimate_input)) = waiting.next() {
+        while let Some((mut record, estimate_input)) = waiting.next() {
             let model = record.model.as_deref().or(record.model_requested.as_deref()).unwrap_or_default();
             // The encodings are third-party code: the record must survive a panic in them.
             match catch_unwind(AssertUnwindSafe(|| estimate_input.estimate(model, &|| waiting.is_over()))) {
@@ -141,10 +144,7 @@ impl Counting {
                 }
                 Ok(None) | Err(_) => journal.not_estimated(),
             }
-            if let Some(observer) = estimate_input.observer.take() {
-                observer.on_close(&record);
-            }
-            journal.push(*record);
+            journal.push_observed(*record, estimate_input.observer);
             fault::strike("estimates");
         }
     }
@@ -157,9 +157,9 @@ impl Drop for Counting {
         queue.state = State::Idle;
         let left = std::mem::take(&mut queue.records);
         drop(queue);
-        for (record, _) in left {
+        for (record, estimate_input) in left {
             self.0.not_estimated();
-            self.0.push(*record);
+            self.0.push_observed(*record, estimate_input.observer);
         }
     }
 }

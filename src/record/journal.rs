@@ -11,7 +11,7 @@ use super::estimate_input::{EstimateInput, ROOM};
 use super::estimator::Waiting;
 use super::looks::Looks;
 use super::refusals::Refusals;
-use super::{Exporting, Shipping, SinkHealth, UsageRecord};
+use super::{Exporting, Shipping, SinkHealth, UsageRecord, UseObserver};
 use crate::llm::usage::Room;
 use crate::support::secret::Masks;
 use crate::support::threads::{Deadline, Threads};
@@ -135,10 +135,18 @@ impl Journal {
     /// Queues a record after its tokens were estimated; without an estimate if that would take too
     /// long.
     pub(super) fn estimate(&self, row: UsageRecord, estimate_input: EstimateInput) {
-        if let Err(row) = self.0.waiting.push(Box::new(row), Box::new(estimate_input)) {
+        if let Err((row, estimate_input)) = self.0.waiting.push(Box::new(row), Box::new(estimate_input)) {
             self.not_estimated();
-            self.push(*row);
+            self.push_observed(*row, estimate_input.observer);
         }
+    }
+
+    /// Queues a record after its observer has seen it.
+    pub(super) fn push_observed(&self, row: UsageRecord, observer: Option<Box<dyn UseObserver>>) {
+        if let Some(observer) = observer {
+            observer.on_close(&row);
+        }
+        self.push(row);
     }
 
     /// Queues the record of a refusal, or adds it to a shared record. Returns the id of the record

@@ -11,6 +11,9 @@ pub trait UseObserver: Debug + Send {
     /// reported.
     fn on_progress(&mut self, events: u64, output_tokens: Option<u64>);
 
+    /// Called when the exchange has ended and its record waits for an estimate.
+    fn on_end(&mut self);
+
     /// Called once, with the record as the sinks get it.
     fn on_close(self: Box<Self>, record: &UsageRecord);
 }

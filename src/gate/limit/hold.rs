@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Now, Place, RoomFrom, Units, Use, UseLimit};
+use super::{Now, Place, Quantity, RoomFrom, Units, Use, UseLimit};
 
 /// The holds of one request. It is settled once: by [`LimitHold::settle`], or when it is dropped, by
 /// what was seen of its use until then.
@@ -95,6 +95,18 @@ impl LimitHold {
                 part.held = expected;
             }
         }
+    }
+
+    /// Gives back the place of a running request. The rest is held until the request is settled.
+    pub fn end(&mut self) {
+        let now = self.now;
+        self.parts.retain(|Part { limit, place, held }| {
+            let is_place = limit.quantity == Quantity::Concurrent;
+            if is_place {
+                limit.settle(*place, *held, Units::default(), now);
+            }
+            !is_place
+        });
     }
 
     /// Notes what the request has used so far, in case it ends without [`LimitHold::settle`].

@@ -107,6 +107,19 @@ fn refused_request_takes_nothing_from_the_limits_after_the_full_one() {
 }
 
 #[test]
+fn ended_request_gives_back_its_place_before_it_is_settled() {
+    let limits = all_kinds();
+    let mut hold = LimitHold::take(&limits, &use_of(100), now(0).time, now(0)).unwrap();
+    hold.end();
+    let held = limits.each_ref().map(|limit| limit.status(now(0)).held);
+    assert_eq!(held, [Units(1), tokens(100), tokens(100), Units(0)]);
+    hold.settle(&use_of(70), now(0));
+    let used = limits.each_ref().map(|limit| (limit.status(now(0)).used, limit.status(now(0)).held));
+    let none = Units::default();
+    assert_eq!(used, [(Units(1), none), (tokens(70), none), (tokens(70), none), (none, none)]);
+}
+
+#[test]
 fn request_that_uses_nothing_passes_in_debt() {
     let limits = &all_kinds()[1..3];
     LimitHold::take(limits, &use_of(1), now(0).time, now(0)).unwrap().settle(&use_of(400_000), now(0));

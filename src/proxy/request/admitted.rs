@@ -126,6 +126,10 @@ impl UseObserver for Running {
         }
     }
 
+    fn on_end(&mut self) {
+        self.hold.end();
+    }
+
     fn on_close(self: Box<Self>, record: &UsageRecord) {
         self.hold.settle(&used(record), limit_time());
     }

@@ -1,3 +1,6 @@
+use std::sync::mpsc;
+
+use super::super::Estimator;
 use super::super::row::MAX_TEXT;
 use super::*;
 
@@ -86,4 +89,37 @@ fn an_id_is_a_version_7_uuid_and_none_comes_twice() {
         (0..10_000).map(|_| new_id(Duration::from_secs(1_800_000_000))).collect();
     assert_eq!(ids.len(), 10_000);
     assert!(ids.iter().all(|id| id.get_version_num() == 7));
+}
+
+/// An observer that sends the names of its calls.
+#[derive(Debug)]
+struct Calls(mpsc::Sender<&'static str>);
+
+impl UseObserver for Calls {
+    fn on_progress(&mut self, _events: u64, _output_tokens: Option<u64>) {}
+
+    fn on_end(&mut self) {
+        self.0.send("end").unwrap();
+    }
+
+    fn on_close(self: Box<Self>, _record: &UsageRecord) {
+        self.0.send("close").unwrap();
+    }
+}
+
+#[test]
+fn observer_sees_end_and_record_with_and_without_an_estimate() {
+    for has_thread in [true, false] {
+        let journal = Journal::new(8);
+        let estimator = has_thread.then(|| Estimator::spawn(&journal).unwrap());
+        let mut entry = Entry::open(&journal, &anonymous());
+        let (sender, calls) = mpsc::channel();
+        entry.observe(Box::new(Calls(sender)));
+        entry.keep_estimate_input(Shape::Embeddings, &Bytes::from_static(b"{\"input\":\"Hello\"}"));
+        entry.metered(Tally { model: Some("m".into()), ..Tally::default() }, true);
+        entry.close(Outcome::Complete);
+        assert_eq!(calls.iter().collect::<Vec<_>>(), ["end", "close"], "{has_thread}");
+        drop(estimator);
+        assert_eq!(journal.take()[0].usage.input_tokens.is_some(), has_thread);
+    }
 }
