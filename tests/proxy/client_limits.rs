@@ -108,6 +108,84 @@ fn tokens_are_settled_by_what_the_service_reports() {
     assert!(metric(&proxy, "streamgauge_limit_exceeded_total{").unwrap() >= 1.0);
 }
 
+/// The used tokens of the first limit, of 1,000 an hour.
+fn used_tokens(proxy: &Proxy) -> f64 {
+    metric(proxy, "streamgauge_limit_used_ratio{").unwrap() * 1_000.0
+}
+
+#[test]
+fn attempts_whose_response_was_thrown_away_count() {
+    let busy = r#"{"error":{"message":"x"},"usage":{"prompt_tokens":25,"completion_tokens":1}}"#;
+    let a = Upstream::responding(sized("503 Busy", "application/json", busy.as_bytes()));
+    let b = Upstream::responding(sized("200 OK", "application/json", COMPLETION));
+    let group = "[groups.chat]\ntiers = [[\"a\"], [\"b\"]]\n[[routes]]\nupstream = \"chat\"\n";
+    let tables = clients("{ tokens = 1000, per = \"hour\" }", "") + group;
+    let proxy = proxy().other("a", a.address).other("b", b.address).tables(&tables).admin().run();
+    assert_eq!(ask(&proxy).status(), 200);
+    assert_eq!(proxy.record()["attempts"][0]["tokens"]["input_tokens"], 25);
+    let used = used_tokens(&proxy);
+    assert!((124.0..=126.0).contains(&used), "{used}");
+}
+
+#[test]
+fn response_without_counts_is_settled_by_what_was_seen() {
+    let up = upstream(move |connection| {
+        let request = connection.request().unwrap();
+        if request.body.windows(5).any(|word| word == b"never") {
+            connection.wait_for_close();
+            return;
+        }
+        connection.send(EVENTS_HEAD);
+        (0..40).for_each(|_| connection.send(chunk(b"data: {\"new\":\"form\"}\n\n")));
+    });
+    let proxy = proxy().upstream(&up).tables(&clients("{ tokens = 1000, per = \"hour\" }", "")).admin().run();
+    let send = |prompt: &str| {
+        let body = format!("{{\"model\":\"m\",\"stream\":true,\"max_tokens\":50,\"prompt\":{prompt:?}}}");
+        // No tokens of this endpoint are estimated.
+        let mut client = proxy.client();
+        client.send(format!(
+            "POST /v1/fim/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sg-search-0123456789\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        (client, (body.len() as f64 / 3.5).ceil())
+    };
+    let (mut client, input) = send(&"long ".repeat(50));
+    client.head();
+    let record = proxy.record();
+    assert_eq!((&record["outcome"], &record["usage_source"]), (&"truncated".into(), &"none".into()));
+    let used = used_tokens(&proxy);
+    assert!((input + 39.0..=input + 40.0).contains(&used), "{input} and 40 events: {used}");
+
+    let (client, more) = send("never");
+    until(PATIENCE, "the hold", || (used_tokens(&proxy) > used + more + 40.0).then_some(()));
+    drop(client);
+    let record = proxy.record();
+    assert_eq!((&record["outcome"], &record["status"]), (&"client_disconnected".into(), &Value::Null));
+    let (before, used) = (used, used_tokens(&proxy));
+    assert!((before + more - 1.0..=before + more).contains(&used), "{before} and {more}: {used}");
+}
+
+#[test]
+fn request_without_tokens_passes_in_debt_and_a_form_does_not() {
+    let up = Upstream::responding(sized("200 OK", "application/json", COMPLETION));
+    let proxy = proxy().upstream(&up).tables(&clients("{ tokens = 90, per = \"hour\" }", "")).run();
+    assert_eq!(ask(&proxy).status(), 200);
+    let send = |line: &str, head: &str, body: &str| {
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sg-search-0123456789\r\n{head}\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        proxy.client().send(request).response().status()
+    };
+    assert_eq!(send("GET /v1/responses/resp_1", "", ""), 200);
+    assert_eq!(send("POST /v1/moderations", "", "{\"model\":\"m\",\"input\":\"x\"}"), 200);
+    let form = "--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b--\r\n";
+    let head = "content-type: multipart/form-data; boundary=b\r\n";
+    assert_eq!(send("POST /v1/audio/transcriptions", head, form), 429);
+}
+
 #[test]
 fn refused_request_holds_nothing_of_the_teams_limit() {
     let proxy = limited("{ requests = 10, per = \"hour\" }", "{ requests = 3, per = \"hour\" }");

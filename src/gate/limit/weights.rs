@@ -48,6 +48,25 @@ pub struct Use {
     pub cost: Option<(Currency, Amount)>,
 }
 
+impl Use {
+    /// The sum of two uses. A cost in another currency is left out.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        let cost = match (self.cost, other.cost) {
+            (Some((currency, one)), Some((same, more))) if currency == same => {
+                Some((currency, one.plus(more)))
+            }
+            (cost, more) => cost.or(more),
+        };
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            reported: self.reported.saturating_add(other.reported),
+            kinds: self.kinds.plus(&other.kinds),
+            cost,
+        }
+    }
+}
+
 impl Quantity {
     /// The part of `used` that counts.
     pub fn of(&self, used: &Use) -> Units {
@@ -92,6 +111,16 @@ impl Weights {
 }
 
 impl Kinds {
+    fn plus(self, other: &Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            cached_input: self.cached_input.saturating_add(other.cached_input),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            output: self.output.saturating_add(other.output),
+            reasoning: self.reasoning.saturating_add(other.reasoning),
+        }
+    }
+
     /// The kinds of reported counts. `reasoning` is the part of the output that is reasoning.
     pub fn new(counts: &TokenCounts, reasoning: u64) -> Self {
         let Some(billable) = counts.billable() else { return Self::default() };

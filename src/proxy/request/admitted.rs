@@ -1,8 +1,9 @@
 //! The limits of a client: a request is admitted if each has room for what it is expected to use.
 //!
 //! The input is expected from the length of the body, the output in slices that grow with the
-//! stream. The record's counts replace both at the end.
+//! stream. The record's counts replace both at the end. What it lacks counts by what was seen.
 
+use std::iter;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,11 @@ use crate::gate::limit::{
     TokensPerByte, Units, Use, Weights,
 };
 use crate::llm::price::{INPUT_WITHOUT_CACHE, TokenCounts};
-use crate::llm::provider::Endpoint;
+use crate::llm::provider::{Endpoint, UsageOwner};
 use crate::llm::rewrite::body::output_bounds;
-use crate::record::error::{Error, Kind, LimitReached, Result};
-use crate::record::{Entry, Outcome, UsageRecord, UseObserver};
+use crate::llm::usage::Usage;
+use crate::record::error::{Error, KINDS, Kind, LimitReached, Result, Retry};
+use crate::record::{Billed, Entry, Outcome, UsageRecord, UsageSource, UseObserver};
 
 /// The note of a request that a limit with `at_limit = "warn"` let pass.
 const EXCEEDED: &str = "a limit with at_limit = \"warn\" had no room for the request";
@@ -64,31 +66,31 @@ impl Routed<'_> {
         if hold.exceeded() > 0 {
             entry.note(&EXCEEDED);
         }
-        entry.observe(Box::new(Running { hold, expected }));
+        entry.observe(Box::new(Running { hold, expected, output: 0 }));
         Ok(())
     }
 
     fn expected(&self, limits: &[AppliedLimit]) -> Expected {
-        let Self { buffered, inbound, .. } = self;
+        let Self { buffered, peek, inbound, .. } = self;
         let counts_tokens =
             limits.iter().any(|applied| matches!(applied.limit.quantity(), Quantity::Tokens(_)));
-        let endpoint = Endpoint::of(inbound.path);
-        let nothing = Slices::first(Some(0), 1);
-        if !counts_tokens || !(inbound.is_session || endpoint.uses_tokens(&buffered.head.method)) {
-            return Expected { input: 0, slices: nothing };
+        let (endpoint, method) = (Endpoint::of(inbound.path), &buffered.head.method);
+        if !counts_tokens || !(inbound.is_session || endpoint.uses_tokens(method)) {
+            return Expected::default();
         }
         if inbound.is_session || !endpoint.takes_json_model() {
-            return Expected { input: UNREAD, slices: nothing };
+            return Expected { input: UNREAD, ..Expected::default() };
         }
-        let input = InputSize::of(buffered.text()).tokens(TokensPerByte::default());
-        let slices = match endpoint.has_output() {
-            true => {
-                let (most, choices) = output_bounds(buffered.text());
-                Slices::first(most, choices)
-            }
-            false => nothing,
-        };
-        Expected { input, slices }
+        let slices = endpoint.has_output().then(|| {
+            let (most, choices) = output_bounds(buffered.text());
+            Slices::first(most, choices)
+        });
+        let background = peek.as_ref().map(|peek| peek.background);
+        Expected {
+            input: InputSize::of(buffered.text()).tokens(TokensPerByte::default()),
+            slices,
+            is_own: endpoint.usage_owner(method, inbound.path, background) == UsageOwner::Own,
+        }
     }
 }
 
@@ -96,17 +98,21 @@ impl Routed<'_> {
 const UNREAD: u64 = 1;
 
 /// The expected use of a request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Expected {
     input: u64,
-    slices: Slices,
+    /// `None`: no limit counts output of the request.
+    slices: Option<Slices>,
+    /// What is not reported counts by what was seen. False: it counts with another request, or the
+    /// body was not read.
+    is_own: bool,
 }
 
 impl Expected {
     fn used(&self) -> Use {
-        let kinds = Kinds { input: self.input, output: self.slices.held(), ..Kinds::default() };
-        let reported = self.input.saturating_add(self.slices.held());
-        Use { requests: 1, reported, kinds, cost: None }
+        let output = self.slices.as_ref().map_or(0, Slices::held);
+        let kinds = Kinds { input: self.input, output, ..Kinds::default() };
+        Use { requests: 1, reported: self.input.saturating_add(output), kinds, cost: None }
     }
 }
 
@@ -115,13 +121,16 @@ impl Expected {
 struct Running {
     hold: LimitHold,
     expected: Expected,
+    /// The output tokens that have passed.
+    output: u64,
 }
 
 impl UseObserver for Running {
     fn on_progress(&mut self, events: u64, output_tokens: Option<u64>) {
+        let Some(slices) = &mut self.expected.slices else { return };
         // An event has at least one token.
-        let output = output_tokens.unwrap_or(0).max(events);
-        if self.expected.slices.grow(output) {
+        self.output = output_tokens.unwrap_or(0).max(events);
+        if slices.grow(self.output) {
             self.hold.grow(&self.expected.used(), limit_time());
         }
     }
@@ -131,13 +140,38 @@ impl UseObserver for Running {
     }
 
     fn on_close(self: Box<Self>, record: &UsageRecord) {
-        self.hold.settle(&used(record), limit_time());
+        let Self { hold, expected, output } = *self;
+        let seen = expected.is_own.then_some((expected.input, output));
+        hold.settle(&used(record, seen), limit_time());
     }
 }
 
-/// The use by the record. A request that was refused after its admission has used nothing.
-fn used(record: &UsageRecord) -> Use {
-    let usage = &record.usage;
+/// The use by the record, with that of attempts whose response was thrown away. `seen`: the expected
+/// input and the output that has passed, for counts that the record lacks.
+fn used(record: &UsageRecord, seen: Option<(u64, u64)>) -> Use {
+    let mut own = record.usage;
+    if let Some((input, output)) = seen.filter(|_| may_be_billed(record)) {
+        match record.usage_source {
+            UsageSource::Reported | UsageSource::Drained => {}
+            UsageSource::None | UsageSource::Estimated => {
+                own.input_tokens = own.input_tokens.or(Some(input));
+                own.output_tokens = own.output_tokens.or(Some(output));
+            }
+            UsageSource::Partial => {
+                own.input_tokens = own.input_tokens.or(Some(input));
+                own.output_tokens = own.output_tokens.max(Some(output));
+            }
+        }
+    }
+    let attempts = record.group_use.iter().flat_map(|group_use| &group_use.attempts);
+    let thrown_away = attempts.filter_map(|attempt| attempt.usage.as_deref());
+    let cache_is_apart = record.endpoint.as_deref() == Some(INPUT_WITHOUT_CACHE);
+    // A request that was refused after its admission has used nothing.
+    let requests = Use { requests: u64::from(record.outcome != Outcome::Rejected), ..Use::default() };
+    iter::once(&own).chain(thrown_away).fold(requests, |sum, usage| sum.plus(&tokens(usage, cache_is_apart)))
+}
+
+fn tokens(usage: &Usage, cache_is_apart: bool) -> Use {
     let counts = TokenCounts {
         input: usage.input_tokens,
         cached_input: usage.cached_input_tokens,
@@ -145,14 +179,32 @@ fn used(record: &UsageRecord) -> Use {
         cache_write_1h: usage.cache_write_1h_input_tokens,
         output: usage.output_tokens,
         tool_calls: None,
-        cache_is_apart: record.endpoint.as_deref() == Some(INPUT_WITHOUT_CACHE),
+        cache_is_apart,
     };
     let reported = usage.input_tokens.unwrap_or(0).saturating_add(usage.output_tokens.unwrap_or(0));
-    Use {
-        requests: u64::from(record.outcome != Outcome::Rejected),
-        reported,
-        kinds: Kinds::new(&counts, usage.reasoning_tokens.unwrap_or(0)),
-        cost: None,
+    let kinds = Kinds::new(&counts, usage.reasoning_tokens.unwrap_or(0));
+    Use { requests: 0, reported, kinds, cost: None }
+}
+
+/// Returns true if a service may bill a request whose tokens it has not reported: it has begun a
+/// response, or was sent the request and has not refused it.
+fn may_be_billed(record: &UsageRecord) -> bool {
+    let has_ended_by_itself = matches!(
+        record.outcome,
+        Outcome::Complete | Outcome::Truncated | Outcome::ClientDisconnected | Outcome::TimedOut
+    );
+    if !has_ended_by_itself {
+        return record.usage_source != UsageSource::None;
+    }
+    match (record.status, &record.group_use) {
+        (Some(status), _) => (200..300).contains(&status),
+        (None, Some(group_use)) => {
+            group_use.attempts.last().is_some_and(|attempt| attempt.billed != Billed::No)
+        }
+        (None, None) => {
+            let error = KINDS.iter().find(|kind| Some(kind.code) == record.code);
+            error.is_none_or(|error| error.retry != Retry::NotSent)
+        }
     }
 }
 
