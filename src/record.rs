@@ -35,7 +35,7 @@ use std::time::Instant;
 use http::HeaderName;
 
 pub use cost::cost;
-pub use entry::{Entry, FormNotes};
+pub use entry::{Entry, FormNotes, Note};
 pub use estimator::Estimator;
 pub use exporting::Exporting;
 pub use group_use::{AttemptRecord, Billed, GroupUse};

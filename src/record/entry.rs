@@ -24,8 +24,9 @@ use crate::llm::estimate::Shape;
 use crate::llm::provider::UsageOwner;
 use crate::llm::usage::{Tally, Usage};
 use id::{header, new_id};
+use notes::Notes;
 
-pub use notes::FormNotes;
+pub use notes::{FormNotes, Note};
 
 /// A usage record that is being filled in.
 ///
@@ -57,7 +58,7 @@ struct Open {
     /// The stored result that owns the usage in the response. `None`: this request owns it.
     usage_owner: Option<Box<UsageOwner>>,
     /// The error of a record that has no other.
-    note: Option<&'static &'static str>,
+    notes: Notes,
     /// The input of an estimate, until usage is reported.
     estimate_input: Option<EstimateInput>,
     /// A value that must outlive the request, such as the configuration that it began with.
@@ -122,7 +123,7 @@ impl Entry {
             requests: None,
             registered: None,
             usage_owner: None,
-            note: None,
+            notes: Notes::default(),
             estimate_input: None,
             kept: None,
             observer: None,
@@ -326,7 +327,7 @@ impl Entry {
 
     /// Fills in what is known at the end.
     fn finish(&mut self, outcome: Outcome) {
-        let Open { row: Some(row), started, journal, upload, form, group, note, registered, .. } =
+        let Open { row: Some(row), started, journal, upload, form, group, notes, registered, .. } =
             &mut *self.open
         else {
             return;
@@ -351,8 +352,8 @@ impl Entry {
         if let Some(masked) = row.error.as_deref().and_then(|error| journal.masked(error)) {
             row.error = Some(masked.into());
         }
-        if let Some(note) = *note {
-            row.error.get_or_insert_with(|| (*note).into());
+        if row.error.is_none() {
+            row.error = notes.text();
         }
         row.clip();
     }

@@ -19,10 +19,7 @@ use crate::llm::provider::{Endpoint, UsageOwner};
 use crate::llm::rewrite::body::output_bounds;
 use crate::llm::usage::Usage;
 use crate::record::error::{Error, KINDS, Kind, LimitReached, Result, Retry};
-use crate::record::{Billed, Entry, Outcome, UsageRecord, UsageSource, UseObserver};
-
-/// The note of a request that a limit with `at_limit = "warn"` let pass.
-const EXCEEDED: &str = "a limit with at_limit = \"warn\" had no room for the request";
+use crate::record::{Billed, Entry, Note, Outcome, UsageRecord, UsageSource, UseObserver};
 
 /// The time of rates begins when the first limit is made.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -64,7 +61,7 @@ impl Routed<'_> {
             LimitHold::take(limits.iter().map(|applied| &applied.limit), &expected.used(), started, now)
                 .map_err(|NoRoom { limit, room_from }| reached(&limits[limit], room_from, now))?;
         if hold.exceeded() > 0 {
-            entry.note(&EXCEEDED);
+            entry.note(Note::LimitExceeded);
         }
         entry.observe(Box::new(Running { hold, expected, output: 0 }));
         Ok(())

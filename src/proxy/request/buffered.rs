@@ -19,12 +19,8 @@ use crate::proxy::budget::Reserved;
 use crate::proxy::include_usage;
 use crate::proxy::stored_ids::NamedState;
 use crate::proxy::worker::{WorkerSnapshot, WorkerUpstream};
-use crate::record::Entry;
 use crate::record::error::{Kind, Result};
-
-/// The note of a session that was routed without a model although routes match models.
-const MODEL_COMES_LATER: &str = "no route by model could apply: a WebSocket's messages name their model after it is granted; \
-                                 its URL may name one (?model=...)";
+use crate::record::{Entry, Note};
 
 /// A request whose body is buffered as far as it is needed.
 pub(in crate::proxy) struct Buffered {
@@ -140,6 +136,12 @@ impl Buffered {
             .or(self.url_model.as_deref())
     }
 
+    /// Returns true if the body names several models, of which servers use different ones.
+    pub(super) fn names_model_twice(&self, peek: Option<&Peek<'_>>) -> bool {
+        peek.is_some_and(|peek| peek.model_is_duplicate)
+            || self.form().is_some_and(|form| form.model_is_duplicate)
+    }
+
     pub(in crate::proxy) fn route<'a>(
         &'a self,
         snapshot: &'a WorkerSnapshot,
@@ -193,12 +195,10 @@ impl Buffered {
         }
         entry.set_usage_owner(owner);
         if is_session && model.is_none() && by_model() {
-            entry.note(&MODEL_COMES_LATER);
+            entry.note(Note::ModelComesLater);
         }
 
-        let is_duplicate = peek.as_ref().is_some_and(|peek| peek.model_is_duplicate)
-            || self.form().is_some_and(|form| form.model_is_duplicate);
-        if is_duplicate {
+        if self.names_model_twice(peek.as_ref()) {
             let decides = |member| {
                 let (dialect, asked) = (&routed.target.member(member).spec.dialect, routed.model(member));
                 dialect.needs_model(inbound)

@@ -76,19 +76,15 @@ impl Routed<'_> {
                 }
                 _ => Err(Kind::ModelAmbiguous.into()),
             },
-            ModelPlace::Body { takes_default } => {
-                let is_duplicate = peek.as_ref().is_some_and(|peek| peek.model_is_duplicate)
-                    || buffered.form().is_some_and(|form| form.model_is_duplicate);
-                match self.asked() {
-                    _ if is_duplicate => Err(Kind::ModelAmbiguous.into()),
-                    Some(model) if models.allows(model) => Ok(()),
-                    Some(model) => refused(model),
-                    None if takes_default && peek.is_some() => {
-                        self.permit_default(models).ok_or_else(unknown)?.or_else(|model| refused(&model))
-                    }
-                    None => Err(unknown()),
+            ModelPlace::Body { takes_default } => match self.asked() {
+                _ if buffered.names_model_twice(peek.as_ref()) => Err(Kind::ModelAmbiguous.into()),
+                Some(model) if models.allows(model) => Ok(()),
+                Some(model) => refused(model),
+                None if takes_default && peek.is_some() => {
+                    self.permit_default(models).ok_or_else(unknown)?.or_else(|model| refused(&model))
                 }
-            }
+                None => Err(unknown()),
+            },
         }
     }
 

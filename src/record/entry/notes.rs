@@ -8,6 +8,46 @@ use super::Entry;
 use crate::llm::usage::Room;
 use crate::record::{GroupUse, UseObserver};
 
+/// A remark about a request that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A session was routed without a model although routes match models.
+    ModelComesLater,
+    /// A limit with `at_limit = "warn"` let the request pass.
+    LimitExceeded,
+}
+
+impl Note {
+    const ALL: [Self; 2] = [Self::ModelComesLater, Self::LimitExceeded];
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::ModelComesLater => {
+                "no route by model could apply: a WebSocket's messages name their model after it is granted; its URL may \
+                 name one (?model=...)"
+            }
+            Self::LimitExceeded => "a limit with at_limit = \"warn\" had no room for the request",
+        }
+    }
+}
+
+/// The notes of a record, each at most once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Notes(u8);
+
+impl Notes {
+    fn add(&mut self, note: Note) {
+        self.0 |= 1 << note as u8;
+    }
+
+    /// The texts of all notes. `None`: there are none.
+    pub(super) fn text(self) -> Option<Box<str>> {
+        let has = |note: &Note| self.0 & (1 << *note as u8) != 0;
+        let texts: Vec<_> = Note::ALL.into_iter().filter(has).map(Note::text).collect();
+        (!texts.is_empty()).then(|| texts.join("; ").into())
+    }
+}
+
 /// The fields of a form that go into the record.
 #[derive(Debug, Default)]
 pub struct FormNotes {
@@ -29,9 +69,9 @@ impl Entry {
         Rc::clone(self.open.upload.get_or_insert_default())
     }
 
-    /// Sets `error` to a note, unless the record gets an error of its own.
-    pub fn note(&mut self, note: &'static &'static str) {
-        self.open.note = Some(note);
+    /// Adds a note to `error`, unless the record gets an error of its own.
+    pub fn note(&mut self, note: Note) {
+        self.open.notes.add(note);
     }
 
     /// The budget for the text of a response with this status. `None` if no text is needed.

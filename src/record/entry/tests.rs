@@ -91,6 +91,27 @@ fn an_id_is_a_version_7_uuid_and_none_comes_twice() {
     assert!(ids.iter().all(|id| id.get_version_num() == 7));
 }
 
+#[test]
+fn notes_are_the_error_of_a_record_without_one() {
+    let error = |own: Option<&str>| {
+        let journal = Journal::new(8);
+        let mut entry = Entry::open(&journal, &anonymous());
+        entry.note(Note::LimitExceeded);
+        entry.note(Note::ModelComesLater);
+        entry.note(Note::LimitExceeded);
+        entry.row().error = own.map(Into::into);
+        entry.close(Outcome::Complete);
+        journal.take().remove(0).error.unwrap()
+    };
+    assert_eq!(&*error(Some("own")), "own");
+    let notes = error(None);
+    assert!(
+        notes.contains("?model=")
+            && notes.ends_with("; a limit with at_limit = \"warn\" had no room for the request"),
+        "{notes}"
+    );
+}
+
 /// An observer that sends the names of its calls.
 #[derive(Debug)]
 struct Calls(mpsc::Sender<&'static str>);
