@@ -47,15 +47,10 @@ fn limit(table: &Table<'_>) -> Read<LimitSpec> {
     };
     let (per, burst, at_limit) = (per?, burst?, at_limit?);
     if name == "concurrent" {
-        if per.is_some() {
-            return Err(table
-                .mistake("per", "is for use in a time, and concurrent bounds running requests: remove it"));
-        }
-        if burst.is_some() {
-            return Err(table.mistake(
-                "burst",
-                "is for use in a time, and concurrent bounds running requests: remove it",
-            ));
+        let present = [("per", per.is_some()), ("burst", burst.is_some())];
+        if let Some((key, _)) = present.iter().find(|(_, is_present)| *is_present) {
+            let reason = "is for use in a time, and concurrent bounds running requests: remove it";
+            return Err(table.mistake(key, reason));
         }
         let bound = LimitBound::Concurrent(amount.into());
         return Ok(LimitSpec { quantity: Quantity::Concurrent, bound, at_limit });
