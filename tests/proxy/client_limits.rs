@@ -62,7 +62,10 @@ fn requests_beyond_rate_get_429_with_exact_pause() {
     assert_eq!((&error["code"], &error["param"]), (&"rate_limit_exceeded".into(), &Value::Null));
     let message = error["message"].as_str().unwrap();
     assert!(
-        message.contains("client search has used 2 of 2 requests (limits[0] in [clients.search])"),
+        message.starts_with(
+            "The client search has used or reserved 2 of 2 requests, and this request may need 1 \
+             (limits[0] in [clients.search]). There is room again in "
+        ),
         "{message}"
     );
     // Two an hour: there is room after half an hour, for which no SDK should wait.
@@ -196,7 +199,10 @@ fn refused_request_holds_nothing_of_the_teams_limit() {
         let error = ask_as(&mut proxy.client(), key, BODY).error();
         let message = error["message"].as_str().unwrap();
         assert!(
-            message.contains("team engineering has used 3 of 3 requests (limits[0] in [teams.engineering])"),
+            message.contains(
+                "team engineering has used or reserved 3 of 3 requests, and this request may need 1 \
+                 (limits[0] in [teams.engineering])"
+            ),
             "{message}"
         );
     }

@@ -275,6 +275,6 @@ keys = [
     assert_eq!(expired.status(), 401);
     let error = expired.error();
     assert_eq!(error["code"], "invalid_api_key");
-    assert!(error["message"].as_str().unwrap().contains("time of this API key is over"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("This API key has expired."), "{error}");
     assert_eq!(proxy.record()["key_id"], Value::Null);
 }

@@ -32,6 +32,8 @@ struct Part {
 pub struct NoRoom {
     /// The index of the limit: of several, the one that has room last.
     pub limit: usize,
+    /// The amount that the request is expected to use.
+    pub want: Units,
     pub room_from: RoomFrom,
 }
 
@@ -69,7 +71,7 @@ impl LimitHold {
             if let Some(room_from) = room_from
                 && refused.is_none_or(|refused| refused.room_from < room_from)
             {
-                refused = Some(NoRoom { limit: index, room_from });
+                refused = Some(NoRoom { limit: index, want, room_from });
             }
         }
         if let Some(refused) = refused {

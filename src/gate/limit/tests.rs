@@ -55,10 +55,10 @@ fn refusal_holds_nothing_and_names_the_limit_with_room_last() {
     let holds: Vec<_> =
         (0..8).map(|_| LimitHold::take(&limits, &use_of(100), now(0).time, now(0)).unwrap()).collect();
     let refused = LimitHold::take(&limits, &use_of(100), now(0).time, now(0)).unwrap_err();
-    assert_eq!(refused, NoRoom { limit: 3, room_from: RoomFrom::AnEnd });
+    assert_eq!(refused, NoRoom { limit: 3, want: Units(1), room_from: RoomFrom::AnEnd });
     let refused = LimitHold::take(&limits, &use_of(400_000), now(0).time, now(0)).unwrap_err();
     let midnight = "2026-11-30T00:00:00Z".parse().unwrap();
-    assert_eq!(refused, NoRoom { limit: 2, room_from: RoomFrom::Time(midnight) });
+    assert_eq!(refused, NoRoom { limit: 2, want: tokens(400_000), room_from: RoomFrom::Time(midnight) });
     let held = limits.each_ref().map(|limit| limit.status(now(0)).held);
     assert_eq!(held, [Units(8), tokens(800), tokens(800), Units(8)]);
     drop(holds);
@@ -217,7 +217,7 @@ fn bounds_hold_and_nothing_is_held_at_the_end() {
                     running.push(Running { hold, ends, expected, actual, started: time.time });
                     assert!(running.len() <= 8);
                 }
-                Err(NoRoom { limit, room_from: RoomFrom::After(wait) }) => {
+                Err(NoRoom { limit, room_from: RoomFrom::After(wait), .. }) => {
                     assert!(limit < 2 && wait > 0);
                     // Nothing changes until then except for what running requests give back.
                     let quantity = use_of(expected);

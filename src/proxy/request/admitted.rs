@@ -36,15 +36,14 @@ pub fn limit_time() -> Now {
 /// Fails if a limit of requests has no room.
 pub(super) fn check_room(limits: &[AppliedLimit], started: Timestamp) -> Result<()> {
     let now = limit_time();
-    let without_room = limits.iter().filter_map(|applied| {
-        let want = match applied.limit.quantity() {
-            Quantity::Requests | Quantity::Concurrent => Units(1),
-            Quantity::Tokens(_) | Quantity::Cost(_) => return None,
-        };
-        Some((applied, applied.limit.room(want, started, now)?))
+    let without_room = limits.iter().filter_map(|applied| match applied.limit.quantity() {
+        Quantity::Requests | Quantity::Concurrent => {
+            Some((applied, applied.limit.room(Units(1), started, now)?))
+        }
+        Quantity::Tokens(_) | Quantity::Cost(_) => None,
     });
     match without_room.max_by_key(|(_, room_from)| *room_from) {
-        Some((applied, room_from)) => Err(reached(applied, room_from, now)),
+        Some((applied, room_from)) => Err(reached(applied, Units(1), room_from, now)),
         None => Ok(()),
     }
 }
@@ -59,7 +58,7 @@ impl Routed<'_> {
         let (now, started) = (limit_time(), entry.row().started_at);
         let hold =
             LimitHold::take(limits.iter().map(|applied| &applied.limit), &expected.used(), started, now)
-                .map_err(|NoRoom { limit, room_from }| reached(&limits[limit], room_from, now))?;
+                .map_err(|NoRoom { limit, want, room_from }| reached(&limits[limit], want, room_from, now))?;
         if hold.exceeded() > 0 {
             entry.note(Note::LimitExceeded);
         }
@@ -206,7 +205,7 @@ fn may_be_billed(record: &UsageRecord) -> bool {
 }
 
 /// The error of a request for which a limit has no room.
-fn reached(applied: &AppliedLimit, room_from: RoomFrom, now: Now) -> Error {
+fn reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -> Error {
     let AppliedLimit { owner, index, limit } = applied;
     let status @ LimitStatus { limit: most, .. } = limit.status(now);
     let (unit, scale) = match limit.quantity() {
@@ -226,6 +225,7 @@ fn reached(applied: &AppliedLimit, room_from: RoomFrom, now: Now) -> Error {
         key: format!("limits[{index}] in [{}]", owner.table()),
         unit,
         used: whole(status.taken()),
+        want: whole(want),
         most: whole(most),
         is_rate: matches!(room_from, RoomFrom::After(_)),
         retry_after,

@@ -56,7 +56,10 @@ pub struct LimitReached {
     pub key: String,
     /// `requests`, `tokens` or `running requests`.
     pub unit: &'static str,
+    /// The used and the held amount.
     pub used: u64,
+    /// The amount that the request is expected to use.
+    pub want: u64,
     pub most: u64,
     /// The limit is one of use in a time.
     pub is_rate: bool,
@@ -149,7 +152,7 @@ kinds! {
     KeyUnknown = UNAUTHORIZED, "invalid_api_key", Client, Never,
         "The request's key is not one of the configured keys.";
     KeyExpired = UNAUTHORIZED, "invalid_api_key", Client, Never,
-        "The time of the request's key is over.";
+        "The request's key has expired.";
     CertificateNotTrusted = UNAUTHORIZED, "certificate_not_trusted", Client, Never,
         "Clients need a certificate, and the present authorities do not trust that of this open connection.";
     ModelRequired = BAD_REQUEST, "model_required", Client, Never,

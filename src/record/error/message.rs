@@ -99,7 +99,7 @@ impl Error {
                 f.write_str("The API key is not one of those configured under [clients] of this proxy.")
             }
             Kind::KeyExpired => f.write_str(
-                "The time of this API key is over. Send the key that has replaced it, or ask for one who operates this proxy.",
+                "This API key has expired. Send the key that replaced it, or ask the operator of this proxy for a new one.",
             ),
             Kind::CertificateNotTrusted => f.write_str(
                 "The authorities of client certificates have changed since this connection was opened. Open another one, with a \
@@ -256,11 +256,17 @@ impl Error {
                 "As many requests wait for the group `{upstream}` as may (queue), and no client has more of them than this one. Try again shortly."
             ),
             Kind::LimitReached(reached) => {
-                let LimitReached { whose, key, unit, used, most, is_rate, retry_after } = &**reached;
-                write!(f, "The {whose} has used {used} of {most} {unit} ({key}). ")?;
+                let LimitReached { whose, key, unit, used, want, most, is_rate, retry_after } = &**reached;
+                if !is_rate {
+                    return write!(f, "The {whose} has {used} of {most} {unit} ({key}). There is room when one of them ends.");
+                }
+                write!(
+                    f,
+                    "The {whose} has used or reserved {used} of {most} {unit}, and this request may need {want} ({key})."
+                )?;
                 match retry_after {
-                    Some(pause) if *is_rate => write!(f, "There is room again in {:.3} s.", pause.as_secs_f64()),
-                    _ => f.write_str("There is room when one of its requests ends."),
+                    Some(pause) => write!(f, " There is room again in {:.3} s.", pause.as_secs_f64()),
+                    None => Ok(()),
                 }
             }
             Kind::ClientOverloaded => f.write_str(

@@ -72,6 +72,7 @@ fn refusal_has_retry_after_exactly_if_repeated_after_a_pause() {
         key: "limits[0] in [clients.search]".to_owned(),
         unit: "requests",
         used: 1,
+        want: 1,
         most: 1,
         is_rate: true,
         retry_after: Some(pause),
