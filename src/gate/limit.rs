@@ -232,7 +232,8 @@ impl UseLimit {
         state.held = state.held.minus(held);
     }
 
-    /// Sets what was used in the current period, as the ledger knows it. A rate has no such past.
+    /// Sets what was used in the current period, as the ledger knows it. A rate has no such past. Not
+    /// in use before periods can be configured.
     pub fn seed(&self, used: Units, now: Timestamp) {
         let state = &mut *self.state();
         if let (Counter::Period(count), LimitBound::Period { calendar, .. }) =

@@ -1,9 +1,9 @@
 //! The input that a request is expected to have, from the length of its body.
 //!
-//! No tokenizer runs before a request: the tokens of a byte are learned from reported counts. Only
-//! text counts by its length. A string that is a file counts as a fixed number of tokens: one that
-//! begins with `data:`, and the base64 fields `file_data`, `input_audio.data` and Anthropic's
-//! `source.data`.
+//! No tokenizer runs before a request. The tokens of a byte are the default ratio: `learn`, which
+//! follows the reported counts of a model, is not in use yet. Only text counts by its length. A
+//! string that is a file counts as a fixed number of tokens: one that begins with `data:`, and the
+//! base64 fields `file_data`, `input_audio.data` and Anthropic's `source.data`.
 
 use memchr::memmem;
 

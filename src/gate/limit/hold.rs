@@ -7,13 +7,13 @@ use jiff::Timestamp;
 
 use super::{Now, Place, Quantity, RoomFrom, Units, Use, UseLimit};
 
-/// The holds of one request. It is settled once: by [`LimitHold::settle`], or when it is dropped, by
-/// what was seen of its use until then.
+/// The holds of one request. It is settled once: by [`LimitHold::settle`], or when it is dropped, as
+/// a request without tokens.
 #[derive(Debug)]
 pub struct LimitHold {
     parts: Vec<Part>,
-    /// The known use of the request.
-    seen: Use,
+    /// 1 after the admission.
+    requests: u64,
     /// The latest time that is known.
     now: Now,
     /// The number of limits that had no room, and let the request pass.
@@ -48,7 +48,7 @@ impl LimitHold {
         started: Timestamp,
         now: Now,
     ) -> Result<Self, NoRoom> {
-        let mut hold = Self { parts: Vec::new(), seen: Use::default(), now, exceeded: 0 };
+        let mut hold = Self { parts: Vec::new(), requests: 0, now, exceeded: 0 };
         let mut refused: Option<NoRoom> = None;
         for (index, limit) in limits.into_iter().enumerate() {
             let want = limit.quantity.held_for(expected);
@@ -77,7 +77,7 @@ impl LimitHold {
         if let Some(refused) = refused {
             return Err(refused);
         }
-        hold.seen.requests = expected.requests;
+        hold.requests = expected.requests;
         Ok(hold)
     }
 
@@ -111,11 +111,6 @@ impl LimitHold {
         });
     }
 
-    /// Notes what the request has used so far, in case it ends without [`LimitHold::settle`].
-    pub fn see(&mut self, used: Use) {
-        self.seen = used;
-    }
-
     /// Replaces what is held by what the request has used.
     pub fn settle(mut self, used: &Use, now: Now) {
         self.now = now;
@@ -131,7 +126,7 @@ impl LimitHold {
 
 impl Drop for LimitHold {
     fn drop(&mut self) {
-        let seen = self.seen;
-        self.release(&seen);
+        let requests = self.requests;
+        self.release(&Use { requests, ..Use::default() });
     }
 }

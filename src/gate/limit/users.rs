@@ -2,6 +2,8 @@
 //!
 //! The number of users is bounded, since clients may invent any number: the count of the user that
 //! asked least recently goes first. A running request keeps the count that it holds.
+//!
+//! Not configurable yet: `each = "user"` of a limit will be.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

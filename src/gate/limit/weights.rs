@@ -1,4 +1,7 @@
 //! The use of a request, and the part of it that a limit counts.
+//!
+//! Not configurable yet: limits of cost, and weights by kind (`count` of a limit). Limits of tokens
+//! count input and output as the service reports them.
 
 use super::Units;
 use crate::llm::price::{Amount, Currency, TokenCounts};
