@@ -3,6 +3,7 @@
 use std::thread;
 
 use serde_json::Value;
+use streamgauge::config::reload::ReloadOutcome;
 
 use crate::harness::{
     Client, EVENTS_HEAD, PATIENCE, Proxy, Response, Upstream, chunk, proxy, sized, until, upstream,
@@ -269,6 +270,113 @@ fn limit_that_warns_lets_requests_pass_with_a_note() {
     let record = proxy.record();
     assert!(record["error"].as_str().unwrap().contains("at_limit = \"warn\" had no room"), "{record}");
     assert_eq!(metric(&proxy, "streamgauge_limit_exceeded_total{"), Some(1.0));
+}
+
+#[test]
+fn limit_of_tokens_that_warns_counts_and_lets_requests_pass_in_debt() {
+    let proxy = limited("{ tokens = 80, per = \"hour\", at_limit = \"warn\" }", "");
+    for request in 0..3 {
+        assert_eq!(ask(&proxy).status(), 200);
+        let error = &proxy.record()["error"];
+        assert_eq!(error.is_string(), request > 0, "the first finds a full bucket: {error}");
+    }
+    let used = metric(&proxy, "streamgauge_limit_used_ratio{").unwrap();
+    assert!((3.7..=3.75).contains(&used), "300 of 80 tokens: {used}");
+    assert_eq!(metric(&proxy, "streamgauge_limit_exceeded_total{"), Some(2.0));
+}
+
+#[test]
+fn background_response_counts_when_it_is_retrieved() {
+    let response = |status: &str, usage: &str| {
+        let body = format!(
+            "{{\"id\":\"resp_1\",\"object\":\"response\",\"background\":true,\"status\":\"{status}\",\"model\":\"m\",\"usage\":{usage}}}"
+        );
+        sized("200 OK", "application/json", body.as_bytes())
+    };
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            connection.send(match request.head.starts_with("POST") {
+                true => response("queued", "null"),
+                false => {
+                    response("completed", "{\"input_tokens\":60,\"output_tokens\":40,\"total_tokens\":100}")
+                }
+            });
+        }
+    });
+    let with = |endpoints: &str| {
+        let tables = clients("{ tokens = 1000, per = \"hour\" }", "");
+        let tables = tables.replacen("[clients.search]\n", &format!("[clients.search]\n{endpoints}\n"), 1);
+        proxy().upstream(&up).tables(&tables).admin().run()
+    };
+    let send = |proxy: &Proxy, line: &str, body: &str| {
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sg-search-0123456789\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let response = proxy.client().send(request).response();
+        proxy.record();
+        response.status()
+    };
+    const ASKED: &str = r#"{"model":"m","input":"Hi","background":true}"#;
+    assert_eq!(send(&with(""), "POST /v1/responses", ASKED), 403);
+    let proxy = with("endpoints = \"all\"");
+    assert_eq!(send(&proxy, "POST /v1/responses", ASKED), 200);
+    assert!(used_tokens(&proxy) < 1.0, "its tokens are not known yet");
+    for look in 0..2 {
+        assert_eq!(send(&proxy, "GET /v1/responses/resp_1", ""), 200);
+        let used = used_tokens(&proxy);
+        assert!((99.0..=100.0).contains(&used), "look {look}: {used}");
+    }
+}
+
+#[test]
+fn reload_keeps_counts_and_holds() {
+    let up = upstream(move |connection| {
+        let request = connection.request().unwrap();
+        if request.body.windows(4).any(|word| word == b"slow") {
+            connection.send(EVENTS_HEAD);
+            connection.send(chunk(b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n"));
+            connection.wait_for_close();
+            return;
+        }
+        connection.send(sized("200 OK", "application/json", COMPLETION));
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("streamgauge.toml");
+    let configured = |limits: &str| {
+        let builder = proxy().upstream(&up).tables(&clients(limits, "")).admin();
+        std::fs::write(&path, builder.text()).unwrap();
+        builder
+    };
+    let proxy = configured("{ tokens = 1000, per = \"hour\" }, { concurrent = 2 }").run_from(&path);
+    assert_eq!(ask(&proxy).status(), 200);
+    proxy.record();
+    let mut running = proxy.client();
+    let body = BODY.replace("Hello", "slow");
+    running.send(format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sg-search-0123456789\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    running.head();
+    // Another order and other bounds, under which the running request leaves no place.
+    configured("{ concurrent = 1 }, { tokens = 500, per = \"hour\" }");
+    assert!(matches!(proxy.reload(), ReloadOutcome::Taken { .. }));
+    let used = |limit: &str| {
+        metric(&proxy, &format!("streamgauge_limit_used_ratio{{whose=\"clients.search\",limit=\"{limit}\""))
+            .unwrap()
+    };
+    assert_eq!(used("limits[0]"), 1.0);
+    let refused = ask(&proxy);
+    assert!(refused.text().contains("has 1 of 1 running requests (limits[0]"), "{}", refused.text());
+    proxy.record();
+    drop(running);
+    assert_eq!(proxy.record()["outcome"], "client_disconnected");
+    assert_eq!(used("limits[0]"), 0.0, "the hold is settled at the limit that goes on");
+    // The first bucket had more left than the second can hold.
+    assert!(used("limits[1]") < 0.2);
+    assert_eq!(ask(&proxy).status(), 200);
 }
 
 #[test]
