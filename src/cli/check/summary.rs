@@ -1,5 +1,7 @@
 //! A summary of the configuration, for people.
 
+mod clients;
+
 use std::fmt::{self, Write as _};
 
 use crate::config::{
@@ -28,7 +30,13 @@ impl fmt::Display for Summary<'_> {
         if let Some(text) = fixed(&self.0.from_environment) {
             line(f, "fixed", &text)?;
         }
-        line(f, "clients", &clients(settings))?;
+        line(f, "clients", &clients::names(settings))?;
+        for text in settings.clients.iter().filter_map(|each| clients::client(each, settings)) {
+            line(f, "client", &text)?;
+        }
+        for each in &settings.teams {
+            line(f, "team", &clients::team(each, settings))?;
+        }
         for each in &settings.upstreams {
             line(f, "upstream", &upstream(each))?;
         }
@@ -112,14 +120,6 @@ fn otlp(otlp: &OtlpSettings) -> String {
     text
 }
 
-fn clients(settings: &Settings) -> String {
-    let names: Vec<_> = settings.clients.iter().map(|client| client.name.as_str()).collect();
-    match names.len() {
-        0 => "none: any client that can connect".to_owned(),
-        count => format!("{count}: {}", names.join(", ")),
-    }
-}
-
 fn upstream(upstream: &Upstream) -> String {
     let mut text = format!("{}: {} at {}", upstream.name, upstream.provider.as_str(), upstream.url);
     if upstream.provider == Provider::Azure {
@@ -163,6 +163,9 @@ fn upstream(upstream: &Upstream) -> String {
             push(&mut text, format_args!("{what}: {count}"));
         }
     }
+    if upstream.concurrent > 0 {
+        push(&mut text, format_args!("at most {} running requests", upstream.concurrent));
+    }
     text
 }
 
@@ -196,7 +199,17 @@ fn group(group: &GroupSettings, settings: &Settings) -> String {
     let tier = |tier: &Vec<MemberSettings>| tier.iter().map(member).collect::<Vec<_>>().join(" or ");
     let tiers: Vec<_> = group.tiers.iter().map(tier).collect();
     let attempts = group.retry.attempts_of(group.members().count());
-    format!("{}: {}, at most {attempts} attempts", group.name, tiers.join(", then "))
+    let mut text = format!("{}: {}, at most {attempts} attempts", group.name, tiers.join(", then "));
+    if group.concurrent > 0 {
+        push(&mut text, format_args!("at most {} running requests at each member", group.concurrent));
+    }
+    if let Some(wait) = group.wait {
+        push(&mut text, format_args!("waits up to {wait:?} in a queue of {}", group.queue));
+    }
+    if let Some(probe) = &group.probe {
+        push(&mut text, format_args!("probes {probe}"));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -260,6 +273,58 @@ route     model llama* -> chat
 route     everything -> openai
 ";
         assert_eq!(summary(text), expected);
+    }
+
+    #[test]
+    fn summary_lists_limits_of_clients_teams_and_groups() {
+        let text = r#"
+            [clients.search]
+            key = { value = "sg-marker-of-search" }
+            models = ["gpt-5*", "o3"]
+            team = "engineering"
+            priority = 2
+            share = 3
+            limits = [{ tokens = "200k", per = "minute", burst = "400k" }, { concurrent = 20 }]
+            [clients.support]
+            key = { value = "sg-marker-of-support" }
+            [teams.engineering]
+            team = "company"
+            limits = [{ requests = 10, per = "second", at_limit = "warn" }]
+            [teams.company]
+            [upstreams.gpu-1]
+            provider = "other"
+            url = "http://127.0.0.1:8001/v1"
+            api_key = "none"
+            default_model = "llama"
+            concurrent = 16
+            [upstreams.gpu-2]
+            provider = "other"
+            url = "http://127.0.0.1:8002/v1"
+            api_key = "none"
+            default_model = "llama"
+            [groups.local]
+            tiers = [["gpu-1", "gpu-2"]]
+            concurrent = 8
+            wait = "30s"
+            queue = 500
+            breaker = { probe = "/v1/models" }
+            [[routes]]
+            upstream = "local"
+        "#;
+        let expected = "\
+clients   2: search, support
+client    search: models gpt-5* and o3, metered endpoints only, priority 2, share 3, in team engineering, \
+at most 200000 tokens per minute (burst 400000) and 20 running requests
+team      engineering: in team company, at most 10 requests per second (only warns)
+team      company: no limits
+upstream  gpu-1: other at http://127.0.0.1:8001/v1, no key, default model llama, at most 16 running requests
+upstream  gpu-2: other at http://127.0.0.1:8002/v1, no key, default model llama
+group     local: gpu-1 or gpu-2, at most 2 attempts, at most 8 running requests at each member, \
+waits up to 30s in a queue of 500, probes /v1/models
+";
+        let summary = summary(text);
+        assert!(summary.contains(expected), "{summary}");
+        assert!(!summary.contains("marker"), "{summary}");
     }
 
     #[test]

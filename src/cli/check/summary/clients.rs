@@ -1,0 +1,86 @@
+//! Clients and teams in the summary.
+
+use super::push;
+use crate::config::{Client, Settings, Team};
+use crate::gate::AllowedEndpoints;
+use crate::gate::limit::{AtLimit, BucketRate, LimitBound, LimitSpec, Quantity, Units, Weights};
+
+/// The names of rates' periods, in nanoseconds.
+const PERIODS: [(u64, &str); 3] =
+    [(1_000_000_000, "second"), (60_000_000_000, "minute"), (3_600_000_000_000, "hour")];
+
+/// The names of all clients.
+pub(super) fn names(settings: &Settings) -> String {
+    let names: Vec<_> = settings.clients.iter().map(|client| client.name.as_str()).collect();
+    match names.len() {
+        0 => "none: any client that can connect".to_owned(),
+        count => format!("{count}: {}", names.join(", ")),
+    }
+}
+
+/// The rules of a client. `None`: there are none.
+pub(super) fn client(client: &Client, settings: &Settings) -> Option<String> {
+    let mut text = String::new();
+    if client.models.iter().all(|model| model != "*") {
+        push(&mut text, format_args!("models {}", client.models.join(" and ")));
+    }
+    if client.endpoints == AllowedEndpoints::Metered {
+        push(&mut text, format_args!("metered endpoints only"));
+    }
+    if client.priority != 0 {
+        push(&mut text, format_args!("priority {}", client.priority));
+    }
+    if client.share != 1 {
+        push(&mut text, format_args!("share {}", client.share));
+    }
+    push_owner(&mut text, client.team, &client.limits, settings);
+    let rules = text.strip_prefix(", ")?;
+    Some(format!("{}: {rules}", client.name))
+}
+
+/// The rules of a team.
+pub(super) fn team(team: &Team, settings: &Settings) -> String {
+    let mut text = String::new();
+    push_owner(&mut text, team.team, &team.limits, settings);
+    format!("{}: {}", team.name, text.strip_prefix(", ").unwrap_or("no limits"))
+}
+
+fn push_owner(text: &mut String, team: Option<usize>, limits: &[LimitSpec], settings: &Settings) {
+    if let Some(team) = team {
+        push(text, format_args!("in team {}", settings.teams[team].name));
+    }
+    if !limits.is_empty() {
+        let limits: Vec<_> = limits.iter().map(limit).collect();
+        push(text, format_args!("at most {}", limits.join(" and ")));
+    }
+}
+
+/// Describes a limit: `200000 tokens per minute (burst 400000)`.
+fn limit(spec: &LimitSpec) -> String {
+    let (unit, scale) = match spec.quantity {
+        Quantity::Requests => ("requests", 1),
+        Quantity::Tokens(_) => ("tokens", u128::from(Weights::ONE)),
+        Quantity::Cost(_) => ("cost", 1),
+        Quantity::Concurrent => ("running requests", 1),
+    };
+    let whole = |units: Units| units.0 / scale;
+    let mut notes = Vec::new();
+    let mut text = match &spec.bound {
+        LimitBound::Rate(BucketRate { limit, period, burst }) => {
+            let name = PERIODS.iter().find(|(nanos, _)| nanos == period).map_or("period", |(_, name)| name);
+            if burst != limit {
+                notes.push(format!("burst {}", whole(*burst)));
+            }
+            format!("{} {unit} per {name}", whole(*limit))
+        }
+        LimitBound::Period { limit, .. } => format!("{} {unit} per period", whole(*limit)),
+        LimitBound::Concurrent(limit) => format!("{} {unit}", whole(*limit)),
+    };
+    if spec.at_limit == AtLimit::Warn {
+        notes.push("only warns".to_owned());
+    }
+    if !notes.is_empty() {
+        text += &format!(" ({})", notes.join(", "));
+    }
+    text
+}
