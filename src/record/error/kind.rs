@@ -118,23 +118,23 @@ kinds! {
     HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", Client, Never,
         "The headers are larger than 64 KiB, or there are more than 100.";
     HeadTimeout(Duration) = REQUEST_TIMEOUT, "header_timeout", Client, Never,
-        "The headers did not arrive within `server.header_timeout`.";
+        "The headers did not arrive within `server.header_timeout`: the client is too slow, or does not speak HTTP.";
     BodyTimeout(Duration) = REQUEST_TIMEOUT, "body_timeout", Client, Never,
         "The body stopped arriving.";
     BodyTooSlow { rate: u32 } = REQUEST_TIMEOUT, "body_too_slow", Client, Never,
-        "The body arrived more slowly than `server.min_body_rate`.";
+        "The body arrived more slowly than `server.min_body_rate`: send it faster, or lower the rate.";
     BodyEvicted = REQUEST_TIMEOUT, "body_evicted", Client, Never,
         "The body arrived slowly while other requests needed its memory.";
     BodyIncomplete = BAD_REQUEST, "body_incomplete", Client, Never,
         "The body ended before it was complete.";
     BodyTooLarge { limit: u64, key: &'static str } = PAYLOAD_TOO_LARGE, "request_too_large", Client, Never,
-        "The body is larger than `server.max_request_bytes` or `server.max_passing_bytes`.";
+        "The body is larger than `server.max_request_bytes` or `server.max_passing_bytes`: send less, or raise the one that the message names.";
     HostInvalid(HostFault) = BAD_REQUEST, "invalid_host", Client, Never,
         "`Host` is missing, repeated or invalid, or differs from the request's target.";
     HostNotAllowed(String) = FORBIDDEN, "host_not_allowed", Client, Never,
-        "`Host` is not one of `server.hosts`, an address or localhost.";
+        "`Host` is not one of `server.hosts`, an address or localhost: add the name, if it is the proxy's.";
     OriginNotAllowed(String) = FORBIDDEN, "origin_not_allowed", Client, Never,
-        "A web page sent the request, and its origin is not one of `server.origins`.";
+        "A web page sent the request, and its origin is not one of `server.origins`: add it, if that page may use the proxy.";
     CrossSite(String) = FORBIDDEN, "cross_site", Client, Never,
         "A web page of another site sent the request without its origin.";
     MethodNotAllowed(String) = METHOD_NOT_ALLOWED, "method_not_allowed", Client, Never,
@@ -168,7 +168,7 @@ kinds! {
         FORBIDDEN, "endpoint_not_allowed", Client, Never,
         "The tokens of such requests are not counted with them, and the client's `endpoints` are `\"metered\"`.";
     ModelTooLate { limit: u64 } = PAYLOAD_TOO_LARGE, "model_too_late", Client, Never,
-        "The form has its field `model` after more bytes than `server.max_request_bytes`.";
+        "The form has its field `model` after more bytes than `server.max_request_bytes`: send it before the file.";
     CodingUnknown(String) = UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", Client, Never,
         "The `Content-Encoding` is unknown, and the model in the body decides the route.";
     BodyUndecodable = BAD_REQUEST, "body_undecodable", Client, Never,
@@ -184,7 +184,7 @@ kinds! {
     Tls = BAD_GATEWAY, "upstream_tls", Upstream, NotSent,
         "There is no TLS session with the upstream.";
     Redirect { host: String } = BAD_GATEWAY, "upstream_redirect", Upstream, Never,
-        "The upstream redirects to a host that is not among `network.allowed_hosts`.";
+        "The upstream redirects to a host that is not among `network.allowed_hosts`: set its `url` to where it is, or add the host.";
     ProxyRefused { proxy: String, status: u16 } = BAD_GATEWAY, "proxy_refused", Upstream, NotSent,
         "The forward proxy refused the tunnel to the upstream.";
     ProxyFailed { proxy: String } = BAD_GATEWAY, "proxy_failed", Upstream, NotSent,
@@ -218,21 +218,21 @@ kinds! {
         "All members of the group, or the one that stores what the request names, are left out until their rate limits end.";
     UpstreamsBusy { wait: Duration, holder: Option<Arc<str>> } =
         SERVICE_UNAVAILABLE, "upstreams_busy", Us, AfterPause,
-        "Each member of the group that is not left out, or the one that stores what the request names, runs as many requests as `concurrent` allows, and the time to wait is over.";
+        "Each member of the group that is not left out, or the one that stores what the request names, runs as many requests as `concurrent` allows, and the time to wait is over: raise `concurrent` or `wait`, or add a member.";
     UpstreamBusy = SERVICE_UNAVAILABLE, "upstreams_busy", Us, AfterPause,
-        "The upstream runs as many requests as its `concurrent` allows.";
+        "The upstream runs as many requests as its `concurrent` allows: raise it, or route to a group with `wait`.";
     QueueFull = TOO_MANY_REQUESTS, "queue_full", Client, AfterPause,
-        "As many requests wait as `queue` of the group allows, and no client has more of them than this one.";
+        "As many requests wait as `queue` of the group allows, and no client has more of them than this one: send fewer at once, or raise it.";
     ModelsUnavailable = BAD_GATEWAY, "models_unavailable", Upstream, NotSent,
         "No upstream responded to `GET /v1/models` with its list in time.";
     LimitReached(Box<LimitReached>) = TOO_MANY_REQUESTS, "rate_limit_exceeded", Client, AfterPause,
-        "A limit of the client, or of its team, has no room for the request.";
+        "A limit of the client, or of its team, has no room for the request: wait, or raise the one that the message names.";
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", Us, AfterPause,
-        "The buffered request bodies use up `server.max_buffered_bytes`.";
+        "The buffered request bodies use up `server.max_buffered_bytes`: raise it, if there is memory.";
     ClientOverloaded = SERVICE_UNAVAILABLE, "client_overloaded", Client, AfterPause,
         "This client's request bodies use up its share of `server.max_buffered_bytes`.";
     NoPlace = SERVICE_UNAVAILABLE, "no_place", Us, AfterPause,
-        "There are as many HTTP/2 streams as `server.max_connections` allows.";
+        "There are as many HTTP/2 streams as `server.max_connections` allows: raise it, and the limit on open files.";
     Stopped = SERVICE_UNAVAILABLE, "stopped", Us, Never,
         "streamgauge was stopped before the response ended.";
 }
