@@ -24,17 +24,19 @@ fn prometheus_takes_the_configuration_and_evaluates_every_alert() {
         });
         rules.collect::<BTreeMap<_, _>>()
     };
-    // The traffic fails often, and much of it is estimated; the other alerts are for worse
-    // conditions.
+    // The traffic fails often, much of it is estimated, and a client exceeds its limit; the other
+    // alerts are for worse conditions.
     let is = |state: &str| ("ok".to_owned(), state.to_owned());
     let now = until("the alerts that the traffic raises", || {
         let now = states();
-        let raised = ["UpstreamFails", "UsageNotReported", "RateLimited"];
+        let raised = ["UpstreamFails", "UsageNotReported", "RateLimited", "LimitReached"];
         raised.iter().all(|name| now[&format!("Streamgauge{name}")] == is("pending")).then_some(now)
     });
     assert!(now.len() >= 12 && now.values().all(|(health, _)| health == "ok"), "{now:?}");
     for name in [
         "Down",
+        "MemberOut",
+        "GroupsFull",
         "UsageLost",
         "SinkStuck",
         "ThreadFails",

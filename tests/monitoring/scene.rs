@@ -1,5 +1,5 @@
-//! The program as a gateway: two upstreams, clients with keys, an admin token, and a fleet's
-//! ledger.
+//! The program as a gateway: two upstreams and their group, clients with keys and a limit, an admin
+//! token, and a fleet's ledger.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -112,10 +112,13 @@ instance = "gateway-1"
 key = {{ value = "{}" }}
 [clients.support]
 key = {{ value = "{}" }}
+limits = [{{ requests = 1, per = "hour", at_limit = "warn" }}]
 [upstreams.alpha]
 {up}
 [upstreams.beta]
 {up}
+[groups.both]
+tiers = [["alpha", "beta"]]
 [[prices]]
 model = "*"
 input = 1
@@ -123,6 +126,9 @@ output = 2
 [[routes]]
 path = "/beta"
 upstream = "beta"
+[[routes]]
+path = "/both"
+upstream = "both"
 [[routes]]
 upstream = "alpha"
 "#,

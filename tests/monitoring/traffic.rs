@@ -10,7 +10,7 @@ pub const SEARCH: &str = "the-key-of-search";
 pub const SUPPORT: &str = "the-key-of-support";
 
 /// The path, the key, the members of the body beside the messages, and the status.
-const SERVED: [(&str, &str, &str, u16); 13] = [
+const SERVED: [(&str, &str, &str, u16); 14] = [
     (
         "/v1/chat/completions",
         SEARCH,
@@ -25,6 +25,7 @@ const SERVED: [(&str, &str, &str, u16); 13] = [
         r#""model":"gpt-c:events=11,pace=3ms","stream":true,"user":"it's \"her\"","input":"a b c""#,
         200,
     ),
+    ("/both/v1/chat/completions", SEARCH, r#""model":"gpt-a:events=3""#, 200),
     ("/v1/embeddings", SEARCH, r#""model":"embed","input":["a b","c"]"#, 200),
     ("/v1/chat/completions", SUPPORT, r#""model":"gpt-b:usage=none,events=6","stream":true"#, 200),
     ("/beta/v1/chat/completions", SEARCH, r#""model":"gpt-a:fault=cut@4,pace=2ms","stream":true"#, 200),
