@@ -17,13 +17,15 @@ use super::snapshot::UpstreamSpec;
 use super::worker::WorkerUpstream;
 use crate::balance::{Account, HealthRegistry, Pins, Target};
 use crate::llm::provider::{Endpoint, HoldsState, may_create, path_ids};
+use crate::llm::rewrite::body::is_utf16_or_32;
 use crate::llm::usage::named_ids;
 use crate::proxy::meter::IdWatch;
 use crate::record::error::{Kind, Result};
 use crate::support::UpstreamId;
 
 /// Keys of bodies that name or request state at endpoints whose requests rarely do.
-const RARE_KEYS: [&[u8]; 4] = [b"\"file_id\"", b"\"audio\"", b"\"container\"", b"\"store\""];
+const RARE_KEYS: [&[u8]; 5] =
+    [b"\"file_id\"", b"\"audio\"", b"\"container\"", b"\"store\"", b"\"voice\""];
 
 /// One worker's way from ids to upstreams.
 #[derive(Debug)]
@@ -64,10 +66,15 @@ impl StoredIds {
         Self { registry: Arc::clone(registry), is_bound, accounts }
     }
 
+    /// Ids are bound to clients.
+    pub(super) fn is_bound(&self) -> bool {
+        self.is_bound
+    }
+
     /// Finds the state that a request names. The first known id decides.
     ///
     /// # Errors
-    /// Fails if an id is another client's.
+    /// Fails if an id is another client's, or if the ids of a body with bound ones cannot be read.
     pub(super) fn named_by(
         &self,
         request: &Buffered,
@@ -80,7 +87,11 @@ impl StoredIds {
         }
         let is_sought = search.account.is_none() && endpoint.names_id();
         if let Some(body) = named_in_body(request, endpoint) {
-            named_ids(body, |id| search.look(id));
+            let read = named_ids(body, |id| search.look(id));
+            if read.is_err() && self.is_bound {
+                let kind = if is_utf16_or_32(body) { Kind::BodyNotUtf8 } else { Kind::BodyNotJson };
+                return Err(kind.into());
+            }
         }
         match search.foreign {
             Some(id) => Err(Kind::StoredIdUnknown(id).into()),
@@ -108,7 +119,7 @@ impl StoredIds {
         }
         let mut is_named = request.state.is_sought && status == 404;
         if let Some(body) = named_in_body(request, endpoint) {
-            named_ids(body, |id| is_named |= message.contains(id));
+            let _ = named_ids(body, |id| is_named |= message.contains(id));
         }
         is_named
     }
@@ -119,7 +130,7 @@ impl StoredIds {
         else {
             return;
         };
-        named_ids(body, |id| self.pins().insert(id, None, account));
+        let _ = named_ids(body, |id| self.pins().insert(id, None, account));
     }
 
     /// Watches the response to a request, if it may have ids of stored state.
@@ -166,9 +177,8 @@ fn account_name(spec: &UpstreamSpec) -> String {
 /// The body, if it may name state.
 fn named_in_body(request: &Buffered, endpoint: Endpoint) -> Option<&[u8]> {
     let text = request.text();
-    let is_json = request.form().is_none() && text.trim_ascii_start().starts_with(b"{");
-    let may_name = || endpoint.holds_state() == HoldsState::Always || has_rare_key(text);
-    (is_json && may_name()).then_some(&**text)
+    let may_name = || endpoint.often_names_state() || has_rare_key(text);
+    (request.form().is_none() && endpoint.may_name_state() && may_name()).then_some(&**text)
 }
 
 /// Returns true if the text has one of [`RARE_KEYS`], or may have it with escapes.

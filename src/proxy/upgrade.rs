@@ -66,7 +66,7 @@ impl UpgradedConnection {
         let scratch = upgraded.0.scratch.clone();
         let (last, timeouts) = (Instant::now(), upstream.timeouts());
         let mut up = Pipe::beginning_with(first, |bytes| session.saw(Peer::Client, bytes));
-        if session.foreign_id().is_some() {
+        if session.refusal().is_some() {
             up.waiting.clear();
         }
         Self {
@@ -99,6 +99,9 @@ impl UpgradedConnection {
             SessionEnd::Failed(error) if matches!(error.kind(), Kind::StoredIdUnknown(_)) => {
                 self.write_close(POLICY_VIOLATION, "an id in the message is not this client's").await;
             }
+            SessionEnd::Failed(error) if *error.kind() == Kind::BodyNotJson => {
+                self.write_close(POLICY_VIOLATION, "the message is not valid JSON").await;
+            }
             SessionEnd::Failed(_) => self.write_close(GOING_AWAY, "the proxy gave the session up").await,
             SessionEnd::Stopped => self.write_close(GOING_AWAY, "the proxy is stopping").await,
         }
@@ -112,10 +115,10 @@ impl UpgradedConnection {
         let session = &mut self.session;
         let up = self.up.poll(cx, &mut self.client, &mut self.upstream, &mut scratch, |bytes| {
             session.saw(Peer::Client, bytes);
-            session.foreign_id().is_none()
+            session.refusal().is_none()
         });
-        if let Some(id) = session.foreign_id() {
-            return Poll::Ready(SessionEnd::Failed(Kind::StoredIdUnknown(id.to_owned()).into()));
+        if let Some(refusal) = session.refusal() {
+            return Poll::Ready(SessionEnd::Failed(refusal.clone().into()));
         }
         // After a failure of the upstream, the client is still sent a close frame of ours.
         self.down.keeps_open = !session.is_closing();

@@ -247,6 +247,82 @@ fn id_of_another_client_is_not_found() {
     assert_eq!((send("alice", &show, "").status(), send("alice", &create, &named).status()), (200, 200));
 }
 
+/// Clients `alice` and `bob`.
+const TWO_CLIENTS: &str = "[clients.alice]\nkey = { value = \"sk-alice-0123456789\" }\n\
+                           [clients.bob]\nkey = { value = \"sk-bob-0123456789\" }";
+
+/// A request of a client with these header lines.
+fn of_client(client: &str, line: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "{line} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sk-{client}-0123456789\r\n{headers}\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn no_form_of_a_body_hides_the_id_of_another_client() {
+    let accounts = accounts();
+    let proxy = accounts.group().tables(TWO_CLIENTS).run();
+    let send = |client: &str, path: &str, headers: &str, body: &[u8]| {
+        proxy.client().send(of_client(client, &format!("POST {path}"), headers, body)).response()
+    };
+    let json = "content-type: application/json\r\n";
+    let id = id_of(&send("alice", PATH, json, body("m", None).to_string().as_bytes()));
+    let named = body("m", Some(&id)).to_string().into_bytes();
+    let after = |before: &[u8]| [before, &named[..]].concat();
+    let utf16: Vec<u8> = String::from_utf8(named.clone()).unwrap().encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let coded = |coding: &str| format!("{json}content-encoding: {coding}\r\n");
+    let gzip = encode("gzip", &[&named]).concat();
+    let deep = format!("{{\"x\":{}{},\"previous_response_id\":\"{id}\"}}", "[".repeat(200), "]".repeat(200));
+    let cases: [(String, Vec<u8>, &str); 13] = [
+        (json.to_owned(), after(b"\xef\xbb\xbf"), "id_not_found"),
+        (json.to_owned(), after(b"\0\xef\xbb\xbf\n"), "id_not_found"),
+        ("content-type: text/plain\r\n".to_owned(), named.clone(), "id_not_found"),
+        ("content-type: application/x-www-form-urlencoded\r\n".to_owned(), named.clone(), "id_not_found"),
+        (String::new(), named.clone(), "id_not_found"),
+        (coded("gzip"), gzip.clone(), "id_not_found"),
+        (format!("{}content-encoding: identity\r\n", coded("gzip")), gzip.clone(), "id_not_found"),
+        (coded("gzip"), named.clone(), "body_undecodable"),
+        (coded("gzip"), gzip[..gzip.len() - 4].to_vec(), "body_undecodable"),
+        (coded("x-unknown"), named.clone(), "unsupported_encoding"),
+        (json.to_owned(), utf16, "body_not_utf8"),
+        (json.to_owned(), deep.into_bytes(), "body_not_json"),
+        (json.to_owned(), [b"{\"x\":NaN,", &named[1..]].concat(), "body_not_json"),
+    ];
+    // One that names its model, one that does not, one without state of its own, and a new one.
+    for path in [PATH, "/v1/conversations", "/v1/responses/input_tokens", "/v1/new_things"] {
+        for (headers, body, code) in &cases {
+            let refused = send("bob", path, headers, body);
+            assert_eq!(refused.error()["code"], *code, "{path} {headers:?} {}", body.escape_ascii());
+        }
+    }
+    for (headers, body) in [(json.to_owned(), after(b"\xef\xbb\xbf")), (coded("gzip"), gzip)] {
+        let next = send("alice", PATH, &headers, &body);
+        assert_ne!(next.header("x-streamgauge-upstream"), None, "it is passed on: {}", next.text());
+    }
+}
+
+#[test]
+fn body_of_an_endpoint_with_state_is_read_whatever_its_type() {
+    let accounts = accounts();
+    let proxy = accounts.tiers().run();
+    let id = |name: &str| {
+        let mut account = Client::connect(accounts.addresses[usize::from(name == "two")]);
+        id_of(&account.post(PATH, &body("m", None).to_string()).response())
+    };
+    let known = id("two");
+    get(&proxy, &format!("{PATH}/{known}"));
+    let text = format!("\u{feff}{}", json!({"items": [{"type": "item_reference", "id": known}]}));
+    let head = format!(
+        "POST /v1/conversations HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{text}",
+        text.len()
+    );
+    let response = proxy.client().send(head).response();
+    assert_eq!(response.header("x-streamgauge-upstream"), Some("two"), "{}", response.text());
+}
+
 #[test]
 fn unknown_id_is_asked_of_one_member_after_the_other() {
     let accounts = accounts();

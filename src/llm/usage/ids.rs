@@ -94,9 +94,7 @@ impl IdReader {
     pub fn push(&mut self, bytes: &[u8], found: &mut dyn FnMut(StoredId<'_>)) {
         let mut bytes = bytes;
         if let Content::Unknown = self.0 {
-            // A byte order mark is skipped like whitespace.
-            let is_before = |byte: &u8| byte.is_ascii_whitespace() || !byte.is_ascii();
-            let Some(begin) = bytes.iter().position(|byte| !is_before(byte)) else { return };
+            let Some(begin) = bytes.iter().position(|byte| !is_blank(*byte)) else { return };
             self.0 = match bytes[begin] {
                 b'{' | b'[' => Content::Json(Box::new(Text::new(Side::Response))),
                 _ => Content::Events(Box::default()),
@@ -120,24 +118,58 @@ impl IdReader {
 }
 
 /// Reads the ids of stored state that a request's body names.
-pub fn named_ids(body: &[u8], mut found: impl FnMut(&str)) {
-    NamedIdReader::default().push(body, &mut found);
+///
+/// # Errors
+/// Fails if the body begins as JSON and is not JSON: the rest may name ids for a lenient service.
+pub fn named_ids(body: &[u8], mut found: impl FnMut(&str)) -> Result<(), NotJson> {
+    let mut reader = NamedIdReader::default();
+    reader.push(body, &mut found);
+    if reader.is_refused() { Err(NotJson) } else { Ok(()) }
 }
 
-/// Reads the ids that a request names in pieces of any size.
-#[derive(Debug)]
-pub struct NamedIdReader(Text);
+/// The text begins as JSON and is not JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotJson;
 
-impl Default for NamedIdReader {
-    fn default() -> Self {
-        Self(Text::new(Side::Request))
-    }
+/// Reads the ids that a request names in pieces of any size.
+#[derive(Debug, Default)]
+pub struct NamedIdReader(Named);
+
+#[derive(Debug, Default)]
+enum Named {
+    #[default]
+    Unknown,
+    Json(Text),
+    /// A text that no parser of JSON takes for an object or a list.
+    Other,
 }
 
 impl NamedIdReader {
     pub fn push(&mut self, bytes: &[u8], found: &mut dyn FnMut(&str)) {
-        self.0.push(bytes, &mut |named| found(named.id));
+        let mut bytes = bytes;
+        if let Named::Unknown = self.0 {
+            let Some(begin) = bytes.iter().position(|byte| !is_blank(*byte)) else { return };
+            self.0 = match bytes[begin] {
+                b'{' | b'[' => Named::Json(Text::new(Side::Request)),
+                _ => Named::Other,
+            };
+            bytes = &bytes[begin..];
+        }
+        if let Named::Json(text) = &mut self.0 {
+            text.push(bytes, &mut |named| found(named.id));
+        }
     }
+
+    /// Returns true if the text begins as JSON and is not JSON.
+    pub fn is_refused(&self) -> bool {
+        matches!(&self.0, Named::Json(text) if text.grammar.refused())
+    }
+}
+
+/// Returns true for bytes that a parser may skip before a text: whitespace, a byte order mark, and
+/// the zeros of UTF-16 and UTF-32, whose next byte is not JSON here.
+fn is_blank(byte: u8) -> bool {
+    !byte.is_ascii_graphic()
 }
 
 struct EventIds<'a> {

@@ -36,6 +36,11 @@ impl IdWatch {
         self.reader.end_text();
     }
 
+    /// Ids are bound to clients.
+    pub(super) fn is_bound(&self) -> bool {
+        self.client.is_some()
+    }
+
     /// Returns true if another client's request created the object of this id.
     pub(super) fn is_foreign(&self, id: &str) -> bool {
         let pin = self.client.as_deref().and_then(|client| self.registry.pins().find(id, client));

@@ -6,7 +6,7 @@ use super::IdWatch;
 use crate::codec::websocket::{Close, FrameHandler, Frames, Opcode};
 use crate::llm::provider::UsageOwner;
 use crate::llm::usage::{AskedModel, NamedIdReader, Progress, SessionMeter};
-use crate::record::error::Error;
+use crate::record::error::{Error, Kind};
 use crate::record::{Entry, Outcome};
 
 /// Endpoints in whose sessions the client's messages name the model. In sessions of the others,
@@ -62,8 +62,8 @@ struct Heard {
     ids: Option<Box<IdWatch>>,
     /// Reads the ids in the client's message.
     named: NamedIdReader,
-    /// An id in the client's messages that is another client's.
-    foreign: Option<String>,
+    /// The reason for which a message of the client must not be passed on.
+    refusal: Option<Kind>,
     /// The first close frame.
     closed: Option<(Peer, Close)>,
     /// True if a close frame was seen, by side.
@@ -84,9 +84,10 @@ impl Session {
         Self { entry, reading: Some(reading) }
     }
 
-    /// The id in the client's messages that is another client's.
-    pub fn foreign_id(&self) -> Option<&str> {
-        self.reading.as_deref()?.heard.foreign.as_deref()
+    /// The reason for which a message of the client must not be passed on: an id is another client's,
+    /// or cannot be read.
+    pub fn refusal(&self) -> Option<&Kind> {
+        self.reading.as_deref()?.heard.refusal.as_ref()
     }
 
     /// Remembers the ids in the upstream's messages, and finds those of other clients in the
@@ -207,13 +208,17 @@ impl FrameHandler for FromClient<'_> {
         if let Some(asked) = self.0.asked.as_mut().filter(|_| is_text) {
             asked.text(piece);
         }
-        let Heard { ids, named, foreign, .. } = &mut *self.0;
-        if let Some(ids) = ids.as_ref().filter(|_| is_text) {
+        let Heard { ids, named, refusal, .. } = &mut *self.0;
+        // Services parse binary messages too.
+        if let Some(ids) = ids {
             named.push(piece, &mut |id| {
                 if ids.is_foreign(id) {
-                    *foreign = Some(id.to_owned());
+                    *refusal = Some(Kind::StoredIdUnknown(id.to_owned()));
                 }
             });
+            if named.is_refused() && ids.is_bound() {
+                refusal.get_or_insert(Kind::BodyNotJson);
+            }
         }
     }
 

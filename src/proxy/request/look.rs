@@ -8,8 +8,11 @@
 //!   clients put before or after the file. After `server.max_request_bytes` without a model the
 //!   request is refused with 413 `model_too_late`. Any other form is not buffered; its fields are
 //!   read for the record while it passes.
-//! * An unknown content coding is refused with 415 if the model must be known, and otherwise
-//!   passes unread.
+//! * An unknown content coding is refused with 415 if the body must be read, and otherwise passes
+//!   unread.
+//!
+//! Where ids of stored state are bound to clients, a body that may name them must be read, whatever
+//! media type it declares: services differ in which ones they take for JSON.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use std::sync::Arc;
 use crate::balance::{Target, UpstreamGroup};
 use crate::codec::coding::{Coding, Codings};
 use crate::codec::head::{Headers, KnownName, RequestHead};
-use crate::llm::provider::{Endpoint, HoldsState, Inbound};
+use crate::llm::provider::{Endpoint, Inbound};
 use crate::llm::rewrite::form::boundary;
 use crate::proxy::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::record::error::{Kind, Result};
@@ -42,7 +45,7 @@ pub(super) struct Whole {
     pub(super) boundary: Option<Vec<u8>>,
     /// The model is in the object `session`.
     pub(super) in_session: bool,
-    /// The model decides the route or may be renamed.
+    /// The model decides the route or may be renamed, or ids are bound to clients.
     pub(super) is_needed: bool,
 }
 
@@ -54,7 +57,7 @@ impl Look {
     /// refused later.
     ///
     /// # Errors
-    /// Returns an error if the model must be known, and the content coding is unknown.
+    /// Returns an error if the body must be read, and the content coding is unknown.
     pub(super) fn at(head: &RequestHead, snapshot: &WorkerSnapshot, limits_models: bool) -> Result<Self> {
         let (path, headers) = (head.path(), &head.headers);
         let Some((first, first_rest)) = snapshot.routes.first(path) else { return Ok(Self::Nothing) };
@@ -78,24 +81,24 @@ impl Look {
         let is_unknown = endpoint == Endpoint::OTHER;
         let is_read = is_needed || (limits_models && !is_unknown);
 
-        let may_name_ids = snapshot.stored_ids.is_some()
-            && !is_unknown
-            && endpoint.holds_state() == HoldsState::Always
-            && says_json(headers);
+        let is_bound = snapshot.stored_ids.as_ref().is_some_and(|ids| ids.is_bound());
+        let is_checked = is_bound && endpoint.may_name_state();
+        let may_name_ids = is_checked
+            || (snapshot.stored_ids.is_some() && !is_unknown && endpoint.often_names_state());
 
         let boundary =
             if endpoint.takes_form() || (is_unknown && by_model) { boundary(headers) } else { None };
         let takes_json = if endpoint.takes_form() {
-            boundary.is_none() && (says_json(headers) || (is_read && may_be_json(headers)))
+            boundary.is_none() && (says_json(headers) || ((is_read || is_checked) && may_be_json(headers)))
         } else {
             endpoint.takes_json_model()
-                || may_name_ids
-                || ((by_model || (is_unknown && is_needed)) && may_be_json(headers))
+                || ((may_name_ids || by_model || (is_unknown && is_needed)) && may_be_json(headers))
         };
         if boundary.is_none() && !takes_json {
             return Ok(Self::Nothing);
         }
         let in_session = endpoint.names_model_in_session();
+        let is_needed = is_needed || (is_checked && boundary.is_none());
         match (Codings::of(headers), boundary) {
             (Codings::Identity, Some(boundary)) if is_read => {
                 Ok(Self::Form { boundary, must_name: !is_unknown })

@@ -170,13 +170,15 @@ kinds! {
     ModelTooLate { limit: u64 } = PAYLOAD_TOO_LARGE, "model_too_late", Client, Never,
         "The form has its field `model` after more bytes than `server.max_request_bytes`: send it before the file.";
     CodingUnknown(String) = UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", Client, Never,
-        "The `Content-Encoding` is unknown, and the model in the body decides the route.";
+        "The `Content-Encoding` is unknown, and the body must be read: its model decides the route, or it may name a stored object.";
     BodyUndecodable = BAD_REQUEST, "body_undecodable", Client, Never,
         "The body is not in its `Content-Encoding`.";
     BodyExpandsTooFar = PAYLOAD_TOO_LARGE, "request_too_large", Client, Never,
         "The body expands more than is reasonable when its `Content-Encoding` is decoded.";
     BodyNotUtf8 = BAD_REQUEST, "body_not_utf8", Client, Never,
         "The JSON body is in UTF-16 or UTF-32.";
+    BodyNotJson = BAD_REQUEST, "body_not_json", Client, Never,
+        "The body is not valid JSON, and may name another client's stored object.";
     HeaderValue { name: &'static str, values: &'static str } = BAD_REQUEST, "invalid_header", Client, Never,
         "A header of streamgauge's own has an unknown value.";
     Unreachable = BAD_GATEWAY, "upstream_unreachable", Upstream, NotSent,

@@ -142,14 +142,19 @@ impl Error {
             ),
             Kind::CodingUnknown(coding) => write!(
                 f,
-                "The request's Content-Encoding {coding:?} is not known here, and the model in the body decides where the request \
-                 goes or is renamed. Send the body as it is, or in gzip, deflate, br or zstd."
+                "The request's Content-Encoding {coding:?} is not known here, and the body must be read: its model decides where \
+                 the request goes or is renamed, or it may name a stored object. Send the body as it is, or in gzip, deflate, \
+                 br or zstd."
             ),
             Kind::BodyUndecodable | Kind::BodyExpandsTooFar => {
                 write!(f, "The request's body cannot be read: {reason}. Send it as its Content-Encoding says, or without one.")
             }
             Kind::BodyNotUtf8 => f.write_str(
                 "The request's JSON body is in UTF-16 or UTF-32. Send it in UTF-8, as RFC 8259 section 8.1 asks.",
+            ),
+            Kind::BodyNotJson => f.write_str(
+                "The request's body is not valid JSON (RFC 8259), so that the stored objects that it names cannot be checked. \
+                 Send valid JSON, nested at most 127 deep.",
             ),
             Kind::HeaderValue { name, values } => {
                 write!(f, "The header `{name}` has a value that this proxy does not know. Send {values}, or leave it out.")

@@ -56,6 +56,17 @@ impl Endpoint {
         }
     }
 
+    /// Returns true if bodies of requests may name stored state. Some endpoints only use it.
+    pub fn may_name_state(self) -> bool {
+        let uses = ["audio/speech", "images/edits", "messages/count_tokens", "responses/input_tokens"];
+        self.holds_state() != HoldsState::Never || uses.contains(&self.name)
+    }
+
+    /// Returns true if many bodies of requests name stored state, with any key.
+    pub fn often_names_state(self) -> bool {
+        self.holds_state() == HoldsState::Always || self.name == "responses/input_tokens"
+    }
+
     /// Returns true if the path has an id in a known place.
     pub fn names_id(self) -> bool {
         self.pattern.contains("/*") && !self.pattern.contains("**")
@@ -102,6 +113,14 @@ mod tests {
         ] {
             assert_eq!(Endpoint::of(path).holds_state(), holds, "{path}");
         }
+        let names_state = |path| {
+            let endpoint = Endpoint::of(path);
+            (endpoint.may_name_state(), endpoint.often_names_state())
+        };
+        assert_eq!(names_state("/v1/responses/input_tokens"), (true, true));
+        assert_eq!(names_state("/v1/chat/completions"), (true, false));
+        assert_eq!(names_state("/v1/images/edits"), (true, false));
+        assert_eq!(names_state("/v1/embeddings"), (false, false));
         let names_id = |path| Endpoint::of(path).names_id();
         assert!(names_id("/v1/batches/batch_1/cancel") && names_id("/v1/responses/resp_1"));
         assert!(!names_id("/v1/responses") && !names_id("/v1/models/m") && !names_id("/v1/new/n_1"));

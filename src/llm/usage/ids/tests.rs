@@ -13,7 +13,7 @@ fn passed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
 
 fn named(body: &str) -> Vec<String> {
     let mut ids = Vec::new();
-    named_ids(body.as_bytes(), |id| ids.push(id.to_owned()));
+    named_ids(body.as_bytes(), |id| ids.push(id.to_owned())).unwrap();
     ids
 }
 
@@ -232,5 +232,26 @@ fn of_equal_keys_each_counts() {
         ),
     ] {
         assert_eq!(named(body), expected, "{body}");
+    }
+}
+
+#[test]
+fn bytes_before_a_body_are_skipped_and_a_broken_body_is_refused() {
+    let body = br#"{"previous_response_id":"resp_0001"}"#;
+    for before in [&b""[..], b" \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf\n", b"\0", b"\x0c\x0b\xc2\xa0"] {
+        let text = [before, body].concat();
+        for size in [1, text.len()] {
+            let (mut reader, mut ids) = (NamedIdReader::default(), Vec::new());
+            text.chunks(size).for_each(|piece| reader.push(piece, &mut |id| ids.push(id.to_owned())));
+            assert_eq!((ids, reader.is_refused()), (vec!["resp_0001".to_owned()], false), "{before:?}");
+        }
+    }
+    let deep = format!(r#"{{"x":{}{},"file_id":"file-0001"}}"#, "[".repeat(200), "]".repeat(200));
+    let utf16: Vec<u8> = "{\"file_id\":1}".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    for body in [&b"{\"x\":NaN,"[..], b"{} {", b"{'file_id'", deep.as_bytes(), &utf16, &utf16[1..]] {
+        assert_eq!(named_ids(body, |id| panic!("{id}")), Err(NotJson), "{}", body.escape_ascii());
+    }
+    for body in [&b""[..], b"  ", b"v=0\r\n", b"<html>", b"\"{\""] {
+        assert_eq!(named_ids(body, |id| panic!("{id}")), Ok(()), "{}", body.escape_ascii());
     }
 }
