@@ -141,15 +141,15 @@ impl<'a> Choice<'a> {
             nothing.limited = nothing.limited.with(number);
             return Err(nothing);
         }
-        if let Some(permit) = self.take(number, StickyResult::Kept) {
-            return Ok(permit);
+        // A place that is taken and given back wakes waiting requests, this one among them.
+        if self.is_full(self.bound(number)) || !self.enter(number) {
+            nothing.has_full = true;
+            return Err(nothing);
         }
+        let mut permit = self.permit(number, StickyResult::Kept);
         // A breaker never refuses it.
-        if self.enter(number) {
-            return Ok(self.permit(number, StickyResult::Kept));
-        }
-        nothing.has_full = true;
-        Err(nothing)
+        let _ = self.try_trials(&mut permit);
+        Ok(permit)
     }
 
     #[inline]
@@ -233,11 +233,17 @@ impl<'a> Choice<'a> {
 
     /// Takes a place at a member, and the trial of its breakers. `None`: another request was faster.
     fn take(&self, number: usize, sticky: StickyResult) -> Option<Permit> {
-        let (bound, model) = (self.bound(number), self.model(number));
         if !self.enter(number) {
             return None;
         }
         let mut permit = self.permit(number, sticky);
+        self.try_trials(&mut permit)?;
+        Some(permit)
+    }
+
+    /// Takes the trials of the member's breakers, as far as they are half open. `None`: one is open.
+    fn try_trials(&self, permit: &mut Permit) -> Option<()> {
+        let (bound, model) = (self.bound(permit.number), self.model(permit.number));
         let lease = self.plan.group.spec().breaker.trial;
         for (place, circuit) in [&bound.upstream.circuit, &model.circuit].into_iter().enumerate() {
             match circuit.state(self.tick) {
@@ -246,7 +252,7 @@ impl<'a> Choice<'a> {
                 CircuitState::Open(_) | CircuitState::Trial(_) => return None,
             }
         }
-        Some(permit)
+        Some(())
     }
 
     /// Counts one more request at the member. False: as many run as may.

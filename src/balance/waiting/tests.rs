@@ -42,18 +42,33 @@ impl Fixture {
     }
 
     fn of(queue: usize, concurrent: u32) -> Self {
+        Self::limited(queue, concurrent, &[0])
+    }
+
+    /// A group of upstreams of which each has its own largest number of running requests.
+    fn limited(queue: usize, concurrent: u32, upstreams: &[u32]) -> Self {
         let now = Instant::now();
-        let member = MemberSpec::from(UpstreamId::from("u"));
+        let registry = HealthRegistry::new(now);
+        let member = |(number, limit): (usize, &u32)| {
+            let id = UpstreamId::from(&*format!("u{number}"));
+            registry.upstream(&id).limit_concurrent(*limit);
+            MemberSpec::from(id)
+        };
+        let members = upstreams.iter().enumerate().map(member).collect();
         let wait = Some(Duration::from_secs(100));
-        let spec = GroupSpec { wait, queue, concurrent, ..GroupSpec::of(vec![vec![member]]) };
-        Self { group: UpstreamGroup::new(spec, &HealthRegistry::new(now)), now }
+        let spec = GroupSpec { wait, queue, concurrent, ..GroupSpec::of(vec![members]) };
+        Self { group: UpstreamGroup::new(spec, &registry), now }
     }
 
     fn plan(&self) -> Plan {
+        self.plan_at(None)
+    }
+
+    fn plan_at(&self, pin: Option<usize>) -> Plan {
         let request = PlanRequest {
             model: None,
             sticky: None,
-            pin: None,
+            pin,
             fingerprint: Fingerprint::new("c", &[]),
             tokens: 0,
             started: self.now,

@@ -1,43 +1,58 @@
 //! Random requests that arrive, end and leave, on a simulated clock.
 
-use std::collections::BTreeMap;
-
 use super::*;
 
 /// The clients, of which each has requests of its own size.
 const CLIENTS: u64 = 5;
 
+/// The rounds after which all woken requests have been polled.
+const ROUNDS: usize = 2000;
+
 struct Scene {
     fixture: Fixture,
     random: fastrand::Rng,
-    concurrent: usize,
+    /// The largest number of running requests of each member.
+    limits: Vec<usize>,
     running: Vec<Permit>,
-    /// The waiting requests of each client, in the order of their arrival.
-    waiting: BTreeMap<u64, Vec<Task>>,
+    waiting: Vec<Waiter>,
+}
+
+struct Waiter {
+    /// The only member that can serve it.
+    pin: Option<usize>,
+    task: Task,
 }
 
 impl Scene {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let concurrent = random.usize(1..6);
-        let fixture = Fixture::of(1000, concurrent as u32);
-        Self { fixture, random, concurrent, running: Vec::new(), waiting: BTreeMap::new() }
+        let concurrent = random.u32(..6);
+        let members = random.usize(1..4);
+        // A limit of the group's members, of an upstream, or of both.
+        let upstreams: Vec<_> = (0..members)
+            .map(|_| if concurrent == 0 { random.u32(1..6) } else { random.u32(..6) })
+            .collect();
+        let fixture = Fixture::limited(1000, concurrent, &upstreams);
+        let limit = |own: &u32| [*own, concurrent].into_iter().filter(|&limit| limit > 0).min();
+        let limits = upstreams.iter().filter_map(limit).map(|limit| limit as usize).collect();
+        Self { fixture, random, limits, running: Vec::new(), waiting: Vec::new() }
     }
 
     fn arrive(&mut self) {
         let now = self.fixture.now;
         let client = self.random.u64(..CLIENTS);
+        let pin = self.random.bool().then(|| self.random.usize(..self.limits.len()));
+        let mut plan = self.fixture.plan_at(pin);
         if self.fixture.group.waiting() == 0
-            && let Step::Ask(permit) = self.fixture.plan().next(now, self.random.u64(..))
+            && let Step::Ask(permit) = plan.next(now, self.random.u64(..))
         {
             return self.running.push(permit);
         }
         let turn = WaitTurn { client, share: 1, priority: 0, cost: 1 + client as u32 * 100 };
-        let waiting = self.fixture.group.wait(self.fixture.plan(), turn, now);
-        let mut task = Task { waiting, wakes: Arc::default() };
+        let mut task = Task { waiting: self.fixture.group.wait(plan, turn, now), wakes: Arc::default() };
         match task.permit(now) {
             Some(permit) => self.running.push(permit),
-            None => self.waiting.entry(client).or_default().push(task),
+            None => self.waiting.push(Waiter { pin, task }),
         }
     }
 
@@ -49,45 +64,50 @@ impl Scene {
     }
 
     fn leave(&mut self) {
-        let client = self.random.u64(..CLIENTS);
-        if let Some(tasks) = self.waiting.get_mut(&client).filter(|tasks| !tasks.is_empty()) {
+        if !self.waiting.is_empty() {
             // Possibly one that was woken, or has its place already.
-            drop(tasks.remove(self.random.usize(..tasks.len())));
+            drop(self.waiting.swap_remove(self.random.usize(..self.waiting.len())));
         }
     }
 
     /// Polls the tasks that were woken, in any order, until none is.
     fn settle(&mut self) {
         let now = self.fixture.now;
-        let mut served: Vec<(u64, usize)> = Vec::new();
-        loop {
-            let all =
-                self.waiting.iter().flat_map(|(client, tasks)| (0..tasks.len()).map(|at| (*client, at)));
-            let woken: Vec<_> =
-                all.filter(|(client, at)| self.waiting[client][*at].wakes.take() > 0).collect();
-            if woken.is_empty() {
-                break;
-            }
-            for (client, at) in woken {
-                let task = &mut self.waiting.get_mut(&client).unwrap()[at];
-                if let Some(permit) = task.permit(now) {
-                    self.running.push(permit);
-                    served.push((client, at));
+        for _ in 0..ROUNDS {
+            let mut is_quiet = true;
+            let mut place = 0;
+            while let Some(Waiter { task, .. }) = self.waiting.get_mut(place) {
+                if task.wakes.take() > 0 {
+                    is_quiet = false;
+                    if let Some(permit) = task.permit(now) {
+                        self.running.push(permit);
+                        self.waiting.swap_remove(place);
+                        continue;
+                    }
                 }
+                place += 1;
+            }
+            if is_quiet {
+                return;
             }
         }
-        served.sort_unstable();
-        for (client, at) in served.into_iter().rev() {
-            self.waiting.get_mut(&client).unwrap().remove(at);
-            // Those before it are served too: they are removed after it.
-        }
+        panic!("the requests wake each other for ever");
     }
 
     fn check(&self) {
-        let waiting: usize = self.waiting.values().map(Vec::len).sum();
-        assert_eq!(self.fixture.group.waiting(), waiting);
-        assert!(self.running.len() <= self.concurrent);
-        assert!(waiting == 0 || self.running.len() == self.concurrent, "it waits though there is room");
+        assert_eq!(self.fixture.group.waiting(), self.waiting.len());
+        let running = |member| self.running.iter().filter(|permit| permit.number() == member).count();
+        let has_room: Vec<_> = self.limits.iter().enumerate().map(|(at, limit)| {
+            assert!(running(at) <= *limit);
+            running(at) < *limit
+        }).collect();
+        for Waiter { pin, .. } in &self.waiting {
+            let may_run = match pin {
+                Some(member) => has_room[*member],
+                None => has_room.contains(&true),
+            };
+            assert!(!may_run, "it waits though there is room");
+        }
     }
 }
 
@@ -112,8 +132,25 @@ fn places_are_used_and_none_is_lost() {
             scene.settle();
             scene.check();
         }
-        assert_eq!(scene.fixture.group.bound[0].load.running(), 0);
+        assert!(scene.fixture.group.bound.iter().all(|bound| bound.load.running() == 0));
     }
+}
+
+#[test]
+fn bound_request_at_a_full_upstream_waits_without_waking_itself() {
+    let fixture = Fixture::limited(10, 0, &[1, 1]);
+    let now = fixture.now;
+    let Step::Ask(running) = fixture.plan_at(Some(0)).next(now, 0) else { panic!("there is room") };
+    let turn = WaitTurn { client: 1, share: 1, priority: 0, cost: 10 };
+    let waiting = fixture.group.wait(fixture.plan_at(Some(0)), turn, now);
+    let mut task = Task { waiting, wakes: Arc::default() };
+    for _ in 0..3 {
+        assert!(task.poll(now).is_none());
+        assert_eq!(task.wakes.take(), 0);
+    }
+    drop(running);
+    assert_eq!(task.wakes.take(), 1);
+    assert_eq!(task.permit(now).map(|permit| permit.number()), Some(0));
 }
 
 #[test]
