@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::restart;
 use super::sinks::{Controls, Lines};
-use super::snapshot::{self, has_several_clients, snapshot};
+use super::snapshot::{self, has_several_clients, put_limits_in_use, snapshot};
 use super::worker::Update;
 use crate::admin::Access;
 use crate::balance::{HealthRegistry, UpstreamGroup};
@@ -118,6 +118,7 @@ impl Reloader {
         let (snapshot, next) = snapshot(settings, parts)?;
         limits.take_over(next, limit_time());
         let snapshot = Arc::new(snapshot);
+        put_limits_in_use(settings, &snapshot, &health);
         for spec in &snapshot.upstreams {
             stream_metrics.register(&spec.id);
         }
@@ -250,6 +251,7 @@ impl Reloader {
         self.prices.replace(settings.prices.clone());
         self.drain_timeout.replace(settings.server.drain_timeout);
         self.controls.apply(&settings, lines);
+        put_limits_in_use(&settings, &snapshot, &self.shared.health);
         let late_workers = self.hand_to_workers(&snapshot);
         self.groups.replace(snapshot.groups());
         self.shared.retain(&snapshot.upstreams);

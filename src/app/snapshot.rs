@@ -41,9 +41,6 @@ pub(super) struct Parts<'a> {
 pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<(Snapshot, NextLimits), String> {
     let specs = settings.upstreams.iter().map(|upstream| continued(upstream, settings, &mut parts));
     let upstreams = specs.collect::<Result<Vec<_>, _>>()?;
-    for (upstream, spec) in settings.upstreams.iter().zip(&upstreams) {
-        parts.health.upstream(&spec.id).limit_concurrent(upstream.concurrent);
-    }
     let groups: Vec<_> =
         settings.groups.iter().map(|group| target(group, &upstreams, parts.health)).collect();
     let rules = settings.routes.iter().map(|route| Rule {
@@ -88,6 +85,17 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<(Sna
         generation: parts.generation,
     };
     Ok((snapshot, limits))
+}
+
+/// Sets the limits of running and waiting requests, which hold for requests of earlier snapshots
+/// too.
+pub(super) fn put_limits_in_use(settings: &Settings, snapshot: &Snapshot, health: &HealthRegistry) {
+    for (upstream, spec) in settings.upstreams.iter().zip(&snapshot.upstreams) {
+        health.upstream(&spec.id).limit_concurrent(upstream.concurrent);
+    }
+    snapshot.groups().iter().for_each(|group| group.put_in_use());
+    // A larger limit of an upstream is room for requests that wait at any group.
+    health.notify();
 }
 
 fn clients(settings: &Settings, registry: &LimitRegistry) -> (Clients, NextLimits) {

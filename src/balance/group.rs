@@ -146,23 +146,23 @@ impl UpstreamGroup {
             seed: member_seed(&member.upstream, member.model.as_deref()),
         });
         let bound: Box<[Bound]> = bound.collect();
-        let limits = RoomLimits {
-            queue: spec.queue,
-            concurrent: spec.concurrent,
-            limits_upstreams: bound.iter().any(|bound| bound.upstream.concurrent() > 0),
-            may_wait: spec.wait.is_some(),
-        };
         Arc::new(Self {
+            room: registry.room(&spec.name, &limits(&spec, &bound)),
             bound,
             registry: Arc::clone(registry),
             budget: registry.budget(&spec.name),
-            room: registry.room(&spec.name, &limits),
             rows: RwLock::new(Recent::new(2 * (PAIRS / members.len()).max(MIN_ROWS))),
             members,
             tiers,
             is_even,
             spec,
         })
+    }
+
+    /// Sets the limits of requests that run or wait already at a group of this name. The limits of
+    /// its upstreams must be set before. A new name has its limits from the beginning.
+    pub fn put_in_use(&self) {
+        self.registry.limit_room(&self.room, &limits(&self.spec, &self.bound));
     }
 
     pub fn spec(&self) -> &GroupSpec {
@@ -223,5 +223,14 @@ impl UpstreamGroup {
         let row: Arc<Row> = self.members.iter().enumerate().map(at).collect();
         rows.insert(key, Arc::clone(&row));
         row
+    }
+}
+
+fn limits(spec: &GroupSpec, bound: &[Bound]) -> RoomLimits {
+    RoomLimits {
+        queue: spec.queue,
+        concurrent: spec.concurrent,
+        limits_upstreams: bound.iter().any(|bound| bound.upstream.concurrent() > 0),
+        may_wait: spec.wait.is_some(),
     }
 }

@@ -113,15 +113,21 @@ impl HealthRegistry {
         Arc::clone(budgets.entry(Arc::clone(group)).or_default())
     }
 
-    /// The waiting room of a group, with these limits from now on.
+    /// The waiting room of a group. A new one has these limits.
     pub(super) fn room(&self, group: &Arc<str>, limits: &RoomLimits) -> Arc<WaitRoom> {
-        let room = {
-            let mut rooms = self.rooms.lock().expect("no holder panics");
-            Arc::clone(rooms.entry(Arc::clone(group)).or_default())
+        let mut rooms = self.rooms.lock().expect("no holder panics");
+        let new = || {
+            let room = Arc::<WaitRoom>::default();
+            self.limit_room(&room, limits);
+            room
         };
+        Arc::clone(rooms.entry(Arc::clone(group)).or_insert_with(new))
+    }
+
+    /// Sets the limits of a waiting room.
+    pub(super) fn limit_room(&self, room: &Arc<WaitRoom>, limits: &RoomLimits) {
         self.may_wait.fetch_or(limits.may_wait, Ordering::Relaxed);
         room.set_limits(limits);
-        room
     }
 
     /// The number of waiting requests of each group, by name.

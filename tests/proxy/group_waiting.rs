@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use streamgauge::config::reload::ReloadOutcome;
 
 use crate::harness::proxy::Builder;
 use crate::harness::{
@@ -425,18 +426,29 @@ fn reload_gives_waiting_requests_the_new_limits() {
         clients.push(named(&proxy, &number.to_string()));
         wait_for_queue(&proxy, number - 1);
     }
+    // A refused one changes nothing: it cannot write its file.
+    let refused = text(3).replace("path = \"\"\n", &format!("path = \"\"\njsonl = {:?}\n", folder.path()));
+    fs::write(&path, refused).unwrap();
+    assert!(matches!(proxy.reload(), ReloadOutcome::Refused(reason) if reason.contains("ledger.jsonl")));
+    first.serve();
+    let first = gate.next();
+    assert_eq!(first.name(), "2");
+    wait_for_queue(&proxy, 2);
+    clients.push(named(&proxy, "5"));
+    wait_for_queue(&proxy, 3);
+
     fs::write(&path, text(3)).unwrap();
     proxy.reload();
     let running = [gate.next(), gate.next()];
     let mut names = running.each_ref().map(Arrived::name);
     // Each has a connection of its own, and either may arrive first.
     names.sort();
-    assert_eq!(names, ["2", "3"]);
+    assert_eq!(names, ["3", "4"]);
     wait_for_queue(&proxy, 1);
     assert!(gate.is_idle());
     first.serve();
     let last = gate.next();
-    assert_eq!(last.name(), "4");
+    assert_eq!(last.name(), "5");
     last.serve();
     running.into_iter().for_each(Arrived::serve);
     assert!(clients.iter_mut().all(|client| client.response().status() == 200));

@@ -178,6 +178,21 @@ fn full_queue_refuses_the_largest_client() {
 }
 
 #[test]
+fn limits_of_a_group_change_when_it_is_put_in_use() {
+    let fixture = Fixture::new(10);
+    let now = fixture.now;
+    let _running = fixture.ask();
+    let mut tasks = [fixture.enter(1), fixture.enter(1)];
+    assert!(tasks.iter_mut().all(|task| task.poll(now).is_none()));
+    let spec = GroupSpec { concurrent: 2, ..fixture.group.spec().clone() };
+    let next = UpstreamGroup::new(spec, &fixture.group.registry);
+    assert!(tasks[0].wakes.take() == 0 && tasks[0].poll(now).is_none(), "it may still be refused");
+    next.put_in_use();
+    assert_eq!(tasks[0].wakes.take(), 1);
+    assert!(tasks[0].permit(now).is_some());
+}
+
+#[test]
 fn end_of_the_wait_is_told() {
     let fixture = Fixture::new(2);
     let _running = fixture.ask();
