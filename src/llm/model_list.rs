@@ -31,6 +31,9 @@ pub enum ListForm {
 pub struct ModelList {
     body: Bytes,
     entries: Vec<Entry>,
+    /// The indices of `entries` in the order of their ids. Of several entries of one id only the
+    /// first is here.
+    by_id: Box<[u32]>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +50,12 @@ impl ModelList {
     /// `None`: the body is not a list of models in JSON.
     pub fn parse(body: Bytes) -> Option<Self> {
         let entries = parse(&body).ok()??;
-        Some(Self { body, entries })
+        let id = |&index: &u32| &*entries[index as usize].id;
+        let mut by_id: Vec<_> = (0..u32::try_from(entries.len()).ok()?).collect();
+        by_id.sort_by_key(id);
+        by_id.dedup_by(|one, other| id(one) == id(other));
+        let by_id = by_id.into();
+        Some(Self { body, entries, by_id })
     }
 
     /// The ids in their order.
@@ -62,7 +70,8 @@ impl ModelList {
 
     /// The description of a model.
     pub fn get(&self, id: &str) -> Option<Described<'_>> {
-        let entry = self.entries.iter().find(|entry| *entry.id == *id)?;
+        let place = self.by_id.binary_search_by(|&index| (*self.entries[index as usize].id).cmp(id)).ok()?;
+        let entry = &self.entries[self.by_id[place] as usize];
         let (json, start) = (&self.body[entry.at.clone()], entry.at.start);
         Some(Described { json, id: entry.id_at.start - start..entry.id_at.end - start, form: entry.form })
     }
