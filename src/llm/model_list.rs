@@ -18,6 +18,9 @@ use crate::codec::json::{Malformed, StrictCursor, Text};
 
 pub use union::{Described, ModelUnion};
 
+/// The largest number of models in a list; a longer one counts as none.
+pub const MAX_MODELS: usize = 20_000;
+
 /// The form of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListForm {
@@ -47,7 +50,7 @@ struct Entry {
 }
 
 impl ModelList {
-    /// `None`: the body is not a list of models in JSON.
+    /// `None`: the body is not a list of models in JSON, or one of more than [`MAX_MODELS`].
     pub fn parse(body: Bytes) -> Option<Self> {
         let entries = parse(&body).ok()??;
         let id = |&index: &u32| &*entries[index as usize].id;
@@ -63,9 +66,11 @@ impl ModelList {
         self.entries.iter().map(|entry| &*entry.id)
     }
 
-    /// The length of the body.
+    /// The bytes of memory that it takes.
     pub fn size(&self) -> usize {
-        self.body.len()
+        let ids = self.entries.iter().map(|entry| entry.id.len()).sum::<usize>();
+        let entries = self.entries.capacity() * size_of::<Entry>() + size_of_val(&*self.by_id);
+        self.body.len() + ids + entries
     }
 
     /// The description of a model.
@@ -105,6 +110,9 @@ fn parse_entries(cursor: &mut StrictCursor<'_>) -> Result<Vec<Entry>, Malformed>
     cursor.open()?;
     while cursor.item(std::mem::take(&mut first))? {
         if cursor.peek() == b'{' {
+            if entries.len() == MAX_MODELS {
+                return Err(Malformed);
+            }
             entries.extend(parse_entry(cursor)?);
         } else {
             cursor.skip()?;

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::Full;
 
+use super::budget::Reserved;
 use super::request::Received;
 use super::respond::{self, ProxyBody};
 use super::worker::{WorkerSnapshot, WorkerUpstream};
@@ -36,7 +37,7 @@ use crate::record::{Entry, Outcome};
 use crate::server::ClientResponse;
 
 pub(super) use cache::ListCache;
-use fetch::{Fetched, List, fetch};
+use fetch::{Fetched, List, Memory, fetch};
 use join::join_all;
 
 /// The paths of lists. The last two are Azure's own.
@@ -109,11 +110,15 @@ async fn unite(snapshot: &WorkerSnapshot, received: Received, entry: &mut Entry)
         return Err(Kind::UnknownPath(head.path().to_owned()).into());
     }
     let started = Instant::now();
-    let asked = sources.iter().map(|(upstream, target)| fetch(upstream, target.clone(), form, started));
+    let client = Arc::clone(&entry.row().client);
+    let memory = Memory { budget: &snapshot.bodies.budget, client: &client };
+    let asked =
+        sources.iter().map(|(upstream, target)| fetch(upstream, target.clone(), form, started, memory));
     let fetched = join_all(asked).await;
-    let (client, mut reserved) = (Arc::clone(&entry.row().client), snapshot.bodies.budget.reserve());
-    reserved.grow_to(fetched.iter().map(Fetched::size).sum(), &client)?;
     note_attempts(&sources, &fetched, entry);
+    if let Some(error) = fetched.iter().find_map(Fetched::shortage) {
+        return Err(error.kind().clone().into());
+    }
 
     let lists = |upstream: &Rc<WorkerUpstream>| {
         let place = sources.iter().position(|(other, _)| Rc::ptr_eq(other, upstream))?;
@@ -123,16 +128,29 @@ async fn unite(snapshot: &WorkerSnapshot, received: Received, entry: &mut Entry)
         let error = Kind::ModelsUnavailable.into();
         return Err(fetch::describe(error, sources.iter().map(|(upstream, _)| &***upstream).zip(&fetched)));
     }
+    let mut reserved = snapshot.bodies.budget.reserve();
     let mut names = Names { snapshot, path: head.path(), models, union: ModelUnion::new(form) };
     for (rule, rest) in &rules {
         for member in 0..rule.target.len() {
             if let Some(list) = lists(rule.target.member(member)) {
                 names.add_member(rule, rest, member, list);
+                reserved.grow_to(names.union.size(), &client)?;
             }
         }
     }
-    reserved.grow_to(fetched.iter().map(Fetched::size).sum::<usize>() + names.union.size(), &client)?;
-    Ok(names.union.into_json().into())
+    Ok(Bytes::from_owner(United { json: names.union.into_json(), _memory: reserved }))
+}
+
+/// A union with its memory, until its client has it.
+struct United {
+    json: Vec<u8>,
+    _memory: Reserved,
+}
+
+impl AsRef<[u8]> for United {
+    fn as_ref(&self) -> &[u8] {
+        &self.json
+    }
 }
 
 /// The upstreams to ask, each once, with the path and query there. An upstream whose dialect does

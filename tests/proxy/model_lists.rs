@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::program::signal;
 use crate::harness::proxy::Builder;
-use crate::harness::{Proxy, Request, Response, Upstream, free_address, proxy, sized, upstream};
+use crate::harness::{Proxy, Request, Response, Upstream, chunk, free_address, proxy, sized, upstream};
 
 const JSON: &str = "application/json";
 
@@ -326,6 +326,36 @@ fn lists_take_their_memory_from_the_budget_of_bodies() {
     let response = get(&proxy, "/v1/models");
     assert_eq!(response.status(), 503, "{}", response.text());
     assert_eq!(proxy.record()["outcome"], "rejected");
+}
+
+#[test]
+fn memory_of_a_list_is_taken_while_it_arrives_and_includes_its_entries() {
+    // Chunks of a list that does not end.
+    let endless = upstream(|connection| {
+        if connection.request().is_some() {
+            connection.send("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n");
+            connection.send(chunk(b"{\"data\":["));
+            for _ in 0..16 {
+                connection.send(chunk(list(&[&"x".repeat(64 << 10)]).as_bytes()));
+                connection.send(chunk(b","));
+            }
+            connection.wait_for_close();
+        }
+    });
+    let many: Vec<_> = (0..8000).map(|number| number.to_string()).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let entries: Vec<_> = many.iter().map(|id| format!("{{\"id\":\"{id}\"}}")).collect();
+    let body = format!("[{}]", entries.join(","));
+    assert!(body.len() < 200 << 10);
+    let (small_entries, _) = listing(sized("200 OK", JSON, body.as_bytes()));
+    for up in [&endless, &small_entries] {
+        let (a, _) = with(&["llama-3"]);
+        let proxy =
+            routed(&a, up, "").server("max_request_bytes = \"64KiB\"\nmax_buffered_bytes = \"256KiB\"").run();
+        let response = get(&proxy, "/v1/models");
+        assert_eq!(response.error()["code"], "overloaded", "{}", response.text());
+        assert_eq!(proxy.record()["status"], 503);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The union of several lists.
 
 use std::collections::HashSet;
+use std::io::Write as _;
 use std::ops::Range;
 
 use jiff::Timestamp;
@@ -21,16 +22,23 @@ pub struct Described<'a> {
 #[derive(Debug)]
 pub struct ModelUnion {
     form: ListForm,
-    /// The entries, with commas between them.
-    entries: Vec<u8>,
+    /// The list as far as it is known.
+    json: Vec<u8>,
     names: HashSet<Box<str>>,
+    /// The bytes of all names.
+    name_bytes: usize,
     first: Option<Box<str>>,
     last: Option<Box<str>>,
 }
 
 impl ModelUnion {
     pub fn new(form: ListForm) -> Self {
-        Self { form, entries: Vec::new(), names: HashSet::new(), first: None, last: None }
+        let begin = match form {
+            ListForm::OpenAi => "{\"object\":\"list\",\"data\":[",
+            ListForm::Anthropic => "{\"data\":[",
+        };
+        let (json, names) = (begin.into(), HashSet::new());
+        Self { form, json, names, name_bytes: 0, first: None, last: None }
     }
 
     /// Adds a model under this name. Without a description it gets the fields that the form
@@ -39,46 +47,47 @@ impl ModelUnion {
         if !self.names.insert(name.into()) {
             return;
         }
-        if !self.entries.is_empty() {
-            self.entries.push(b',');
+        if self.names.len() > 1 {
+            self.json.push(b',');
         }
+        self.name_bytes += name.len();
         match described {
             Some(Described { json, id, form }) if form == self.form => {
-                self.entries.extend_from_slice(&json[..id.start]);
-                self.entries.extend_from_slice(quoted(name).as_bytes());
-                self.entries.extend_from_slice(&json[id.end..]);
+                self.json.extend_from_slice(&json[..id.start]);
+                self.json.extend_from_slice(quoted(name).as_bytes());
+                self.json.extend_from_slice(&json[id.end..]);
             }
             other => {
                 let fields = other.and_then(|other| serde_json::from_slice(other.json).ok());
                 let entry = entry(self.form, name, &fields.unwrap_or_default(), owner);
-                self.entries.extend_from_slice(entry.to_string().as_bytes());
+                self.json.extend_from_slice(entry.to_string().as_bytes());
             }
         }
         self.first.get_or_insert_with(|| name.into());
         self.last = Some(name.into());
     }
 
-    /// The number of bytes so far.
+    /// The bytes of memory that it takes so far.
     pub fn size(&self) -> usize {
-        self.entries.len()
+        self.json.capacity() + self.name_bytes + self.names.capacity() * size_of::<Box<str>>()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.names.is_empty()
     }
 
     /// The whole list.
     pub fn into_json(self) -> Vec<u8> {
-        let (begin, end) = match self.form {
-            ListForm::OpenAi => ("{\"object\":\"list\",\"data\":[", "]}".to_owned()),
+        let mut json = self.json;
+        let id = |name: Option<Box<str>>| name.map_or("null".to_owned(), |name| quoted(&name));
+        let _ = match self.form {
+            ListForm::OpenAi => write!(json, "]}}"),
             ListForm::Anthropic => {
-                let id = |name: Option<Box<str>>| name.map_or("null".to_owned(), |name| quoted(&name));
                 let (first, last) = (id(self.first), id(self.last));
-                let end = format!("],\"has_more\":false,\"first_id\":{first},\"last_id\":{last}}}");
-                ("{\"data\":[", end)
+                write!(json, "],\"has_more\":false,\"first_id\":{first},\"last_id\":{last}}}")
             }
         };
-        [begin.as_bytes(), &self.entries, end.as_bytes()].concat()
+        json
     }
 }
 

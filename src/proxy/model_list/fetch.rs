@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use tokio::time::timeout_at;
 
 use crate::codec::coding::{Codings, ContentDecoder};
 use crate::llm::model_list::{Described, ListForm, ModelList};
+use crate::proxy::budget::{Budget, Reserved};
 use crate::proxy::worker::WorkerUpstream;
 use crate::record::error::{Error, Kind, Result};
 
@@ -35,17 +37,30 @@ pub(super) struct Fetched {
 /// An upstream's list.
 #[derive(Clone, Debug)]
 pub(super) enum List {
-    Models(Rc<ModelList>),
+    Models(Rc<Held>),
     /// The upstream works, and has no list: only configured names are known.
     Missing,
 }
 
+/// A list with its memory.
+#[derive(Debug)]
+pub(super) struct Held {
+    list: ModelList,
+    _memory: Reserved,
+}
+
+/// The memory of lists, which is that of bodies.
+#[derive(Clone, Copy)]
+pub(super) struct Memory<'a> {
+    pub(super) budget: &'a Budget,
+    pub(super) client: &'a Arc<str>,
+}
+
 impl Fetched {
-    pub(super) fn size(&self) -> usize {
-        match &self.list {
-            Ok(List::Models(list)) => list.size(),
-            Ok(List::Missing) | Err(_) => 0,
-        }
+    /// The error, if there was no memory for the list.
+    pub(super) fn shortage(&self) -> Option<&Error> {
+        let is_short = |error: &&Error| matches!(error.kind(), Kind::Overloaded | Kind::ClientOverloaded);
+        self.list.as_ref().err()?.as_ref().filter(is_short)
     }
 }
 
@@ -64,7 +79,7 @@ impl List {
 
     fn models(&self) -> Option<&ModelList> {
         match self {
-            Self::Models(list) => Some(list),
+            Self::Models(held) => Some(&held.list),
             Self::Missing => None,
         }
     }
@@ -77,6 +92,7 @@ pub(super) async fn fetch(
     target: String,
     form: ListForm,
     started: Instant,
+    memory: Memory<'_>,
 ) -> Fetched {
     let asking = async {
         let mut turn = upstream.models.turn().await;
@@ -84,13 +100,15 @@ pub(super) async fn fetch(
         if let Some(fresh) = turn.get(&target, form, began) {
             return fresh;
         }
-        let (status, list) = match ask(upstream, target.clone(), form).await {
+        let (status, list) = match ask(upstream, target.clone(), form, memory).await {
             Ok((status, list)) => (Some(status.as_u16()), list.ok_or(None)),
             Err(error) => (None, Err(Some(error))),
         };
         let now = Instant::now();
         let fetched = Fetched { list, status, asked: Some((began, now)) };
-        turn.keep(&target, form, &fetched, now);
+        if fetched.shortage().is_none() {
+            turn.keep(&target, form, &fetched, now);
+        }
         fetched
     };
     if let Ok(fetched) = timeout_at((started + LIST_TIME).into(), asking).await {
@@ -110,6 +128,7 @@ async fn ask(
     upstream: &WorkerUpstream,
     target: String,
     form: ListForm,
+    Memory { budget, client }: Memory<'_>,
 ) -> Result<(StatusCode, Option<List>)> {
     let version = [("anthropic-version", ANTHROPIC_VERSION)];
     let headers = if form == ListForm::Anthropic { &version[..] } else { &[] };
@@ -122,24 +141,43 @@ async fn ask(
         _ if !status.is_success() => return Ok((status, None)),
         _ => {}
     }
+    let (mut memory, mut room) = (budget.reserve(), Ok(()));
+    let mut take = |bytes| {
+        room = memory.grow_to(bytes, client);
+        room.is_ok()
+    };
+    response.body.read_while(MAX_LIST, |read, _| take(read.len())).await;
+    room?;
+    // It has ended, or is too long.
     let body = response.body.read_ahead(MAX_LIST).await;
-    let list = body.and_then(|body| decoded(&Codings::of(&response.head.headers), body));
-    let list = list.and_then(ModelList::parse);
-    if list.is_none() {
+    let encoded = body.as_ref().map_or(0, Bytes::len);
+    let mut room = Ok(());
+    let mut take = |bytes| {
+        room = memory.grow_to(bytes, client);
+        room.is_ok()
+    };
+    let body = body.and_then(|body| decoded(&Codings::of(&response.head.headers), body, |bytes| take(encoded + bytes)));
+    room?;
+    let list = body.and_then(ModelList::parse);
+    let Some(list) = list else {
         tracing::debug!(upstream = %upstream.spec.id, "the response is not a list of models");
-    }
-    Ok((status, Some(list.map_or(List::Missing, |list| List::Models(Rc::new(list))))))
+        return Ok((status, Some(List::Missing)));
+    };
+    memory.grow_to(list.size(), client)?;
+    Ok((status, Some(List::Models(Rc::new(Held { list, _memory: memory })))))
 }
 
-/// The body without its codings, which some servers use unasked.
-fn decoded(codings: &Codings, body: Bytes) -> Option<Bytes> {
+/// The body without its codings, which some servers use unasked. `has_room` is asked for the memory
+/// of each piece.
+fn decoded(codings: &Codings, body: Bytes, mut has_room: impl FnMut(usize) -> bool) -> Option<Bytes> {
     match codings {
         Codings::Identity => Some(body),
         Codings::Known(codings) => {
             let (mut decoded, mut is_small) = (Vec::new(), true);
             ContentDecoder::new(codings)
                 .push(&body, &mut |piece| {
-                    is_small &= decoded.len() + piece.len() <= MAX_LIST;
+                    let length = decoded.len() + piece.len();
+                    is_small = is_small && length <= MAX_LIST && has_room(length);
                     if is_small {
                         decoded.extend_from_slice(piece);
                     }
