@@ -158,10 +158,12 @@ impl AsRef<[u8]> for United {
 fn sources<'a>(rules: &Rules<'a>, query: Option<&str>) -> Vec<(&'a Rc<WorkerUpstream>, String)> {
     let mut sources: Vec<(&Rc<WorkerUpstream>, String)> = Vec::new();
     for (rule, rest) in rules {
-        // Pages are the client's choice, and the union is whole. Azure's version is in the query.
-        let query = query.filter(|_| rest.starts_with("/openai/"));
+        // Pages are the client's choice, and the union is whole: the request has as few forms as
+        // possible, so that one kept list serves all.
+        let query = query.filter(|_| rest.starts_with("/openai/")).and_then(azure_version);
+        let path = rest.strip_suffix('/').unwrap_or(rest);
         for upstream in (0..rule.target.len()).map(|member| rule.target.member(member)) {
-            let inbound = Inbound { path: rest, query, is_session: false };
+            let inbound = Inbound { path, query, is_session: false };
             let target: std::result::Result<_, TargetError> = upstream.spec.dialect.target(&inbound, None);
             if let Ok(target) = target
                 && !sources.iter().any(|(other, _)| Rc::ptr_eq(other, upstream))
@@ -171,6 +173,11 @@ fn sources<'a>(rules: &Rules<'a>, query: Option<&str>) -> Vec<(&'a Rc<WorkerUpst
         }
     }
     sources
+}
+
+/// The parameter of a query that names the version of Azure's API.
+fn azure_version(query: &str) -> Option<&str> {
+    query.split('&').find(|parameter| parameter.starts_with("api-version="))
 }
 
 /// Names the group in the record, if there is no other target.

@@ -121,6 +121,21 @@ fn list_is_kept_for_a_moment() {
 }
 
 #[test]
+fn long_lists_in_both_forms_are_kept_whatever_else_the_query_says() {
+    // As long as the list of a service with 400 models.
+    let long: Vec<_> = (0..400).map(|number| format!("gpt-{number:0>1700}")).collect();
+    let long: Vec<_> = long.iter().map(String::as_str).collect();
+    let ((a, asked_a), (b, asked_b)) = (with(&["llama-3"]), with(&long));
+    let proxy = routed(&a, &b, "").run();
+    for path in ["/v1/models", "/v1/models/", "/v1/models?limit=1", "/v1/models?after=x"] {
+        for headers in ["", "anthropic-version: 2023-06-01\r\n"] {
+            assert!(ids(&get_with(&proxy, path, headers)).len() > 400);
+        }
+    }
+    assert_eq!((asked_a.try_iter().count(), asked_b.try_iter().count()), (2, 2));
+}
+
+#[test]
 fn single_upstream_keeps_its_list_byte_for_byte() {
     let odd = b"{ \"data\" :[{\"id\":\"a\"}] }\n";
     let (up, requests) = listing(sized("200 OK", JSON, odd));
@@ -295,6 +310,8 @@ fn azure_lists_deployments_and_its_own_paths_ask_azure_alone() {
     assert_eq!(asked_other.try_iter().count(), 1);
     assert_eq!(ids(&get(&proxy, "/openai/models?api-version=2024-06-01")), ["gpt-4o-base"]);
     assert_eq!(asked.recv().unwrap().line(), "GET /openai/models?api-version=2024-06-01 HTTP/1.1");
+    let kept = get(&proxy, "/openai/models/?x=1&api-version=2024-06-01&y=2");
+    assert_eq!((ids(&kept).len(), asked.try_iter().count()), (1, 0), "it is the same list");
     assert_eq!(asked_other.try_iter().count(), 0);
 }
 
