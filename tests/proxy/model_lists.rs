@@ -238,6 +238,40 @@ fn upstream_that_is_slow_is_left_out_after_three_seconds() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn request_that_had_no_turn_keeps_no_failure() {
+    let (seen, requests) = mpsc::channel();
+    let (let_go, may_go) = mpsc::channel::<()>();
+    let may_go = std::sync::Mutex::new(may_go);
+    let slow = upstream(move |connection| {
+        while connection.request().is_some() {
+            seen.send(()).unwrap();
+            let _ = may_go.lock().unwrap().recv();
+            connection.send(sized("200 OK", JSON, list(&["gpt-4o"]).as_bytes()));
+        }
+    });
+    let (a, _) = with(&["llama-3"]);
+    let proxy = routed(&a, &slow, "").run();
+    let ask = || {
+        let mut client = proxy.client();
+        client.send("GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        client
+    };
+    let mut first = ask();
+    requests.recv_timeout(Duration::from_secs(10)).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    // It asks after the first one has given up, with a second left.
+    let mut second = ask();
+    assert_eq!(ids(&first.response()), ["llama-3"]);
+    requests.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(ids(&second.response()), ["llama-3"]);
+    let_go.send(()).unwrap();
+    let_go.send(()).unwrap();
+    drop(let_go);
+    assert_eq!(ids(&get(&proxy, "/v1/models")), ["llama-3", "gpt-4o", "fast"], "the upstream is asked again");
+}
+
+#[test]
 fn without_any_list_the_error_names_each_upstream() {
     let (failing, _) = listing(sized("500 Internal Server Error", JSON, b"{}"));
     let tables = "[groups.all]\ntiers = [[\"dead\", \"failing\"]]\n[[routes]]\nupstream = \"all\"";

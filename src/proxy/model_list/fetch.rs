@@ -1,5 +1,6 @@
 //! Asks one upstream for its list.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -94,12 +95,14 @@ pub(super) async fn fetch(
     started: Instant,
     memory: Memory<'_>,
 ) -> Fetched {
+    let sent = Cell::new(None);
     let asking = async {
         let mut turn = upstream.models.turn().await;
         let began = Instant::now();
         if let Some(fresh) = turn.get(&target, form, began) {
             return fresh;
         }
+        sent.set(Some(began));
         let (status, list) = match ask(upstream, target.clone(), form, memory).await {
             Ok((status, list)) => (Some(status.as_u16()), list.ok_or(None)),
             Err(error) => (None, Err(Some(error))),
@@ -114,12 +117,15 @@ pub(super) async fn fetch(
     if let Ok(fetched) = timeout_at((started + LIST_TIME).into(), asking).await {
         return fetched;
     }
-    let kind =
-        Kind::FirstByteTimeout { limit: LIST_TIME, key: "the limit of lists of models", was_sent: true };
+    let (now, was_sent) = (Instant::now(), sent.get().is_some());
+    let kind = Kind::FirstByteTimeout { limit: LIST_TIME, key: "the limit of lists of models", was_sent };
     let error = kind.at(upstream.spec.id.name().clone());
-    let now = Instant::now();
-    let fetched = Fetched { list: Err(Some(error)), status: None, asked: Some((started, now)) };
-    upstream.models.keep_failure(&target, form, &fetched, now);
+    let asked = sent.get().map(|began| (began, now));
+    let fetched = Fetched { list: Err(Some(error)), status: None, asked };
+    // A request that waited for its turn gave the upstream less time.
+    if asked.is_some_and(|(began, now)| now.duration_since(began) > LIST_TIME / 2) {
+        upstream.models.keep_failure(&target, form, &fetched, now);
+    }
     fetched
 }
 
