@@ -74,6 +74,11 @@ impl Clients {
         self.by_name.is_empty()
     }
 
+    /// Returns true if some client may not ask for all models.
+    pub fn limit_models(&self) -> bool {
+        self.by_name.values().any(|client| client.models != Models::All)
+    }
+
     /// The client of this name, which a certificate proves. `None`: it is not configured, so that
     /// no rule applies to it.
     pub fn named(&self, name: &str) -> Option<&Arc<KnownClient>> {

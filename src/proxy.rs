@@ -66,6 +66,7 @@ use crate::record::error::{Error, Result};
 use crate::record::{Entry, Journal, Seen, WorkerRequests};
 use crate::server::{ClientRequest, ClientResponse, Handler};
 use attempt::Accepted;
+use model_list::Listing;
 use pending_response::{PendingResponse, SendState};
 use probe::Handled;
 use request::{Buffered, Prepared, Received};
@@ -249,12 +250,17 @@ impl Handler for Proxy {
         end_hop(&mut request.head.headers);
         snapshot.trace(&mut request.head.headers, &mut entry);
         entry.list_in(&self.requests);
-        if model_list::is_united(&request.head, &snapshot) {
-            return Handled::Rare {
-                response: Box::pin(model_list::respond(snapshot, Received::new(request), entry)),
-            };
+        let listing = model_list::listing(&request.head, &snapshot);
+        let received = Received::new(request);
+        let is_united = match listing {
+            Listing::None => false,
+            Listing::OfOne => received.is_of_limited_models(&snapshot.clients, entry.row().started_at),
+            Listing::United => true,
+        };
+        if is_united {
+            return Handled::Rare { response: Box::pin(model_list::respond(snapshot, received, entry)) };
         }
-        Handled::Request { response: self.serve(snapshot, Received::new(request), entry) }
+        Handled::Request { response: self.serve(snapshot, received, entry) }
     }
 
     async fn shutdown(&self) {

@@ -2,13 +2,14 @@
 //!
 //! A model is listed if a request that names it is routed to an upstream that has it. Besides the
 //! ids of an upstream's list, its aliases, its deployments, the model of a member and a route's
-//! exact model are names. A single upstream's list passes untouched, like any other request.
+//! exact model are names. A single upstream's list passes untouched to any other client.
 //!
 //! The upstreams are asked at the same time, and those without a list in [`fetch::LIST_TIME`] are
 //! left out. Their lists are kept for [`cache::FRESH`], so that a client cannot multiply its
 //! requests. They are asked with headers of ours only, since clients share the lists.
 //!
-//! A client sees only the models that it may ask for.
+//! A client sees only the models that it may ask for, of a single upstream too. The request counts
+//! in its limits.
 
 mod cache;
 mod fetch;
@@ -23,7 +24,7 @@ use http::{Method, StatusCode};
 use http_body_util::Full;
 
 use super::budget::Reserved;
-use super::request::Received;
+use super::request::{Received, check_client};
 use super::respond::{self, ProxyBody};
 use super::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::balance::Target;
@@ -48,16 +49,24 @@ const DEPLOYMENTS: &str = "/openai/deployments";
 
 type Rules<'a> = Vec<(&'a Rule<Target<Rc<WorkerUpstream>>>, &'a str)>;
 
-/// Returns true if the request is for a list that several upstreams can serve, or that depends on
-/// routes by model.
-pub(super) fn is_united(head: &RequestHead, snapshot: &WorkerSnapshot) -> bool {
-    if !snapshot.has_choice || head.method != Method::GET {
-        return false;
+/// The list that a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listing {
+    None,
+    /// That of one upstream, which passes untouched to a client that may ask for all models.
+    OfOne,
+    /// One that several upstreams can serve, or that depends on routes by model.
+    United,
+}
+
+pub(super) fn listing(head: &RequestHead, snapshot: &WorkerSnapshot) -> Listing {
+    if head.method != Method::GET || !(snapshot.has_choice || snapshot.clients.limit_models()) {
+        return Listing::None;
     }
     match &rules(snapshot, head.path())[..] {
-        [] => false,
-        [(rule, _)] => rule.model.is_some() || rule.target.len() > 1,
-        _ => true,
+        [] => Listing::None,
+        [(rule, _)] if rule.model.is_none() && rule.target.len() == 1 => Listing::OfOne,
+        _ => Listing::United,
     }
 }
 
@@ -96,6 +105,10 @@ async fn unite(snapshot: &WorkerSnapshot, received: Received, entry: &mut Entry)
         .check_head(&snapshot.admission)
         .and_then(|received| received.authenticate(&snapshot.clients, snapshot.requires_certificates, entry));
     let (head, client) = authenticated.inspect_err(|_| snapshot.sample(entry))?.into_head();
+    if let Some(client) = client.as_deref() {
+        let rest = snapshot.routes.first(head.path()).map_or("", |(_, rest)| rest);
+        check_client(client, &head.method, rest, entry)?;
+    }
     let models = client.as_ref().map_or(&Models::All, |client| &client.models);
     let rules = rules(snapshot, head.path());
     let form = match head.headers.iter().any(|field| field.is_named("anthropic-version")) {

@@ -11,6 +11,7 @@ mod prepared;
 mod received;
 mod routed;
 
+pub(super) use admitted::check_client;
 pub use admitted::limit_time;
 pub(super) use authenticated::{Authenticated, Body};
 pub(super) use buffered::Buffered;

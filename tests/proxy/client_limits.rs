@@ -405,3 +405,20 @@ fn many_clients_at_once_never_exceed_a_limit_and_leave_no_hold() {
         (held == 0.0 && used <= 0.05).then_some(())
     });
 }
+
+#[test]
+fn united_list_of_models_counts_as_a_request() {
+    let list = br#"{"object":"list","data":[{"id":"m","object":"model"}]}"#;
+    let up = Upstream::responding(sized("200 OK", "application/json", list));
+    let routes = "[[routes]]\nmodel = \"o*\"\nupstream = \"up\"\n[[routes]]\nupstream = \"up\"\n";
+    let tables = clients("{ requests = 2, per = \"hour\", burst = 2 }", "") + routes;
+    let proxy = proxy().upstream(&up).tables(&tables).run();
+    let get = || {
+        let head = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sg-search-0123456789\r\n\r\n";
+        proxy.client().send(head).response()
+    };
+    assert_eq!([get().status(), get().status()], [200, 200]);
+    let refused = get();
+    assert_eq!((refused.status(), &refused.error()["code"]), (429, &"rate_limit_exceeded".into()));
+    assert_eq!(ask(&proxy).status(), 429, "it is the same limit");
+}

@@ -179,6 +179,20 @@ fn united_list_of_models_has_only_those_of_the_client() {
 }
 
 #[test]
+fn list_of_one_upstream_has_only_the_models_of_a_limited_client() {
+    let list = br#"{ "object":"list","data":[{"id":"gpt-5","object":"model"}, {"id":"o3","object":"model"}] }"#;
+    let up = Upstream::responding(sized("200 OK", "application/json", list));
+    let proxy = proxy().upstream(&up).tables(CLIENTS).run();
+    let get = |key: &str| request(&mut proxy.client(), "GET", "/v1/models", key, "", "");
+    assert_eq!(get("sg-all-0123456789abc").body(), list, "it passes untouched");
+    let response = get("sg-search-0123456789");
+    assert_eq!(response.status(), 200, "{}", response.text());
+    assert!(response.text().contains("gpt-5") && !response.text().contains("\"o3\""), "{}", response.text());
+    assert!(response.text().contains("gpt-alias"), "{}", response.text());
+    assert_eq!(get("sg-unknown-0123456789").status(), 401);
+}
+
+#[test]
 fn endpoints_that_are_not_metered_need_all() {
     let (proxy, requests) = watched(CLIENTS);
     for (method, path) in [

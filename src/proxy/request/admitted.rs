@@ -7,15 +7,18 @@ use std::iter;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use http::Method;
 use jiff::Timestamp;
 
 use super::Routed;
+use super::permitted::permit_endpoint;
+use crate::gate::KnownClient;
 use crate::gate::limit::{
     AppliedLimit, InputSize, Kinds, LimitHold, LimitStatus, NoRoom, Now, Quantity, RoomFrom, Slices,
     TokensPerByte, Units, Use, Weights,
 };
 use crate::llm::price::{INPUT_WITHOUT_CACHE, TokenCounts};
-use crate::llm::provider::{Endpoint, UsageOwner};
+use crate::llm::provider::{Endpoint, Inbound, UsageOwner};
 use crate::llm::rewrite::body::output_bounds;
 use crate::llm::usage::Usage;
 use crate::record::error::{Error, KINDS, Kind, LimitReached, Result, Retry};
@@ -54,16 +57,7 @@ impl Routed<'_> {
     /// # Errors
     /// Fails if a limit has no room.
     pub(super) fn admit(&self, limits: &[AppliedLimit], entry: &mut Entry) -> Result<()> {
-        let expected = self.expected(limits);
-        let (now, started) = (limit_time(), entry.row().started_at);
-        let hold =
-            LimitHold::take(limits.iter().map(|applied| &applied.limit), &expected.used(), started, now)
-                .map_err(|NoRoom { limit, want, room_from }| reached(&limits[limit], want, room_from, now))?;
-        if hold.exceeded() > 0 {
-            entry.note(Note::LimitExceeded);
-        }
-        entry.observe(Box::new(Running { hold, expected, output: 0 }));
-        Ok(())
+        hold(self.expected(limits), limits, entry)
     }
 
     fn expected(&self, limits: &[AppliedLimit]) -> Expected {
@@ -92,6 +86,31 @@ impl Routed<'_> {
 
 /// The expected tokens of a request whose body is not read: it is admitted while there is no debt.
 const UNREAD: u64 = 1;
+
+/// Checks a request without a model that streamgauge itself responds to.
+///
+/// # Errors
+/// Fails if the client may not use the endpoint of `path`, or a limit has no room.
+pub(in crate::proxy) fn check_client(
+    client: &KnownClient,
+    method: &Method,
+    path: &str,
+    entry: &mut Entry,
+) -> Result<()> {
+    permit_endpoint(client, method, &Inbound { path, query: None, is_session: false })?;
+    if client.limits.is_empty() { Ok(()) } else { hold(Expected::default(), &client.limits, entry) }
+}
+
+fn hold(expected: Expected, limits: &[AppliedLimit], entry: &mut Entry) -> Result<()> {
+    let (now, started) = (limit_time(), entry.row().started_at);
+    let hold = LimitHold::take(limits.iter().map(|applied| &applied.limit), &expected.used(), started, now)
+        .map_err(|NoRoom { limit, want, room_from }| reached(&limits[limit], want, room_from, now))?;
+    if hold.exceeded() > 0 {
+        entry.note(Note::LimitExceeded);
+    }
+    entry.observe(Box::new(Running { hold, expected, output: 0 }));
+    Ok(())
+}
 
 /// The expected use of a request.
 #[derive(Debug, Default)]

@@ -4,10 +4,27 @@
 //! its deployment in an Azure SDK's path. A service must not read another one, so that a request
 //! that names several is refused.
 
+use http::Method;
+
 use super::Routed;
 use crate::gate::{AllowedEndpoints, KnownClient, Models};
-use crate::llm::provider::{Endpoint, ModelPlace, Stored, UsageOwner, query_models};
+use crate::llm::provider::{Endpoint, Inbound, ModelPlace, Stored, UsageOwner, query_models};
 use crate::record::error::{Error, Kind, NotMetered, Result};
+
+/// Checks the endpoint of a request that streamgauge itself responds to.
+///
+/// # Errors
+/// Fails if `client` may not use the endpoint.
+pub(super) fn permit_endpoint(client: &KnownClient, method: &Method, inbound: &Inbound<'_>) -> Result<()> {
+    let endpoint = Endpoint::of(inbound.path);
+    if client.endpoints == AllowedEndpoints::All
+        || endpoint.is_metered(method, inbound.path, inbound.is_session)
+    {
+        return Ok(());
+    }
+    let (endpoint, reason, client) = (endpoint.name, NotMetered::Endpoint, client.name.to_string());
+    Err(Kind::EndpointNotAllowed { endpoint, reason, client }.into())
+}
 
 impl Routed<'_> {
     /// # Errors

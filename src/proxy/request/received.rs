@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use http::Method;
+use jiff::Timestamp;
 
 use super::{Authenticated, Buffered};
 use crate::codec::h1::server::MAX_REQUEST_HEADERS;
 use crate::gate::browser::{Admission, Refusal};
-use crate::gate::{Clients, Known, QueryKeys, Unauthorized};
+use crate::gate::{Clients, Known, Models, QueryKeys, Unauthorized};
 use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
 use crate::server::{ClientRequest, RequestBody};
@@ -41,6 +42,16 @@ impl Received {
         }
         admission.check(&self.request.head)?;
         Ok(self)
+    }
+
+    /// Returns true if the request is of a client that may not ask for all models. Nothing is
+    /// decided here: another stage refuses an unknown client.
+    pub(in crate::proxy) fn is_of_limited_models(&self, clients: &Clients, now: Timestamp) -> bool {
+        let certificate = self.certificate.as_ref().and_then(ClientCertificate::name);
+        let known = clients.authenticate(&self.request.head.headers, &self.keys, now);
+        let by_key = known.ok().flatten().map(|known| known.client);
+        let client = by_key.or_else(|| clients.named(certificate?).cloned());
+        client.is_some_and(|client| client.models != Models::All)
     }
 
     /// A certificate counts while the authorities in use trust it, which may change during its
