@@ -3,7 +3,8 @@
 //! A probe is one request that costs nothing. It takes the place of the trial, a moment before the
 //! pause ends, so that no client's request becomes the trial. Its result decides for the upstream
 //! and for all of its models whose pause ends. It decides only about [reasons](is_probed) that such
-//! a request can tell: not about a refused model or a used-up quota.
+//! a request can tell: not about a refused model or a used-up quota. A good result lets credentials
+//! in again only if the path has refused some before: paths such as `/health` accept any.
 //!
 //! The caller sends the requests, and has the timers: [`HealthRegistry::poll_opened`] tells when
 //! something is newly left out.
@@ -26,6 +27,8 @@ pub enum ProbeResult {
     /// The upstream is well.
     Good,
     Failed,
+    /// It failed since its credentials are refused.
+    Refused,
     /// The response tells nothing: the next request decides.
     Undecided,
 }
@@ -42,6 +45,8 @@ pub struct Probe {
     upstream: Arc<UpstreamHealth>,
     own: Option<Trial>,
     models: Vec<(Arc<ModelHealth>, Trial)>,
+    /// The hash of its path, never 0.
+    path: u64,
 }
 
 /// Wakes the sender of probes.
@@ -53,21 +58,30 @@ pub(super) struct OpenedSignal {
 }
 
 impl ProbeResult {
+    /// The counted ones: refused probes have failed.
     pub const ALL: [Self; 3] = [Self::Good, Self::Failed, Self::Undecided];
 
     /// The value of the label `result`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Good => "good",
-            Self::Failed => "failed",
+            Self::Failed | Self::Refused => "failed",
             Self::Undecided => "undecided",
+        }
+    }
+
+    fn place(self) -> usize {
+        match self {
+            Self::Good => 0,
+            Self::Failed | Self::Refused => 1,
+            Self::Undecided => 2,
         }
     }
 }
 
 impl ProbeCounts {
     pub fn get(&self, result: ProbeResult) -> u64 {
-        self.0[result as usize].load(Relaxed)
+        self.0[result.place()].load(Relaxed)
     }
 }
 
@@ -123,6 +137,7 @@ impl HealthRegistry {
         self: &Arc<Self>,
         upstream: &Arc<UpstreamHealth>,
         models: &[Arc<ModelHealth>],
+        path: &str,
         now: Instant,
         limit: Duration,
     ) -> Option<Probe> {
@@ -138,19 +153,31 @@ impl HealthRegistry {
         if own.is_none() && models.is_empty() {
             return None;
         }
-        Some(Probe { registry: Arc::clone(self), upstream: Arc::clone(upstream), own, models })
+        let (path, registry, upstream) = (self.hash(&path).max(1), Arc::clone(self), Arc::clone(upstream));
+        Some(Probe { registry, upstream, own, models, path })
     }
 }
 
 impl Probe {
-    /// Records the result. `policy` has the pauses of a failure.
-    pub fn record(mut self, result: ProbeResult, policy: &BreakerPolicy, now: Instant) {
-        self.upstream.probes.0[result as usize].fetch_add(1, Relaxed);
+    /// Records the result. `policy` has the pauses of a failure. Returns the result that counts:
+    /// [`ProbeResult::Undecided`] too if the path accepts any credentials, and they are refused.
+    pub fn record(mut self, result: ProbeResult, policy: &BreakerPolicy, now: Instant) -> ProbeResult {
+        if result == ProbeResult::Refused {
+            self.upstream.refusing_path.store(self.path, Relaxed);
+        }
+        let is_about_credentials = self.own.is_some() && self.upstream.out() == Some(OutReason::Credentials);
+        let may_tell = !is_about_credentials || self.upstream.refusing_path.load(Relaxed) == self.path;
+        let counted = match result {
+            ProbeResult::Good if !may_tell => ProbeResult::Undecided,
+            result => result,
+        };
+        self.upstream.probes.0[counted.place()].fetch_add(1, Relaxed);
         if result == ProbeResult::Undecided {
-            return;
+            return counted;
         }
         let tick = self.registry.tick(now);
-        let (own, models) = (self.own.take(), std::mem::take(&mut self.models));
+        let own = if counted == ProbeResult::Undecided { None } else { self.own.take() };
+        let models = std::mem::take(&mut self.models);
         let own = own.map(|trial| (&self.upstream.circuit, trial));
         let models = models.iter().map(|(model, trial)| (&model.circuit, *trial));
         for (circuit, trial) in models.chain(own) {
@@ -159,6 +186,7 @@ impl Probe {
                 _ => circuit.fail_probe(tick, trial, policy),
             }
         }
+        counted
     }
 }
 

@@ -66,11 +66,11 @@ pub(super) async fn run(worker: &Worker) {
             let Some(due) = health.probe_due(&state, &models) else { continue };
             if due > now {
                 wake_at(due);
-            } else if let Some(probe) = health.begin_probe(&state, &models, now, LEASE) {
+            } else if let Some(probe) = health.begin_probe(&state, &models, &path, now, LEASE) {
                 busy.insert(id.clone());
                 running.spawn_local(async move {
                     let result = send(&upstream, &path, &group).await;
-                    decide(&upstream, probe, result, &policy);
+                    let result = decide(&upstream, probe, result, &policy);
                     (upstream.spec.id.clone(), result)
                 });
             } else {
@@ -128,7 +128,8 @@ async fn send(upstream: &WorkerUpstream, path: &str, group: &str) -> ProbeResult
     };
     match status {
         _ if status.is_success() || status == StatusCode::TOO_MANY_REQUESTS => ProbeResult::Good,
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::REQUEST_TIMEOUT => ProbeResult::Failed,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ProbeResult::Refused,
+        StatusCode::REQUEST_TIMEOUT => ProbeResult::Failed,
         _ if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => ProbeResult::Failed,
         _ => {
             tracing::warn!(
@@ -150,9 +151,16 @@ async fn ask(upstream: &WorkerUpstream, path: &str) -> Result<StatusCode> {
     Ok(response.head.status)
 }
 
-fn decide(upstream: &WorkerUpstream, probe: Probe, result: ProbeResult, policy: &BreakerPolicy) {
-    if result == ProbeResult::Good {
+/// Returns the result that counts.
+fn decide(
+    upstream: &WorkerUpstream,
+    probe: Probe,
+    result: ProbeResult,
+    policy: &BreakerPolicy,
+) -> ProbeResult {
+    let counted = probe.record(result, policy, Instant::now());
+    if counted == ProbeResult::Good {
         tracing::info!(upstream = %upstream.spec.id, "the probe was successful: the upstream gets requests again");
     }
-    probe.record(result, policy, Instant::now());
+    counted
 }

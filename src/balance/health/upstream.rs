@@ -1,7 +1,7 @@
 //! The health of an upstream as a whole.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::balance::circuit::Circuit;
 use crate::balance::sticky::Fingerprint;
@@ -21,6 +21,8 @@ pub struct UpstreamHealth {
     concurrent: AtomicU32,
     running: MemberLoad,
     pub(in crate::balance) probes: ProbeCounts,
+    /// The hash of the last path at which a probe's credentials were refused. 0: none.
+    pub(in crate::balance) refusing_path: AtomicU64,
 }
 
 /// The running requests of a member.
@@ -53,6 +55,7 @@ impl UpstreamHealth {
             concurrent: AtomicU32::new(0),
             running: MemberLoad::default(),
             probes: ProbeCounts::default(),
+            refusing_path: AtomicU64::new(0),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::balance::verdict::CREDENTIALS;
 use crate::support::UpstreamId;
 
 const LEASE: Duration = Duration::from_secs(6);
+const PATH: &str = "/models";
 
 struct Fixture {
     registry: Arc<HealthRegistry>,
@@ -36,7 +37,7 @@ impl Fixture {
 
     fn begin(&self, millis: u64) -> Option<Probe> {
         let models = self.registry.probed_models();
-        self.registry.begin_probe(&self.upstream, &models, self.after(millis), LEASE)
+        self.registry.begin_probe(&self.upstream, &models, PATH, self.after(millis), LEASE)
     }
 
     fn open(&self, model: &ModelHealth, reason: OutReason) {
@@ -91,9 +92,35 @@ fn refused_credentials_keep_their_longer_pauses() {
     let fixture = Fixture::new();
     assert!(fixture.upstream.circuit.open(1000, &CREDENTIALS));
     assert_eq!(fixture.due(), Some(60_800));
-    fixture.begin(60_800).unwrap().record(ProbeResult::Failed, &fixture.policy, fixture.after(60_800));
+    fixture.begin(60_800).unwrap().record(ProbeResult::Refused, &fixture.policy, fixture.after(60_800));
     assert_eq!((fixture.upstream.out(), fixture.due()), (Some(OutReason::Credentials), Some(180_600)));
     fixture.begin(180_600).unwrap().record(ProbeResult::Good, &fixture.policy, fixture.after(181_000));
+    assert_eq!(fixture.upstream.out(), None);
+}
+
+#[test]
+fn path_that_accepts_any_credentials_does_not_let_refused_ones_in() {
+    let fixture = Fixture::new();
+    let model = fixture.model("m");
+    fixture.open(&model, OutReason::Failures);
+    assert!(fixture.upstream.circuit.open(1000, &CREDENTIALS));
+    // It tells that the model's service is back, and nothing about the credentials.
+    let good = |millis| fixture.begin(millis).unwrap().record(ProbeResult::Good, &fixture.policy, fixture.after(millis));
+    assert_eq!(good(60_800), ProbeResult::Undecided);
+    assert_eq!((model.out(), fixture.upstream.out()), (None, Some(OutReason::Credentials)));
+    assert!(fixture.upstream.circuit.try_trial(60_801, LEASE).is_some(), "the next request decides");
+    assert_eq!(ProbeResult::ALL.map(|result| fixture.upstream.probes().get(result)), [0, 0, 1]);
+
+    // Another path refuses them once.
+    let fixture = Fixture::new();
+    assert!(fixture.upstream.circuit.open(1000, &CREDENTIALS));
+    let begin = |path, millis| fixture.registry.begin_probe(&fixture.upstream, &[], path, fixture.after(millis), LEASE);
+    let refused = begin("/other", 60_800).unwrap();
+    assert_eq!(refused.record(ProbeResult::Refused, &fixture.policy, fixture.after(60_800)), ProbeResult::Refused);
+    let good = begin(PATH, 180_600).unwrap();
+    assert_eq!(good.record(ProbeResult::Good, &fixture.policy, fixture.after(180_600)), ProbeResult::Undecided);
+    let good = begin("/other", 180_700).unwrap();
+    assert_eq!(good.record(ProbeResult::Good, &fixture.policy, fixture.after(180_700)), ProbeResult::Good);
     assert_eq!(fixture.upstream.out(), None);
 }
 
