@@ -7,7 +7,7 @@ mod upstream;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,8 @@ pub struct HealthRegistry {
     rooms: Mutex<HashMap<Arc<str>, Arc<WaitRoom>>>,
     /// Requests of some group may wait.
     may_wait: AtomicBool,
+    /// The number of requests that wait in all rooms.
+    waiters: Arc<AtomicUsize>,
     pairs: Mutex<Recent<Arc<ModelHealth>>>,
     pins: Pins,
     pub(super) opened: OpenedSignal,
@@ -61,6 +63,7 @@ impl HealthRegistry {
             budgets: Mutex::default(),
             rooms: Mutex::default(),
             may_wait: AtomicBool::new(false),
+            waiters: Arc::default(),
             pairs: Mutex::new(Recent::new(PAIRS)),
             pins: Pins::default(),
             opened: OpenedSignal::default(),
@@ -117,7 +120,7 @@ impl HealthRegistry {
     pub(super) fn room(&self, group: &Arc<str>, limits: &RoomLimits) -> Arc<WaitRoom> {
         let mut rooms = self.rooms.lock().expect("no holder panics");
         let new = || {
-            let room = Arc::<WaitRoom>::default();
+            let room = Arc::new(WaitRoom::counted_in(&self.waiters));
             self.limit_room(&room, limits);
             room
         };
@@ -160,10 +163,19 @@ impl HealthRegistry {
         }
         // A request that begins to wait is seen here, or sees what this thread has freed.
         fence(Ordering::SeqCst);
+        if self.waiters.load(Ordering::SeqCst) == 0 {
+            return;
+        }
         let rooms = self.rooms.lock().expect("no holder panics");
         let busy: Vec<_> = rooms.values().filter(|room| room.len() > 0).cloned().collect();
         drop(rooms);
         busy.iter().for_each(|room| room.notify());
+    }
+
+    /// The number of requests that wait at all groups.
+    #[cfg(test)]
+    pub(super) fn waiters(&self) -> usize {
+        self.waiters.load(Ordering::SeqCst)
     }
 
     pub(super) fn hash(&self, key: &impl std::hash::Hash) -> u64 {

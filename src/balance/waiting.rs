@@ -56,6 +56,8 @@ pub(super) struct WaitRoom {
     queue: Mutex<WaitQueue<Waiter>>,
     /// The number of waiting requests.
     len: AtomicUsize,
+    /// The number of waiting requests in all rooms.
+    all: Arc<AtomicUsize>,
     /// A member became available while the queue was locked.
     has_missed: AtomicBool,
     concurrent: AtomicU32,
@@ -92,6 +94,11 @@ pub struct Waiting {
 }
 
 impl WaitRoom {
+    /// `all` has the number of waiting requests in all rooms.
+    pub(super) fn counted_in(all: &Arc<AtomicUsize>) -> Self {
+        Self { all: Arc::clone(all), ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len.load(SeqCst)
     }
@@ -154,8 +161,15 @@ impl WaitRoom {
 
     fn with_queue<T>(&self, act: impl FnOnce(&mut WaitQueue<Waiter>) -> T) -> T {
         let mut queue = self.queue.lock().expect("no holder panics");
+        let before = queue.len();
         let result = act(&mut queue);
-        self.len.store(queue.len(), SeqCst);
+        let now = queue.len();
+        if now > before {
+            self.all.fetch_add(now - before, SeqCst);
+        } else if now < before {
+            self.all.fetch_sub(before - now, SeqCst);
+        }
+        self.len.store(now, SeqCst);
         drop(queue);
         self.wake_missed();
         result

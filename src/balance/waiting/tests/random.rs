@@ -96,6 +96,7 @@ impl Scene {
 
     fn check(&self) {
         assert_eq!(self.fixture.group.waiting(), self.waiting.len());
+        assert_eq!(self.fixture.group.registry.waiters(), self.waiting.len());
         let running = |member| self.running.iter().filter(|permit| permit.number() == member).count();
         let has_room: Vec<_> = self.limits.iter().enumerate().map(|(at, limit)| {
             assert!(running(at) <= *limit);
