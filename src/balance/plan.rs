@@ -90,6 +90,7 @@ pub(super) struct PlanClass {
     models: u64,
     pin: Option<usize>,
     tried: Members,
+    unfit: Members,
     is_first: bool,
 }
 
@@ -105,7 +106,13 @@ pub struct Plan {
     started: Instant,
     client_deadline: Option<Instant>,
     tried: Members,
+    /// The members for which the request cannot be written.
+    unfit: Members,
     attempts: usize,
+    /// The request counts in the budget of retries.
+    is_counted: bool,
+    /// The last attempt took a retry from the budget.
+    has_paid: bool,
     /// The last failure was a rate limit.
     was_limited: bool,
     /// The member of the last attempt does not have the state that the request names, which is no
@@ -135,7 +142,10 @@ impl Plan {
             started: request.started,
             client_deadline: request.client_deadline,
             tried: Members::NONE,
+            unfit: Members::NONE,
             attempts: 0,
+            is_counted: false,
+            has_paid: false,
             was_limited: false,
             was_of_state: false,
             waiting_since: None,
@@ -198,8 +208,11 @@ impl Plan {
             }
         };
         let budget = &self.group.budget;
+        self.has_paid = false;
         if is_first {
-            budget.deposit(tick, self.group.spec().retry.budget);
+            if !std::mem::replace(&mut self.is_counted, true) {
+                budget.deposit(tick, self.group.spec().retry.budget);
+            }
         } else {
             // A rate limit leaves its member out, so that it causes few further attempts. That does
             // not hold for a member that is asked although it is out.
@@ -207,10 +220,21 @@ impl Plan {
             if !is_free && !budget.try_withdraw(tick) {
                 return Step::End(End::Budget);
             }
+            self.has_paid = !is_free;
         }
         self.attempts += 1;
         self.tried = self.tried.with(permit.number());
         Step::Ask(permit)
+    }
+
+    /// Takes the last step back: the request cannot be written for this member, so that no attempt
+    /// has begun. For this plan the member is no longer in the group.
+    pub fn skip(&mut self, permit: Permit, now: Instant) {
+        self.attempts -= 1;
+        self.unfit = self.unfit.with(permit.number());
+        if std::mem::take(&mut self.has_paid) {
+            self.group.budget.give_back(self.group.registry.tick(now));
+        }
     }
 
     /// The reason why no further attempt may begin at `now`.
@@ -254,7 +278,7 @@ impl Plan {
     /// The requests with which it waits for the same members.
     pub(super) fn class(&self) -> PlanClass {
         let is_first = self.attempts == 0;
-        PlanClass { models: self.models, pin: self.pin, tried: self.tried, is_first }
+        PlanClass { models: self.models, pin: self.pin, tried: self.tried, unfit: self.unfit, is_first }
     }
 
     /// The end of the time that the request may wait.

@@ -36,6 +36,11 @@ impl RetryBudget {
         deposits.slots[slot] += share * RETRY;
     }
 
+    /// Gives back a retry that did not begin.
+    pub(super) fn give_back(&self, tick: u64) {
+        self.deposit(tick, RETRY);
+    }
+
     /// Takes one retry. False: the budget is exhausted.
     pub(super) fn try_withdraw(&self, tick: u64) -> bool {
         self.0.lock().expect("no holder panics").try_withdraw(tick)

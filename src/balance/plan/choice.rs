@@ -88,12 +88,12 @@ impl<'a> Choice<'a> {
         if let Some(pinned) = self.plan.pin {
             return self.pinned(pinned, nothing);
         }
-        let has_tried = !self.plan.tried.is_empty();
+        let (has_tried, has_unfit) = (!self.plan.tried.is_empty(), !self.plan.unfit.is_empty());
         for tier in self.plan.group.tiers() {
             let [mut ample, mut short] = [Candidates::NONE; 2];
             for number in tier.clone() {
                 let bound = self.bound(number);
-                if bound.weight == 0 {
+                if bound.weight == 0 || (has_unfit && self.plan.unfit.contains(number)) {
                     continue;
                 }
                 match self.availability(number) {
@@ -133,7 +133,7 @@ impl<'a> Choice<'a> {
     }
 
     fn pinned(&self, number: usize, mut nothing: Nothing) -> Result<Permit, Nothing> {
-        if self.plan.tried.contains(number) {
+        if self.plan.tried.contains(number) || self.plan.unfit.contains(number) {
             return Err(nothing);
         }
         if let Some(limit) = self.model(number).rate_limit(self.tick) {

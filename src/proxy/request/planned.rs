@@ -152,8 +152,9 @@ impl Routed<'_> {
                 }
                 Err(error) => return Err(NoMember::Failed(error)),
             }
-            drop(permit);
-            step = plan.next(Instant::now(), fastrand::u64(..));
+            let now = Instant::now();
+            plan.skip(permit, now);
+            step = plan.next(now, fastrand::u64(..));
         }
     }
 }

@@ -217,3 +217,35 @@ fn key_says_whether_the_conversation_was_kept() {
     assert_eq!((permit.number(), permit.sticky()), (3, StickyResult::Moved));
     assert_eq!(fixture.ask(&fixture.request(), 2, 0).unwrap().sticky(), StickyResult::None);
 }
+
+#[test]
+fn member_that_cannot_be_written_for_takes_no_attempt_and_no_retry() {
+    let retry = RetryPolicy { attempts: 1, budget: 0.0, ..RetryPolicy::default() };
+    let fixture = Fixture::new(GroupSpec { retry, ..GroupSpec::of(tiers(&[1, 1, 1])) });
+    let mut plan = fixture.plan(&fixture.request());
+    for number in 0..2 {
+        let Step::Ask(permit) = plan.next(fixture.at(1), 0) else { panic!("{number}") };
+        assert_eq!(permit.number(), number);
+        plan.skip(permit, fixture.at(1));
+        assert_eq!(plan.attempts(), 0);
+    }
+    assert!(matches!(plan.next(fixture.at(1), 0), Step::Ask(permit) if permit.number() == 2));
+    assert_eq!(fixture.group.bound.iter().map(|bound| bound.load.running()).sum::<u32>(), 0);
+
+    // The three retries of the floor are still there.
+    let retry = RetryPolicy { attempts: 4, budget: 0.0, ..RetryPolicy::default() };
+    let fixture = Fixture::new(GroupSpec { retry, ..GroupSpec::of(tiers(&[1, 1, 1])) });
+    for number in 0..4 {
+        let mut plan = fixture.plan(&fixture.request());
+        assert!(matches!(plan.next(fixture.at(1), 0), Step::Ask(_)));
+        match plan.next(fixture.at(1), 0) {
+            Step::Ask(unfit) => plan.skip(unfit, fixture.at(1)),
+            step => {
+                assert!(matches!(step, Step::End(End::Budget)) && number == 3, "{number}: {step:?}");
+                continue;
+            }
+        }
+        assert!(matches!(plan.next(fixture.at(1), 0), Step::Ask(permit) if permit.number() == 2));
+        assert!(number < 3);
+    }
+}
