@@ -137,8 +137,8 @@ impl Circuit {
         if let Some(trial) = trial {
             let is_rate = counts.reason == OutReason::SuccessRate;
             let reason = if is_rate { OutReason::SuccessRate } else { OutReason::Failures };
-            let end = counts.pause(tick, &opening(reason), true);
-            return self.exchange(trial, end << 1).then_some(reason);
+            let is_set = counts.pause_again(tick, &opening(reason), |end| self.exchange(trial, end << 1));
+            return is_set.then_some(reason);
         }
         if self.word.load(Ordering::Relaxed) != 0 {
             return None;
@@ -157,8 +157,7 @@ impl Circuit {
             OutReason::Credentials => CREDENTIALS,
             reason => Opening { reason, first: policy.pause, longest: policy.longest_pause },
         };
-        let end = counts.pause(tick, &opening, true);
-        self.exchange(trial, end << 1);
+        counts.pause_again(tick, &opening, |end| self.exchange(trial, end << 1));
     }
 
     /// Opens the circuit, regardless of the counts. Returns true if it was not open for this reason

@@ -61,15 +61,39 @@ impl Counts {
     /// The end of a pause that begins now. It is twice as long as the last one if that had the same
     /// reason and continues, or if the circuit was closed only briefly since.
     pub(super) fn pause(&mut self, tick: u64, opening: &Opening, goes_on: bool) -> u64 {
-        let was_steady = usize::from(self.since_closed) > 1 + BUCKETS;
-        let is_doubled =
-            self.reason.is_like(opening.reason) && (goes_on || (self.since_closed != 0 && !was_steady));
         if !goes_on {
             self.window.note_opened(u32::try_from(tick / 1000).unwrap_or(u32::MAX));
         }
+        self.doublings = self.doublings_of(opening, goes_on);
         self.reason = opening.reason;
-        self.doublings = if is_doubled { self.doublings.saturating_add(1) } else { 0 };
-        let factor = 2_u32.saturating_pow(u32::from(self.doublings.min(20)));
+        Self::end(tick, opening, self.doublings)
+    }
+
+    /// Begins the pause after a bad trial, if `set` makes its end that of the circuit. Returns the
+    /// result of `set`: false if the trial has lost its place, which must not make the pause longer.
+    pub(super) fn pause_again(
+        &mut self,
+        tick: u64,
+        opening: &Opening,
+        set: impl FnOnce(u64) -> bool,
+    ) -> bool {
+        let doublings = self.doublings_of(opening, true);
+        let is_set = set(Self::end(tick, opening, doublings));
+        if is_set {
+            (self.doublings, self.reason) = (doublings, opening.reason);
+        }
+        is_set
+    }
+
+    fn doublings_of(&self, opening: &Opening, goes_on: bool) -> u8 {
+        let was_steady = usize::from(self.since_closed) > 1 + BUCKETS;
+        let is_doubled =
+            self.reason.is_like(opening.reason) && (goes_on || (self.since_closed != 0 && !was_steady));
+        if is_doubled { self.doublings.saturating_add(1) } else { 0 }
+    }
+
+    fn end(tick: u64, opening: &Opening, doublings: u8) -> u64 {
+        let factor = 2_u32.saturating_pow(u32::from(doublings.min(20)));
         after(tick, opening.first.saturating_mul(factor).min(opening.longest))
     }
 }

@@ -134,6 +134,18 @@ fn trial_without_a_result_is_given_to_another_request() {
 }
 
 #[test]
+fn bad_trial_that_has_lost_its_place_does_not_double_the_pause() {
+    let circuit = Circuit::default();
+    fail(&circuit, 1, 5);
+    let lost = circuit.try_trial(2001, POLICY.trial).unwrap();
+    let trial = circuit.try_trial(12_001, POLICY.trial).expect("the lease is over");
+    assert_eq!(circuit.record_failure(12_002, Some(lost), Some(1), &POLICY), None);
+    circuit.fail_probe(12_002, lost, &POLICY);
+    assert_eq!(circuit.record_failure(12_003, Some(trial), Some(1), &POLICY), Some(OutReason::Failures));
+    assert_eq!(circuit.state(12_003), CircuitState::Open(12_003 + 4_000), "twice the first pause");
+}
+
+#[test]
 fn results_of_an_open_circuit_change_nothing() {
     let circuit = Circuit::default();
     fail(&circuit, 1, 5);
