@@ -18,7 +18,7 @@ use super::worker::WorkerUpstream;
 use crate::balance::{Account, HealthRegistry, Pins, Target};
 use crate::llm::provider::{Endpoint, HoldsState, may_create, path_ids};
 use crate::llm::rewrite::body::is_utf16_or_32;
-use crate::llm::usage::named_ids;
+use crate::llm::usage::{MIN_ID, named_ids};
 use crate::proxy::meter::IdWatch;
 use crate::record::error::{Kind, Result};
 use crate::support::UpstreamId;
@@ -126,11 +126,14 @@ impl StoredIds {
 
     /// Remembers the ids that a request names: the upstream has accepted them.
     pub(super) fn learn(&self, request: &Buffered, endpoint: Endpoint, upstream: &UpstreamId) {
-        let (Some(account), Some(body)) = (self.account_of(upstream), named_in_body(request, endpoint))
-        else {
-            return;
-        };
-        let _ = named_ids(body, |id| self.pins().insert(id, None, account));
+        let Some(account) = self.account_of(upstream) else { return };
+        if endpoint.names_id() {
+            let ids = endpoint.ids_in(request.head.path()).filter(|id| id.len() >= MIN_ID);
+            ids.for_each(|id| self.pins().insert(&id, None, account));
+        }
+        if let Some(body) = named_in_body(request, endpoint) {
+            let _ = named_ids(body, |id| self.pins().insert(id, None, account));
+        }
     }
 
     /// Watches the response to a request, if it may have ids of stored state.

@@ -372,6 +372,23 @@ fn path_id_that_no_record_has_is_found_by_asking() {
     }
 }
 
+#[test]
+fn id_in_a_path_is_remembered_when_its_response_has_none() {
+    let accounts = accounts();
+    let proxy = accounts.tiers().run();
+    let form = "--x\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n\
+                --x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\nabc\r\n--x--\r\n";
+    let upload = format!(
+        "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let file = id_of(&Client::connect(accounts.addresses[1]).send(upload).response());
+    for attempts in ["2", "1"] {
+        let content = get(&proxy, &format!("/v1/files/{file}/content"));
+        assert_eq!((content.text(), content.header("x-streamgauge-attempts")), ("abc", Some(attempts)));
+    }
+}
+
 /// A member whose responses have the id `resp_00000001`, or are these for a body with this word.
 fn faulty(word: &'static str, refusal: Vec<u8>) -> (Upstream, mpsc::Receiver<()>) {
     let (seen, requests) = mpsc::channel();

@@ -20,7 +20,7 @@ use reader::{Reader, Side};
 
 /// The shortest id that is read, in bytes. Shorter ones, such as numbers, are not unique across
 /// accounts.
-const MIN_ID: usize = 8;
+pub const MIN_ID: usize = 8;
 
 /// The longest id that is read, in bytes. Of encrypted content only this beginning counts, which
 /// contains its random part.

@@ -71,6 +71,13 @@ impl Endpoint {
     pub fn names_id(self) -> bool {
         self.pattern.contains("/*") && !self.pattern.contains("**")
     }
+
+    /// The decoded ids in a path of this endpoint, which may have its route's prefix.
+    pub fn ids_in(self, path: &str) -> impl Iterator<Item = String> {
+        let segments = path.strip_suffix('/').unwrap_or(path).rsplit('/');
+        let stars = self.pattern.rsplit('/').zip(segments).filter(|(segment, _)| *segment == "*");
+        stars.filter_map(|(_, id)| path::decoded(id))
+    }
 }
 
 /// The decoded texts of a path and a query that may be ids: segments, and cursors of lists.
@@ -123,6 +130,10 @@ mod tests {
         assert_eq!(names_state("/v1/embeddings"), (false, false));
         let names_id = |path| Endpoint::of(path).names_id();
         assert!(names_id("/v1/batches/batch_1/cancel") && names_id("/v1/responses/resp_1"));
+        let ids = |path: &str| Endpoint::of("/v1/threads/t/runs/r").ids_in(path).collect::<Vec<_>>();
+        assert_eq!(ids("/team/v1/threads/thread%5F1/runs/run_1/"), ["run_1", "thread_1"]);
+        assert_eq!(Endpoint::of("/v1/files/f/content").ids_in("/v1/files/file-1/content").next().as_deref(), Some("file-1"));
+        assert_eq!(Endpoint::of("/v1/files").ids_in("/v1/files").next(), None);
         assert!(!names_id("/v1/responses") && !names_id("/v1/models/m") && !names_id("/v1/new/n_1"));
     }
 }
