@@ -168,13 +168,14 @@ fn is_same_origin(one: &config::Upstream, other: &config::Upstream) -> bool {
         && one.pool == other.pool
 }
 
-/// The binding of ids: none if all routes lead to one upstream, which has all state.
+/// The binding of ids: none if all routes lead to one upstream, which has all state, and clients are
+/// not distinguished.
 fn binding(settings: &Settings, rules: &[Rule<Target<UpstreamId>>]) -> Option<IdBinding> {
     let mut members =
         rules.iter().flat_map(|rule| (0..rule.target.len()).map(|number| rule.target.member(number)));
     let first = members.next()?;
     let to_client = !settings.clients.is_empty() || settings.server.has_client_certificates();
-    members.any(|member| member != first).then_some(IdBinding { to_client })
+    (to_client || members.any(|member| member != first)).then_some(IdBinding { to_client })
 }
 
 fn first_event(group: &config::GroupSettings) -> Option<(Arc<str>, Duration)> {

@@ -34,7 +34,8 @@ pub struct Snapshot {
     /// The upstreams in the order of the configuration.
     pub upstreams: Vec<Arc<UpstreamSpec>>,
     pub bodies: BodyLimits,
-    /// Binds ids of stored state to upstreams. `None`: all routes lead to one upstream.
+    /// Binds ids of stored state to upstreams and clients. `None`: all routes lead to one upstream,
+    /// and clients are not distinguished.
     pub stored_ids: Option<IdBinding>,
     /// The limits of a client's connection.
     pub limits: Limits,

@@ -4,7 +4,7 @@
 //! a request names decides before routes do, groups or not. If clients are distinguished, an id is
 //! bound to the client whose request created the object: any other client gets a 404.
 //!
-//! None of this exists if all routes lead to one upstream.
+//! None of this exists if all routes lead to one upstream, and clients are not distinguished.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -111,7 +111,7 @@ pub(super) struct WorkerSnapshot {
     pub(super) routes: Table<Target<Rc<WorkerUpstream>>>,
     /// There are several routes, a route by model, or a group.
     pub(super) has_choice: bool,
-    /// `None`: all routes lead to one upstream.
+    /// `None`: all routes lead to one upstream, and clients are not distinguished.
     pub(super) stored_ids: Option<Rc<StoredIds>>,
     upstreams: HashMap<UpstreamId, Rc<WorkerUpstream>>,
 }

@@ -219,8 +219,12 @@ fn ids_of_encoded_bodies_and_streams_are_seen() {
 #[test]
 fn id_of_another_client_is_not_found() {
     let accounts = accounts();
-    let clients = "[clients.alice]\nkey = { value = \"sk-alice-0123456789\" }\n[clients.bob]\nkey = { value = \"sk-bob-0123456789\" }";
-    let proxy = accounts.group().tables(clients).run();
+    id_is_bound_to_its_client(&accounts.group().tables(TWO_CLIENTS).run());
+    // One upstream has all state.
+    id_is_bound_to_its_client(&proxy().other("one", accounts.addresses[0]).tables(TWO_CLIENTS).run());
+}
+
+fn id_is_bound_to_its_client(proxy: &Proxy) {
     let send = |client: &str, line: &str, body: &str| {
         let head = format!(
             "{line} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sk-{client}-0123456789\r\ncontent-type: {JSON}\r\ncontent-length: {}\r\n\r\n{body}",
