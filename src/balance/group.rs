@@ -197,7 +197,7 @@ impl UpstreamGroup {
         self.registry.hash(&client)
     }
 
-    /// The number of waiting requests. If it is not 0, a new request waits behind them.
+    /// The number of waiting requests.
     pub fn waiting(&self) -> usize {
         self.room.len()
     }

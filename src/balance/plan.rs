@@ -187,6 +187,16 @@ impl Plan {
         verdict.may_retry(self.group.spec().retry.on)
     }
 
+    /// The next step of a request that does not wait. It overtakes no waiting request that can be
+    /// served, and takes any place that none of them can use.
+    pub fn next_in_turn(&mut self, now: Instant, random: u64) -> Step {
+        if self.group.waiting() == 0 {
+            return self.next(now, random);
+        }
+        let room = Arc::clone(&self.group.room);
+        room.step_behind(self, now, random)
+    }
+
     /// The next step at `now`. `random` is any number.
     pub fn next(&mut self, now: Instant, random: u64) -> Step {
         let is_first = self.attempts == 0;

@@ -190,6 +190,26 @@ impl WaitRoom {
         }
     }
 
+    /// The next step of a request that is not in the queue, after those of all waiting requests that
+    /// can be served.
+    pub(super) fn step_behind(&self, plan: &mut Plan, now: Instant, random: u64) -> Step {
+        let (mut pass, mut random) = (Pass::new(now), fastrand::Rng::with_seed(random));
+        loop {
+            let (served, own) = self.with_queue(|queue| {
+                let served = queue.take_next_where(|waiter| pass.try_serve(&mut waiter.plan, random.u64(..)));
+                // A place that frees from here on belongs to a waiting request that is woken.
+                let own = if served.is_none() { Some(plan.next(now, random.u64(..))) } else { None };
+                (served, own)
+            });
+            if let Some(step) = own {
+                return step;
+            }
+            if let Some((Waiter { plan, slot }, step)) = served.zip(pass.step.take()) {
+                slot.finish(Waited::Served(plan, step));
+            }
+        }
+    }
+
     /// Ends the wait of this request.
     fn end(&self, id: TicketId, now: Instant, random: u64) -> Option<Waited> {
         let Waiter { mut plan, .. } = self.with_queue(|queue| queue.remove(id))?;

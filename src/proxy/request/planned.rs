@@ -75,12 +75,7 @@ impl Routed<'_> {
         let (share, priority) = configured.map_or((1, 0), |client| (client.share, client.priority));
         let body = passing.shared();
         let request = Box::new(GroupRequest { notes, body, client, share, priority });
-        let next = match group.waiting() {
-            0 => self.next_member(&mut plan, &request.body),
-            // A newcomer does not overtake.
-            _ => Err(NoMember::Wait),
-        };
-        match next {
+        match self.next_member(&mut plan, &request.body) {
             Ok(next) => {
                 request.note_sticky(&next.permit);
                 let NextMember { permit, upstream, outbound, model } = next;
@@ -116,13 +111,14 @@ impl Routed<'_> {
         self.holder.and_then(|upstream| group.member_of(upstream))
     }
 
-    /// The next member of the plan for which the request can be written.
+    /// The next member of the plan for which the request can be written. A further attempt takes its
+    /// turn like a new request, since its member's place is free already.
     pub(in crate::proxy) fn next_member(
         &self,
         plan: &mut Plan,
         body: &Body,
     ) -> std::result::Result<NextMember, NoMember> {
-        let step = plan.next(Instant::now(), fastrand::u64(..));
+        let step = plan.next_in_turn(Instant::now(), fastrand::u64(..));
         self.member_of(step, plan, body)
     }
 

@@ -43,9 +43,7 @@ impl Scene {
         let client = self.random.u64(..CLIENTS);
         let pin = self.random.bool().then(|| self.random.usize(..self.limits.len()));
         let mut plan = self.fixture.plan_at(pin);
-        if self.fixture.group.waiting() == 0
-            && let Step::Ask(permit) = plan.next(now, self.random.u64(..))
-        {
+        if let Step::Ask(permit) = plan.next_in_turn(now, self.random.u64(..)) {
             return self.running.push(permit);
         }
         let turn = WaitTurn { client, share: 1, priority: 0, cost: 1 + client as u32 * 100 };
@@ -135,6 +133,27 @@ fn places_are_used_and_none_is_lost() {
         }
         assert!(scene.fixture.group.bound.iter().all(|bound| bound.load.running() == 0));
     }
+}
+
+#[test]
+fn newcomer_takes_a_place_that_no_waiting_request_can_use() {
+    // The queue is full.
+    let fixture = Fixture::limited(1, 0, &[1, 1]);
+    let now = fixture.now;
+    let Step::Ask(running) = fixture.plan_at(Some(0)).next(now, 0) else { panic!("there is room") };
+    let turn = WaitTurn { client: 1, share: 1, priority: 0, cost: 10 };
+    let waiting = fixture.group.wait(fixture.plan_at(Some(0)), turn, now);
+    let mut task = Task { waiting, wakes: Arc::default() };
+    assert!(task.poll(now).is_none());
+    assert!(matches!(fixture.plan_at(Some(0)).next_in_turn(now, 0), Step::Wait(_)));
+    let Step::Ask(other) = fixture.plan_at(Some(1)).next_in_turn(now, 0) else { panic!("its member is free") };
+    assert_eq!(other.number(), 1);
+    // The place that frees is the waiting request's, whoever looks first.
+    drop(running);
+    assert!(matches!(fixture.plan_at(Some(0)).next_in_turn(now, 0), Step::Wait(_)));
+    assert_eq!(task.permit(now).map(|permit| permit.number()), Some(0));
+    drop(other);
+    assert!(matches!(fixture.plan().next_in_turn(now, 0), Step::Ask(permit) if permit.number() == 1));
 }
 
 #[test]
