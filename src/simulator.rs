@@ -13,6 +13,7 @@ mod account;
 mod ask;
 mod body;
 mod content;
+mod conversations;
 mod directions;
 mod error;
 mod files;

@@ -75,7 +75,7 @@ impl Account {
         Ok(())
     }
 
-    fn check_item(self, item: &Value) -> Result<(), Failure> {
+    pub(super) fn check_item(self, item: &Value) -> Result<(), Failure> {
         if let Some(content) = item["encrypted_content"].as_str() {
             let tag = content.strip_prefix(ENCRYPTED).and_then(|rest| rest.get(..5));
             return if tag.is_some_and(|tag| self.is_tag(tag)) {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use super::form::Form;
 
@@ -32,6 +33,8 @@ pub(super) struct Ask {
     /// True, or missing, if the response must be kept.
     pub(super) store: Option<bool>,
     pub(super) background: Option<bool>,
+    /// The id of a conversation, or an object with it.
+    conversation: Option<Value>,
     /// False for an agent that only warms up the cache, and wants no output.
     pub(super) generate: Option<bool>,
 }
@@ -64,6 +67,11 @@ impl Ask {
         let prompt = form.text("prompt").map_or_else(Words::default, Words::of);
         let stream = form.text("stream").map(|text| text == "true");
         Self { model: form.text("model").map(str::to_owned), stream, prompt, ..Self::default() }
+    }
+
+    pub(super) fn conversation(&self) -> Option<&str> {
+        let conversation = self.conversation.as_ref()?;
+        conversation.as_str().or_else(|| conversation["id"].as_str())
     }
 
     pub(super) fn stream(&self) -> bool {

@@ -57,6 +57,8 @@ PATHS
   pace, then completed. A WebSocket at GET /v1/responses takes response.create.
   /v1/audio/speech (mp3, wav, pcm: silence), /v1/audio/transcriptions, /v1/audio/translations, /v1/images/generations,
   /v1/images/edits, /v1/files, /v1/files/{id}, /v1/files/{id}/content; files stay in memory, the oldest is dropped first
+  /v1/conversations, /v1/conversations/{id} (GET, POST, DELETE), .../items, .../items/{id}: a response whose request names
+  a conversation adds its turn
   /v1/realtime as a WebSocket, with text
   The same in Azure's form, under /openai/v1/ and, with an api-version, /openai/deployments/{name}/ and /openai/.
   Anthropic's /v1/messages and /v1/messages/count_tokens, also under /anthropic/v1/.

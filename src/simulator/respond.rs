@@ -17,6 +17,7 @@ use super::account::Account;
 use super::ask::Ask;
 use super::body::{Broken, SimulatorBody, Stream, ending, nanoseconds};
 use super::content::Part;
+use super::conversations::Conversations;
 use super::directions::{Directions, FaultKind};
 use super::error::Failure;
 use super::files::Files;
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     tally: Arc<Tally>,
     files: Mutex<Files>,
     responses: Mutex<Responses>,
+    conversations: Mutex<Conversations>,
 }
 
 impl Shared {
@@ -67,6 +69,10 @@ impl Shared {
     /// No code can panic with half-changed files: each change is one step.
     fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn conversations(&self) -> MutexGuard<'_, Conversations> {
+        self.conversations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn responses(&self) -> MutexGuard<'_, Responses> {
@@ -206,6 +212,8 @@ impl Exchange {
             Task::Transcription { is_translation } => return self.transcription(is_translation, asked),
             Task::Image { is_edit } => return self.image(is_edit, asked),
             Task::Files(task) => self.file(task, &asked)?,
+            Task::NewConversation => self.new_conversation(&asked)?,
+            Task::Conversation(task, id) => self.conversation(task, id, &asked)?,
             Task::Response(task, id) => return self.stored(task, id, parts.uri.query(), &asked),
             Task::Echo | Task::Session(_) => unreachable!("handled above"),
         };
@@ -219,6 +227,9 @@ impl Exchange {
         let play =
             Arc::new(self.play(kind, dialect, &asked.ask, &asked.body, &asked.model, asked.directions)?);
         let directions = play.directions();
+        if let Some(id) = asked.ask.conversation().filter(|_| kind == Kind::Responses) {
+            self.add_turn(id, &asked.body, &play)?;
+        }
         if is_stored {
             let time = directions.pace.saturating_mul(u32::try_from(directions.events).unwrap_or(u32::MAX));
             let time = background.filter(|_| !is_stream).map(|_| time);

@@ -26,6 +26,8 @@ pub(super) enum Task<'a> {
     },
     Files(FileTask<'a>),
     Response(ResponseTask, &'a str),
+    NewConversation,
+    Conversation(ConversationTask<'a>, &'a str),
     Session(Session),
 }
 
@@ -48,6 +50,18 @@ pub(super) enum ResponseTask {
     InputItems,
 }
 
+/// The operation on a conversation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum ConversationTask<'a> {
+    Get,
+    Update,
+    Delete,
+    Items,
+    Add,
+    Item(&'a str),
+    DeleteItem(&'a str),
+}
+
 /// The protocol over a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Session {
@@ -67,6 +81,12 @@ impl<'a> Task<'a> {
             Method::DELETE => match endpoint.split_once('/')? {
                 ("files", id) => Some(Self::Files(FileTask::Delete(one(id)?))),
                 ("responses", id) => Some(Self::Response(ResponseTask::Delete, one(id)?)),
+                ("conversations", rest) => Some(match rest.split_once("/items/") {
+                    Some((id, item)) => {
+                        Self::Conversation(ConversationTask::DeleteItem(one(item)?), one(id)?)
+                    }
+                    None => Self::Conversation(ConversationTask::Delete, one(rest)?),
+                }),
                 _ => None,
             },
             _ => None,
@@ -89,6 +109,13 @@ impl<'a> Task<'a> {
                 Some(id) => Self::Response(ResponseTask::InputItems, one(id)?),
                 None => Self::Response(ResponseTask::Get, one(rest)?),
             },
+            ("conversations", rest) => match rest.split_once('/') {
+                Some((id, "items")) => Self::Conversation(ConversationTask::Items, one(id)?),
+                Some((id, rest)) => {
+                    Self::Conversation(ConversationTask::Item(one(rest.strip_prefix("items/")?)?), one(id)?)
+                }
+                None => Self::Conversation(ConversationTask::Get, one(rest)?),
+            },
             _ => return None,
         })
     }
@@ -105,6 +132,14 @@ impl<'a> Task<'a> {
             "images/generations" => Self::Image { is_edit: false },
             "images/edits" => Self::Image { is_edit: true },
             "files" => Self::Files(FileTask::Upload),
+            "conversations" => Self::NewConversation,
+            _ if endpoint.starts_with("conversations/") => {
+                let rest = endpoint.strip_prefix("conversations/")?;
+                match rest.strip_suffix("/items") {
+                    Some(id) => Self::Conversation(ConversationTask::Add, one(id)?),
+                    None => Self::Conversation(ConversationTask::Update, one(rest)?),
+                }
+            }
             _ => match endpoint.strip_prefix("responses/").and_then(|rest| rest.strip_suffix("/cancel")) {
                 Some(id) => Self::Response(ResponseTask::Cancel, one(id)?),
                 None => return Kind::of(endpoint).map(Self::Text),
@@ -141,6 +176,23 @@ mod tests {
             (Method::DELETE, "files/f", Some(Task::Files(FileTask::Delete("f")))),
             (Method::DELETE, "files", None),
             (Method::GET, "chat/completions", None),
+            (Method::POST, "conversations", Some(Task::NewConversation)),
+            (Method::GET, "conversations", None),
+            (Method::POST, "conversations/c", Some(Task::Conversation(ConversationTask::Update, "c"))),
+            (Method::POST, "conversations/c/items", Some(Task::Conversation(ConversationTask::Add, "c"))),
+            (Method::GET, "conversations/c/items", Some(Task::Conversation(ConversationTask::Items, "c"))),
+            (
+                Method::GET,
+                "conversations/c/items/i",
+                Some(Task::Conversation(ConversationTask::Item("i"), "c")),
+            ),
+            (Method::DELETE, "conversations/c", Some(Task::Conversation(ConversationTask::Delete, "c"))),
+            (
+                Method::DELETE,
+                "conversations/c/items/i",
+                Some(Task::Conversation(ConversationTask::DeleteItem("i"), "c")),
+            ),
+            (Method::GET, "conversations/c/other", None),
         ] {
             assert_eq!(Task::of(&method, endpoint), task, "{method} {endpoint}");
         }

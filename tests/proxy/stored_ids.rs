@@ -276,7 +276,8 @@ fn no_form_of_a_body_hides_the_id_of_another_client() {
     let id = id_of(&send("alice", PATH, json, body("m", None).to_string().as_bytes()));
     let named = body("m", Some(&id)).to_string().into_bytes();
     let after = |before: &[u8]| [before, &named[..]].concat();
-    let utf16: Vec<u8> = String::from_utf8(named.clone()).unwrap().encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let utf16: Vec<u8> =
+        String::from_utf8(named.clone()).unwrap().encode_utf16().flat_map(u16::to_le_bytes).collect();
     let coded = |coding: &str| format!("{json}content-encoding: {coding}\r\n");
     let gzip = encode("gzip", &[&named]).concat();
     let deep = format!("{{\"x\":{}{},\"previous_response_id\":\"{id}\"}}", "[".repeat(200), "]".repeat(200));
@@ -391,6 +392,35 @@ fn id_in_a_path_is_remembered_when_its_response_has_none() {
         let content = get(&proxy, &format!("/v1/files/{file}/content"));
         assert_eq!((content.text(), content.header("x-streamgauge-attempts")), ("abc", Some(attempts)));
     }
+}
+
+#[test]
+fn conversation_object_stays_at_the_account_that_made_it() {
+    let accounts = accounts();
+    let proxy = accounts.group().run();
+    for _ in 0..4 {
+        let made = proxy.client().post("/v1/conversations", "{}").response();
+        let (id, member) = (id_of(&made), served_at_once(&made).to_owned());
+        assert!(id.starts_with("conv_"), "{id}");
+        for turn in 0..4 {
+            let named = json!({"model": "m", "input": "Go on.", "conversation": id});
+            assert_eq!(served_at_once(&post(&proxy, &named)), member, "{turn}");
+        }
+        let items = get(&proxy, &format!("/v1/conversations/{id}/items"));
+        assert_eq!(served_at_once(&items), member);
+        assert_eq!(json_of(&items)["data"].as_array().unwrap().len(), 8);
+        let update = format!("/v1/conversations/{id}");
+        assert_eq!(served_at_once(&proxy.client().post(&update, "{\"metadata\":{}}").response()), member);
+        let delete = format!("DELETE {update} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        assert_eq!(served_at_once(&proxy.client().send(&delete).response()), member);
+    }
+    // The other account does not have it.
+    let mut one = Client::connect(accounts.addresses[0]);
+    let id = id_of(&one.post("/v1/conversations", "{}").response());
+    let mut two = Client::connect(accounts.addresses[1]);
+    assert_eq!(two.post(&format!("/v1/conversations/{id}"), "{}").response().status(), 404);
+    let named = json!({"model": "m", "input": "a", "conversation": {"id": id}});
+    assert_eq!(two.post(PATH, &named.to_string()).response().status(), 404);
 }
 
 /// A member whose responses have the id `resp_00000001`, or are these for a body with this word.

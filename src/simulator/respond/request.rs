@@ -45,18 +45,31 @@ pub(super) fn ask(task: Task<'_>, headers: &HeaderMap, body: &Bytes) -> Result<(
             let read = Form::read(content_type, body.clone()).map_err(Failure::invalid)?;
             Ask::of_form(form.insert(read))
         }
-        Task::Models | Task::Model(_) | Task::Files(_) | Task::Response(..) => Ask::default(),
+        _ if is_without_model(task) => Ask::default(),
         _ => parse(body)?,
     };
     // The default of the service, for tasks that have one or need no model.
     let usual = match task {
         Task::Moderations => Some("omni-moderation-latest"),
         Task::Image { .. } => Some("gpt-image-1"),
-        Task::Models | Task::Model(_) | Task::Files(_) | Task::Response(..) => Some(""),
+        _ if is_without_model(task) => Some(""),
         _ => None,
     };
     ask.model = ask.model.or(usual.map(str::to_owned));
     Ok((ask, form))
+}
+
+/// Returns true if requests for the task name no model.
+fn is_without_model(task: Task<'_>) -> bool {
+    matches!(
+        task,
+        Task::Models
+            | Task::Model(_)
+            | Task::Files(_)
+            | Task::Response(..)
+            | Task::NewConversation
+            | Task::Conversation(..)
+    )
 }
 
 pub(super) fn parse(body: &[u8]) -> Result<Ask, Failure> {

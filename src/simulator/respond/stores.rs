@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use http::Response;
+use serde_json::Value;
 
 use super::super::body::{SimulatorBody, Stream, nanoseconds};
+use super::super::conversations::missing;
 use super::super::error::Failure;
+use super::super::play::Play;
 use super::super::stored::Look;
-use super::super::task::{FileTask, ResponseTask};
+use super::super::task::{ConversationTask, FileTask, ResponseTask};
+use super::request::detailed;
 use super::{Asked, Exchange, Made};
 
 impl Exchange {
@@ -25,6 +30,46 @@ impl Exchange {
             }
             FileTask::Delete(id) => files.delete(id)?.into(),
         })
+    }
+
+    pub(super) fn new_conversation(&self, asked: &Asked) -> Result<Made, Failure> {
+        let (created, body) = (nanoseconds() / 1_000_000_000, json_of(&asked.body)?);
+        let account = self.shared.account;
+        Ok(self.shared.conversations().create(account, self.number, created, &body)?.into())
+    }
+
+    pub(super) fn conversation(
+        &self,
+        task: ConversationTask<'_>,
+        id: &str,
+        asked: &Asked,
+    ) -> Result<Made, Failure> {
+        let (body, account) = (json_of(&asked.body)?, self.shared.account);
+        let mut conversations = self.shared.conversations();
+        let json = match task {
+            ConversationTask::Get => conversations.get(id),
+            ConversationTask::Update => conversations.update(id, &body),
+            ConversationTask::Delete => conversations.delete(id),
+            ConversationTask::Items => conversations.items(id),
+            ConversationTask::Add => conversations.add(account, id, self.number, &body),
+            ConversationTask::Item(item) => conversations.item(id, item),
+            ConversationTask::DeleteItem(item) => conversations.delete_item(id, item),
+        };
+        json.map(Made::from)
+    }
+
+    /// Adds the turn of a response to its conversation. A named account refuses one that it does not
+    /// have.
+    pub(super) fn add_turn(&self, id: &str, body: &[u8], play: &Play) -> Result<(), Failure> {
+        let mut conversations = self.shared.conversations();
+        if !conversations.has(id) {
+            return if self.shared.account.is_named() { Err(missing(id)) } else { Ok(()) };
+        }
+        let mut whole = BytesMut::new();
+        play.write_whole(None, &mut whole);
+        let response: Value = serde_json::from_slice(&whole).unwrap_or_default();
+        conversations.add_turn(id, &json_of(body)?["input"], self.number, &response["output"]);
+        Ok(())
     }
 
     pub(super) fn stored(
@@ -50,6 +95,11 @@ impl Exchange {
         };
         Ok(self.whole(made, &asked.directions, asked.dialect))
     }
+}
+
+/// The body as JSON; null without a body.
+fn json_of(body: &[u8]) -> Result<Value, Failure> {
+    if body.is_empty() { Ok(Value::Null) } else { detailed(body) }
 }
 
 fn look(look: Look) -> Made {

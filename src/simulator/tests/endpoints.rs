@@ -282,3 +282,40 @@ fn responses_endpoint_is_served_over_a_websocket() {
     assert_eq!(messages(&mut stream, "error")[0]["status"], 400);
     assert_eq!(sim.tally()["total_tokens"], 8);
 }
+
+#[test]
+fn conversations_have_items_and_the_turns_of_responses() {
+    let sim = simulator(None);
+    let made = sim
+        .ask(&post(
+            "/v1/conversations",
+            "",
+            r#"{"metadata":{"a":"b"},"items":[{"type":"message","role":"user","content":"hi"}]}"#,
+        ))
+        .json();
+    let id = made["id"].as_str().unwrap();
+    assert_eq!((&made["object"], &made["metadata"]), (&"conversation".into(), &json!({"a": "b"})));
+    let path = format!("/v1/conversations/{id}");
+    assert_eq!(sim.ask(&named("GET", &path)).json(), made);
+    let body = json!({"model": "sim", "input": "More.", "conversation": {"id": id}}).to_string();
+    assert_eq!(sim.ask(&post("/v1/responses", "events=2", &body)).status(), "200");
+    let items = sim.ask(&named("GET", &format!("{path}/items"))).json();
+    let roles: Vec<_> = items["data"].as_array().unwrap().iter().map(|item| item["role"].clone()).collect();
+    assert_eq!(roles, ["assistant", "user", "user"], "the newest first: {items}");
+    let added = sim
+        .ask(&post(
+            &format!("{path}/items"),
+            "",
+            r#"{"items":[{"type":"message","role":"user","content":"x"}]}"#,
+        ))
+        .json();
+    let item = added["data"][0]["id"].as_str().unwrap();
+    let item = format!("{path}/items/{item}");
+    assert_eq!(sim.ask(&named("GET", &item)).json()["content"], "x");
+    assert_eq!(sim.ask(&named("DELETE", &item)).json()["id"], id);
+    assert_eq!(sim.ask(&named("GET", &item)).status(), "404");
+    assert_eq!(sim.ask(&post(&path, "", r#"{"metadata":{"c":"d"}}"#)).json()["metadata"], json!({"c": "d"}));
+    assert_eq!(sim.ask(&named("DELETE", &path)).json()["deleted"], true);
+    assert_eq!(sim.ask(&named("GET", &path)).status(), "404");
+    assert_eq!(sim.ask(&post("/v1/conversations", "", r#"{"items":1}"#)).status(), "400");
+}
