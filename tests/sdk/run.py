@@ -19,7 +19,7 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "support"))
-from programs import PATIENCE, ROOT, Proxy, free_port, simulator, started, until  # noqa: E402
+from programs import PATIENCE, ROOT, Proxy, free_port, simulator, started, until, upstream  # noqa: E402
 
 KEY = "sim-key-that-only-upstreams-see"
 CLIENT_KEY = "sk-what-the-application-sends"
@@ -195,6 +195,30 @@ def through_the_proxy(simulators, folder):
     return well and not mistakes
 
 
+def between_accounts(folder):
+    """Conversations through a group of two accounts, without and with clients; true if all stayed at their account."""
+    well = True
+    with contextlib.ExitStack() as stack:
+        parts = []
+        for name in ("one", "two"):
+            port = free_port()
+            command = simulator(port, "--account", name)
+            stack.enter_context(started(f"the account {name}", command, port, folder / f"account-{name}.log"))
+            parts.append(upstream(port, name))
+        parts.append('[groups.accounts]\ntiers = [["one", "two"]]\nbalance = "weight"\nsticky = []\n[[routes]]\nupstream = "accounts"\n')
+        client = f'[clients.app]\nkey = {{ value = "{CLIENT_KEY}" }}\n'
+        for name, tables in (("open", parts), ("clients", [*parts, client])):
+            place = folder / name
+            place.mkdir()
+            proxy = Proxy(place, "\n".join(tables), "workers = 2\n")
+            environment = {**os.environ, "SDK_BASE_URL": f"{proxy.url}/v1", "SDK_KEY": CLIENT_KEY}
+            command = [sdk_python(), str(HERE / "accounts.py")]
+            with proxy.running():
+                checks = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, timeout=CHECKS_TIMEOUT)
+            well = checks.returncode == 0 and well
+    return well
+
+
 def without_the_proxy(simulators):
     targets = [
         target(f"simulator, {upstream}", client, upstream, f"http://127.0.0.1:{simulators[upstream]}{path}")
@@ -219,7 +243,11 @@ def main():
         for name in ALL_UPSTREAMS:
             port = simulators[name] = free_port()
             stack.enter_context(started(f"the simulator for {name}", service(name, port), port, folder / f"{name}.log"))
-        well = without_the_proxy(simulators) if arguments.direct else through_the_proxy(simulators, folder)
+        if arguments.direct:
+            well = without_the_proxy(simulators)
+        else:
+            well = through_the_proxy(simulators, folder)
+            well = between_accounts(folder) and well
     print("SDK checks: all well" if well else "SDK checks: FAILED", flush=True)
     return 0 if well else 1
 
