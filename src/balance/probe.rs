@@ -27,7 +27,7 @@ pub enum ProbeResult {
     /// The upstream is well.
     Good,
     Failed,
-    /// It failed since its credentials are refused.
+    /// The probe failed since its credentials are refused.
     Refused,
     /// The response tells nothing: the next request decides.
     Undecided,

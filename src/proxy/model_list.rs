@@ -53,7 +53,7 @@ type Rules<'a> = Vec<(&'a Rule<Target<Rc<WorkerUpstream>>>, &'a str)>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listing {
     None,
-    /// That of one upstream, which passes untouched to a client that may ask for all models.
+    /// The list of one upstream, which passes untouched to a client that may ask for all models.
     OfOne,
     /// One that several upstreams can serve, or that depends on routes by model.
     United,

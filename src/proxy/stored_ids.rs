@@ -24,8 +24,7 @@ use crate::record::error::{Kind, Result};
 use crate::support::UpstreamId;
 
 /// Keys of bodies that name or request state at endpoints whose requests rarely do.
-const RARE_KEYS: [&[u8]; 5] =
-    [b"\"file_id\"", b"\"audio\"", b"\"container\"", b"\"store\"", b"\"voice\""];
+const RARE_KEYS: [&[u8]; 5] = [b"\"file_id\"", b"\"audio\"", b"\"container\"", b"\"store\"", b"\"voice\""];
 
 /// One worker's way from ids to upstreams.
 #[derive(Debug)]

@@ -180,7 +180,8 @@ fn united_list_of_models_has_only_those_of_the_client() {
 
 #[test]
 fn list_of_one_upstream_has_only_the_models_of_a_limited_client() {
-    let list = br#"{ "object":"list","data":[{"id":"gpt-5","object":"model"}, {"id":"o3","object":"model"}] }"#;
+    let list =
+        br#"{ "object":"list","data":[{"id":"gpt-5","object":"model"}, {"id":"o3","object":"model"}] }"#;
     let up = Upstream::responding(sized("200 OK", "application/json", list));
     let proxy = proxy().upstream(&up).tables(CLIENTS).run();
     let get = |key: &str| request(&mut proxy.client(), "GET", "/v1/models", key, "", "");

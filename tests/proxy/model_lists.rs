@@ -121,8 +121,8 @@ fn list_is_kept_for_a_moment() {
 }
 
 #[test]
-fn long_lists_in_both_forms_are_kept_whatever_else_the_query_says() {
-    // As long as the list of a service with 400 models.
+fn long_lists_in_both_forms_are_kept_for_any_query() {
+    // This has the length of a list of a service with 400 models.
     let long: Vec<_> = (0..400).map(|number| format!("gpt-{number:0>1700}")).collect();
     let long: Vec<_> = long.iter().map(String::as_str).collect();
     let ((a, asked_a), (b, asked_b)) = (with(&["llama-3"]), with(&long));
@@ -260,7 +260,7 @@ fn request_that_had_no_turn_keeps_no_failure() {
     let mut first = ask();
     requests.recv_timeout(Duration::from_secs(10)).unwrap();
     std::thread::sleep(Duration::from_secs(1));
-    // It asks after the first one has given up, with a second left.
+    // This one asks after the first has given up, with a second left.
     let mut second = ask();
     assert_eq!(ids(&first.response()), ["llama-3"]);
     requests.recv_timeout(Duration::from_secs(10)).unwrap();
@@ -380,11 +380,13 @@ fn lists_take_their_memory_from_the_budget_of_bodies() {
 }
 
 #[test]
-fn memory_of_a_list_is_taken_while_it_arrives_and_includes_its_entries() {
+fn list_takes_memory_while_it_arrives_and_for_its_entries() {
     // Chunks of a list that does not end.
     let endless = upstream(|connection| {
         if connection.request().is_some() {
-            connection.send("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n");
+            connection.send(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
+            );
             connection.send(chunk(b"{\"data\":["));
             for _ in 0..16 {
                 connection.send(chunk(list(&[&"x".repeat(64 << 10)]).as_bytes()));

@@ -59,13 +59,13 @@ fn names_of_models_from_clients_are_bounded() {
 }
 
 #[test]
-fn place_that_frees_does_not_wait_for_the_rooms_while_no_request_waits() {
+fn place_that_frees_locks_no_room_while_no_request_waits() {
     let registry = HealthRegistry::new(Instant::now());
     let member = MemberSpec::from(UpstreamId::from("u"));
     let spec = GroupSpec { wait: Some(Duration::from_secs(9)), ..GroupSpec::of(vec![vec![member]]) };
     let _group = UpstreamGroup::new(spec, &registry);
     let held = registry.rooms.lock().unwrap();
-    // It would wait here for ever.
+    // Locking the rooms would block here for ever.
     registry.notify();
     drop(held);
 }

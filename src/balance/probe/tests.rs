@@ -99,13 +99,15 @@ fn refused_credentials_keep_their_longer_pauses() {
 }
 
 #[test]
-fn path_that_accepts_any_credentials_does_not_let_refused_ones_in() {
+fn open_path_does_not_let_refused_credentials_in() {
     let fixture = Fixture::new();
     let model = fixture.model("m");
     fixture.open(&model, OutReason::Failures);
     assert!(fixture.upstream.circuit.open(1000, &CREDENTIALS));
-    // It tells that the model's service is back, and nothing about the credentials.
-    let good = |millis| fixture.begin(millis).unwrap().record(ProbeResult::Good, &fixture.policy, fixture.after(millis));
+    // A good result tells that the model's service is back, and nothing about the credentials.
+    let good = |millis| {
+        fixture.begin(millis).unwrap().record(ProbeResult::Good, &fixture.policy, fixture.after(millis))
+    };
     assert_eq!(good(60_800), ProbeResult::Undecided);
     assert_eq!((model.out(), fixture.upstream.out()), (None, Some(OutReason::Credentials)));
     assert!(fixture.upstream.circuit.try_trial(60_801, LEASE).is_some(), "the next request decides");
@@ -114,11 +116,19 @@ fn path_that_accepts_any_credentials_does_not_let_refused_ones_in() {
     // Another path refuses them once.
     let fixture = Fixture::new();
     assert!(fixture.upstream.circuit.open(1000, &CREDENTIALS));
-    let begin = |path, millis| fixture.registry.begin_probe(&fixture.upstream, &[], path, fixture.after(millis), LEASE);
+    let begin = |path, millis| {
+        fixture.registry.begin_probe(&fixture.upstream, &[], path, fixture.after(millis), LEASE)
+    };
     let refused = begin("/other", 60_800).unwrap();
-    assert_eq!(refused.record(ProbeResult::Refused, &fixture.policy, fixture.after(60_800)), ProbeResult::Refused);
+    assert_eq!(
+        refused.record(ProbeResult::Refused, &fixture.policy, fixture.after(60_800)),
+        ProbeResult::Refused
+    );
     let good = begin(PATH, 180_600).unwrap();
-    assert_eq!(good.record(ProbeResult::Good, &fixture.policy, fixture.after(180_600)), ProbeResult::Undecided);
+    assert_eq!(
+        good.record(ProbeResult::Good, &fixture.policy, fixture.after(180_600)),
+        ProbeResult::Undecided
+    );
     let good = begin("/other", 180_700).unwrap();
     assert_eq!(good.record(ProbeResult::Good, &fixture.policy, fixture.after(180_700)), ProbeResult::Good);
     assert_eq!(fixture.upstream.out(), None);

@@ -154,7 +154,7 @@ async fn ask(
     };
     response.body.read_while(MAX_LIST, |read, _| take(read.len())).await;
     room?;
-    // It has ended, or is too long.
+    // The body has ended, or is too long.
     let body = response.body.read_ahead(MAX_LIST).await;
     let encoded = body.as_ref().map_or(0, Bytes::len);
     let mut room = Ok(());
@@ -162,7 +162,8 @@ async fn ask(
         room = memory.grow_to(bytes, client);
         room.is_ok()
     };
-    let body = body.and_then(|body| decoded(&Codings::of(&response.head.headers), body, |bytes| take(encoded + bytes)));
+    let body = body
+        .and_then(|body| decoded(&Codings::of(&response.head.headers), body, |bytes| take(encoded + bytes)));
     room?;
     let list = body.and_then(ModelList::parse);
     let Some(list) = list else {

@@ -11,7 +11,7 @@
 //! * An unknown content coding is refused with 415 if the body must be read, and otherwise passes
 //!   unread.
 //!
-//! Where ids of stored state are bound to clients, a body that may name them must be read, whatever
+//! If ids of stored state are bound to clients, a body that may name them must be read, whatever
 //! media type it declares: services differ in which ones they take for JSON.
 
 use std::rc::Rc;
@@ -83,8 +83,8 @@ impl Look {
 
         let is_bound = snapshot.stored_ids.as_ref().is_some_and(|ids| ids.is_bound());
         let is_checked = is_bound && endpoint.may_name_state();
-        let may_name_ids = is_checked
-            || (snapshot.stored_ids.is_some() && !is_unknown && endpoint.often_names_state());
+        let may_name_ids =
+            is_checked || (snapshot.stored_ids.is_some() && !is_unknown && endpoint.often_names_state());
 
         let boundary =
             if endpoint.takes_form() || (is_unknown && by_model) { boundary(headers) } else { None };

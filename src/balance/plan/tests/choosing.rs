@@ -219,7 +219,7 @@ fn key_says_whether_the_conversation_was_kept() {
 }
 
 #[test]
-fn member_that_cannot_be_written_for_takes_no_attempt_and_no_retry() {
+fn unfit_member_takes_no_attempt_and_no_retry() {
     let retry = RetryPolicy { attempts: 1, budget: 0.0, ..RetryPolicy::default() };
     let fixture = Fixture::new(GroupSpec { retry, ..GroupSpec::of(tiers(&[1, 1, 1])) });
     let mut plan = fixture.plan(&fixture.request());

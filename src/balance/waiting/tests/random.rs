@@ -29,9 +29,8 @@ impl Scene {
         let concurrent = random.u32(..6);
         let members = random.usize(1..4);
         // A limit of the group's members, of an upstream, or of both.
-        let upstreams: Vec<_> = (0..members)
-            .map(|_| if concurrent == 0 { random.u32(1..6) } else { random.u32(..6) })
-            .collect();
+        let upstreams: Vec<_> =
+            (0..members).map(|_| if concurrent == 0 { random.u32(1..6) } else { random.u32(..6) }).collect();
         let fixture = Fixture::limited(1000, concurrent, &upstreams);
         let limit = |own: &u32| [*own, concurrent].into_iter().filter(|&limit| limit > 0).min();
         let limits = upstreams.iter().filter_map(limit).map(|limit| limit as usize).collect();
@@ -96,10 +95,15 @@ impl Scene {
         assert_eq!(self.fixture.group.waiting(), self.waiting.len());
         assert_eq!(self.fixture.group.registry.waiters(), self.waiting.len());
         let running = |member| self.running.iter().filter(|permit| permit.number() == member).count();
-        let has_room: Vec<_> = self.limits.iter().enumerate().map(|(at, limit)| {
-            assert!(running(at) <= *limit);
-            running(at) < *limit
-        }).collect();
+        let has_room: Vec<_> = self
+            .limits
+            .iter()
+            .enumerate()
+            .map(|(at, limit)| {
+                assert!(running(at) <= *limit);
+                running(at) < *limit
+            })
+            .collect();
         for Waiter { pin, .. } in &self.waiting {
             let may_run = match pin {
                 Some(member) => has_room[*member],
@@ -146,9 +150,11 @@ fn newcomer_takes_a_place_that_no_waiting_request_can_use() {
     let mut task = Task { waiting, wakes: Arc::default() };
     assert!(task.poll(now).is_none());
     assert!(matches!(fixture.plan_at(Some(0)).next_in_turn(now, 0), Step::Wait(_)));
-    let Step::Ask(other) = fixture.plan_at(Some(1)).next_in_turn(now, 0) else { panic!("its member is free") };
+    let Step::Ask(other) = fixture.plan_at(Some(1)).next_in_turn(now, 0) else {
+        panic!("its member is free")
+    };
     assert_eq!(other.number(), 1);
-    // The place that frees is the waiting request's, whoever looks first.
+    // The place that frees is the waiting request's, even if a newcomer looks first.
     drop(running);
     assert!(matches!(fixture.plan_at(Some(0)).next_in_turn(now, 0), Step::Wait(_)));
     assert_eq!(task.permit(now).map(|permit| permit.number()), Some(0));

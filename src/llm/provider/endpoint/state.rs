@@ -132,7 +132,10 @@ mod tests {
         assert!(names_id("/v1/batches/batch_1/cancel") && names_id("/v1/responses/resp_1"));
         let ids = |path: &str| Endpoint::of("/v1/threads/t/runs/r").ids_in(path).collect::<Vec<_>>();
         assert_eq!(ids("/team/v1/threads/thread%5F1/runs/run_1/"), ["run_1", "thread_1"]);
-        assert_eq!(Endpoint::of("/v1/files/f/content").ids_in("/v1/files/file-1/content").next().as_deref(), Some("file-1"));
+        assert_eq!(
+            Endpoint::of("/v1/files/f/content").ids_in("/v1/files/file-1/content").next().as_deref(),
+            Some("file-1")
+        );
         assert_eq!(Endpoint::of("/v1/files").ids_in("/v1/files").next(), None);
         assert!(!names_id("/v1/responses") && !names_id("/v1/models/m") && !names_id("/v1/new/n_1"));
     }

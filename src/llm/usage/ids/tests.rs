@@ -217,7 +217,7 @@ fn escapes_in_keys_types_and_ids_change_nothing() {
 }
 
 #[test]
-fn of_equal_keys_each_counts() {
+fn each_of_several_equal_keys_counts() {
     for (body, expected) in [
         (
             r#"{"previous_response_id":"resp_0001","previous_response_id":"resp_0002"}"#,
@@ -238,7 +238,9 @@ fn of_equal_keys_each_counts() {
 #[test]
 fn bytes_before_a_body_are_skipped_and_a_broken_body_is_refused() {
     let body = br#"{"previous_response_id":"resp_0001"}"#;
-    for before in [&b""[..], b" \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf\n", b"\0", b"\x0c\x0b\xc2\xa0"] {
+    for before in
+        [&b""[..], b" \r\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf\n", b"\0", b"\x0c\x0b\xc2\xa0"]
+    {
         let text = [before, body].concat();
         for size in [1, text.len()] {
             let (mut reader, mut ids) = (NamedIdReader::default(), Vec::new());
