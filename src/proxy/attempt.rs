@@ -6,6 +6,8 @@
 
 mod first_event;
 mod group;
+mod group_request;
+mod judge;
 mod queue;
 mod shared_body;
 
@@ -27,7 +29,7 @@ use crate::record::Entry;
 use crate::record::error::Result;
 use crate::upstream::{OutboundRequest, UpstreamResponse};
 
-pub(super) use group::GroupRequest;
+pub(super) use group_request::GroupRequest;
 pub(super) use shared_body::SharedBody;
 
 /// The response that is relayed, with the results of its attempt.

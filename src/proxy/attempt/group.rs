@@ -5,53 +5,28 @@
 //! whose limit ends first. If the last attempt had no response, the client gets its error, with a
 //! list of all attempts.
 
-use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use tokio::time::timeout;
 
 use super::first_event::{StreamStart, stream_start};
+use super::group_request::GroupRequest;
 use super::{Accepted, Arrived, Held, Served};
-use crate::balance::{Clock, Closes, Cooldown, End, Failure, OutReason, Permit, UpstreamError, Verdict};
-use crate::llm::usage::Usage;
-use crate::proxy::include_usage::readable_body;
-use crate::proxy::meter::ResponseMeter;
+use crate::balance::{Clock, Closes, Cooldown, End, UpstreamError, Verdict};
 use crate::proxy::pending_response::Sending;
-use crate::proxy::request::{Body, Buffered, NextMember, NoMember, Prepared};
-use crate::proxy::worker::{WorkerSnapshot, WorkerUpstream};
-use crate::record::error::{Error, Kind, Result, Retry};
-use crate::record::{Billed, GroupUse};
-use crate::upstream::UpstreamResponse;
-
-/// The number of bytes of an error's body that are read for a verdict.
-const MAX_ERROR: usize = 16 << 10;
-
-/// The longest wait for the rest of an error's body.
-const ERROR_WAIT: Duration = Duration::from_secs(1);
+use crate::proxy::request::{Buffered, NextMember, NoMember, Prepared};
+use crate::proxy::worker::WorkerSnapshot;
+use crate::record::error::{Error, Kind, Result};
 
 /// The lowest status of an error.
 const ERROR: u16 = 400;
 
 const TOO_MANY_REQUESTS: u16 = 429;
 
-/// The data that only a request to a group has.
-pub(in crate::proxy) struct GroupRequest {
-    /// The record's notes.
-    pub(in crate::proxy) notes: Rc<RefCell<GroupUse>>,
-    /// The body, for further attempts.
-    pub(in crate::proxy) body: Body,
-    pub(in crate::proxy) client: Arc<str>,
-    /// The share of the client in the group's queue, and its priority.
-    pub(in crate::proxy) share: u32,
-    pub(in crate::proxy) priority: u32,
-}
-
 /// A failed attempt, after which another one is possible.
-enum Failed {
+pub(super) enum Failed {
     Response(Arrived),
     /// A stream whose first event is this error; `None`: it ended without an event.
     Stream(Arrived, Option<UpstreamError>),
@@ -165,43 +140,6 @@ impl Prepared {
         stream_start(&mut arrived.response, *limit, may_hold).await
     }
 
-    /// Reports the failure to the member's health, and returns the verdict. `None`: the member is
-    /// not to blame.
-    async fn judge(
-        &mut self,
-        group: &GroupRequest,
-        failed: &mut Failed,
-        (buffered, snapshot): &Held,
-    ) -> Option<Verdict> {
-        let permit = self.attempts.take_permit()?;
-        let random = fastrand::u64(..);
-        let verdict = match failed {
-            Failed::Response(arrived) => {
-                let error = read_error(&mut arrived.response).await;
-                let head = &arrived.response.head;
-                let status = head.status.as_u16();
-                let failure = Failure::Response { status, headers: &head.headers, error: &error };
-                let verdict = permit.record_failure(&failure, clock(), random);
-                let stored = snapshot.stored_ids.as_ref();
-                let lacks = stored.is_some_and(|stored| {
-                    stored.is_refused(buffered, buffered.endpoint(snapshot), status, &error.message)
-                });
-                if lacks { verdict.or_of_state() } else { verdict }
-            }
-            Failed::Stream(_, Some(error)) => {
-                permit.record_failure(&Failure::FirstEvent { error }, clock(), random)
-            }
-            Failed::Stream(_, None) => permit.record_failure(&Failure::EmptyStream, clock(), random),
-            Failed::NoResponse(error) => permit.record_failure(&failure(error)?, clock(), random),
-        };
-        if let Some(reason) = verdict.opened {
-            let upstream = self.upstream.spec.id.name().clone();
-            group.notes.borrow_mut().opened.push((upstream, reason.name()));
-            log_opened(&self.upstream, reason);
-        }
-        Some(verdict)
-    }
-
     /// Remembers that the current member has the state that the request names.
     fn learn_state(&self, (buffered, snapshot): &Held) {
         if let Some(stored) = &snapshot.stored_ids {
@@ -289,85 +227,6 @@ impl Prepared {
     }
 }
 
-impl GroupRequest {
-    /// Notes the end of the current attempt, once.
-    fn note_failed(&self, failed: &Failed) {
-        let mut notes = self.notes.borrow_mut();
-        match failed {
-            _ if !notes.is_attempting() => {}
-            Failed::NoResponse(error) => notes.fail(error, Instant::now()),
-            Failed::Stream(arrived, error) => {
-                let code = error.as_ref().map_or("no event", error_name);
-                notes.reject_stream(code, arrived.at, Instant::now());
-                reported_usage(&arrived.response).into_iter().for_each(|usage| notes.record_usage(usage));
-            }
-            Failed::Response(arrived) => {
-                notes.reject(arrived.response.head.status.as_u16(), arrived.at, Instant::now());
-                reported_usage(&arrived.response).into_iter().for_each(|usage| notes.record_usage(usage));
-            }
-        }
-    }
-
-    /// Notes whether the conversation's member serves the request.
-    pub(in crate::proxy) fn note_sticky(&self, permit: &Permit) {
-        self.notes.borrow_mut().sticky.get_or_insert(permit.sticky().name());
-    }
-
-    /// Notes an attempt that begins.
-    pub(in crate::proxy) fn begin(&self, upstream: &WorkerUpstream, model: Option<&str>) {
-        let spec = &upstream.spec;
-        self.notes.borrow_mut().begin(spec.id.name().clone(), spec.provider, model, Instant::now());
-    }
-
-    /// Returns true if a part of a body that passes through was sent, and is gone.
-    fn is_body_taken(&self) -> bool {
-        matches!(&self.body, Body::Shared(body, _) if body.is_taken())
-    }
-
-    /// Adds a list of the attempts to the error of the last one.
-    fn describe(&self, error: Error) -> Error {
-        let notes = self.notes.borrow();
-        let Some(attempts) = notes.several() else { return error };
-        let mut list = String::from("Attempts:");
-        for (attempt, number) in attempts.iter().zip(1..) {
-            let status = attempt.status.map(|status| status.to_string());
-            let result = attempt.code.or(status.as_deref()).unwrap_or_default();
-            let _ = write!(list, " {number}. {}: {result}.", attempt.upstream);
-        }
-        let may_be_executed = attempts.iter().any(|attempt| attempt.billed != Billed::No);
-        error.after_attempts(list, may_be_executed)
-    }
-}
-
-/// The failure that an error stands for; `None`: it is the client's, or of the request as a whole.
-fn failure(error: &Error) -> Option<Failure<'static>> {
-    match error.kind() {
-        Kind::TotalTimeout { .. } => None,
-        Kind::FirstByteTimeout { limit, was_sent: true, .. } => Some(Failure::FirstByte(*limit)),
-        Kind::Unanswered => Some(Failure::Closed),
-        _ if error.retry() == Retry::NotSent => Some(Failure::Connect),
-        _ => None,
-    }
-}
-
-/// Reads the beginning of an error's body, for a verdict. The bytes stay part of the body.
-async fn read_error(response: &mut UpstreamResponse) -> UpstreamError {
-    let _ = timeout(ERROR_WAIT, response.body.read_ahead(MAX_ERROR)).await;
-    let body = readable_body(&response.head.headers, response.body.ahead());
-    body.map(|body| UpstreamError::parse(&body)).unwrap_or_default()
-}
-
-/// The usage in the part of a response that was read before it is thrown away.
-fn reported_usage(response: &UpstreamResponse) -> Option<Usage> {
-    let body = &response.body;
-    ResponseMeter::read(&response.head.headers, body.ahead(), body.is_read_ahead())?.usage
-}
-
-/// The code of a service's error, else its type.
-fn error_name(error: &UpstreamError) -> &str {
-    if error.code.is_empty() { &error.kind } else { &error.code }
-}
-
 /// The end of the rate limit that the verdict is about.
 fn limit_end(verdict: &Verdict) -> Option<Instant> {
     match verdict.closes {
@@ -381,30 +240,7 @@ fn ends_before(one: Option<Instant>, other: Option<Instant>) -> bool {
     one.is_some_and(|one| other.is_none_or(|other| one < other))
 }
 
-fn clock() -> Clock {
+pub(super) fn clock() -> Clock {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Clock { now: Instant::now(), unix }
-}
-
-/// Logs once that a member is left out, with the remedy.
-fn log_opened(upstream: &WorkerUpstream, reason: OutReason) {
-    let id = &upstream.spec.id;
-    match reason {
-        OutReason::Credentials => tracing::error!(
-            upstream = %id,
-            "the upstream refuses its credentials and is left out: replace its api_key, and reload the configuration"
-        ),
-        OutReason::Quota => {
-            tracing::warn!(upstream = %id, "the upstream's quota is used up: it is left out for five minutes")
-        }
-        OutReason::Forbidden => {
-            tracing::warn!(upstream = %id, "the upstream refuses a model to its credentials: the model is left out there")
-        }
-        OutReason::UnknownModel => {
-            tracing::warn!(upstream = %id, "the upstream does not have a model: the model is left out there")
-        }
-        OutReason::Failures | OutReason::SuccessRate => {
-            tracing::warn!(upstream = %id, reason = reason.name(), "the upstream fails and is left out");
-        }
-    }
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 use tokio::time::sleep_until;
 
 use super::Held;
-use super::group::GroupRequest;
+use super::group_request::GroupRequest;
 use crate::balance::{End, Plan, WaitTurn, Waited, Waiting};
 use crate::proxy::request::{NextMember, NoMember, Prepared};
 use crate::record::error::Result;

@@ -4,7 +4,7 @@ use super::super::scripted::{DONE, Scene, Script, Step, TOKEN, USAGE, truncated}
 use super::*;
 use crate::llm::usage::Content;
 use crate::proxy::meter::DecodedBody;
-use crate::record::UsageSource;
+use crate::record::{Outcome, UsageSource};
 use crate::upstream::UpstreamBody;
 
 const JSON: &str = "{\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":{\"content\":\"Hi\"}}],\

@@ -1,0 +1,90 @@
+//! The data of a request to a group, and the notes of its attempts in the record.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::group::Failed;
+use crate::balance::{Permit, UpstreamError};
+use crate::llm::usage::Usage;
+use crate::proxy::meter::ResponseMeter;
+use crate::proxy::request::Body;
+use crate::proxy::worker::WorkerUpstream;
+use crate::record::error::Error;
+use crate::record::{Billed, GroupUse};
+use crate::upstream::UpstreamResponse;
+
+/// The data that only a request to a group has.
+pub(in crate::proxy) struct GroupRequest {
+    /// The record's notes.
+    pub(in crate::proxy) notes: Rc<RefCell<GroupUse>>,
+    /// The body, for further attempts.
+    pub(in crate::proxy) body: Body,
+    pub(in crate::proxy) client: Arc<str>,
+    /// The share of the client in the group's queue, and its priority.
+    pub(in crate::proxy) share: u32,
+    pub(in crate::proxy) priority: u32,
+}
+
+impl GroupRequest {
+    /// Notes the end of the current attempt, once.
+    pub(super) fn note_failed(&self, failed: &Failed) {
+        let mut notes = self.notes.borrow_mut();
+        match failed {
+            _ if !notes.is_attempting() => {}
+            Failed::NoResponse(error) => notes.fail(error, Instant::now()),
+            Failed::Stream(arrived, error) => {
+                let code = error.as_ref().map_or("no event", error_name);
+                notes.reject_stream(code, arrived.at, Instant::now());
+                reported_usage(&arrived.response).into_iter().for_each(|usage| notes.record_usage(usage));
+            }
+            Failed::Response(arrived) => {
+                notes.reject(arrived.response.head.status.as_u16(), arrived.at, Instant::now());
+                reported_usage(&arrived.response).into_iter().for_each(|usage| notes.record_usage(usage));
+            }
+        }
+    }
+
+    /// Notes whether the conversation's member serves the request.
+    pub(in crate::proxy) fn note_sticky(&self, permit: &Permit) {
+        self.notes.borrow_mut().sticky.get_or_insert(permit.sticky().name());
+    }
+
+    /// Notes an attempt that begins.
+    pub(in crate::proxy) fn begin(&self, upstream: &WorkerUpstream, model: Option<&str>) {
+        let spec = &upstream.spec;
+        self.notes.borrow_mut().begin(spec.id.name().clone(), spec.provider, model, Instant::now());
+    }
+
+    /// Returns true if a part of a body that passes through was sent, and is gone.
+    pub(super) fn is_body_taken(&self) -> bool {
+        matches!(&self.body, Body::Shared(body, _) if body.is_taken())
+    }
+
+    /// Adds a list of the attempts to the error of the last one.
+    pub(super) fn describe(&self, error: Error) -> Error {
+        let notes = self.notes.borrow();
+        let Some(attempts) = notes.several() else { return error };
+        let mut list = String::from("Attempts:");
+        for (attempt, number) in attempts.iter().zip(1..) {
+            let status = attempt.status.map(|status| status.to_string());
+            let result = attempt.code.or(status.as_deref()).unwrap_or_default();
+            let _ = write!(list, " {number}. {}: {result}.", attempt.upstream);
+        }
+        let may_be_executed = attempts.iter().any(|attempt| attempt.billed != Billed::No);
+        error.after_attempts(list, may_be_executed)
+    }
+}
+
+/// The usage in the part of a response that was read before it is thrown away.
+fn reported_usage(response: &UpstreamResponse) -> Option<Usage> {
+    let body = &response.body;
+    ResponseMeter::read(&response.head.headers, body.ahead(), body.is_read_ahead())?.usage
+}
+
+/// The code of a service's error, else its type.
+fn error_name(error: &UpstreamError) -> &str {
+    if error.code.is_empty() { &error.kind } else { &error.code }
+}
