@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use streamgauge::llm::price::{Currency, Price, Prices, Rate, Rates};
 use streamgauge::llm::provider::Provider;
 use streamgauge::llm::usage::Usage;
-use streamgauge::record::{CAPACITY, Journal, Lane, Outcome, Seen, UsageRecord, UsageSource};
+use streamgauge::record::{CAPACITY, Journal, Lane, Outcome, UsageRecord, UsageSource};
 use streamgauge::sinks::ledger::{Bounds, By, Ledger, Selection, overview, report};
 use uuid::Uuid;
 
@@ -187,14 +187,10 @@ fn record(number: usize) -> UsageRecord {
         Timestamp::from_second(1_780_000_000).unwrap() + Duration::from_millis(number as u64 * 2592);
     let mut random = [0; 10];
     random[..8].copy_from_slice(&fastrand::u64(..).to_ne_bytes());
+    let id = uuid::Builder::from_unix_timestamp_millis(started.as_millisecond() as u64, &random).into_uuid();
     UsageRecord {
-        id: uuid::Builder::from_unix_timestamp_millis(started.as_millisecond() as u64, &random).into_uuid(),
-        started_at: started,
-        client: format!("client-{}", number % 20).into(),
-        key_id: None,
         user: Some(format!("user-{}", number % 500).into()),
         upstream: Some(["openai", "azure"][number % 2].into()),
-        group_use: None,
         provider: Some(Provider::OpenAi),
         method: Some(http::Method::POST),
         endpoint: Some("chat/completions".into()),
@@ -219,17 +215,9 @@ fn record(number: usize) -> UsageRecord {
         time_to_first_token_ms: Some(401.5),
         time_to_first_event_ms: Some(398.75),
         time_to_last_event_ms: Some(3020.5),
-        time_to_disconnect_ms: None,
-        code: None,
-        seen: Seen::default(),
-        counted_result: None,
-        span: None,
         duration_ms: 3021.125,
         upstream_request_id: Some(format!("req_{}", Uuid::nil().simple()).into()),
-        error: None,
-        count: None,
         service_tier: Some("default".into()),
-        tool_calls: None,
-        reported_cost: None,
+        ..UsageRecord::begun(id, started, format!("client-{}", number % 20).into())
     }
 }

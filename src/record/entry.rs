@@ -18,12 +18,10 @@ use uuid::Uuid;
 
 use super::estimate_input::EstimateInput;
 use super::running::{Progress, Registered};
-use super::{
-    GroupUse, Journal, Outcome, Seen, Stream, UsageRecord, UsageSource, UseObserver, WorkerRequests, gaps,
-};
+use super::{GroupUse, Journal, Stream, UsageRecord, UsageSource, UseObserver, WorkerRequests, gaps};
 use crate::llm::estimate::Shape;
 use crate::llm::provider::UsageOwner;
-use crate::llm::usage::{Tally, Usage};
+use crate::llm::usage::Tally;
 use id::new_id;
 use notes::Notes;
 
@@ -75,44 +73,7 @@ impl Entry {
     pub fn open(journal: &Journal, anonymous: &Arc<str>) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let id = new_id(now);
-        let row = UsageRecord {
-            id,
-            started_at: microseconds(now),
-            client: Arc::clone(anonymous),
-            key_id: None,
-            user: None,
-            upstream: None,
-            provider: None,
-            method: None,
-            endpoint: None,
-            model_requested: None,
-            model: None,
-            stream: false,
-            status: None,
-            outcome: Outcome::ClientDisconnected,
-            usage_source: UsageSource::None,
-            usage: Usage::default(),
-            events: None,
-            request_bytes: 0,
-            response_bytes: 0,
-            time_to_first_byte_ms: None,
-            time_to_first_token_ms: None,
-            time_to_first_event_ms: None,
-            time_to_last_event_ms: None,
-            time_to_disconnect_ms: None,
-            duration_ms: 0.0,
-            upstream_request_id: None,
-            error: None,
-            count: None,
-            code: None,
-            seen: Seen::default(),
-            service_tier: None,
-            tool_calls: None,
-            reported_cost: None,
-            group_use: None,
-            counted_result: None,
-            span: None,
-        };
+        let row = UsageRecord::begun(id, microseconds(now), Arc::clone(anonymous));
         let open = Open {
             row: Some(row),
             started: Instant::now(),
@@ -133,15 +94,12 @@ impl Entry {
         Self { open: Box::new(open) }
     }
 
-    /// Keeps a value until the record is closed and dropped.
+    /// Keeps a value until the record is closed and dropped, besides those that it keeps already.
     pub fn keep(&mut self, value: Arc<dyn Any + Send + Sync>) {
-        self.open.kept = Some(value);
-    }
-
-    /// Keeps another value until the record is closed and dropped.
-    pub fn keep_too(&mut self, value: impl Any + Send + Sync) {
-        let earlier = self.open.kept.take();
-        self.open.kept = Some(Arc::new((earlier, value)));
+        self.open.kept = Some(match self.open.kept.take() {
+            None => value,
+            Some(earlier) => Arc::new((earlier, value)),
+        });
     }
 
     /// The request's method, while the record is open.

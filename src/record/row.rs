@@ -148,6 +148,48 @@ pub struct UsageRecord {
 }
 
 impl UsageRecord {
+    /// The record of a request that has just begun: that of a client who leaves at once.
+    pub fn begun(id: Uuid, started_at: Timestamp, client: Arc<str>) -> Self {
+        Self {
+            id,
+            started_at,
+            client,
+            key_id: None,
+            user: None,
+            upstream: None,
+            provider: None,
+            method: None,
+            endpoint: None,
+            model_requested: None,
+            model: None,
+            stream: false,
+            status: None,
+            outcome: Outcome::ClientDisconnected,
+            usage_source: UsageSource::None,
+            usage: Usage::default(),
+            events: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            time_to_first_byte_ms: None,
+            time_to_first_token_ms: None,
+            time_to_first_event_ms: None,
+            time_to_last_event_ms: None,
+            time_to_disconnect_ms: None,
+            duration_ms: 0.0,
+            upstream_request_id: None,
+            error: None,
+            count: None,
+            code: None,
+            seen: Seen::default(),
+            service_tier: None,
+            tool_calls: None,
+            reported_cost: None,
+            group_use: None,
+            counted_result: None,
+            span: None,
+        }
+    }
+
     /// The number of requests in this record.
     pub fn requests(&self) -> u64 {
         self.count.unwrap_or(1)

@@ -2,6 +2,7 @@
 //! there are attempts.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -51,7 +52,7 @@ impl Routed<'_> {
         let upstream = self.target.member(member);
         if let Some(places) = &upstream.places {
             let place = places.enter().ok_or_else(|| Kind::UpstreamBusy.at(&*upstream.spec.id))?;
-            entry.keep_too(place);
+            entry.keep(Arc::new(place));
         }
         let outbound = self.write(member, variant, body)?;
         self.prepared(attempts, Rc::clone(upstream), outbound, None)

@@ -3,6 +3,8 @@ use std::sync::mpsc;
 use super::super::Estimator;
 use super::super::row::MAX_TEXT;
 use super::*;
+use crate::llm::usage::Usage;
+use crate::record::Outcome;
 
 fn anonymous() -> Arc<str> {
     "anonymous".into()
