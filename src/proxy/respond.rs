@@ -31,9 +31,6 @@ use crate::upstream::{UpstreamBody, UpstreamResponse};
 const REQUEST_IDS: [KnownName; 4] =
     [KnownName::XRequestId, KnownName::ApimRequestId, KnownName::RequestId, KnownName::XMsRequestId];
 
-/// The longest pause in a `Retry-After` that streamgauge makes.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
-
 /// Relays a response. From here on its body owns the record.
 pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> ClientResponse<ProxyBody> {
     let id = entry.uuid().hyphenated();
@@ -194,23 +191,8 @@ pub(super) fn refuse(error: &Error, entry: Entry) -> ClientResponse<ProxyBody> {
         // The SDKs of OpenAI and Anthropic obey it, and retry after most errors otherwise.
         head.headers.set(KnownName::XShouldRetry, b"false");
     }
-    if let Some(pause) = error.retry_after() {
-        add_retry_after(&mut head.headers, pause);
-    }
     add_waited(&mut head.headers, waited_ms);
     ClientResponse { head, body: ProxyBody::Whole(Full::new(body)) }
-}
-
-/// SDKs obey long pauses: openai-node waits for days, openai-python gives up beyond two minutes. A
-/// longer pause therefore becomes `x-should-retry: false`.
-fn add_retry_after(headers: &mut Headers, pause: Duration) {
-    if pause > MAX_RETRY_AFTER {
-        headers.set(KnownName::XShouldRetry, b"false");
-        return;
-    }
-    let (seconds, millis) = (pause.as_millis().div_ceil(1000), pause.as_millis());
-    headers.set(KnownName::RetryAfter, seconds.to_string().as_bytes());
-    headers.append(b"retry-after-ms", millis.to_string().as_bytes());
 }
 
 /// Adds the member of a group that served, the number of members that were tried, and the time that

@@ -24,6 +24,10 @@ pub use event::{EventForm, EventStream, upstream_error_event};
 pub use kind::{Blame, Info, KINDS, Kind, LimitReached, NotMetered, Retry};
 pub use response::ERROR_TYPE;
 
+/// The pause before a client sends a request again for which there is no place: a running request
+/// may end at any time.
+const UNTIL_A_PLACE: Duration = Duration::from_secs(1);
+
 /// The reason for which a request failed. Boxed, so that a result on the path of each frame stays
 /// small.
 #[derive(Clone, Debug)]
@@ -106,11 +110,15 @@ impl Error {
     }
 
     /// The time after which the client can send the request again, if it is known.
-    pub fn retry_after(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         match self.0.kind {
             Kind::UpstreamsRateLimited { retry_after, .. } => retry_after,
-            // A running request may end at any time.
-            Kind::UpstreamsBusy { .. } | Kind::UpstreamBusy | Kind::QueueFull => Some(Duration::from_secs(1)),
+            Kind::UpstreamsBusy { .. }
+            | Kind::UpstreamBusy
+            | Kind::QueueFull
+            | Kind::Overloaded
+            | Kind::ClientOverloaded
+            | Kind::NoPlace => Some(UNTIL_A_PLACE),
             Kind::LimitReached(ref reached) => reached.retry_after,
             _ => None,
         }

@@ -1,5 +1,7 @@
 //! An error as JSON and as a whole response.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use serde::Serialize;
@@ -10,8 +12,8 @@ use crate::record::ID_HEADER;
 /// The `type` of all errors that streamgauge makes.
 pub const ERROR_TYPE: &str = "streamgauge_error";
 
-/// `Retry-After` of a response that reports that streamgauge is full.
-const RETRY_AFTER_SECONDS: u32 = 1;
+/// The longest pause in a `Retry-After` that streamgauge makes.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 impl Error {
     /// The field of the request that is at fault, if it is a single field.
@@ -52,9 +54,6 @@ impl Error {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ID_HEADER, id);
         match self.kind() {
-            Kind::Overloaded | Kind::ClientOverloaded | Kind::NoPlace => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
-            }
             Kind::KeyMissing | Kind::KeyUnknown | Kind::KeyExpired => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
@@ -66,6 +65,9 @@ impl Error {
             }
             Kind::LimitReached(reached) if reached.is_rate => reached.add_headers(headers),
             _ => {}
+        }
+        if let Some(pause) = self.retry_after() {
+            add_retry_after(headers, pause);
         }
         response
     }
@@ -87,6 +89,18 @@ impl Error {
         out.extend_from_slice(response.body());
         out
     }
+}
+
+/// SDKs obey long pauses: openai-node waits for days, openai-python gives up beyond two minutes. A
+/// longer pause therefore becomes `x-should-retry: false`.
+fn add_retry_after(headers: &mut HeaderMap, pause: Duration) {
+    if pause > MAX_RETRY_AFTER {
+        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        return;
+    }
+    let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(header::RETRY_AFTER, millis.div_ceil(1000).into());
+    headers.insert("retry-after-ms", millis.into());
 }
 
 impl LimitReached {
@@ -137,6 +151,17 @@ mod tests {
         let response = Error::from(Kind::Overloaded).to_response(id());
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        assert_eq!(response.headers()["retry-after-ms"], "1000");
+    }
+
+    #[test]
+    fn pause_that_sdks_would_not_wait_for_is_no_retry() {
+        let limited = |retry_after| Kind::UpstreamsRateLimited { retry_after, holder: None };
+        let response = |seconds| Error::from(limited(Some(Duration::from_secs(seconds)))).to_response(id());
+        assert_eq!(response(120).headers()[header::RETRY_AFTER], "120");
+        assert!(!response(120).headers().contains_key("x-should-retry"));
+        assert_eq!(response(121).headers()["x-should-retry"], "false");
+        assert!(!response(121).headers().contains_key(header::RETRY_AFTER));
     }
 
     #[test]
