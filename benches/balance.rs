@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use streamgauge::balance::{
-    Fingerprint, GroupSpec, HealthRegistry, MemberSpec, Plan, PlanRequest, Step, StickyBy, StickyKey,
-    StickyParts, UpstreamGroup, sticky_key,
+    Fingerprint, GroupSpec, HealthRegistry, MemberSpec, Plan, PlanRequest, PromptHash, Step, StickyBy,
+    StickyKey, StickyParts, UpstreamGroup, sticky_key,
 };
 use streamgauge::codec::head::Headers;
 use streamgauge::support::UpstreamId;
@@ -26,9 +26,7 @@ fn key(number: usize) -> StickyKey {
         session_id: None,
         prompt_cache_key: Some(&session),
         conversation: None,
-        client: "client",
-        model: None,
-        prompt: &[],
+        prompt: PromptHash::new("", None, &[]),
     };
     sticky_key(&[StickyBy::PromptCacheKey], &parts).unwrap()
 }
@@ -51,7 +49,7 @@ fn choices(criterion: &mut Criterion) {
                 model: Some("gpt-5"),
                 sticky: has_key.then(|| keys[number % 64]),
                 pin: None,
-                fingerprint: Fingerprint::new("client", &[b"prompt"]),
+                fingerprint: Fingerprint::new("client", PromptHash::new("", None, &[b"prompt"])),
                 tokens: 1000,
                 started: now,
                 client_deadline: None,

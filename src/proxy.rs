@@ -159,7 +159,7 @@ impl Proxy {
             };
             entry.show();
             let (keep_alive, on_disconnect) = (prepared.keep_alive(), prepared.on_disconnect);
-            if prepared.group.is_none() && keep_alive.is_none() && on_disconnect == OnDisconnect::Cancel {
+            if keep_alive.is_none() && on_disconnect == OnDisconnect::Cancel {
                 return match prepared.send(buffered, Rc::clone(&snapshot)).await {
                     Ok(accepted) if accepted.response.body.is_upgraded() => {
                         self.worker.upgraded.begin(accepted, entry)
@@ -174,8 +174,8 @@ impl Proxy {
             let policy = Self::policy(&prepared.upstream, on_disconnect);
             let state = Rc::<Cell<SendState>>::default();
             prepared.state = Some(Rc::clone(&state));
-            prepared.set_waiting(prepared.attempts.has_to_wait());
-            let send = prepared.sending(buffered, Rc::clone(&snapshot));
+            prepared.set_waiting(prepared.has_to_wait());
+            let send = Box::pin(prepared.send(buffered, Rc::clone(&snapshot)));
             let mut pending = PendingResponse::new(send, state, entry, policy.clone());
             let accepted = match keep_alive {
                 None => Ok((&mut pending).await),

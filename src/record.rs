@@ -35,10 +35,10 @@ use std::time::Instant;
 use http::HeaderName;
 
 pub use cost::cost;
-pub use entry::{Entry, FormNotes, Note};
+pub use entry::{Entry, FormNotes, GroupNotes, Note};
 pub use estimator::Estimator;
 pub use exporting::Exporting;
-pub use group_use::{AttemptRecord, Billed, GroupUse};
+pub use group_use::{AttemptList, AttemptRecord, Billed, GroupUse};
 pub use journal::{CAPACITY, Health, Journal};
 pub use lane::{Lane, STUCK, SinkHealth, Turn, count};
 pub use names::{MAX_NAMES, Names, OTHER};

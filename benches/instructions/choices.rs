@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use streamgauge::balance::{
-    Fingerprint, GroupSpec, HealthRegistry, MemberSpec, Permit, Plan, PlanRequest, Step, StickyBy, StickyKey,
-    StickyParts, UpstreamGroup, sticky_key,
+    Fingerprint, GroupSpec, HealthRegistry, MemberSpec, Permit, Plan, PlanRequest, PromptHash, Step,
+    StickyBy, StickyKey, StickyParts, UpstreamGroup, sticky_key,
 };
 use streamgauge::codec::head::Headers;
 use streamgauge::support::UpstreamId;
@@ -34,7 +34,7 @@ fn choose(times: usize, members: usize) {
             model: Some("gpt-5"),
             sticky: number.is_multiple_of(2).then(|| keys[number / 2 % 64]),
             pin: None,
-            fingerprint: Fingerprint::new("client", &[b"prompt"]),
+            fingerprint: Fingerprint::new("client", PromptHash::new("", None, &[b"prompt"])),
             tokens: 1000,
             started: now,
             client_deadline: None,
@@ -61,9 +61,7 @@ fn key(number: usize) -> StickyKey {
         session_id: None,
         prompt_cache_key: Some(&session),
         conversation: None,
-        client: "client",
-        model: None,
-        prompt: &[],
+        prompt: PromptHash::new("", None, &[]),
     };
     sticky_key(&[StickyBy::PromptCacheKey], &parts).unwrap()
 }

@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// The time at which a client gives up whose request arrived at `started`, unless the head of a
 /// response was sent by then. `None`: unknown.
 pub fn client_deadline(headers: &Headers, started: Instant) -> Option<Instant> {
-    let whole = headers.iter().find(|field| field.is_named(TIMEOUT)).map(|field| field.value());
+    let whole = headers.get_named(TIMEOUT);
     let silence = headers.get(KnownName::XStainlessReadTimeout);
     let timeout = [whole, silence].into_iter().flatten().filter_map(seconds).min()?;
     started.checked_add(timeout)
@@ -29,8 +29,9 @@ pub fn client_deadline(headers: &Headers, started: Instant) -> Option<Instant> {
 
 /// The number of times that the SDK has sent the request before. 0: none, or unknown.
 pub fn client_retries(headers: &Headers) -> u32 {
-    let count = headers.get(KnownName::XStainlessRetryCount).and_then(visible);
-    count.and_then(|count| count.trim().parse().ok()).unwrap_or_default()
+    // Nearly always.
+    let count = headers.get(KnownName::XStainlessRetryCount).filter(|count| *count != b"0");
+    count.and_then(visible).and_then(|count| count.trim().parse().ok()).unwrap_or_default()
 }
 
 fn seconds(value: &[u8]) -> Option<Duration> {

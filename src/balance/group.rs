@@ -205,7 +205,7 @@ impl UpstreamGroup {
     /// The health of a model at each member. `name_at` returns the model's name at a member, and is
     /// called if the model was not requested recently.
     pub(super) fn row(&self, model: Option<&str>, name_at: impl Fn(usize) -> Option<Box<str>>) -> Arc<Row> {
-        let key = self.registry.hash(&model);
+        let key = self.registry.hash_name(model);
         if let Some(row) = self.rows.read().expect("no holder panics").find_young(key) {
             return Arc::clone(row);
         }

@@ -6,7 +6,7 @@ mod recent;
 mod upstream;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -182,10 +182,21 @@ impl HealthRegistry {
         self.hasher.hash_one(key)
     }
 
+    /// The hash of a model's name; 0 for none.
+    pub(super) fn hash_name(&self, name: Option<&str>) -> u64 {
+        name.map_or(0, |name| {
+            let mut hasher = self.hasher.build_hasher();
+            // A name alone needs no mark of its end.
+            hasher.write(name.as_bytes());
+            hasher.finish()
+        })
+    }
+
     /// Milliseconds since the registry's start, never 0.
     pub(super) fn tick(&self, now: Instant) -> u64 {
-        let elapsed = now.saturating_duration_since(self.epoch).as_millis();
-        u64::try_from(elapsed).unwrap_or(u64::MAX).max(1)
+        let elapsed = now.saturating_duration_since(self.epoch);
+        // Without 128 bits: 2^64 seconds are no time that a clock shows.
+        (elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis())).max(1)
     }
 
     pub(super) fn instant(&self, tick: u64) -> Instant {

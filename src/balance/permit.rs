@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::circuit::Trial;
 use super::group::{Bound, Row};
 use super::health::{ModelHealth, UpstreamHealth};
-use super::rate_limit::{Clock, remaining};
+use super::rate_limit::{Clock, may_have_limits, remaining};
 use super::sticky::{Fingerprint, StickyResult};
 use super::verdict::{Closes, Failure, Verdict};
 use super::{OutReason, UpstreamGroup};
@@ -86,10 +86,14 @@ impl Permit {
         self.decide_trials(tick);
     }
 
-    /// Records the rate limits in the headers of a good response.
-    pub fn record_headers(&self, headers: &Headers, clock: Clock) {
+    /// Records the rate limits in the headers of a good response. `clock` is called if there are
+    /// some.
+    pub fn record_headers(&self, headers: &Headers, clock: impl FnOnce() -> Clock) {
         self.model().record_accepted();
-        self.model().record_remaining(&remaining(headers, clock), self.tick(clock.now));
+        if may_have_limits(headers) {
+            let clock = clock();
+            self.model().record_remaining(&remaining(headers, clock), self.tick(clock.now));
+        }
     }
 
     /// Records the end of a relayed response.

@@ -200,18 +200,18 @@ impl Plan {
     /// The next step at `now`. `random` is any number.
     pub fn next(&mut self, now: Instant, random: u64) -> Step {
         let is_first = self.attempts == 0;
-        if let Some(end) = self.end(now).filter(|_| !is_first) {
+        if !is_first && let Some(end) = self.end(now) {
             return Step::End(end);
         }
         let tick = self.group.registry.tick(now);
-        let found = Choice::new(self, now, random).available();
+        let found = Choice::new(self, now, tick, random).available();
         let permit = match found {
             Ok(permit) => permit,
             Err(nothing) => {
                 if let Some(unavailable) = self.wait(&nothing, now) {
                     return Step::Wait(unavailable);
                 }
-                match Choice::new(self, now, random).least_bad(&nothing) {
+                match Choice::new(self, now, tick, random).least_bad(&nothing) {
                     Some(permit) => permit,
                     None => return Step::End(self.refusal(&nothing, is_first)),
                 }

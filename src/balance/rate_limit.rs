@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::UpstreamError;
 use crate::codec::head::Headers;
 
-pub(super) use headers::{Remaining, remaining};
+pub(super) use headers::{Remaining, may_have_limits, remaining};
 pub(super) use span::parse_span;
 
 /// The longest time for which a member is left out because of a rate limit. Then it is asked again,

@@ -126,6 +126,12 @@ impl Headers {
         named.map(|place| &buffer.bytes[place.value()])
     }
 
+    /// The value of the first field of this name, which need not be a known one.
+    pub fn get_named(&self, name: &str) -> Option<&[u8]> {
+        let mut fields = self.iter().filter(|field| usize::from(field.place.name_length) == name.len());
+        fields.find(|field| field.is_named(name)).map(HeaderField::value)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = HeaderField<'_>> {
         let buffer = self.buffer();
         buffer.fields.iter().map(|place| HeaderField { bytes: &buffer.bytes, place })
@@ -136,9 +142,19 @@ impl Headers {
         self.append_with(name, value, 0);
     }
 
+    /// Adds a field of streamgauge's own, whose name is known for its prefix only.
+    pub fn append_own(&mut self, name: &str, value: &[u8]) {
+        debug_assert_eq!(KnownName::of(name.as_bytes()), Some(KnownName::AnyOwn));
+        self.append_as(name.as_bytes(), Some(KnownName::AnyOwn), value, 0);
+    }
+
     fn append_with(&mut self, name: &[u8], value: &[u8], flags: u8) {
+        self.append_as(name, KnownName::of(name), value, flags);
+    }
+
+    fn append_as(&mut self, name: &[u8], known: Option<KnownName>, value: &[u8], flags: u8) {
         let buffer = self.buffer_mut();
-        let place = buffer.write_line(name, KnownName::of(name), value, flags);
+        let place = buffer.write_line(name, known, value, flags);
         place.known.into_iter().for_each(|known| buffer.index.note(known, buffer.fields.len()));
         buffer.fields.push(place);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::balance::{
     BreakerPolicy, ChoiceBy, Clock, Closes, Cooldown, Failure, Fingerprint, GroupSpec, HealthRegistry,
-    MemberSpec, Permit, Plan, PlanRequest, RelayEnd, RetryOn, RetryPolicy, Step, UpstreamError,
+    MemberSpec, Permit, Plan, PlanRequest, PromptHash, RelayEnd, RetryOn, RetryPolicy, Step, UpstreamError,
     UpstreamGroup, Verdict,
 };
 use crate::codec::head::Headers;
@@ -97,7 +97,10 @@ fn plan_request(kind: u8, now: Instant) -> PlanRequest<'static> {
         model: Some(["m", "n"][usize::from(kind & 1)]),
         sticky: None,
         pin: None,
-        fingerprint: Fingerprint::new(["a", "b"][usize::from(kind >> 1 & 1)], &[b"prompt"]),
+        fingerprint: Fingerprint::new(
+            ["a", "b"][usize::from(kind >> 1 & 1)],
+            PromptHash::new("", None, &[b"prompt"]),
+        ),
         tokens: 0,
         started: now,
         client_deadline: (kind & 4 != 0).then(|| now + Duration::from_secs(30)),

@@ -2,7 +2,8 @@
 //!
 //! If the upstream refuses a request to which the proxy added `stream_options`, the request is sent
 //! once more without them: to the same upstream, as another [`Variant`](crate::balance::Variant). A
-//! request to a group is sent to one member after the other ([`group`]).
+//! request to a group is sent to one member after the other ([`group`]). Steps that few requests
+//! need are boxed, so that the future of every request stays small.
 
 mod first_event;
 mod group;
@@ -11,6 +12,7 @@ mod judge;
 mod queue;
 mod shared_body;
 
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +20,6 @@ use std::time::Instant;
 use http::StatusCode;
 
 use super::include_usage::{self, Seen};
-use super::pending_response::Sending;
 use super::request::{Body, Buffered, Prepared};
 use super::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::balance::{Attempt, Permit};
@@ -29,6 +30,7 @@ use crate::record::Entry;
 use crate::record::error::Result;
 use crate::upstream::{OutboundRequest, UpstreamResponse};
 
+use group::take_waiting;
 pub(super) use group_request::GroupRequest;
 pub(super) use shared_body::SharedBody;
 
@@ -45,20 +47,11 @@ pub(super) struct Accepted {
     pub(super) content: Option<Content>,
     /// The use of the body's end for knowledge about the upstream.
     pub(super) feedback: Option<UsageFeedback>,
-    /// The upstream is the member of a group.
-    pub(super) served: Option<Box<Served>>,
+    /// The permit of the member of a group, which lives as long as the response. `None`: the
+    /// request has no group, or the result is recorded already.
+    pub(super) permit: Option<Box<Permit>>,
     /// Remembers the ids in the response.
     pub(super) ids: Option<Box<IdWatch>>,
-}
-
-/// The data that a group adds to the response of its member.
-pub(super) struct Served {
-    pub(super) attempts: usize,
-    /// The time in the group's queue.
-    pub(super) waited_ms: Option<f64>,
-    /// The member's permit, which lives as long as the response. `None`: the result is recorded
-    /// already.
-    pub(super) permit: Option<Permit>,
 }
 
 /// The request of the attempts, and the configuration at its beginning.
@@ -72,7 +65,7 @@ pub(super) struct Arrived {
 }
 
 impl Prepared {
-    /// Sends the request, and returns the first response that is not refused.
+    /// Sends the request until a response is good, or no further attempt is possible.
     ///
     /// The future owns all of its data, so that it can outlive the request's own future inside a
     /// response body. It keeps the buffered body, and its place in the memory budget, until no
@@ -85,16 +78,24 @@ impl Prepared {
     ) -> impl Future<Output = Result<Accepted>> {
         let held = (buffered, snapshot);
         async move {
-            let arrived = self.ask(&held).await?;
-            Ok(self.accepted(arrived))
-        }
-    }
-
-    /// Calls [`send`](Self::send); has one type for requests to upstreams and to groups.
-    pub(super) fn sending(mut self, buffered: Box<Buffered>, snapshot: Rc<WorkerSnapshot>) -> Sending {
-        match self.group.take() {
-            Some(group) => self.send_to_group(group, buffered, snapshot),
-            None => Box::pin(self.send(buffered, snapshot)),
+            let mut group = self.group.take();
+            if let Some((group, waiting)) = take_waiting(&mut group) {
+                Box::pin(self.wait_first(waiting, group, &held)).await?;
+            }
+            loop {
+                let asked = match group.as_ref().and_then(|group| group.first_byte()) {
+                    Some(limit) => Box::pin(self.ask_within(limit, &held)).await,
+                    None => self.ask(&held).await,
+                };
+                let Some(group) = &mut group else { return Ok(self.accepted(asked?)) };
+                let asked = match self.serve_at_once(group, &held, asked) {
+                    Ok(accepted) => return Ok(accepted),
+                    Err(asked) => asked,
+                };
+                if let ControlFlow::Break(result) = Box::pin(self.go_on(group, &held, asked)).await {
+                    return result;
+                }
+            }
         }
     }
 
@@ -170,7 +171,7 @@ impl Prepared {
             at,
             content,
             feedback,
-            served: None,
+            permit: None,
             ids: self.ids.as_ref().and_then(|ids| ids.at(&self.upstream)),
         }
     }
@@ -189,11 +190,7 @@ impl Accepted {
     /// The policy of the response, after the request began with `begun`. That may be of another
     /// member of the group.
     pub(super) fn policy(&self, begun: ResponsePolicy) -> ResponsePolicy {
-        if self.served.is_none() {
-            return begun;
-        }
         let WorkerUpstream { drains, stream_metrics, .. } = &*self.upstream;
-        let drains = begun.drains.map(|_| drains.clone());
-        ResponsePolicy::new(Arc::clone(stream_metrics), drains)
+        begun.at(stream_metrics, drains)
     }
 }

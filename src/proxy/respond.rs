@@ -34,11 +34,10 @@ const REQUEST_IDS: [KnownName; 4] =
 /// Relays a response. From here on its body owns the record.
 pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> ClientResponse<ProxyBody> {
     let id = entry.uuid().hyphenated();
-    let served = accepted.served.as_ref().map(|served| (served.attempts, served.waited_ms));
-    let upstream = served.map(|_| Rc::clone(&accepted.upstream));
+    let served = entry.served().map(|served| (Rc::clone(&accepted.upstream), served));
     let (mut head, metered) = meter(accepted, entry, policy);
     head.headers.set(KnownName::XStreamgaugeId, id.encode_lower(&mut Uuid::encode_buffer()).as_bytes());
-    if let (Some(upstream), Some(served)) = (upstream, served) {
+    if let Some((upstream, served)) = served {
         add_served_by(&mut head.headers, &upstream, served);
     }
     if metered.withholds() {
@@ -83,7 +82,7 @@ fn meter_with(
         at,
         content,
         feedback,
-        served,
+        permit,
         ids,
         ..
     } = accepted;
@@ -127,7 +126,7 @@ fn meter_with(
     if let Some(feedback) = feedback {
         metered.teach(feedback);
     }
-    if let Some(permit) = served.and_then(|served| served.permit) {
+    if let Some(permit) = permit {
         metered.keep_permit(permit);
     }
     if let Some(ids) = ids {
@@ -203,15 +202,19 @@ pub(super) fn add_served_by(
     (attempts, waited_ms): (usize, Option<f64>),
 ) {
     // A name has no spaces and no control characters.
-    headers.append(b"x-streamgauge-upstream", upstream.spec.id.name().as_bytes());
-    headers.append(b"x-streamgauge-attempts", attempts.to_string().as_bytes());
+    headers.append_own("x-streamgauge-upstream", upstream.spec.id.name().as_bytes());
+    // Nearly always one digit, which needs no memory.
+    match u8::try_from(attempts) {
+        Ok(attempts @ 0..=9) => headers.append_own("x-streamgauge-attempts", &[b'0' + attempts]),
+        _ => headers.append_own("x-streamgauge-attempts", attempts.to_string().as_bytes()),
+    }
     add_waited(headers, waited_ms);
 }
 
 /// Adds the time in the queue of a group.
 fn add_waited(headers: &mut Headers, waited_ms: Option<f64>) {
     if let Some(waited) = waited_ms {
-        headers.append(b"x-streamgauge-waited-ms", format!("{waited:.0}").as_bytes());
+        headers.append_own("x-streamgauge-waited-ms", format!("{waited:.0}").as_bytes());
     }
 }
 

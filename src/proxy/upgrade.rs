@@ -310,9 +310,8 @@ impl UpgradedConnections {
     pub(super) fn begin(&self, accepted: Accepted, mut entry: Entry) -> ClientResponse<ProxyBody> {
         accepted.record_upstream(&mut entry);
         let (id, started) = (entry.id(), entry.started());
-        let Accepted { response: UpstreamResponse { mut head, body }, upstream, served, ids, .. } = accepted;
-        let served_by = served.as_ref().map(|served| (served.attempts, served.waited_ms));
-        let permit = served.and_then(|served| served.permit);
+        let Accepted { response: UpstreamResponse { mut head, body }, upstream, permit, ids, .. } = accepted;
+        let served = entry.served();
         let mut session = Session::new(entry, head.status.as_u16());
         if let Some(ids) = ids {
             session.watch_ids(ids);
@@ -331,8 +330,8 @@ impl UpgradedConnections {
         });
         rewrite::headers::inbound(&mut head.headers);
         head.headers.set(KnownName::XStreamgaugeId, id.as_bytes());
-        if let Some(served_by) = served_by {
-            respond::add_served_by(&mut head.headers, &upstream, served_by);
+        if let Some(served) = served {
+            respond::add_served_by(&mut head.headers, &upstream, served);
         }
         WebSocketUpgrade::grant(&mut head.headers);
         head.reason = None;

@@ -18,14 +18,14 @@ use uuid::Uuid;
 
 use super::estimate_input::EstimateInput;
 use super::running::{Progress, Registered};
-use super::{GroupUse, Journal, Stream, UsageRecord, UsageSource, UseObserver, WorkerRequests, gaps};
+use super::{Journal, Stream, UsageRecord, UsageSource, UseObserver, WorkerRequests, gaps};
 use crate::llm::estimate::Shape;
 use crate::llm::provider::UsageOwner;
 use crate::llm::usage::Tally;
 use id::new_id;
 use notes::Notes;
 
-pub use notes::{FormNotes, Note};
+pub use notes::{FormNotes, GroupNotes, Note};
 
 /// A usage record that is being filled in.
 ///
@@ -50,7 +50,7 @@ struct Open {
     /// Fields of a form that is read while it passes.
     form: Option<Rc<RefCell<FormNotes>>>,
     /// The attempts at a request that was routed to a group.
-    group: Option<Rc<RefCell<GroupUse>>>,
+    group: Option<GroupNotes>,
     /// Lists the request while it runs.
     requests: Option<WorkerRequests>,
     registered: Option<Registered>,

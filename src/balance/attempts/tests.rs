@@ -1,11 +1,12 @@
 use super::*;
 
 #[test]
-fn single_upstream_may_still_be_sent_the_other_variant() {
-    let mut attempts = Attempts::single(Instant::now());
+fn variant_changes_at_a_member_and_is_standard_at_the_next() {
+    let mut attempts = Attempts::new(0, Instant::now());
     assert_eq!(attempts.current(), Attempt { member: 0, variant: Variant::Standard });
     let other = Attempt { member: 0, variant: Variant::WithoutStreamOptions };
     assert_eq!(attempts.without_stream_options(), other);
     assert_eq!(attempts.current(), other);
-    assert!(attempts.plan().is_none() && attempts.permit().is_none());
+    attempts.begin(2);
+    assert_eq!(attempts.current(), Attempt { member: 2, variant: Variant::Standard });
 }

@@ -75,8 +75,8 @@ impl Nothing {
 }
 
 impl<'a> Choice<'a> {
-    pub(super) fn new(plan: &'a Plan, now: Instant, random: u64) -> Self {
-        let tick = plan.group.registry.tick(now);
+    /// `tick` is that of `now`.
+    pub(super) fn new(plan: &'a Plan, now: Instant, tick: u64, random: u64) -> Self {
         let (concurrent, limits_upstreams) = plan.group.room.concurrent();
         let random = RefCell::new(Rng::with_seed(random));
         Self { plan, now, tick, concurrent, limits_upstreams, random }
@@ -106,9 +106,9 @@ impl<'a> Choice<'a> {
                     unavailable => self.note(&mut nothing, number, &unavailable),
                 }
             }
-            for mut candidates in [ample, short] {
+            for candidates in [&mut ample, &mut short] {
                 while !candidates.is_empty() {
-                    let (number, sticky) = self.pick(&candidates, tier);
+                    let (number, sticky) = self.pick(candidates, tier);
                     if let Some(permit) = self.take(number, sticky) {
                         return Ok(permit);
                     }

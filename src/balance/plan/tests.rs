@@ -12,7 +12,7 @@ use super::*;
 use crate::balance::verdict::CREDENTIALS;
 use crate::balance::{
     BreakerPolicy, ChoiceBy, Clock, Cooldown, Failure, GroupSpec, HealthRegistry, MemberSpec, OutReason,
-    RetryPolicy, UpstreamError,
+    PromptHash, RetryPolicy, UpstreamError,
 };
 
 /// A group, and the clock of its registry.
@@ -55,7 +55,7 @@ impl Fixture {
             model: Some("m"),
             sticky: None,
             pin: None,
-            fingerprint: Fingerprint::new("client", &[b"prompt"]),
+            fingerprint: Fingerprint::new("client", PromptHash::new("", None, &[b"prompt"])),
             tokens: 0,
             started: self.start,
             client_deadline: None,

@@ -32,12 +32,12 @@ pub struct StickyParts<'a> {
     pub prompt_cache_key: Option<&'a str>,
     /// `conversation`, or its `id`.
     pub conversation: Option<&'a str>,
-    pub client: &'a str,
-    pub model: Option<&'a str>,
-    /// The raw values of `instructions`, `system`, `input` and `messages`, as far as the body has
-    /// them, always in the same order.
-    pub prompt: &'a [&'a [u8]],
+    pub prompt: PromptHash,
 }
+
+/// The client, the model and the beginning of the prompt of a request. `None`: it has no prompt.
+#[derive(Clone, Copy, Debug)]
+pub struct PromptHash(Option<u64>);
 
 /// The key of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,15 +68,14 @@ impl StickyBy {
         let text = |text: &str| Hash64::new().bytes(text.as_bytes()).finish();
         match self {
             Self::Header(name) => {
-                let mut fields = parts.headers.iter();
-                let value = fields.find(|field| field.is_named(name.as_str())).map(|field| field.value());
+                let value = parts.headers.get_named(name.as_str());
                 let in_body = parts.session_id.filter(|_| *name == SESSION).map(str::as_bytes);
                 let value = value.or(in_body).filter(|value| !value.is_empty())?;
                 Some(Hash64::new().bytes(value).finish())
             }
             Self::PromptCacheKey => parts.prompt_cache_key.filter(|key| !key.is_empty()).map(text),
             Self::Conversation => parts.conversation.filter(|id| !id.is_empty()).map(text),
-            Self::Prompt => prompt_key(parts),
+            Self::Prompt => parts.prompt.0,
         }
     }
 }
@@ -86,27 +85,24 @@ pub fn sticky_key(by: &[StickyBy], parts: &StickyParts<'_>) -> Option<StickyKey>
     by.iter().find_map(|by| by.key(parts)).map(StickyKey)
 }
 
-fn prompt_key(parts: &StickyParts<'_>) -> Option<u64> {
-    let hash = Hash64::new().bytes(parts.client.as_bytes());
-    let hash = hash.bytes(parts.model.unwrap_or_default().as_bytes());
-    let (prompt, length) = hash_prompt(hash, parts.prompt);
-    (length > 0).then(|| prompt.finish())
-}
-
-/// Adds the first 2 KiB of the prompt. Returns the number of added bytes.
-fn hash_prompt(hash: Hash64, prompt: &[&[u8]]) -> (Hash64, usize) {
-    prompt.iter().fold((hash, 0), |(hash, length), part| {
-        let part = &part[..part.len().min(PROMPT_BYTES - length)];
-        (hash.bytes(part), length + part.len())
-    })
+impl PromptHash {
+    /// `prompt` has the raw values of a prompt's members, always in the same order; empty for those
+    /// that the body does not have.
+    pub fn new(client: &str, model: Option<&str>, prompt: &[&[u8]]) -> Self {
+        let mut hash = Hash64::new().bytes(client.as_bytes()).bytes(model.unwrap_or_default().as_bytes());
+        let mut rest = PROMPT_BYTES;
+        for (place, part) in prompt.iter().enumerate().filter(|(_, part)| !part.is_empty()) {
+            let part = &part[..part.len().min(rest)];
+            rest -= part.len();
+            hash = hash.word(place as u64).bytes(part);
+        }
+        Self((rest < PROMPT_BYTES).then(|| hash.finish()))
+    }
 }
 
 impl Fingerprint {
-    /// `prompt` as in [`StickyParts::prompt`].
-    pub fn new(client: &str, prompt: &[&[u8]]) -> Self {
-        let client = name_tag(client);
-        let (prompt, _) = hash_prompt(Hash64::new(), prompt);
-        Self { client, prompt: prompt.finish() as u32 }
+    pub fn new(client: &str, prompt: PromptHash) -> Self {
+        Self { client: name_tag(client), prompt: prompt.0.unwrap_or_default() as u32 }
     }
 
     pub(in crate::balance) fn client(self) -> u32 {

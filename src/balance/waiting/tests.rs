@@ -5,7 +5,9 @@ use std::task::Wake;
 use std::time::Duration;
 
 use super::*;
-use crate::balance::{End, Fingerprint, GroupSpec, HealthRegistry, MemberSpec, PlanRequest, UpstreamGroup};
+use crate::balance::{
+    End, Fingerprint, GroupSpec, HealthRegistry, MemberSpec, PlanRequest, PromptHash, UpstreamGroup,
+};
 use crate::support::UpstreamId;
 
 /// Counts the wakes.
@@ -69,7 +71,7 @@ impl Fixture {
             model: None,
             sticky: None,
             pin,
-            fingerprint: Fingerprint::new("c", &[]),
+            fingerprint: Fingerprint::new("c", PromptHash::new("", None, &[])),
             tokens: 0,
             started: self.now,
             client_deadline: None,

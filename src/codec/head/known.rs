@@ -157,7 +157,7 @@ impl KnownName {
 }
 
 fn begins_with(name: &[u8], prefix: &[u8]) -> bool {
-    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    name.get(..prefix.len()).is_some_and(|start| is_same(start, prefix))
 }
 
 /// Compares any bytes with a name in lower case, which has letters, digits and hyphens. Reads eight

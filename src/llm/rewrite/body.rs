@@ -5,6 +5,8 @@
 //! prompt is not copied. Parsing and serializing the body would be slower, and would lose the order
 //! and spelling of keys, large numbers and duplicates.
 
+mod conversation;
+
 use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
@@ -12,6 +14,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::codec::json::{Cursor, Error, Text};
+
+pub use conversation::Conversation;
 
 /// The body is no JSON object, so that it can only be forwarded as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub struct Peek<'a> {
     pub user: Option<Cow<'a, str>>,
     /// `background` is neither `false` nor `null`: the upstream may work on after its response.
     pub background: bool,
+    /// The fields that distinguish conversations.
+    pub conversation: Conversation,
     /// The bytes of the value of `metadata`, of any type.
     metadata: Option<Range<usize>>,
     /// The position after the opening brace.
@@ -168,7 +174,7 @@ fn look(body: &[u8], place: Place) -> Result<Peek<'_>, NotAnObject> {
             (_, b"safety_identifier") => safety_identifier = Some(value),
             (_, b"background") => found.background |= !matches!(&body[value], b"false" | b"null"),
             (_, b"metadata") => found.metadata = Some(value),
-            _ => {}
+            (_, key) => found.conversation.note(key, &value),
         }
     }
     if cursor.peek().is_some() {

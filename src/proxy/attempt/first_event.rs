@@ -11,7 +11,6 @@ use tokio::time::timeout;
 use crate::balance::{FIRST_EVENT_LIMIT, FirstEvent, UpstreamError};
 use crate::codec::coding::{Codings, ContentDecoder};
 use crate::codec::sse::{Event, EventDecoder, EventHandler};
-use crate::proxy::meter::ResponseMeter;
 use crate::upstream::UpstreamResponse;
 
 /// The beginning of a stream.
@@ -30,9 +29,7 @@ pub(super) async fn stream_start(
     limit: Duration,
     mut may_hold: impl FnMut(usize) -> bool,
 ) -> StreamStart {
-    let kind = ResponseMeter::of(&response.head.headers, false);
     let mut look = match Codings::of(&response.head.headers) {
-        _ if !kind.is_events() => return StreamStart::Response,
         Codings::Identity => Look::new(None),
         Codings::Known(codings) => Look::new(Some(ContentDecoder::new(&codings))),
         Codings::Unknown => return StreamStart::Response,

@@ -5,18 +5,18 @@
 //! whose limit ends first. If the last attempt had no response, the client gets its error, with a
 //! list of all attempts.
 
-use std::rc::Rc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use tokio::time::timeout;
 
 use super::first_event::{StreamStart, stream_start};
-use super::group_request::GroupRequest;
-use super::{Accepted, Arrived, Held, Served};
-use crate::balance::{Clock, Closes, Cooldown, End, UpstreamError, Verdict};
-use crate::proxy::pending_response::Sending;
-use crate::proxy::request::{Buffered, NextMember, NoMember, Prepared};
+use super::group_request::{GroupRequest, Limited};
+use super::{Accepted, Arrived, Held};
+use crate::balance::{Clock, Closes, Cooldown, End, UpstreamError, Verdict, Waiting};
+use crate::proxy::meter::ResponseMeter;
+use crate::proxy::request::{NextMember, NoMember, Prepared};
 use crate::proxy::worker::WorkerSnapshot;
 use crate::record::error::{Error, Kind, Result};
 
@@ -33,89 +33,15 @@ pub(super) enum Failed {
     NoResponse(Error),
 }
 
-/// A 429 that is relayed if no later attempt has a better response.
-struct Limited {
-    accepted: Accepted,
-    /// The end of the limit; `None`: unknown.
-    until: Option<Instant>,
-    /// The place of its attempt.
-    attempt: usize,
+/// Takes the wait that precedes the first attempt.
+pub(super) fn take_waiting(group: &mut Option<Box<GroupRequest>>) -> Option<(&mut GroupRequest, Waiting)> {
+    let group = group.as_deref_mut()?;
+    group.waiting.take().map(|waiting| (group, *waiting))
 }
 
 impl Prepared {
-    /// Does the same as [`Prepared::send`], for a request to a group.
-    pub(in crate::proxy) fn send_to_group(
-        mut self,
-        group: Box<GroupRequest>,
-        buffered: Box<Buffered>,
-        snapshot: Rc<WorkerSnapshot>,
-    ) -> Sending {
-        Box::pin(async move {
-            let held = (buffered, snapshot);
-            let mut limited: Option<Limited> = None;
-            // A member does not have the state that the request names.
-            let mut is_elsewhere = false;
-            if let Some(waiting) = self.attempts.take_waiting() {
-                let next = self.wait_first(waiting, &group, &held).await?;
-                self.go_on(&group, next);
-            }
-            loop {
-                let mut failed = match self.ask_in_time(&held).await {
-                    Ok(mut arrived) if arrived.response.head.status.as_u16() < ERROR => {
-                        match self.look_at_start(&group, &held.1, &mut arrived).await {
-                            StreamStart::Response => {
-                                if is_elsewhere {
-                                    self.learn_state(&held);
-                                }
-                                return Ok(self.serve(&group, arrived));
-                            }
-                            StreamStart::Error(error) => Failed::Stream(arrived, Some(error)),
-                            StreamStart::Nothing => Failed::Stream(arrived, None),
-                        }
-                    }
-                    Ok(arrived) => Failed::Response(arrived),
-                    Err(error) => Failed::NoResponse(error),
-                };
-                let verdict = self.judge(&group, &mut failed, &held).await;
-                is_elsewhere |= verdict.as_ref().is_some_and(Verdict::is_of_state);
-                let next = match &verdict {
-                    Some(verdict) => self.next_member(verdict, &group, &held, &failed).await?,
-                    None => None,
-                };
-                let Some(next) = next else {
-                    if matches!(failed, Failed::NoResponse(_)) {
-                        group.note_failed(&failed);
-                    }
-                    return match failed {
-                        Failed::Response(arrived) => {
-                            let until = verdict.and_then(|verdict| limit_end(&verdict));
-                            Ok(self.serve_last(&group, arrived, limited, until))
-                        }
-                        Failed::Stream(arrived, _) => Ok(self.serve(&group, arrived)),
-                        Failed::NoResponse(error) => Err(group.describe(error)),
-                    };
-                };
-                group.note_failed(&failed);
-                if let Failed::Response(arrived) = failed {
-                    let status = arrived.response.head.status.as_u16();
-                    let until = verdict.and_then(|verdict| limit_end(&verdict));
-                    let is_best = limited.as_ref().is_none_or(|best| ends_before(until, best.until));
-                    if status == TOO_MANY_REQUESTS && is_best && arrived.response.body.is_read_ahead() {
-                        let attempt = group.notes.borrow().attempts.len() - 1;
-                        limited = Some(Limited { accepted: self.accepted(arrived), until, attempt });
-                    }
-                }
-                self.go_on(&group, next);
-            }
-        })
-    }
-
-    /// Sends the request to the current member. `retry.first_byte` bounds all attempts except the
-    /// last.
-    async fn ask_in_time(&mut self, held: &Held) -> Result<Arrived> {
-        let limit = self.attempts.plan().filter(|plan| !plan.is_last());
-        let limit = limit.and_then(|plan| plan.group().spec().retry.first_byte);
-        let Some(limit) = limit else { return self.ask(held).await };
+    /// Sends the request to the current member, which must respond within `retry.first_byte`.
+    pub(super) async fn ask_within(&mut self, limit: Duration, held: &Held) -> Result<Arrived> {
         let name = self.upstream.spec.id.name().clone();
         let key = "retry.first_byte";
         timeout(limit, self.ask(held))
@@ -123,21 +49,74 @@ impl Prepared {
             .unwrap_or_else(|_| Err(Kind::FirstByteTimeout { limit, key, was_sent: true }.at(name)))
     }
 
-    /// Holds the beginning of a stream, where another member could be tried.
-    async fn look_at_start(
+    /// Relays a good response, unless it is a stream whose beginning is held.
+    pub(super) fn serve_at_once(
         &mut self,
-        group: &GroupRequest,
-        snapshot: &WorkerSnapshot,
-        arrived: &mut Arrived,
-    ) -> StreamStart {
-        let plan = self.attempts.plan().filter(|plan| !plan.is_last());
-        let limit = plan.and_then(|plan| snapshot.first_event.get(&plan.group().spec().name));
-        let Some(limit) = limit.filter(|_| arrived.response.head.status == StatusCode::OK) else {
-            return StreamStart::Response;
+        group: &mut GroupRequest,
+        held: &Held,
+        asked: Result<Arrived>,
+    ) -> std::result::Result<Accepted, Result<Arrived>> {
+        match asked {
+            Ok(arrived) if arrived.is_good() && hold_limit(group, &held.1, &arrived).is_none() => {
+                let at = arrived.at;
+                Ok(self.serve_good(group, held, arrived, at))
+            }
+            asked => Err(asked),
+        }
+    }
+
+    /// Looks at the result of an attempt, and prepares the next one if it failed. `Break`: the
+    /// attempts have ended.
+    pub(super) async fn go_on(
+        &mut self,
+        group: &mut GroupRequest,
+        held: &Held,
+        asked: Result<Arrived>,
+    ) -> ControlFlow<Result<Accepted>> {
+        let mut failed = match asked {
+            Ok(mut arrived) if arrived.is_good() => match look_at_start(group, &held.1, &mut arrived).await {
+                // The time of the first event.
+                StreamStart::Response => {
+                    return Break(Ok(self.serve_good(group, held, arrived, Instant::now())));
+                }
+                StreamStart::Error(error) => Failed::Stream(arrived, Some(error)),
+                StreamStart::Nothing => Failed::Stream(arrived, None),
+            },
+            Ok(arrived) => Failed::Response(arrived),
+            Err(error) => Failed::NoResponse(error),
         };
-        let mut reserved = snapshot.bodies.budget.reserve();
-        let may_hold = |bytes| reserved.grow_to(bytes, &group.client).is_ok();
-        stream_start(&mut arrived.response, *limit, may_hold).await
+        let verdict = self.judge(group, &mut failed, held).await;
+        group.is_elsewhere |= verdict.as_ref().is_some_and(Verdict::is_of_state);
+        let next = match &verdict {
+            Some(verdict) => match self.next_member(verdict, group, held, &failed).await {
+                Ok(next) => next,
+                Err(error) => return Break(Err(error)),
+            },
+            None => None,
+        };
+        let until = verdict.and_then(|verdict| limit_end(&verdict));
+        let Some(next) = next else {
+            if let Failed::NoResponse(_) = &failed {
+                group.note_failed(&failed);
+            }
+            return Break(match failed {
+                Failed::Response(arrived) => Ok(self.serve_last(group, arrived, until)),
+                Failed::Stream(arrived, _) => Ok(self.accepted(arrived)),
+                Failed::NoResponse(error) => Err(group.describe(error)),
+            });
+        };
+        group.note_failed(&failed);
+        if let Failed::Response(arrived) = failed {
+            let status = arrived.response.head.status.as_u16();
+            let is_best = group.limited.as_ref().is_none_or(|best| ends_before(until, best.until));
+            if status == TOO_MANY_REQUESTS && is_best && arrived.response.body.is_read_ahead() {
+                let attempt = group.notes.borrow().attempts.len() - 1;
+                let accepted = self.accepted(arrived);
+                group.limited = Some(Box::new(Limited { accepted, until, attempt }));
+            }
+        }
+        self.begin(group, next);
+        Continue(())
     }
 
     /// Remembers that the current member has the state that the request names.
@@ -151,17 +130,19 @@ impl Prepared {
     async fn next_member(
         &mut self,
         verdict: &Verdict,
-        group: &GroupRequest,
+        group: &mut GroupRequest,
         held: &Held,
         failed: &Failed,
     ) -> Result<Option<NextMember>> {
         let (buffered, snapshot) = held;
-        let may_begin_again = self.may_begin_again();
-        let Some(plan) = self.attempts.plan() else { return Ok(None) };
-        if !plan.record_verdict(verdict) || !may_begin_again || group.is_body_taken() {
+        let is_body_taken = group.is_body_taken();
+        let Some(plan) = &mut group.plan else { return Ok(None) };
+        if !plan.record_verdict(verdict) || !self.may_begin_again() || is_body_taken {
             return Ok(None);
         }
-        let next = buffered.find(snapshot, buffered.peek())?.next_member(plan, &group.body);
+        let routed = buffered.find(snapshot, buffered.peek())?;
+        let next = routed.next_member(plan, &group.body, Instant::now());
+        let next = next.map(|next| routed.named(next));
         let next = match next {
             Err(NoMember::Wait) => {
                 group.note_failed(failed);
@@ -184,47 +165,72 @@ impl Prepared {
     }
 
     /// Makes the attempt at this member the current one.
-    fn go_on(&mut self, group: &GroupRequest, next: NextMember) {
+    pub(super) fn begin(&mut self, group: &mut GroupRequest, next: NextMember) {
         let NextMember { permit, upstream, outbound, model } = next;
         tracing::debug!(from = %self.upstream.spec.id, to = %upstream.spec.id, "another member is tried");
-        group.begin(&upstream, model.as_deref());
-        self.attempts.begin(permit);
+        group.begin(&upstream, model.as_deref(), Instant::now());
+        self.attempts.begin(permit.number());
+        group.permit = Some(permit);
         (self.upstream, self.outbound) = (upstream, outbound);
     }
 
-    /// Relays a good response.
-    fn serve(&mut self, group: &GroupRequest, arrived: Arrived) -> Accepted {
-        let mut permit = self.attempts.take_permit();
-        if let Some(permit) = &mut permit {
-            permit.record_headers(&arrived.response.head.headers, clock());
-            // If the beginning of a stream was held, this is the time of its first event.
-            permit.record_first_event(Instant::now());
+    /// Relays a good response, whose first event or whole head arrived at `at`.
+    fn serve_good(
+        &mut self,
+        group: &mut GroupRequest,
+        held: &Held,
+        arrived: Arrived,
+        at: Instant,
+    ) -> Accepted {
+        if group.is_elsewhere {
+            self.learn_state(held);
         }
-        let accepted = self.accepted(arrived);
-        let notes = group.notes.borrow();
-        let (attempts, waited_ms) = (notes.attempts.len(), notes.time_waiting_ms);
-        Accepted { served: Some(Box::new(Served { attempts, waited_ms, permit })), ..accepted }
+        let permit = group.permit.take().map(|mut permit| {
+            permit.record_headers(&arrived.response.head.headers, clock);
+            permit.record_first_event(at);
+            Box::new(permit)
+        });
+        Accepted { permit, ..self.accepted(arrived) }
     }
 
     /// Relays the last response, or an earlier 429 whose limit ends sooner.
-    fn serve_last(
-        &mut self,
-        group: &GroupRequest,
-        arrived: Arrived,
-        limited: Option<Limited>,
-        until: Option<Instant>,
-    ) -> Accepted {
+    fn serve_last(&mut self, group: &mut GroupRequest, arrived: Arrived, until: Option<Instant>) -> Accepted {
         let is_limited = arrived.response.head.status.as_u16() == TOO_MANY_REQUESTS;
+        let limited = group.limited.take();
         let Some(limited) = limited.filter(|limited| is_limited && ends_before(limited.until, until)) else {
-            return self.serve(group, arrived);
+            return self.accepted(arrived);
         };
         group.note_failed(&Failed::Response(arrived));
-        let mut notes = group.notes.borrow_mut();
-        notes.relayed = Some(limited.attempt);
-        let served =
-            Served { attempts: notes.attempts.len(), waited_ms: notes.time_waiting_ms, permit: None };
-        Accepted { served: Some(Box::new(served)), ..limited.accepted }
+        group.notes.borrow_mut().relayed = Some(limited.attempt);
+        limited.accepted
     }
+}
+
+impl Arrived {
+    fn is_good(&self) -> bool {
+        self.response.head.status.as_u16() < ERROR
+    }
+}
+
+/// The time for which the beginning of this response is held, if it is a stream and another member
+/// could be tried.
+fn hold_limit(group: &GroupRequest, snapshot: &WorkerSnapshot, arrived: &Arrived) -> Option<Duration> {
+    let plan = group.plan_unless_last()?;
+    let head = &arrived.response.head;
+    let is_stream = head.status == StatusCode::OK && ResponseMeter::of(&head.headers, false).is_events();
+    snapshot.first_event.get(&plan.group().spec().name).filter(|_| is_stream).copied()
+}
+
+/// Holds the beginning of a stream, where another member could be tried.
+async fn look_at_start(
+    group: &GroupRequest,
+    snapshot: &WorkerSnapshot,
+    arrived: &mut Arrived,
+) -> StreamStart {
+    let Some(limit) = hold_limit(group, snapshot, arrived) else { return StreamStart::Response };
+    let mut reserved = snapshot.bodies.budget.reserve();
+    let may_hold = |bytes| reserved.grow_to(bytes, &group.client).is_ok();
+    stream_start(&mut arrived.response, limit, may_hold).await
 }
 
 /// The end of the rate limit that the verdict is about.

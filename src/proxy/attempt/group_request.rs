@@ -1,34 +1,73 @@
 //! The data of a request to a group, and the notes of its attempts in the record.
 
-use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::Accepted;
 use super::group::Failed;
-use crate::balance::{Permit, UpstreamError};
+use crate::balance::{Permit, Plan, UpstreamError, Waiting};
 use crate::llm::usage::Usage;
 use crate::proxy::meter::ResponseMeter;
 use crate::proxy::request::Body;
 use crate::proxy::worker::WorkerUpstream;
 use crate::record::error::Error;
-use crate::record::{Billed, GroupUse};
+use crate::record::{Billed, GroupNotes};
 use crate::upstream::UpstreamResponse;
 
 /// The data that only a request to a group has.
 pub(in crate::proxy) struct GroupRequest {
+    /// `None` while the request waits: the queue has it.
+    pub(in crate::proxy) plan: Option<Plan>,
+    /// Set until the wait begins that precedes the first attempt.
+    pub(in crate::proxy) waiting: Option<Box<Waiting>>,
+    /// The permit of the current attempt, until its result is recorded or its response runs.
+    pub(in crate::proxy) permit: Option<Permit>,
     /// The record's notes.
-    pub(in crate::proxy) notes: Rc<RefCell<GroupUse>>,
+    pub(in crate::proxy) notes: GroupNotes,
     /// The body, for further attempts.
     pub(in crate::proxy) body: Body,
     pub(in crate::proxy) client: Arc<str>,
     /// The share of the client in the group's queue, and its priority.
     pub(in crate::proxy) share: u32,
     pub(in crate::proxy) priority: u32,
+    /// The 429 that is relayed if no later attempt has a better response.
+    pub(super) limited: Option<Box<Limited>>,
+    /// A member does not have the state that the request names.
+    pub(super) is_elsewhere: bool,
+}
+
+/// A 429 that is relayed if no later attempt has a better response.
+pub(super) struct Limited {
+    pub(super) accepted: Accepted,
+    /// The end of the limit; `None`: unknown.
+    pub(super) until: Option<Instant>,
+    /// The place of its attempt.
+    pub(super) attempt: usize,
 }
 
 impl GroupRequest {
+    pub(in crate::proxy) fn new(
+        plan: Option<Plan>,
+        notes: GroupNotes,
+        body: Body,
+        client: Arc<str>,
+        (share, priority): (u32, u32),
+    ) -> Box<Self> {
+        let (waiting, permit, limited, is_elsewhere) = (None, None, None, false);
+        Box::new(Self { plan, waiting, permit, notes, body, client, share, priority, limited, is_elsewhere })
+    }
+
+    /// The plan, if another attempt may follow the current one.
+    pub(super) fn plan_unless_last(&self) -> Option<&Plan> {
+        self.plan.as_ref().filter(|plan| !plan.is_last())
+    }
+
+    /// The limit of the time to the head of a response: it bounds all attempts except the last.
+    pub(super) fn first_byte(&self) -> Option<Duration> {
+        self.plan_unless_last()?.group().spec().retry.first_byte
+    }
+
     /// Notes the end of the current attempt, once.
     pub(super) fn note_failed(&self, failed: &Failed) {
         let mut notes = self.notes.borrow_mut();
@@ -53,9 +92,9 @@ impl GroupRequest {
     }
 
     /// Notes an attempt that begins.
-    pub(in crate::proxy) fn begin(&self, upstream: &WorkerUpstream, model: Option<&str>) {
+    pub(in crate::proxy) fn begin(&self, upstream: &WorkerUpstream, model: Option<&str>, now: Instant) {
         let spec = &upstream.spec;
-        self.notes.borrow_mut().begin(spec.id.name().clone(), spec.provider, model, Instant::now());
+        self.notes.borrow_mut().begin(spec.id.name().clone(), spec.provider, model, now);
     }
 
     /// Returns true if a part of a body that passes through was sent, and is gone.

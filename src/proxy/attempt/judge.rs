@@ -25,11 +25,11 @@ impl Prepared {
     /// not to blame.
     pub(super) async fn judge(
         &mut self,
-        group: &GroupRequest,
+        group: &mut GroupRequest,
         failed: &mut Failed,
         (buffered, snapshot): &Held,
     ) -> Option<Verdict> {
-        let permit = self.attempts.take_permit()?;
+        let permit = group.permit.take()?;
         let random = fastrand::u64(..);
         let verdict = match failed {
             Failed::Response(arrived) => {

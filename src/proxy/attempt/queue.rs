@@ -20,32 +20,30 @@ use crate::proxy::request::{NextMember, NoMember, Prepared};
 use crate::record::error::Result;
 
 impl Prepared {
-    /// Waits for the first member.
+    /// Waits for the first member, and makes the attempt at it the current one.
     pub(super) async fn wait_first(
         &mut self,
         waiting: Waiting,
-        group: &GroupRequest,
+        group: &mut GroupRequest,
         held: &Held,
-    ) -> Result<NextMember> {
-        match Box::pin(self.wait(waiting, group, held)).await {
+    ) -> Result<()> {
+        match self.wait(waiting, group, held).await {
             Ok(next) => {
                 group.note_sticky(&next.permit);
-                Ok(next)
+                self.begin(group, next);
+                Ok(())
             }
-            Err(none) => {
-                let plan = self.attempts.plan().expect("the queue has returned the plan");
-                Err(none.refusal(plan))
-            }
+            Err(none) => Err(none.refusal(group.plan.as_ref().expect("the queue has returned the plan"))),
         }
     }
 
     /// Waits for another member, or the same one.
     pub(super) async fn wait_again(
         &mut self,
-        group: &GroupRequest,
+        group: &mut GroupRequest,
         held: &Held,
     ) -> std::result::Result<NextMember, NoMember> {
-        let Some(plan) = self.attempts.take_plan() else { return Err(NoMember::End(End::Tried)) };
+        let Some(plan) = group.plan.take() else { return Err(NoMember::End(End::Tried)) };
         let waiting = group.enter_queue(plan);
         Box::pin(self.wait(waiting, group, held)).await
     }
@@ -53,7 +51,7 @@ impl Prepared {
     async fn wait(
         &mut self,
         mut waiting: Waiting,
-        group: &GroupRequest,
+        group: &mut GroupRequest,
         (buffered, snapshot): &Held,
     ) -> std::result::Result<NextMember, NoMember> {
         loop {
@@ -64,17 +62,17 @@ impl Prepared {
             let (mut plan, step) = match waited {
                 Waited::Served(plan, step) => (plan, step),
                 Waited::Refused(plan) => {
-                    self.attempts.return_plan(plan);
+                    group.plan = Some(plan);
                     return Err(NoMember::QueueFull);
                 }
             };
             let next = match buffered.find(snapshot, buffered.peek()) {
                 Ok(_) if !self.may_begin_again() => Err(NoMember::End(End::Tried)),
-                Ok(routed) => routed.member_of(step, &mut plan, &group.body),
+                Ok(routed) => routed.member_of(step, &mut plan, &group.body).map(|next| routed.named(next)),
                 Err(error) => Err(NoMember::Failed(error)),
             };
             if !matches!(next, Err(NoMember::Wait)) {
-                self.attempts.return_plan(plan);
+                group.plan = Some(plan);
                 return next;
             }
             waiting = group.enter_queue(plan);

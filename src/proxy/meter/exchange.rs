@@ -16,7 +16,6 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
 
-use super::feedback::EndFeedback;
 use super::{IdWatch, ResponseMeter, UsageFeedback};
 use crate::balance::{Permit, RelayEnd};
 use crate::codec::sse::Position;
@@ -48,7 +47,10 @@ pub(super) struct Exchange<B: ResponseFrames> {
     is_aborted: bool,
     /// The end of the response, while the record stays open.
     ended: Option<End>,
-    feedback: Option<EndFeedback>,
+    /// Receives the findings about usage at the end of the response.
+    feedback: Option<UsageFeedback>,
+    /// The permit of the group's member.
+    permit: Option<Box<Permit>>,
     /// The media type is that of an event stream.
     promises_events: bool,
 }
@@ -88,6 +90,7 @@ impl<B: ResponseFrames> Exchange<B> {
             is_aborted: false,
             ended: None,
             feedback: None,
+            permit: None,
             promises_events,
         });
         if exchange.body.is_end_stream() {
@@ -179,7 +182,7 @@ impl<B: ResponseFrames> Exchange<B> {
         if !feedback.asked {
             self.reading.kind.expect_timings();
         }
-        self.feedback = Some(EndFeedback::Usage(feedback));
+        self.feedback = Some(feedback);
     }
 
     /// Remembers the ids in the response.
@@ -191,10 +194,9 @@ impl<B: ResponseFrames> Exchange<B> {
     }
 
     /// Records the end of the response in `permit`.
-    pub(super) fn keep_permit(&mut self, permit: Permit) {
+    pub(super) fn keep_permit(&mut self, permit: Box<Permit>) {
         if self.is_open() {
-            let (_, usage) = EndFeedback::split(self.feedback.take());
-            self.feedback = Some(EndFeedback::Member(Box::new((permit, usage))));
+            self.permit = Some(permit);
         } else {
             permit.record_end(RelayEnd::Complete, Instant::now());
         }

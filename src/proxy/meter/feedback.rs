@@ -1,10 +1,8 @@
-//! Feedback from the end of a response: whether its upstream reports usage without being asked, and
-//! whether a group's member succeeded.
+//! Feedback from the end of a response: whether its upstream reports usage without being asked.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::balance::Permit;
 use crate::llm::usage::Tally;
 
 /// Remembers the findings about one upstream.
@@ -15,25 +13,6 @@ pub trait UsageObserver: Send + Sync + fmt::Debug {
     /// A response of this model has no counts, and usage was not requested because the upstream was
     /// believed to report it anyway.
     fn on_missing_usage(&self, model: u64);
-}
-
-/// The parties that the end of a response is reported to.
-#[derive(Debug)]
-pub(super) enum EndFeedback {
-    Usage(UsageFeedback),
-    /// For a request to a group. Boxed, since most requests have no group.
-    Member(Box<(Permit, Option<UsageFeedback>)>),
-}
-
-impl EndFeedback {
-    /// The member's permit, and the feedback about usage.
-    pub(super) fn split(feedback: Option<Self>) -> (Option<Permit>, Option<UsageFeedback>) {
-        match feedback {
-            None => (None, None),
-            Some(Self::Usage(usage)) => (None, Some(usage)),
-            Some(Self::Member(member)) => (Some(member.0), member.1),
-        }
-    }
 }
 
 /// Reported at the end of a response.

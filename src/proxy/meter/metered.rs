@@ -108,7 +108,7 @@ impl<B: ResponseFrames> Metered<B> {
     }
 
     /// Keeps the permit of a group's member until the end of the response, and records that end.
-    pub fn keep_permit(&mut self, permit: Permit) {
+    pub fn keep_permit(&mut self, permit: Box<Permit>) {
         if let Some(exchange) = &mut self.exchange {
             exchange.keep_permit(permit);
         }

@@ -21,6 +21,14 @@ impl ResponsePolicy {
         Self { metrics, timing: None, drains }
     }
 
+    /// The same policy for a response of the upstream with these metrics and drains.
+    pub fn at(self, metrics: &Arc<StreamMetrics>, drains: &Drains) -> Self {
+        if Arc::ptr_eq(&self.metrics, metrics) {
+            return self;
+        }
+        Self::new(Arc::clone(metrics), self.drains.map(|_| drains.clone()))
+    }
+
     /// The times of the stream, which the response is.
     pub fn timing(&mut self) -> Rc<StreamTiming> {
         let timing = self.timing.get_or_insert_with(|| StreamTiming::new(Arc::clone(&self.metrics)));

@@ -178,7 +178,7 @@ fn used(record: &UsageRecord, seen: Option<(u64, u64)>) -> Use {
             }
         }
     }
-    let attempts = record.group_use.iter().flat_map(|group_use| &group_use.attempts);
+    let attempts = record.group_use.iter().flat_map(|group_use| group_use.attempts.iter());
     let thrown_away = attempts.filter_map(|attempt| attempt.usage.as_deref());
     let cache_is_apart = record.endpoint.as_deref() == Some(INPUT_WITHOUT_CACHE);
     // A request that was refused after its admission has used nothing.

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::{Body, Outbound, Prepared, Routed};
 use crate::balance::{
-    Attempts, End, Fingerprint, Permit, Plan, PlanRequest, Step, StickyBody, StickyParts, UpstreamGroup,
-    Variant, client_deadline, client_retries, sticky_key,
+    Attempts, End, Fingerprint, Permit, Plan, PlanRequest, PromptHash, Step, StickyBody, StickyParts,
+    UpstreamGroup, Variant, client_deadline, client_retries, sticky_key,
 };
 use crate::proxy::attempt::GroupRequest;
 use crate::proxy::worker::WorkerUpstream;
@@ -19,7 +19,7 @@ pub(in crate::proxy) struct NextMember {
     pub(in crate::proxy) permit: Permit,
     pub(in crate::proxy) upstream: Rc<WorkerUpstream>,
     pub(in crate::proxy) outbound: Outbound,
-    /// The model to ask the member for.
+    /// The model to ask the member for, once it is [`Routed::named`].
     pub(in crate::proxy) model: Option<Box<str>>,
 }
 
@@ -46,47 +46,48 @@ impl Routed<'_> {
         let notes = entry.note_group(Arc::clone(name));
         let headers = &self.buffered.head.headers;
         notes.borrow_mut().is_client_retry = client_retries(headers) > 0;
-        let body = StickyBody::read(self.buffered.text());
         let client = Arc::clone(&entry.row().client);
-        let spec = group.spec();
+        let text = self.buffered.text();
+        let body = self.peek.as_ref().map(|peek| StickyBody::of(text, &peek.conversation));
+        let body = body.unwrap_or_default();
+        let prompt = PromptHash::new(&client, self.asked(), &body.prompt);
         let sticky = sticky_key(
-            &spec.sticky,
+            &group.spec().sticky,
             &StickyParts {
                 headers,
                 session_id: body.session_id.as_deref(),
                 prompt_cache_key: body.prompt_cache_key.as_deref(),
                 conversation: body.conversation.as_deref(),
-                client: &client,
-                model: self.asked(),
-                prompt: &body.prompt,
+                prompt,
             },
         );
         let request = PlanRequest {
             model: self.asked(),
             sticky,
             pin: self.holder(group),
-            fingerprint: Fingerprint::new(&client, &body.prompt),
-            tokens: estimate(self.buffered.text()),
+            fingerprint: Fingerprint::new(&client, prompt),
+            tokens: estimate(text),
             started,
             client_deadline: client_deadline(headers, started),
         };
         let mut plan = Plan::new(group, &request, |member| self.model(member).map(Into::into));
         let configured = self.buffered.client.as_deref();
         let (share, priority) = configured.map_or((1, 0), |client| (client.share, client.priority));
-        let body = passing.shared();
-        let request = Box::new(GroupRequest { notes, body, client, share, priority });
-        match self.next_member(&mut plan, &request.body) {
-            Ok(next) => {
-                request.note_sticky(&next.permit);
-                let NextMember { permit, upstream, outbound, model } = next;
-                request.begin(&upstream, model.as_deref());
-                let attempts = Attempts::planned(plan, permit, started);
+        let (body, now) = (passing.shared(), Instant::now());
+        match self.next_member(&mut plan, &body, now) {
+            Ok(NextMember { permit, upstream, outbound, .. }) => {
+                let attempts = Attempts::new(permit.number(), started);
+                let mut request = GroupRequest::new(Some(plan), notes, body, client, (share, priority));
+                request.note_sticky(&permit);
+                request.begin(&upstream, self.model(permit.number()), now);
+                request.permit = Some(permit);
                 self.prepared(attempts, upstream, outbound, Some(request))
             }
             Err(NoMember::Wait) => {
                 self.check_fits_a_member()?;
-                let waiting = request.enter_queue(plan);
-                let attempts = Attempts::waiting(waiting, started);
+                let mut request = GroupRequest::new(None, notes, body, client, (share, priority));
+                request.waiting = Some(Box::new(request.enter_queue(plan)));
+                let attempts = Attempts::new(0, started);
                 let upstream = Rc::clone(self.target.first());
                 self.prepared(attempts, upstream, Outbound::unwritten(), Some(request))
             }
@@ -111,14 +112,21 @@ impl Routed<'_> {
         self.holder.and_then(|upstream| group.member_of(upstream))
     }
 
+    /// The member with the model to ask it for.
+    pub(in crate::proxy) fn named(&self, next: NextMember) -> NextMember {
+        let model = self.model(next.permit.number()).map(Into::into);
+        NextMember { model, ..next }
+    }
+
     /// The next member of the plan for which the request can be written. A further attempt takes its
     /// turn like a new request, since its member's place is free already.
     pub(in crate::proxy) fn next_member(
         &self,
         plan: &mut Plan,
         body: &Body,
+        now: Instant,
     ) -> std::result::Result<NextMember, NoMember> {
-        let step = plan.next_in_turn(Instant::now(), fastrand::u64(..));
+        let step = plan.next_in_turn(now, fastrand::u64(..));
         self.member_of(step, plan, body)
     }
 
@@ -140,8 +148,7 @@ impl Routed<'_> {
             match self.write(member, Variant::Standard, body.again()) {
                 Ok(outbound) => {
                     let upstream = Rc::clone(self.target.member(member));
-                    let model = self.model(member).map(Into::into);
-                    return Ok(NextMember { permit, upstream, outbound, model });
+                    return Ok(NextMember { permit, upstream, outbound, model: None });
                 }
                 Err(error) if matches!(error.kind(), Kind::UnknownPath(_) | Kind::ModelRequired) => {
                     unfit = Some(error);

@@ -40,6 +40,11 @@ impl Prepared {
         self.upstream.spec.keep_alive_comments.filter(|_| self.takes_comments)
     }
 
+    /// Returns true if the request waits for its first member.
+    pub(in crate::proxy) fn has_to_wait(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.waiting.is_some())
+    }
+
     pub(in crate::proxy) fn may_begin_again(&self) -> bool {
         self.state.as_ref().is_none_or(|state| state.get() != SendState::Abandoned)
     }

@@ -47,7 +47,7 @@ impl Routed<'_> {
         if let Some(group) = self.target.as_group() {
             return self.prepare_for(group, body, entry);
         }
-        let attempts = Attempts::single(entry.started());
+        let attempts = Attempts::new(0, entry.started());
         let Attempt { member, variant } = attempts.current();
         let upstream = self.target.member(member);
         if let Some(places) = &upstream.places {

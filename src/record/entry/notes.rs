@@ -48,6 +48,9 @@ impl Notes {
     }
 }
 
+/// The notes of the attempts at a request to a group. In a box, which becomes part of the record.
+pub type GroupNotes = Rc<RefCell<Box<GroupUse>>>;
+
 /// The fields of a form that go into the record.
 #[derive(Debug, Default)]
 pub struct FormNotes {
@@ -90,8 +93,8 @@ impl Entry {
 
     /// The notes of the attempts at a request that was routed to `group`. The record takes them over
     /// when it closes.
-    pub fn note_group(&mut self, group: Arc<str>) -> Rc<RefCell<GroupUse>> {
-        let group_use = GroupUse::new(group, self.open.started);
+    pub fn note_group(&mut self, group: Arc<str>) -> GroupNotes {
+        let group_use = Box::new(GroupUse::new(group, self.open.started));
         Rc::clone(self.open.group.insert(Rc::new(RefCell::new(group_use))))
     }
 
@@ -100,8 +103,15 @@ impl Entry {
         self.open.group.as_ref().and_then(|group| group.borrow().time_waiting_ms)
     }
 
+    /// The number of attempts at members of a group, and the time in its queue. `None`: the request
+    /// has no group.
+    pub fn served(&self) -> Option<(usize, Option<f64>)> {
+        let notes = self.open.group.as_ref()?.borrow();
+        Some((notes.attempts.len(), notes.time_waiting_ms))
+    }
+
     /// The notes of the attempts, if there are any.
-    pub fn group_notes(&self) -> Option<&Rc<RefCell<GroupUse>>> {
+    pub fn group_notes(&self) -> Option<&GroupNotes> {
         self.open.group.as_ref()
     }
 

@@ -68,7 +68,8 @@ pub(super) fn records(count: usize) -> Vec<UsageRecord> {
                     let input_tokens = Some(number as u64);
                     let usage = Usage { input_tokens, output_tokens: Some(2), ..Usage::default() };
                     // The usage of the last one is the record's own.
-                    group.attempts[attempt].usage = (!is_last).then(|| Box::new(usage));
+                    let last = group.attempts.last_mut().unwrap();
+                    last.usage = (!is_last).then(|| Box::new(usage));
                 }
                 Box::new(group)
             });

@@ -8,7 +8,7 @@ use super::services::Services;
 use super::span::nanoseconds;
 use super::values::Attributes;
 use crate::codec::traceparent::SpanContext;
-use crate::record::{AttemptRecord, GroupUse, UsageRecord};
+use crate::record::{AttemptList, AttemptRecord, GroupUse, UsageRecord};
 
 /// One span for each attempt, if there were several.
 pub(super) fn attempt_spans<'a>(
@@ -16,10 +16,10 @@ pub(super) fn attempt_spans<'a>(
     context: &'a SpanContext,
     services: &'a Services,
 ) -> impl Iterator<Item = Span> + 'a {
-    let attempts = row.group_use.as_deref().and_then(GroupUse::several).unwrap_or_default();
+    let attempts = row.group_use.as_deref().and_then(GroupUse::several);
     let is_list = row.group_use.as_deref().is_some_and(|group_use| group_use.is_list);
     let start = nanoseconds(row.started_at);
-    attempts.iter().enumerate().map(move |(number, attempt)| {
+    attempts.into_iter().flat_map(AttemptList::iter).enumerate().map(move |(number, attempt)| {
         let at = |millis: f64| start + (millis.max(0.0) * 1e6) as u64;
         let has_failed = attempt.code.is_some() || attempt.status.is_some_and(|status| status >= 400);
         let code = if has_failed { StatusCode::Error } else { StatusCode::Unset };

@@ -78,8 +78,7 @@ impl RetryCounters {
             let labels = OpenedLabels { upstream: Arc::clone(upstream), reason };
             self.opened.get_or_create(&labels).inc();
         }
-        let Some((_last, earlier)) = group_use.attempts.split_last() else { return };
-        for attempt in earlier {
+        for attempt in group_use.attempts.earlier() {
             let status = || attempt.status.map(|status| status.to_string().into());
             let reason = attempt.code.map(Cow::Borrowed).or_else(status).unwrap_or_default();
             let labels = RetryLabels {

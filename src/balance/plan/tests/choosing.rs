@@ -159,7 +159,7 @@ fn member_short_of_tokens_is_the_last_of_its_tier() {
     let mut headers = Headers::default();
     headers.append(b"x-ratelimit-remaining-tokens", b"900");
     headers.append(b"x-ratelimit-reset-tokens", b"10s");
-    fixture.at_member(0, &fixture.request(), 1).record_headers(&headers, fixture.clock(1));
+    fixture.at_member(0, &fixture.request(), 1).record_headers(&headers, || fixture.clock(1));
     let large = PlanRequest { tokens: 1000, ..fixture.request() };
     for seed in 0..20 {
         assert_eq!(attempts(&fixture, &large, 2, seed).0, [1, 0, 2]);

@@ -16,7 +16,10 @@ fn available(fixture: &Fixture, model: &'static str, millis: u64) -> Vec<usize> 
 }
 
 fn of_client(fixture: &Fixture, client: &str, prompt: &[u8]) -> PlanRequest<'static> {
-    PlanRequest { fingerprint: Fingerprint::new(client, &[prompt]), ..fixture.request() }
+    PlanRequest {
+        fingerprint: Fingerprint::new(client, PromptHash::new("", None, &[prompt])),
+        ..fixture.request()
+    }
 }
 
 #[test]

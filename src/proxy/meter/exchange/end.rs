@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::{Exchange, ResponseFrames};
 use crate::balance::RelayEnd;
 use crate::llm::usage::Cause;
-use crate::proxy::meter::feedback::EndFeedback;
 use crate::record::Outcome;
 use crate::record::error::{Error, Kind};
 
@@ -98,7 +97,7 @@ impl<B: ResponseFrames> Exchange<B> {
         let mut lacks_end = ended && is_events && self.status.is_success() && self.body.ends_by_close();
         // The cause is in the status, or inside the response.
         let mut cause = Cause::of_status(self.status.as_u16());
-        let (permit, usage) = EndFeedback::split(self.feedback.take());
+        let feedback = self.feedback.take();
         if let Some(mut tally) = self.reading.kind.take_tally(ended) {
             self.reading.entry.row().events = is_events.then_some(tally.events);
             if whole && tally.error.is_none() {
@@ -106,7 +105,7 @@ impl<B: ResponseFrames> Exchange<B> {
             }
             if ended
                 && self.status.is_success()
-                && let Some(feedback) = usage
+                && let Some(feedback) = feedback
             {
                 feedback.report(&tally);
             }
@@ -115,12 +114,14 @@ impl<B: ResponseFrames> Exchange<B> {
             cause = cause.or(tally.error.is_some().then_some(tally.cause));
             self.reading.entry.metered(tally, ended);
         }
-        if let Some(permit) = permit {
+        if let Some(permit) = self.permit.take() {
             let is_cut = matches!(end, End::Failed(_)) || (lacks_end && self.ends_by_event());
             let ending = if is_cut { RelayEnd::Truncated } else { RelayEnd::Complete };
             // After the client left, the end of the response is unknown.
             if is_cut || whole {
-                let opened = permit.record_end(ending, Instant::now());
+                // The last read of a complete response is the time of its end.
+                let now = if is_cut { Instant::now() } else { self.body.read_at() };
+                let opened = permit.record_end(ending, now);
                 opened.into_iter().for_each(|reason| self.reading.entry.note_opened(reason.name()));
             }
         }

@@ -6,8 +6,9 @@ fn thrown_away<'a>(
     upstream: &'a str,
 ) -> impl Iterator<Item = (&'a UsageRecord, u64)> {
     let of_row = move |row: &'a UsageRecord| {
-        let attempts = row.group_use.as_deref().and_then(|group_use| group_use.several()).unwrap_or_default();
-        let tokens = attempts.iter().filter(move |attempt| &*attempt.upstream == upstream);
+        let attempts = row.group_use.as_deref().and_then(|group_use| group_use.several());
+        let attempts = attempts.into_iter().flat_map(|attempts| attempts.iter());
+        let tokens = attempts.filter(move |attempt| &*attempt.upstream == upstream);
         tokens.filter_map(|attempt| attempt.usage.as_deref()?.input_tokens).map(move |tokens| (row, tokens))
     };
     records.iter().flat_map(of_row)
