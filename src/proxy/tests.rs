@@ -23,7 +23,7 @@ fn future_of_a_request_stays_small() {
 #[test]
 fn task_of_a_connection_stays_small() {
     let size = server::connection_task_size::<Proxy>();
-    assert!(size <= 864, "{size} bytes");
+    assert!(size <= 544, "{size} bytes");
 }
 
 /// A body is moved several times before the connection polls it, and is then part of the

@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use pin_project_lite::pin_project;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep, timeout};
@@ -15,7 +17,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep, timeout};
 use super::accept_errors::{AcceptErrors, is_exhaustion};
 use super::conn_state::ConnState;
 use super::connection::{ConnInfo, WorkerContext, serve};
-use super::connections::Connections;
+use super::connections::{Connections, Registered};
 use super::handshake::handshake;
 use super::places::{Capacity, Place, Places};
 use super::{Balance, Handler, Limits};
@@ -268,14 +270,48 @@ fn connection_task<H: Handler>(
     let state = ConnState::new(Instant::now());
     state.set_address(Some(address));
     let registered = context.connections.register(Rc::clone(&state));
-    async move {
-        match context.tls.clone() {
-            None => serve(stream, ConnInfo::default(), Rc::clone(&state), context).await,
-            // Boxed, so that the tasks of plain connections do not reserve space for it.
-            Some(tls) => Box::pin(serve_tls(stream, tls, Rc::clone(&state), context)).await,
+    let served = match context.tls.clone() {
+        None => Served::Plain { served: serve(stream, ConnInfo::default(), Rc::clone(&state), context) },
+        // Boxed, so that the tasks of plain connections do not reserve space for it.
+        Some(tls) => Served::Tls { served: Box::pin(serve_tls(stream, tls, Rc::clone(&state), context)) },
+    };
+    Task { served, registered, _claim: claim }
+}
+
+pin_project! {
+    /// The task of a connection. An `async` block would hold the connection twice.
+    struct Task<F> {
+        #[pin]
+        served: Served<F>,
+        registered: Registered,
+        // Dropped last.
+        _claim: Claim,
+    }
+}
+
+pin_project! {
+    /// The work on a connection.
+    #[project = ServedProjection]
+    enum Served<F> {
+        Plain { #[pin] served: F },
+        Tls { served: Pin<Box<dyn Future<Output = ()>>> },
+        Over,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Task<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        match this.served.as_mut().project() {
+            ServedProjection::Plain { served } => ready!(served.poll(cx)),
+            ServedProjection::Tls { served } => ready!(served.as_mut().poll(cx)),
+            ServedProjection::Over => {}
         }
-        state.settled().await;
-        drop((claim, registered));
+        // The socket is closed before its requests have ended.
+        this.served.set(Served::Over);
+        this.registered.state().map_or(Poll::Ready(()), |state| state.poll_settled(cx))
     }
 }
 

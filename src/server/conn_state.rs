@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -192,13 +191,10 @@ impl ConnState {
     }
 
     /// Waits until no request runs. Called when the connection has ended.
-    pub(super) async fn settled(&self) {
+    pub(super) fn poll_settled(&self, cx: &Context<'_>) -> Poll<()> {
         self.over.set(true);
-        poll_fn(|cx| {
-            self.wake_me(cx);
-            if self.is_running() { Poll::Pending } else { Poll::Ready(()) }
-        })
-        .await;
+        self.wake_me(cx);
+        if self.is_running() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     pub(super) fn command(&self) -> Option<ConnCommand> {

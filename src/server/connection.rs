@@ -2,29 +2,24 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io;
+use std::ops::DerefMut;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::balance::Balance;
 use super::conn_state::{ConnCommand, ConnState};
 use super::connections::Connections;
 use super::disconnect::Socket;
+use super::http1::{self, Connection};
 use super::in_flight::Guard;
 use super::places::Places;
-use super::{Handler, Limits, http1, http2};
+use super::{Handler, Limits};
 use crate::support::Live;
 use crate::tls::{ClientCertificate, ServerTls};
-
-/// The HTTP/2 connection preface (RFC 9113 section 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Size of the first read, which usually has the whole first head.
-const FIRST_READ: usize = 2048;
 
 /// The state that the connections of one worker share.
 #[derive(Debug)]
@@ -67,9 +62,11 @@ pub(super) struct ConnInfo {
 }
 
 /// Serves `io` until the client leaves, a limit closes the connection, or the drain ends.
-#[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
+///
+/// Every waiting stream has one of these futures, so it is kept small: an `async fn` would hold its
+/// arguments twice.
 pub(super) fn serve<S, H>(
-    mut io: S,
+    io: S,
     info: ConnInfo,
     state: Rc<ConnState>,
     context: Rc<WorkerContext<H>>,
@@ -78,38 +75,36 @@ where
     S: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
     H: Handler,
 {
+    let ConnInfo { http2, certificate } = info;
+    let mut connection = Connection::new(io, certificate, Rc::clone(&state), context);
     async move {
-        let (is_http2, read) = {
-            let told = tokio::select! {
-                told = tell_protocol(&mut io, info.http2) => told,
-                () = wait_for_command(&state) => return,
-            };
-            match told {
-                Ok((_, read)) if read.is_empty() => return,
-                Ok(told) => told,
-                Err(error) => return tracing::debug!(%error, "client connection ended"),
-            }
-        };
-        if is_http2 {
+        match connection.tell_protocol(http2).await {
+            Ok(Some(false)) => {}
             // Boxed, so that the tasks of HTTP/1.1 connections do not reserve space for it.
-            return Box::pin(http2::serve(io, read, info.certificate, state, context)).await;
+            Ok(Some(true)) => return Box::pin(connection.serve_http2()).await,
+            Ok(None) => return,
+            Err(error) => return tracing::debug!(%error, "client connection ended"),
         }
-        let served = pin!(http1::serve(io, read, info.certificate, Rc::clone(&state), &context));
-        unless_dropped(served, &state).await;
+        let ended = unless_dropped(pin!(connection.run()), &state).await;
+        if let Some(end) = ended {
+            // Boxed, as it runs once.
+            unless_dropped(Box::pin(connection.finish(end)), &state).await;
+        }
     }
 }
 
-/// Polls `served` until it ends or the connection is dropped by command.
-async fn unless_dropped(mut served: Pin<&mut impl Future<Output = ()>>, state: &ConnState) {
-    let mut known = false;
-    poll_fn(|cx| {
-        // One task polls a connection for its whole life.
-        if !std::mem::replace(&mut known, true) {
-            state.wake_me(cx);
+/// Polls `served` until it ends. `None`: the connection is dropped by command, of which its task is
+/// notified already.
+fn unless_dropped<T>(
+    mut served: Pin<impl DerefMut<Target = impl Future<Output = T>>>,
+    state: &ConnState,
+) -> impl Future<Output = Option<T>> {
+    poll_fn(move |cx| {
+        if state.command() == Some(ConnCommand::Drop) {
+            return Poll::Ready(None);
         }
-        if state.command() == Some(ConnCommand::Drop) { Poll::Ready(()) } else { served.as_mut().poll(cx) }
+        served.as_mut().poll(cx).map(Some)
     })
-    .await;
 }
 
 /// Waits for a command. Cancel-safe.
@@ -119,26 +114,4 @@ pub(super) async fn wait_for_command(state: &ConnState) {
         if state.command().is_some() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-}
-
-/// Reads until the protocol is known, unless ALPN chose it. Returns whether it is HTTP/2, and the
-/// bytes read.
-async fn tell_protocol(
-    io: &mut (impl AsyncRead + Unpin),
-    agreed: Option<bool>,
-) -> io::Result<(bool, Vec<u8>)> {
-    let mut read = Vec::with_capacity(FIRST_READ);
-    while io.read_buf(&mut read).await? > 0 {
-        if let Some(http2) = agreed {
-            return Ok((http2, read));
-        }
-        let seen = read.len().min(HTTP2_PREFACE.len());
-        if read[..seen] != HTTP2_PREFACE[..seen] {
-            return Ok((false, read));
-        }
-        if seen == HTTP2_PREFACE.len() {
-            return Ok((true, read));
-        }
-    }
-    Ok((false, read))
 }

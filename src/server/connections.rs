@@ -121,6 +121,13 @@ pub(super) struct Registered {
     _count: LocalGuard,
 }
 
+impl Registered {
+    /// The connection's state. It is there until this is dropped.
+    pub(super) fn state(&self) -> Option<Rc<ConnState>> {
+        self.connections.0.open.borrow()[self.place].clone()
+    }
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
         let inner = &*self.connections.0;

@@ -26,13 +26,13 @@ use super::conn_state::{ConnCommand, ConnState};
 use super::connection::WorkerContext;
 use super::disconnect::Socket;
 use super::in_flight::{Guard, InFlightBody};
-use super::{ClientRequest, Handler, RequestBody, Upgrade};
+use super::{ClientRequest, Handler, RequestBody, Upgrade, http2};
 use crate::codec::h1::server::{BadRequest, RequestFraming};
 use crate::record::error::{Error, Kind};
 use crate::tls::ClientCertificate;
 pub use body::Http1RequestBody;
 pub(super) use buffers::Buffers;
-use peer::Peer;
+use peer::{Peer, read_once};
 use response::{Cut, ResponseWriter};
 
 /// The time for which the bytes of a client that still sends when its connection is closed are read
@@ -50,35 +50,17 @@ const CUT: Duration = Duration::from_secs(2);
 /// The time for the client to read the last bytes before the connection is reset.
 const BEFORE_RESET: Duration = Duration::from_millis(100);
 
-/// Serves a connection from which `read` was read already, until one side ends it. Cancel-safe:
-/// nothing continues after a drop.
-///
-/// Every waiting stream has one of these futures, so it is kept small: an `async fn` would hold its
-/// arguments twice.
-pub(super) fn serve<'a, S, H>(
-    io: S,
-    read: Vec<u8>,
-    certificate: Option<ClientCertificate>,
-    state: Rc<ConnState>,
-    context: &'a WorkerContext<H>,
-) -> impl Future<Output = ()> + use<'a, S, H>
-where
-    S: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
-    H: Handler,
-{
-    let peer = Peer::new(io, read, state, Rc::clone(&context.buffers));
-    let mut connection = Connection { peer, certificate, context };
-    async move {
-        let end = connection.run().await;
-        // Boxed, as it runs once.
-        Box::pin(connection.finish(end)).await;
-    }
-}
+/// Size of the first read, which usually has the whole first head.
+const FIRST_READ: usize = 2048;
 
-struct Connection<'a, S, H> {
+/// The HTTP/2 connection preface (RFC 9113 section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A client's connection, which may turn out to speak HTTP/2. Every waiting stream has one.
+pub(super) struct Connection<S, H> {
     peer: Peer<S>,
     certificate: Option<ClientCertificate>,
-    context: &'a WorkerContext<H>,
+    context: Rc<WorkerContext<H>>,
 }
 
 /// The next input of a client.
@@ -93,7 +75,7 @@ enum Next {
 }
 
 /// The end of a connection after its last request.
-enum End {
+pub(super) enum End {
     /// `lingers`: the client may still be sending.
     Close { lingers: bool },
     /// A head that cannot be accepted.
@@ -104,41 +86,97 @@ enum End {
     Upgraded(Upgrade, Guard),
 }
 
-impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connection<'_, S, H> {
-    /// Handles request after request.
-    async fn run(&mut self) -> io::Result<End> {
-        loop {
-            let (mut handled, running, framing, keep_alive) = {
-                match poll_fn(|cx| self.poll_next(cx)).await? {
-                    Next::Request { request, framing, keep_alive } => {
-                        let running = self.context.begin(&self.peer.state);
-                        let from = self.peer.state.address();
-                        let handled = Rc::clone(&self.context.handler).handle(request, from);
-                        // Boxed, as a connection reserves space for the largest future that it ever
-                        // polled, and streams wait long without one.
-                        (self.context.buffers.place(handled), running, framing, keep_alive)
-                    }
-                    Next::End(end) => return Ok(end),
-                }
-            };
-            let response = poll_fn(|cx| self.poll_handled(cx, (*handled).as_mut())).await?;
-            self.context.buffers.give_back_place(handled);
+impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connection<S, H> {
+    pub(super) fn new(
+        io: S,
+        certificate: Option<ClientCertificate>,
+        state: Rc<ConnState>,
+        context: Rc<WorkerContext<H>>,
+    ) -> Self {
+        let peer = Peer::new(io, state, Rc::clone(&context.buffers));
+        Self { peer, certificate, context }
+    }
 
-            let response = response.map(|body| InFlightBody::new(body, running, &self.peer.state));
-            let mut writer = ResponseWriter::new(response, framing, keep_alive);
-            let upgrade = writer.take_upgrade();
-            poll_fn(|cx| self.poll_relay(cx, &mut writer)).await?;
-            if let Some((upgrade, running)) = upgrade {
-                return Ok(End::Upgraded(upgrade, running));
+    /// Reads until the protocol is known, unless ALPN `agreed` on it. Returns whether it is HTTP/2.
+    /// `None`: the client has left, or a command ended the connection.
+    pub(super) async fn tell_protocol(&mut self, agreed: Option<bool>) -> io::Result<Option<bool>> {
+        let Self { peer: Peer { io, state, buffers, unread, .. }, .. } = self;
+        poll_fn(|cx| {
+            // One task polls a connection for its whole life.
+            state.wake_me(cx);
+            if state.command().is_some() {
+                return Poll::Ready(Ok(None));
             }
-            let (kept, cut) = (writer.keeps_connection(), writer.cut());
-            drop(writer);
-            if let Some(cut) = cut {
-                return Ok(End::Cut(cut));
+            loop {
+                let mut buf = buffers.read();
+                let read = ready!(read_once(io, cx, &mut buf[..FIRST_READ]))?;
+                unread.extend_from_slice(&buf[..read]);
+                if unread.is_empty() {
+                    return Poll::Ready(Ok(None));
+                }
+                if agreed.is_some() {
+                    return Poll::Ready(Ok(agreed));
+                }
+                let seen = unread.len().min(HTTP2_PREFACE.len());
+                let is_preface = unread[..seen] == HTTP2_PREFACE[..seen];
+                if read == 0 || !is_preface || seen == HTTP2_PREFACE.len() {
+                    return Poll::Ready(Ok(Some(is_preface && seen == HTTP2_PREFACE.len())));
+                }
             }
-            let is_read = poll_fn(|cx| Poll::Ready(self.peer.poll_discard_body(cx))).await?;
-            if !(kept && is_read) {
-                return Ok(End::Close { lingers: !is_read || !self.peer.unread.is_empty() });
+        })
+        .await
+    }
+
+    /// The memory for bytes that are not read yet.
+    #[cfg(test)]
+    pub(super) fn unread_capacity(&self) -> usize {
+        self.peer.unread.capacity()
+    }
+
+    /// Serves the connection over HTTP/2.
+    pub(super) async fn serve_http2(self) {
+        let Self { peer, certificate, context } = self;
+        let Peer { io, state, unread, .. } = peer;
+        http2::serve(io, unread, certificate, state, context).await;
+    }
+
+    /// Handles request after request.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
+    pub(super) fn run(&mut self) -> impl Future<Output = io::Result<End>> {
+        async move {
+            loop {
+                let (mut handled, running, framing, keep_alive) = {
+                    match poll_fn(|cx| self.poll_next(cx)).await? {
+                        Next::Request { request, framing, keep_alive } => {
+                            let running = self.context.begin(&self.peer.state);
+                            let from = self.peer.state.address();
+                            let handled = Rc::clone(&self.context.handler).handle(request, from);
+                            // Boxed, as a connection reserves space for the largest future that
+                            // it ever polled, and streams wait long without one.
+                            (self.context.buffers.place(handled), running, framing, keep_alive)
+                        }
+                        Next::End(end) => return Ok(end),
+                    }
+                };
+                let response = poll_fn(|cx| self.poll_handled(cx, (*handled).as_mut())).await?;
+                self.context.buffers.give_back_place(handled);
+
+                let response = response.map(|body| InFlightBody::new(body, running, &self.peer.state));
+                let mut writer = ResponseWriter::new(response, framing, keep_alive);
+                let switches = writer.switches();
+                poll_fn(|cx| self.poll_relay(cx, &mut writer)).await?;
+                if switches && let Some((upgrade, running)) = writer.take_upgrade() {
+                    return Ok(End::Upgraded(upgrade, running));
+                }
+                let (kept, cut) = (writer.keeps_connection(), writer.cut());
+                drop(writer);
+                if let Some(cut) = cut {
+                    return Ok(End::Cut(cut));
+                }
+                let is_read = poll_fn(|cx| Poll::Ready(self.peer.poll_discard_body(cx))).await?;
+                if !(kept && is_read) {
+                    return Ok(End::Close { lingers: !is_read || !self.peer.unread.is_empty() });
+                }
             }
         }
     }
@@ -232,7 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         }
     }
 
-    async fn finish(mut self, end: io::Result<End>) {
+    pub(super) async fn finish(mut self, end: io::Result<End>) {
         let finished = match end {
             Ok(End::Close { lingers }) => self.close(lingers).await,
             Ok(End::Refuse(error)) => self.refuse(error).await,

@@ -1,3 +1,4 @@
+use std::future::poll_fn;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
@@ -8,6 +9,7 @@ use http_body_util::Empty;
 use super::*;
 use crate::codec::head::ResponseHead;
 use crate::record::error::Error;
+use crate::server::http1::Connection;
 use crate::server::{ClientRequest, ClientResponse, ResponseBody, Upgrade};
 use crate::support::flow::{LimitCounts, StreamTiming};
 
@@ -104,4 +106,62 @@ async fn draining_worker_is_given_no_connection_and_closes_given_ones() {
         assert_eq!(running.await.unwrap().unwrap(), Ended::Cut);
     });
     tokio::time::timeout(SOON * 2, test).await.expect("it hangs");
+}
+
+/// A connection from `pair`, and the client's end.
+fn connection() -> (std::net::TcpStream, Connection<TcpStream, Silent>) {
+    let (client, ours) = pair();
+    let counts = Arc::<LimitCounts>::default();
+    let capacity = Capacity { places: 9, grace: SOON, counts, connections: Arc::default() };
+    let context = WorkerContext {
+        handler: Rc::new(Silent),
+        tls: None,
+        limits: Rc::new(Cell::new(LIMITS)),
+        connections: Connections::default(),
+        places: Arc::new(Places::new(capacity, 1)),
+        balance: Balance::new(1),
+        worker: 0,
+        buffers: Rc::default(),
+    };
+    let (ours, state) = (TcpStream::from_std(ours).unwrap(), ConnState::new(Instant::now()));
+    (client, Connection::new(ours, None, state, Rc::new(context)))
+}
+
+async fn is_told(connection: &mut Connection<TcpStream, Silent>) -> bool {
+    let mut told = pin!(connection.tell_protocol(None));
+    poll_fn(|cx| Poll::Ready(told.as_mut().poll(cx).is_ready())).await
+}
+
+#[tokio::test]
+async fn connection_without_a_byte_holds_no_buffer() {
+    let (mut client, mut connection) = connection();
+    assert!(!is_told(&mut connection).await);
+    assert_eq!(connection.unread_capacity(), 0);
+    client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    assert_eq!(connection.tell_protocol(None).await.unwrap(), Some(false));
+    assert!(connection.unread_capacity() < 64, "as much as was read");
+}
+
+#[tokio::test]
+async fn protocol_is_told_from_a_preface_in_two_parts() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for split in 1..preface.len() {
+        let (mut client, mut connection) = connection();
+        client.write_all(&preface[..split]).unwrap();
+        connection_reads(&mut connection).await;
+        client.write_all(&preface[split..]).unwrap();
+        assert_eq!(connection.tell_protocol(None).await.unwrap(), Some(true), "{split}");
+        let (mut client, mut connection) = self::connection();
+        client.write_all(&preface[..split]).unwrap();
+        drop(client);
+        assert_eq!(connection.tell_protocol(None).await.unwrap(), Some(false), "{split}");
+    }
+}
+
+/// Polls until the first bytes are read.
+async fn connection_reads(connection: &mut Connection<TcpStream, Silent>) {
+    while connection.unread_capacity() == 0 {
+        assert!(!is_told(connection).await);
+        tokio::task::yield_now().await;
+    }
 }

@@ -34,9 +34,9 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// One connection.
 pub(super) struct Peer<S> {
-    io: S,
+    pub(super) io: S,
     pub(super) state: Rc<ConnState>,
-    buffers: Rc<Buffers>,
+    pub(super) buffers: Rc<Buffers>,
     /// Bytes behind the current request.
     pub(super) unread: Vec<u8>,
     /// Bytes that the socket has not accepted yet, rarely any.
@@ -58,18 +58,19 @@ enum Pipelined {
     Unneeded,
     /// Not watched yet: the next turn may read them.
     Soon,
-    Watched(DisconnectWatch),
+    /// Boxed, because it is rare, and streams are long-lived.
+    Watched(Box<DisconnectWatch>),
     /// Not watched: no descriptor is left.
     Unwatched,
 }
 
 impl<S> Peer<S> {
-    pub(super) fn new(io: S, unread: Vec<u8>, state: Rc<ConnState>, buffers: Rc<Buffers>) -> Self {
+    pub(super) fn new(io: S, state: Rc<ConnState>, buffers: Rc<Buffers>) -> Self {
         Self {
             io,
             state,
             buffers,
-            unread,
+            unread: Vec::new(),
             unsent: None,
             reader: RequestReader::default(),
             body_reader: None,
@@ -278,7 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
             Pipelined::Soon => {
                 self.pipelined = DisconnectWatch::watch(self.io.tcp(), &WATCHED)
                     .inspect_err(|error| tracing::debug!(%error, "a client that leaves will be noticed late"))
-                    .map_or(Pipelined::Unwatched, Pipelined::Watched);
+                    .map_or(Pipelined::Unwatched, |watch| Pipelined::Watched(Box::new(watch)));
             }
             Pipelined::Watched(_) | Pipelined::Unwatched => {}
         }
@@ -366,7 +367,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     }
 }
 
-fn read_once(
+/// Reads available bytes; 0 is the end.
+pub(super) fn read_once(
     io: &mut (impl AsyncRead + Unpin),
     cx: &mut Context<'_>,
     buf: &mut [u8],

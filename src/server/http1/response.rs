@@ -33,7 +33,7 @@ pub(super) struct ResponseWriter<B: ResponseBody> {
 /// The end of a connection after a response that ended early, so that no client takes it for
 /// complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(in crate::server) enum Cut {
     /// A close, without the final chunk or bytes of the declared length.
     Close,
     /// A reset, since a close is the regular end for an HTTP/1.0 client.
@@ -63,11 +63,15 @@ impl<B: ResponseBody> ResponseWriter<B> {
         Self { head: Some(head), body, framing, keep_alive, encoder, stage: Stage::Flowing }
     }
 
-    /// The protocol that takes over the connection after the head, and the request, which runs
-    /// until then.
+    /// Returns true if another protocol takes over the connection after the head, which is not
+    /// written yet.
+    pub(super) fn switches(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.status == StatusCode::SWITCHING_PROTOCOLS)
+    }
+
+    /// The protocol that takes over the connection, and the request, which runs until that ends.
     pub(super) fn take_upgrade(&mut self) -> Option<(Upgrade, Guard)> {
-        let switches = self.head.as_ref().is_some_and(|head| head.status == StatusCode::SWITCHING_PROTOCOLS);
-        if switches { self.body.take_upgrade() } else { None }
+        self.body.take_upgrade()
     }
 
     /// Returns true if the head is not written yet.

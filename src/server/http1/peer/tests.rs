@@ -26,7 +26,7 @@ fn with_peer<T: Future<Output = ()>>(test: impl FnOnce(Peer<TcpStream>, std::net
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (io, _) = listener.accept().await.unwrap();
-        let peer = Peer::new(io, Vec::new(), ConnState::new(Instant::now()), Rc::default());
+        let peer = Peer::new(io, ConnState::new(Instant::now()), Rc::default());
         test(peer, client).await;
     });
 }
