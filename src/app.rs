@@ -5,6 +5,7 @@
 
 pub(crate) mod advice;
 mod ledger_use;
+mod limits;
 pub(crate) mod obstacles;
 pub(crate) mod open_files;
 mod port_owner;
@@ -129,6 +130,7 @@ impl App {
         let metrics = Arc::new(metrics.with_limits(Arc::clone(&reloader.shared.limits), limit_time));
         let mut sinks = Sinks::new(sinks);
         sinks.open(settings, &metrics, &journal, &mut reloader)?;
+        limits::seed(&reloader.shared.limits.all(), settings, settings.ledger.path.as_deref());
 
         let balance = Balance::new(sockets.len());
         let capacity = Capacity {

@@ -281,11 +281,12 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let admin = root.section("admin", sections::admin);
     let ledger = root.section("ledger", sections::ledger);
     let log = root.section("log", sections::log);
-    let (team_names, teams) = clients::teams(root);
+    let zone = ledger.as_ref().map_or(TimeZone::UTC, |ledger| ledger.time_zone.clone());
+    let (team_names, teams) = clients::teams(root, &zone);
     let context = clients::Context {
         teams: &team_names,
         valid_teams: teams.as_deref().unwrap_or_default(),
-        zone: &ledger.as_ref().map_or(TimeZone::UTC, |ledger| ledger.time_zone.clone()),
+        zone: &zone,
         has_certificates: server.as_ref().map_or(true, Server::has_client_certificates),
     };
     let clients = clients::clients(root, &context);
@@ -305,6 +306,9 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         clients::warn_of_unused(root, clients, teams, routes);
     }
     cross_checks::check(root, &server, &admin, &ledger, &clients);
+    if let (Ok(ledger), Ok(clients), Ok(teams)) = (&ledger, &clients, &teams) {
+        clients::check_periods(root, ledger, clients, teams);
+    }
     if let (Ok(network), Ok(upstreams)) = (&network, &upstreams) {
         network::warn_of_unused(root, network, upstreams);
     }

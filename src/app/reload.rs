@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::restart;
 use super::sinks::{Controls, Lines};
 use super::snapshot::{self, has_several_clients, put_limits_in_use, snapshot};
 use super::worker::Update;
+use super::{limits, restart};
 use crate::admin::Access;
 use crate::balance::{HealthRegistry, UpstreamGroup};
 use crate::config::reload::{Reload, ReloadOutcome};
@@ -220,14 +220,15 @@ impl Reloader {
             generation: self.reload.begin_generation(),
             previous: Some((&self.settings, &self.snapshot)),
         };
-        let (snapshot, limits) = snapshot(&settings, parts)?;
+        let (snapshot, next) = snapshot(&settings, parts)?;
         let snapshot = Arc::new(snapshot);
+        limits::seed(next.begun(), &settings, self.settings.ledger.path.as_deref());
         // Last, since it may create a file.
         let lines = Controls::prepare(&settings, &self.settings)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        Ok(Built { settings, files, needs_restart, snapshot, limits, tls, lines })
+        Ok(Built { settings, files, needs_restart, snapshot, limits: next, tls, lines })
     }
 
     /// Infallible, so that a configuration is never put in use only in part.

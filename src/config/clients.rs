@@ -5,15 +5,17 @@ mod limits;
 mod teams;
 
 use std::iter::successors;
+use std::time::Duration;
 
 use super::kind::{Kind, Shape, choice, list, parsed, text};
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::sections::{NAME_PATTERN, check_name};
-use super::settings::{Client, Route, Team};
+use super::settings::{Client, LedgerSettings, Route, Team};
 use crate::gate::AllowedEndpoints;
-use crate::gate::limit::{LimitSpec, Quantity};
+use crate::gate::limit::{LimitBound, LimitSpec, Quantity};
 use crate::llm::route::Glob;
+use crate::support::calendar::Period;
 use keys::Keys;
 use limits::limits;
 use teams::team_of;
@@ -34,7 +36,7 @@ pub(super) struct Context<'a> {
     pub(super) teams: &'a [String],
     /// The valid teams.
     pub(super) valid_teams: &'a [Team],
-    /// The zone of days.
+    /// The zone of days and other periods.
     pub(super) zone: &'a jiff::tz::TimeZone,
     /// Certificates name clients, so that a client needs no key.
     pub(super) has_certificates: bool,
@@ -74,7 +76,7 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
     let team = table.optional("team", team_of(context.teams));
     let priority = table.or_default("priority", at_most(0, MAX_PRIORITY).default(0));
     let share = table.or_default("share", at_most(1, MAX_PRIORITY).default(1));
-    let limits = limits(table);
+    let limits = limits(table, context.zone);
     let (models, endpoints) = (models?, endpoints?);
     // A file or a batch can name any model, and its tokens are not counted.
     let counts = limits.as_ref().is_ok_and(|limits| counts_tokens(limits)) || context.counts_tokens(&team);
@@ -115,6 +117,42 @@ fn at_most(least: usize, most: usize) -> Kind<impl Fn(&Entry<'_>) -> Read<u32>> 
             _ => Err(entry.mistake(format!("must be from {least} to {most}"))),
         }
     })
+}
+
+/// Reports limits of periods whose use the ledger does not keep: it is read at the start.
+pub(super) fn check_periods(root: &Table<'_>, ledger: &LedgerSettings, clients: &[Client], teams: &[Team]) {
+    let of_clients = clients.iter().map(|client| (["clients", &*client.name, "limits"], &client.limits));
+    let of_teams = teams.iter().map(|team| (["teams", &*team.name, "limits"], &team.limits));
+    for (key, limits) in of_clients.chain(of_teams) {
+        let longest = limits.iter().filter_map(|limit| match &limit.bound {
+            LimitBound::Period { calendar, .. } => Some(longest(calendar.period)),
+            LimitBound::Rate(_) | LimitBound::Concurrent(_) => None,
+        });
+        let (Some(longest), Some(entry)) = (longest.max(), root.at(&key)) else { continue };
+        if ledger.path.is_none() {
+            entry.mistake(
+                "has a period whose use is read from the ledger at the start: name a file in ledger.path",
+            );
+        } else if ledger.retention.is_some_and(|retention| retention < longest) {
+            let days = longest.as_secs() / 86_400;
+            entry.mistake(format!(
+                "has a period of up to {days} days, whose use is read from the ledger at the start: keep its records longer \
+                 with ledger.retention"
+            ));
+        }
+    }
+}
+
+/// The longest time of a period, whose days may have 25 hours.
+fn longest(period: Period) -> Duration {
+    let days = match period {
+        Period::Hour => 0,
+        Period::Day => 1,
+        Period::Week => 7,
+        Period::Month => 31,
+        Period::Year => 366,
+    };
+    Duration::from_secs(days * 86_400 + 3_600)
 }
 
 /// Warns of teams without members, and of models that no route takes.

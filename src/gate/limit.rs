@@ -154,6 +154,19 @@ impl UseLimit {
         self.quantity
     }
 
+    /// Returns true if the count can go on under another bound: one of the same kind and, for a
+    /// period, of the same calendar.
+    pub fn can_change_to(&self, bound: &LimitBound) -> bool {
+        match (&self.state().bound, bound) {
+            (LimitBound::Rate(_), LimitBound::Rate(_))
+            | (LimitBound::Concurrent(_), LimitBound::Concurrent(_)) => true,
+            (LimitBound::Period { calendar, .. }, LimitBound::Period { calendar: next, .. }) => {
+                calendar == next
+            }
+            _ => false,
+        }
+    }
+
     /// Takes over another bound. The count goes on: a bucket keeps its level, up to a full one of
     /// the new rate. A count of another kind begins empty.
     pub fn change(&self, bound: &LimitBound, at_limit: AtLimit, now: Now) {
@@ -232,8 +245,7 @@ impl UseLimit {
         state.held = state.held.minus(held);
     }
 
-    /// Sets what was used in the current period, as the ledger knows it. A rate has no such past. Not
-    /// in use before periods can be configured.
+    /// Sets what was used in the current period, as the ledger knows it. A rate has no such past.
     pub fn seed(&self, used: Units, now: Timestamp) {
         let state = &mut *self.state();
         if let (Counter::Period(count), LimitBound::Period { calendar, .. }) =
@@ -278,7 +290,7 @@ impl UseLimit {
 impl State {
     /// Checks that there is room for `want`.
     fn check(&mut self, want: Units, started: Timestamp, now: Now) -> Result<(), RoomFrom> {
-        // What uses nothing waits for no debt.
+        // A request that uses nothing waits for no debt.
         if want == Units::default() {
             return Ok(());
         }

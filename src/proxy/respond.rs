@@ -20,7 +20,7 @@ use crate::codec::head::{Headers, KnownName, ResponseHead, visible};
 use crate::llm::rewrite;
 use crate::llm::usage::Content;
 use crate::proxy::meter::{DecodedBody, Metered, ResponseMeter, ResponsePolicy};
-use crate::record::error::Error;
+use crate::record::error::{Error, Kind};
 use crate::record::{Entry, Outcome, RequestId};
 use crate::server::{ClientResponse, ResponseBody, Upgrade};
 use crate::support::flow::StreamTiming;
@@ -186,7 +186,8 @@ pub(super) fn refuse(error: &Error, entry: Entry) -> ClientResponse<ProxyBody> {
     let id = close(error, entry);
     let (parts, body) = error.to_response(id).into_parts();
     let mut head = ResponseHead::from(&parts);
-    if error.may_be_executed() && !is_safe {
+    let is_over = matches!(error.kind(), Kind::QuotaReached(_));
+    if is_over || (error.may_be_executed() && !is_safe) {
         // The SDKs of OpenAI and Anthropic obey it, and retry after most errors otherwise.
         head.headers.set(KnownName::XShouldRetry, b"false");
     }

@@ -28,6 +28,7 @@ pub fn proxy() -> Builder {
         server: String::new(),
         tls: String::new(),
         admin: "listen = \"\"\n".to_owned(),
+        ledger: String::new(),
         tables: String::new(),
         env: BTreeMap::new(),
     }
@@ -39,6 +40,8 @@ pub struct Builder {
     tls: String,
     /// Lines of the `[admin]` table.
     admin: String,
+    /// The path of the ledger. Empty: there is none.
+    ledger: String,
     tables: String,
     env: BTreeMap<String, String>,
 }
@@ -103,6 +106,12 @@ impl Builder {
         self
     }
 
+    /// Keeps records in a ledger at this path.
+    pub fn ledger(mut self, path: &Path) -> Self {
+        self.ledger = path.display().to_string();
+        self
+    }
+
     /// Adds further lines.
     pub fn tables(mut self, lines: &str) -> Self {
         self.tables += lines;
@@ -113,8 +122,8 @@ impl Builder {
     /// The whole configuration.
     pub fn text(&self) -> String {
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{}\n{}[admin]\n{}[ledger]\npath = \"\"\n{}",
-            self.server, self.tls, self.admin, self.tables
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{}\n{}[admin]\n{}[ledger]\npath = {:?}\n{}",
+            self.server, self.tls, self.admin, self.ledger, self.tables
         );
         // A later line overrides the harness's own.
         if self.server.contains("workers") { text.replacen("workers = 1\n", "", 1) } else { text }

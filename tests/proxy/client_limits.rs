@@ -273,7 +273,7 @@ fn limit_that_warns_lets_requests_pass_with_a_note() {
 }
 
 #[test]
-fn limit_of_tokens_that_warns_counts_and_lets_requests_pass_in_debt() {
+fn limit_of_tokens_that_warns_lets_requests_pass_in_debt() {
     let proxy = limited("{ tokens = 80, per = \"hour\", at_limit = \"warn\" }", "");
     for request in 0..3 {
         assert_eq!(ask(&proxy).status(), 200);
@@ -377,6 +377,60 @@ fn reload_keeps_counts_and_holds() {
     // The first bucket had more left than the second can hold.
     assert!(used("limits[1]") < 0.2);
     assert_eq!(ask(&proxy).status(), 200);
+}
+
+#[test]
+fn use_of_a_period_is_read_from_the_ledger() {
+    let up = Upstream::responding(sized("200 OK", "application/json", COMPLETION));
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, path) = (folder.path().join("usage.db"), folder.path().join("streamgauge.toml"));
+    let configured = |limits: &str, team: &str| {
+        let builder = proxy().upstream(&up).tables(&clients(limits, team)).admin().ledger(&ledger);
+        std::fs::write(&path, builder.text()).unwrap();
+        builder
+    };
+    let first = configured("{ requests = 2, per = \"hour\" }", "").run_from(&path);
+    // A refused request counts nowhere.
+    assert_eq!([ask(&first).status(), ask(&first).status(), ask(&first).status()], [200, 200, 429]);
+    first.stop();
+
+    let proxy = configured("{ tokens = 300, per = \"month\" }", "").run_from(&path);
+    let used = metric(&proxy, "streamgauge_limit_used_ratio{").unwrap();
+    assert!((0.666..0.667).contains(&used), "200 of 300: {used}");
+    assert_eq!(ask(&proxy).status(), 200);
+    let refused = ask(&proxy);
+    assert_eq!((refused.status(), &refused.error()["code"]), (429, &"insufficient_quota".into()));
+    assert_eq!((refused.header("x-should-retry"), refused.header("retry-after")), (Some("false"), None));
+    let error = refused.error();
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("has used or reserved 300 of 300 tokens, and this request may need 7"),
+        "{message}"
+    );
+    assert!(message.contains("The count begins again at 2"), "{message}");
+
+    // A limit that is new after a reload, of a team whose other client has asked once.
+    let limits = "{ tokens = 900, per = \"month\" }";
+    configured(limits, "{ requests = 3, per = \"month\" }");
+    until(PATIENCE, "the ledger's third row", || {
+        assert!(matches!(proxy.reload(), ReloadOutcome::Taken { .. }));
+        let team = metric(&proxy, "streamgauge_limit_used_ratio{whose=\"teams.engineering\"")?;
+        if team < 1.0 {
+            // Begins the count again.
+            configured(limits, "");
+            assert!(matches!(proxy.reload(), ReloadOutcome::Taken { .. }));
+            configured(limits, "{ requests = 3, per = \"month\" }");
+        }
+        (team == 1.0).then_some(())
+    });
+    let refused = ask_as(&mut proxy.client(), "sg-other-01234567890", BODY);
+    assert!(
+        refused.text().contains("team engineering has used or reserved 3 of 3 requests"),
+        "{}",
+        refused.text()
+    );
+    let own = metric(&proxy, "streamgauge_limit_used_ratio{whose=\"clients.search\"").unwrap();
+    assert!((0.333..0.334).contains(&own), "the count goes on under another bound: {own}");
 }
 
 #[test]

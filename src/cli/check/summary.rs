@@ -291,6 +291,7 @@ route     everything -> openai
             team = "company"
             limits = [{ requests = 10, per = "second", at_limit = "warn" }]
             [teams.company]
+            limits = [{ tokens = "5M", per = "month" }]
             [upstreams.gpu-1]
             provider = "other"
             url = "http://127.0.0.1:8001/v1"
@@ -316,7 +317,7 @@ clients   2: search, support
 client    search: models gpt-5* and o3, metered endpoints only, priority 2, share 3, in team engineering, \
 at most 200000 tokens per minute (burst 400000) and 20 running requests
 team      engineering: in team company, at most 10 requests per second (only warns)
-team      company: no limits
+team      company: at most 5000000 tokens per month
 upstream  gpu-1: other at http://127.0.0.1:8001/v1, no key, default model llama, at most 16 running requests
 upstream  gpu-2: other at http://127.0.0.1:8002/v1, no key, default model llama
 group     local: gpu-1 or gpu-2, at most 2 attempts, at most 8 running requests at each member, \

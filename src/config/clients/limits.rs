@@ -1,7 +1,10 @@
 //! `limits` of a client or a team.
 
+use jiff::tz::TimeZone;
+
 use super::{Entry, Kind, Read, Shape, Table, all, choice};
-use crate::gate::limit::{AtLimit, BucketRate, LimitBound, LimitSpec, Quantity, Units, Weights};
+use crate::gate::limit::{AtLimit, BucketRate, Calendar, LimitBound, LimitSpec, Quantity, Units, Weights};
+use crate::support::calendar::Period;
 
 /// The forms of a limit, for messages.
 const FORMS: &str = "write one of requests = 600, tokens = \"200k\" or concurrent = 20";
@@ -11,21 +14,36 @@ const MOST: u64 = 1_000_000_000_000;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// The periods of rates, in nanoseconds.
-const PER: &[(&str, u64)] = &[("second", SECOND), ("minute", 60 * SECOND), ("hour", 3_600 * SECOND)];
+/// The time that a limit is for.
+#[derive(Clone, Copy)]
+enum Per {
+    /// A rate, in nanoseconds.
+    Rate(u64),
+    /// A period of the calendar.
+    Calendar(Period),
+}
+
+const PER: &[(&str, Per)] = &[
+    ("second", Per::Rate(SECOND)),
+    ("minute", Per::Rate(60 * SECOND)),
+    ("hour", Per::Rate(3_600 * SECOND)),
+    ("day", Per::Calendar(Period::Day)),
+    ("week", Per::Calendar(Period::Week)),
+    ("month", Per::Calendar(Period::Month)),
+];
 
 const AT_LIMIT: &[(&str, AtLimit)] = &[("refuse", AtLimit::Refuse), ("warn", AtLimit::Warn)];
 
-/// The limits of a table, in the order of the file.
-pub(super) fn limits(table: &Table<'_>) -> Read<Vec<LimitSpec>> {
+/// The limits of a table, in the order of the file. `zone`: that of periods.
+pub(super) fn limits(table: &Table<'_>, zone: &TimeZone) -> Read<Vec<LimitSpec>> {
     let Some(entry) = table.entry("limits", Shape::List(Box::new(Shape::Table))) else {
         return Ok(Vec::new());
     };
     let items = entry.array("a list of limits, such as [{ requests = 600, per = \"minute\" }]")?;
-    all(items.iter().map(|item| item.table(limit)))
+    all(items.iter().map(|item| item.table(|table| limit(table, zone))))
 }
 
-fn limit(table: &Table<'_>) -> Read<LimitSpec> {
+fn limit(table: &Table<'_>, zone: &TimeZone) -> Read<LimitSpec> {
     let found = [
         ("requests", table.optional("requests", amount())),
         ("tokens", table.optional("tokens", amount())),
@@ -55,8 +73,9 @@ fn limit(table: &Table<'_>) -> Read<LimitSpec> {
         let bound = LimitBound::Concurrent(amount.into());
         return Ok(LimitSpec { quantity: Quantity::Concurrent, bound, at_limit });
     }
-    let Some(period) = per else {
-        let reason = "is missing: write per = \"second\", \"minute\" or \"hour\"";
+    let Some(per) = per else {
+        let reason =
+            "is missing: write per = \"second\", \"minute\", \"hour\", \"day\", \"week\" or \"month\"";
         return Err(table.mistake("per", reason));
     };
     let quantity = match name {
@@ -67,8 +86,21 @@ fn limit(table: &Table<'_>) -> Read<LimitSpec> {
         Quantity::Tokens(_) => Units(u128::from(amount) * u128::from(Weights::ONE)),
         _ => amount.into(),
     };
-    let rate = BucketRate { limit: units(amount), period, burst: units(burst.unwrap_or(amount)) };
-    Ok(LimitSpec { quantity, bound: LimitBound::Rate(rate), at_limit })
+    let limit = units(amount);
+    let bound = match per {
+        Per::Rate(period) => {
+            LimitBound::Rate(BucketRate { limit, period, burst: units(burst.unwrap_or(amount)) })
+        }
+        Per::Calendar(_) if burst.is_some() => {
+            let reason =
+                "is for per = \"second\", \"minute\" or \"hour\": all of a longer period may come at once";
+            return Err(table.mistake("burst", reason));
+        }
+        Per::Calendar(period) => {
+            LimitBound::Period { limit, calendar: Calendar { period, zone: zone.clone() } }
+        }
+    };
+    Ok(LimitSpec { quantity, bound, at_limit })
 }
 
 /// A whole number from 1, also with `k` for thousands or `M` for millions.

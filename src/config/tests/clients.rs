@@ -1,11 +1,13 @@
 //! Clients and teams.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::certificates::Authority;
 use super::*;
-use crate::gate::limit::{AtLimit, BucketRate, LimitBound, LimitSpec, Quantity, Units, Weights};
+use crate::gate::limit::{AtLimit, BucketRate, Calendar, LimitBound, LimitSpec, Quantity, Units, Weights};
 use crate::gate::{AllowedEndpoints, KeyDigest};
+use crate::support::calendar::Period;
 
 const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -190,6 +192,32 @@ fn limits_are_rates_and_running_requests() {
 }
 
 #[test]
+fn limits_of_periods_are_in_the_zone_of_the_ledger() {
+    let limits = "[clients.a]\n{KEY}limits = [{ requests = 5, per = \"week\" }]\n".replace("{KEY}", KEY);
+    let settings = loaded(&format!("[ledger]\ntime_zone = \"Europe/Berlin\"\n{limits}")).settings;
+    let calendar = Calendar { period: Period::Week, zone: TimeZone::get("Europe/Berlin").unwrap() };
+    let bound = LimitBound::Period { limit: Units(5), calendar };
+    assert_eq!(settings.clients[0].limits[0].bound, bound);
+    for (ledger, reason) in [
+        ("path = \"\"", "is read from the ledger at the start: name a file in ledger.path"),
+        (
+            "retention = \"7d\"",
+            "up to 7 days, whose use is read from the ledger at the start: keep its records longer",
+        ),
+    ] {
+        for owner in ["clients.a", "teams.t"] {
+            let limits = limits.replace("[clients.a]\n", &format!("[{owner}]\n"));
+            let limits = if owner == "teams.t" { limits.replace(KEY, "") } else { limits };
+            let found = mistakes(&format!("{OPENAI}[ledger]\n{ledger}\n{limits}"));
+            let is_named =
+                |line: &String| line.contains(&format!("{owner}.limits: ")) && line.contains(reason);
+            assert!(found.iter().any(is_named), "{owner} {ledger}: {found:?}");
+        }
+    }
+    loaded(&format!("[ledger]\nretention = \"8d\"\n{limits}"));
+}
+
+#[test]
 fn mistakes_of_limits_are_named() {
     for (limit, key, reason) in [
         ("1", "[0]", "must be a table"),
@@ -211,9 +239,14 @@ fn mistakes_of_limits_are_named() {
             "is beside requests: write a limit for each",
         ),
         (
-            "{ requests = 1, per = \"day\" }",
+            "{ requests = 1, per = \"year\" }",
             "[0].per",
-            "\"day\" is unknown: write \"second\", \"minute\" or \"hour\"",
+            "\"year\" is unknown: write \"second\", \"minute\", \"hour\", \"day\", \"week\" or \"month\"",
+        ),
+        (
+            "{ requests = 1, per = \"day\", burst = 2 }",
+            "[0].burst",
+            "all of a longer period may come at once",
         ),
         ("{ concurrent = 1, per = \"minute\" }", "[0].per", "concurrent bounds running requests: remove it"),
         ("{ concurrent = 1, burst = 2 }", "[0].burst", "concurrent bounds running requests: remove it"),

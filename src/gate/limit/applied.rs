@@ -36,6 +36,15 @@ pub struct NextLimits {
     limits: HashMap<Place, AppliedLimit>,
     /// The limits in use that go on, with their new bounds.
     changes: Vec<(Arc<UseLimit>, LimitSpec)>,
+    /// The other limits.
+    begun: Vec<AppliedLimit>,
+}
+
+impl NextLimits {
+    /// The limits that count from nothing, unless the ledger knows of use in their period.
+    pub fn begun(&self) -> &[AppliedLimit] {
+        &self.begun
+    }
 }
 
 impl LimitRegistry {
@@ -53,14 +62,16 @@ impl LimitRegistry {
             for (index, spec) in specs.iter().enumerate() {
                 let nth = specs[..index].iter().filter(|earlier| earlier.quantity == spec.quantity).count();
                 let place = (owner.clone(), spec.quantity, nth);
-                let limit = match known.get(&place) {
-                    Some(known) => {
-                        next.changes.push((Arc::clone(&known.limit), spec.clone()));
-                        Arc::clone(&known.limit)
-                    }
+                let known = known.get(&place).filter(|known| known.limit.can_change_to(&spec.bound));
+                let limit = match known {
+                    Some(known) => Arc::clone(&known.limit),
                     None => Arc::new(UseLimit::new(spec.clone(), now)),
                 };
                 let applied = AppliedLimit { owner: owner.clone(), index, limit };
+                match known {
+                    Some(_) => next.changes.push((Arc::clone(&applied.limit), spec.clone())),
+                    None => next.begun.push(applied.clone()),
+                }
                 next.limits.insert(place, applied.clone());
                 limits.push(applied);
             }
@@ -114,9 +125,11 @@ impl fmt::Display for Owner {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use jiff::tz::TimeZone;
 
-    use super::super::{AtLimit, BucketRate, LimitBound, LimitHold, Units, Use};
+    use super::super::{AtLimit, BucketRate, Calendar, LimitBound, LimitHold, Units, Use};
     use super::*;
+    use crate::support::calendar::Period;
 
     const NOW: Now = Now { nanos: 0, time: Timestamp::UNIX_EPOCH };
 
@@ -155,6 +168,25 @@ mod tests {
         assert_eq!(second[0].status(NOW).held, Units(0), "a hold settles where it was taken");
         let third = replaced(&registry, &[]);
         assert!(third.is_empty() && registry.all().is_empty());
+    }
+
+    #[test]
+    fn limit_of_another_calendar_begins_its_count() {
+        let registry = LimitRegistry::default();
+        let per = |period| {
+            let calendar = Calendar { period, zone: TimeZone::UTC };
+            let bound = LimitBound::Period { limit: Units(5), calendar };
+            LimitSpec { bound, ..spec(Quantity::Requests, 1) }
+        };
+        let begun = |spec: LimitSpec| {
+            let (_, next) = registry.plan([(owner(), &[spec][..])], NOW);
+            let begun = next.begun().len();
+            registry.take_over(next, NOW);
+            begun
+        };
+        let (day, week) = (per(Period::Day), per(Period::Week));
+        let specs = [day.clone(), LimitSpec { at_limit: AtLimit::Warn, ..day.clone() }, week, day];
+        assert_eq!(specs.map(begun), [1, 0, 1, 1]);
     }
 
     #[test]

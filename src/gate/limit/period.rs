@@ -3,8 +3,6 @@
 //! A request counts in the period of its beginning, as its record and its price do. So the count of
 //! the last period is kept until the next ends. The periods of a count only move forward: a clock
 //! that steps back opens no period again with an empty count.
-//!
-//! Not configurable yet: `per` of a limit will have `"day"`, `"week"` and `"month"`.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

@@ -84,7 +84,7 @@ fn refused_request_counts_at_each_limit_without_room() {
 }
 
 #[test]
-fn refused_request_takes_nothing_from_the_limits_after_the_full_one() {
+fn refused_request_takes_nothing_after_the_full_limit() {
     let [requests, tokens, ..] = all_kinds();
     let full = limit(Quantity::Concurrent, LimitBound::Concurrent(Units(1)), AtLimit::Refuse);
     let one = LimitHold::take([&full], &use_of(0), now(0).time, now(0)).unwrap();

@@ -118,8 +118,8 @@ struct Expected {
     input: u64,
     /// `None`: no limit counts output of the request.
     slices: Option<Slices>,
-    /// What is not reported counts by what was seen. False: it counts with another request, or the
-    /// body was not read.
+    /// Counts that are not reported are replaced by those that were seen. False: they belong to
+    /// another request, or the body was not read.
     is_own: bool,
 }
 
@@ -234,22 +234,23 @@ fn reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -
         Quantity::Cost(_) => ("cost", 1),
     };
     let whole = |units: Units| u64::try_from(units.0 / scale).unwrap_or(u64::MAX);
-    let retry_after = match room_from {
-        RoomFrom::After(nanos) => Some(Duration::from_nanos(nanos)),
-        RoomFrom::Time(_) => None,
-        RoomFrom::AnEnd => Some(AN_END),
+    let (retry_after, until) = match room_from {
+        RoomFrom::After(nanos) => (Some(Duration::from_nanos(nanos)), None),
+        RoomFrom::Time(until) => (None, Some(until)),
+        RoomFrom::AnEnd => (Some(AN_END), None),
     };
-    Kind::LimitReached(Box::new(LimitReached {
+    let reached = Box::new(LimitReached {
         whose: owner.to_string(),
         key: format!("limits[{index}] in [{}]", owner.table()),
         unit,
         used: whole(status.taken()),
         want: whole(want),
         most: whole(most),
-        is_rate: matches!(room_from, RoomFrom::After(_)),
+        is_rate: !matches!(room_from, RoomFrom::AnEnd),
         retry_after,
-    }))
-    .into()
+        until,
+    });
+    if until.is_some() { Kind::QuotaReached(reached).into() } else { Kind::LimitReached(reached).into() }
 }
 
 /// The pause after which a client asks again for the place of a running request.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use jiff::Timestamp;
 
 use crate::codec::authority::HostFault;
 
@@ -64,6 +65,8 @@ pub struct LimitReached {
     /// The limit is one of use in a time.
     pub is_rate: bool,
     pub retry_after: Option<Duration>,
+    /// The end of the period of the limit.
+    pub until: Option<Timestamp>,
 }
 
 /// The reason why the tokens of a request are not counted in its own record.
@@ -229,6 +232,8 @@ kinds! {
         "No upstream responded to `GET /v1/models` with its list in time.";
     LimitReached(Box<LimitReached>) = TOO_MANY_REQUESTS, "rate_limit_exceeded", Client, AfterPause,
         "A limit of the client, or of its team, has no room for the request: wait, or raise the one that the message names.";
+    QuotaReached(Box<LimitReached>) = TOO_MANY_REQUESTS, "insufficient_quota", Client, Never,
+        "A limit of the client, or of its team, has no room for the request before the next period: raise the one that the message names.";
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", Us, AfterPause,
         "The buffered request bodies use up `server.max_buffered_bytes`: raise it, if there is memory.";
     ClientOverloaded = SERVICE_UNAVAILABLE, "client_overloaded", Client, AfterPause,

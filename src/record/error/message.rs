@@ -260,8 +260,8 @@ impl Error {
                 f,
                 "As many requests wait for the group `{upstream}` as may (queue), and no client has more of them than this one. Try again shortly."
             ),
-            Kind::LimitReached(reached) => {
-                let LimitReached { whose, key, unit, used, want, most, is_rate, retry_after } = &**reached;
+            Kind::LimitReached(reached) | Kind::QuotaReached(reached) => {
+                let LimitReached { whose, key, unit, used, want, most, is_rate, retry_after, until } = &**reached;
                 if !is_rate {
                     return write!(f, "The {whose} has {used} of {most} {unit} ({key}). There is room when one of them ends.");
                 }
@@ -269,9 +269,10 @@ impl Error {
                     f,
                     "The {whose} has used or reserved {used} of {most} {unit}, and this request may need {want} ({key})."
                 )?;
-                match retry_after {
-                    Some(pause) => write!(f, " There is room again in {:.3} s.", pause.as_secs_f64()),
-                    None => Ok(()),
+                match (retry_after, until) {
+                    (Some(pause), _) => write!(f, " There is room again in {:.3} s.", pause.as_secs_f64()),
+                    (None, Some(until)) => write!(f, " The count begins again at {until}."),
+                    (None, None) => Ok(()),
                 }
             }
             Kind::ClientOverloaded => f.write_str(

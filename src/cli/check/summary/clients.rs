@@ -4,6 +4,7 @@ use super::push;
 use crate::config::{Client, Settings, Team};
 use crate::gate::AllowedEndpoints;
 use crate::gate::limit::{AtLimit, BucketRate, LimitBound, LimitSpec, Quantity, Units, Weights};
+use crate::support::calendar::Period;
 
 /// The names of rates' periods, in nanoseconds.
 const PERIODS: [(u64, &str); 3] =
@@ -73,7 +74,16 @@ fn limit(spec: &LimitSpec) -> String {
             }
             format!("{} {unit} per {name}", whole(*limit))
         }
-        LimitBound::Period { limit, .. } => format!("{} {unit} per period", whole(*limit)),
+        LimitBound::Period { limit, calendar } => {
+            let name = match calendar.period {
+                Period::Hour => "hour",
+                Period::Day => "day",
+                Period::Week => "week",
+                Period::Month => "month",
+                Period::Year => "year",
+            };
+            format!("{} {unit} per {name}", whole(*limit))
+        }
         LimitBound::Concurrent(limit) => format!("{} {unit}", whole(*limit)),
     };
     if spec.at_limit == AtLimit::Warn {

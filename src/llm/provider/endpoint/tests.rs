@@ -241,15 +241,15 @@ fn the_deployment_of_a_path_is_told() {
 
 /// The known patterns for which a request with this method is metered, or is not.
 fn patterns(method: &Method, is_metered: bool) -> Vec<&'static str> {
-    let has_answer = |pattern: &&str| {
+    let is_sought = |pattern: &&str| {
         let path = format!("/v1/{}", pattern.replace("**", "a/b").replace('*', "id"));
         Endpoint::of(&path).is_metered(method, &path, false) == is_metered
     };
-    Endpoint::paths().filter(has_answer).collect()
+    Endpoint::paths().filter(is_sought).collect()
 }
 
 #[test]
-fn requests_that_create_are_metered_if_their_record_has_their_tokens() {
+fn request_that_creates_is_metered_if_its_record_has_tokens() {
     let mut metered = patterns(&Method::POST, true);
     metered.sort_unstable();
     assert_eq!(
@@ -294,7 +294,7 @@ fn requests_that_create_are_metered_if_their_record_has_their_tokens() {
 }
 
 #[test]
-fn requests_that_read_are_metered_unless_their_response_is_not_read() {
+fn request_that_reads_is_metered_if_its_response_is_read() {
     for method in [Method::GET, Method::DELETE] {
         for pattern in patterns(&method, false) {
             let (.., tokens) = KNOWN.iter().find(|(known, ..)| *known == pattern).unwrap();

@@ -76,6 +76,7 @@ fn refusal_has_retry_after_exactly_if_repeated_after_a_pause() {
         most: 1,
         is_rate: true,
         retry_after: Some(pause),
+        until: None,
     };
     let refusals = [
         Kind::UpstreamsRateLimited { retry_after: Some(pause), holder: None },
