@@ -24,13 +24,17 @@ use jiff::Timestamp;
 use crate::codec::head::Headers;
 pub use client::{AllowedEndpoints, KnownClient, Models};
 pub(crate) use key::bearer;
-pub use key::{KeyDigest, KnownKey};
+pub use key::{
+    ID_DIGITS, KeyDigest, KeySource, KnownKey, LiveKeys, RANDOM_BYTES, StoredKeys, UnknownKeys, new_key,
+};
 pub use query::QueryKeys;
 
 /// The configured clients.
 #[derive(Clone, Default)]
 pub struct Clients {
     keys: HashMap<KeyDigest, KnownKey>,
+    /// The keys that change without the configuration. A configured key has precedence.
+    live: Arc<LiveKeys>,
     /// All clients, also those without keys, which have certificates.
     by_name: HashMap<Arc<str>, Arc<KnownClient>>,
 }
@@ -47,13 +51,20 @@ pub struct Known {
 pub enum Unauthorized {
     /// The request has no key.
     Missing,
-    /// The request's key is not one of the configured keys.
+    /// The request's key is not one of the configured and stored keys.
     Unknown,
+    /// The same, and the key's own checksum is wrong.
+    Mistyped,
     /// The time of the request's key is over.
     Expired,
 }
 
 impl Clients {
+    /// Clients that may use the stored keys too.
+    pub fn with_stored(live: Arc<LiveKeys>) -> Self {
+        Self { live, ..Self::default() }
+    }
+
     /// Adds a client with its keys, each with the time from which it is refused. The first of two
     /// clients with the same key keeps it.
     pub fn add(
@@ -101,17 +112,41 @@ impl Clients {
         }
         let mut refusal = Unauthorized::Missing;
         for key in key::keys(headers).chain(query.iter().filter(|key| !key.is_empty())) {
-            match self.keys.get(&KeyDigest::of(key)) {
+            let digest = KeyDigest::of(key);
+            let found = match self.keys.get(&digest) {
                 Some(key) if !key.has_expired(now) => {
                     let (client, id) = (Arc::clone(&key.client), Arc::clone(&key.id));
-                    return Ok(Some(Known { client, key_id: Some(id) }));
+                    Ok(Known { client, key_id: Some(id) })
                 }
-                Some(_) => refusal = Unauthorized::Expired,
-                None if refusal == Unauthorized::Missing => refusal = Unauthorized::Unknown,
-                None => {}
+                Some(_) => Err(Unauthorized::Expired),
+                None => self.stored(&digest, now),
+            };
+            match found {
+                Ok(known) => return Ok(Some(known)),
+                Err(Unauthorized::Expired) => refusal = Unauthorized::Expired,
+                Err(_) if refusal == Unauthorized::Expired => {}
+                Err(_) if key::is_mistyped(key) => refusal = Unauthorized::Mistyped,
+                Err(_) if refusal == Unauthorized::Missing => refusal = Unauthorized::Unknown,
+                Err(_) => {}
             }
         }
         Err(refusal)
+    }
+
+    /// The client with this stored key. A key of a client that is not configured is unknown.
+    fn stored(&self, digest: &KeyDigest, now: Timestamp) -> Result<Known, Unauthorized> {
+        let stored = self.live.stored.peek();
+        let key = stored.get(digest).ok_or(Unauthorized::Unknown)?;
+        let client = self.by_name.get(&key.client).ok_or(Unauthorized::Unknown)?;
+        if key.has_expired(now) {
+            return Err(Unauthorized::Expired);
+        }
+        Ok(Known { client: Arc::clone(client), key_id: Some(Arc::clone(&key.id)) })
+    }
+
+    /// The count of unknown keys.
+    pub fn unknown_keys(&self) -> &UnknownKeys {
+        &self.live.unknown
     }
 }
 
@@ -239,6 +274,51 @@ mod tests {
         for key in ["sg-bo", "sg-bobb", "SG-BOB", "sg-bob, sg-bob"] {
             assert_eq!(who(&[("api-key", key)]), Err(Unauthorized::Unknown), "{key}");
         }
+    }
+
+    #[test]
+    fn stored_key_is_that_of_a_configured_client_until_its_end() {
+        let live = Arc::new(LiveKeys::default());
+        let mut clients = Clients::with_stored(Arc::clone(&live));
+        clients.add(KnownClient::new("alice"), [(KeyDigest::of(b"sg-alice"), None)]);
+        let who = |key: &str, second| {
+            let mut headers = Headers::default();
+            headers.append(b"api-key", key.as_bytes());
+            let now = Timestamp::from_second(second).unwrap();
+            let known = clients.authenticate(&headers, &QueryKeys::default(), now)?.unwrap();
+            Ok((known.client.name.to_string(), known.key_id.unwrap().to_string()))
+        };
+        assert_eq!(who("sg-new", END), Err(Unauthorized::Unknown));
+        let digest = KeyDigest::of(b"sg-new");
+        let until = Timestamp::from_second(END).ok();
+        live.stored.replace(
+            [(digest, "alice", until), (KeyDigest::of(b"sg-gone"), "gone", None)].into_iter().collect(),
+        );
+        assert_eq!(who("sg-new", END - 1), Ok(("alice".to_owned(), digest.id())));
+        assert_eq!(who("sg-new", END), Err(Unauthorized::Expired));
+        assert_eq!(who("sg-gone", 0), Err(Unauthorized::Unknown), "its client is not configured");
+        live.stored.replace(StoredKeys::default());
+        assert_eq!(who("sg-new", 0), Err(Unauthorized::Unknown));
+        assert!(who("sg-alice", 0).is_ok());
+    }
+
+    #[test]
+    fn mistyped_key_is_told_from_an_unknown_one() {
+        let unknown = new_key([7; RANDOM_BYTES]);
+        let unknown = unknown.expose();
+        let other = if unknown.ends_with('A') { 'B' } else { 'A' };
+        let mistyped = format!("{}{other}", &unknown[..unknown.len() - 1]);
+        assert_eq!(who(&[("api-key", unknown)]), Err(Unauthorized::Unknown));
+        for lines in [
+            &[("api-key", &*mistyped)][..],
+            &[("api-key", unknown), ("x-api-key", &mistyped)],
+            &[("api-key", &mistyped), ("x-api-key", "other")],
+        ] {
+            assert_eq!(who(lines), Err(Unauthorized::Mistyped), "{lines:?}");
+        }
+        assert_eq!(who(&[("api-key", &mistyped), ("x-api-key", "sg-bob")]), Ok(Some("bob".to_owned())));
+        let expired = [("api-key", "sg-carol"), ("x-api-key", &mistyped)];
+        assert_eq!(who_at(&expired, END), Err(Unauthorized::Expired));
     }
 
     #[test]

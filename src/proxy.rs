@@ -155,6 +155,9 @@ impl Proxy {
         async move {
             let (mut prepared, buffered) = match Self::prepare(&snapshot, received, &mut entry).await {
                 Ok(prepared) => prepared,
+                Err(error) if error.is_slowed() => {
+                    return Box::pin(respond::refuse_slowly(error, entry)).await;
+                }
                 Err(error) => return respond::refuse(&error, entry),
             };
             entry.show();
@@ -251,7 +254,7 @@ impl Handler for Proxy {
         snapshot.trace(&mut request.head.headers, &mut entry);
         entry.list_in(&self.requests);
         let listing = model_list::listing(&request.head, &snapshot);
-        let received = Received::new(request);
+        let received = Received::new(request, from);
         let is_united = match listing {
             Listing::None => false,
             Listing::OfOne => received.is_of_limited_models(&snapshot.clients, entry.row().started_at),

@@ -1,5 +1,9 @@
 //! Keys, of which only digests are stored.
 
+mod form;
+mod stored;
+mod unknown;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,8 +16,13 @@ use crate::llm::rewrite::headers::KEY_NAMES;
 use crate::llm::rewrite::upgrade;
 use crate::support::hex;
 
+pub(super) use form::is_mistyped;
+pub use form::{RANDOM_BYTES, new_key};
+pub use stored::{LiveKeys, StoredKeys};
+pub use unknown::{KeySource, UnknownKeys};
+
 /// The digits of a digest in a key's id.
-const ID_DIGITS: usize = 8;
+pub const ID_DIGITS: usize = 8;
 
 /// The SHA-256 digest of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +37,13 @@ impl KeyDigest {
     /// Parses 64 hexadecimal digits, as `sha256sum` prints them.
     pub fn parse(text: &str) -> Option<Self> {
         hex::decode(text.as_bytes()).map(Self)
+    }
+
+    /// All digits, in lower case.
+    pub fn to_hex(&self) -> String {
+        let mut digits = String::with_capacity(2 * self.0.len());
+        hex::push(&mut digits, &self.0);
+        digits
     }
 
     /// The beginning of the digest, which tells the keys of a client apart.
@@ -81,8 +97,7 @@ mod tests {
     #[test]
     fn digest_is_the_one_that_sha256sum_prints() {
         let digest = KeyDigest::of(b"sg-alice");
-        let mut text = String::new();
-        hex::push(&mut text, &digest.0);
+        let text = digest.to_hex();
         assert_eq!(KeyDigest::parse(&text), Some(digest));
         assert_eq!(KeyDigest::parse(&text.to_uppercase()), Some(digest));
         assert_eq!(digest.id(), text[..8]);

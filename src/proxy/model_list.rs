@@ -96,6 +96,7 @@ pub(super) async fn respond(
             entry.close(Outcome::Complete);
             ClientResponse { head, body: ProxyBody::Whole(Full::new(list)) }
         }
+        Err(error) if error.is_slowed() => respond::refuse_slowly(error, entry).await,
         Err(error) => respond::refuse(&error, entry),
     }
 }

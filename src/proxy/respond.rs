@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::attempt::Accepted;
@@ -30,6 +31,9 @@ use crate::upstream::{UpstreamBody, UpstreamResponse};
 /// Response headers with the upstream's own id of a request, the most usual first.
 const REQUEST_IDS: [KnownName; 4] =
     [KnownName::XRequestId, KnownName::ApimRequestId, KnownName::RequestId, KnownName::XMsRequestId];
+
+/// The pause before the refusal of an address that guesses keys.
+pub(super) const SLOWED_BY: Duration = Duration::from_secs(1);
 
 /// Relays a response. From here on its body owns the record.
 pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> ClientResponse<ProxyBody> {
@@ -193,6 +197,14 @@ pub(super) fn refuse(error: &Error, entry: Entry) -> ClientResponse<ProxyBody> {
     }
     add_waited(&mut head.headers, waited_ms);
     ClientResponse { head, body: ProxyBody::Whole(Full::new(body)) }
+}
+
+/// Refuses like [`refuse`], after [`SLOWED_BY`]. The record closes before, so that a client that
+/// leaves meanwhile has the same record.
+pub(super) async fn refuse_slowly(error: Error, entry: Entry) -> ClientResponse<ProxyBody> {
+    let response = refuse(&error, entry);
+    sleep(SLOWED_BY).await;
+    response
 }
 
 /// Adds the member of a group that served, the number of members that were tried, and the time that

@@ -124,6 +124,11 @@ impl Error {
         }
     }
 
+    /// Returns true if the response must wait, since its client seems to guess keys.
+    pub fn is_slowed(&self) -> bool {
+        matches!(self.0.kind, Kind::KeyUnknown { is_slowed: true } | Kind::KeyMistyped { is_slowed: true })
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.0.kind.info().status

@@ -1,6 +1,7 @@
 //! A value that is replaced as a whole while other threads read it.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +16,11 @@ pub struct Live<T> {
 impl<T> Live<T> {
     pub fn new(value: T) -> Arc<Self> {
         Arc::new(Self { present: ArcSwap::from_pointee(value), generation: AtomicU64::new(0) })
+    }
+
+    /// The present value, to be read at once: its count of references stays.
+    pub fn peek(&self) -> impl Deref<Target = Arc<T>> {
+        self.present.load()
     }
 
     /// The present value.

@@ -1,14 +1,16 @@
 //! A request whose head has arrived: it is checked and authenticated before its body is read.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Method;
 use jiff::Timestamp;
 
-use super::{Authenticated, Buffered};
+use super::{Authenticated, Buffered, limit_time};
 use crate::codec::h1::server::MAX_REQUEST_HEADERS;
 use crate::gate::browser::{Admission, Refusal};
-use crate::gate::{Clients, Known, Models, QueryKeys, Unauthorized};
+use crate::gate::{Clients, KeySource, Known, Models, QueryKeys, Unauthorized};
+use crate::proxy::respond::SLOWED_BY;
 use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
 use crate::server::{ClientRequest, RequestBody};
@@ -22,13 +24,15 @@ pub(in crate::proxy) struct Received {
     certificate: Option<ClientCertificate>,
     /// The keys of the query, which were removed from it.
     keys: QueryKeys,
+    from: KeySource,
 }
 
 impl Received {
-    pub(in crate::proxy) fn new(request: ClientRequest) -> Self {
+    pub(in crate::proxy) fn new(request: ClientRequest, from: Option<SocketAddr>) -> Self {
         let ClientRequest { mut head, body, certificate } = request;
         let keys = QueryKeys::take(&mut head);
-        Self { request: Box::new(Buffered::unread(head)), body, certificate, keys }
+        let from = from.map(|address| address.ip().into()).unwrap_or_default();
+        Self { request: Box::new(Buffered::unread(head)), body, certificate, keys, from }
     }
 
     /// Refuses `CONNECT` and `TRACE`, and hosts and web pages that `admission` does not allow.
@@ -82,13 +86,29 @@ impl Received {
             }
             (Ok(None), None) => {}
             (Err(Unauthorized::Missing), None) => return Err(Kind::KeyMissing.into()),
-            (Err(Unauthorized::Unknown), None) => return Err(Kind::KeyUnknown.into()),
+            (Err(Unauthorized::Unknown), None) => {
+                return Err(Kind::KeyUnknown { is_slowed: count_unknown(clients, self.from) }.into());
+            }
+            (Err(Unauthorized::Mistyped), None) => {
+                return Err(Kind::KeyMistyped { is_slowed: count_unknown(clients, self.from) }.into());
+            }
             (Err(Unauthorized::Expired), None) => return Err(Kind::KeyExpired.into()),
         }
         entry.admit();
         Ok(Authenticated(self))
     }
 }
+
+/// Counts an unknown key. Returns true if its refusal waits.
+fn count_unknown(clients: &Clients, from: KeySource) -> bool {
+    let counted = clients.unknown_keys().count(from, limit_time().nanos / NANOS_PER_SECOND);
+    if counted.is_first {
+        tracing::warn!(%from, "many unknown keys: their refusals wait for {SLOWED_BY:?}");
+    }
+    counted.is_slowed
+}
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {

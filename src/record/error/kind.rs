@@ -152,8 +152,10 @@ kinds! {
         "The request names a response, file or other stored object that another client created.";
     KeyMissing = UNAUTHORIZED, "missing_api_key", Client, Never,
         "Clients are configured, and the request has no key.";
-    KeyUnknown = UNAUTHORIZED, "invalid_api_key", Client, Never,
-        "The request's key is not one of the configured keys.";
+    KeyUnknown { is_slowed: bool } = UNAUTHORIZED, "invalid_api_key", Client, Never,
+        "The request's key is not one of the configured and stored keys.";
+    KeyMistyped { is_slowed: bool } = UNAUTHORIZED, "invalid_api_key", Client, Never,
+        "The request's key has the form of `streamgauge keys`, and its checksum is wrong.";
     KeyExpired = UNAUTHORIZED, "invalid_api_key", Client, Never,
         "The request's key has expired.";
     CertificateNotTrusted = UNAUTHORIZED, "certificate_not_trusted", Client, Never,

@@ -95,8 +95,13 @@ impl Error {
             Kind::KeyMissing => f.write_str(
                 "No API key. Send one of the keys configured under [clients] as `Authorization: Bearer <key>`.",
             ),
-            Kind::KeyUnknown => {
-                f.write_str("The API key is not one of those configured under [clients] of this proxy.")
+            Kind::KeyUnknown { is_slowed } => {
+                f.write_str("The API key is not one of those configured under [clients] of this proxy.")?;
+                f.write_str(slowed(*is_slowed))
+            }
+            Kind::KeyMistyped { is_slowed } => {
+                f.write_str("The API key is mistyped: its last characters do not match the others. Copy all of it again.")?;
+                f.write_str(slowed(*is_slowed))
             }
             Kind::KeyExpired => f.write_str(
                 "This API key has expired. Send the key that replaced it, or ask the operator of this proxy for a new one.",
@@ -287,6 +292,14 @@ impl Error {
                 "This proxy buffers as many request bodies as server.max_buffered_bytes allows. Try again shortly.",
             ),
         }
+    }
+}
+
+/// The rest of the message about a refusal that waits.
+fn slowed(is_slowed: bool) -> &'static str {
+    match is_slowed {
+        true => " Many unknown keys came from this address, so that their responses are delayed.",
+        false => "",
     }
 }
 

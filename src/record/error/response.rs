@@ -54,7 +54,7 @@ impl Error {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ID_HEADER, id);
         match self.kind() {
-            Kind::KeyMissing | Kind::KeyUnknown | Kind::KeyExpired => {
+            Kind::KeyMissing | Kind::KeyUnknown { .. } | Kind::KeyMistyped { .. } | Kind::KeyExpired => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Kind::MethodNotAllowed(_) => {
