@@ -1,6 +1,6 @@
 //! The configuration: the compiled-in defaults, overridden by a TOML file, the environment and the
 //! command line, and converted into [`Settings`] that are valid by construction. Reading opens no
-//! socket and changes no file.
+//! socket and changes no file; only [`KeyStore`] writes one.
 //!
 //! **Every mistake is reported together**, in the order of the file, with its line, its key, and
 //! the right form. Only for a file that is not TOML, the first syntax error alone is reported. No
@@ -14,6 +14,7 @@
 //! | `reader`, `kind`, `notes` | a typed view of the tree, which notes mistakes and describes its keys |
 //! | `sections`, `clients`, `upstreams`, … | one struct of [`Settings`] each, with the rules of its keys |
 //! | `cross_checks` | the rules between sections |
+//! | `stored_keys`, `key_place`, `key_store` | keys of clients in a file of their own; for commands; changed |
 //! | `probe` | the admin port, even if other keys have mistakes |
 //! | `effective` | the merged tree for people, without its secrets |
 //! | `description`, `schema`, `docs` | all keys, as JSON Schema and as Markdown |
@@ -44,6 +45,8 @@ pub mod forward_proxy;
 mod groups;
 mod headers;
 mod key_path;
+mod key_place;
+mod key_store;
 mod kind;
 mod layers;
 mod log_filter;
@@ -64,6 +67,7 @@ mod secrets;
 mod sections;
 mod settings;
 mod size;
+mod stored_keys;
 mod suggest;
 mod time_zone;
 mod tls;
@@ -76,17 +80,20 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 
 pub use clients::ANONYMOUS;
-pub use duration::past;
+pub use duration::{duration, past};
 pub use environment::environment;
-pub use files::Files;
+pub use files::{Files, KeysFile};
+pub use key_place::{KeyPlace, key_end, load_key_place};
+pub use key_store::{KeyStore, StoreError};
 pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
 pub use probe::{AdminPort, check_file, load_admin_port, load_admin_token};
 pub use settings::{
     AccessLines, AdminSettings, Client, ClientKey, Database, DrainLimits, ForwardProxy, GroupSettings,
-    HttpVersion, JsonlTarget, LedgerSettings, Log, MemberSettings, OnDisconnect, OtlpSettings, PoolLimits,
-    Postgres, Route, RouteTarget, Server, Settings, Team, Timeouts, Upstream,
+    HttpVersion, JsonlTarget, KeySettings, LedgerSettings, Log, MemberSettings, OnDisconnect, OtlpSettings,
+    PoolLimits, Postgres, Route, RouteTarget, Server, Settings, StoredKey, Team, Timeouts, Upstream,
 };
+pub use stored_keys::{LoadedKeys, load_keys_again};
 pub use time_zone::{time_zone, time_zone_name};
 pub use upstreams::MAX_CONNECTION_AGE;
 
@@ -283,11 +290,13 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let log = root.section("log", sections::log);
     let zone = ledger.as_ref().map_or(TimeZone::UTC, |ledger| ledger.time_zone.clone());
     let (team_names, teams) = clients::teams(root, &zone);
+    let keys = root.section("keys", stored_keys::keys);
+    let has_certificates = server.as_ref().map_or(true, Server::has_client_certificates);
     let context = clients::Context {
         teams: &team_names,
         valid_teams: teams.as_deref().unwrap_or_default(),
         zone: &zone,
-        has_certificates: server.as_ref().map_or(true, Server::has_client_certificates),
+        needs_no_key: has_certificates || keys.as_ref().map_or(true, |keys| keys.file.is_some()),
     };
     let clients = clients::clients(root, &context);
     let network = root.section("network", network::network);
@@ -304,6 +313,9 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     }
     if let (Ok(clients), Ok(teams), Ok(routes)) = (&clients, &teams, &routes) {
         clients::warn_of_unused(root, clients, teams, routes);
+    }
+    if let (Ok(keys), Ok(clients)) = (&keys, &clients) {
+        stored_keys::check(root, keys, clients, has_certificates);
     }
     cross_checks::check(root, &server, &admin, &ledger, &clients);
     if let (Ok(ledger), Ok(clients), Ok(teams)) = (&ledger, &clients, &teams) {
@@ -322,6 +334,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         otlp: otlp?,
         log: log?,
         clients: clients?,
+        keys: keys?,
         teams: teams?,
         upstreams: upstreams?,
         groups: groups?,

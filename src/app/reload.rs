@@ -4,6 +4,7 @@
 //! each worker gets the snapshot and uses it for new requests; running requests keep the one with
 //! which they began.
 
+mod keys;
 mod secrets;
 mod thread;
 
@@ -21,6 +22,7 @@ use crate::admin::Access;
 use crate::balance::{HealthRegistry, UpstreamGroup};
 use crate::config::reload::{Reload, ReloadOutcome};
 use crate::config::{self, Files, Loaded, Settings, Sources};
+use crate::gate::LiveKeys;
 use crate::gate::limit::{LimitRegistry, NextLimits};
 use crate::llm::price::Prices;
 use crate::proxy::{Shared, Snapshot, UpstreamSpec, limit_time};
@@ -32,6 +34,7 @@ use crate::support::telemetry;
 use crate::support::threads::{fault, message};
 use crate::tls::{Replacement, ServerTls, Watch};
 use crate::upstream::ConnectObserver;
+use keys::RefusedKeys;
 use secrets::Secrets;
 pub(super) use thread::Reloading;
 
@@ -64,6 +67,7 @@ pub(super) struct Reloader {
     pub(super) prices: Arc<Live<Prices>>,
     pub(super) services: Services,
     pub(super) shared: Arc<Shared>,
+    keys: Arc<LiveKeys>,
     /// The groups that the pages show.
     pub(super) groups: Arc<Live<Vec<Arc<UpstreamGroup>>>>,
     pub(super) journal: Journal,
@@ -75,6 +79,8 @@ pub(super) struct Reloader {
     suspect: Option<Files>,
     /// The mistakes of the latest configuration, if it was refused.
     refused: Option<String>,
+    /// The latest file of stored keys, if it was refused.
+    refused_keys: Option<RefusedKeys>,
 }
 
 /// A new configuration that is built but not in use yet.
@@ -106,12 +112,15 @@ impl Reloader {
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
         let budget = snapshot::budget(settings, stream_metrics.limits());
         let (health, limits) = (HealthRegistry::new(Instant::now()), Arc::new(LimitRegistry::default()));
+        let keys = Arc::new(LiveKeys::default());
+        keys.stored.replace(settings.keys.table());
         let parts = snapshot::Parts {
             watch: &mut watch,
             observer,
             budget: &budget,
             health: &health,
             limits: &limits,
+            keys: &keys,
             generation: reload.begin_generation(),
             previous: None,
         };
@@ -139,6 +148,7 @@ impl Reloader {
             prices: Live::new(settings.prices.clone()),
             services,
             shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget, health, limits)),
+            keys,
             groups: Live::new(snapshot.groups()),
             journal: journal.clone(),
             updates: watch::Sender::new(Update::first(Arc::clone(&snapshot))),
@@ -148,6 +158,7 @@ impl Reloader {
             secrets,
             suspect: None,
             refused: None,
+            refused_keys: None,
         })
     }
 
@@ -159,7 +170,7 @@ impl Reloader {
             Ok(None) => {
                 tracing::info!("the configuration has not changed");
                 self.reload.record_unchanged();
-                (self.suspect, self.refused) = (None, None);
+                (self.suspect, self.refused, self.refused_keys) = (None, None, None);
                 ReloadOutcome::Unchanged
             }
             Err(mistakes) => {
@@ -175,8 +186,7 @@ impl Reloader {
         }
     }
 
-    /// Reads and builds the configuration. `None` if it is the one in use. A panic counts as a
-    /// refusal, so that no file can end the process.
+    /// Reads and builds the configuration. `None` if it is the one in use.
     fn read(&mut self) -> Result<Option<Built>, String> {
         let read = || {
             fault::strike("reload");
@@ -188,9 +198,7 @@ impl Reloader {
             }
             self.build(loaded).map(Some)
         };
-        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-            Err(format!("streamgauge failed to read it, which is a bug: {}", message(&*panic)))
-        })
+        or_refusal(read)
     }
 
     fn build(&mut self, loaded: Loaded) -> Result<Built, String> {
@@ -217,6 +225,7 @@ impl Reloader {
             budget: &self.shared.budget,
             health: &self.shared.health,
             limits: &self.shared.limits,
+            keys: &self.keys,
             generation: self.reload.begin_generation(),
             previous: Some((&self.settings, &self.snapshot)),
         };
@@ -250,6 +259,7 @@ impl Reloader {
         }
         self.access.replace(access(&settings, Some(&self.access.load())));
         self.prices.replace(settings.prices.clone());
+        self.keys.stored.replace(settings.keys.table());
         self.drain_timeout.replace(settings.server.drain_timeout);
         self.controls.apply(&settings, lines);
         put_limits_in_use(&settings, &snapshot, &self.shared.health);
@@ -267,7 +277,7 @@ impl Reloader {
             source.files = files;
         }
         (self.settings, self.snapshot) = (settings, snapshot);
-        (self.suspect, self.refused) = (None, None);
+        (self.suspect, self.refused, self.refused_keys) = (None, None, None);
         ReloadOutcome::Taken { needs_restart, late_workers }
     }
 
@@ -298,6 +308,13 @@ impl Reloader {
         tracing::debug!(workers = self.workers, "all workers use the new configuration");
         0
     }
+}
+
+/// Reads a file. A panic counts as a refusal, so that no file can end the process.
+fn or_refusal<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        Err(format!("streamgauge failed to read it, which is a bug: {}", message(&*panic)))
+    })
 }
 
 /// The upstreams with their names in spans and exported metrics.

@@ -10,7 +10,7 @@ use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGrou
 use crate::config::{self, ANONYMOUS, AccessLines, RouteTarget, Settings};
 use crate::gate::browser::Admission;
 use crate::gate::limit::{LimitRegistry, NextLimits, Owner};
-use crate::gate::{Clients, KnownClient, Models};
+use crate::gate::{Clients, KnownClient, LiveKeys, Models};
 use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::rewrite::names::HeaderNames;
@@ -29,6 +29,7 @@ pub(super) struct Parts<'a> {
     pub(super) budget: &'a Budget,
     pub(super) health: &'a Arc<HealthRegistry>,
     pub(super) limits: &'a LimitRegistry,
+    pub(super) keys: &'a Arc<LiveKeys>,
     pub(super) generation: SharedGuard,
     /// The settings in use, and their snapshot. Equal parts are reused.
     pub(super) previous: Option<(&'a Settings, &'a Snapshot)>,
@@ -58,7 +59,7 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<(Sna
     };
     let stored_ids = binding(settings, &rules);
     let server = &settings.server;
-    let (clients, limits) = clients(settings, parts.limits);
+    let (clients, limits) = clients(settings, parts.limits, parts.keys);
     let snapshot = Snapshot {
         admission: Admission::new(
             server.hosts.clone(),
@@ -98,13 +99,13 @@ pub(super) fn put_limits_in_use(settings: &Settings, snapshot: &Snapshot, health
     health.notify();
 }
 
-fn clients(settings: &Settings, registry: &LimitRegistry) -> (Clients, NextLimits) {
+fn clients(settings: &Settings, registry: &LimitRegistry, keys: &Arc<LiveKeys>) -> (Clients, NextLimits) {
     let of_client = |client: &config::Client| Owner::Client(client.name.as_str().into());
     let of_team = |team: &config::Team| Owner::Team(team.name.as_str().into());
     let wanted = settings.clients.iter().map(|client| (of_client(client), &*client.limits));
     let wanted = wanted.chain(settings.teams.iter().map(|team| (of_team(team), &*team.limits)));
     let (limits, next) = registry.plan(wanted, limit_time());
-    let mut clients = Clients::default();
+    let mut clients = Clients::with_stored(Arc::clone(keys));
     for client in &settings.clients {
         let keys = client.keys.iter().map(|key| (key.digest, key.until));
         clients.add(

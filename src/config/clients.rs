@@ -17,6 +17,7 @@ use crate::gate::limit::{LimitBound, LimitSpec, Quantity};
 use crate::llm::route::Glob;
 use crate::support::calendar::Period;
 use keys::Keys;
+pub(super) use keys::{day_or_time, digest};
 use limits::limits;
 use teams::team_of;
 pub(super) use teams::teams;
@@ -38,8 +39,8 @@ pub(super) struct Context<'a> {
     pub(super) valid_teams: &'a [Team],
     /// The zone of days and other periods.
     pub(super) zone: &'a jiff::tz::TimeZone,
-    /// Certificates name clients, so that a client needs no key.
-    pub(super) has_certificates: bool,
+    /// A client needs no key here: certificates name clients, or keys are stored.
+    pub(super) needs_no_key: bool,
 }
 
 impl Context<'_> {
@@ -70,7 +71,7 @@ pub(super) fn clients(root: &Table<'_>, context: &Context<'_>) -> Read<Vec<Clien
 }
 
 fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Context<'_>) -> Read<Client> {
-    let keys = keys.of_client(&name, table, context.has_certificates);
+    let keys = keys.of_client(&name, table, context.needs_no_key);
     let models = table.or_default("models", models());
     let endpoints = table.optional("endpoints", choice(ENDPOINTS));
     let team = table.optional("team", team_of(context.teams));

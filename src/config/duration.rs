@@ -12,8 +12,11 @@ const UNITS: [(&str, u64); 6] =
 /// The longest duration into the past: a hundred years.
 const LONGEST_PAST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
-/// A duration: whole numbers, each with a unit.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+/// A duration up to a year: whole numbers, each with a unit.
+///
+/// # Errors
+/// Fails with the mistake in the text, and the right form.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let total = sum(text)?;
     if total > LONGEST { Err(format!("{text:?} is longer than a year")) } else { Ok(total) }
 }

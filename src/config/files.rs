@@ -26,8 +26,20 @@ pub struct Files {
     contents: Vec<(PathBuf, Contents)>,
     /// The secrets from pipes, which can be read only once.
     pipes: BTreeMap<PathBuf, Secret>,
+    /// The file of stored keys, which may be missing. It changes apart from the others.
+    keys: Option<KeysFile>,
+    /// A reload: there were stored keys before it.
+    had_keys: bool,
     /// A reload: no further pipe is read.
     is_reload: bool,
+}
+
+/// The file of stored keys with its contents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeysFile {
+    path: PathBuf,
+    contents: Contents,
+    has_keys: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +58,12 @@ pub(super) struct SecretText {
 impl Files {
     /// The files of a reload before it reads any: none, except the pipes that were read already.
     pub(super) fn before_reload(&self) -> Self {
-        Self { pipes: self.pipes.clone(), is_reload: true, ..Self::default() }
+        Self { pipes: self.pipes.clone(), is_reload: true, had_keys: self.has_keys(), ..Self::default() }
+    }
+
+    /// The same files before the stored keys alone are read again.
+    pub(super) fn before_keys(&self) -> Self {
+        Self { had_keys: self.has_keys(), ..self.clone() }
     }
 
     pub(super) fn origin(&self) -> Option<&Path> {
@@ -80,9 +97,47 @@ impl Files {
         Ok(SecretText { text, is_pipe: !is_regular })
     }
 
+    /// Reads the file of stored keys. `None` if it is missing, or has nothing but space.
+    pub(super) fn read_keys(&mut self, path: &Path) -> io::Result<Option<String>> {
+        let (contents, text) = match read_regular(path, MAX_CONFIGURATION) {
+            Ok(bytes) => {
+                let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
+                (Contents::of(text.as_bytes()), Some(text).filter(|text| !text.trim_ascii().is_empty()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                (Contents::Unreadable(error.kind()), None)
+            }
+            Err(error) => return Err(error),
+        };
+        self.keys = Some(KeysFile { path: path.to_owned(), contents, has_keys: false });
+        Ok(text)
+    }
+
+    /// Records that there are keys in the file that was read.
+    pub(super) fn note_keys(&mut self) {
+        self.keys.as_mut().expect("the file was read").has_keys = true;
+    }
+
+    /// Returns true if keys were in use before this reading.
+    pub(super) fn had_keys(&self) -> bool {
+        self.had_keys
+    }
+
+    fn has_keys(&self) -> bool {
+        self.keys.as_ref().is_some_and(|keys| keys.has_keys)
+    }
+
+    /// The file of stored keys with its present contents, if they differ from those that were read.
+    pub fn changed_keys(&self) -> Option<KeysFile> {
+        let keys = self.keys.as_ref()?;
+        let contents = Contents::read(&keys.path);
+        (contents != keys.contents).then(|| KeysFile { contents, ..keys.clone() })
+    }
+
     pub(super) fn extend(&mut self, others: Self) {
         self.contents.extend(others.contents);
         self.pipes.extend(others.pipes);
+        self.keys = others.keys;
     }
 
     /// Returns the same files with their present contents.
@@ -93,7 +148,10 @@ impl Files {
 
     /// Returns true if both have the same files with the same contents.
     pub fn has_contents_of(&self, other: &Self) -> bool {
-        self.origin == other.origin && self.contents == other.contents && self.pipes == other.pipes
+        self.origin == other.origin
+            && self.contents == other.contents
+            && self.pipes == other.pipes
+            && self.keys == other.keys
     }
 
     /// Returns true if no file can change.

@@ -84,6 +84,15 @@ impl Layers {
         (Self { values: Value::from(values), origins, file }, mistakes)
     }
 
+    /// A file alone, which is no configuration.
+    pub(super) fn of(file: File) -> Self {
+        let File { origin, values, outline, .. } = file;
+        let origins = Figment::new().merge(Tree(Layer::File, values));
+        let profiles = origins.data().expect("the layer is a tree already, which cannot fail");
+        let values = profiles.into_values().next().unwrap_or_default();
+        Self { values: Value::from(values), origins, file: Some((origin, outline)) }
+    }
+
     pub(super) fn root(&self) -> &Value {
         &self.values
     }

@@ -10,6 +10,8 @@ use super::key_path::KeyPath;
 use super::kind::{Presence, Shape};
 use super::layers::{Layers, Rank, VARIABLE_RANK};
 use super::mistakes::{Mistake, Mistakes};
+use super::settings::StoredKey;
+use super::stored_keys;
 use super::suggest::suggest;
 
 /// Proof that a mistake has been reported, so that its holder reports nothing more.
@@ -57,6 +59,17 @@ impl Notes {
         Noted(())
     }
 
+    /// Adds a mistake in a file that the key names.
+    pub(super) fn mistake_in_file(&self, layers: &Layers, key: &KeyPath, mistake: Mistake) -> Noted {
+        self.mistakes.borrow_mut().push((layers.rank(key), mistake));
+        Noted(())
+    }
+
+    /// Adds a warning about a file that the key names.
+    pub(super) fn warning_in_file(&self, layers: &Layers, key: &KeyPath, warning: String) {
+        self.warnings.borrow_mut().push((layers.rank(key), warning));
+    }
+
     pub(super) fn warning(&self, layers: &Layers, path: &KeyPath, reason: &str) {
         self.warnings.borrow_mut().push((layers.rank(path), format!("{}: {reason}", layers.place(path))));
     }
@@ -67,6 +80,10 @@ impl Notes {
 
     pub(super) fn read_secret(&self, path: &Path) -> io::Result<SecretText> {
         self.files.borrow_mut().read_secret(path)
+    }
+
+    pub(super) fn load_keys(&self, path: &Path) -> Result<Vec<StoredKey>, Mistakes> {
+        stored_keys::load(path, &mut self.files.borrow_mut())
     }
 
     pub(super) fn variable(&self, key: KeyPath, name: &str) {

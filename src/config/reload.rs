@@ -140,6 +140,13 @@ impl Reload {
         self.lock().refused = None;
     }
 
+    /// Shows these mistakes of the latest files, which were counted before, or none.
+    pub fn show_refused(&self, mistakes: Option<String>) {
+        let mut status = self.lock();
+        let refused = mistakes.map(|mistakes| Refused { at: Timestamp::now(), mistakes });
+        status.refused = refused;
+    }
+
     pub fn record_refused(&self, mistakes: String) {
         self.0.refused.fetch_add(1, Ordering::Relaxed);
         self.lock().refused = Some(Refused { at: Timestamp::now(), mistakes });

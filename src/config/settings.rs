@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use jiff::tz::TimeZone;
 
-pub use clients::{Client, ClientKey, Team};
+pub use clients::{Client, ClientKey, KeySettings, StoredKey, Team};
 pub use groups::{GroupSettings, MemberSettings};
 
 use crate::codec::traceparent::Sampling;
@@ -36,6 +36,7 @@ pub struct Settings {
     pub log: Log,
     /// The clients in the order of the file. No two have the same key. Empty: no authentication.
     pub clients: Vec<Client>,
+    pub keys: KeySettings,
     /// The teams in the order of the file. None is in itself.
     pub teams: Vec<Team>,
     /// The upstreams in the order of the file; at least one.

@@ -12,6 +12,7 @@ mod postgres;
 mod precedence;
 mod prices;
 mod secrets;
+mod stored_keys;
 mod tls;
 mod upstreams;
 

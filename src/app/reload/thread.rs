@@ -5,6 +5,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::Reloader;
+use super::keys::KEYS_INTERVAL;
 use crate::config::reload::{Reload, ReloadKind, ReloadOutcome, ReloadRequest};
 use crate::support::drain::Phase;
 use crate::support::threads::{Thread, Threads, fault};
@@ -33,8 +34,10 @@ impl Reloader {
 
     fn run(&mut self, requests: &Receiver<ReloadRequest>) {
         let mut next = Instant::now() + INTERVAL;
+        let mut next_keys = Instant::now() + KEYS_INTERVAL;
         loop {
-            match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            let due = if self.watches_keys() { next.min(next_keys) } else { next };
+            match requests.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 // Dropping the reply tells the requester that no reading follows.
                 Ok(ReloadRequest { kind: ReloadKind::Reload, .. }) if self.is_stopping() => {}
                 Ok(ReloadRequest { kind, reply }) => {
@@ -47,8 +50,13 @@ impl Reloader {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     fault::strike("configuration");
-                    self.look();
-                    next = Instant::now() + INTERVAL;
+                    next_keys = Instant::now() + KEYS_INTERVAL;
+                    if next <= Instant::now() {
+                        next = Instant::now() + INTERVAL;
+                        self.look();
+                    } else {
+                        self.look_at_keys();
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -74,9 +82,11 @@ impl Reloader {
         if !self.settings.server.watch {
             return ReloadOutcome::Unchanged;
         }
+        // First, since a revoked key must not wait until the configuration is read.
+        let of_keys = self.look_at_keys();
         let outcome = self.look_at_configuration();
         self.watch.look(self.suspect.is_some() && self.refused.is_none());
-        outcome
+        if outcome == ReloadOutcome::Unchanged { of_keys } else { outcome }
     }
 
     /// Takes over changed files. Editors write in steps, so that a change counts when two

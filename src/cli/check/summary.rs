@@ -31,6 +31,9 @@ impl fmt::Display for Summary<'_> {
             line(f, "fixed", &text)?;
         }
         line(f, "clients", &clients::names(settings))?;
+        if let (Some(file), count @ 1..) = (&settings.keys.file, settings.keys.stored.len()) {
+            line(f, "keys", &format!("{count} in {}", file.display()))?;
+        }
         for text in settings.clients.iter().filter_map(|each| clients::client(each, settings)) {
             line(f, "client", &text)?;
         }

@@ -30,7 +30,8 @@ impl<'a> Keys<'a> {
         Self { zone, known: Vec::new() }
     }
 
-    /// The keys of a client: `key` and `keys`. `needs_none`: a certificate may name the client.
+    /// The keys of a client: `key` and `keys`. `needs_none`: a certificate may name the client, or its
+    /// keys are stored.
     pub(super) fn of_client(
         &mut self,
         client: &str,
@@ -39,7 +40,7 @@ impl<'a> Keys<'a> {
     ) -> Read<Vec<ClientKey>> {
         let key = secret().then(|entry, secret| {
             let digest = digest_of(entry, &secret);
-            self.take(client, entry, digest).map(|()| ClientKey { digest, until: None })
+            self.take(client, entry, digest).map(|()| ClientKey { digest, until: None, place: entry.place() })
         });
         let key = table.optional("key", key);
         let keys = table.entry("keys", Shape::List(Box::new(Shape::Table)));
@@ -55,8 +56,8 @@ impl<'a> Keys<'a> {
     fn list(&mut self, client: &str, entry: &Entry<'_>) -> Read<Vec<ClientKey>> {
         let items = entry.array("a list of keys, such as [{ file = \"PATH\" }]")?;
         all(items.iter().map(|item| {
-            let key = item.table(|table| listed(table, self.zone))?;
-            self.take(client, item, key.digest).map(|()| key)
+            let (digest, until) = item.table(|table| listed(table, self.zone))?;
+            self.take(client, item, digest).map(|()| ClientKey { digest, until, place: item.place() })
         }))
     }
 
@@ -73,8 +74,8 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// A key of the list `keys`.
-fn listed(table: &Table<'_>, zone: &TimeZone) -> Read<ClientKey> {
+/// A key of the list `keys`, and its end.
+fn listed(table: &Table<'_>, zone: &TimeZone) -> Read<(KeyDigest, Option<Timestamp>)> {
     let found = [
         table.optional("sha256", digest()),
         table.optional("env", hashed(secret_variable())),
@@ -88,7 +89,7 @@ fn listed(table: &Table<'_>, zone: &TimeZone) -> Read<ClientKey> {
         return Err(table.mistake("sha256", format!("{wrong}; {FORMS}")));
     }
     let digest = all(found)?.into_iter().flatten().next().expect("one was found");
-    Ok(ClientKey { digest, until: until? })
+    Ok((digest, until?))
 }
 
 fn hashed(
@@ -105,7 +106,7 @@ fn digest_of(entry: &Entry<'_>, secret: &Secret) -> KeyDigest {
     KeyDigest::of(secret.expose().as_bytes())
 }
 
-fn digest() -> Kind<impl Fn(&Entry<'_>) -> Read<KeyDigest>> {
+pub(in crate::config) fn digest() -> Kind<impl Fn(&Entry<'_>) -> Read<KeyDigest>> {
     const WHAT: &str = "64 hexadecimal digits in quotes, as from `printf %s KEY | sha256sum`";
     // Other text may be the key itself, so the message does not show it.
     parsed("SHA-256 digest", Some("^[0-9a-fA-F]{64}$"), WHAT, |text| {
@@ -118,15 +119,19 @@ fn until(zone: &TimeZone) -> Kind<impl Fn(&Entry<'_>) -> Read<Timestamp>> {
     let shape = Shape::Text("day or time", Some("^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].+)?$"));
     Kind::new(shape, move |entry: &Entry<'_>| {
         let text = entry.date(UNTIL)?;
-        let day = text.parse::<Date>().ok().filter(|day| day.to_string() == text);
-        let until = match day {
-            Some(day) => day.to_zoned(zone.clone()).ok().map(|day| day.timestamp()),
-            None => text.parse::<Timestamp>().ok(),
-        };
-        let until = until.ok_or_else(|| entry.mistake(format!("{text:?} is not a time: write {UNTIL}")))?;
+        let until = day_or_time(text, zone)
+            .ok_or_else(|| entry.mistake(format!("{text:?} is not a time: write {UNTIL}")))?;
         if until <= Timestamp::now() {
             entry.warning("is over: the key is refused, and can be removed");
         }
         Ok(until)
     })
+}
+
+/// The beginning of a day of `zone`, or a moment.
+pub(in crate::config) fn day_or_time(text: &str, zone: &TimeZone) -> Option<Timestamp> {
+    match text.parse::<Date>().ok().filter(|day| day.to_string() == text) {
+        Some(day) => day.to_zoned(zone.clone()).ok().map(|day| day.timestamp()),
+        None => text.parse::<Timestamp>().ok(),
+    }
 }

@@ -9,7 +9,9 @@ use super::{ANY_NAME, DATE, Reader, Table};
 use crate::config::files::SecretText;
 use crate::config::key_path::KeyPath;
 use crate::config::layers::Layer;
+use crate::config::mistakes::Mistake;
 use crate::config::notes::{Noted, Read};
+use crate::config::settings::StoredKey;
 
 /// A key and its value.
 #[derive(Clone)]
@@ -189,6 +191,29 @@ impl<'a> Entry<'a> {
             self.warning("is a pipe, which can be read once only: a reload keeps the secret of the start");
         }
         Ok(text)
+    }
+
+    /// The keys in a file, which becomes a part of the configuration's files.
+    pub(in crate::config) fn stored_keys(&self, path: &Path) -> Read<Vec<StoredKey>> {
+        self.reader.notes.load_keys(path).map_err(|mistakes| {
+            let noted = mistakes.0.into_iter().map(|mistake| self.mistake_in_file(mistake)).last();
+            noted.expect("there is a mistake at least")
+        })
+    }
+
+    /// Reports a mistake in the file that this key names.
+    pub(in crate::config) fn mistake_in_file(&self, mistake: Mistake) -> Noted {
+        self.reader.notes.mistake_in_file(self.reader.layers, &self.path, mistake)
+    }
+
+    /// Warns about the file that this key names.
+    pub(in crate::config) fn warning_in_file(&self, warning: String) {
+        self.reader.notes.warning_in_file(self.reader.layers, &self.path, warning);
+    }
+
+    /// The value's place in messages.
+    pub(in crate::config) fn place(&self) -> String {
+        self.reader.layers.place(&self.path)
     }
 
     /// The directory to which relative paths refer.

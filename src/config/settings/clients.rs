@@ -1,5 +1,7 @@
 //! `[clients.NAME]` and `[teams.NAME]`.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 
 use crate::gate::limit::LimitSpec;
@@ -9,7 +11,7 @@ use crate::gate::{AllowedEndpoints, KeyDigest};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Client {
     pub name: String,
-    /// Empty only if a certificate may name the client.
+    /// Empty if a certificate may name the client, or if its keys are stored.
     pub keys: Vec<ClientKey>,
     /// Patterns of the models that it may ask for; at least one.
     pub models: Vec<String>,
@@ -23,11 +25,43 @@ pub struct Client {
 }
 
 /// A key of a client.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClientKey {
     pub digest: KeyDigest,
     /// The time from which it is refused.
     pub until: Option<Timestamp>,
+    /// Its place in messages.
+    pub place: String,
+}
+
+/// `[keys]`: keys in a file of their own, which `streamgauge keys` changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeySettings {
+    /// `None`: no keys are stored.
+    pub file: Option<PathBuf>,
+    /// The keys in the file. No two have the same digest, and none has that of a client's key.
+    pub stored: Vec<StoredKey>,
+}
+
+/// A key in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredKey {
+    /// The name of its client. The key is refused while the configuration does not have the client.
+    pub client: String,
+    pub digest: KeyDigest,
+    /// `None`: it was not written by `streamgauge keys`.
+    pub created: Option<Timestamp>,
+    /// The time from which it is refused.
+    pub until: Option<Timestamp>,
+    /// Its place in messages.
+    pub place: String,
+}
+
+impl StoredKey {
+    /// Returns true if the key is refused at this time.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
 }
 
 /// Clients that share limits.

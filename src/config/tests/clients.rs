@@ -73,7 +73,7 @@ fn client_of_certificate_needs_no_key() {
     let load = |tls: &str| {
         let text = format!(
             "{OPENAI}[server.tls]\ncertificate = {{ file = \"one.crt\" }}\nprivate_key = {{ file = \"one.key\" }}\n{tls}\n\
-             [clients.cn]\nmodels = [\"gpt*\"]\n"
+             [clients.cn]\nmodels = [\"gpt*\"]\n[keys]\nfile = \"\"\n"
         );
         std::fs::write(&path, text).unwrap();
         load(&Sources { file: Some(path.clone()), ..Sources::default() })
@@ -102,7 +102,7 @@ fn mistakes_of_clients_and_teams_are_named() {
     let client = |keys: &str| format!("[clients.a]\n{KEY}{keys}");
     let keys = |keys: &str| format!("[clients.a]\nkeys = [{keys}]");
     for (text, key, reason) in [
-        (keys(""), "clients.a.key", "is missing: write key ="),
+        (keys("") + "\n[keys]\nfile = \"\"", "clients.a.key", "is missing: write key ="),
         (keys("\"sk-marker\""), "clients.a.keys[0]", "must be a table"),
         (keys("{}"), "clients.a.keys[0].sha256", "is missing; write one of sha256 ="),
         (keys("{ until = \"2999-01-01\" }"), "clients.a.keys[0].sha256", "is missing"),

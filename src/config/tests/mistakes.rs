@@ -224,7 +224,7 @@ fn access_mistakes() {
                 "clients.b.key",
                 "is the key of clients.a too",
             ),
-            ("[clients.a]", "clients.a.key", "is missing"),
+            ("[clients.a]\n[keys]\nfile = \"\"", "clients.a.key", "is missing"),
             ("[clients]\na = \"sk-marker\"", "clients.a", "must be a table, as in [clients.a], not text"),
             ("[clients.anonymous]\nkey = { value = \"k\" }", "clients.anonymous", "choose another name"),
             ("[clients.\"a b\"]\nkey = { value = \"k\" }", "clients.\"a b\"", "without spaces"),

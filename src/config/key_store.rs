@@ -1,0 +1,187 @@
+//! Changes the file of stored keys, for commands: under a lock, and as a whole. A process that reads
+//! it meanwhile sees the keys before or after a change.
+
+use std::error::Error;
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::files::Files;
+use super::settings::StoredKey;
+use super::stored_keys::load;
+
+/// The mode of a new file: its owner may read and write it.
+const PRIVATE: u32 = 0o600;
+
+/// The longest wait for another command that holds the lock. A command holds it for milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The first lines of the file.
+const HEADER: &str = "\
+# Keys of clients, by their SHA-256 digests. `streamgauge keys` writes this file, and keeps no comments.
+";
+
+/// The file of stored keys.
+#[derive(Clone, Debug)]
+pub struct KeyStore(PathBuf);
+
+/// A change that was not made. The file is as it was before.
+#[derive(Debug)]
+pub enum StoreError {
+    /// The file has mistakes, or cannot be read.
+    Unread(String),
+    /// The change itself is not possible.
+    Refused(String),
+    /// The file, or one beside it, cannot be written.
+    Unwritten(PathBuf, io::Error),
+    /// Another command holds the lock.
+    Locked(PathBuf),
+}
+
+impl KeyStore {
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The keys in the file; none if it is missing.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read, or has mistakes.
+    pub fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        load(&self.0, &mut Files::default()).map_err(|mistakes| StoreError::Unread(mistakes.to_string()))
+    }
+
+    /// Changes the keys. Two commands at the same time change them one after the other.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or written, or with the reason that `change` gives.
+    pub fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Vec<StoredKey>) -> Result<T, String>,
+    ) -> Result<T, StoreError> {
+        // A symlink stays, and the file that it leads to is replaced.
+        let path = match fs::canonicalize(&self.0) {
+            Ok(path) => path,
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.0.is_symlink() => self.0.clone(),
+            Err(error) => return Err(StoreError::Unwritten(self.0.clone(), error)),
+        };
+        let lock = beside(&path, ".lock");
+        let _lock = take(&lock)?;
+        let mut keys = self.keys()?;
+        let done = change(&mut keys).map_err(StoreError::Refused)?;
+        let new = beside(&path, ".new");
+        let written = write(&new, &path, &text(&keys)).and_then(|()| fs::rename(&new, &path));
+        if let Err(error) = written {
+            // The file may not exist.
+            let _ = fs::remove_file(&new);
+            return Err(StoreError::Unwritten(path, error));
+        }
+        sync(folder(&path)).map_err(|error| StoreError::Unwritten(path, error))?;
+        Ok(done)
+    }
+}
+
+/// Takes the lock, which ends with the file.
+fn take(path: &Path) -> Result<File, StoreError> {
+    let unwritten = |error| StoreError::Unwritten(path.to_owned(), error);
+    let options = OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(path);
+    let file = options.map_err(unwritten)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::Error(error)) => return Err(unwritten(error)),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() > deadline => {
+                return Err(StoreError::Locked(path.to_owned()));
+            }
+            Err(fs::TryLockError::WouldBlock) => thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// Writes a file with the owner and the mode of the one that it replaces. A new one belongs to the
+/// owner of its folder, so that a command of root leaves a file that the service can read.
+fn write(new: &Path, replaced: &Path, text: &str) -> io::Result<()> {
+    // One of a command that was killed, since this one has the lock.
+    let _ = fs::remove_file(new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(new)?;
+    let (mode, model) = match fs::metadata(replaced) {
+        Ok(metadata) => (metadata.mode() & 0o777, metadata),
+        Err(error) if error.kind() == ErrorKind::NotFound => (PRIVATE, fs::metadata(folder(replaced))?),
+        Err(error) => return Err(error),
+    };
+    let own = file.metadata()?;
+    if own.uid() != model.uid() && (own.uid() == ROOT || replaced.exists()) {
+        fchown(&file, Some(model.uid()), Some(model.gid()))?;
+    }
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+const ROOT: u32 = 0;
+
+fn text(keys: &[StoredKey]) -> String {
+    let mut text = HEADER.to_owned();
+    for StoredKey { client, digest, created, until, .. } in keys {
+        let times = [("created", created), ("until", until)];
+        let times = times.into_iter().filter_map(|(name, at)| Some((name, at.as_ref()?.to_string())));
+        let values = [("client", client.clone()), ("sha256", digest.to_hex())].into_iter().chain(times);
+        text += "\n[[keys]]\n";
+        text.extend(values.map(|(name, value)| format!("{name} = {}\n", toml::Value::from(value))));
+    }
+    text
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A renamed file has its new name for certain when its folder is on the disk.
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unread(reason) | Self::Refused(reason) => f.write_str(reason),
+            Self::Locked(path) => {
+                write!(f, "another `streamgauge keys` has locked {} for {PATIENCE:?}", path.display())
+            }
+            Self::Unwritten(path, error) => {
+                write!(f, "cannot write {}: {error}; the keys are as they were", path.display())?;
+                match error.kind() {
+                    ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => write!(
+                        f,
+                        ". Run this as a user who may write the folder {}, or name a file elsewhere: `file` in [keys]",
+                        folder(path).display()
+                    ),
+                    ErrorKind::NotFound => write!(f, ". The folder {} must exist", folder(path).display()),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl Error for StoreError {}
+
+#[cfg(test)]
+mod tests;

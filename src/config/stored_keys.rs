@@ -1,0 +1,211 @@
+//! `[keys]`: keys of clients in a file of their own. Commands change it, and a running process takes
+//! it over without the rest of the configuration, which may be refused meanwhile.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::clients::digest;
+use super::file::File;
+use super::files::Files;
+use super::kind::{Kind, Shape, text};
+use super::layers::Layers;
+use super::mistakes::{Mistake, Mistakes};
+use super::notes::Read;
+use super::reader::{Entry, Reader, Table, all};
+use super::settings::{Client, KeySettings, Settings, StoredKey};
+use super::suggest::suggest;
+use crate::gate::StoredKeys;
+
+/// The largest number of ids in one warning.
+const MOST_IDS: usize = 3;
+
+/// `[keys]`, with the keys in the file.
+pub(super) fn keys(table: &Table<'_>) -> Read<KeySettings> {
+    let read = |entry: &Entry<'_>, file: PathBuf| {
+        Ok(KeySettings { stored: entry.stored_keys(&file)?, file: Some(file) })
+    };
+    Ok(table.defaulted("file", path().then(read).or_empty())?.unwrap_or_default())
+}
+
+/// The path of the file alone.
+pub(super) fn path_in(table: &Table<'_>) -> Read<Option<PathBuf>> {
+    table.defaulted("file", path().or_empty())
+}
+
+fn path() -> Kind<impl FnOnce(&Entry<'_>) -> Read<PathBuf>> {
+    text().then(|entry, path| Ok(entry.folder().join(path)))
+}
+
+/// Reads the file, which may be missing unless that would lose keys. Adds it to `files`.
+///
+/// # Errors
+/// Fails with all mistakes in the file.
+pub(super) fn load(path: &Path, files: &mut Files) -> Result<Vec<StoredKey>, Mistakes> {
+    let wrong = |reason| Mistakes::one(Mistake { place: path.display().to_string(), reason });
+    let text = files.read_keys(path).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            wrong(format!("cannot be read: {error}; the user of `streamgauge serve` must be able to read it"))
+        }
+        _ => wrong(format!("cannot be read: {error}")),
+    })?;
+    let Some(text) = text else {
+        if files.had_keys() {
+            let reason =
+                "is missing or empty, and its keys are in use: `streamgauge keys revoke` removes keys";
+            return Err(wrong(reason.to_owned()));
+        }
+        return Ok(Vec::new());
+    };
+    let keys = parse(path, &text)?;
+    if !keys.is_empty() {
+        files.note_keys();
+    }
+    Ok(keys)
+}
+
+/// The keys in the text of the file.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<StoredKey>, Mistakes> {
+    let file = File::parse(Some(path.to_owned()), text).map_err(Mistakes::one)?;
+    let (layers, env) = (Layers::of(file), BTreeMap::new());
+    let reader = Reader::new(&layers, &env);
+    let keys = reader.read(|root| {
+        let mut known = HashMap::new();
+        all(root.tables("keys")?.into_iter().map(|entry| {
+            let key = entry.table(|table| key(table, entry.place()))?;
+            match known.insert(key.digest, key.place.clone()) {
+                Some(place) => {
+                    Err(entry.mistake(format!("is the same key as {place}: remove one of the two")))
+                }
+                None => Ok(key),
+            }
+        }))
+    });
+    reader.finish(keys, Vec::new()).map(|(keys, _)| keys)
+}
+
+fn key(table: &Table<'_>, place: String) -> Read<StoredKey> {
+    let client = text().then(|entry, client| match client.is_empty() {
+        true => Err(entry.mistake("is empty: write the name of a client")),
+        false => Ok(client),
+    });
+    read_all!(StoredKey {
+        client: table.required("client", "write the name of a client", client),
+        digest: table.required("sha256", "write the digest of the key", digest()),
+        created: table.optional("created", time()),
+        until: table.optional("until", time()),
+        place: Ok(place),
+    })
+}
+
+fn time() -> Kind<impl Fn(&Entry<'_>) -> Read<Timestamp>> {
+    const WHAT: &str = "a time such as \"2027-01-31T12:00:00Z\"";
+    Kind::new(Shape::Text("time", None), |entry: &Entry<'_>| {
+        let text = entry.date(WHAT)?;
+        text.parse().map_err(|_| entry.mistake(format!("{text:?} is not a time: write {WHAT}")))
+    })
+}
+
+/// Compares the stored keys with the clients of the configuration. Returns mistakes, and warnings.
+/// `needs_no_key`: certificates name clients.
+fn compare(keys: &KeySettings, clients: &[Client], needs_no_key: bool) -> (Vec<Mistake>, Vec<String>) {
+    let (mut mistakes, mut warnings) = (Vec::new(), Vec::new());
+    if let (Some(first), []) = (keys.stored.first(), clients) {
+        let reason = format!(
+            "is a key, and without any [clients.NAME] every request would be accepted without one: add [clients.{}]",
+            first.client
+        );
+        mistakes.push(Mistake { place: first.place.clone(), reason });
+        return (mistakes, warnings);
+    }
+    let configured = clients.iter().flat_map(|client| &client.keys).map(|key| (key.digest, &*key.place));
+    let configured: HashMap<_, _> = configured.collect();
+    for key in &keys.stored {
+        if let Some(place) = configured.get(&key.digest) {
+            let reason = format!("is the same key as {place}: remove one of the two");
+            mistakes.push(Mistake { place: key.place.clone(), reason });
+        }
+        if !clients.iter().any(|client| client.name == key.client) {
+            let meant = suggest(&key.client, clients.iter().map(|client| client.name.as_str()));
+            let meant = meant.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
+            warnings.push(format!(
+                "{}: the key {} is refused: there is no [clients.{}]{meant}",
+                key.place,
+                key.digest.id(),
+                key.client
+            ));
+        }
+    }
+    let has_key =
+        |client: &Client| !client.keys.is_empty() || keys.stored.iter().any(|key| key.client == client.name);
+    if !needs_no_key {
+        warnings.extend(clients.iter().filter(|client| !has_key(client)).map(|client| {
+            format!(
+                "clients.{0} has no key, so that no request can be its: `streamgauge keys create {0}` makes one",
+                client.name
+            )
+        }));
+    }
+    let now = Timestamp::now();
+    let expired: Vec<_> = keys.stored.iter().filter(|key| key.has_expired(now)).collect();
+    if let (Some(first), Some(file)) = (expired.first(), &keys.file) {
+        let ids: Vec<_> = expired.iter().take(MOST_IDS).map(|key| key.digest.id()).collect();
+        let more = if expired.len() > MOST_IDS { " and others" } else { "" };
+        warnings.push(format!(
+            "{}: expired, and refused: {}{more}; `streamgauge keys revoke {}` removes a key",
+            file.display(),
+            ids.join(", "),
+            first.digest.id()
+        ));
+    }
+    (mistakes, warnings)
+}
+
+/// Reports contradictions between the stored keys and the clients.
+pub(super) fn check(root: &Table<'_>, keys: &KeySettings, clients: &[Client], needs_no_key: bool) {
+    let Some(file) = root.at(&["keys", "file"]) else { return };
+    let (mistakes, warnings) = compare(keys, clients, needs_no_key || keys.file.is_none());
+    for mistake in mistakes {
+        file.mistake_in_file(mistake);
+    }
+    for warning in warnings {
+        file.warning_in_file(warning);
+    }
+}
+
+/// Stored keys that fit the configuration in use.
+#[derive(Debug)]
+pub struct LoadedKeys {
+    pub stored: Vec<StoredKey>,
+    /// Keys that have no effect.
+    pub warnings: Vec<String>,
+    /// The files of the configuration in use, with the present one of keys.
+    pub files: Files,
+}
+
+/// Reads the stored keys of a configuration in use again, and nothing else. `files` are those of the
+/// earlier reading.
+///
+/// # Errors
+/// Fails with all mistakes, also if a missing file would lose keys.
+pub fn load_keys_again(settings: &Settings, files: &Files) -> Result<LoadedKeys, Mistakes> {
+    let mut files = files.before_keys();
+    let file = settings.keys.file.clone();
+    let stored = file.as_deref().map_or(Ok(Vec::new()), |path| load(path, &mut files))?;
+    let keys = KeySettings { file, stored };
+    let (mistakes, warnings) =
+        compare(&keys, &settings.clients, settings.server.has_client_certificates() || keys.file.is_none());
+    match mistakes.is_empty() {
+        true => Ok(LoadedKeys { stored: keys.stored, warnings, files }),
+        false => Err(Mistakes(mistakes)),
+    }
+}
+
+impl KeySettings {
+    /// The keys as authentication looks them up.
+    pub fn table(&self) -> StoredKeys {
+        self.stored.iter().map(|key| (key.digest, key.client.as_str(), key.until)).collect()
+    }
+}
