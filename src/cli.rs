@@ -16,6 +16,7 @@ mod control;
 #[cfg(feature = "simulator")]
 mod demo;
 mod health;
+mod keys;
 mod ledger;
 mod output;
 mod reload;
@@ -82,6 +83,8 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Report the use of tokens by client, model, time and more, from the ledger
     Usage(usage::UsageArgs),
+    /// Make, list, replace and revoke the keys of clients
+    Keys(keys::KeysArgs),
     /// Maintain the ledger
     Ledger(ledger::LedgerArgs),
 }
@@ -104,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Health(args) => health::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Usage(args) => usage::run(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Ledger(args) => ledger::run(&args),
     }
 }
@@ -132,6 +136,7 @@ impl Cli {
             Command::Health(args) => args.config = config,
             Command::Reload(args) => args.config = config,
             Command::Usage(args) => args.config = config,
+            Command::Keys(args) => args.config = config,
             Command::Ledger(args) => args.config = config,
             #[cfg(feature = "simulator")]
             Command::Demo(_) if config.is_some() => return conflict("--config", "demo"),
@@ -167,6 +172,7 @@ impl Command {
             Self::Health(_) => "health",
             Self::Reload(_) => "reload",
             Self::Usage(_) => "usage",
+            Self::Keys(_) => "keys",
             Self::Ledger(_) => "ledger",
         }
     }
@@ -211,15 +217,20 @@ mod tests {
                 "{words}"
             );
         }
-        for (words, command) in
-            [("check", "check"), ("usage", "usage"), ("config show", "config"), ("ledger migrate", "ledger")]
-        {
+        for (words, command) in [
+            ("check", "check"),
+            ("usage", "usage"),
+            ("config show", "config"),
+            ("keys list", "keys"),
+            ("ledger migrate", "ledger"),
+        ] {
             for words in [format!("-c a.toml {words}"), format!("{words} --config a.toml")] {
                 let command_found = parse(&words).unwrap();
                 let config = match &command_found {
                     Command::Check(args) => &args.config,
                     Command::Usage(args) => &args.config,
                     Command::Config(args) => &args.config,
+                    Command::Keys(args) => &args.config,
                     Command::Ledger(args) => &args.config,
                     _ => panic!("{words}"),
                 };

@@ -91,6 +91,7 @@ mod slow_streams;
 mod starts;
 mod stopping;
 mod stored_ids;
+mod stored_keys;
 mod times;
 mod timings;
 mod unread;

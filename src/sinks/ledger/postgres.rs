@@ -19,6 +19,7 @@ mod ask;
 mod condition;
 mod connect;
 mod error;
+mod last_used;
 mod overview;
 mod partitions;
 mod records;
@@ -31,6 +32,7 @@ mod sums;
 mod tls;
 
 pub(super) use error::Failure;
+pub use last_used::last_used;
 pub use overview::overview;
 pub use records::{record, records};
 pub use report::report;

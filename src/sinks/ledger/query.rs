@@ -8,6 +8,7 @@
 
 mod attempts;
 mod counting;
+mod last_used;
 mod overview;
 mod page;
 mod parallel;
@@ -34,6 +35,7 @@ pub(super) use counting::tool_calls;
 use counting::{COUNTED_COLUMNS, Counting, counted};
 use parallel::{Range, by_halves, whole};
 
+pub(super) use last_used::last_used;
 pub(super) use overview::Accumulator;
 pub use overview::{Overview, Percentiles, overview};
 pub(super) use page::Filling;

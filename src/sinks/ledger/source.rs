@@ -1,9 +1,11 @@
 //! The place of usage records: this instance's file, or the fleet's database.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::by::By;
@@ -93,6 +95,23 @@ impl LedgerSource {
         match self {
             Self::File(path) => query::records(path, selection, limit, from, bounds),
             Self::Fleet(settings) => postgres::records(settings, selection, limit, from, bounds),
+        }
+    }
+
+    /// The start of the latest request with each of these keys, by the key's id. Requests before
+    /// `since` do not count. It blocks.
+    ///
+    /// # Errors
+    /// Fails like [`Self::report`].
+    pub fn last_used(
+        &self,
+        ids: &[String],
+        since: Timestamp,
+        bounds: &Bounds,
+    ) -> Result<HashMap<String, Timestamp>, LedgerError> {
+        match self {
+            Self::File(path) => query::last_used(path, ids, since, bounds),
+            Self::Fleet(settings) => postgres::last_used(settings, ids, since, bounds),
         }
     }
 

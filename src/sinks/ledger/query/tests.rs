@@ -1,5 +1,6 @@
 mod attempts;
 mod files;
+mod last_used;
 mod prices;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! The fleet's ledger gives the same results as the local ledger for the same rows.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -68,6 +69,16 @@ fn reports_are_those_of_the_local_ledger() {
                 assert_eq!(without_nul(local), fleet, "{selection:?} by {by:?}");
             }
         }
+    }
+    let ids = ["00000000", "00000001", "unused"].map(str::to_owned);
+    let local = LedgerSource::File(shipping.path());
+    let fleet = LedgerSource::Fleet(Box::new(settings.clone()));
+    for since in [Timestamp::UNIX_EPOCH, at(1995)] {
+        let micros = |source: &LedgerSource| {
+            let used = source.last_used(&ids, since, &Bounds::default()).unwrap();
+            used.into_iter().map(|(id, at)| (id, at.as_microsecond())).collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(micros(&local), micros(&fleet), "{since}");
     }
     let total = report(&settings, &selections[0], &[], &prices, &Bounds::default()).unwrap().total;
     let paid = |currency: &str| total.cost.amount(Currency::parse(currency).unwrap()).is_some();
