@@ -47,6 +47,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http_body_util::Full;
 use tokio::time::timeout;
 
 pub use budget::Budget;
@@ -60,6 +61,7 @@ pub use stream_options::StreamOptionsSupport;
 use crate::codec::head::{Headers, RequestHead};
 use crate::codec::traceparent::SpanContext;
 use crate::config::OnDisconnect;
+use crate::gate::browser::Sharing;
 use crate::llm::rewrite::headers::end_hop;
 use crate::proxy::meter::ResponsePolicy;
 use crate::record::error::{Error, Result};
@@ -68,7 +70,7 @@ use crate::server::{ClientRequest, ClientResponse, Handler};
 use attempt::Accepted;
 use model_list::Listing;
 use pending_response::{PendingResponse, SendState};
-use probe::Handled;
+use probe::{Handled, Rare};
 use request::{Buffered, Prepared, Received};
 use worker::{Worker, WorkerSnapshot, WorkerUpstream};
 
@@ -121,6 +123,60 @@ impl Proxy {
         policy: ResponsePolicy,
     ) -> ClientResponse<ProxyBody> {
         snapshot.announced(respond::relay(accepted, entry, policy))
+    }
+
+    /// Opens the record at once, except for a probe, so that a request whose client has already left
+    /// has one.
+    #[inline]
+    fn handle_request(
+        self: Rc<Self>,
+        snapshot: Rc<WorkerSnapshot>,
+        mut request: ClientRequest,
+        from: Option<SocketAddr>,
+    ) -> Handled<impl Future<Output = ClientResponse<ProxyBody>>> {
+        if let Some(response) = probe::respond(&request.head, &snapshot.admission) {
+            return Handled::Probe { response: Some(response) };
+        }
+        let mut entry = Entry::open(&self.journal, &snapshot.anonymous);
+        entry.keep(snapshot.shared());
+        entry.row().method = Some(request.head.method.clone());
+        snapshot.see(&request.head, from, &mut entry);
+        end_hop(&mut request.head.headers);
+        snapshot.trace(&mut request.head.headers, &mut entry);
+        entry.list_in(&self.requests);
+        let listing = model_list::listing(&request.head, &snapshot);
+        let received = Received::new(request, from);
+        let is_united = match listing {
+            Listing::None => false,
+            Listing::OfOne => received.is_of_limited_models(&snapshot.clients, entry.row().started_at),
+            Listing::United => true,
+        };
+        if is_united {
+            return Handled::Rare { response: Box::pin(model_list::respond(snapshot, received, entry)) };
+        }
+        Handled::Request { response: self.serve(snapshot, received, entry) }
+    }
+
+    /// Responds where pages or caches may get the response. A preflight has no record, like a
+    /// probe: it reaches no upstream, and anyone can send it.
+    #[cold]
+    fn handle_shared(
+        self: Rc<Self>,
+        snapshot: Rc<WorkerSnapshot>,
+        request: ClientRequest,
+        from: Option<SocketAddr>,
+        sharing: Sharing,
+    ) -> Rare {
+        if let Some(head) = snapshot.admission.preflight(&sharing, &request.head) {
+            let body = ProxyBody::Whole(Full::default());
+            return Box::pin(std::future::ready(ClientResponse { head, body }));
+        }
+        let handled = self.handle_request(snapshot, request, from);
+        Box::pin(async move {
+            let mut response = handled.await;
+            sharing.apply(&mut response.head);
+            response
+        })
     }
 
     /// All stages before the first attempt.
@@ -235,35 +291,16 @@ impl Snapshot {
 impl Handler for Proxy {
     type Body = ProxyBody;
 
-    /// Opens the record at once, except for a probe, so that a request whose client has already
-    /// left has one.
     fn handle(
         self: Rc<Self>,
-        mut request: ClientRequest,
+        request: ClientRequest,
         from: Option<SocketAddr>,
     ) -> impl Future<Output = ClientResponse<ProxyBody>> {
         let snapshot = self.worker.snapshot();
-        if let Some(response) = probe::respond(&request.head, &snapshot.admission) {
-            return Handled::Probe { response: Some(response) };
+        match snapshot.admission.sharing(&request.head) {
+            None => self.handle_request(snapshot, request, from),
+            Some(sharing) => Handled::Rare { response: self.handle_shared(snapshot, request, from, sharing) },
         }
-        let mut entry = Entry::open(&self.journal, &snapshot.anonymous);
-        entry.keep(snapshot.shared());
-        entry.row().method = Some(request.head.method.clone());
-        snapshot.see(&request.head, from, &mut entry);
-        end_hop(&mut request.head.headers);
-        snapshot.trace(&mut request.head.headers, &mut entry);
-        entry.list_in(&self.requests);
-        let listing = model_list::listing(&request.head, &snapshot);
-        let received = Received::new(request, from);
-        let is_united = match listing {
-            Listing::None => false,
-            Listing::OfOne => received.is_of_limited_models(&snapshot.clients, entry.row().started_at),
-            Listing::United => true,
-        };
-        if is_united {
-            return Handled::Rare { response: Box::pin(model_list::respond(snapshot, received, entry)) };
-        }
-        Handled::Request { response: self.serve(snapshot, received, entry) }
     }
 
     async fn shutdown(&self) {
@@ -294,11 +331,14 @@ impl Handler for Proxy {
         from: Option<SocketAddr>,
     ) -> ClientResponse<ProxyBody> {
         let snapshot = self.worker.snapshot();
+        let sharing = snapshot.admission.sharing(&request.head);
         let mut entry = Entry::open(&self.journal, &snapshot.anonymous);
         entry.row().method = Some(request.head.method.clone());
         snapshot.see(&request.head, from, &mut entry);
         snapshot.trace(&mut request.head.headers, &mut entry);
-        respond::refuse(&error, entry)
+        let mut response = respond::refuse(&error, entry);
+        sharing.iter().for_each(|sharing| sharing.apply(&mut response.head));
+        response
     }
 }
 

@@ -5,14 +5,17 @@
 //! spend them: by a request whose response it cannot read, or by giving its own name this machine's
 //! address (DNS rebinding) and reading the responses too. A page can forge neither the `Host` nor
 //! the `Origin` nor the `Sec-Fetch-Site` that its browser sends, so these three decide. Programs
-//! send a `Host` of their choice, and neither of the others.
+//! send a `Host` of their choice, and neither of the others. Pages of listed origins may also read the
+//! responses ([`Sharing`]).
 //!
 //! Pure: `config` parses the lists, `proxy` and `admin` call it.
 
 mod admission;
 mod hosts;
 mod origins;
+mod sharing;
 
 pub use admission::{Admission, Refusal};
 pub use hosts::OwnHosts;
 pub use origins::{Origin, Origins};
+pub use sharing::Sharing;

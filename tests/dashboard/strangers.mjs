@@ -5,23 +5,11 @@
 // counts what reaches it. checks.mjs describes STREAMGAUGE_BIN and DASHBOARD_NODE.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { once } from "node:events";
-import fs from "node:fs";
 import http from "node:http";
-import path from "node:path";
-import readline from "node:readline";
 
-import { BIN, PATIENCE, folder, launch, processes, runChecks } from "./checks.mjs";
-
-// Serves `handler` on a free port; returns the port.
-async function serve(handler, upgrade) {
-  const server = http.createServer(handler).listen(0, "127.0.0.1");
-  if (upgrade) server.on("upgrade", upgrade);
-  await once(server, "listening");
-  server.unref();
-  return server.address().port;
-}
+import { launch, runChecks } from "./checks.mjs";
+import { FLAGS, inPage, proxy, serve, servePages } from "./pages.mjs";
 
 // The requests that reached the upstream: method, path and the header with the number of the try.
 const reached = [];
@@ -36,46 +24,7 @@ const upstream = await serve(
     socket.destroy();
   },
 );
-const pages = await serve((request, response) => {
-  response.setHeader("content-type", "text/html");
-  response.end("<!doctype html><title>a page</title>");
-});
-
-// Starts the proxy; returns its port and the admin server's.
-async function proxy(name, server) {
-  const config = path.join(folder, `${name}.toml`);
-  fs.writeFileSync(config, `
-[server]
-listen = "127.0.0.1:0"
-workers = 1
-${server}
-[admin]
-listen = "127.0.0.1:0"
-[log]
-format = "json"
-[ledger]
-path = ""
-[upstreams.up]
-provider = "other"
-url = "http://127.0.0.1:${upstream}/v1"
-api_key = "none"
-default_model = "m"
-`);
-  const child = spawn(BIN, ["serve", "--config", config], { cwd: folder, stdio: ["ignore", "ignore", "pipe"] });
-  processes.push(child);
-  const ports = {};
-  const said = [];
-  for await (const line of readline.createInterface({ input: child.stderr })) {
-    said.push(line);
-    const { message, address } = JSON.parse(line);
-    if (message === "listening") ports.proxy = Number(address.split(":").pop());
-    if (message === "admin pages") ports.admin = Number(address.split(":").pop());
-    if (ports.proxy && ports.admin) break;
-  }
-  assert.ok(ports.admin, `the proxy did not start: ${said.join("\n")}`);
-  child.stderr.resume();
-  return ports;
-}
+const pages = await servePages();
 
 // Runs in the page: tries every way in, and returns the result of each. A refused or unreadable one is "nothing".
 async function attack({ port, name }) {
@@ -126,34 +75,18 @@ async function attack({ port, name }) {
   return seen;
 }
 
-const browser = await launch(
-  // The attacker's names: one for pages elsewhere, one that now leads to this machine.
-  "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP rebound.example 127.0.0.1",
-  // Chromium's own protection of loopback addresses is disabled, since other browsers have none.
-  "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests,PrivateNetworkAccessRespectPreflightResults",
-);
+// The attacker's names: one for pages elsewhere, one that now leads to this machine.
+const browser = await launch("--host-resolver-rules=MAP evil.example 127.0.0.1, MAP rebound.example 127.0.0.1", ...FLAGS);
 
-async function inPage(url, use) {
-  const context = await browser.newContext();
-  const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE);
-  await page.goto(url);
-  try {
-    return await use(page);
-  } finally {
-    await context.close();
-  }
-}
-
-// Does the same for a page: returns its results, and its requests that reached the upstream.
+// Attacks from a page: returns its results, and its requests that reached the upstream.
 async function attackFrom(url, target) {
   reached.length = 0;
-  const seen = await inPage(url, (page) => page.evaluate(attack, target));
+  const seen = await inPage(browser, url, (page) => page.evaluate(attack, target));
   return { seen, reached: [...reached] };
 }
 
-const plain = await proxy("plain", "");
-const open = await proxy("open", `origins = ["http://evil.example:${pages}"]`);
+const plain = await proxy("plain", { upstream });
+const open = await proxy("open", { upstream, server: `origins = ["http://evil.example:${pages}"]` });
 
 const checks = {
   async "a page of another origin reaches nothing"() {
@@ -188,7 +121,7 @@ const checks = {
   async "a rebound name reads nothing of the admin pages"() {
     // The refusal's content policy also forbids its document to fetch anything.
     const status = (path) => fetch(path).then((response) => response.status, () => "refused");
-    await inPage(`http://rebound.example:${plain.admin}/`, async (page) => {
+    await inPage(browser, `http://rebound.example:${plain.admin}/`, async (page) => {
       for (const path of ["/", "/usage", "/records", "/config"]) {
         assert.ok([421, "refused"].includes(await page.evaluate(status, path)), path);
         assert.equal((await page.goto(`http://rebound.example:${plain.admin}${path}`)).status(), 421, path);

@@ -1,6 +1,8 @@
 //! Requests that web pages make browsers send: refused unless the operator listed the host and the
 //! page.
 
+mod sharing;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
@@ -190,17 +192,22 @@ fn clients_keys_admit_any_host_and_page_unless_listed() {
     assert_refused(&listed, &stranger, 403, "origin_not_allowed");
 }
 
-/// The status and the error's code of a request over HTTP/2.
-fn over_http2(proxy: &Proxy, request: http::Request<()>) -> (u16, Value) {
+/// The response to a request over HTTP/2, with its body.
+fn over_http2(proxy: &Proxy, request: http::Request<()>) -> (http::Response<()>, Bytes) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (mut sender, _) = http2_client(proxy.address).await;
         let response = sender.send_request(request.map(|()| Full::new(Bytes::new()))).await.unwrap();
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        let body: Value = serde_json::from_slice(&body).unwrap();
-        (status, body["error"]["code"].clone())
+        let (head, body) = response.into_parts();
+        (http::Response::from_parts(head, ()), body.collect().await.unwrap().to_bytes())
     })
+}
+
+/// The status and the error's code of a request over HTTP/2.
+fn code_over_http2(proxy: &Proxy, request: http::Request<()>) -> (u16, Value) {
+    let (head, body) = over_http2(proxy, request);
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    (head.status().as_u16(), body["error"]["code"].clone())
 }
 
 #[test]
@@ -224,7 +231,7 @@ fn http2_authority_and_host_are_judged_like_host() {
         (localhost, &[("host", "evil.example")], 400, "invalid_host"),
         ("http://user@localhost/v1/models", &[], 400, "invalid_host"),
     ] {
-        let (found, error) = over_http2(&proxy, request(uri, headers));
+        let (found, error) = code_over_http2(&proxy, request(uri, headers));
         assert_eq!((found, error.as_str().unwrap_or_default()), (status, code), "{uri} {headers:?}");
         assert_eq!(proxy.record()["status"], status);
     }
@@ -240,7 +247,7 @@ fn http2_takes_as_many_headers_as_http1() {
         for _ in 0..count {
             request = request.header("x-many", "1");
         }
-        let (found, error) = over_http2(&proxy, request.body(()).unwrap());
+        let (found, error) = code_over_http2(&proxy, request.body(()).unwrap());
         assert_eq!(found, status, "{count}: {error}");
         assert_eq!(proxy.record()["status"], status);
     }

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Origin, Origins, OwnHosts};
+use super::{Origin, Origins, OwnHosts, Sharing};
 use crate::codec::authority::{Authority, HostFault};
-use crate::codec::head::{Headers, KnownName, NameSet, RequestHead};
+use crate::codec::head::{Headers, KnownName, NameSet, RequestHead, ResponseHead};
 
 /// The headers that browsers send: `Sec-Fetch-Site` is how the page relates to the target.
 const OF_PAGES: NameSet = NameSet::of(&[KnownName::Origin, KnownName::SecFetchSite]);
@@ -57,6 +57,20 @@ impl Admission {
         let Some(origins) = &self.origins else { return Ok(()) };
         let authority = || authority.or_else(|| Authority::of(head).ok().flatten());
         self.check_page(origins, authority, &head.headers)
+    }
+
+    /// The meaning that the response to a request has for browsers. `None`: it has none, as where no
+    /// origin is listed.
+    #[inline]
+    pub fn sharing(&self, head: &RequestHead) -> Option<Sharing> {
+        let origins = self.origins.as_ref().filter(|origins| !origins.is_empty())?;
+        Sharing::of(head, origins)
+    }
+
+    /// The response to a listed page's preflight, which has no key. `None`: the request is none, or
+    /// [`Admission::check`] refuses it.
+    pub fn preflight(&self, sharing: &Sharing, head: &RequestHead) -> Option<ResponseHead> {
+        sharing.preflight(head).filter(|_| self.check(head).is_ok())
     }
 
     fn is_usual(&self, head: &RequestHead) -> bool {
