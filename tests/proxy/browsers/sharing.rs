@@ -13,7 +13,7 @@ use crate::harness::{
 const PAGE: &str = "https://app.example";
 const LISTED: &str = "origins = [\"https://app.example\", \"app://x\"]";
 const CLIENTS: &str =
-    "[clients.a]\nkey = { value = \"sk-a\" }\nlimits = [{ requests = 1, per = \"hour\", burst = 1 }]";
+    "[clients.a]\nkey = { value = \"sk-a\" }\nlimits = [{ requests = 1, per = \"minute\" }]";
 
 /// A request of a page with these lines after the request line.
 fn from_page(request: &str, lines: &str) -> String {
