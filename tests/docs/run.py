@@ -166,6 +166,8 @@ def complete(text, folder):
         name = pathlib.Path(match[1])
         if name.suffix in (".key", ".crt"):
             path = folder / ("key.pem" if name.suffix == ".key" else "certificate.pem")
+        elif name.name == "keys.toml":
+            path = folder / "keys" / name.name  # missing, which is an empty store
         else:
             path = folder / name.name
             path.write_text(f"{KEY}-{name}")
@@ -205,6 +207,14 @@ def check_configuration(place, text, folder):
         fail(place, said.strip())
 
 
+def check_stored_keys(block, folder):
+    """A file of keys lies beside the configuration."""
+    keys = folder / "keys.toml"
+    keys.write_text(block.text)
+    check_configuration(block, "[clients.search]\n", folder)
+    keys.unlink()
+
+
 def check_configurations():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -213,6 +223,8 @@ def check_configurations():
             # The configuration of Codex, which tests/agents runs.
             if "[model_providers" in block.text:
                 tomllib.loads(block.text)
+            elif block.text.startswith("[[keys]]"):
+                check_stored_keys(block, folder)
             else:
                 check_configuration(block, block.text, folder)
         for example in sorted((ROOT / "config/examples").glob("*.toml")):
@@ -357,6 +369,18 @@ class Scene:
         text = text.replace("/backup/", f"{self.work}/backup-")
         return text.replace("01970c2e-4b5a-7cc3-8d2f-6a1b0f9e7d11", self.record()["id"])
 
+    def with_keys(self, text):
+        """The text with the id of a key, and a folder whose configuration has its client."""
+        folder = self.folder / "keys"
+        folder.mkdir()
+        (folder / "streamgauge.toml").write_text(
+            f'[upstreams.openai]\napi_key = {{ value = "{KEY}" }}\n[clients.search]\n[ledger]\npath = "{self.work}/openai.db"\n'
+        )
+        made = subprocess.run(
+            [BIN, "keys", "create", "search", "--format", "json"], cwd=folder, capture_output=True, check=True, timeout=BLOCK_TIMEOUT,
+        )  # fmt: skip
+        return text.replace("9f86d081", json.loads(made.stdout)["id"]), folder
+
     def record(self):
         def newest():
             path = self.work / "openai.jsonl"
@@ -381,11 +405,13 @@ def chat(**more):
 def check_commands(scene):
     environment = {**os.environ, "PATH": f"{scene.bin}:{os.environ['PATH']}", "OPENAI_API_KEY": KEY, "HOME": str(scene.folder)}
     for block in blocks("sh"):
-        text = scene.here(block.text)
+        text, folder = scene.here(block.text), scene.work
+        if "streamgauge keys" in text:
+            text, folder = scene.with_keys(text)
         text = re.sub(r"^tests/run", "test -x " + str(ROOT) + "/tests/run #", text, flags=re.M)
         text = re.sub(r"[A-Z_]+=\S+ (?:[A-Z_]+=\S+ )?claude", "claude", text)
         # `claude` has options of its own; the lines of one block are one shell, whose first failure ends it.
-        run(block, ["bash", "-e", "-u", "-o", "pipefail", "-c", text], cwd=scene.work, env=environment)
+        run(block, ["bash", "-e", "-u", "-o", "pipefail", "-c", text], cwd=folder, env=environment)
 
 
 PYTHON_CALLS = {
