@@ -122,8 +122,8 @@ REFUSED_BY_BOTH = [
 
 # Rules between keys, and facts about the machine.
 REFUSED_BY_THE_PROGRAM = [
-    # A certificate can name a client without a key.
-    OPENAI + "[clients.a]",
+    # A certificate can name a client without a key, and its keys can be stored.
+    OPENAI + '[keys]\nfile = ""\n[clients.a]',
     "",
     OPENAI.replace('value = "sk-1"', 'env = "NOT_SET"'),
     OPENAI.replace('value = "sk-1"', 'file = "gone"'),
@@ -167,6 +167,11 @@ def program(text, folder):
     return [line for line in lines if not line.startswith("warning")] if result.returncode else []
 
 
+def is_configuration(text):
+    """False: another program's configuration, or a file of stored keys."""
+    return "[model_providers" not in text and not text.startswith("[[keys]]")
+
+
 def main():
     described = subprocess.run([BIN, "config", "schema"], text=True, capture_output=True, check=True).stdout
     schema = json.loads(described)
@@ -177,7 +182,7 @@ def main():
         error = jsonschema.exceptions.best_match(validator.iter_errors(plain(tomllib.loads(text))))
         return error and f"{error.json_path}: {error.message}"
 
-    blocks = [block for page in all_pages() for block in page.blocks if block.language == "toml" and "[model_providers" not in block.text]
+    blocks = [block for page in all_pages() for block in page.blocks if block.language == "toml" and is_configuration(block.text)]
     examples = sorted((ROOT / "config/examples").glob("*.toml"))
     default = (ROOT / "config/default.toml").read_text()
     texts = [(str(block), block.text) for block in blocks] + [(path.name, path.read_text()) for path in examples]

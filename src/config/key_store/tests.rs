@@ -35,7 +35,11 @@ fn written_keys_are_read_again_and_private() {
     assert!(store.keys().unwrap().is_empty());
     let ends = StoredKey { until: "2999-01-01T00:00:00Z".parse().ok(), ..key("b \"quoted\" \u{e9}", "2") };
     add(&store, "a", "1").unwrap();
-    store.change(|keys| Ok(keys.push(ends.clone()))).unwrap();
+    let append = |keys: &mut Vec<StoredKey>| {
+        keys.push(ends.clone());
+        Ok(())
+    };
+    store.change(append).unwrap();
     let keys = store.keys().unwrap();
     let places: Vec<_> = keys.iter().map(|key| key.place.rsplit('/').next().unwrap()).collect();
     assert_eq!(places, ["keys.toml:3: keys[0]", "keys.toml:8: keys[1]"]);

@@ -196,8 +196,8 @@ impl<'a> Entry<'a> {
     /// The keys in a file, which becomes a part of the configuration's files.
     pub(in crate::config) fn stored_keys(&self, path: &Path) -> Read<Vec<StoredKey>> {
         self.reader.notes.load_keys(path).map_err(|mistakes| {
-            let noted = mistakes.0.into_iter().map(|mistake| self.mistake_in_file(mistake)).last();
-            noted.expect("there is a mistake at least")
+            let noted = mistakes.0.into_iter().map(|mistake| self.mistake_in_file(mistake));
+            noted.reduce(|_, last| last).expect("there is a mistake at least")
         })
     }
 

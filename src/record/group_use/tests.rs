@@ -70,7 +70,7 @@ fn attempt_has_no_text_or_count_that_a_ledger_cannot_have() {
     notes.begin("a".into(), Provider::Other, Some(&long), Instant::now());
     notes.reject_stream(&long, Instant::now(), Instant::now());
     notes.record_usage(Usage { input_tokens: Some(u64::MAX), ..Usage::default() });
-    let json = serde_json::to_value(&notes.attempts.last().unwrap()).unwrap();
+    let json = serde_json::to_value(notes.attempts.last().unwrap()).unwrap();
     assert_eq!(json["tokens"], serde_json::json!({"input_tokens": i64::MAX}));
     for (key, most) in [("model", MAX_TEXT), ("error", MAX_ERROR)] {
         let text = json[key].as_str().unwrap();
