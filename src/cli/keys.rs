@@ -39,7 +39,7 @@ pub(super) struct KeysArgs {
 enum Command {
     /// Make a key for a client of the configuration, and print it: this once only
     ///
-    /// The key alone goes to stdout. The file of [keys] gets its SHA-256 digest, and a running proxy
+    /// The key alone goes to stdout. Its SHA-256 digest is stored in `keys.file`: a running proxy
     /// accepts the key within two seconds.
     Create(CreateArgs),
     /// List the stored keys, with their last use
