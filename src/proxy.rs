@@ -260,7 +260,7 @@ impl Snapshot {
     /// Keeps the access log's data about a request, if there is such a log.
     fn see(&self, request: &RequestHead, from: Option<SocketAddr>, entry: &mut Entry) {
         if self.logs_requests {
-            entry.row().seen = Some(Box::new(Seen::of(request, from)));
+            entry.row().seen = Seen::of(request, from);
         }
     }
 
@@ -318,7 +318,7 @@ impl Handler for Proxy {
         let snapshot = self.worker.snapshot();
         let mut entry = Entry::open(&self.journal, &snapshot.anonymous);
         if snapshot.logs_requests {
-            entry.row().seen = Some(Box::new(Seen::at(from)));
+            entry.row().seen = Seen::at(from);
         }
         snapshot.trace(&mut Headers::default(), &mut entry);
         error.to_http1(respond::close(&error, entry))

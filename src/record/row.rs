@@ -125,10 +125,9 @@ pub struct UsageRecord {
     /// The `code` of an error of this proxy. Not stored.
     #[serde(skip)]
     pub code: Option<&'static str>,
-    /// Additional fields of the access log, if one is configured. Not stored. Boxed, because most
-    /// records have none, and streams are long-lived.
+    /// Additional fields of the access log, if one is configured. Not stored.
     #[serde(skip)]
-    pub seen: Option<Box<Seen>>,
+    pub seen: Seen,
     /// The service tier as the service named it: `default`, `flex`, `priority`, `batch` and others.
     pub service_tier: Option<Cow<'static, str>>,
     /// Calls of the service's own tools that are billed per use, by kind.
@@ -181,7 +180,7 @@ impl UsageRecord {
             error: None,
             count: None,
             code: None,
-            seen: None,
+            seen: Seen::default(),
             service_tier: None,
             tool_calls: None,
             reported_cost: None,

@@ -146,9 +146,3 @@ fn observer_sees_end_and_record_with_and_without_an_estimate() {
         assert_eq!(journal.take()[0].usage.input_tokens.is_some(), has_thread);
     }
 }
-
-/// Each running request has one, and thousands of streams wait at the same time.
-#[test]
-fn open_record_stays_small() {
-    assert!(size_of::<Open>() <= 944, "{} bytes", size_of::<Open>());
-}
