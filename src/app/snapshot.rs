@@ -8,7 +8,7 @@ use http::HeaderValue;
 use super::upstreams::origin;
 use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGroup};
 use crate::config::{self, ANONYMOUS, AccessLines, RouteTarget, Settings};
-use crate::gate::browser::Admission;
+use crate::gate::browser::{Admission, Credential};
 use crate::gate::limit::{LimitRegistry, NextLimits, Owner};
 use crate::gate::{Clients, KnownClient, LiveKeys, Models};
 use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
@@ -64,7 +64,7 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<(Sna
         admission: Admission::new(
             server.hosts.clone(),
             server.origins.clone(),
-            !settings.clients.is_empty(),
+            credential(settings),
             server.tls.is_some(),
         ),
         clients,
@@ -167,6 +167,14 @@ fn is_same_origin(one: &config::Upstream, other: &config::Upstream) -> bool {
         && one.timeouts == other.timeouts
         && one.max_connection_age == other.max_connection_age
         && one.pool == other.pool
+}
+
+fn credential(settings: &Settings) -> Credential {
+    match settings.clients.is_empty() {
+        true => Credential::Nothing,
+        false if settings.server.has_client_certificates() => Credential::KeyOrCertificate,
+        false => Credential::Key,
+    }
 }
 
 /// The binding of ids: none if all routes lead to one upstream, which has all state, and clients are

@@ -15,7 +15,7 @@ mod hosts;
 mod origins;
 mod sharing;
 
-pub use admission::{Admission, Refusal};
+pub use admission::{Admission, Credential, Refusal};
 pub use hosts::OwnHosts;
 pub use origins::{Origin, Origins};
 pub use sharing::Sharing;

@@ -25,6 +25,16 @@ pub struct Admission {
     usual: Arc<OnceLock<Box<[u8]>>>,
 }
 
+/// The proof of its client that a request needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// There are no clients.
+    Nothing,
+    Key,
+    /// A key or a certificate, which a browser presents for any page.
+    KeyOrCertificate,
+}
+
 /// The reason for which a request is not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -39,12 +49,13 @@ pub enum Refusal {
 }
 
 impl Admission {
-    /// Without clients, hosts and origins that are not listed are refused. With clients, a page
-    /// lacks a key, so that only a list that is not empty refuses. `is_https` means that clients
-    /// connect through TLS.
-    pub fn new(hosts: OwnHosts, origins: Origins, has_clients: bool, is_https: bool) -> Self {
-        let hosts = Some(hosts).filter(|hosts| !has_clients || !hosts.is_empty());
-        let origins = Some(origins).filter(|origins| !has_clients || !origins.is_empty());
+    /// Hosts and origins that are not listed are refused. If a page lacks the credential, only a list
+    /// that is not empty refuses. `is_https` means that clients connect through TLS.
+    pub fn new(hosts: OwnHosts, origins: Origins, credential: Credential, is_https: bool) -> Self {
+        let takes_any_host = credential != Credential::Nothing && hosts.is_empty();
+        let takes_any_page = credential == Credential::Key && origins.is_empty();
+        let hosts = (!takes_any_host).then_some(hosts);
+        let origins = (!takes_any_page).then_some(origins);
         Self { hosts, origins, is_https, usual: Arc::default() }
     }
 
@@ -138,10 +149,10 @@ mod tests {
     use super::*;
     use crate::support::{Hosts, Pattern};
 
-    fn admission(hosts: &[&str], origins: &[&str], has_clients: bool) -> Admission {
+    fn admission(hosts: &[&str], origins: &[&str], credential: Credential) -> Admission {
         let hosts = hosts.iter().map(|host| Pattern::parse(host).unwrap()).collect();
         let origins = origins.iter().map(|origin| Origin::parse(origin).unwrap()).collect();
-        Admission::new(OwnHosts::new(Hosts::new(hosts)), Origins::new(origins), has_clients, false)
+        Admission::new(OwnHosts::new(Hosts::new(hosts)), Origins::new(origins), credential, false)
     }
 
     fn check(admission: &Admission, pairs: &[(&str, &str)]) -> Result<(), Refusal> {
@@ -157,7 +168,7 @@ mod tests {
 
     #[test]
     fn usual_host_does_not_skip_other_checks() {
-        let strict = admission(&[], &[], false);
+        let strict = admission(&[], &[], Credential::Nothing);
         let host = ("host", "127.0.0.1:8080");
         for _ in 0..2 {
             assert_eq!(check(&strict, &[host]), Ok(()));
@@ -184,7 +195,7 @@ mod tests {
 
     #[test]
     fn admission_without_clients_refuses_unlisted_origins() {
-        let strict = admission(&["gauge.internal"], &["https://app.example", "app://x"], false);
+        let strict = admission(&["gauge.internal"], &["https://app.example", "app://x"], Credential::Nothing);
         let host = ("host", "127.0.0.1:8080");
         for allowed in [
             &[host][..],
@@ -226,18 +237,31 @@ mod tests {
 
     #[test]
     fn admission_with_clients_refuses_by_list_only() {
-        let open = admission(&[], &[], true);
+        let open = admission(&[], &[], Credential::Key);
         let anything = [("host", "gauge.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")];
         assert_eq!(check(&open, &anything), Ok(()));
         assert_eq!(check(&open, &[("host", "a b")]), Err(Refusal::Host(HostFault::Invalid)));
-        let listed = admission(&["gauge.example"], &["https://app.example"], true);
+        let listed = admission(&["gauge.example"], &["https://app.example"], Credential::Key);
         assert_eq!(check(&listed, &anything), foreign("null"));
         assert!(check(&listed, &[("host", "other.example")]).is_err());
     }
 
     #[test]
+    fn page_is_refused_where_its_browser_may_present_a_certificate() {
+        let optional = admission(&[], &[], Credential::KeyOrCertificate);
+        let host = ("host", "gauge.example");
+        assert_eq!(check(&optional, &[host]), Ok(()));
+        assert_eq!(
+            check(&optional, &[host, ("origin", "https://evil.example")]),
+            foreign("https://evil.example")
+        );
+        let refused = Err(Refusal::CrossSite("cross-site".to_owned()));
+        assert_eq!(check(&optional, &[host, ("sec-fetch-site", "cross-site")]), refused);
+    }
+
+    #[test]
     fn long_origin_is_shortened_in_the_message() {
-        let strict = admission(&[], &[], false);
+        let strict = admission(&[], &[], Credential::Nothing);
         let origin = format!("https://{}", "a".repeat(60_000));
         let refused = check(&strict, &[("host", "localhost"), ("origin", &origin)]);
         assert_eq!(refused, foreign(&origin[..MAX_SHOWN]));
@@ -245,7 +269,7 @@ mod tests {
 
     #[test]
     fn two_origins_are_refused() {
-        let strict = admission(&[], &["https://app.example"], false);
+        let strict = admission(&[], &["https://app.example"], Credential::Nothing);
         let origin = ("origin", "https://app.example");
         let refused = check(&strict, &[("host", "localhost"), origin, ("origin", "https://evil.example")]);
         assert_eq!(refused, foreign(origin.1));

@@ -32,7 +32,7 @@ impl Collector for MemberMetrics {
             let is_available = upstream.out().is_none() && model.out().is_none();
             *available.entry(upstream.id().to_string()).or_default() |= is_available;
         }
-        let help = "1 if a member of a group can be asked, 0 if its breaker leaves it out";
+        let help = "1 if a member of a group is available, 0 if its breaker leaves it out";
         let mut family = encoder.encode_descriptor("upstream_available", help, None, MetricType::Gauge)?;
         for (upstream, is_available) in available {
             let gauge = ConstGauge::new(i64::from(is_available));
