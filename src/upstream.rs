@@ -59,7 +59,7 @@ use crate::llm::rewrite::upgrade::WebSocketUpgrade;
 use crate::record::error::Kind;
 use http2::{Connections, Transport};
 use pool::Pool;
-use resend::{Tried, Unsent};
+use resend::{First, Tried, Unsent};
 use send::{Kept, SendRequest};
 
 /// The result of [`UpstreamClient::send`]; inside this module the error is a [`SendError`].
@@ -153,13 +153,14 @@ impl UpstreamClient {
             if request.upgrade.is_some() {
                 return self.checked(Box::pin(self.send_upgrade(&request, payload, total)).await);
             }
-            let mut tried = None;
+            let mut first: Option<Box<First>> = None;
             loop {
-                let transport = match self.http2.ready(tried.as_ref(), request.started) {
+                let tried = first.as_ref().map(|first| &first.tried);
+                let transport = match self.http2.ready(tried, request.started) {
                     Some(ready) => Ok(ready),
                     // Boxed, as is the other version's exchange: the future is that of each request.
                     None => {
-                        let transport = self.http2.transport(tried.as_ref(), request.started);
+                        let transport = self.http2.transport(tried, request.started);
                         Box::pin(self.before(total, transport)).await
                     }
                 };
@@ -171,7 +172,7 @@ impl UpstreamClient {
                         }
                         Err(error) => Err(error.into()),
                     },
-                    Ok(Transport::Http1) => self.send_http1(&request, payload, total, tried.as_ref()).await,
+                    Ok(Transport::Http1) => self.send_http1(&request, payload, total, tried).await,
                     Err(error) => Err(error.into()),
                 };
                 match sent {
@@ -180,15 +181,16 @@ impl UpstreamClient {
                         return self.checked(Ok(response));
                     }
                     Err(Unsent::Switched(unsent)) => payload = unsent,
-                    Err(Unsent::Unprocessed { error, payload: Some(again), tried: connection })
-                        if tried.is_none() =>
-                    {
+                    Err(Unsent::Unprocessed { error, payload: Some(again), tried }) if first.is_none() => {
                         tracing::debug!(upstream = %self.spec.name, %error, "the upstream cannot have worked on a request; sending it once more");
                         payload = again;
-                        tried = Some(connection);
+                        first = Some(First::new(tried, error));
                     }
                     Err(Unsent::Unprocessed { error, .. } | Unsent::Final(error)) => {
-                        return Err(self.spec.fail(error));
+                        return Err(self.spec.fail(match first {
+                            Some(first) => first.or(error),
+                            None => error,
+                        }));
                     }
                 }
             }
@@ -234,7 +236,9 @@ impl UpstreamClient {
             let head = request.http1_head(&self.scratch);
             let sending = SendRequest::new(self, request, head, payload, stream, total, Some(kept));
             return sending.await.map_err(|error| match error.phase {
-                SendPhase::Unprocessed => Unsent::Unprocessed { error, payload: again, tried: Tried::Pooled },
+                SendPhase::Unprocessed | SendPhase::Crossed => {
+                    Unsent::Unprocessed { error, payload: again, tried: Tried::Pooled }
+                }
                 _ => Unsent::Final(error),
             });
         }

@@ -32,6 +32,9 @@ pub enum SendPhase {
     Connect,
     /// The phase after it, if the upstream cannot have worked on the request (see `resend`).
     Unprocessed,
+    /// The phase after the whole request was written on a kept connection, whose close probably
+    /// crossed it (see `resend`).
+    Crossed,
     /// The phase before the first byte of the response.
     Request,
     /// Inside the response's head.
@@ -110,7 +113,7 @@ impl SendError {
                 }
                 _ => Kind::ProxyFailed { proxy: url.to_string() },
             },
-            (_, SendPhase::Connect | SendPhase::Unprocessed) => Kind::Unreachable,
+            (_, SendPhase::Connect | SendPhase::Unprocessed | SendPhase::Crossed) => Kind::Unreachable,
             (_, SendPhase::Request | SendPhase::Head) => Kind::Unanswered,
             (SendCause::Http1(error), SendPhase::Body) if !error.is_truncation() => Kind::Protocol,
             (SendCause::Http2(error), SendPhase::Body) if error.error.is_library() => Kind::Protocol,
@@ -338,6 +341,7 @@ mod tests {
         for (phase, kind, reason) in [
             (SendPhase::Connect, Kind::Unreachable, "connection closed"),
             (SendPhase::Unprocessed, Kind::Unreachable, "connection closed"),
+            (SendPhase::Crossed, Kind::Unreachable, "connection closed"),
             (
                 SendPhase::Request,
                 Kind::Unanswered,

@@ -14,7 +14,7 @@
 use std::rc::Weak;
 use std::time::Duration;
 
-use super::error::SendError;
+use super::error::{SendError, SendPhase};
 use super::http2::Connection;
 use super::upload::Payload;
 
@@ -47,6 +47,30 @@ pub(super) enum Tried {
     Http2(Weak<Connection>),
 }
 
+/// A sending that yielded no response, before the one other that may follow.
+pub(super) struct First {
+    pub(super) tried: Tried,
+    error: SendError,
+}
+
+impl First {
+    /// Boxed, because most requests have none.
+    pub(super) fn new(tried: Tried, error: SendError) -> Box<Self> {
+        Box::new(Self { tried, error })
+    }
+
+    /// The error of a request whose other sending failed with `second`.
+    ///
+    /// An upstream that accepts no connection right after a close did not close an idle connection:
+    /// it ended, and may have begun to work on the request before.
+    pub(super) fn or(self, second: SendError) -> SendError {
+        match (self.error.phase, second.phase) {
+            (SendPhase::Crossed, SendPhase::Connect) => SendError { phase: SendPhase::Request, ..self.error },
+            _ => second,
+        }
+    }
+}
+
 /// The shortest time within which the close of a kept connection counts as having crossed the
 /// request: the scheduling delay of a busy machine with a near upstream.
 const LEAST_CROSSING: Duration = Duration::from_millis(5);
@@ -77,6 +101,12 @@ impl Unanswered {
     pub(super) fn may_be_sent_again(self) -> bool {
         let crossing = (self.connect * 2).clamp(LEAST_CROSSING, MOST_CROSSING);
         self.is_kept && self.sent.is_none_or(|sent| sent <= crossing)
+    }
+
+    /// The phase of the error if the request may be sent again.
+    pub(super) fn resend_phase(self) -> Option<SendPhase> {
+        let phase = if self.sent.is_some() { SendPhase::Crossed } else { SendPhase::Unprocessed };
+        self.may_be_sent_again().then_some(phase)
     }
 }
 

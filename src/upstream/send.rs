@@ -26,8 +26,8 @@ const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 const ONE_RESPONSE: &str = "a response is made once, which ends the future";
 
 /// Writes the request and reads the response's head at once, since an upstream may respond before
-/// it has read everything. An error of [`SendPhase::Unprocessed`] is only possible on a kept
-/// connection.
+/// it has read everything. An error of [`SendPhase::Unprocessed`] or
+/// [`SendPhase::Crossed`] is only possible on a kept connection.
 pub(super) struct SendRequest<'a> {
     upstream: &'a UpstreamClient,
     /// `None` after it was moved into the response.
@@ -236,8 +236,8 @@ impl<'a> SendRequest<'a> {
     fn ended(&self, error: io::Error) -> SendError {
         if self.heard.is_some() || self.has_interim {
             SendError::new(SendPhase::Head, error)
-        } else if self.unanswered(self.waited()).may_be_sent_again() {
-            SendError::new(SendPhase::Unprocessed, error)
+        } else if let Some(phase) = self.unanswered(self.waited()).resend_phase() {
+            SendError::new(phase, error)
         } else if alert(&error).is_some_and(refuses_certificate) {
             SendError::tls(SendPhase::Request, error)
         } else {

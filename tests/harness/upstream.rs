@@ -32,11 +32,7 @@ pub fn upstream_on(
             let Ok(stream) = stream else { return };
             let number = count.fetch_add(1, Ordering::SeqCst);
             let script = Arc::clone(&script);
-            thread::spawn(move || {
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                stream.set_nodelay(true).unwrap();
-                script(&mut Connection { reader: BufReader::new(stream), number });
-            });
+            thread::spawn(move || script(&mut Connection::new(stream, number)));
         }
     });
     Upstream { address, accepted }
@@ -88,10 +84,18 @@ impl Request {
 impl Connection {
     /// A connection to a server, for a special client.
     pub fn to(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::new(TcpStream::connect(address).unwrap(), 0)
+    }
+
+    /// The next connection to a listener.
+    pub fn accept(listener: &TcpListener) -> Self {
+        Self::new(listener.accept().unwrap().0, 0)
+    }
+
+    fn new(stream: TcpStream, number: usize) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { reader: BufReader::new(stream), number: 0 }
+        Self { reader: BufReader::new(stream), number }
     }
 
     /// The next request, with its body. `None` when the proxy closes the connection.

@@ -1,6 +1,6 @@
 //! Groups: the members that a request is sent to, the client's response, and the records.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::harness::proxy::Builder;
 use crate::harness::{
-    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, PATIENCE, Proxy, Request, Response, Upstream, free_address, proxy,
-    sized, until, upstream,
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Connection, PATIENCE, Proxy, Request, Response, Upstream,
+    free_address, proxy, sized, until, upstream,
 };
 
 const PATH: &str = "/v1/chat/completions";
@@ -58,6 +58,20 @@ fn closing() -> Member {
         }
     });
     Member { up, requests }
+}
+
+/// A member that responds to one request, and ends while it has the next of the same connection.
+fn dying() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut connection = Connection::accept(&listener);
+        connection.request().unwrap();
+        connection.send(sized("200 OK", JSON, CHAT_BODY.as_bytes()));
+        connection.request().unwrap();
+        drop(listener);
+    });
+    address
 }
 
 impl Member {
@@ -185,6 +199,22 @@ fn doubtful_failure_is_tried_again_only_if_that_is_chosen() {
         let (response, record) = ask(&proxy);
         assert_eq!((response.text(), served(&response)), (CHAT_BODY, ("b", "2")));
         assert_eq!(record["attempts"][0]["billed"], "maybe");
+    }
+}
+
+#[test]
+fn member_that_ends_with_a_request_may_have_executed_it() {
+    for (on, asked_elsewhere) in [("retryable", 0), ("closed", 1)] {
+        let b = good();
+        let proxy = tiers(&[dying(), b.up.address], &format!("{RETRY}on = [\"{on}\"]")).run();
+        assert_eq!(ask(&proxy).0.status(), 200);
+        let (response, record) = ask(&proxy);
+        assert_eq!(b.count(), asked_elsewhere, "{on}: {}", response.text());
+        if asked_elsewhere == 0 {
+            assert_eq!(response.error()["code"], "upstream_protocol");
+        } else {
+            assert_eq!(record["attempts"][0]["billed"], "maybe", "{record}");
+        }
     }
 }
 

@@ -93,9 +93,10 @@ pub(in crate::upstream) async fn send(
             // The connection ended without a frame since the request began, as over HTTP/1.1.
             let is_silent = error.is_io() && slot.connection.heard() == heard;
             let error = Http2Error { error, alert: slot.connection.alert() };
-            if error.is_unprocessed() || (is_silent && unanswered.may_be_sent_again()) {
+            let silent = if is_silent { unanswered.resend_phase() } else { None };
+            if let Some(phase) = error.is_unprocessed().then_some(SendPhase::Unprocessed).or(silent) {
                 let payload = again.or(untouched).or_else(|| upload.and_then(Upload::into_untouched));
-                let error = SendError::new(SendPhase::Unprocessed, error);
+                let error = SendError::new(phase, error);
                 return Err(Unsent::Unprocessed { error, payload, tried: slot.tried() });
             }
             Err(SendError::new(SendPhase::Request, error).into())
