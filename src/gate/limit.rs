@@ -15,9 +15,13 @@
 //! # Bounds
 //!
 //! A request is admitted if every limit has room for what it is expected to use. While it runs, its
-//! hold grows with its output, without asking. At its end the hold is replaced by what it has used.
-//! So the sum of a period is at most its limit, and what running requests use beyond their holds at
-//! the time of the last admission.
+//! hold grows with its output. At its end the hold is replaced by what it has used.
+//!
+//! A limit that refuses lets running requests hold more without asking. So the sum of a period is at
+//! most its limit, and what running requests use beyond their holds at the time of the last
+//! admission. A limit that cuts has to have room for more, else the caller ends the request. The sum
+//! is then at most the limit, the errors of the expected inputs, and the output that arrives before
+//! a request is ended.
 
 mod applied;
 mod bucket;
@@ -79,6 +83,8 @@ pub enum LimitBound {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtLimit {
     Refuse,
+    /// A running request is ended too, when it needs more than it holds.
+    Cut,
     /// The request is admitted, and counts.
     Warn,
 }
@@ -188,6 +194,16 @@ impl UseLimit {
         state.bound = bound.clone();
     }
 
+    /// Counts a running request that is ended for lack of room.
+    fn record_cut(&self) {
+        self.exceeded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns true if running requests are ended for lack of room.
+    pub fn cuts(&self) -> bool {
+        self.state().at_limit == AtLimit::Cut
+    }
+
     /// The number of requests for which there was no room.
     pub fn exceeded(&self) -> u64 {
         self.exceeded.load(Ordering::Relaxed)
@@ -212,7 +228,7 @@ impl UseLimit {
         let room = state.check(want, started, now);
         if let Err(room_from) = room {
             self.exceeded.fetch_add(1, Ordering::Relaxed);
-            if state.at_limit == AtLimit::Refuse {
+            if state.at_limit != AtLimit::Warn {
                 return Err(room_from);
             }
         }
@@ -226,9 +242,14 @@ impl UseLimit {
         Ok((place, room.is_err()))
     }
 
-    /// Holds more without asking.
-    fn owe(&self, place: Place, more: Units, now: Now) {
-        self.state().owe(place, more, now);
+    /// Holds more for a running request. A limit that cuts is asked for room.
+    fn grow(&self, place: Place, more: Units, now: Now) -> Result<(), RoomFrom> {
+        let state = &mut *self.state();
+        if state.at_limit == AtLimit::Cut {
+            state.check_more(place, more, now)?;
+        }
+        state.owe(place, more, now);
+        Ok(())
     }
 
     /// Replaces what is held by what was used.
@@ -304,6 +325,19 @@ impl State {
             (Counter::Concurrent, LimitBound::Concurrent(limit)) if self.held.plus(want) <= *limit => Ok(()),
             (Counter::Concurrent, _) => Err(RoomFrom::AnEnd),
             _ => unreachable!("the counter was made for the bound"),
+        }
+    }
+
+    /// Checks that there is room for `more` of a request that counts in `place`.
+    fn check_more(&mut self, place: Place, more: Units, now: Now) -> Result<(), RoomFrom> {
+        match (&mut self.counter, &self.bound, place) {
+            (Counter::Rate(bucket), LimitBound::Rate(rate), _) => {
+                bucket.check(rate, more, now.nanos).map_err(RoomFrom::After)
+            }
+            (Counter::Period(count), LimitBound::Period { limit, .. }, Place::Period(period)) => {
+                count.check_more(period, *limit, more).map_err(RoomFrom::Time)
+            }
+            _ => Ok(()),
         }
     }
 

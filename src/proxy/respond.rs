@@ -184,11 +184,12 @@ pub(super) fn keep_alive(
 }
 
 /// Responds with an error, and closes the record.
-pub(super) fn refuse(error: &Error, entry: Entry) -> ClientResponse<ProxyBody> {
+pub(super) fn refuse(error: &Error, mut entry: Entry) -> ClientResponse<ProxyBody> {
     let is_safe = entry.method().is_none_or(Method::is_safe);
     let waited_ms = entry.time_waiting_ms();
+    let endpoint = entry.row().endpoint.clone();
     let id = close(error, entry);
-    let (parts, body) = error.to_response(id).into_parts();
+    let (parts, body) = error.to_response(id, endpoint.as_deref()).into_parts();
     let mut head = ResponseHead::from(&parts);
     let is_over = matches!(error.kind(), Kind::QuotaReached(_));
     if is_over || (error.may_be_executed() && !is_safe) {

@@ -16,6 +16,7 @@ use http::Method;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::error::Error;
 use super::estimate_input::EstimateInput;
 use super::running::{Progress, Registered};
 use super::{Journal, Stream, UsageRecord, UsageSource, UseObserver, WorkerRequests, gaps};
@@ -142,14 +143,12 @@ impl Entry {
     }
 
     /// Updates the progress of the listed stream: events that passed, and output tokens if any were
-    /// reported.
-    pub fn progressed(&mut self, events: u64, output_tokens: Option<u64>) {
-        if let Some(observer) = &mut self.open.observer {
-            observer.on_progress(events, output_tokens);
-        }
+    /// reported. Returns the error with which the stream must end, unless this was its last event.
+    pub fn progressed(&mut self, events: u64, output_tokens: Option<u64>) -> Option<Error> {
         if let Some(shown) = &self.open.registered {
             shown.stream().progress.set(events, output_tokens);
         }
+        self.open.observer.as_mut()?.on_progress(events, output_tokens)
     }
 
     /// Keeps the request's shape and body for an estimate, in case no tokens are reported.

@@ -150,6 +150,7 @@ impl Error {
             Kind::Truncated | Kind::Stopped => Outcome::Truncated,
             Kind::BodyIncomplete => Outcome::ClientDisconnected,
             Kind::UpstreamsRateLimited { .. } => Outcome::RateLimited,
+            Kind::BudgetExhausted(_) => Outcome::Cut,
             _ if self.blame() == Blame::Upstream => Outcome::UpstreamError,
             _ => Outcome::Rejected,
         }

@@ -29,6 +29,8 @@ pub enum Outcome {
     TimedOut,
     /// This proxy refused the request.
     Rejected,
+    /// This proxy ended the response, since a limit with `at_limit = "cut"` had no room for more.
+    Cut,
 }
 
 impl Outcome {
@@ -43,6 +45,7 @@ impl Outcome {
             Self::UpstreamError => "upstream_error",
             Self::TimedOut => "timed_out",
             Self::Rejected => "rejected",
+            Self::Cut => "cut",
         }
     }
 }

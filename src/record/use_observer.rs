@@ -3,13 +3,14 @@
 use std::fmt::Debug;
 
 use super::UsageRecord;
+use super::error::Error;
 
 /// Observes a request: it counts against limits, for example. Dropping the observer means that the
 /// record was lost.
 pub trait UseObserver: Debug + Send {
     /// Called while a stream passes, with the events so far, and the output tokens if any were
-    /// reported.
-    fn on_progress(&mut self, events: u64, output_tokens: Option<u64>);
+    /// reported. Returns the error with which the stream must end, unless this was its last event.
+    fn on_progress(&mut self, events: u64, output_tokens: Option<u64>) -> Option<Error>;
 
     /// Called when the exchange has ended and its record waits for an estimate.
     fn on_end(&mut self);

@@ -6,7 +6,8 @@ import { pathToFileURL } from 'node:url';
 const require = createRequire(`${process.env.CLIENTS_NODE}/`);
 const { default: OpenAI } = await import(pathToFileURL(require.resolve('openai')));
 
-const client = new OpenAI({ baseURL: `${process.env.LIMITED_URL}/v1`, apiKey: 'unused', maxRetries: 2, timeout: 60_000 });
+const apiKey = process.env.LIMITED_KEY ?? 'unused';
+const client = new OpenAI({ baseURL: `${process.env.LIMITED_URL}/v1`, apiKey, maxRetries: 2, timeout: 60_000 });
 const begun = performance.now();
 const request = client.chat.completions.create({ model: process.env.LIMITED_MODEL, messages: [{ role: 'user', content: 'Go.' }] });
 const result = await request.then(() => ({ status: 200, code: null }), ({ status, code }) => ({ status, code }));

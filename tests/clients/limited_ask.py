@@ -6,7 +6,7 @@ import time
 
 import openai
 
-client = openai.OpenAI(base_url=os.environ["LIMITED_URL"] + "/v1", api_key="unused", max_retries=2, timeout=60)
+client = openai.OpenAI(base_url=os.environ["LIMITED_URL"] + "/v1", api_key=os.environ.get("LIMITED_KEY", "unused"), max_retries=2, timeout=60)
 begun = time.monotonic()
 try:
     client.chat.completions.create(model=os.environ["LIMITED_MODEL"], messages=[{"role": "user", "content": "Go."}])

@@ -112,6 +112,49 @@ fn tokens_are_settled_by_what_the_service_reports() {
     assert!(metric(&proxy, "streamgauge_limit_exceeded_total{").unwrap() >= 1.0);
 }
 
+#[test]
+fn refusal_has_the_form_of_its_endpoint() {
+    let up = Upstream::responding(sized("200 OK", "application/json", COMPLETION));
+    let folder = tempfile::tempdir().unwrap();
+    for (limit, code) in [
+        ("{ requests = 1, per = \"minute\" }", "rate_limit_exceeded"),
+        ("{ requests = 1, per = \"month\" }", "insufficient_quota"),
+    ] {
+        let ledger = folder.path().join(code);
+        let proxy = proxy().upstream(&up).tables(&clients(limit, "")).ledger(&ledger).run();
+        assert_eq!(ask(&proxy).status(), 200);
+        proxy.record();
+        // The second is refused before its body is read.
+        for body in [BODY.to_owned(), BODY.replace("Hello", &"long ".repeat(20_000))] {
+            for path in ["chat/completions", "responses", "messages"] {
+                let refused = proxy
+                    .client()
+                    .send(format!(
+                        "POST /v1/{path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: sg-search-0123456789\r\n\
+                         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                        body.len()
+                    ))
+                    .response();
+                assert_eq!(refused.status(), 429, "{path}");
+                let response: Value = serde_json::from_str(refused.text()).unwrap();
+                let error = &response["error"];
+                assert_eq!(error["code"], code);
+                assert!(error["message"].as_str().unwrap().contains("1 of 1 requests"), "{error}");
+                let has_anthropics_form = response["type"] == "error"
+                    && error["type"] == "rate_limit_error"
+                    && response["request_id"] == refused.header("x-streamgauge-id").unwrap();
+                assert_eq!(has_anthropics_form, path == "messages", "{response}");
+                assert_eq!(error["type"] == "streamgauge_error", path != "messages", "{response}");
+                let pause = (refused.header("retry-after").is_some(), refused.header("x-should-retry"));
+                let is_rate = code == "rate_limit_exceeded";
+                assert_eq!(pause, (is_rate, (!is_rate).then_some("false")), "{path} {code}");
+                let record = proxy.record();
+                assert_eq!((&record["outcome"], &record["endpoint"]), (&"rejected".into(), &path.into()));
+            }
+        }
+    }
+}
+
 /// The used tokens of the first limit, of 1,000 an hour.
 fn used_tokens(proxy: &Proxy) -> f64 {
     metric(proxy, "streamgauge_limit_used_ratio{").unwrap() * 1_000.0

@@ -33,7 +33,7 @@ fn events(stream: &str) -> Vec<(String, String)> {
 }
 
 /// Asserts that the last event is the error in the form of the endpoint.
-fn assert_last_is_error(stream: &str, path: &str, code: &str) {
+pub fn assert_last_is_error(stream: &str, path: &str, code: &str) {
     let events = events(stream);
     let (name, data) = events.last().unwrap_or_else(|| panic!("{stream:?} has no event"));
     let data: Value = serde_json::from_str(data).unwrap_or_else(|_| panic!("merged: {data:?} in {stream:?}"));

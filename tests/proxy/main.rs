@@ -20,6 +20,7 @@ mod backups;
 mod billing;
 mod bodies;
 mod browsers;
+mod client_cuts;
 mod client_limits;
 mod clients;
 mod codings;

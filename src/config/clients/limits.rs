@@ -32,7 +32,8 @@ const PER: &[(&str, Per)] = &[
     ("month", Per::Calendar(Period::Month)),
 ];
 
-const AT_LIMIT: &[(&str, AtLimit)] = &[("refuse", AtLimit::Refuse), ("warn", AtLimit::Warn)];
+const AT_LIMIT: &[(&str, AtLimit)] =
+    &[("refuse", AtLimit::Refuse), ("cut", AtLimit::Cut), ("warn", AtLimit::Warn)];
 
 /// The limits of a table, in the order of the file. `zone`: that of periods.
 pub(super) fn limits(table: &Table<'_>, zone: &TimeZone) -> Read<Vec<LimitSpec>> {
@@ -64,6 +65,12 @@ fn limit(table: &Table<'_>, zone: &TimeZone) -> Read<LimitSpec> {
         _ => unreachable!("a key that is missing was left out"),
     };
     let (per, burst, at_limit) = (per?, burst?, at_limit?);
+    if at_limit == AtLimit::Cut && matches!(name, "requests" | "concurrent") {
+        let reason = format!(
+            "is \"cut\", which ends responses whose tokens exceed the limit, and {name} counts none: write \"refuse\", or limit tokens"
+        );
+        return Err(table.mistake("at_limit", reason));
+    }
     if name == "concurrent" {
         let present = [("per", per.is_some()), ("burst", burst.is_some())];
         if let Some((key, _)) = present.iter().find(|(_, is_present)| *is_present) {

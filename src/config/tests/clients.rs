@@ -253,7 +253,13 @@ fn mistakes_of_limits_are_named() {
         (
             "{ requests = 1, per = \"minute\", at_limit = \"cut\" }",
             "[0].at_limit",
-            "write \"refuse\" or \"warn\"",
+            "is \"cut\", which ends responses whose tokens exceed the limit, and requests counts none: write \"refuse\"",
+        ),
+        ("{ concurrent = 1, at_limit = \"cut\" }", "[0].at_limit", "and concurrent counts none"),
+        (
+            "{ requests = 1, per = \"minute\", at_limit = \"finish\" }",
+            "[0].at_limit",
+            "write \"refuse\", \"cut\" or \"warn\"",
         ),
         ("{ cost = 1, per = \"day\" }", "[0].cost", "unknown key"),
     ] {

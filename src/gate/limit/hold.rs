@@ -87,16 +87,27 @@ impl LimitHold {
     }
 
     /// Holds more if the request is now expected to use more.
-    pub fn grow(&mut self, expected: &Use, now: Now) {
+    ///
+    /// # Errors
+    /// Fails if a limit that cuts has no room. The request then holds of this limit what it held
+    /// before, and may ask again.
+    pub fn grow(&mut self, expected: &Use, now: Now) -> Result<(), NoRoom> {
         self.now = now;
-        for part in &mut self.parts {
+        for (index, part) in self.parts.iter_mut().enumerate() {
             let expected = part.limit.quantity.held_for(expected);
             let more = expected.minus(part.held);
             if more > Units::default() {
-                part.limit.owe(part.place, more, now);
+                let grown = part.limit.grow(part.place, more, now);
+                grown.map_err(|room_from| NoRoom { limit: index, want: more, room_from })?;
                 part.held = expected;
             }
         }
+        Ok(())
+    }
+
+    /// Counts the request as ended because this limit has no room.
+    pub fn record_cut(&self, NoRoom { limit, .. }: NoRoom) {
+        self.parts[limit].limit.record_cut();
     }
 
     /// Gives back the place of a running request. The rest is held until the request is settled.

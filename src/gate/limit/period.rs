@@ -73,6 +73,23 @@ impl PeriodCount {
         InPeriod(self.last_with(started).unwrap_or(self.current).begin)
     }
 
+    /// Checks that the period of a running request has room for `more`. One that is over for good
+    /// counts nothing, and has room.
+    ///
+    /// # Errors
+    /// Returns the end of that period if there is no room.
+    pub(super) fn check_more(
+        &mut self,
+        period: InPeriod,
+        limit: Units,
+        more: Units,
+    ) -> Result<(), Timestamp> {
+        match self.count(period) {
+            Some(count) if count.used.plus(count.held).plus(more) > limit => Err(count.end),
+            _ => Ok(()),
+        }
+    }
+
     /// The last period, if `started` is in it.
     fn last_with(&self, started: Timestamp) -> Option<Count> {
         self.last.filter(|last| last.begin <= started && started < last.end)

@@ -132,14 +132,68 @@ fn request_that_uses_nothing_passes_in_debt() {
 fn dropped_hold_settles_as_a_request_without_tokens() {
     let limits = all_kinds();
     let mut hold = LimitHold::take(&limits, &use_of(1_000), now(0).time, now(0)).unwrap();
-    hold.grow(&use_of(3_000), now(0));
-    hold.grow(&use_of(2_000), now(0));
+    hold.grow(&use_of(3_000), now(0)).unwrap();
+    hold.grow(&use_of(2_000), now(0)).unwrap();
     assert_eq!(limits[2].status(now(0)).held, tokens(3_000), "a hold never shrinks before its end");
     drop(hold);
     assert_eq!(limits[0].status(now(0)).used, Units(1));
     for limit in &limits[1..3] {
         assert_eq!((limit.status(now(0)).used, limit.status(now(0)).held), (Units(0), Units(0)));
     }
+}
+
+/// Limits of tokens that cut: 1,000 a minute, and 1,000 a day.
+fn cutting() -> [Arc<UseLimit>; 2] {
+    let rate = BucketRate { limit: tokens(1_000), period: 60 * SECOND, burst: tokens(1_000) };
+    let period = LimitBound::Period { limit: tokens(1_000), calendar: day() };
+    [LimitBound::Rate(rate), period]
+        .map(|bound| limit(Quantity::Tokens(Weights::Reported), bound, AtLimit::Cut))
+}
+
+#[test]
+fn limit_that_cuts_is_asked_before_a_hold_grows() {
+    for limit in cutting() {
+        let mut first = LimitHold::take([&limit], &use_of(400), now(0).time, now(0)).unwrap();
+        let second = LimitHold::take([&limit], &use_of(500), now(0).time, now(0)).unwrap();
+        first.grow(&use_of(500), now(0)).unwrap();
+        let no_room = first.grow(&use_of(501), now(0)).unwrap_err();
+        assert_eq!((no_room.limit, no_room.want), (0, tokens(1)));
+        assert_eq!(limit.status(now(0)).held, tokens(1_000), "it holds what it held before");
+        assert_eq!(limit.exceeded(), 0);
+        first.record_cut(no_room);
+        assert_eq!(limit.exceeded(), 1);
+        drop(second);
+        first.grow(&use_of(501), now(0)).unwrap();
+        // All use counts, also beyond the limit.
+        first.settle(&use_of(1_200), now(0));
+        assert_eq!((limit.status(now(0)).used, limit.status(now(0)).held), (tokens(1_200), Units(0)));
+    }
+}
+
+#[test]
+fn request_of_yesterday_asks_yesterdays_period() {
+    let [_, limit] = cutting();
+    let tomorrow = now(3_600 * SECOND);
+    let mut old = LimitHold::take([&limit], &use_of(100), now(0).time, now(0)).unwrap();
+    let new = LimitHold::take([&limit], &use_of(1_000), tomorrow.time, tomorrow).unwrap();
+    old.grow(&use_of(1_000), tomorrow).unwrap();
+    let midnight = "2026-11-30T00:00:00Z".parse().unwrap();
+    let no_room = NoRoom { limit: 0, want: tokens(1), room_from: RoomFrom::Time(midnight) };
+    assert_eq!(old.grow(&use_of(1_001), tomorrow), Err(no_room));
+    // Two days later nothing is known of it.
+    limit.status(now(30 * 3_600 * SECOND));
+    assert_eq!(old.grow(&use_of(1_001), tomorrow), Ok(()));
+    drop(new);
+}
+
+#[test]
+fn running_request_needs_room_only_of_limits_that_cut() {
+    let [_, cut] = cutting();
+    let [_, _, refuse, _] = all_kinds();
+    let mut hold = LimitHold::take([&refuse, &cut], &use_of(100), now(0).time, now(0)).unwrap();
+    refuse.seed(tokens(300_000), now(0).time);
+    hold.grow(&use_of(1_000), now(0)).unwrap();
+    assert_eq!(hold.grow(&use_of(2_000), now(0)).unwrap_err().limit, 1);
 }
 
 #[test]
@@ -231,7 +285,7 @@ fn bounds_hold_and_nothing_is_held_at_the_end() {
             for request in &mut running {
                 if random.u8(0..4) == 0 {
                     let more = request.expected + random.u64(0..500);
-                    request.hold.grow(&use_of(more), time);
+                    request.hold.grow(&use_of(more), time).unwrap();
                     owed += more - request.expected;
                     request.expected = more;
                 }

@@ -83,6 +83,7 @@ impl<B: ResponseFrames> Exchange<B> {
                 events: None,
                 timing,
                 fresh: 0,
+                cut: None,
                 ids: None,
             },
             status,
@@ -102,6 +103,9 @@ impl<B: ResponseFrames> Exchange<B> {
     /// Reads the next frame and meters it. Closes the record at the last frame, since a connection
     /// does not poll beyond `is_end_stream`. After an error the caller calls [`Exchange::fail`].
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(error) = self.take_cut() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &polled {
             Some(Ok(frame)) => {
@@ -130,13 +134,20 @@ impl<B: ResponseFrames> Exchange<B> {
         cx: &mut Context<'_>,
         pass: &mut dyn FnMut(&[u8], Progress) -> Passed,
     ) -> Option<Poll<Relayed<Error>>> {
+        if self.reading.cut.is_some()
+            && self.body.as_pieces().is_some()
+            && let Some(error) = self.take_cut()
+        {
+            return Some(Poll::Ready(Relayed::Failed(error)));
+        }
         let Self { body, reading, .. } = self;
         let polled = body.as_pieces()?.poll_pieces(cx, &mut |data, read| {
             reading.saw(data, read);
             match pass(data, reading.progress) {
                 ControlFlow::Continue(withheld) => {
                     reading.passes(withheld);
-                    ControlFlow::Continue(())
+                    // Nothing more may pass.
+                    if reading.cut.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 }
                 ControlFlow::Break(withheld) => {
                     reading.passes(withheld);
@@ -148,6 +159,11 @@ impl<B: ResponseFrames> Exchange<B> {
             self.close(End::Whole);
         }
         Some(polled)
+    }
+
+    /// The error with which the stream must end before its last event.
+    fn take_cut(&mut self) -> Option<Error> {
+        self.reading.cut.take().filter(|_| self.is_open() && !self.is_final())
     }
 
     /// Counts the events of the last frame as passed on, except those withheld.

@@ -14,8 +14,8 @@ use super::{Drains, IdWatch, ResponseMeter, ResponsePolicy, UsageFeedback};
 use crate::balance::Permit;
 use crate::codec::sse::Position;
 use crate::llm::usage::{Progress, Withhold};
-use crate::record::Entry;
 use crate::record::error::{Error, Kind};
+use crate::record::{Entry, Outcome};
 use crate::support::SharedGuard;
 use crate::support::flow::StreamTiming;
 use crate::support::pieces::{PieceSink, Relayed, poll_frames};
@@ -24,8 +24,8 @@ use crate::support::pieces::{PieceSink, Relayed, poll_frames};
 ///
 /// * The response is complete. This is detected at the last frame, since a connection does not poll
 ///   beyond `is_end_stream`.
-/// * The upstream breaks off or is silent for too long, or the process is stopping. An event stream
-///   gets one more event with the error, in the form that its SDKs raise. Then the body fails, so
+/// * The upstream breaks off or is silent for too long, a limit has no room for more, or the process
+///   is stopping. An event stream gets one more event with the error, in the form that its SDKs raise. Then the body fails, so
 ///   that the connection truncates the response and no client takes it for complete.
 /// * The client leaves, and its connection drops the body. After a stream's last event the outcome
 ///   is `complete`, since many SDKs close without reading further. Before it, the upstream is
@@ -231,6 +231,10 @@ impl<B: ResponseFrames> Metered<B> {
         let words = exchange.last_words(&error, (!is_holding || !held.is_empty()).then_some(&held));
         let words = words.filter(|words| room.is_none_or(|room| (words.len() as u64) < room));
         exchange.fail(&error);
+        if error.outcome() == Outcome::Cut {
+            // The upstream generates, and bills, until it is left.
+            self.exchange = None;
+        }
         match words {
             Some(words) => {
                 self.last = Some(Last::Flush(Box::new(error)));

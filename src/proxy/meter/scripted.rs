@@ -16,7 +16,7 @@ use super::exchange::{Exchange, ResponseFrames};
 use super::{Drains, Metered, ResponseMeter, ResponsePolicy};
 use crate::llm::usage::Content;
 use crate::record::error::{Error, Kind};
-use crate::record::{Entry, Journal, UsageRecord};
+use crate::record::{Entry, Journal, UsageRecord, UseObserver};
 use crate::support::flow::StreamMetrics;
 use crate::support::pieces::{Pieces, Relayed};
 
@@ -195,6 +195,15 @@ impl Scene {
         Metered::new(script, meter, self.entry(), StatusCode::OK, policy)
     }
 
+    /// The same for a response that a limit ends after this number of events.
+    pub(super) fn metered_until(&self, events: u64, script: Script) -> Metered<Script> {
+        let policy = ResponsePolicy::new(StreamMetrics::default().into(), None);
+        let meter = ResponseMeter::from(Content::Events);
+        let mut entry = self.entry();
+        entry.observe(Box::new(CutAfter(events)));
+        Metered::new(script, meter, entry, StatusCode::OK, policy)
+    }
+
     /// The only record, which is closed.
     pub(super) fn record(&self) -> UsageRecord {
         let mut records = self.journal.take();
@@ -206,6 +215,20 @@ impl Scene {
     pub(super) fn is_open(&self) -> bool {
         self.journal.take().is_empty()
     }
+}
+
+/// Ends a response after this number of events.
+#[derive(Debug)]
+struct CutAfter(u64);
+
+impl UseObserver for CutAfter {
+    fn on_progress(&mut self, events: u64, _: Option<u64>) -> Option<Error> {
+        (events >= self.0).then(|| Kind::BudgetExhausted(Box::default()).into())
+    }
+
+    fn on_end(&mut self) {}
+
+    fn on_close(self: Box<Self>, _: &UsageRecord) {}
 }
 
 /// The error of a truncated response.

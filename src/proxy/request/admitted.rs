@@ -1,7 +1,9 @@
 //! The limits of a client: a request is admitted if each has room for what it is expected to use.
 //!
 //! The input is expected from the length of the body, the output in slices that grow with the
-//! stream. The record's counts replace both at the end. What it lacks counts by what was seen.
+//! stream. A stream for which a limit with `at_limit = "cut"` has no further slice ends when it has
+//! used up the present one. The record's counts replace both at the end. What it lacks counts by
+//! what was seen.
 
 use std::iter;
 use std::sync::LazyLock;
@@ -108,7 +110,9 @@ fn hold(expected: Expected, limits: &[AppliedLimit], entry: &mut Entry) -> Resul
     if hold.exceeded() > 0 {
         entry.note(Note::LimitExceeded);
     }
-    entry.observe(Box::new(Running { hold, expected, output: 0 }));
+    let cuts = limits.iter().any(|applied| applied.limit.cuts());
+    let limits = if cuts { limits.into() } else { Box::default() };
+    entry.observe(Box::new(Running { hold, limits, expected, output: 0, lacks_room: false }));
     Ok(())
 }
 
@@ -135,19 +139,52 @@ impl Expected {
 #[derive(Debug)]
 struct Running {
     hold: LimitHold,
+    /// The limits of `hold`. Empty if none of them cuts.
+    limits: Box<[AppliedLimit]>,
     expected: Expected,
     /// The output tokens that have passed.
     output: u64,
+    /// The hold was used up at the last progress, and a limit that cuts had no room for more.
+    lacks_room: bool,
+}
+
+impl Running {
+    /// Holds more for the output that has passed. Returns the limit that has no room, if the request
+    /// has used up what it holds.
+    fn grow(&mut self) -> Option<(NoRoom, Now)> {
+        let slices = self.expected.slices.as_mut()?;
+        let before = *slices;
+        if !slices.grow(self.output) {
+            return None;
+        }
+        let now = limit_time();
+        let no_room = self.hold.grow(&self.expected.used(), now).err()?;
+        // Asks again when more has passed.
+        self.expected.slices = Some(before);
+        (self.output >= before.held()).then_some((no_room, now))
+    }
 }
 
 impl UseObserver for Running {
-    fn on_progress(&mut self, events: u64, output_tokens: Option<u64>) {
-        let Some(slices) = &mut self.expected.slices else { return };
+    fn on_progress(&mut self, events: u64, output_tokens: Option<u64>) -> Option<Error> {
         // An event has at least one token.
         self.output = output_tokens.unwrap_or(0).max(events);
-        if slices.grow(self.output) {
-            self.hold.grow(&self.expected.used(), limit_time());
+        let (no_room, now) = match self.grow() {
+            Some(no_room) => no_room,
+            None => {
+                self.lacks_room = false;
+                return None;
+            }
+        };
+        // The last counts of a stream may exceed its hold, and only its last event follows. So the
+        // stream ends at the next event.
+        if !std::mem::replace(&mut self.lacks_room, true) {
+            return None;
         }
+        let applied = self.limits.get(no_room.limit)?;
+        self.hold.record_cut(no_room);
+        let NoRoom { want, room_from, .. } = no_room;
+        Some(Kind::BudgetExhausted(limit_reached(applied, want, room_from, now)).into())
     }
 
     fn on_end(&mut self) {
@@ -155,7 +192,7 @@ impl UseObserver for Running {
     }
 
     fn on_close(self: Box<Self>, record: &UsageRecord) {
-        let Self { hold, expected, output } = *self;
+        let Self { hold, expected, output, .. } = *self;
         let seen = expected.is_own.then_some((expected.input, output));
         hold.settle(&used(record, seen), limit_time());
     }
@@ -206,7 +243,11 @@ fn tokens(usage: &Usage, cache_is_apart: bool) -> Use {
 fn may_be_billed(record: &UsageRecord) -> bool {
     let has_ended_by_itself = matches!(
         record.outcome,
-        Outcome::Complete | Outcome::Truncated | Outcome::ClientDisconnected | Outcome::TimedOut
+        Outcome::Complete
+            | Outcome::Truncated
+            | Outcome::ClientDisconnected
+            | Outcome::TimedOut
+            | Outcome::Cut
     );
     if !has_ended_by_itself {
         return record.usage_source != UsageSource::None;
@@ -225,6 +266,13 @@ fn may_be_billed(record: &UsageRecord) -> bool {
 
 /// The error of a request for which a limit has no room.
 fn reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -> Error {
+    let reached = limit_reached(applied, want, room_from, now);
+    let is_period = reached.until.is_some();
+    if is_period { Kind::QuotaReached(reached).into() } else { Kind::LimitReached(reached).into() }
+}
+
+/// The limit that has no room, as messages name it.
+fn limit_reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -> Box<LimitReached> {
     let AppliedLimit { owner, index, limit } = applied;
     let status @ LimitStatus { limit: most, .. } = limit.status(now);
     let (unit, scale) = match limit.quantity() {
@@ -239,7 +287,7 @@ fn reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -
         RoomFrom::Time(until) => (None, Some(until)),
         RoomFrom::AnEnd => (Some(AN_END), None),
     };
-    let reached = Box::new(LimitReached {
+    Box::new(LimitReached {
         whose: owner.to_string(),
         key: format!("limits[{index}] in [{}]", owner.table()),
         unit,
@@ -249,8 +297,7 @@ fn reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -
         is_rate: !matches!(room_from, RoomFrom::AnEnd),
         retry_after,
         until,
-    });
-    if until.is_some() { Kind::QuotaReached(reached).into() } else { Kind::LimitReached(reached).into() }
+    })
 }
 
 /// The pause after which a client asks again for the place of a running request.

@@ -60,7 +60,9 @@ impl Authenticated {
         if let Some(client) = buffered.client.as_ref().filter(|client| !client.limits.is_empty())
             && length.is_none_or(|length| length > SMALL_BODY)
         {
-            check_room(&client.limits, entry.row().started_at)?;
+            check_room(&client.limits, entry.row().started_at).inspect_err(|_| {
+                entry.row().endpoint = Some(buffered.endpoint(snapshot).name.into());
+            })?;
         }
         let client = Arc::clone(&entry.row().client);
         let limits_models = buffered.client.as_ref().is_some_and(|client| client.models != Models::All);

@@ -119,7 +119,9 @@ fn notes_are_the_error_of_a_record_without_one() {
 struct Calls(mpsc::Sender<&'static str>);
 
 impl UseObserver for Calls {
-    fn on_progress(&mut self, _events: u64, _output_tokens: Option<u64>) {}
+    fn on_progress(&mut self, _events: u64, _output_tokens: Option<u64>) -> Option<Error> {
+        None
+    }
 
     fn on_end(&mut self) {
         self.0.send("end").unwrap();

@@ -49,7 +49,7 @@ pub struct Info {
 }
 
 /// A limit without room.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitReached {
     /// `client search`, `team engineering`.
     pub whose: String,
@@ -59,7 +59,8 @@ pub struct LimitReached {
     pub unit: &'static str,
     /// The used and the held amount.
     pub used: u64,
-    /// The amount that the request is expected to use.
+    /// The amount that the request is expected to use. Of a running one: what it needs besides what
+    /// it holds.
     pub want: u64,
     pub most: u64,
     /// The limit is one of use in a time.
@@ -236,6 +237,8 @@ kinds! {
         "A limit of the client, or of its team, has no room for the request: wait, or raise the one that the message names.";
     QuotaReached(Box<LimitReached>) = TOO_MANY_REQUESTS, "insufficient_quota", Client, Never,
         "A limit of the client, or of its team, has no room for the request before the next period: raise the one that the message names.";
+    BudgetExhausted(Box<LimitReached>) = TOO_MANY_REQUESTS, "budget_exhausted", Client, Never,
+        "A limit with `at_limit = \"cut\"` had no room for more of a response that was running: raise the one that the message names.";
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", Us, AfterPause,
         "The buffered request bodies use up `server.max_buffered_bytes`: raise it, if there is memory.";
     ClientOverloaded = SERVICE_UNAVAILABLE, "client_overloaded", Client, AfterPause,

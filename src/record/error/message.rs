@@ -280,6 +280,18 @@ impl Error {
                     (None, None) => Ok(()),
                 }
             }
+            Kind::BudgetExhausted(reached) => {
+                let LimitReached { whose, key, unit, used, want, most, until, .. } = &**reached;
+                write!(
+                    f,
+                    "The {whose} has used or reserved {used} of {most} {unit}, and this response needs {want} more ({key}): it was \
+                     ended."
+                )?;
+                match until {
+                    Some(until) => write!(f, " The count begins again at {until}."),
+                    None => Ok(()),
+                }
+            }
             Kind::ClientOverloaded => f.write_str(
                 "The bodies of this client's requests hold as much memory as one client may while there are several: half of \
                  server.max_buffered_bytes. Try again shortly.",

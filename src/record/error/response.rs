@@ -28,8 +28,12 @@ impl Error {
         }
     }
 
-    /// `{"error":{"message","type","param","code"}}`, as the SDKs read it.
-    pub fn to_json(&self) -> Vec<u8> {
+    /// `{"error":{"message","type","param","code"}}`, as the SDKs read it. A limit that refuses a
+    /// request to Anthropic's Messages has their form.
+    fn to_json(&self, id: &HeaderValue, endpoint: Option<&str>) -> Vec<u8> {
+        if is_of_messages(endpoint) && matches!(self.kind(), Kind::LimitReached(_) | Kind::QuotaReached(_)) {
+            return self.to_messages_json(id);
+        }
         #[derive(Serialize)]
         struct Body {
             error: Inner,
@@ -46,9 +50,30 @@ impl Error {
         serde_json::to_vec(&Body { error }).expect("strings have a JSON form")
     }
 
-    /// The whole response. `id` is the record's, so that a user can quote it.
-    pub fn to_response(&self, id: HeaderValue) -> Response<Bytes> {
-        let mut response = Response::new(Bytes::from(self.to_json()));
+    /// `{"type":"error","error":{"type","message","code"},"request_id"}`, as Anthropic's API refuses
+    /// with status 429. `code` is our own.
+    fn to_messages_json(&self, id: &HeaderValue) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            r#type: &'static str,
+            error: Inner,
+            request_id: &'a str,
+        }
+        #[derive(Serialize)]
+        struct Inner {
+            r#type: &'static str,
+            message: String,
+            code: &'static str,
+        }
+        let error = Inner { r#type: "rate_limit_error", message: self.to_string(), code: self.code() };
+        let body = Body { r#type: "error", error, request_id: id.to_str().unwrap_or_default() };
+        serde_json::to_vec(&body).expect("strings have a JSON form")
+    }
+
+    /// The whole response. `id` is the record's, so that a user can quote it. `endpoint` has its name
+    /// in records, if it is known.
+    pub fn to_response(&self, id: HeaderValue, endpoint: Option<&str>) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from(self.to_json(&id, endpoint)));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -75,7 +100,7 @@ impl Error {
     /// The response as HTTP/1.1 bytes, for a request that cannot be parsed; the connection must be
     /// closed after it.
     pub fn to_http1(&self, id: HeaderValue) -> Vec<u8> {
-        let response = self.to_response(id);
+        let response = self.to_response(id, None);
         let status = response.status();
         let mut out =
             format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("Error"))
@@ -89,6 +114,11 @@ impl Error {
         out.extend_from_slice(response.body());
         out
     }
+}
+
+/// Returns true for the Messages endpoint and those below it.
+fn is_of_messages(endpoint: Option<&str>) -> bool {
+    endpoint.is_some_and(|endpoint| endpoint.split('/').next() == Some("messages"))
 }
 
 /// SDKs obey long pauses: openai-node waits for days, openai-python gives up beyond two minutes. A
@@ -135,7 +165,7 @@ mod tests {
     #[test]
     fn response_is_openai_style_json_of_our_own_type() {
         let error = Kind::Unreachable.at("azure").because("connection refused");
-        let response = error.to_response(id());
+        let response = error.to_response(id(), None);
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
         assert_eq!(response.headers()[ID_HEADER], "the-id");
         let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
@@ -148,7 +178,7 @@ mod tests {
 
     #[test]
     fn overloaded_response_has_retry_after() {
-        let response = Error::from(Kind::Overloaded).to_response(id());
+        let response = Error::from(Kind::Overloaded).to_response(id(), None);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
         assert_eq!(response.headers()["retry-after-ms"], "1000");
@@ -157,11 +187,35 @@ mod tests {
     #[test]
     fn pause_that_sdks_would_not_wait_for_is_no_retry() {
         let limited = |retry_after| Kind::UpstreamsRateLimited { retry_after, holder: None };
-        let response = |seconds| Error::from(limited(Some(Duration::from_secs(seconds)))).to_response(id());
+        let response =
+            |seconds| Error::from(limited(Some(Duration::from_secs(seconds)))).to_response(id(), None);
         assert_eq!(response(120).headers()[header::RETRY_AFTER], "120");
         assert!(!response(120).headers().contains_key("x-should-retry"));
         assert_eq!(response(121).headers()["x-should-retry"], "false");
         assert!(!response(121).headers().contains_key(header::RETRY_AFTER));
+    }
+
+    #[test]
+    fn limit_refuses_messages_in_anthropics_form() {
+        for kind in [Kind::LimitReached(Box::default()), Kind::QuotaReached(Box::default())] {
+            let error = Error::from(kind);
+            let body = |endpoint| {
+                let response = error.to_response(id(), endpoint);
+                serde_json::from_slice::<serde_json::Value>(response.body()).unwrap()
+            };
+            for endpoint in ["messages", "messages/count_tokens"] {
+                let body = body(Some(endpoint));
+                assert_eq!((&body["type"], &body["request_id"]), (&"error".into(), &"the-id".into()));
+                assert_eq!(body["error"]["type"], "rate_limit_error");
+                assert_eq!(body["error"]["code"], error.code());
+                assert!(body["error"]["message"].is_string());
+            }
+            for endpoint in [None, Some("chat/completions"), Some("threads/messages")] {
+                assert_eq!(body(endpoint)["error"]["type"], ERROR_TYPE, "{endpoint:?}");
+            }
+        }
+        let other = Error::from(Kind::NoPlace).to_response(id(), Some("messages"));
+        assert!(other.body().starts_with(b"{\"error\""));
     }
 
     #[test]

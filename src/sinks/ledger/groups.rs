@@ -13,7 +13,7 @@ pub const SOURCES: [&str; 5] = ["reported", "drained", "partial", "estimated", "
 /// rows with tokens, and rows that a model responded to on an endpoint that reports usage. It
 /// excludes `GET /v1/models`, errors, refusals, and files.
 pub(super) const MAY_HAVE_TOKENS: &str = "usage_source <> 'none' OR
-    (outcome IN ('complete', 'truncated', 'client_disconnected', 'timed_out')
+    (outcome IN ('complete', 'truncated', 'client_disconnected', 'timed_out', 'cut')
      AND (status = 101 OR (method = 'POST' AND status BETWEEN 200 AND 299))
      AND endpoint IN ('chat/completions', 'completions', 'fim/completions', 'responses', 'messages', 'embeddings', 'realtime',
                       'rerank', 'images/generations', 'images/edits', 'audio/transcriptions', 'audio/translations'))";

@@ -77,7 +77,7 @@ pub(super) fn error_type(row: &UsageRecord) -> Option<Cow<'static, str>> {
     }
     match row.outcome {
         Outcome::ClientDisconnected => None,
-        Outcome::Truncated | Outcome::TimedOut => Some(row.outcome.as_str().into()),
+        Outcome::Truncated | Outcome::TimedOut | Outcome::Cut => Some(row.outcome.as_str().into()),
         Outcome::Complete => refused,
         Outcome::InvalidRequest | Outcome::RateLimited | Outcome::UpstreamError | Outcome::Rejected => {
             refused.or(Some(row.outcome.as_str().into()))

@@ -86,8 +86,10 @@ fn limit(spec: &LimitSpec) -> String {
         }
         LimitBound::Concurrent(limit) => format!("{} {unit}", whole(*limit)),
     };
-    if spec.at_limit == AtLimit::Warn {
-        notes.push("only warns".to_owned());
+    match spec.at_limit {
+        AtLimit::Refuse => {}
+        AtLimit::Cut => notes.push("ends running responses".to_owned()),
+        AtLimit::Warn => notes.push("only warns".to_owned()),
     }
     if !notes.is_empty() {
         text += &format!(" ({})", notes.join(", "));

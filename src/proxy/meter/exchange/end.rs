@@ -115,12 +115,13 @@ impl<B: ResponseFrames> Exchange<B> {
             self.reading.entry.metered(tally, ended);
         }
         if let Some(permit) = self.permit.take() {
-            let is_cut = matches!(end, End::Failed(_)) || (lacks_end && self.ends_by_event());
-            let ending = if is_cut { RelayEnd::Truncated } else { RelayEnd::Complete };
-            // After the client left, the end of the response is unknown.
-            if is_cut || whole {
+            let has_failed = matches!(end, End::Failed(outcome) if outcome != Outcome::Cut);
+            let is_truncated = has_failed || (lacks_end && self.ends_by_event());
+            let ending = if is_truncated { RelayEnd::Truncated } else { RelayEnd::Complete };
+            // After the client left, or a limit cut the response, its end is unknown.
+            if is_truncated || whole {
                 // The last read of a complete response is the time of its end.
-                let now = if is_cut { Instant::now() } else { self.body.read_at() };
+                let now = if is_truncated { Instant::now() } else { self.body.read_at() };
                 let opened = permit.record_end(ending, now);
                 opened.into_iter().for_each(|reason| self.reading.entry.note_opened(reason.name()));
             }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::llm::usage::Progress;
 use crate::proxy::meter::{IdWatch, ResponseMeter};
 use crate::record::Entry;
+use crate::record::error::Error;
 use crate::support::flow::StreamTiming;
 
 /// The reading of a response so far. Pieces of the response are shown to it.
@@ -20,6 +21,8 @@ pub(super) struct Reading {
     pub(super) timing: Option<Rc<StreamTiming>>,
     /// The number of events that ended in the last frame.
     pub(super) fresh: u32,
+    /// The error with which the stream ends, unless the last event has passed.
+    pub(super) cut: Option<Error>,
     /// Reads the ids of a response without a content coding.
     pub(super) ids: Option<Box<IdWatch>>,
 }
@@ -50,7 +53,7 @@ impl Reading {
             timing.on_read(read, progress.events);
         }
         if let Some((events, output_tokens)) = self.kind.progress() {
-            self.entry.progressed(events, output_tokens);
+            self.cut = self.entry.progressed(events, output_tokens);
         }
     }
 

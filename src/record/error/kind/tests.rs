@@ -94,7 +94,7 @@ fn refusal_has_retry_after_exactly_if_repeated_after_a_pause() {
     let kinds = refusals.into_iter().map(|kind| (kind, true)).chain(others.map(|kind| (kind, false)));
     for (kind, has_pause) in kinds {
         let error = Error::from(kind);
-        let response = error.to_response(HeaderValue::from_static("the-id"));
+        let response = error.to_response(HeaderValue::from_static("the-id"), None);
         let has_header = response.headers().contains_key(header::RETRY_AFTER);
         assert_eq!(has_header, has_pause, "{}", error.code());
         assert_eq!(error.retry() == Retry::AfterPause, has_pause, "{}", error.code());
