@@ -59,7 +59,7 @@ use crate::llm::rewrite::upgrade::WebSocketUpgrade;
 use crate::record::error::Kind;
 use http2::{Connections, Transport};
 use pool::Pool;
-use resend::{First, Tried, Unsent};
+use resend::{FirstSending, Tried, Unsent};
 use send::{Kept, SendRequest};
 
 /// The result of [`UpstreamClient::send`]; inside this module the error is a [`SendError`].
@@ -153,7 +153,7 @@ impl UpstreamClient {
             if request.upgrade.is_some() {
                 return self.checked(Box::pin(self.send_upgrade(&request, payload, total)).await);
             }
-            let mut first: Option<Box<First>> = None;
+            let mut first: Option<Box<FirstSending>> = None;
             loop {
                 let tried = first.as_ref().map(|first| &first.tried);
                 let transport = match self.http2.ready(tried, request.started) {
@@ -184,7 +184,7 @@ impl UpstreamClient {
                     Err(Unsent::Unprocessed { error, payload: Some(again), tried }) if first.is_none() => {
                         tracing::debug!(upstream = %self.spec.name, %error, "the upstream cannot have worked on a request; sending it once more");
                         payload = again;
-                        first = Some(First::new(tried, error));
+                        first = Some(FirstSending::new(tried, error));
                     }
                     Err(Unsent::Unprocessed { error, .. } | Unsent::Final(error)) => {
                         return Err(self.spec.fail(match first {

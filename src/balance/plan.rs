@@ -176,8 +176,12 @@ impl Plan {
     /// Returns true if this attempt is the last one allowed, so that `retry.first_byte` does not
     /// apply to it.
     pub fn is_last(&self) -> bool {
-        let members = self.group.members().len();
-        self.pin.is_some() || self.attempts >= self.group.spec().retry.attempts_of(members)
+        self.pin.is_some() || self.attempts >= self.group.spec().retry.attempts_of(self.members())
+    }
+
+    /// The number of members that can get the request.
+    fn members(&self) -> usize {
+        self.group.members().len() - self.unfit.len()
     }
 
     /// Returns true if another member may be asked after this verdict on the last attempt.
@@ -251,7 +255,7 @@ impl Plan {
     fn end(&self, now: Instant) -> Option<End> {
         let retry = &self.group.spec().retry;
         let client = self.client_deadline.is_some_and(|deadline| now + CLIENT_MARGIN > deadline);
-        let mut attempts = retry.attempts_of(self.group.members().len());
+        let mut attempts = retry.attempts_of(self.members());
         if self.was_limited && self.group.spec().wait.is_some() {
             attempts += MORE_AFTER_WAITING;
         }

@@ -86,7 +86,6 @@ pub struct Waiting {
     room: Arc<WaitRoom>,
     id: Option<TicketId>,
     slot: Arc<Slot>,
-    since: Instant,
     /// The end of the wait.
     deadline: Instant,
     /// The time at which a rate limit or a pause ends, so that a member may be available.
@@ -134,7 +133,7 @@ impl WaitRoom {
         if let Some(Waiter { plan, slot }) = refused {
             slot.finish(Waited::Refused(plan));
         }
-        Waiting { room: Arc::clone(self), id, slot, since: now, deadline, until: None }
+        Waiting { room: Arc::clone(self), id, slot, deadline, until: None }
     }
 
     /// Wakes a request that gives places to all, since a member may be available again.
@@ -263,11 +262,6 @@ impl Waiting {
     /// The time at which the wait ends, or a member may be available again.
     pub fn wake_at(&self) -> Instant {
         self.until.map_or(self.deadline, |until| until.min(self.deadline))
-    }
-
-    /// The beginning of the wait.
-    pub fn since(&self) -> Instant {
-        self.since
     }
 }
 

@@ -7,7 +7,7 @@
 
 mod output;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -251,8 +251,8 @@ fn last_used(
 }
 
 fn revoke(store: &KeyStore, args: &RevokeArgs) -> Result<RevokedKeys, KeysFailure> {
-    let ids = args.ids.iter().map(|id| checked_id(id)).collect::<Result<Vec<_>, _>>();
-    let ids = ids.map_err(|reason| KeysFailure(WRONG, reason))?;
+    let ids = args.ids.iter().map(|id| checked_id(id)).collect::<Result<_, _>>();
+    let ids: BTreeSet<_> = ids.map_err(|reason| KeysFailure(WRONG, reason))?;
     let revoked = store.change(|keys| {
         let mut revoked = Vec::new();
         for id in &ids {
@@ -261,14 +261,14 @@ fn revoke(store: &KeyStore, args: &RevokeArgs) -> Result<RevokedKeys, KeysFailur
                 [] => {
                     let file = store.path().display();
                     return Err(format!(
-                        "no key {id} is stored in {file}: `streamgauge keys list` shows them"
+                        "no key {id} is stored in {file}, so that nothing was revoked: `streamgauge keys list` shows them"
                     ));
                 }
                 [key] => revoked.push(EndedKey::new(key)),
                 more => {
                     let digests: Vec<_> = more.iter().map(|key| key.digest.to_hex()).collect();
                     return Err(format!(
-                        "{id} is the beginning of {}: write one of them",
+                        "{id} is the beginning of {}, so that nothing was revoked: write one of them",
                         digests.join(" and ")
                     ));
                 }

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
@@ -75,18 +75,22 @@ impl KeyStore {
             Err(error) if error.kind() == ErrorKind::NotFound && !self.0.is_symlink() => self.0.clone(),
             Err(error) => return Err(StoreError::Unwritten(self.0.clone(), error)),
         };
-        let lock = beside(&path, ".lock");
-        let _lock = take(&lock)?;
+        let unwritten = |error| StoreError::Unwritten(path.clone(), error);
+        // Before anything is written: after the new name there is no way back.
+        let parent = File::open(folder(&path)).map_err(unwritten)?;
+        let _lock = take(&beside(&path, ".lock"))?;
         let mut keys = self.keys()?;
         let done = change(&mut keys).map_err(StoreError::Refused)?;
         let new = beside(&path, ".new");
         let written = write(&new, &path, &text(&keys)).and_then(|()| fs::rename(&new, &path));
-        if let Err(error) = written {
+        written.map_err(|error| {
             // The file may not exist.
             let _ = fs::remove_file(&new);
-            return Err(StoreError::Unwritten(path, error));
-        }
-        sync(folder(&path)).map_err(|error| StoreError::Unwritten(path, error))?;
+            unwritten(error)
+        })?;
+        // A power failure cannot undo the change once the folder is on the disk. It is in force
+        // without that, and not all filesystems can do it.
+        let _ = parent.sync_all();
         Ok(done)
     }
 }
@@ -96,6 +100,8 @@ fn take(path: &Path) -> Result<File, StoreError> {
     let unwritten = |error| StoreError::Unwritten(path.to_owned(), error);
     let options = OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(path);
     let file = options.map_err(unwritten)?;
+    let model = fs::metadata(folder(path)).map_err(unwritten)?;
+    give(&file, &model).map_err(unwritten)?;
     let deadline = Instant::now() + PATIENCE;
     loop {
         match file.try_lock() {
@@ -115,18 +121,37 @@ fn write(new: &Path, replaced: &Path, text: &str) -> io::Result<()> {
     // One of a command that was killed, since this one has the lock.
     let _ = fs::remove_file(new);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(new)?;
-    let (mode, model) = match fs::metadata(replaced) {
-        Ok(metadata) => (metadata.mode() & 0o777, metadata),
-        Err(error) if error.kind() == ErrorKind::NotFound => (PRIVATE, fs::metadata(folder(replaced))?),
+    let mode = match fs::metadata(replaced) {
+        Ok(model) => {
+            own(&file, &model).map_err(|error| {
+                let (uid, gid) = (model.uid(), model.gid());
+                io::Error::other(format!("it would not belong to user {uid} and group {gid} any more ({error}); run this as that user or as root"))
+            })?;
+            model.mode() & 0o777
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            give(&file, &fs::metadata(folder(replaced))?)?;
+            PRIVATE
+        }
         Err(error) => return Err(error),
     };
-    let own = file.metadata()?;
-    if own.uid() != model.uid() && (own.uid() == ROOT || replaced.exists()) {
-        fchown(&file, Some(model.uid()), Some(model.gid()))?;
-    }
     file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+/// Gives a file of root to the owner of its folder, so that the service can use it.
+fn give(file: &File, folder: &Metadata) -> io::Result<()> {
+    if file.metadata()?.uid() == ROOT { own(file, folder) } else { Ok(()) }
+}
+
+/// Gives a file the owner and the group of the model.
+fn own(file: &File, model: &Metadata) -> io::Result<()> {
+    let ids = |file: &Metadata| (file.uid(), file.gid());
+    if ids(&file.metadata()?) == ids(model) {
+        return Ok(());
+    }
+    fchown(file, Some(model.uid()), Some(model.gid()))
 }
 
 const ROOT: u32 = 0;
@@ -153,11 +178,6 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A renamed file has its new name for certain when its folder is on the disk.
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -173,7 +193,12 @@ impl fmt::Display for StoreError {
                         ". Run this as a user who may write the folder {}, or name a file elsewhere: `file` in [keys]",
                         folder(path).display()
                     ),
-                    ErrorKind::NotFound => write!(f, ". The folder {} must exist", folder(path).display()),
+                    ErrorKind::NotFound => match fs::read_link(path) {
+                        Ok(target) => {
+                            write!(f, ". It is a symlink to {}, which must exist", target.display())
+                        }
+                        Err(_) => write!(f, ". The folder {} must exist", folder(path).display()),
+                    },
                     _ => Ok(()),
                 }
             }

@@ -143,8 +143,8 @@ impl Reload {
     /// Shows these mistakes of the latest files, which were counted before, or none.
     pub fn show_refused(&self, mistakes: Option<String>) {
         let mut status = self.lock();
-        let refused = mistakes.map(|mistakes| Refused { at: Timestamp::now(), mistakes });
-        status.refused = refused;
+        let at = status.refused.as_ref().map_or_else(Timestamp::now, |refused| refused.at);
+        status.refused = mistakes.map(|mistakes| Refused { at, mistakes });
     }
 
     pub fn record_refused(&self, mistakes: String) {

@@ -53,8 +53,7 @@ pub(super) fn load(path: &Path, files: &mut Files) -> Result<Vec<StoredKey>, Mis
     })?;
     let Some(text) = text else {
         if files.had_keys() {
-            let reason =
-                "is missing or empty, and its keys are in use: `streamgauge keys revoke` removes keys";
+            let reason = "is missing or empty, and its keys are in use: restore it, or write a line `# none` into it, which revokes all of them";
             return Err(wrong(reason.to_owned()));
         }
         return Ok(Vec::new());
@@ -143,7 +142,7 @@ fn compare(keys: &KeySettings, clients: &[Client], needs_no_key: bool) -> (Vec<M
     if !needs_no_key {
         warnings.extend(clients.iter().filter(|client| !has_key(client)).map(|client| {
             format!(
-                "clients.{0} has no key, so that no request can be its: `streamgauge keys create {0}` makes one",
+                "clients.{0} has no key, so that no request is accepted for it: `streamgauge keys create {0}` makes one",
                 client.name
             )
         }));

@@ -124,6 +124,15 @@ impl GroupUse {
         }
     }
 
+    /// Ends the attempt with a stream that broke off before its first event.
+    pub fn break_off(&mut self, error: &Error, at: Instant, now: Instant) {
+        self.reject(200, at, now);
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.error = Some(storable(&format!("{}: {error}", error.code()), MAX_ERROR));
+            (attempt.code, attempt.billed) = (Some(error.code()), Billed::Maybe);
+        }
+    }
+
     /// Notes the usage that a response reported before it was thrown away. Its attempt was the last
     /// one that ended.
     pub fn record_usage(&mut self, usage: Usage) {

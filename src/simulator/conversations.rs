@@ -60,9 +60,11 @@ impl Conversations {
     }
 
     pub(super) fn update(&mut self, id: &str, body: &Value) -> Result<Json, Failure> {
-        let (_, conversation) = self.find(id)?;
-        conversation.metadata = body["metadata"].clone();
-        Ok(conversation.as_json(id))
+        let (key, _) = self.find(id)?;
+        self.change(key, |conversation| {
+            conversation.metadata = body["metadata"].clone();
+            Ok(conversation.as_json(id))
+        })
     }
 
     pub(super) fn delete(&mut self, id: &str) -> Result<Json, Failure> {

@@ -14,9 +14,10 @@
 use std::rc::Weak;
 use std::time::Duration;
 
-use super::error::{SendError, SendPhase};
+use super::error::{SendCause, SendError, SendPhase};
 use super::http2::Connection;
 use super::upload::Payload;
+use crate::record::error::Kind;
 
 /// The reason why an attempt on one connection yielded no response.
 pub(super) enum Unsent {
@@ -48,12 +49,12 @@ pub(super) enum Tried {
 }
 
 /// A sending that yielded no response, before the one other that may follow.
-pub(super) struct First {
+pub(super) struct FirstSending {
     pub(super) tried: Tried,
     error: SendError,
 }
 
-impl First {
+impl FirstSending {
     /// Boxed, because most requests have none.
     pub(super) fn new(tried: Tried, error: SendError) -> Box<Self> {
         Box::new(Self { tried, error })
@@ -61,13 +62,20 @@ impl First {
 
     /// The error of a request whose other sending failed with `second`.
     ///
-    /// An upstream that accepts no connection right after a close did not close an idle connection:
-    /// it ended, and may have begun to work on the request before.
-    pub(super) fn or(self, second: SendError) -> SendError {
-        match (self.error.phase, second.phase) {
-            (SendPhase::Crossed, SendPhase::Connect) => SendError { phase: SendPhase::Request, ..self.error },
-            _ => second,
+    /// An upstream that accepts no connection right after a close, or closes another one too, did
+    /// not close an idle connection: it ended, and may have begun to work on the request before.
+    /// A proxy between, which closes a connection when the service behind it ends, and then responds
+    /// with 502, cannot be told from one that closed an idle connection.
+    pub(super) fn or(self, mut second: SendError) -> SendError {
+        let unprocessed = [SendPhase::Connect, SendPhase::Unprocessed, SendPhase::Crossed];
+        if self.error.phase != SendPhase::Crossed || !unprocessed.contains(&second.phase) {
+            return second;
         }
+        if let SendCause::Limit(Kind::TotalTimeout { was_sent, .. }) = &mut second.cause {
+            *was_sent = true;
+            return second;
+        }
+        SendError { phase: SendPhase::Request, ..self.error }
     }
 }
 
@@ -120,6 +128,22 @@ mod tests {
 
     fn may(is_kept: bool, connect: Duration, sent: Option<Duration>) -> bool {
         Unanswered { is_kept, connect, sent }.may_be_sent_again()
+    }
+
+    #[test]
+    fn crossed_request_is_doubtful_where_no_upstream_was_reached() {
+        use SendPhase::{Body, Connect, Crossed, Head, Request, Unprocessed};
+        let error = |phase| SendError::new(phase, std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+        for first in [Unprocessed, Crossed] {
+            for second in [Connect, Unprocessed, Crossed, Request, Head, Body] {
+                let is_doubtful = first == Crossed && matches!(second, Connect | Unprocessed | Crossed);
+                let found = FirstSending::new(Tried::Pooled, error(first)).or(error(second)).phase;
+                assert_eq!(found, if is_doubtful { Request } else { second }, "{first:?}, {second:?}");
+            }
+        }
+        let total = SendCause::Limit(Kind::TotalTimeout { limit: ms(1), was_sent: false });
+        let found = FirstSending::new(Tried::Pooled, error(Crossed)).or(SendError::new(Connect, total));
+        assert!(matches!(found.cause, SendCause::Limit(Kind::TotalTimeout { was_sent: true, .. })));
     }
 
     #[test]

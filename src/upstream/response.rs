@@ -78,8 +78,7 @@ impl UpstreamBody {
     /// still yields all data afterwards. Cancel safe: only the frame boundaries are lost.
     pub async fn read_ahead(&mut self, limit: usize) -> Option<Bytes> {
         self.read_while(limit, |_, _| true).await;
-        let failed = self.after.as_ref().is_some_and(|after| after.is_err());
-        (self.has_ended() && !failed && self.ahead.len() <= limit).then(|| self.ahead.clone())
+        (self.is_read_ahead() && self.ahead.len() <= limit).then(|| self.ahead.clone())
     }
 
     /// The data that was read ahead.
@@ -87,9 +86,15 @@ impl UpstreamBody {
         &self.ahead
     }
 
-    /// Returns true if the data that was read ahead is the whole body, so that it needs no connection.
+    /// Returns true if the data that was read ahead is the whole body, so that it needs no
+    /// connection.
     pub fn is_read_ahead(&self) -> bool {
-        self.has_ended()
+        self.has_ended() && self.failure().is_none()
+    }
+
+    /// The error with which the body ended while it was read ahead.
+    pub fn failure(&self) -> Option<&Error> {
+        self.after.as_deref().and_then(|after| after.as_ref().err())
     }
 
     /// Reads ahead while `wants_more(data, has_ended)` returns true, at most to the end of the body
@@ -112,7 +117,7 @@ impl UpstreamBody {
         }
     }
 
-    /// Returns true if the data that was read ahead is the whole body.
+    /// Returns true if nothing follows the data that was read ahead, or an error.
     fn has_ended(&self) -> bool {
         self.after.is_some() || self.wire.is_end_stream()
     }

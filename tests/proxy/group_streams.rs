@@ -15,14 +15,29 @@ const ERROR: &str = "data: {\"error\":{\"message\":\"Busy.\",\"type\":\"server_e
 
 /// A proxy whose group tries `a` and then `b`.
 fn fallback(a: &Upstream, b: &Upstream, lines: &str) -> Proxy {
+    group(a, b, lines, "retryable")
+}
+
+/// The same, after failures of this class or word.
+fn group(a: &Upstream, b: &Upstream, lines: &str, on: &str) -> Proxy {
     proxy()
         .other("a", a.address)
         .other("b", b.address)
         .tables(&format!(
-            "[groups.chat]\ntiers = [[\"a\"], [\"b\"]]\n{lines}\n[groups.chat.retry]\nbudget = 10\n\
+            "[groups.chat]\ntiers = [[\"a\"], [\"b\"]]\n{lines}\n[groups.chat.retry]\nbudget = 10\non = [\"{on}\"]\n\
              [groups.chat.breaker]\nfailures = 0\nsuccess_rate = 0\n[[routes]]\nupstream = \"chat\""
         ))
         .run()
+}
+
+/// An upstream whose streams break off after this beginning.
+fn upstream_that_breaks_off(beginning: &str) -> Upstream {
+    let beginning = chunk(beginning.as_bytes());
+    upstream(move |connection| {
+        connection.request().unwrap();
+        connection.send(EVENTS_HEAD);
+        connection.send(&beginning);
+    })
 }
 
 fn streaming(stream: &str) -> Upstream {
@@ -74,6 +89,27 @@ fn error_as_first_event_is_followed_by_the_next_member() {
         assert_eq!((&first["status"], &first["billed"]), (&200.into(), &"no".into()), "{record}");
         assert_eq!(first["error"], format!("first_event: {code}"));
         assert_eq!((&record["total_tokens"], &record["outcome"]), (&11.into(), &"complete".into()));
+    }
+}
+
+#[test]
+fn stream_that_breaks_off_before_an_event_is_doubtful() {
+    for (on, upstream, outcome) in [("retryable", "a", "truncated"), ("closed", "b", "complete")] {
+        let a = upstream_that_breaks_off(": ping\n\n");
+        let b = streaming(CHAT_STREAM);
+        let proxy = group(&a, &b, "", on);
+        let mut client = proxy.client();
+        let head = client.post("/v1/chat/completions", CHAT_REQUEST).head();
+        assert!(head.contains(&format!("x-streamgauge-upstream: {upstream}\r\n")), "{on}: {head}");
+        let record = proxy.record();
+        assert_eq!(record["outcome"], outcome, "{record}");
+        if upstream == "a" {
+            assert!(client.cut_body(&head).starts_with(": ping\n\n"));
+        } else {
+            let first = &record["attempts"][0];
+            assert_eq!((&first["status"], &first["billed"]), (&200.into(), &"maybe".into()), "{record}");
+            assert!(first["error"].as_str().unwrap().starts_with("upstream_truncated: "), "{first}");
+        }
     }
 }
 

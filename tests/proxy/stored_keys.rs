@@ -300,6 +300,21 @@ fn key_is_revoked_while_the_configuration_is_refused() {
 }
 
 #[test]
+fn key_is_revoked_by_a_refused_reload_where_no_file_is_watched() {
+    let program = Program::unconfigured();
+    let up = up();
+    let text = proxy().upstream(&up).server("watch = false").tables(CLIENTS).text();
+    program.configure(&text);
+    let key = self::text(keys(&program, &["create", "search"]).output().unwrap());
+    let proxy = proxy().run_from(&program.path("streamgauge.toml"));
+    assert_eq!(ask(&mut proxy.client(), key.trim_end()).status(), 200);
+    self::text(keys(&program, &["revoke", &id(key.trim_end())]).output().unwrap());
+    program.configure(&format!("{text}\n[wrong]\n"));
+    assert!(matches!(proxy.reload(), ReloadOutcome::Refused(_)));
+    assert_eq!(ask(&mut proxy.client(), key.trim_end()).status(), 401);
+}
+
+#[test]
 fn key_of_a_client_that_is_gone_is_refused() {
     let keyed = Keyed::new(up());
     let (search, support) = (keyed.create("search"), keyed.create("support"));
@@ -431,7 +446,7 @@ fn check_says_which_keys_have_no_effect() {
             "keys.toml:5: keys[1]: the key {} is refused: there is no [clients.serch]; did you mean",
             id("2")
         ),
-        "clients.support has no key, so that no request can be its: `streamgauge keys create support`"
+        "clients.support has no key, so that no request is accepted for it: `streamgauge keys create support`"
             .to_owned(),
     ] {
         assert!(said.contains(&reason), "{reason} in {said}");

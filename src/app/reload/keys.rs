@@ -23,17 +23,24 @@ pub(super) struct RefusedKeys {
 }
 
 impl Reloader {
-    /// Returns true if stored keys may change.
+    /// Returns true if the file of stored keys is looked at without a request.
     pub(super) fn watches_keys(&self) -> bool {
-        self.source.is_some()
-            && self.settings.server.watch
-            && self.settings.keys.file.is_some()
-            && !self.settings.clients.is_empty()
+        self.settings.server.watch && self.has_stored_keys()
+    }
+
+    /// Returns true if stored keys may change.
+    fn has_stored_keys(&self) -> bool {
+        self.source.is_some() && self.settings.keys.file.is_some() && !self.settings.clients.is_empty()
+    }
+
+    /// Takes over a changed file if it is watched.
+    pub(super) fn look_at_keys(&mut self) -> ReloadOutcome {
+        if self.watches_keys() { self.take_over_keys() } else { ReloadOutcome::Unchanged }
     }
 
     /// Takes over a changed file. A refused one is reported once.
-    pub(super) fn look_at_keys(&mut self) -> ReloadOutcome {
-        let Some(source) = self.source.as_ref().filter(|_| self.watches_keys()) else {
+    pub(super) fn take_over_keys(&mut self) -> ReloadOutcome {
+        let Some(source) = self.source.as_ref().filter(|_| self.has_stored_keys()) else {
             return ReloadOutcome::Unchanged;
         };
         let Some(found) = source.files.changed_keys() else {

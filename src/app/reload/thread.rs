@@ -70,6 +70,10 @@ impl Reloader {
     /// Reads the configuration, and then the certificates, whose settings it may have changed.
     fn reload_all(&mut self) -> ReloadOutcome {
         let outcome = self.reload(true);
+        if matches!(outcome, ReloadOutcome::Refused(_)) {
+            // A key is revoked also while the rest is refused.
+            self.take_over_keys();
+        }
         // Certificate and key are not being written one after the other: the operator says so.
         self.watch.look(true);
         self.watch.look(false);

@@ -15,6 +15,10 @@ impl Members {
         self.0 == 0
     }
 
+    pub(super) fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
     pub(super) fn contains(self, number: usize) -> bool {
         self.0 >> number & 1 != 0
     }

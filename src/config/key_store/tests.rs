@@ -1,4 +1,4 @@
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
 
 use super::*;
 use crate::gate::KeyDigest;
@@ -48,12 +48,25 @@ fn written_keys_are_read_again_and_private() {
     assert_eq!(mode(store.path()), 0o600);
     // An operator's own choice stays.
     fs::set_permissions(store.path(), Permissions::from_mode(0o640)).unwrap();
+    let others_group = Some(12_345);
+    let may_give = chown(store.path(), None, others_group).is_ok();
     add(&store, "c", "3").unwrap();
     assert_eq!(mode(store.path()), 0o640);
+    // Only root may give a file to a group that it is not in.
+    assert_eq!(fs::metadata(store.path()).unwrap().gid() == 12_345, may_give);
     let mut names: Vec<_> =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort_unstable();
     assert_eq!(names, ["keys.toml", "keys.toml.lock"]);
+}
+
+#[test]
+fn dangling_symlink_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = KeyStore::new(folder.path().join("keys.toml"));
+    symlink("/nowhere/keys.toml", store.path()).unwrap();
+    let message = add(&store, "a", "1").unwrap_err().to_string();
+    assert!(message.ends_with(". It is a symlink to /nowhere/keys.toml, which must exist"), "{message}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ const MOST_UNKNOWN: u32 = 50;
 /// The seconds of a window, including the present one.
 const WINDOW: usize = 10;
 
-/// The largest number of addresses that are counted, with 40 bytes each. Beyond it, an attack comes
+/// The largest number of addresses that are counted, with 56 bytes each. Beyond it, an attack comes
 /// from many addresses, and refusals of all further ones wait.
 const MAX_SOURCES: usize = 4096;
 
@@ -51,7 +51,7 @@ pub struct UnknownKeys(Mutex<HashMap<KeySource, RecentKeys>>);
 pub struct KeyCount {
     /// The refusal waits.
     pub is_slowed: bool,
-    /// No earlier refusal of its source waits.
+    /// No other refusal of its source waited within the last window.
     pub is_first: bool,
 }
 
@@ -62,6 +62,8 @@ struct RecentKeys {
     latest: u64,
     /// By second modulo [`WINDOW`].
     counts: [u16; WINDOW],
+    /// The second of the latest refusal that waits.
+    slowed: Option<u64>,
 }
 
 impl UnknownKeys {
@@ -74,8 +76,11 @@ impl UnknownKeys {
                 return KeyCount { is_slowed: true, is_first: false };
             }
         }
-        let count = sources.entry(source).or_default().count(second);
-        KeyCount { is_slowed: count > MOST_UNKNOWN, is_first: count == MOST_UNKNOWN + 1 }
+        let recent = sources.entry(source).or_default();
+        let is_slowed = recent.count(second) > MOST_UNKNOWN;
+        let slowed = if is_slowed { recent.slowed.replace(recent.latest) } else { None };
+        let is_first = is_slowed && slowed.is_none_or(|before| recent.latest - before >= WINDOW as u64);
+        KeyCount { is_slowed, is_first }
     }
 }
 
@@ -123,7 +128,8 @@ mod tests {
         assert_eq!(second, KeyCount { is_slowed: true, is_first: false });
         // The first thirty are over.
         assert!(!send(&keys, "192.0.2.1", 28, 110));
-        assert!(send(&keys, "192.0.2.1", 1, 110));
+        let again = keys.count(source("192.0.2.1"), 110);
+        assert_eq!(again, KeyCount { is_slowed: true, is_first: false }, "told a second ago");
         assert!(!send(&keys, "192.0.2.1", 50, 500), "after a long silence");
     }
 

@@ -20,6 +20,8 @@ pub(super) enum StreamStart {
     Error(UpstreamError),
     /// The stream ended without an event.
     Nothing,
+    /// The stream broke off before its first event.
+    Broken,
 }
 
 /// Reads the beginning of a stream: up to the first conclusive event, for at most `limit` after the
@@ -47,6 +49,9 @@ pub(super) async fn stream_start(
         FirstEvent::Failed(error) => StreamStart::Error(error),
         FirstEvent::Undecided if has_ended && !look.is_broken && look.seen.events == 0 => {
             StreamStart::Nothing
+        }
+        FirstEvent::Undecided if response.body.failure().is_some() && look.seen.events == 0 => {
+            StreamStart::Broken
         }
         FirstEvent::Undecided | FirstEvent::Begun => StreamStart::Response,
     }

@@ -28,9 +28,19 @@ const TOO_MANY_REQUESTS: u16 = 429;
 /// A failed attempt, after which another one is possible.
 pub(super) enum Failed {
     Response(Arrived),
-    /// A stream whose first event is this error; `None`: it ended without an event.
-    Stream(Arrived, Option<UpstreamError>),
+    /// A stream of which no event but an error arrived.
+    Stream(Arrived, StreamFailure),
     NoResponse(Error),
+}
+
+/// The failure of a stream.
+pub(super) enum StreamFailure {
+    /// The error that is the first event.
+    Error(UpstreamError),
+    /// The end, without an event before.
+    Empty,
+    /// A break before the first event.
+    Broken,
 }
 
 /// Takes the wait that precedes the first attempt.
@@ -79,8 +89,9 @@ impl Prepared {
                 StreamStart::Response => {
                     return Break(Ok(self.serve_good(group, held, arrived, Instant::now())));
                 }
-                StreamStart::Error(error) => Failed::Stream(arrived, Some(error)),
-                StreamStart::Nothing => Failed::Stream(arrived, None),
+                StreamStart::Error(error) => Failed::Stream(arrived, StreamFailure::Error(error)),
+                StreamStart::Nothing => Failed::Stream(arrived, StreamFailure::Empty),
+                StreamStart::Broken => Failed::Stream(arrived, StreamFailure::Broken),
             },
             Ok(arrived) => Failed::Response(arrived),
             Err(error) => Failed::NoResponse(error),

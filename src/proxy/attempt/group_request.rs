@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Accepted;
-use super::group::Failed;
+use super::group::{Failed, StreamFailure};
 use crate::balance::{Permit, Plan, UpstreamError, Waiting};
 use crate::llm::usage::Usage;
 use crate::proxy::meter::ResponseMeter;
@@ -74,9 +74,15 @@ impl GroupRequest {
         match failed {
             _ if !notes.is_attempting() => {}
             Failed::NoResponse(error) => notes.fail(error, Instant::now()),
-            Failed::Stream(arrived, error) => {
-                let code = error.as_ref().map_or("no event", error_name);
-                notes.reject_stream(code, arrived.at, Instant::now());
+            Failed::Stream(arrived, failure) => {
+                let now = Instant::now();
+                match (failure, arrived.response.body.failure()) {
+                    (StreamFailure::Broken, Some(error)) => notes.break_off(error, arrived.at, now),
+                    (StreamFailure::Error(error), _) => {
+                        notes.reject_stream(error_name(error), arrived.at, now)
+                    }
+                    _ => notes.reject_stream("no event", arrived.at, now),
+                }
                 reported_usage(&arrived.response).into_iter().for_each(|usage| notes.record_usage(usage));
             }
             Failed::Response(arrived) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Held;
-use super::group::{Failed, clock};
+use super::group::{Failed, StreamFailure, clock};
 use super::group_request::GroupRequest;
 use crate::balance::{Failure, OutReason, UpstreamError, Verdict};
 use crate::proxy::include_usage::readable_body;
@@ -44,10 +44,14 @@ impl Prepared {
                 });
                 if lacks { verdict.or_of_state() } else { verdict }
             }
-            Failed::Stream(_, Some(error)) => {
-                permit.record_failure(&Failure::FirstEvent { error }, clock(), random)
+            Failed::Stream(arrived, failed) => {
+                let failure = match failed {
+                    StreamFailure::Error(error) => Failure::FirstEvent { error },
+                    StreamFailure::Empty => Failure::EmptyStream,
+                    StreamFailure::Broken => broken(arrived.response.body.failure()?)?,
+                };
+                permit.record_failure(&failure, clock(), random)
             }
-            Failed::Stream(_, None) => permit.record_failure(&Failure::EmptyStream, clock(), random),
             Failed::NoResponse(error) => permit.record_failure(&failure(error)?, clock(), random),
         };
         if let Some(reason) = verdict.opened {
@@ -68,6 +72,12 @@ fn failure(error: &Error) -> Option<Failure<'static>> {
         _ if error.retry() == Retry::NotSent => Some(Failure::Connect),
         _ => None,
     }
+}
+
+/// The failure of a stream that broke off with this error before its first event: the service may
+/// have worked. `None`: the time of the request as a whole is over.
+fn broken(error: &Error) -> Option<Failure<'static>> {
+    (!matches!(error.kind(), Kind::TotalTimeout { .. })).then_some(Failure::Closed)
 }
 
 /// Reads the beginning of an error's body, for a verdict. The bytes stay part of the body.

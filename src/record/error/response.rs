@@ -121,6 +121,11 @@ fn is_of_messages(endpoint: Option<&str>) -> bool {
     endpoint.is_some_and(|endpoint| endpoint.split('/').next() == Some("messages"))
 }
 
+/// The milliseconds after which the pause is over.
+fn millis(pause: Duration) -> u64 {
+    u64::try_from(pause.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
 /// SDKs obey long pauses: openai-node waits for days, openai-python gives up beyond two minutes. A
 /// longer pause therefore becomes `x-should-retry: false`.
 fn add_retry_after(headers: &mut HeaderMap, pause: Duration) {
@@ -128,7 +133,7 @@ fn add_retry_after(headers: &mut HeaderMap, pause: Duration) {
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
         return;
     }
-    let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+    let millis = millis(pause);
     headers.insert(header::RETRY_AFTER, millis.div_ceil(1000).into());
     headers.insert("retry-after-ms", millis.into());
 }
@@ -136,7 +141,7 @@ fn add_retry_after(headers: &mut HeaderMap, pause: Duration) {
 impl LimitReached {
     /// Adds the headers that OpenAI's responses have, from which clients pace themselves.
     fn add_headers(&self, headers: &mut HeaderMap) {
-        let reset = self.retry_after.unwrap_or_default().as_millis();
+        let reset = millis(self.retry_after.unwrap_or_default());
         let remaining = self.most.saturating_sub(self.used);
         for (name, value) in [
             ("limit", self.most.to_string()),
@@ -174,6 +179,15 @@ mod tests {
         assert!(body["error"]["param"].is_null());
         let message = body["error"]["message"].as_str().unwrap();
         assert!(message.contains("azure") && message.contains("connection refused"), "{message}");
+    }
+
+    #[test]
+    fn pauses_are_rounded_up() {
+        for (nanos, seconds, millis) in [(1, "1", "1"), (1_500_000, "1", "2"), (1_000_400_000, "2", "1001")] {
+            let mut headers = HeaderMap::new();
+            add_retry_after(&mut headers, Duration::from_nanos(nanos));
+            assert_eq!([&headers["retry-after"], &headers["retry-after-ms"]], [seconds, millis], "{nanos}");
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub(super) struct Upload {
     stream: SendStream<Bytes>,
     queue: VecDeque<Bytes>,
     body: Option<ClientBody>,
+    /// Over HTTP/1.1 the streamed body would be in chunks.
+    chunked: bool,
     /// A frame was taken from the streamed body, which therefore cannot be sent again.
     begun: bool,
     /// Bytes were sent since the last [`Upload::take_progress`].
@@ -25,11 +27,11 @@ pub(super) struct Upload {
 
 impl Upload {
     pub(super) fn new(stream: SendStream<Bytes>, payload: Payload) -> Self {
-        let (queue, body) = match payload {
-            Payload::Held(held) => (held.pieces().iter().cloned().collect(), None),
-            Payload::Streamed { body, .. } => (VecDeque::new(), Some(body)),
+        let (queue, body, chunked) = match payload {
+            Payload::Held(held) => (held.pieces().iter().cloned().collect(), None, false),
+            Payload::Streamed { body, chunked } => (VecDeque::new(), Some(body), chunked),
         };
-        Self { stream, queue, body, begun: false, moved: false, starved: false }
+        Self { stream, queue, body, chunked, begun: false, moved: false, starved: false }
     }
 
     /// Returns true if bytes were sent since the last call.
@@ -45,7 +47,7 @@ impl Upload {
     /// The streamed body, if no frame of it was taken.
     pub(super) fn into_untouched(self) -> Option<Payload> {
         let body = self.body.filter(|_| !self.begun)?;
-        Some(Payload::Streamed { body, chunked: true })
+        Some(Payload::Streamed { body, chunked: self.chunked })
     }
 
     /// Sends as much as the windows take and the client has sent. `Ready(Ok)` is the end of the

@@ -232,6 +232,15 @@ fn unfit_member_takes_no_attempt_and_no_retry() {
     assert!(matches!(plan.next(fixture.at(1), 0), Step::Ask(permit) if permit.number() == 2));
     assert_eq!(fixture.group.bound.iter().map(|bound| bound.load.running()).sum::<u32>(), 0);
 
+    // The last of those that are left is the last attempt.
+    let fixture = Fixture::new(GroupSpec::of(tiers(&[1, 1])));
+    let mut plan = fixture.plan(&fixture.request());
+    let Step::Ask(permit) = plan.next(fixture.at(1), 0) else { panic!() };
+    assert!(!plan.is_last());
+    plan.skip(permit, fixture.at(1));
+    assert!(matches!(plan.next(fixture.at(1), 0), Step::Ask(permit) if permit.number() == 1));
+    assert!(plan.is_last());
+
     // The three retries of the floor are still there.
     let retry = RetryPolicy { attempts: 4, budget: 0.0, ..RetryPolicy::default() };
     let fixture = Fixture::new(GroupSpec { retry, ..GroupSpec::of(tiers(&[1, 1, 1])) });
