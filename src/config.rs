@@ -289,13 +289,15 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let ledger = root.section("ledger", sections::ledger);
     let log = root.section("log", sections::log);
     let zone = ledger.as_ref().map_or(TimeZone::UTC, |ledger| ledger.time_zone.clone());
-    let (team_names, teams) = clients::teams(root, &zone);
+    let (upstream_names, group_names) = (root.keys("upstreams"), root.keys("groups"));
+    let limits = clients::LimitContext { zone: &zone, upstreams: &upstream_names, groups: &group_names };
+    let (team_names, teams) = clients::teams(root, &limits);
     let keys = root.section("keys", stored_keys::keys);
     let has_certificates = server.as_ref().map_or(true, Server::has_client_certificates);
     let context = clients::Context {
         teams: &team_names,
         valid_teams: teams.as_deref().unwrap_or_default(),
-        zone: &zone,
+        limits: &limits,
         needs_no_key: has_certificates || keys.as_ref().map_or(true, |keys| keys.file.is_some()),
     };
     let clients = clients::clients(root, &context);

@@ -18,6 +18,7 @@ use crate::llm::route::Glob;
 use crate::support::calendar::Period;
 use keys::Keys;
 pub(super) use keys::{day_or_time, digest};
+pub(super) use limits::LimitContext;
 use limits::limits;
 use teams::team_of;
 pub(super) use teams::teams;
@@ -37,8 +38,7 @@ pub(super) struct Context<'a> {
     pub(super) teams: &'a [String],
     /// The valid teams.
     pub(super) valid_teams: &'a [Team],
-    /// The zone of days and other periods.
-    pub(super) zone: &'a jiff::tz::TimeZone,
+    pub(super) limits: &'a LimitContext<'a>,
     /// A client needs no key here: certificates name clients, or keys are stored.
     pub(super) needs_no_key: bool,
 }
@@ -59,7 +59,7 @@ fn counts_tokens(limits: &[LimitSpec]) -> bool {
 /// The clients in the order of the file.
 pub(super) fn clients(root: &Table<'_>, context: &Context<'_>) -> Read<Vec<Client>> {
     let tables = root.names("clients", Some(NAME_PATTERN.to_owned()), Shape::Table)?;
-    let mut keys = Keys::new(context.zone);
+    let mut keys = Keys::new(context.limits.zone);
     all(tables.into_iter().map(|(name, entry)| {
         let named = check_name(&name, &entry);
         if name == ANONYMOUS {
@@ -77,7 +77,7 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
     let team = table.optional("team", team_of(context.teams));
     let priority = table.or_default("priority", at_most(0, MAX_PRIORITY).default(0));
     let share = table.or_default("share", at_most(1, MAX_PRIORITY).default(1));
-    let limits = limits(table, context.zone);
+    let limits = limits(table, context.limits);
     let (models, endpoints) = (models?, endpoints?);
     // A file or a batch can name any model, and its tokens are not counted.
     let counts = limits.as_ref().is_ok_and(|limits| counts_tokens(limits)) || context.counts_tokens(&team);

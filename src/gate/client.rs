@@ -59,9 +59,19 @@ impl KnownClient {
         self.limits.iter().any(|applied| matches!(applied.limit.quantity(), Quantity::Tokens(_)))
     }
 
+    /// Returns true if a limit is for some models only.
+    pub fn filters_models(&self) -> bool {
+        self.limits.iter().any(|applied| applied.limit.filter().model.is_some())
+    }
+
+    /// Returns true if the model of a request must be known.
+    pub fn needs_model(&self) -> bool {
+        self.models != Models::All || self.filters_models()
+    }
+
     /// Returns true if some requests of the client are refused.
     pub fn is_restricted(&self) -> bool {
-        self.endpoints != AllowedEndpoints::All || self.models != Models::All
+        self.endpoints != AllowedEndpoints::All || self.needs_model()
     }
 }
 

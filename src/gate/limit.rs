@@ -3,6 +3,7 @@
 //! | module | purpose |
 //! |---|---|
 //! | `units`, `weights` | amounts of what a limit counts, and those of a request |
+//! | `filter` | the requests to which a limit applies |
 //! | `bucket` | a rate: a token bucket that may be in debt |
 //! | `period` | a period of the calendar |
 //! | `estimate`, `slices` | what a request is expected to use, and how that grows with its output |
@@ -26,6 +27,7 @@
 mod applied;
 mod bucket;
 mod estimate;
+mod filter;
 mod hold;
 mod period;
 mod slices;
@@ -41,6 +43,7 @@ use jiff::Timestamp;
 pub use applied::{AppliedLimit, LimitRegistry, NextLimits, Owner};
 pub use bucket::BucketRate;
 pub use estimate::{InputSize, TokensPerByte};
+pub use filter::LimitFilter;
 pub use hold::{LimitHold, NoRoom};
 pub use period::Calendar;
 pub use slices::Slices;
@@ -66,6 +69,7 @@ pub struct LimitSpec {
     pub quantity: Quantity,
     pub bound: LimitBound,
     pub at_limit: AtLimit,
+    pub filter: LimitFilter,
 }
 
 /// The amount that a limit allows.
@@ -93,6 +97,7 @@ pub enum AtLimit {
 #[derive(Debug)]
 pub struct UseLimit {
     quantity: Quantity,
+    filter: LimitFilter,
     state: Mutex<State>,
     /// The requests for which there was no room.
     exceeded: AtomicU64,
@@ -150,14 +155,19 @@ pub struct LimitStatus {
 impl UseLimit {
     /// A limit of which nothing is used.
     pub fn new(spec: LimitSpec, now: Now) -> Self {
-        let LimitSpec { quantity, bound, at_limit } = spec;
+        let LimitSpec { quantity, bound, at_limit, filter } = spec;
         let counter = bound.counter(now);
         let state = State { bound, at_limit, counter, held: Units::default() };
-        Self { quantity, state: Mutex::new(state), exceeded: AtomicU64::new(0) }
+        Self { quantity, filter, state: Mutex::new(state), exceeded: AtomicU64::new(0) }
     }
 
     pub fn quantity(&self) -> Quantity {
         self.quantity
+    }
+
+    /// The requests to which the limit applies.
+    pub fn filter(&self) -> &LimitFilter {
+        &self.filter
     }
 
     /// Returns true if the count can go on under another bound: one of the same kind and, for a
@@ -195,7 +205,7 @@ impl UseLimit {
     }
 
     /// Counts a running request that is ended for lack of room.
-    fn record_cut(&self) {
+    pub fn record_cut(&self) {
         self.exceeded.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -63,6 +63,19 @@ pub struct Served<'a> {
     pub input_tokens: u64,
 }
 
+/// The same, of a response whose input is in its counts.
+#[derive(Clone, Copy, Debug)]
+pub struct ServedBy<'a> {
+    /// The model that the response named, else the requested one.
+    pub model: Option<&'a str>,
+    /// The upstream.
+    pub upstream: Option<&'a str>,
+    /// The start of the request.
+    pub at: Timestamp,
+    /// The tier as the service named it.
+    pub tier: Option<&'a str>,
+}
+
 impl Price {
     /// A price of a model or a pattern, for any upstream, day and input, in the standard tier.
     pub fn new(model: &str, rates: Rates) -> Self {
@@ -197,6 +210,26 @@ impl Prices {
         };
         let is_covered = self.thresholds.is_empty() || !self.ranked.iter().any(is_another);
         is_covered.then_some(&found.rates)
+    }
+
+    /// The cost of a response's counts. A part without a known price makes it unpriced as a whole.
+    pub fn cost(&self, counts: &TokenCounts, served: &ServedBy<'_>) -> Cost {
+        let mut cost = Cost::default();
+        let Some(used) = counts.billable() else { return cost };
+        let rates = served.model.and_then(|model| {
+            self.find(&Served {
+                model,
+                upstream: served.upstream,
+                at: served.at,
+                tier: served.tier,
+                input_tokens: counts.whole_input(),
+            })
+        });
+        match rates.and_then(|rates| Some((rates.currency, rates.amount(&used)?))) {
+            Some((currency, amount)) => cost.pay(currency, amount),
+            None => cost.unpriced = 1,
+        }
+        cost
     }
 
     /// The input thresholds, ascending. Between two of them, a model has one price.

@@ -54,6 +54,7 @@ mod keep_alive;
 mod keys;
 mod leaving;
 mod ledger;
+mod limit_kinds;
 mod limits;
 mod lingering;
 mod looks;

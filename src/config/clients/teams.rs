@@ -2,13 +2,16 @@
 
 use std::iter::successors;
 
-use jiff::tz::TimeZone;
-
 use super::super::groups::unknown;
-use super::{Entry, Kind, NAME_PATTERN, Read, Shape, Table, Team, all, check_name, limits, text};
+use super::{
+    Entry, Kind, LimitContext, NAME_PATTERN, Read, Shape, Table, Team, all, check_name, limits, text,
+};
 
-/// The names of all teams, and the valid ones in the order of the file. `zone`: that of periods.
-pub(in crate::config) fn teams(root: &Table<'_>, zone: &TimeZone) -> (Vec<String>, Read<Vec<Team>>) {
+/// The names of all teams, and the valid ones in the order of the file.
+pub(in crate::config) fn teams(
+    root: &Table<'_>,
+    context: &LimitContext<'_>,
+) -> (Vec<String>, Read<Vec<Team>>) {
     let tables = match root.names("teams", Some(NAME_PATTERN.to_owned()), Shape::Table) {
         Ok(tables) => tables,
         Err(noted) => return (Vec::new(), Err(noted)),
@@ -20,7 +23,7 @@ pub(in crate::config) fn teams(root: &Table<'_>, zone: &TimeZone) -> (Vec<String
             read_all!(Team {
                 name: Ok(name.clone()),
                 team: table.optional("team", team_of(&names)),
-                limits: limits(table, zone),
+                limits: limits(table, context),
             })
         });
         named.and(team)

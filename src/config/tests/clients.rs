@@ -5,8 +5,11 @@ use jiff::tz::TimeZone;
 
 use super::certificates::Authority;
 use super::*;
-use crate::gate::limit::{AtLimit, BucketRate, Calendar, LimitBound, LimitSpec, Quantity, Units, Weights};
+use crate::gate::limit::{
+    AtLimit, BucketRate, Calendar, LimitBound, LimitFilter, LimitSpec, Quantity, Units, Weights,
+};
 use crate::gate::{AllowedEndpoints, KeyDigest};
+use crate::llm::route::Glob;
 use crate::support::calendar::Period;
 
 const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -174,7 +177,8 @@ fn limits_are_rates_and_running_requests() {
         LimitBound::Rate(BucketRate { limit: Units(limit), period, burst: Units(burst) })
     };
     let (minute, hour) = (60_000_000_000, 3_600_000_000_000);
-    let spec = |quantity, bound, at_limit| LimitSpec { quantity, bound, at_limit };
+    let spec =
+        |quantity, bound, at_limit| LimitSpec { quantity, bound, at_limit, filter: LimitFilter::default() };
     assert_eq!(
         settings.clients[0].limits,
         [
@@ -215,6 +219,28 @@ fn limits_of_periods_are_in_the_zone_of_the_ledger() {
         }
     }
     loaded(&format!("[ledger]\nretention = \"8d\"\n{limits}"));
+}
+
+#[test]
+fn limit_is_for_a_model_and_an_upstream_and_weighs_kinds() {
+    let settings = loaded(&format!(
+        "[clients.a]\n{KEY}limits = [\
+         {{ tokens = \"1M\", per = \"day\", model = \"gpt-5*\", upstream = \"openai\", count = {{ cached_input = 0.1, output = 4 }} }},\
+         {{ concurrent = 1, model = \"o3\" }}]\n"
+    ))
+    .settings;
+    let [tokens, concurrent] = &settings.clients[0].limits[..] else { panic!() };
+    let filter = LimitFilter { model: Some(Glob::new("gpt-5*")), upstream: Some("openai".into()) };
+    assert_eq!(tokens.filter, filter);
+    let weights = Weights::ByKind {
+        input: 1_000,
+        cached_input: 100,
+        cache_write: 1_000,
+        output: 4_000,
+        reasoning: 4_000,
+    };
+    assert_eq!(tokens.quantity, Quantity::Tokens(weights));
+    assert_eq!(concurrent.filter, LimitFilter { model: Some(Glob::new("o3")), upstream: None });
 }
 
 #[test]
@@ -261,9 +287,40 @@ fn mistakes_of_limits_are_named() {
             "[0].at_limit",
             "write \"refuse\", \"cut\" or \"warn\"",
         ),
+        ("{ concurrent = 1, model = \"\" }", "[0].model", "is empty: write a model or a pattern"),
+        (
+            "{ concurrent = 1, upstream = \"opnai\" }",
+            "[0].upstream",
+            "there is no upstream \"opnai\"; did you mean \"openai\"?",
+        ),
+        ("{ concurrent = 1, upstream = \"chat\" }", "[0].upstream", "\"chat\" is a group: name one of"),
+        (
+            "{ requests = 1, per = \"day\", count = { input = 2 } }",
+            "[0].count",
+            "weighs tokens, and the limit counts requests: remove it",
+        ),
+        (
+            "{ tokens = 1, per = \"day\", count = { cached = 0 } }",
+            "[0].count.cached",
+            "write one of input, cached_input, cache_write, output, reasoning",
+        ),
+        (
+            "{ tokens = 1, per = \"day\", count = { input = 0.0001 } }",
+            "[0].count.input",
+            "0.0001 is not a weight: write a number from 0 to 1000 with at most three decimals",
+        ),
+        ("{ tokens = 1, per = \"day\", count = { input = -1 } }", "[0].count.input", "is not a weight"),
+        ("{ tokens = 1, per = \"day\", count = { input = 1001 } }", "[0].count.input", "is more than 1000"),
+        ("{ tokens = 1, per = \"day\", count = { input = \"2\" } }", "[0].count.input", "must be a weight"),
+        (
+            "{ tokens = 1, per = \"day\", count = { input = 0, cached_input = 0, cache_write = 0, output = 0, reasoning = 0 } }",
+            "[0].count",
+            "has only zeros",
+        ),
         ("{ cost = 1, per = \"day\" }", "[0].cost", "unknown key"),
     ] {
-        let text = format!("{OPENAI}[clients.a]\n{KEY}limits = [{limit}]");
+        let groups = "[groups.chat]\ntiers = [[\"openai\"]]";
+        let text = format!("{OPENAI}[clients.a]\n{KEY}limits = [{limit}]\n{groups}");
         let found = mistakes(&text);
         let is_named =
             |line: &String| line.contains(&format!("clients.a.limits{key}: ")) && line.contains(reason);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{LimitSpec, Now, Quantity, UseLimit};
+use super::{LimitFilter, LimitSpec, Now, Quantity, UseLimit};
 
 /// The owner of limits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,12 +23,13 @@ pub struct AppliedLimit {
 }
 
 /// All limits of a process. A limit keeps its count across reloads: the first limit of an owner
-/// that counts requests, for example, continues the first one before.
+/// that counts requests of a model, for example, continues the first one before.
 #[derive(Debug, Default)]
 pub struct LimitRegistry(Mutex<HashMap<Place, AppliedLimit>>);
 
-/// The owner, what is counted, and the position among the limits that count the same.
-type Place = (Owner, Quantity, usize);
+/// The owner, what is counted, of which requests, and the position among the limits that count the
+/// same.
+type Place = (Owner, Quantity, LimitFilter, usize);
 
 /// The limits of a configuration that is not in use yet.
 #[derive(Debug, Default)]
@@ -60,8 +61,9 @@ impl LimitRegistry {
         for (owner, specs) in wanted {
             let mut limits = Vec::new();
             for (index, spec) in specs.iter().enumerate() {
-                let nth = specs[..index].iter().filter(|earlier| earlier.quantity == spec.quantity).count();
-                let place = (owner.clone(), spec.quantity, nth);
+                let counts = |spec: &LimitSpec| (spec.quantity, spec.filter.clone());
+                let nth = specs[..index].iter().filter(|earlier| counts(earlier) == counts(spec)).count();
+                let place = (owner.clone(), spec.quantity, spec.filter.clone(), nth);
                 let known = known.get(&place).filter(|known| known.limit.can_change_to(&spec.bound));
                 let limit = match known {
                     Some(known) => Arc::clone(&known.limit),
@@ -138,7 +140,7 @@ mod tests {
             Quantity::Concurrent => LimitBound::Concurrent(Units(limit)),
             _ => LimitBound::Rate(BucketRate { limit: Units(limit), period: 60, burst: Units(limit) }),
         };
-        LimitSpec { quantity, bound, at_limit: AtLimit::Refuse }
+        LimitSpec { quantity, bound, at_limit: AtLimit::Refuse, filter: LimitFilter::default() }
     }
 
     fn owner() -> Owner {

@@ -61,7 +61,7 @@ impl LimitHold {
                     }
                     Err(room_from) => {
                         // Other requests may have what this one cannot use.
-                        hold.release(&Use::default());
+                        hold.release(&Use::default(), &Use::default());
                         Some(room_from)
                     }
                 },
@@ -105,11 +105,6 @@ impl LimitHold {
         Ok(())
     }
 
-    /// Counts the request as ended because this limit has no room.
-    pub fn record_cut(&self, NoRoom { limit, .. }: NoRoom) {
-        self.parts[limit].limit.record_cut();
-    }
-
     /// Gives back the place of a running request. The rest is held until the request is settled.
     pub fn end(&mut self) {
         let now = self.now;
@@ -122,14 +117,32 @@ impl LimitHold {
         });
     }
 
-    /// Replaces what is held by what the request has used.
-    pub fn settle(mut self, used: &Use, now: Now) {
+    /// Gives back all that is held, and the place of a running request: another upstream gets the
+    /// request. What this one has used is settled at the end.
+    pub fn leave(&mut self, now: Now) {
         self.now = now;
-        self.release(used);
+        self.end();
+        self.requests = 0;
+        for Part { limit, place, held } in &mut self.parts {
+            limit.settle(*place, mem::take(held), Units::default(), now);
+        }
     }
 
-    fn release(&mut self, used: &Use) {
+    /// Replaces what is held by what the request has used.
+    pub fn settle(self, used: &Use, now: Now) {
+        self.settle_seen(used, used, now);
+    }
+
+    /// Replaces what is held by what the request has used. `recorded` is the use that the ledger
+    /// has, which is the count of a period. `seen` is at least as much, and counts in a rate.
+    pub fn settle_seen(mut self, recorded: &Use, seen: &Use, now: Now) {
+        self.now = now;
+        self.release(recorded, seen);
+    }
+
+    fn release(&mut self, recorded: &Use, seen: &Use) {
         for Part { limit, place, held } in mem::take(&mut self.parts) {
+            let used = if matches!(place, Place::Period(_)) { recorded } else { seen };
             limit.settle(place, held, limit.quantity.of(used), self.now);
         }
     }
@@ -137,7 +150,7 @@ impl LimitHold {
 
 impl Drop for LimitHold {
     fn drop(&mut self) {
-        let requests = self.requests;
-        self.release(&Use { requests, ..Use::default() });
+        let used = Use { requests: self.requests, ..Use::default() };
+        self.release(&used, &used);
     }
 }

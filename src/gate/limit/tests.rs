@@ -19,7 +19,7 @@ fn now(nanos: u64) -> Now {
 }
 
 fn limit(quantity: Quantity, bound: LimitBound, at_limit: AtLimit) -> Arc<UseLimit> {
-    Arc::new(UseLimit::new(LimitSpec { quantity, bound, at_limit }, now(0)))
+    Arc::new(UseLimit::new(LimitSpec { quantity, bound, at_limit, filter: LimitFilter::default() }, now(0)))
 }
 
 fn tokens(tokens: u64) -> Units {
@@ -160,7 +160,7 @@ fn limit_that_cuts_is_asked_before_a_hold_grows() {
         assert_eq!((no_room.limit, no_room.want), (0, tokens(1)));
         assert_eq!(limit.status(now(0)).held, tokens(1_000), "it holds what it held before");
         assert_eq!(limit.exceeded(), 0);
-        first.record_cut(no_room);
+        limit.record_cut();
         assert_eq!(limit.exceeded(), 1);
         drop(second);
         first.grow(&use_of(501), now(0)).unwrap();

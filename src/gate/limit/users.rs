@@ -67,7 +67,7 @@ impl Users {
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::{AtLimit, LimitBound, LimitHold, Quantity, Units, Use};
+    use super::super::{AtLimit, LimitBound, LimitFilter, LimitHold, Quantity, Units, Use};
     use super::*;
 
     const NOW: Now = Now { nanos: 0, time: Timestamp::UNIX_EPOCH };
@@ -77,6 +77,7 @@ mod tests {
             quantity: Quantity::Concurrent,
             bound: LimitBound::Concurrent(Units(1)),
             at_limit: AtLimit::Refuse,
+            filter: LimitFilter::default(),
         };
         Users::at_most(spec, most)
     }

@@ -1,10 +1,7 @@
 //! The use of a request, and the part of it that a limit counts.
-//!
-//! Not configurable yet: limits of cost, and weights by kind (`count` of a limit). Limits of tokens
-//! count input and output as the service reports them.
 
 use super::Units;
-use crate::llm::price::{Amount, Currency, TokenCounts};
+use crate::llm::price::{Cost, Currency, TokenCounts};
 
 /// The quantity that a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,26 +38,22 @@ pub struct Kinds {
 }
 
 /// The use of a request, known or expected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Use {
     pub requests: u64,
     /// The sum of input and output as the service reported them.
     pub reported: u64,
     pub kinds: Kinds,
-    /// `None`: there is no price.
-    pub cost: Option<(Currency, Amount)>,
+    /// Empty if no limit counts cost.
+    pub cost: Cost,
 }
 
 impl Use {
-    /// The sum of two uses. A cost in another currency is left out.
+    /// The sum of two uses.
     #[must_use]
     pub fn plus(self, other: &Self) -> Self {
-        let cost = match (self.cost, other.cost) {
-            (Some((currency, one)), Some((same, more))) if currency == same => {
-                Some((currency, one.plus(more)))
-            }
-            (cost, more) => cost.or(more),
-        };
+        let mut cost = self.cost;
+        cost.add(&other.cost);
         Self {
             requests: self.requests.saturating_add(other.requests),
             reported: self.reported.saturating_add(other.reported),
@@ -76,10 +69,7 @@ impl Quantity {
         match self {
             Self::Requests => used.requests.into(),
             Self::Tokens(weights) => weights.of(used),
-            Self::Cost(currency) => match &used.cost {
-                Some((paid, amount)) if paid == currency => Units(amount.smallest()),
-                _ => Units::default(),
-            },
+            Self::Cost(currency) => Units(used.cost.amount(*currency).unwrap_or_default().smallest()),
             Self::Concurrent => Units::default(),
         }
     }
@@ -139,7 +129,10 @@ impl Kinds {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::llm::price::{Price, Prices, Rate, Rates, ServedBy};
 
     const WEIGHTS: Weights = Weights::ByKind {
         input: 1_000,
@@ -173,7 +166,7 @@ mod tests {
     #[test]
     fn each_kind_counts_by_its_weight() {
         let kinds = Kinds { input: 30, cached_input: 60, cache_write: 10, output: 30, reasoning: 20 };
-        let used = Use { requests: 1, reported: 150, kinds, cost: None };
+        let used = Use { requests: 1, reported: 150, kinds, cost: Cost::default() };
         assert_eq!(Quantity::Tokens(Weights::Reported).of(&used), Units(150_000));
         assert_eq!(Quantity::Tokens(WEIGHTS).of(&used), Units(30_000 + 6_000 + 12_500 + 120_000 + 100_000));
         assert_eq!(Quantity::Requests.of(&used), Units(1));
@@ -189,9 +182,16 @@ mod tests {
     #[test]
     fn cost_counts_in_its_own_currency_only() {
         let [usd, eur] = ["USD", "EUR"].map(|code| Currency::parse(code).unwrap());
-        let amount = Amount::default();
-        let used = Use { cost: Some((usd, amount)), ..Use::default() };
+        let rate = Rate::parse("2.5").unwrap();
+        let prices = Prices::new([Price::new("m", Rates::new(usd, rate, rate))]);
+        let counts = TokenCounts { input: Some(3), output: Some(1), ..TokenCounts::default() };
+        let served =
+            |model| ServedBy { model: Some(model), upstream: None, at: Timestamp::UNIX_EPOCH, tier: None };
+        let priced = Use { cost: prices.cost(&counts, &served("m")), ..Use::default() };
+        let used = priced.clone().plus(&priced);
         assert_eq!(Quantity::Cost(eur).of(&used), Units(0));
-        assert_eq!(Quantity::Cost(usd).of(&used), Units(amount.smallest()));
+        assert_eq!(Quantity::Cost(usd).of(&used), Units(20_000_000));
+        let unpriced = Use { cost: prices.cost(&counts, &served("other")), ..Use::default() };
+        assert_eq!((Quantity::Cost(usd).of(&unpriced), unpriced.cost.unpriced), (Units(0), 1));
     }
 }

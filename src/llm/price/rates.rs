@@ -1,7 +1,7 @@
 //! Rates of tokens by kind, and the billable tokens of a request by kind.
 
 use super::amount::{Amount, Currency};
-use crate::llm::usage::{ToolCalls, ToolKind};
+use crate::llm::usage::{ToolCalls, ToolKind, Usage};
 
 /// A price of a million tokens, not negative, with six decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,6 +140,19 @@ pub struct TokenCounts {
 pub const INPUT_WITHOUT_CACHE: &str = "messages";
 
 impl TokenCounts {
+    /// The counts of a response at this endpoint.
+    pub fn new(usage: &Usage, tool_calls: Option<ToolCalls>, endpoint: Option<&str>) -> Self {
+        Self {
+            input: usage.input_tokens,
+            cached_input: usage.cached_input_tokens,
+            cache_write: usage.cache_write_input_tokens,
+            cache_write_1h: usage.cache_write_1h_input_tokens,
+            output: usage.output_tokens,
+            tool_calls,
+            cache_is_apart: endpoint == Some(INPUT_WITHOUT_CACHE),
+        }
+    }
+
     /// The whole input, to which the thresholds of prices for long contexts apply.
     pub fn whole_input(&self) -> u64 {
         let apart = if self.cache_is_apart { self.cached().saturating_add(self.written()) } else { 0 };

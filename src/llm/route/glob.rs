@@ -7,7 +7,7 @@ use std::fmt;
 ///
 /// Matching takes linear time: the pieces between stars are searched from left to right, and the
 /// leftmost occurrence of each is as good as any later one, so that there is no backtracking.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Glob {
     /// The literal beginning, up to the first star.
     head: String,

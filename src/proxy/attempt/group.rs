@@ -152,7 +152,7 @@ impl Prepared {
             return Ok(None);
         }
         let routed = buffered.find(snapshot, buffered.peek())?;
-        let next = routed.next_member(plan, &group.body, Instant::now());
+        let next = routed.next_member(plan, &group.body, group.limits.as_deref(), Instant::now());
         let next = next.map(|next| routed.named(next));
         let next = match next {
             Err(NoMember::Wait) => {

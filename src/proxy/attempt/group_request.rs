@@ -9,7 +9,7 @@ use super::group::{Failed, StreamFailure};
 use crate::balance::{Permit, Plan, UpstreamError, Waiting};
 use crate::llm::usage::Usage;
 use crate::proxy::meter::ResponseMeter;
-use crate::proxy::request::Body;
+use crate::proxy::request::{Body, MemberLimits};
 use crate::proxy::worker::WorkerUpstream;
 use crate::record::error::Error;
 use crate::record::{Billed, GroupNotes};
@@ -31,6 +31,8 @@ pub(in crate::proxy) struct GroupRequest {
     /// The share of the client in the group's queue, and its priority.
     pub(in crate::proxy) share: u32,
     pub(in crate::proxy) priority: u32,
+    /// The limits of single members, which are held during attempts at them.
+    pub(in crate::proxy) limits: Option<Arc<MemberLimits>>,
     /// The 429 that is relayed if no later attempt has a better response.
     pub(super) limited: Option<Box<Limited>>,
     /// A member does not have the state that the request names.
@@ -54,8 +56,19 @@ impl GroupRequest {
         client: Arc<str>,
         (share, priority): (u32, u32),
     ) -> Box<Self> {
-        let (waiting, permit, limited, is_elsewhere) = (None, None, None, false);
-        Box::new(Self { plan, waiting, permit, notes, body, client, share, priority, limited, is_elsewhere })
+        Box::new(Self {
+            plan,
+            waiting: None,
+            permit: None,
+            notes,
+            body,
+            client,
+            share,
+            priority,
+            limits: None,
+            limited: None,
+            is_elsewhere: false,
+        })
     }
 
     /// The plan, if another attempt may follow the current one.

@@ -68,7 +68,9 @@ impl Prepared {
             };
             let next = match buffered.find(snapshot, buffered.peek()) {
                 Ok(_) if !self.may_begin_again() => Err(NoMember::End(End::Tried)),
-                Ok(routed) => routed.member_of(step, &mut plan, &group.body).map(|next| routed.named(next)),
+                Ok(routed) => routed
+                    .member_of(step, &mut plan, &group.body, group.limits.as_deref())
+                    .map(|next| routed.named(next)),
                 Err(error) => Err(NoMember::Failed(error)),
             };
             if !matches!(next, Err(NoMember::Wait)) {

@@ -5,26 +5,26 @@
 //! used up the present one. The record's counts replace both at the end. What it lacks counts by
 //! what was seen.
 
-use std::iter;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use http::Method;
 use jiff::Timestamp;
 
 use super::Routed;
+use super::member_limits::MemberLimits;
 use super::permitted::permit_endpoint;
+use super::used::{self, Seen};
 use crate::gate::KnownClient;
 use crate::gate::limit::{
-    AppliedLimit, InputSize, Kinds, LimitHold, LimitStatus, NoRoom, Now, Quantity, RoomFrom, Slices,
-    TokensPerByte, Units, Use, Weights,
+    AppliedLimit, InputSize, Kinds, LimitFilter, LimitHold, LimitStatus, NoRoom, Now, Quantity, RoomFrom,
+    Slices, TokensPerByte, Units, Use, Weights,
 };
-use crate::llm::price::{INPUT_WITHOUT_CACHE, TokenCounts};
-use crate::llm::provider::{Endpoint, Inbound, UsageOwner};
+use crate::llm::price::Cost;
+use crate::llm::provider::{Endpoint, Inbound, ModelPlace, UsageOwner};
 use crate::llm::rewrite::body::output_bounds;
-use crate::llm::usage::Usage;
-use crate::record::error::{Error, KINDS, Kind, LimitReached, Result, Retry};
-use crate::record::{Billed, Entry, Note, Outcome, UsageRecord, UsageSource, UseObserver};
+use crate::record::error::{Error, Kind, LimitReached, Result};
+use crate::record::{Entry, Note, UsageRecord, UseObserver};
 
 /// The time of rates begins when the first limit is made.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -41,7 +41,8 @@ pub fn limit_time() -> Now {
 /// Fails if a limit of requests has no room.
 pub(super) fn check_room(limits: &[AppliedLimit], started: Timestamp) -> Result<()> {
     let now = limit_time();
-    let without_room = limits.iter().filter_map(|applied| match applied.limit.quantity() {
+    let limits = limits.iter().filter(|applied| applied.limit.filter().is_empty());
+    let without_room = limits.filter_map(|applied| match applied.limit.quantity() {
         Quantity::Requests | Quantity::Concurrent => {
             Some((applied, applied.limit.room(Units(1), started, now)?))
         }
@@ -54,12 +55,51 @@ pub(super) fn check_room(limits: &[AppliedLimit], started: Timestamp) -> Result<
 }
 
 impl Routed<'_> {
-    /// Holds what the request is expected to use of each limit, until its record is closed.
+    /// Holds what the request is expected to use of each limit that applies, until its record is
+    /// closed. Returns the limits of a group's members, which are held during attempts at them.
     ///
     /// # Errors
     /// Fails if a limit has no room.
-    pub(super) fn admit(&self, limits: &[AppliedLimit], entry: &mut Entry) -> Result<()> {
-        hold(self.expected(limits), limits, entry)
+    pub(super) fn admit(
+        &self,
+        limits: &[AppliedLimit],
+        entry: &mut Entry,
+    ) -> Result<Option<Arc<MemberLimits>>> {
+        let of_model = limits.iter().filter(|applied| {
+            let filter = applied.limit.filter();
+            filter.model.is_none() || self.takes_model(filter, entry.row().model_requested.as_deref())
+        });
+        let (mut all, mut of_members) = (Vec::new(), Vec::new());
+        for applied in of_model {
+            let upstream = applied.limit.filter().upstream.as_deref();
+            let is_at = |member| upstream.is_none_or(|name| *self.target.member(member).spec.id == *name);
+            match self.target.as_group() {
+                Some(_) if upstream.is_some() => {
+                    of_members.extend((0..self.target.len()).any(is_at).then_some(applied));
+                }
+                _ => all.extend(is_at(0).then_some(applied)),
+            }
+        }
+        let expected = self.expected(limits);
+        let members = (!of_members.is_empty()).then(|| {
+            let limits = of_members.into_iter().cloned().collect();
+            Arc::new(MemberLimits::new(limits, expected.used(), entry.row().started_at))
+        });
+        hold(expected, &all, members.clone(), entry)?;
+        Ok(members)
+    }
+
+    /// Returns true if a filter takes the request, which names the model `requested`. If it names
+    /// none, any default that it may get counts.
+    fn takes_model(&self, filter: &LimitFilter, requested: Option<&str>) -> bool {
+        if requested.is_some() {
+            return filter.takes_model(requested);
+        }
+        let Self { buffered, inbound, target, .. } = self;
+        let place =
+            Endpoint::of(inbound.path).model_place(&buffered.head.method, inbound.path, inbound.is_session);
+        let takes_default = place == ModelPlace::Body { takes_default: true };
+        takes_default && filter.takes_model((0..target.len()).filter_map(|member| self.model(member)))
     }
 
     fn expected(&self, limits: &[AppliedLimit]) -> Expected {
@@ -100,20 +140,34 @@ pub(in crate::proxy) fn check_client(
     entry: &mut Entry,
 ) -> Result<()> {
     permit_endpoint(client, method, &Inbound { path, query: None, is_session: false })?;
-    if client.limits.is_empty() { Ok(()) } else { hold(Expected::default(), &client.limits, entry) }
+    let limits: Vec<_> = client.limits.iter().filter(|applied| applied.limit.filter().is_empty()).collect();
+    if limits.is_empty() { Ok(()) } else { hold(Expected::default(), &limits, None, entry) }
 }
 
-fn hold(expected: Expected, limits: &[AppliedLimit], entry: &mut Entry) -> Result<()> {
-    let (now, started) = (limit_time(), entry.row().started_at);
-    let hold = LimitHold::take(limits.iter().map(|applied| &applied.limit), &expected.used(), started, now)
-        .map_err(|NoRoom { limit, want, room_from }| reached(&limits[limit], want, room_from, now))?;
+fn hold(
+    expected: Expected,
+    limits: &[&AppliedLimit],
+    members: Option<Arc<MemberLimits>>,
+    entry: &mut Entry,
+) -> Result<()> {
+    let hold = take(limits, &expected.used(), entry.row().started_at)?;
     if hold.exceeded() > 0 {
         entry.note(Note::LimitExceeded);
     }
     let cuts = limits.iter().any(|applied| applied.limit.cuts());
-    let limits = if cuts { limits.into() } else { Box::default() };
-    entry.observe(Box::new(Running { hold, limits, expected, output: 0, lacks_room: false }));
+    let limits = limits.iter().filter(|_| cuts).map(|applied| (*applied).clone()).collect();
+    entry.observe(Box::new(Running { hold, limits, members, expected, output: 0, lacks_room: false }));
     Ok(())
+}
+
+/// Holds what a request that began at `started` is expected to use of each limit.
+///
+/// # Errors
+/// Fails if a limit has no room.
+pub(super) fn take(limits: &[&AppliedLimit], expected: &Use, started: Timestamp) -> Result<LimitHold> {
+    let now = limit_time();
+    LimitHold::take(limits.iter().map(|applied| &applied.limit), expected, started, now)
+        .map_err(|NoRoom { limit, want, room_from }| reached(limits[limit], want, room_from, now))
 }
 
 /// The expected use of a request.
@@ -131,7 +185,7 @@ impl Expected {
     fn used(&self) -> Use {
         let output = self.slices.as_ref().map_or(0, Slices::held);
         let kinds = Kinds { input: self.input, output, ..Kinds::default() };
-        Use { requests: 1, reported: self.input.saturating_add(output), kinds, cost: None }
+        Use { requests: 1, reported: self.input.saturating_add(output), kinds, cost: Cost::default() }
     }
 }
 
@@ -141,6 +195,8 @@ struct Running {
     hold: LimitHold,
     /// The limits of `hold`. Empty if none of them cuts.
     limits: Box<[AppliedLimit]>,
+    /// The holds of limits of single members of the group.
+    members: Option<Arc<MemberLimits>>,
     expected: Expected,
     /// The output tokens that have passed.
     output: u64,
@@ -148,20 +204,30 @@ struct Running {
     lacks_room: bool,
 }
 
+/// The limit that cuts a request, for which it has no room.
+pub(super) struct Full {
+    pub(super) applied: AppliedLimit,
+    pub(super) no_room: NoRoom,
+    pub(super) now: Now,
+}
+
 impl Running {
     /// Holds more for the output that has passed. Returns the limit that has no room, if the request
     /// has used up what it holds.
-    fn grow(&mut self) -> Option<(NoRoom, Now)> {
+    fn grow(&mut self) -> Option<Full> {
         let slices = self.expected.slices.as_mut()?;
         let before = *slices;
         if !slices.grow(self.output) {
             return None;
         }
-        let now = limit_time();
-        let no_room = self.hold.grow(&self.expected.used(), now).err()?;
+        let (expected, now) = (self.expected.used(), limit_time());
+        let full = match self.hold.grow(&expected, now) {
+            Ok(()) => self.members.as_ref()?.grow(&expected, now)?,
+            Err(no_room) => Full { applied: self.limits.get(no_room.limit)?.clone(), no_room, now },
+        };
         // Asks again when more has passed.
         self.expected.slices = Some(before);
-        (self.output >= before.held()).then_some((no_room, now))
+        (self.output >= before.held()).then_some(full)
     }
 }
 
@@ -169,98 +235,31 @@ impl UseObserver for Running {
     fn on_progress(&mut self, events: u64, output_tokens: Option<u64>) -> Option<Error> {
         // An event has at least one token.
         self.output = output_tokens.unwrap_or(0).max(events);
-        let (no_room, now) = match self.grow() {
-            Some(no_room) => no_room,
-            None => {
-                self.lacks_room = false;
-                return None;
-            }
+        let Some(Full { applied, no_room, now }) = self.grow() else {
+            self.lacks_room = false;
+            return None;
         };
         // The last counts of a stream may exceed its hold, and only its last event follows. So the
         // stream ends at the next event.
         if !std::mem::replace(&mut self.lacks_room, true) {
             return None;
         }
-        let applied = self.limits.get(no_room.limit)?;
-        self.hold.record_cut(no_room);
+        applied.limit.record_cut();
         let NoRoom { want, room_from, .. } = no_room;
-        Some(Kind::BudgetExhausted(limit_reached(applied, want, room_from, now)).into())
+        Some(Kind::BudgetExhausted(limit_reached(&applied, want, room_from, now)).into())
     }
 
     fn on_end(&mut self) {
         self.hold.end();
+        self.members.iter().for_each(|members| members.end());
     }
 
     fn on_close(self: Box<Self>, record: &UsageRecord) {
-        let Self { hold, expected, output, .. } = *self;
-        let seen = expected.is_own.then_some((expected.input, output));
-        hold.settle(&used(record, seen), limit_time());
-    }
-}
-
-/// The use by the record, with that of attempts whose response was thrown away. `seen`: the expected
-/// input and the output that has passed, for counts that the record lacks.
-fn used(record: &UsageRecord, seen: Option<(u64, u64)>) -> Use {
-    let mut own = record.usage;
-    if let Some((input, output)) = seen.filter(|_| may_be_billed(record)) {
-        match record.usage_source {
-            UsageSource::Reported | UsageSource::Drained => {}
-            UsageSource::None | UsageSource::Estimated => {
-                own.input_tokens = own.input_tokens.or(Some(input));
-                own.output_tokens = own.output_tokens.or(Some(output));
-            }
-            UsageSource::Partial => {
-                own.input_tokens = own.input_tokens.or(Some(input));
-                own.output_tokens = own.output_tokens.max(Some(output));
-            }
-        }
-    }
-    let attempts = record.group_use.iter().flat_map(|group_use| group_use.attempts.iter());
-    let thrown_away = attempts.filter_map(|attempt| attempt.usage.as_deref());
-    let cache_is_apart = record.endpoint.as_deref() == Some(INPUT_WITHOUT_CACHE);
-    // A request that was refused after its admission has used nothing.
-    let requests = Use { requests: u64::from(record.outcome != Outcome::Rejected), ..Use::default() };
-    iter::once(&own).chain(thrown_away).fold(requests, |sum, usage| sum.plus(&tokens(usage, cache_is_apart)))
-}
-
-fn tokens(usage: &Usage, cache_is_apart: bool) -> Use {
-    let counts = TokenCounts {
-        input: usage.input_tokens,
-        cached_input: usage.cached_input_tokens,
-        cache_write: usage.cache_write_input_tokens,
-        cache_write_1h: usage.cache_write_1h_input_tokens,
-        output: usage.output_tokens,
-        tool_calls: None,
-        cache_is_apart,
-    };
-    let reported = usage.input_tokens.unwrap_or(0).saturating_add(usage.output_tokens.unwrap_or(0));
-    let kinds = Kinds::new(&counts, usage.reasoning_tokens.unwrap_or(0));
-    Use { requests: 0, reported, kinds, cost: None }
-}
-
-/// Returns true if a service may bill a request whose tokens it has not reported: it has begun a
-/// response, or was sent the request and has not refused it.
-fn may_be_billed(record: &UsageRecord) -> bool {
-    let has_ended_by_itself = matches!(
-        record.outcome,
-        Outcome::Complete
-            | Outcome::Truncated
-            | Outcome::ClientDisconnected
-            | Outcome::TimedOut
-            | Outcome::Cut
-    );
-    if !has_ended_by_itself {
-        return record.usage_source != UsageSource::None;
-    }
-    match (record.status, &record.group_use) {
-        (Some(status), _) => (200..300).contains(&status),
-        (None, Some(group_use)) => {
-            group_use.attempts.last().is_some_and(|attempt| attempt.billed != Billed::No)
-        }
-        (None, None) => {
-            let error = KINDS.iter().find(|kind| Some(kind.code) == record.code);
-            error.is_none_or(|error| error.retry != Retry::NotSent)
-        }
+        let Self { hold, members, expected, output, .. } = *self;
+        let seen = expected.is_own.then_some(Seen { input: expected.input, output });
+        let recorded = used::by_record(record, None);
+        hold.settle_seen(&recorded, &used::or_seen(record, None, seen), limit_time());
+        members.iter().for_each(|members| members.settle(record, seen));
     }
 }
 

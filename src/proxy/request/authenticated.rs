@@ -11,7 +11,7 @@ use super::buffered::Inside;
 use super::look::{Look, Whole};
 use super::{Buffered, Received};
 use crate::codec::head::{KnownName, RequestHead};
-use crate::gate::{KnownClient, Models};
+use crate::gate::KnownClient;
 use crate::llm::provider::{path_model, query_model};
 use crate::llm::rewrite::form::Form;
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
@@ -65,8 +65,8 @@ impl Authenticated {
             })?;
         }
         let client = Arc::clone(&entry.row().client);
-        let limits_models = buffered.client.as_ref().is_some_and(|client| client.models != Models::All);
-        match Look::at(&buffered.head, snapshot, limits_models)? {
+        let needs_model = buffered.client.as_ref().is_some_and(|client| client.needs_model());
+        match Look::at(&buffered.head, snapshot, needs_model)? {
             Look::Nothing => {
                 let passing = Passing::new(body, limits, entry.count_upload())?;
                 Ok((buffered, Body::Passing(Box::new(passing), length)))

@@ -163,7 +163,7 @@ impl Buffered {
 
         let by_model = || snapshot.routes.needs_model(self.head.path());
         // A model that cannot be read matches no route.
-        let routed = self.find(snapshot, peek).map_err(|error| {
+        let mut routed = self.find(snapshot, peek).map_err(|error| {
             if by_model() && is_utf16_or_32(self.text()) { Kind::BodyNotUtf8.into() } else { error }
         })?;
         let Routed { peek, target, inbound, .. } = &routed;
@@ -210,7 +210,7 @@ impl Buffered {
             }
         }
         if !limits.is_empty() {
-            routed.admit(limits, entry)?;
+            routed.limits = routed.admit(limits, entry)?;
         }
         Ok(routed)
     }
@@ -235,7 +235,7 @@ impl Buffered {
             return Err(Kind::NoRoute { path: path.to_owned(), model }.into());
         };
         let inbound = Inbound { path: rest, query, is_session: self.upgrade.is_some() };
-        Ok(Routed { buffered: self, peek, target, inbound, holder })
+        Ok(Routed { buffered: self, peek, target, inbound, holder, limits: None })
     }
 }
 

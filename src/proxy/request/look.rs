@@ -53,12 +53,12 @@ pub(super) struct Whole {
 const MAX_SHOWN: usize = 64;
 
 impl Look {
-    /// `limits_models`: the client may not ask for every model. A model that cannot be read is
-    /// refused later.
+    /// `needs_model`: the model decides whether the client may send the request, or which limits
+    /// apply. A model that cannot be read is refused later.
     ///
     /// # Errors
     /// Returns an error if the body must be read, and the content coding is unknown.
-    pub(super) fn at(head: &RequestHead, snapshot: &WorkerSnapshot, limits_models: bool) -> Result<Self> {
+    pub(super) fn at(head: &RequestHead, snapshot: &WorkerSnapshot, needs_model: bool) -> Result<Self> {
         let (path, headers) = (head.path(), &head.headers);
         let Some((first, first_rest)) = snapshot.routes.first(path) else { return Ok(Self::Nothing) };
         let by_model = first.model.is_some();
@@ -71,15 +71,15 @@ impl Look {
         };
         let endpoint = Endpoint::of(rest);
         let inbound = Inbound { path: rest, query: head.query(), is_session: false };
-        let needs_model = |target: &Target<Rc<WorkerUpstream>>| {
+        let target_needs_model = |target: &Target<Rc<WorkerUpstream>>| {
             let renames =
                 |group: &Arc<UpstreamGroup>| group.members().iter().any(|member| member.model.is_some());
             (0..target.len()).any(|member| target.member(member).spec.needs_model(&inbound))
                 || target.as_group().is_some_and(renames)
         };
-        let is_needed = by_model || target.is_some_and(needs_model);
+        let is_needed = by_model || target.is_some_and(target_needs_model);
         let is_unknown = endpoint == Endpoint::OTHER;
-        let is_read = is_needed || (limits_models && !is_unknown);
+        let is_read = is_needed || (needs_model && !is_unknown);
 
         let is_bound = snapshot.stored_ids.as_ref().is_some_and(|ids| ids.is_bound());
         let is_checked = is_bound && endpoint.may_name_state();

@@ -37,7 +37,7 @@ impl Routed<'_> {
             let (endpoint, client) = (endpoint.name, client.name.to_string());
             return Err(Kind::EndpointNotAllowed { endpoint, reason, client }.into());
         }
-        if client.models == Models::All { Ok(()) } else { self.permit_model(endpoint, client) }
+        if client.needs_model() { self.permit_model(endpoint, client) } else { Ok(()) }
     }
 
     /// The reason why the tokens of the request are not counted in its own record. `None`: they are.
@@ -62,8 +62,8 @@ impl Routed<'_> {
         let Self { buffered, peek, inbound, .. } = self;
         let models = &client.models;
         let unknown = || -> Error {
-            let (models, client) = (models.to_string(), client.name.to_string());
-            Kind::ModelUnknown { models, client }.into()
+            let models = (*models != Models::All).then(|| models.to_string());
+            Kind::ModelUnknown { models, client: client.name.to_string() }.into()
         };
         let refused = |model: &str| -> Result<()> {
             let (models, client) = (models.to_string(), client.name.to_string());

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::member_limits::MemberLimits;
 use super::{Body, Outbound, Prepared, Routed};
 use crate::balance::{
     Attempts, End, Fingerprint, Permit, Plan, PlanRequest, PromptHash, Step, StickyBody, StickyParts,
@@ -74,10 +75,11 @@ impl Routed<'_> {
         let configured = self.buffered.client.as_deref();
         let (share, priority) = configured.map_or((1, 0), |client| (client.share, client.priority));
         let (body, now) = (passing.shared(), Instant::now());
-        match self.next_member(&mut plan, &body, now) {
+        match self.next_member(&mut plan, &body, self.limits.as_deref(), now) {
             Ok(NextMember { permit, upstream, outbound, .. }) => {
                 let attempts = Attempts::new(permit.number(), started);
                 let mut request = GroupRequest::new(Some(plan), notes, body, client, (share, priority));
+                request.limits = self.limits.clone();
                 request.note_sticky(&permit);
                 request.begin(&upstream, self.model(permit.number()), now);
                 request.permit = Some(permit);
@@ -86,6 +88,7 @@ impl Routed<'_> {
             Err(NoMember::Wait) => {
                 self.check_fits_a_member()?;
                 let mut request = GroupRequest::new(None, notes, body, client, (share, priority));
+                request.limits = self.limits.clone();
                 request.waiting = Some(Box::new(request.enter_queue(plan)));
                 let attempts = Attempts::new(0, started);
                 let upstream = Rc::clone(self.target.first());
@@ -124,10 +127,11 @@ impl Routed<'_> {
         &self,
         plan: &mut Plan,
         body: &Body,
+        limits: Option<&MemberLimits>,
         now: Instant,
     ) -> std::result::Result<NextMember, NoMember> {
         let step = plan.next_in_turn(now, fastrand::u64(..));
-        self.member_of(step, plan, body)
+        self.member_of(step, plan, body, limits)
     }
 
     /// The member of this step of the plan, or the next one for which the request can be written.
@@ -136,6 +140,7 @@ impl Routed<'_> {
         mut step: Step,
         plan: &mut Plan,
         body: &Body,
+        limits: Option<&MemberLimits>,
     ) -> std::result::Result<NextMember, NoMember> {
         let mut unfit = None;
         loop {
@@ -145,14 +150,14 @@ impl Routed<'_> {
                 Step::End(end) => return Err(unfit.map_or(NoMember::End(end), NoMember::Failed)),
             };
             let member = permit.number();
-            match self.write(member, Variant::Standard, body.again()) {
+            let upstream = self.target.member(member);
+            let room = limits.map_or(Ok(()), |limits| limits.enter(upstream.spec.id.name()));
+            match room.and_then(|()| self.write(member, Variant::Standard, body.again())) {
                 Ok(outbound) => {
-                    let upstream = Rc::clone(self.target.member(member));
+                    let upstream = Rc::clone(upstream);
                     return Ok(NextMember { permit, upstream, outbound, model: None });
                 }
-                Err(error) if matches!(error.kind(), Kind::UnknownPath(_) | Kind::ModelRequired) => {
-                    unfit = Some(error);
-                }
+                Err(error) if is_of_member(&error) => unfit = Some(error),
                 Err(error) => return Err(NoMember::Failed(error)),
             }
             let now = Instant::now();
@@ -182,6 +187,14 @@ impl NoMember {
         };
         kind.at(Arc::clone(&spec.name))
     }
+}
+
+/// Returns true if another member may get the request nevertheless.
+fn is_of_member(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        Kind::UnknownPath(_) | Kind::ModelRequired | Kind::LimitReached(_) | Kind::QuotaReached(_)
+    )
 }
 
 /// An estimate of a request's tokens: four bytes each.

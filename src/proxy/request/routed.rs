@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::member_limits::MemberLimits;
 use super::prepared::Outbound;
 use super::{Body, Buffered, Prepared};
 use crate::balance::{Attempt, Attempts, Target, Variant};
@@ -39,6 +40,8 @@ pub(in crate::proxy) struct Routed<'a> {
     pub(super) inbound: Inbound<'a>,
     /// The upstream that has the stored state that the request names.
     pub(super) holder: Option<&'a UpstreamId>,
+    /// The limits of single members of the group, after the admission.
+    pub(super) limits: Option<Arc<MemberLimits>>,
 }
 
 impl Routed<'_> {

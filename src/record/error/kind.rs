@@ -168,8 +168,8 @@ kinds! {
     ModelNotAllowed { model: String, models: String, client: String } =
         FORBIDDEN, "model_not_allowed", Client, Never,
         "The model is not one of the client's `models`.";
-    ModelUnknown { models: String, client: String } = FORBIDDEN, "model_unknown", Client, Never,
-        "The model cannot be read, and the client may use only its `models`.";
+    ModelUnknown { models: Option<String>, client: String } = FORBIDDEN, "model_unknown", Client, Never,
+        "The model cannot be read, and the client may use only its `models`, or has a limit for some models.";
     EndpointNotAllowed { endpoint: &'static str, reason: NotMetered, client: String } =
         FORBIDDEN, "endpoint_not_allowed", Client, Never,
         "The tokens of such requests are not counted with them, and the client's `endpoints` are `\"metered\"`.";

@@ -125,11 +125,16 @@ impl Error {
                 "The client {client} may not use the model {model:?}. It may use {models}. Request one of these, or add the model \
                  to models in [clients.{client}]."
             ),
-            Kind::ModelUnknown { models, client } => write!(
-                f,
-                "This proxy cannot read which model the request asks for, and the client {client} may use only {models}. Name the \
-                 model where this endpoint has it, in a body without a Content-Encoding that is unknown here."
-            ),
+            Kind::ModelUnknown { models, client } => {
+                write!(f, "This proxy cannot read which model the request asks for, and the client {client} ")?;
+                match models {
+                    Some(models) => write!(f, "may use only {models}.")?,
+                    None => f.write_str("has a limit for some models.")?,
+                }
+                f.write_str(
+                    " Name the model where this endpoint has it, in a body without a Content-Encoding that is unknown here.",
+                )
+            }
             Kind::EndpointNotAllowed { endpoint, reason, client } => write!(
                 f,
                 "The client {client} may send only requests whose tokens are counted with them, and {endpoint:?}{} is not \

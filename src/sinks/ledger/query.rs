@@ -14,6 +14,7 @@ mod page;
 mod parallel;
 mod records;
 mod selection;
+mod uses;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ pub(super) use page::Filling;
 pub use page::{Next, Page};
 pub use records::{Record, record, records};
 pub use selection::{Bounds, Selection};
+pub use uses::{RowUse, uses};
 
 /// The time to wait for a file that is being opened or recovered. Writers do not block readers.
 const PATIENCE: Duration = Duration::from_secs(5);

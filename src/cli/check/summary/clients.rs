@@ -86,6 +86,15 @@ fn limit(spec: &LimitSpec) -> String {
         }
         LimitBound::Concurrent(limit) => format!("{} {unit}", whole(*limit)),
     };
+    if let Some(model) = &spec.filter.model {
+        notes.push(format!("model {model}"));
+    }
+    if let Some(upstream) = &spec.filter.upstream {
+        notes.push(format!("at {upstream}"));
+    }
+    if let Quantity::Tokens(Weights::ByKind { .. }) = spec.quantity {
+        notes.push("weighted".to_owned());
+    }
     match spec.at_limit {
         AtLimit::Refuse => {}
         AtLimit::Cut => notes.push("ends running responses".to_owned()),

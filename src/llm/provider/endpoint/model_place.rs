@@ -3,6 +3,7 @@
 use http::Method;
 
 use super::super::path;
+use super::paths::KNOWN;
 use super::{Body, Endpoint, Tokens, may_create};
 
 /// The place where a request names its model.
@@ -40,6 +41,13 @@ impl Endpoint {
     pub fn uses_tokens(self, method: &Method) -> bool {
         let is_its_own = matches!(self.tokens, Tokens::Own | Tokens::Creates(_));
         is_its_own && may_create(method) && !WITHOUT_TOKENS.contains(&self.name)
+    }
+
+    /// Returns true if a request of this method to the endpoint of this name gets a default model if
+    /// its body names none.
+    pub fn takes_default_by_name(name: &str, method: &Method) -> bool {
+        let takes = |body: &Body| matches!(body, Body::Model | Body::ModelAndDeployment);
+        may_create(method) && KNOWN.iter().any(|(_, known, body, _)| *known == name && takes(body))
     }
 
     /// Returns true if responses have output tokens.

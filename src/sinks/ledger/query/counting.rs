@@ -177,7 +177,7 @@ impl<'a> Counting<'a> {
     }
 }
 
-fn integer(value: ValueRef<'_>) -> Option<u64> {
+pub(super) fn integer(value: ValueRef<'_>) -> Option<u64> {
     match value {
         ValueRef::Integer(number) => Some(number.unsigned_abs()),
         _ => None,

@@ -1,0 +1,104 @@
+//! The limits of single members of a group, which are held during an attempt at that member.
+//!
+//! A member whose limit has no room is skipped, like one that cannot serve the request. What an
+//! attempt holds is given back when another member is tried; the tokens that it reported count at
+//! its member when the record is closed. The request itself counts at the member whose response the
+//! client gets. So a limit has the ledger's sums of its upstream.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use super::admitted::{Full, limit_time, take};
+use super::used::{self, Seen};
+use crate::gate::limit::{AppliedLimit, LimitHold, Now, Use};
+use crate::record::UsageRecord;
+use crate::record::error::Result;
+
+/// The limits of the members, and the holds of the request's attempts.
+#[derive(Debug)]
+pub(in crate::proxy) struct MemberLimits {
+    limits: Vec<AppliedLimit>,
+    started: Timestamp,
+    attempts: Mutex<AttemptHolds>,
+}
+
+#[derive(Debug)]
+struct AttemptHolds {
+    expected: Use,
+    /// The holds by upstream. Bounded by the members.
+    holds: Vec<(Arc<str>, LimitHold)>,
+    /// The last one is that of the current attempt. False: that has no limits of its own.
+    has_current: bool,
+}
+
+impl MemberLimits {
+    /// `started`: the beginning of the request.
+    pub(super) fn new(limits: Vec<AppliedLimit>, expected: Use, started: Timestamp) -> Self {
+        Self {
+            limits,
+            started,
+            attempts: Mutex::new(AttemptHolds { expected, holds: Vec::new(), has_current: false }),
+        }
+    }
+
+    /// Holds the limits of the upstream of the next attempt, in place of those of the one before.
+    ///
+    /// # Errors
+    /// Fails if a limit has no room. Nothing is held then.
+    pub(super) fn enter(&self, upstream: &Arc<str>) -> Result<()> {
+        let attempts = &mut *self.attempts();
+        if let Some(current) = attempts.current() {
+            current.leave(limit_time());
+        }
+        attempts.has_current = false;
+        let limits: Vec<_> = self.limits_of(upstream).collect();
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let hold = take(&limits, &attempts.expected, self.started)?;
+        // One hold settles all use of an upstream that is tried again.
+        attempts.holds.retain(|(earlier, _)| earlier != upstream);
+        attempts.holds.push((Arc::clone(upstream), hold));
+        attempts.has_current = true;
+        Ok(())
+    }
+
+    /// Holds more if the request is now expected to use more. Returns the limit that cuts and has no
+    /// room.
+    pub(super) fn grow(&self, expected: &Use, now: Now) -> Option<Full> {
+        let attempts = &mut *self.attempts();
+        attempts.expected = expected.clone();
+        let no_room = attempts.current()?.grow(expected, now).err()?;
+        let (upstream, _) = attempts.holds.last()?;
+        let applied = self.limits_of(upstream).nth(no_room.limit)?.clone();
+        Some(Full { applied, no_room, now })
+    }
+
+    fn limits_of<'a>(&'a self, upstream: &'a str) -> impl Iterator<Item = &'a AppliedLimit> {
+        self.limits.iter().filter(move |applied| applied.limit.filter().takes_upstream(Some(upstream)))
+    }
+
+    /// Gives back the place of the running request.
+    pub(super) fn end(&self) {
+        self.attempts().holds.iter_mut().for_each(|(_, hold)| hold.end());
+    }
+
+    /// Replaces what is held by what each upstream has served.
+    pub(super) fn settle(&self, record: &UsageRecord, seen: Option<Seen>) {
+        for (upstream, hold) in std::mem::take(&mut self.attempts().holds) {
+            let at = Some(&*upstream);
+            hold.settle_seen(&used::by_record(record, at), &used::or_seen(record, at, seen), limit_time());
+        }
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, AttemptHolds> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AttemptHolds {
+    fn current(&mut self) -> Option<&mut LimitHold> {
+        self.holds.last_mut().filter(|_| self.has_current).map(|(_, hold)| hold)
+    }
+}

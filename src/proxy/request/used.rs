@@ -1,0 +1,88 @@
+//! The use of a request, as its limits count it.
+
+use crate::gate::limit::{Kinds, Use};
+use crate::llm::price::{Cost, TokenCounts};
+use crate::llm::usage::Usage;
+use crate::record::error::{KINDS, Retry};
+use crate::record::{Billed, Outcome, UsageRecord, UsageSource};
+
+/// The counts for those that a record may lack: the expected input, and the output that has passed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) input: u64,
+    pub(super) output: u64,
+}
+
+/// The use by the record, with that of attempts whose response was thrown away: what the ledger
+/// adds up. `at`: only what this upstream has served.
+pub(super) fn by_record(record: &UsageRecord, at: Option<&str>) -> Use {
+    of(record, &record.usage, at)
+}
+
+/// The same, with what was `seen` for counts that the record lacks.
+pub(super) fn or_seen(record: &UsageRecord, at: Option<&str>, seen: Option<Seen>) -> Use {
+    let mut own = record.usage;
+    if let Some(Seen { input, output }) = seen.filter(|_| may_be_billed(record)) {
+        match record.usage_source {
+            UsageSource::Reported | UsageSource::Drained => {}
+            UsageSource::None | UsageSource::Estimated => {
+                own.input_tokens = own.input_tokens.or(Some(input));
+                own.output_tokens = own.output_tokens.or(Some(output));
+            }
+            UsageSource::Partial => {
+                own.input_tokens = own.input_tokens.or(Some(input));
+                own.output_tokens = own.output_tokens.max(Some(output));
+            }
+        }
+    }
+    of(record, &own, at)
+}
+
+fn of(record: &UsageRecord, own: &Usage, at: Option<&str>) -> Use {
+    let is_at = |upstream: Option<&str>| at.is_none() || upstream == at;
+    let endpoint = record.endpoint.as_deref();
+    let own = is_at(record.upstream.as_deref()).then(|| Use {
+        // A request that was refused after its admission has used nothing.
+        requests: u64::from(record.outcome != Outcome::Rejected),
+        ..tokens(own, endpoint)
+    });
+    let attempts = record.group_use.iter().flat_map(|group_use| group_use.attempts.iter());
+    let thrown_away = attempts
+        .filter(|attempt| is_at(Some(&*attempt.upstream)))
+        .filter_map(|attempt| Some(tokens(attempt.usage.as_deref()?, endpoint)));
+    own.into_iter().chain(thrown_away).fold(Use::default(), |sum, used| sum.plus(&used))
+}
+
+/// The use of one response at this endpoint.
+pub fn tokens(usage: &Usage, endpoint: Option<&str>) -> Use {
+    let counts = TokenCounts::new(usage, None, endpoint);
+    let reported = usage.input_tokens.unwrap_or(0).saturating_add(usage.output_tokens.unwrap_or(0));
+    let kinds = Kinds::new(&counts, usage.reasoning_tokens.unwrap_or(0));
+    Use { requests: 0, reported, kinds, cost: Cost::default() }
+}
+
+/// Returns true if a service may bill a request whose tokens it has not reported: it has begun a
+/// response, or was sent the request and has not refused it.
+fn may_be_billed(record: &UsageRecord) -> bool {
+    let has_ended_by_itself = matches!(
+        record.outcome,
+        Outcome::Complete
+            | Outcome::Truncated
+            | Outcome::ClientDisconnected
+            | Outcome::TimedOut
+            | Outcome::Cut
+    );
+    if !has_ended_by_itself {
+        return record.usage_source != UsageSource::None;
+    }
+    match (record.status, &record.group_use) {
+        (Some(status), _) => (200..300).contains(&status),
+        (None, Some(group_use)) => {
+            group_use.attempts.last().is_some_and(|attempt| attempt.billed != Billed::No)
+        }
+        (None, None) => {
+            let error = KINDS.iter().find(|kind| Some(kind.code) == record.code);
+            error.is_none_or(|error| error.retry != Retry::NotSent)
+        }
+    }
+}
