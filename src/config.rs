@@ -69,6 +69,7 @@ mod settings;
 mod size;
 mod stored_keys;
 mod suggest;
+mod tags;
 mod time_zone;
 mod tls;
 mod upstreams;
@@ -291,6 +292,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let zone = ledger.as_ref().map_or(TimeZone::UTC, |ledger| ledger.time_zone.clone());
     let (upstream_names, group_names) = (root.keys("upstreams"), root.keys("groups"));
     let limits = clients::LimitContext { zone: &zone, upstreams: &upstream_names, groups: &group_names };
+    let tags = root.section("tags", tags::tags);
     let (team_names, teams) = clients::teams(root, &limits);
     let keys = root.section("keys", stored_keys::keys);
     let has_certificates = server.as_ref().map_or(true, Server::has_client_certificates);
@@ -298,6 +300,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         teams: &team_names,
         valid_teams: teams.as_deref().unwrap_or_default(),
         limits: &limits,
+        tags: tags.as_deref().ok(),
         needs_no_key: has_certificates || keys.as_ref().map_or(true, |keys| keys.file.is_some()),
     };
     let clients = clients::clients(root, &context);
@@ -336,6 +339,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         otlp: otlp?,
         log: log?,
         clients: clients?,
+        tags: tags?,
         keys: keys?,
         teams: teams?,
         upstreams: upstreams?,

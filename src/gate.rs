@@ -14,6 +14,7 @@ mod client;
 mod key;
 pub mod limit;
 mod query;
+mod tags;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,12 +23,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::codec::head::Headers;
+use crate::support::tags::Tags;
 pub use client::{AllowedEndpoints, KnownClient, Models};
 pub(crate) use key::bearer;
 pub use key::{
     ID_DIGITS, KeyDigest, KeySource, KnownKey, LiveKeys, RANDOM_BYTES, StoredKeys, UnknownKeys, new_key,
 };
 pub use query::QueryKeys;
+pub use tags::{FoundTags, TAGS_HEADER, TagRule, TagRules};
 
 /// The configured clients.
 #[derive(Clone, Default)]
@@ -66,16 +69,20 @@ impl Clients {
     }
 
     /// Adds a client with its keys, each with the time from which it is refused. The first of two
-    /// clients with the same key keeps it.
+    /// clients with the same key keeps it. A key with fixed tags has a copy of the client with them.
     pub fn add(
         &mut self,
         client: KnownClient,
-        keys: impl IntoIterator<Item = (KeyDigest, Option<Timestamp>)>,
+        keys: impl IntoIterator<Item = (KeyDigest, Option<Timestamp>, Option<Arc<Tags>>)>,
     ) {
         let client = Arc::new(client);
         self.by_name.insert(Arc::clone(&client.name), Arc::clone(&client));
-        for (digest, until) in keys {
-            let key = KnownKey { client: Arc::clone(&client), id: digest.id().into(), until };
+        for (digest, until, tags) in keys {
+            let client = match tags {
+                None => Arc::clone(&client),
+                tags => Arc::new(KnownClient { tags, ..KnownClient::clone(&client) }),
+            };
+            let key = KnownKey { client, id: digest.id().into(), until };
             self.keys.entry(digest).or_insert(key);
         }
     }
@@ -172,7 +179,7 @@ mod tests {
             ("double", "sg-alice", None),
             ("carol", "sg-carol", Some(Timestamp::from_second(END).unwrap())),
         ] {
-            clients.add(KnownClient::new(name), [(KeyDigest::of(key.as_bytes()), until)]);
+            clients.add(KnownClient::new(name), [(KeyDigest::of(key.as_bytes()), until, None)]);
         }
         clients.add(KnownClient::new("certificate"), []);
         clients
@@ -220,7 +227,7 @@ mod tests {
     fn two_keys_of_a_client_have_different_ids() {
         let mut clients = Clients::default();
         let digests = [KeyDigest::of(b"one"), KeyDigest::of(b"two")];
-        clients.add(KnownClient::new("a"), digests.map(|digest| (digest, None)));
+        clients.add(KnownClient::new("a"), digests.map(|digest| (digest, None, None)));
         let ids = ["one", "two"].map(|key| {
             let mut headers = Headers::default();
             headers.append(b"api-key", key.as_bytes());
@@ -280,7 +287,7 @@ mod tests {
     fn stored_key_is_that_of_a_configured_client_until_its_end() {
         let live = Arc::new(LiveKeys::default());
         let mut clients = Clients::with_stored(Arc::clone(&live));
-        clients.add(KnownClient::new("alice"), [(KeyDigest::of(b"sg-alice"), None)]);
+        clients.add(KnownClient::new("alice"), [(KeyDigest::of(b"sg-alice"), None, None)]);
         let who = |key: &str, second| {
             let mut headers = Headers::default();
             headers.append(b"api-key", key.as_bytes());

@@ -189,6 +189,9 @@ impl Proxy {
             received.authenticate(&snapshot.clients, snapshot.requires_certificates, entry)
         });
         let authenticated = authenticated.inspect_err(|_| snapshot.sample(entry))?;
+        if let Some(rules) = &snapshot.tags {
+            authenticated.read_tags(rules, entry);
+        }
         let (mut buffered, body) = authenticated.buffer(snapshot, entry).await?;
         if snapshot.stored_ids.is_some() {
             buffered.find_state(snapshot, entry)?;

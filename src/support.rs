@@ -9,7 +9,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `flow`, `queue`, `telemetry` | metrics of streams, the bounded queue, the log |
-//! | 2 | `backoff`, `calendar`, `hex`, `hosts`, `live`, `local_count`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `threads`, `upstream_id`, `whole_file` | mechanisms |
+//! | 2 | `backoff`, `calendar`, `hex`, `hosts`, `live`, `local_count`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `tags`, `threads`, `upstream_id`, `whole_file` | mechanisms |
 //! | 3 | `drain` | the stop of the process |
 
 mod backoff;
@@ -26,6 +26,7 @@ mod queue;
 pub mod secret;
 mod shared_count;
 mod short_text;
+pub mod tags;
 pub mod telemetry;
 pub mod threads;
 mod upstream_id;

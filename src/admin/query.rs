@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::config;
 use crate::sinks::ledger::{By, Selection, TimeSpec};
+use crate::support::tags::{MAX_TAGS, TagName};
 pub(super) use page::{PageQuery, Range, minute};
 
 /// The largest `limit` of records.
@@ -35,8 +36,9 @@ impl Fields {
 
     /// Refuses unknown names.
     fn check(&self, known: &[&str]) -> Result<(), String> {
-        match self.0.iter().find(|(key, _)| !known.contains(&key.as_str())) {
-            Some((key, _)) => Err(format!("{key:?} is none of {}", known.join(", "))),
+        let is_known = |key: &str| known.contains(&key) || TagName::of_field(key).is_some();
+        match self.0.iter().find(|(key, _)| !is_known(key)) {
+            Some((key, _)) => Err(format!("{key:?} is none of {}, tag.NAME", known.join(", "))),
             None => Ok(()),
         }
     }
@@ -62,11 +64,26 @@ impl Fields {
     fn filters(&self, since: Timestamp, until: Option<Timestamp>, zone: TimeZone) -> Selection {
         let text = |name| self.get(name).map(str::to_owned);
         let [client, user, upstream, model] = FILTERS.map(text);
-        Selection { since, until, client, user, upstream, model, zone, attempts: false }
+        let tags = self.tags();
+        Selection { since, until, client, user, upstream, model, tags, zone, attempts: false }
+    }
+
+    /// The values of tags, of which the first one of a name counts, like that of other fields.
+    fn tags(&self) -> Vec<(TagName, String)> {
+        let mut tags: Vec<(TagName, String)> = Vec::new();
+        for (key, value) in &self.0 {
+            if let Some(name) = TagName::of_field(key)
+                && tags.iter().all(|(known, _)| *known != name)
+                && tags.len() < MAX_TAGS
+            {
+                tags.push((name, value.clone()));
+            }
+        }
+        tags
     }
 }
 
-/// The fields by which rows can be selected, except time.
+/// The fields by which rows can be selected, except time and tags.
 pub(super) const FILTERS: [&str; 4] = ["client", "user", "upstream", "model"];
 
 /// The default period of `usage`.

@@ -10,7 +10,7 @@ use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGrou
 use crate::config::{self, ANONYMOUS, AccessLines, RouteTarget, Settings};
 use crate::gate::browser::{Admission, Credential};
 use crate::gate::limit::{LimitRegistry, NextLimits, Owner};
-use crate::gate::{Clients, KnownClient, LiveKeys, Models};
+use crate::gate::{Clients, KnownClient, LiveKeys, Models, TagRules};
 use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::rewrite::names::HeaderNames;
@@ -18,6 +18,7 @@ use crate::llm::route::{Glob, Rule, Table};
 use crate::proxy::{BodyLimits, Budget, IdBinding, Snapshot, UpstreamSpec, limit_time};
 use crate::server::Limits;
 use crate::support::flow::LimitCounts;
+use crate::support::tags::Tags;
 use crate::support::{SharedGuard, UpstreamId};
 use crate::tls::Watch;
 use crate::upstream::{ConnectObserver, ConnectSpec};
@@ -59,7 +60,8 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<(Sna
     };
     let stored_ids = binding(settings, &rules);
     let server = &settings.server;
-    let (clients, limits) = clients(settings, parts.limits, parts.keys);
+    let tags = TagRules::new(settings.tags.iter().copied());
+    let (clients, limits) = clients(settings, tags.as_ref(), parts.limits, parts.keys);
     let snapshot = Snapshot {
         admission: Admission::new(
             server.hosts.clone(),
@@ -68,6 +70,7 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<(Sna
             server.tls.is_some(),
         ),
         clients,
+        tags,
         requires_certificates: server.tls.as_ref().is_some_and(|tls| tls.requires_certificates()),
         anonymous: ANONYMOUS.into(),
         routes: Table::new(rules),
@@ -99,7 +102,12 @@ pub(super) fn put_limits_in_use(settings: &Settings, snapshot: &Snapshot, health
     health.notify();
 }
 
-fn clients(settings: &Settings, registry: &LimitRegistry, keys: &Arc<LiveKeys>) -> (Clients, NextLimits) {
+fn clients(
+    settings: &Settings,
+    rules: Option<&TagRules>,
+    registry: &LimitRegistry,
+    keys: &Arc<LiveKeys>,
+) -> (Clients, NextLimits) {
     let of_client = |client: &config::Client| Owner::Client(client.name.as_str().into());
     let of_team = |team: &config::Team| Owner::Team(team.name.as_str().into());
     let wanted = settings.clients.iter().map(|client| (of_client(client), &*client.limits));
@@ -107,7 +115,11 @@ fn clients(settings: &Settings, registry: &LimitRegistry, keys: &Arc<LiveKeys>) 
     let (limits, next) = registry.plan(wanted, limit_time());
     let mut clients = Clients::with_stored(Arc::clone(keys));
     for client in &settings.clients {
-        let keys = client.keys.iter().map(|key| (key.digest, key.until));
+        let tags_of = |key: &[(String, String)]| fixed_tags(rules, &client.tags, key);
+        let keys = client.keys.iter().map(|key| {
+            let tags = Some(&*key.tags).filter(|tags| !tags.is_empty()).and_then(tags_of);
+            (key.digest, key.until, tags)
+        });
         clients.add(
             KnownClient {
                 name: client.name.as_str().into(),
@@ -115,6 +127,7 @@ fn clients(settings: &Settings, registry: &LimitRegistry, keys: &Arc<LiveKeys>) 
                 endpoints: client.endpoints,
                 priority: client.priority,
                 share: client.share,
+                tags: tags_of(&[]),
                 limits: [of_client(client)]
                     .into_iter()
                     .chain(settings.teams_of(client).map(of_team))
@@ -125,6 +138,17 @@ fn clients(settings: &Settings, registry: &LimitRegistry, keys: &Arc<LiveKeys>) 
         );
     }
     (clients, next)
+}
+
+/// The fixed tags of a client and one of its keys, whose own tags have precedence.
+fn fixed_tags(
+    rules: Option<&TagRules>,
+    client: &[(String, String)],
+    key: &[(String, String)],
+) -> Option<Arc<Tags>> {
+    let pairs = client.iter().chain(key).map(|(name, value)| (name.as_str(), value.as_str()));
+    let tags = rules?.fixed(pairs);
+    (!tags.is_empty()).then(|| Arc::new(tags))
 }
 
 /// The spec of an upstream: the one in use if its settings are equal, so that the workers keep its

@@ -17,6 +17,7 @@ use crate::config::{self, Overrides, Sources, Which};
 use crate::llm::price::Prices;
 use crate::sinks::ledger::output::{csv, json};
 use crate::sinks::ledger::{Bounds, By, LedgerSource, Order, Selection, TimeSpec};
+use crate::support::tags::TagName;
 
 /// Options of `usage`.
 #[derive(Debug, Args)]
@@ -51,12 +52,16 @@ pub(super) struct UsageArgs {
     /// Only responses of this model
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// Only requests with this value of a tag; several: with all of them
+    #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = tag)]
+    tags: Vec<(TagName, String)>,
     /// Add the tokens of attempts at members of a group whose response was thrown away, each to its
     /// own upstream and model; they are no requests
     #[arg(long)]
     attempts: bool,
     /// Fields to group by, in this order: model, client, key, user, upstream, group, provider,
-    /// endpoint, status, outcome, usage_source, hour, day, week, month; "" for the totals alone
+    /// endpoint, status, outcome, usage_source, hour, day, week, month, or tag.NAME; "" for the
+    /// totals alone
     #[arg(long, value_name = "FIELDS", default_value = "model", value_parser = fields)]
     by: Fields,
     /// Columns to sort by, from the smallest up, or with - before one (--sort -cost) from the
@@ -105,6 +110,12 @@ struct Fields(Vec<By>);
 
 fn fields(text: &str) -> Result<Fields, String> {
     By::list(text).map(Fields)
+}
+
+fn tag(text: &str) -> Result<(TagName, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, such as team=search")?;
+    let name = TagName::parse(name).ok_or_else(|| format!("{name:?} is not the name of a tag"))?;
+    Ok((name, value.to_owned()))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +172,7 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
         user: args.user.clone(),
         upstream: args.upstream.clone(),
         model: args.model.clone(),
+        tags: args.tags.clone(),
         zone,
         attempts: args.attempts,
     };

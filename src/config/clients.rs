@@ -12,8 +12,9 @@ use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::sections::{NAME_PATTERN, check_name};
 use super::settings::{Client, LedgerSettings, Route, Team};
-use crate::gate::AllowedEndpoints;
+use super::tags::fixed;
 use crate::gate::limit::{LimitBound, LimitSpec, Quantity};
+use crate::gate::{AllowedEndpoints, TagRule};
 use crate::llm::route::Glob;
 use crate::support::calendar::Period;
 use keys::Keys;
@@ -39,6 +40,8 @@ pub(super) struct Context<'a> {
     /// The valid teams.
     pub(super) valid_teams: &'a [Team],
     pub(super) limits: &'a LimitContext<'a>,
+    /// The listed tags. `None`: they have a mistake.
+    pub(super) tags: Option<&'a [TagRule]>,
     /// A client needs no key here: certificates name clients, or keys are stored.
     pub(super) needs_no_key: bool,
 }
@@ -59,7 +62,7 @@ fn counts_tokens(limits: &[LimitSpec]) -> bool {
 /// The clients in the order of the file.
 pub(super) fn clients(root: &Table<'_>, context: &Context<'_>) -> Read<Vec<Client>> {
     let tables = root.names("clients", Some(NAME_PATTERN.to_owned()), Shape::Table)?;
-    let mut keys = Keys::new(context.limits.zone);
+    let mut keys = Keys::new(context.limits.zone, context.tags);
     all(tables.into_iter().map(|(name, entry)| {
         let named = check_name(&name, &entry);
         if name == ANONYMOUS {
@@ -78,6 +81,7 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
     let priority = table.or_default("priority", at_most(0, MAX_PRIORITY).default(0));
     let share = table.or_default("share", at_most(1, MAX_PRIORITY).default(1));
     let limits = limits(table, context.limits);
+    let tags = fixed(table, context.tags);
     let (models, endpoints) = (models?, endpoints?);
     // A file or a batch can name any model, and its tokens are not counted.
     let counts = limits.as_ref().is_ok_and(|limits| counts_tokens(limits)) || context.counts_tokens(&team);
@@ -94,6 +98,7 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
         team: team,
         priority: priority,
         share: share,
+        tags: tags,
     })
 }
 

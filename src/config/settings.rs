@@ -18,6 +18,7 @@ pub use groups::{GroupSettings, MemberSettings};
 
 use crate::codec::traceparent::Sampling;
 use crate::config::forward_proxy::ProxyAddress;
+use crate::gate::TagRule;
 use crate::gate::browser::{Origins, OwnHosts};
 use crate::llm::price::Prices;
 use crate::llm::provider::{ApiVersion, BaseUrl, FixedQuery, IncludeUsage, Provider};
@@ -36,6 +37,8 @@ pub struct Settings {
     pub log: Log,
     /// The clients in the order of the file. No two have the same key. Empty: no authentication.
     pub clients: Vec<Client>,
+    /// The listed tags, each name once.
+    pub tags: Vec<TagRule>,
     pub keys: KeySettings,
     /// The teams in the order of the file. None is in itself.
     pub teams: Vec<Team>,

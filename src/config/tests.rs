@@ -13,6 +13,7 @@ mod precedence;
 mod prices;
 mod secrets;
 mod stored_keys;
+mod tags;
 mod tls;
 mod upstreams;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::limit::{AppliedLimit, Quantity};
 use crate::llm::route::Glob;
+use crate::support::tags::Tags;
 
 /// A configured client.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct KnownClient {
     pub share: u32,
     /// The limits that apply to it: its own, and those of its teams.
     pub limits: Vec<AppliedLimit>,
+    /// The fixed tags of its requests, if it has any.
+    pub tags: Option<Arc<Tags>>,
 }
 
 /// The models that a client may ask for.
@@ -51,6 +54,7 @@ impl KnownClient {
             priority: 0,
             share: 1,
             limits: Vec::new(),
+            tags: None,
         }
     }
 

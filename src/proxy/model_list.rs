@@ -105,7 +105,11 @@ async fn unite(snapshot: &WorkerSnapshot, received: Received, entry: &mut Entry)
     let authenticated = received
         .check_head(&snapshot.admission)
         .and_then(|received| received.authenticate(&snapshot.clients, snapshot.requires_certificates, entry));
-    let (head, client) = authenticated.inspect_err(|_| snapshot.sample(entry))?.into_head();
+    let authenticated = authenticated.inspect_err(|_| snapshot.sample(entry))?;
+    if let Some(rules) = &snapshot.tags {
+        authenticated.read_tags(rules, entry);
+    }
+    let (head, client) = authenticated.into_head();
     if let Some(client) = client.as_deref() {
         let rest = snapshot.routes.first(head.path()).map_or("", |(_, rest)| rest);
         check_client(client, &head.method, rest, entry)?;

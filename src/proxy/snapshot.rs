@@ -9,8 +9,8 @@ use super::BodyLimits;
 use crate::balance::{Target, UpstreamGroup};
 use crate::codec::traceparent::Sampling;
 use crate::config::{DrainLimits, OnDisconnect, PoolLimits};
-use crate::gate::Clients;
 use crate::gate::browser::Admission;
+use crate::gate::{Clients, TagRules};
 use crate::llm::provider::{Dialect, Inbound, IncludeUsage, Provider};
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::route::Table;
@@ -24,6 +24,8 @@ pub struct Snapshot {
     /// The accepted hosts and web origins.
     pub admission: Admission,
     pub clients: Clients,
+    /// The listed tags. `None`: no request is looked at for tags.
+    pub tags: Option<TagRules>,
     /// Requests are served only with a certificate that the authorities in use trust.
     pub requires_certificates: bool,
     /// The `client` of records if no clients are configured.

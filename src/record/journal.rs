@@ -73,6 +73,8 @@ pub struct Health {
     /// Records that lack their estimate: the queue or the memory budget was full, or the time was
     /// over.
     pub not_estimated: AtomicU64,
+    /// Tags of requests that were left out: their names are not listed, or they are malformed.
+    pub tags_dropped: AtomicU64,
 }
 
 impl Health {

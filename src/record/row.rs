@@ -13,6 +13,7 @@ use crate::codec::traceparent::SpanContext;
 use crate::llm::provider::Provider;
 use crate::llm::usage::{ToolCalls, Usage};
 use crate::support::ShortText;
+use crate::support::tags::Tags;
 
 /// The source of the token counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -139,6 +140,8 @@ pub struct UsageRecord {
     /// upstream.
     #[serde(flatten, serialize_with = "group_use::fields")]
     pub group_use: Option<Box<GroupUse>>,
+    /// The request's tags, as an object of texts.
+    pub tags: Option<Arc<Tags>>,
     /// The key of the stored result that the usage belongs to. Not shown.
     #[serde(skip)]
     pub counted_result: Option<u64>,
@@ -185,6 +188,7 @@ impl UsageRecord {
             tool_calls: None,
             reported_cost: None,
             group_use: None,
+            tags: None,
             counted_result: None,
             span: None,
         }

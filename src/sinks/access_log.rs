@@ -53,6 +53,7 @@ macro_rules! line {
             client_address = $row.seen.address.map(tracing::field::display),
             client = &*$row.client,
             user = $row.user.as_deref(),
+            tags = $row.tags.as_deref().map(tracing::field::display),
             request_id = $row.seen.request_id.as_deref(),
             method = $row.method.as_ref().map(http::Method::as_str),
             path = $row.seen.path.as_deref(),

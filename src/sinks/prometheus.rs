@@ -15,6 +15,7 @@ mod process;
 mod retries;
 mod series;
 mod sinks;
+mod tags;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,6 +50,7 @@ use process::ProcessMetrics;
 use retries::RetryCounters;
 use series::{Known, Series};
 use sinks::SinkMetrics;
+use tags::{TagCounters, TagValues};
 
 /// The proxy's metrics.
 pub struct Metrics {
@@ -62,6 +64,7 @@ pub struct Metrics {
     rejections: Family<CodeLabels, Counter>,
     failures: Family<FailureLabels, Counter>,
     retries: RetryCounters,
+    tags: TagCounters,
     first_byte: Durations,
     first_token: Durations,
     duration: Durations,
@@ -116,6 +119,7 @@ impl Metrics {
                 "Requests with an upstream failure other than a status, by the error's code",
             ),
             retries: RetryCounters::register(registered),
+            tags: TagCounters::register(registered),
             first_byte: seconds(
                 registered,
                 "time_to_first_byte",
@@ -164,7 +168,7 @@ impl Metrics {
         exposition.of(text)
     }
 
-    fn count(&self, row: &UsageRecord, series: &Series) {
+    fn count(&self, row: &UsageRecord, series: &Series, values: &mut TagValues) {
         series.count(self, row);
         if let Some(group_use) = row.group_use.as_deref() {
             self.retries.count(group_use);
@@ -180,7 +184,9 @@ impl Metrics {
             }
             None => {}
         }
-        if let Some((currency, amount)) = cost(row, &self.prices.load()) {
+        let cost = cost(row, &self.prices.load());
+        self.tags.count(values, row, cost.as_ref());
+        if let Some((currency, amount)) = cost {
             let TimeLabels { upstream, model, client } = series.named.clone();
             let labels = CostLabels { upstream, model, client, currency: currency.to_string() };
             self.costs.get_or_create(&labels).inc_by(amount.to_f64());
@@ -233,7 +239,7 @@ impl Sink for Arc<Metrics> {
                 Some((before, series)) if Series::is_shared(before, row) => series,
                 _ => known.series(self, row),
             };
-            self.count(row, &series);
+            self.count(row, &series, &mut known.tags);
             last = Some((row, series));
         }
         Ok(())
@@ -269,6 +275,11 @@ impl Collector for OutcomeCounters {
                 "estimates_skipped",
                 "Usage records that were to be estimated and were not, for lack of room or time",
                 &health.not_estimated,
+            ),
+            (
+                "tags_dropped",
+                "Tags of requests that were left out: not listed in tags.names, or malformed",
+                &health.tags_dropped,
             ),
         ] {
             let counter = ConstCounter::new(count.load(Ordering::Relaxed));

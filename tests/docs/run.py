@@ -332,6 +332,7 @@ class Scene:
             f'[ledger.postgres]\nurl = {{ value = "postgres://u:p@127.0.0.1:{free_port()}/usage" }}\n'
             f'[otlp]\nendpoint = "http://127.0.0.1:{free_port()}"\n'
             f"{PRICE}"
+            '[tags]\nnames = ["team"]\nmetrics = ["team"]\n'
             '[[routes]]\npath = "/away"\nupstream = "away"\n[[routes]]\npath = "/group"\nupstream = "group"\n'
             '[[routes]]\nupstream = "other"\n'
             '[groups.group]\ntiers = [["away"], ["other"]]\n[groups.group.retry]\nbudget = 0\n'
@@ -465,7 +466,8 @@ def itertable(page, begin, end):
 
 
 def check_metrics(scene):
-    post(scene.measured, "/v1/chat/completions", chat(stream=True, stream_options={"include_usage": True}))
+    tags = {"x-streamgauge-tags": "team=docs"}
+    post(scene.measured, "/v1/chat/completions", chat(stream=True, stream_options={"include_usage": True}), tags)
     post(scene.measured, "/away/v1/chat/completions", chat())
     post(scene.measured, "/v2/nothing", chat())
     # Until the budget of retries is used up, and the member that is away is left out.

@@ -12,7 +12,7 @@ fn lines(access: &str, requests: &[&str]) -> Vec<Value> {
     let program = Program::new("path = \"a.db\"");
     let file = program.path("streamgauge.toml");
     let mut file = fs::OpenOptions::new().append(true).open(file).unwrap();
-    writeln!(file, "[[prices]]\nmodel = \"*\"\ninput = 1\noutput = 2").unwrap();
+    writeln!(file, "[[prices]]\nmodel = \"*\"\ninput = 1\noutput = 2\n[tags]\nnames = [\"team\"]").unwrap();
     let mut command = program.command(&["serve", "--log", "info"]);
     command.env("STREAMGAUGE_LOG__ACCESS", access);
     let serving = program.serve_as(command);
@@ -20,6 +20,7 @@ fn lines(access: &str, requests: &[&str]) -> Vec<Value> {
         let body = format!("{{{members},\"messages\":[]}}");
         let request = format!(
             "POST /v1/chat/completions?secret=1 HTTP/1.1\r\nhost: localhost\r\nx-request-id: mine-1\r\n\
+             x-streamgauge-tags: team=a b\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -59,6 +60,7 @@ fn an_access_line_says_who_asked_for_what_and_how_it_went() {
         ("client", "anonymous"),
         ("user", "ada"),
         ("request_id", "mine-1"),
+        ("tags", "{\"team\":\"a b\"}"),
         ("upstream", "up"),
     ] {
         assert_eq!(line[field], value, "{line}");

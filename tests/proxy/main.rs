@@ -94,6 +94,7 @@ mod starts;
 mod stopping;
 mod stored_ids;
 mod stored_keys;
+mod tags;
 mod times;
 mod timings;
 mod unread;

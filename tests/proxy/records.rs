@@ -55,6 +55,7 @@ fn a_record_has_all_the_fields_and_null_for_what_is_not_known() {
         "reported_cost",
         "group",
         "key_id",
+        "tags",
         "time_waiting_ms",
         "attempts",
     ];

@@ -1,5 +1,6 @@
 //! The whole dashboard.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use crate::admin::query::{FILTERS, PageQuery, Range, minute};
 use crate::config::time_zone_name;
 use crate::record::ActiveRequests;
 use crate::sinks::ledger::{Estimated, Group, LedgerSource, Overview, Sums};
+use crate::support::tags::TagName;
 
 /// The largest number of names that a filter suggests.
 const MOST_SUGGESTED: usize = 200;
@@ -124,9 +126,16 @@ fn controls(query: &PageQuery, at: Timestamp, overview: Option<&Overview>) -> Ma
                             value=[query.filters[place].as_deref()];
                     }
                 }
+                @for name in tag_names(query, overview) {
+                    label.active[query.tag(name).is_some()] {
+                        span { (capital(name.as_str())) }
+                        input type="search" name=(name.field()) list={ "tag-" (name) "-names" } autocomplete="off" placeholder="any"
+                            value=[query.tag(name)];
+                    }
+                }
                 button type="submit" { "Filter" }
-                @if query.filters.iter().any(Option::is_some) {
-                    a.clear href={ "./?" (PageQuery { filters: Default::default(), ..query.clone() }.encode()) } { "Clear" }
+                @if query.is_filtered() {
+                    a.clear href={ "./?" (query.without_filters()) } { "Clear" }
                 }
             }
             div #suggestions data-part {
@@ -134,14 +143,22 @@ fn controls(query: &PageQuery, at: Timestamp, overview: Option<&Overview>) -> Ma
                     @for (name, groups) in FILTERS.into_iter().zip([&overview.clients, &overview.users, &overview.upstreams, &overview.models]) {
                         (suggestions(name, groups))
                     }
+                    @for (name, groups) in &overview.tags { (suggestions(&format!("tag-{name}"), groups)) }
                 }
             }
         }
     }
 }
 
+/// The tags of the rows, and those that are filtered by.
+fn tag_names(query: &PageQuery, overview: Option<&Overview>) -> BTreeSet<TagName> {
+    let found = overview.iter().flat_map(|overview| overview.tags.iter().map(|(name, _)| *name));
+    found.chain(query.tags.iter().map(|(name, _)| *name)).collect()
+}
+
 fn hidden_filters(query: &PageQuery) -> Markup {
     html! {
+        @for (name, value) in &query.tags { input type="hidden" name=(name.field()) value=(value); }
         @for (name, value) in FILTERS.iter().zip(&query.filters) {
             @if let Some(value) = value { input type="hidden" name=(name) value=(value); }
         }
@@ -167,6 +184,7 @@ fn numbers(query: &PageQuery, overview: &Overview) -> Markup {
             (panels::breakdown("models", "By model", "Model", MODEL, &overview.models, query, &overview.currencies))
             (panels::breakdown("upstreams", "By upstream", "Upstream", UPSTREAM, &overview.upstreams, query, &overview.currencies))
             (panels::breakdown("clients", "By client", "Client", CLIENT, &overview.clients, query, &overview.currencies))
+            @for (name, groups) in &overview.tags { (panels::tag(*name, groups, query, &overview.currencies)) }
             (panels::first_token(overview))
             (panels::outcomes(overview))
             (panels::sources(overview))
@@ -248,12 +266,12 @@ fn per(step: Duration) -> String {
 
 /// No rows.
 fn nothing(query: &PageQuery) -> Markup {
-    let is_filtered = query.filters.iter().any(Option::is_some);
+    let is_filtered = query.is_filtered();
     html! {
         section.card.nothing #nothing {
             h2 { "No requests in this time" }
             @if is_filtered {
-                p { "No request matches all filters. " a href={ "./?" (PageQuery { filters: Default::default(), ..query.clone() }.encode()) } { "Clear the filters" } }
+                p { "No request matches all filters. " a href={ "./?" (query.without_filters()) } { "Clear the filters" } }
             } @else {
                 p { "A request appears here when it has ended. Point an SDK's base URL at the proxy (" code { "server.listen" } ", with " code { "/v1" } " behind it), or choose a longer time." }
             }

@@ -8,6 +8,7 @@ use super::numbers::{compact, grouped, marked, maybe, millis, percent};
 use crate::admin::query::PageQuery;
 use crate::llm::price::{Amount, Currency};
 use crate::sinks::ledger::{Group, Overview, Percentiles, Sums};
+use crate::support::tags::TagName;
 
 /// The largest number of names that are listed; the others share one line.
 const MOST_NAMES: usize = 12;
@@ -67,14 +68,40 @@ fn parts(sums: &Sums) -> [u64; 2] {
     [sums.input_tokens.unwrap_or_default(), sums.output_tokens.unwrap_or_default()]
 }
 
+/// The filter of a panel's names.
+#[derive(Clone, Copy)]
+pub(super) enum Filter {
+    /// An index in [`FILTERS`](crate::admin::query::FILTERS).
+    Field(usize),
+    Tag(TagName),
+}
+
+impl Filter {
+    /// The query of the page with this value.
+    fn query(self, query: &PageQuery, value: &str) -> String {
+        match self {
+            Self::Field(filter) => query.with_filter(filter, Some(value)),
+            Self::Tag(name) => query.with_tag(name, Some(value)),
+        }
+    }
+
+    /// The value on this page.
+    fn value(self, query: &PageQuery) -> Option<&str> {
+        match self {
+            Self::Field(filter) => query.filters[filter].as_deref(),
+            Self::Tag(name) => query.tag(name),
+        }
+    }
+}
+
 /// A name that links to the page filtered by it.
-fn name(query: &PageQuery, filter: usize, line: &Line<'_>) -> Markup {
+fn name(query: &PageQuery, filter: Filter, line: &Line<'_>) -> Markup {
     html! {
         @match line.name {
             None => span.others { (grouped(line.others as u64)) " others" },
             Some(None) => span.unknown { "not named" },
-            Some(Some(name)) if query.filters[filter].as_deref() == Some(name) => span { (name) },
-            Some(Some(name)) => a href={ "./?" (query.with_filter(filter, Some(name))) } { (name) },
+            Some(Some(name)) if filter.value(query) == Some(name) => span { (name) },
+            Some(Some(name)) => a href={ "./?" (filter.query(query, name)) } { (name) },
         }
     }
 }
@@ -139,18 +166,24 @@ pub(super) fn total_per_user(query: &PageQuery, overview: &Overview) -> Markup {
     )
 }
 
+/// The values of a tag. Requests without it are in no line.
+pub(super) fn tag(tag: TagName, groups: &[Group], query: &PageQuery, currencies: &[Currency]) -> Markup {
+    let (id, title) = (format!("tag-{tag}"), format!("By {tag}"));
+    breakdown(&id, &title, tag.as_str(), Filter::Tag(tag), groups, query, currencies)
+}
+
 /// Indices into [`FILTERS`](crate::admin::query::FILTERS).
-pub(super) const CLIENT: usize = 0;
-pub(super) const USER: usize = 1;
-pub(super) const UPSTREAM: usize = 2;
-pub(super) const MODEL: usize = 3;
+pub(super) const CLIENT: Filter = Filter::Field(0);
+pub(super) const USER: Filter = Filter::Field(1);
+pub(super) const UPSTREAM: Filter = Filter::Field(2);
+pub(super) const MODEL: Filter = Filter::Field(3);
 
 /// Requests, tokens and cost by one field.
 pub(super) fn breakdown(
     id: &str,
     title: &str,
     column: &str,
-    filter: usize,
+    filter: Filter,
     groups: &[Group],
     query: &PageQuery,
     currencies: &[Currency],

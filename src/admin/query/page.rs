@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::{FILTERS, Fields};
 use crate::sinks::ledger::{Selection, TimeSpec};
+use crate::support::tags::TagName;
 
 /// The period of the dashboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,8 @@ pub(in crate::admin) struct PageQuery {
     pub(in crate::admin) range: Range,
     /// The filters in the order of [`FILTERS`].
     pub(in crate::admin) filters: [Option<String>; FILTERS.len()],
+    /// The filters by tags, each name once.
+    pub(in crate::admin) tags: Vec<(TagName, String)>,
 }
 
 impl PageQuery {
@@ -114,19 +117,20 @@ impl PageQuery {
                 .find(|range| range.name() == name)
                 .ok_or_else(|| format!("There is no range {name:?}."))?,
         };
-        Ok(Self { zone: zone.clone(), range, filters })
+        Ok(Self { zone: zone.clone(), range, filters, tags: fields.tags() })
     }
 
     /// The default page.
     pub(in crate::admin) fn plain(zone: &TimeZone) -> Self {
-        Self { zone: zone.clone(), range: Range::Day, filters: Default::default() }
+        Self { zone: zone.clone(), range: Range::Day, filters: Default::default(), tags: Vec::new() }
     }
 
     /// The rows at `now`.
     pub(in crate::admin) fn selection(&self, now: Timestamp) -> Selection {
         let (since, until) = self.range.bounds(now);
         let [client, user, upstream, model] = self.filters.clone();
-        Selection { since, until, client, user, upstream, model, zone: self.zone.clone(), attempts: false }
+        let (tags, zone) = (self.tags.clone(), self.zone.clone());
+        Selection { since, until, client, user, upstream, model, tags, zone, attempts: false }
     }
 
     /// The query of this page with another range.
@@ -139,6 +143,29 @@ impl PageQuery {
         let mut query = self.clone();
         query.filters[filter] = value.map(str::to_owned);
         query.encode()
+    }
+
+    /// The query of this page with another value of a tag's filter.
+    pub(in crate::admin) fn with_tag(&self, name: TagName, value: Option<&str>) -> String {
+        let mut query = self.clone();
+        query.tags.retain(|(known, _)| *known != name);
+        query.tags.extend(value.map(|value| (name, value.to_owned())));
+        query.encode()
+    }
+
+    /// The query of this page without filters.
+    pub(in crate::admin) fn without_filters(&self) -> String {
+        Self { filters: Default::default(), tags: Vec::new(), ..self.clone() }.encode()
+    }
+
+    /// Returns true if there is a filter.
+    pub(in crate::admin) fn is_filtered(&self) -> bool {
+        self.filters.iter().any(Option::is_some) || !self.tags.is_empty()
+    }
+
+    /// The value of a tag's filter.
+    pub(in crate::admin) fn tag(&self, name: TagName) -> Option<&str> {
+        self.tags.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
     /// The query of this page.
@@ -175,6 +202,9 @@ impl PageQuery {
             if let Some(value) = value {
                 query.append_pair(name, value);
             }
+        }
+        for (name, value) in &self.tags {
+            query.append_pair(name.field(), value);
         }
     }
 }

@@ -8,7 +8,8 @@ use super::super::secrets::{secret, secret_file, secret_text, secret_variable};
 use super::super::sections::too_short;
 use super::{Entry, Kind, Read, Shape, Table, all, parsed};
 use crate::config::settings::ClientKey;
-use crate::gate::KeyDigest;
+use crate::config::tags::fixed;
+use crate::gate::{KeyDigest, TagRule};
 use crate::support::secret::Secret;
 
 /// The keys of a table that say what a client's key is.
@@ -20,14 +21,15 @@ const UNTIL: &str = "a day such as \"2027-01-31\", or a time such as \"2027-01-3
 /// The keys of all clients that were read so far.
 pub(super) struct Keys<'a> {
     zone: &'a TimeZone,
+    rules: Option<&'a [TagRule]>,
     /// The digests, with the names of their clients.
     known: Vec<(KeyDigest, String)>,
 }
 
 impl<'a> Keys<'a> {
-    /// `zone` is that of days.
-    pub(super) fn new(zone: &'a TimeZone) -> Self {
-        Self { zone, known: Vec::new() }
+    /// `zone` is that of days. `rules` are the listed tags, unless they have a mistake.
+    pub(super) fn new(zone: &'a TimeZone, rules: Option<&'a [TagRule]>) -> Self {
+        Self { zone, rules, known: Vec::new() }
     }
 
     /// The keys of a client: `key` and `keys`. `needs_none`: a certificate may name the client, or its
@@ -40,7 +42,8 @@ impl<'a> Keys<'a> {
     ) -> Read<Vec<ClientKey>> {
         let key = secret().then(|entry, secret| {
             let digest = digest_of(entry, &secret);
-            self.take(client, entry, digest).map(|()| ClientKey { digest, until: None, place: entry.place() })
+            let (until, tags, place) = (None, Vec::new(), entry.place());
+            self.take(client, entry, digest).map(|()| ClientKey { digest, until, tags, place })
         });
         let key = table.optional("key", key);
         let keys = table.entry("keys", Shape::List(Box::new(Shape::Table)));
@@ -56,8 +59,12 @@ impl<'a> Keys<'a> {
     fn list(&mut self, client: &str, entry: &Entry<'_>) -> Read<Vec<ClientKey>> {
         let items = entry.array("a list of keys, such as [{ file = \"PATH\" }]")?;
         all(items.iter().map(|item| {
-            let (digest, until) = item.table(|table| listed(table, self.zone))?;
-            self.take(client, item, digest).map(|()| ClientKey { digest, until, place: item.place() })
+            let key = item.table(|table| {
+                let tags = fixed(table, self.rules);
+                let (digest, until) = listed(table, self.zone)?;
+                Ok(ClientKey { digest, until, tags: tags?, place: item.place() })
+            })?;
+            self.take(client, item, key.digest).map(|()| key)
         }))
     }
 

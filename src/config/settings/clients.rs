@@ -22,6 +22,8 @@ pub struct Client {
     pub priority: u32,
     /// At least 1.
     pub share: u32,
+    /// The names and values of the fixed tags of its requests.
+    pub tags: Vec<(String, String)>,
 }
 
 /// A key of a client.
@@ -30,6 +32,8 @@ pub struct ClientKey {
     pub digest: KeyDigest,
     /// The time from which it is refused.
     pub until: Option<Timestamp>,
+    /// The names and values of the fixed tags of its requests, beside those of the client.
+    pub tags: Vec<(String, String)>,
     /// Its place in messages.
     pub place: String,
 }

@@ -231,6 +231,23 @@ pub fn metadata_user<'a>(body: &'a [u8], peek: &Peek<'_>) -> Option<Cow<'a, str>
     name(&metadata[found?])
 }
 
+/// Calls `take` with the members of `metadata` up to a mistake, each with its value if that is a text
+/// that is not empty. `peek` must be of the same body.
+pub fn metadata_members(body: &[u8], peek: &Peek<'_>, mut take: impl FnMut(&str, Option<Cow<'_, str>>)) {
+    let Some(metadata) = peek.metadata.clone().map(|span| &body[span]) else { return };
+    let mut cursor = Cursor::new(metadata);
+    if cursor.expect(b'{').is_err() {
+        return;
+    }
+    let mut first = true;
+    while let Ok(Some((key, value))) = cursor.member(first) {
+        first = false;
+        if let Ok(key) = str::from_utf8(&key.plain()) {
+            take(key, name(&metadata[value]));
+        }
+    }
+}
+
 /// `include_usage` of an object that is complete.
 fn include_usage(options: &[u8]) -> Option<bool> {
     let mut cursor = Cursor::new(options);

@@ -11,7 +11,7 @@ use super::buffered::Inside;
 use super::look::{Look, Whole};
 use super::{Buffered, Received};
 use crate::codec::head::{KnownName, RequestHead};
-use crate::gate::KnownClient;
+use crate::gate::{FoundTags, KnownClient, TagRules};
 use crate::llm::provider::{path_model, query_model};
 use crate::llm::rewrite::form::Form;
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
@@ -36,6 +36,14 @@ impl Authenticated {
     pub(in crate::proxy) fn into_head(self) -> (RequestHead, Option<Arc<KnownClient>>) {
         let Buffered { head, client, .. } = *self.0.request;
         (head, client)
+    }
+
+    /// Records the tags of the head and of the client.
+    #[cold]
+    pub(in crate::proxy) fn read_tags(&self, rules: &TagRules, entry: &mut Entry) {
+        let Buffered { head, client, .. } = &*self.0.request;
+        let fixed = client.as_ref().and_then(|client| client.tags.as_ref());
+        record_tags(rules.in_head(&head.headers, fixed), entry);
     }
 
     /// Buffers the body if its fields are needed: the model for the route, the deployment or an
@@ -105,6 +113,17 @@ impl Authenticated {
             }
         }
     }
+}
+
+/// Records the tags of a request, and counts those that were left out.
+pub(super) fn record_tags(found: FoundTags, entry: &mut Entry) {
+    let FoundTags { tags, dropped } = found;
+    if dropped > 0 {
+        let row = entry.row();
+        tracing::debug!(id = %row.id, client = &*row.client, dropped, "tags are not listed or malformed");
+        entry.count_dropped_tags(dropped);
+    }
+    entry.row().tags = tags;
 }
 
 impl Whole {

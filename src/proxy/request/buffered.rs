@@ -6,12 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Routed;
+use super::authenticated::record_tags;
 use crate::balance::{Target, UpstreamGroup};
 use crate::codec::head::RequestHead;
-use crate::gate::KnownClient;
+use crate::gate::{FoundTags, KnownClient, TagRules};
 use crate::llm::estimate::Shape;
 use crate::llm::provider::{Endpoint, Inbound};
-use crate::llm::rewrite::body::{Peek, is_utf16_or_32, metadata_user, peek, peek_session, without_bom};
+use crate::llm::rewrite::body::{
+    Peek, is_utf16_or_32, metadata_members, metadata_user, peek, peek_session, without_bom,
+};
 use crate::llm::rewrite::form::{Fields, Form};
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
 use crate::llm::route::Match;
@@ -149,6 +152,11 @@ impl Buffered {
     ) -> Result<Routed<'a>> {
         // A body that is not a JSON object passes unchanged if its fields are not needed.
         let peek = self.peek();
+        if let Some(rules) = snapshot.tags.as_ref().filter(|rules| rules.reads_metadata())
+            && let Some(peek) = &peek
+        {
+            self.read_metadata_tags(rules, peek, entry);
+        }
         let model = self.asked(peek.as_ref());
         let row = entry.row();
         row.model_requested = model.map(Into::into);
@@ -213,6 +221,14 @@ impl Buffered {
             routed.limits = routed.admit(limits, entry)?;
         }
         Ok(routed)
+    }
+
+    /// Adds the tags of `metadata` to those of the head.
+    #[cold]
+    fn read_metadata_tags(&self, rules: &TagRules, peek: &Peek<'_>, entry: &mut Entry) {
+        let mut found = FoundTags::default();
+        metadata_members(self.text(), peek, |key, value| rules.add_member(&mut found, key, value));
+        record_tags(found.beneath(entry.row().tags.take()), entry);
     }
 
     /// Finds the target: the same one each time for the same snapshot.

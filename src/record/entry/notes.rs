@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Entry;
 use crate::llm::usage::Room;
@@ -70,6 +71,11 @@ impl Entry {
     /// it closes.
     pub fn count_upload(&mut self) -> Rc<Cell<u64>> {
         Rc::clone(self.open.upload.get_or_insert_default())
+    }
+
+    /// Counts tags of the request that were left out.
+    pub fn count_dropped_tags(&self, dropped: u64) {
+        self.open.journal.health().tags_dropped.fetch_add(dropped, Ordering::Relaxed);
     }
 
     /// Adds a note to `error`, unless the record gets an error of its own.

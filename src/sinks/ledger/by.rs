@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::calendar::Period;
-use super::columns::{GROUP, KEY_ID};
+use super::columns::{GROUP, KEY_ID, TAGS};
+use crate::support::tags::TagName;
 
 /// A field by which rows can be grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +39,12 @@ pub enum By {
     Outcome,
     /// The usage source.
     UsageSource,
+    /// A tag of the request.
+    Tag(TagName),
 }
 
 impl By {
-    /// All fields.
+    /// All fields except tags.
     pub const ALL: [Self; 15] = [
         Self::Model,
         Self::Client,
@@ -61,8 +64,8 @@ impl By {
     ];
 
     /// The name on the command line and in results: that of the column, if the field is a column,
-    /// except for [`By::Key`].
-    pub fn as_str(self) -> &'static str {
+    /// except for [`By::Key`]; `tag.NAME` for a tag.
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Model => "model",
             Self::Client => "client",
@@ -79,17 +82,23 @@ impl By {
             Self::Status => "status",
             Self::Outcome => "outcome",
             Self::UsageSource => "usage_source",
+            Self::Tag(name) => name.field(),
         }
     }
 
     /// The column of the field, if it is one.
-    pub(super) fn column(self) -> &'static str {
-        if self == Self::Key { KEY_ID } else { self.as_str() }
+    pub(super) fn column(&self) -> &str {
+        match self {
+            Self::Key => KEY_ID,
+            Self::Tag(_) => TAGS,
+            by => by.as_str(),
+        }
     }
 
     /// Finds a field by its name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|by| by.as_str() == name)
+        let by = Self::ALL.into_iter().find(|by| by.as_str() == name);
+        by.or_else(|| TagName::of_field(name).map(Self::Tag))
     }
 
     /// Parses names with commas between them, each at most once.
@@ -100,7 +109,8 @@ impl By {
         let mut list = Vec::new();
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let Some(by) = Self::named(name) else {
-                return Err(format!("{name:?} is none of {}", Self::ALL.map(Self::as_str).join(", ")));
+                let known: Vec<_> = Self::ALL.iter().map(Self::as_str).collect();
+                return Err(format!("{name:?} is none of {}, tag.NAME", known.join(", ")));
             };
             if list.contains(&by) {
                 return Err(format!("{name} is there twice"));

@@ -67,6 +67,7 @@ pub(super) const COLUMNS: &[(&str, Kind)] = &[
     (GROUP, Kind::Text),
     ("time_waiting_ms", Kind::Real),
     (KEY_ID, Kind::Text),
+    (TAGS, Kind::Text),
     (ATTEMPTS, Kind::Text),
 ];
 
@@ -84,21 +85,23 @@ pub(super) const GROUP: &str = "group";
 /// The beginning of the digest of the client's key.
 pub(super) const KEY_ID: &str = "key_id";
 
+/// The request's tags, as the text of a JSON object of texts.
+pub(super) const TAGS: &str = "tags";
+
 /// The attempts at members of a group, if there were several: the text is a JSON array.
 pub(super) const ATTEMPTS: &str = "attempts";
 
 /// The value of a field whose column holds text.
 pub(super) fn text_field(name: &str, text: String) -> Value {
     match name {
-        TOOL_CALLS | ATTEMPTS => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        TOOL_CALLS | TAGS | ATTEMPTS => serde_json::from_str(&text).unwrap_or(Value::String(text)),
         _ => Value::String(text),
     }
 }
 
 /// Columns of both tables that no version writes yet. They were added together with [`COUNT`]. They
-/// are not shown as fields of a record. `tags` is JSON.
+/// are not shown as fields of a record.
 pub(super) const RESERVED: &[(&str, Kind)] = &[
-    ("tags", Kind::Text),
     ("writer", Kind::Text),
     // `attempts` as it was reserved first, for numbers.
     ("attempts_unused", Kind::Integer),

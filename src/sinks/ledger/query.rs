@@ -16,6 +16,7 @@ mod records;
 mod selection;
 mod uses;
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,11 +26,13 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 
 use super::by::By;
 use super::calendar::Periods;
+use super::columns::TAGS;
 use super::error::{LedgerError, Reason};
 use super::groups::{Groups, Sums};
 use super::report::{Report, time_part};
 use super::{repair, schema};
 use crate::llm::price::Prices;
+use crate::support::tags::TagName;
 
 use attempts::RowKind;
 pub(super) use counting::tool_calls;
@@ -154,9 +157,9 @@ fn read(
     rows_of: RowKind,
     groups: &mut Groups,
 ) -> Result<(), Reason> {
-    let condition = selection.condition(range);
     let has_later = schema::has_count(transaction)?;
-    let columns: String = by.iter().map(|by| format!(", {}", column(*by, has_later))).collect();
+    let condition = selection.condition(range, has_later);
+    let columns: String = by.iter().map(|by| format!(", {}", column(by, has_later))).collect();
     let mut statement = transaction.prepare(&format!(
         "SELECT {}{columns} FROM {} WHERE {}",
         counted(transaction, prices)?,
@@ -193,14 +196,20 @@ fn read(
 }
 
 /// `has_later`: the file has the columns that earlier versions lack.
-fn column(by: By, has_later: bool) -> &'static str {
+fn column(by: &By, has_later: bool) -> Cow<'_, str> {
     match by {
-        By::Group if has_later => "\"group\"",
-        By::Key if has_later => by.column(),
-        By::Group | By::Key => "NULL",
-        by if by.period().is_some() => "started_at",
-        by => by.column(),
+        By::Group if has_later => "\"group\"".into(),
+        By::Key if has_later => by.column().into(),
+        By::Tag(name) if has_later => tag(*name).into(),
+        By::Group | By::Key | By::Tag(_) => "NULL".into(),
+        by if by.period().is_some() => "started_at".into(),
+        by => by.column().into(),
     }
+}
+
+/// The value of a tag, whose name needs no quoting.
+fn tag(name: TagName) -> String {
+    format!("json_extract({TAGS}, '$.\"{name}\"')")
 }
 
 #[cfg(test)]

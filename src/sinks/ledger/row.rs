@@ -15,6 +15,7 @@ use super::counted;
 use crate::llm::provider::Provider;
 use crate::llm::usage::ToolCalls;
 use crate::record::{GroupUse, UsageRecord};
+use crate::support::tags::Tags;
 
 /// The rows of one statement. More rows save hardly any time, and the last few of a batch need one
 /// statement each.
@@ -90,6 +91,7 @@ enum Value<'r> {
     Text(&'r str),
     Calls(&'r ToolCalls),
     Attempts(&'r GroupUse),
+    Tags(&'r Tags),
     Id(Uuid),
 }
 
@@ -103,6 +105,7 @@ impl PartialEq for Value<'_> {
             (Self::Text(one), Self::Text(other)) => std::ptr::eq(*one, *other) || one == other,
             (Self::Calls(one), Self::Calls(other)) => one == other,
             (Self::Attempts(one), Self::Attempts(other)) => one == other,
+            (Self::Tags(one), Self::Tags(other)) => one == other,
             (Self::Id(one), Self::Id(other)) => one == other,
             _ => false,
         }
@@ -117,6 +120,7 @@ impl ToSql for Value<'_> {
             Self::Real(number) => ToSqlOutput::Borrowed(ValueRef::Real(*number)),
             Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
             Self::Calls(calls) => ToSqlOutput::Owned(calls.to_string().into()),
+            Self::Tags(tags) => ToSqlOutput::Owned(tags.to_string().into()),
             // Numbers and texts, which JSON has.
             Self::Attempts(group) => ToSqlOutput::Owned(serde_json::to_string(&group.attempts).ok().into()),
             Self::Id(id) => {
@@ -205,6 +209,7 @@ fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
         group.and_then(GroupUse::group).into(),
         group.and_then(|group| group.time_waiting_ms).into(),
         record.key_id.as_deref().into(),
+        record.tags.as_deref().map_or(Value::Null, Value::Tags),
         group.filter(|group| group.several().is_some()).map_or(Value::Null, Value::Attempts),
     ]
 }

@@ -17,7 +17,7 @@ use rusqlite::{Connection, Statement, TransactionBehavior, params_from_iter};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::columns::{ATTEMPTS, COLUMNS, Kind, TOOL_CALLS, list};
+use super::columns::{ATTEMPTS, COLUMNS, Kind, TAGS, TOOL_CALLS, list};
 use super::error::Reason;
 use super::file::{PRIVATE, identity};
 use super::repair::{move_to_new_name, with};
@@ -239,7 +239,9 @@ fn row(fields: &Map<String, Value>) -> Option<Vec<Sql>> {
                 Uuid::try_parse(text).ok().map(|id| Sql::Text(id.hyphenated().to_string()))
             }
             (Kind::Text, Value::String(text)) => Some(Sql::Text(text.clone())),
-            (Kind::Text, Value::Object(_)) if *name == TOOL_CALLS => Some(Sql::Text(value.to_string())),
+            (Kind::Text, Value::Object(_)) if [TOOL_CALLS, TAGS].contains(name) => {
+                Some(Sql::Text(value.to_string()))
+            }
             (Kind::Text, Value::Array(_)) if *name == ATTEMPTS => Some(Sql::Text(value.to_string())),
             // SQLite's integers are signed; a larger count is saturated, as in `row`.
             (Kind::Integer, Value::Number(number)) => {

@@ -13,6 +13,7 @@ use super::sink::Batch;
 use crate::llm::provider::Provider;
 use crate::llm::usage::{ToolCalls, ToolKind, Usage};
 use crate::record::{Entry, GroupUse, Journal, Outcome, UsageRecord, UsageSource};
+use crate::support::tags::{Tag, TagName, Tags};
 
 /// Records of all kinds: all fields known, none known, and in between.
 pub(super) fn records(count: usize) -> Vec<UsageRecord> {
@@ -55,6 +56,16 @@ pub(super) fn records(count: usize) -> Vec<UsageRecord> {
             });
             row.reported_cost = (number % 7 == 1).then(|| "0.00054005".into());
             row.key_id = (number % 3 == 1).then(|| format!("{:08x}", number % 2).into());
+            row.tags = (number % 4 == 3).then(|| {
+                let tag = |name, value: &str| Tag {
+                    name: TagName::parse(name).unwrap(),
+                    value: value.into(),
+                    is_in_metrics: false,
+                };
+                let feature = (number % 3 == 1).then(|| tag("feature", "f1"));
+                let team = tag("team", ["search", "a \"b\""][number % 8 / 4]);
+                Arc::new(Tags::new(feature.into_iter().chain([team])))
+            });
             row.group_use = (number % 4 == 2).then(|| {
                 let now = Instant::now();
                 let mut group = GroupUse::new("chat".into(), now);

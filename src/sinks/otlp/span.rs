@@ -112,6 +112,9 @@ fn attributes(row: &UsageRecord, error: Option<&str>, services: &Services) -> At
     for (kind, count) in row.tool_calls.iter().flat_map(ToolCalls::iter) {
         attributes.number(&format!("streamgauge.tool_calls.{kind}"), count.into());
     }
+    for tag in row.tags.iter().flat_map(|tags| tags.iter()) {
+        attributes.text(&format!("streamgauge.{}", tag.name.field()), &tag.value);
+    }
     if operation.is_some() {
         attributes.flag("gen_ai.request.stream", row.stream);
     }

@@ -43,6 +43,29 @@ pub(super) struct CostLabels {
     pub(super) currency: String,
 }
 
+/// The labels of requests by a tag.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TagLabels {
+    pub(super) tag: String,
+    pub(super) value: Arc<str>,
+}
+
+/// The labels of tokens by a tag.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TagTokenLabels {
+    pub(super) tag: String,
+    pub(super) value: Arc<str>,
+    pub(super) r#type: &'static str,
+}
+
+/// The labels of costs by a tag.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TagCostLabels {
+    pub(super) tag: String,
+    pub(super) value: Arc<str>,
+    pub(super) currency: String,
+}
+
 /// The labels of usage records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct UsageLabels {

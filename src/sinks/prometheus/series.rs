@@ -9,6 +9,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use super::Metrics;
 use super::labels::{RequestLabels, TimeLabels, TokenLabels, UsageLabels};
 use super::naming::Naming;
+use super::tags::TagValues;
 use crate::record::{OTHER, UsageRecord, UsageSource};
 
 /// The largest number of combinations of labels that are remembered. Beyond it, all are forgotten
@@ -31,6 +32,7 @@ const KINDS: [&str; 8] = [
 #[derive(Default)]
 pub(super) struct Known {
     naming: Naming,
+    pub(super) tags: TagValues,
     series: HashMap<(RequestLabels, UsageSource), Arc<Series>>,
 }
 

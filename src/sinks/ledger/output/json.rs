@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Number, Value};
 
-use super::super::{Key, Report, Rest, SOURCES, Sums};
+use super::super::{By, Key, Report, Rest, SOURCES, Sums};
 use crate::config;
 use crate::llm::price::Currency;
 
@@ -73,7 +73,7 @@ pub fn write_to(
 ) -> io::Result<()> {
     #[derive(Serialize)]
     struct Whole<'a> {
-        by: Vec<&'static str>,
+        by: Vec<&'a str>,
         groups: EachGroup<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         rest: Option<Map<String, Value>>,
@@ -83,7 +83,7 @@ pub fn write_to(
         until: String,
     }
     let whole = Whole {
-        by: report.by.iter().map(|by| by.as_str()).collect(),
+        by: report.by.iter().map(By::as_str).collect(),
         groups: EachGroup(report),
         rest: report.rest.as_ref().map(|Rest { groups, sums: of_rest }| {
             let groups = [("groups".to_owned(), Value::from(*groups))];

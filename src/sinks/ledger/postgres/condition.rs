@@ -4,11 +4,19 @@ use jiff::Timestamp;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
+use super::super::columns::TAGS;
 use super::super::query::Selection;
+use super::ask::Moment;
 use super::rows::Micros;
+use crate::support::tags::TagName;
 
 /// The end of a record.
 pub(super) const END: &str = "started_at + duration_ms * interval '1 millisecond'";
+
+/// The value of a tag, whose name needs no quoting. The column is that of a JSON text.
+pub(super) fn tag(name: TagName) -> String {
+    format!("({TAGS}::jsonb->>'{name}')")
+}
 
 /// The text after WHERE, with its parameters. Further parameters can follow.
 pub(super) struct Condition {
@@ -17,7 +25,7 @@ pub(super) struct Condition {
 }
 
 impl Condition {
-    pub(super) fn of(selection: &Selection) -> Self {
+    pub(super) fn of(moment: &Moment<'_>, selection: &Selection) -> Self {
         let mut condition = Self { text: String::new(), parameters: Vec::new() };
         let since = condition.time(selection.since);
         condition.text = format!("started_at >= {since}");
@@ -35,6 +43,11 @@ impl Condition {
                 condition.parameters.push((Box::new(value.clone()), Type::TEXT));
                 condition.text += &format!(" AND {column} = ${}", condition.parameters.len());
             }
+        }
+        for (name, value) in &selection.tags {
+            condition.parameters.push((Box::new(value.clone()), Type::TEXT));
+            let tag = if moment.has(TAGS) { tag(*name) } else { "NULL::text".to_owned() };
+            condition.text += &format!(" AND {tag} = ${}", condition.parameters.len());
         }
         condition
     }

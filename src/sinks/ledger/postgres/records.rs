@@ -66,7 +66,7 @@ pub(super) async fn latest(
     limit: usize,
     from: Option<&Next>,
 ) -> Result<Vec<Record>, Reason> {
-    let mut condition = Condition::of(selection);
+    let mut condition = Condition::of(moment, selection);
     if let Some(Next::Fleet(started, duration, id)) = from {
         condition.ends_before(*started, *duration, *id);
     }

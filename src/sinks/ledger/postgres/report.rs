@@ -15,7 +15,7 @@ use super::super::groups::Groups;
 use super::super::query::{Bounds, Selection};
 use super::super::report::{Report, time_part};
 use super::ask::{Moment, ask};
-use super::condition::Condition;
+use super::condition::{Condition, tag};
 use super::rows::Micros;
 use super::sums::{ATTEMPTS, REQUESTS, add_up};
 use crate::config::Postgres;
@@ -76,7 +76,7 @@ async fn add(
     bounds: &Bounds,
     groups: &mut Groups,
 ) -> Result<(), Reason> {
-    let mut condition = Condition::of(selection);
+    let mut condition = Condition::of(moment, selection);
     let mut keys = Vec::new();
     let mut beginnings = Vec::new();
     for by in by {
@@ -85,6 +85,7 @@ async fn add(
             Some(beginnings) => condition.place(beginnings),
             None if *by == By::Status => "status::text".to_owned(),
             None if !moment.has(by.column()) => "NULL::text".to_owned(),
+            None if let By::Tag(name) = by => tag(*name),
             None => format!("\"{}\"", by.column()),
         });
         beginnings.push(of_by);
@@ -117,7 +118,7 @@ pub(super) async fn spans(
     selection: &Selection,
 ) -> Result<Vec<(Timestamp, Timestamp)>, Reason> {
     let time = |at: Option<Micros>| Timestamp::from_microsecond(at?.0).ok();
-    let condition = Condition::of(selection);
+    let condition = Condition::of(moment, selection);
     let statement =
         format!("SELECT min(started_at), max(started_at) FROM usage_records WHERE {}", condition.text);
     let row = moment.transaction.query_typed_one(&statement, &condition.parameters()).await?;

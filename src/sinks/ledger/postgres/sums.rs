@@ -114,7 +114,7 @@ pub(super) const REQUESTS: &str = "usage_records";
 /// they reported tokens. The tokens of the attempt whose response was relayed are those of its
 /// record, and not repeated in the list.
 pub(super) const ATTEMPTS: &str =
-    "(SELECT r.started_at, r.client, r.\"user\", r.method, r.endpoint, r.\"group\", r.key_id,
+    "(SELECT r.started_at, r.client, r.\"user\", r.method, r.endpoint, r.\"group\", r.key_id, r.tags,
         a.value->>'upstream' AS upstream, a.value->>'provider' AS provider,
         a.value->>'model' AS model, NULL::text AS model_requested,
         (a.value->>'status')::int4 AS status, 'upstream_error' AS outcome, 'reported' AS usage_source,

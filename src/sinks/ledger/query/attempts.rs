@@ -20,7 +20,7 @@ impl RowKind {
 /// The attempts that reported tokens, with the columns that sums and groups need. The tokens of the
 /// attempt whose response was relayed are those of its record, and not repeated in the list.
 const ATTEMPTS: &str =
-    "(SELECT r.seq, r.started_at, r.client, r.user, r.method, r.endpoint, r.\"group\", r.key_id,
+    "(SELECT r.seq, r.started_at, r.client, r.user, r.method, r.endpoint, r.\"group\", r.key_id, r.tags,
         json_extract(a.value, '$.upstream') AS upstream,
         json_extract(a.value, '$.provider') AS provider,
         json_extract(a.value, '$.model') AS model, NULL AS model_requested,

@@ -11,12 +11,15 @@ use jiff::Timestamp;
 use rusqlite::Transaction;
 use rusqlite::types::ValueRef;
 
+use super::super::columns::TAGS;
 use super::super::error::{LedgerError, Reason};
 use super::super::groups::{Group, Sums};
+use super::super::schema;
 use super::counting::text;
 use super::records::{self, Record};
 use super::{Bounds, COUNTED_COLUMNS, Counting, Range, Selection, by_halves, counted, whole};
 use crate::llm::price::{Currency, Prices};
+use crate::support::tags::TagName;
 
 pub(in crate::sinks::ledger) use accumulate::Accumulator;
 
@@ -37,6 +40,9 @@ pub struct Overview {
     pub upstreams: Vec<Group>,
     /// The sums by model.
     pub models: Vec<Group>,
+    /// The sums by value of each tag, in the order of the tags' names. Requests without the tag are in
+    /// no sum.
+    pub tags: Vec<(TagName, Vec<Group>)>,
     /// The number of requests by outcome, the largest first.
     pub outcomes: Vec<(String, u64)>,
     /// The sums by time: steps of the requested length, from the one that contains the start of the
@@ -121,6 +127,9 @@ impl Part {
 /// The columns after those of the sums.
 const COLUMNS: &str = "started_at, client, upstream, model, user, outcome, time_to_first_token_ms, seq";
 
+/// The position of the tags, which follow [`COLUMNS`].
+const TAGS_PLACE: usize = 8;
+
 fn read(
     transaction: &Transaction<'_>,
     range: Range,
@@ -129,9 +138,11 @@ fn read(
     latest: usize,
     prices: &Prices,
 ) -> Result<Part, Reason> {
-    let condition = selection.condition(range);
+    let has_later = schema::has_count(transaction)?;
+    let condition = selection.condition(range, has_later);
+    let tags = if has_later { TAGS } else { "NULL" };
     let mut statement = transaction.prepare(&format!(
-        "SELECT {}, {COLUMNS} FROM usage_records NOT INDEXED WHERE {}",
+        "SELECT {}, {COLUMNS}, {tags} FROM usage_records NOT INDEXED WHERE {}",
         counted(transaction, prices)?,
         condition.text
     ))?;
@@ -151,6 +162,7 @@ fn read(
             text(5)?.unwrap_or_default(),
             &sums,
         );
+        totals.add_tags(text(TAGS_PLACE)?, &sums);
         if let ValueRef::Real(millis) = column(6)? {
             samples.add(millis);
         }

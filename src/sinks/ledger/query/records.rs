@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::super::columns::{RESERVED, text_field};
 use super::super::error::{LedgerError, Reason};
+use super::super::schema;
 use super::page::Filling;
 use super::{Bounds, Next, Page, Selection, open_bounded};
 
@@ -103,7 +104,7 @@ fn latest(
         Some(Next::File(range)) => *range,
         _ => selection.range(&transaction)?,
     };
-    let condition = selection.condition((first, last));
+    let condition = selection.condition((first, last), schema::has_count(&transaction)?);
     let mut statement = transaction.prepare(&format!(
         "SELECT * FROM usage_records NOT INDEXED WHERE {} ORDER BY seq DESC LIMIT {limit}",
         condition.text

@@ -11,6 +11,8 @@ use rusqlite::{Connection, ToSql};
 use super::super::calendar::nanoseconds;
 use super::super::error::Reason;
 use super::parallel::Range;
+use super::tag;
+use crate::support::tags::TagName;
 
 /// The rows of a time range with certain values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Selection {
     pub upstream: Option<String>,
     /// Rows of this model, as the response named it.
     pub model: Option<String>,
+    /// Rows with these values of tags. Empty: any.
+    pub tags: Vec<(TagName, String)>,
     /// The time zone of the hours, days, weeks and months in groups.
     pub zone: TimeZone,
     /// Reports also add the tokens of attempts whose response was thrown away, each as a row of its
@@ -38,8 +42,17 @@ impl Selection {
     /// All rows that started at `since` or later, with the days of UTC.
     pub fn since(since: Timestamp) -> Self {
         let zone = TimeZone::UTC;
-        let attempts = false;
-        Self { since, until: None, client: None, user: None, upstream: None, model: None, zone, attempts }
+        Self {
+            since,
+            until: None,
+            client: None,
+            user: None,
+            upstream: None,
+            model: None,
+            tags: Vec::new(),
+            zone,
+            attempts: false,
+        }
     }
 
     /// The first and the last `seq` of the selected rows. Other rows may lie in between.
@@ -60,8 +73,9 @@ impl Selection {
         (whole_microseconds(self.since), self.until.map_or(i64::MAX, whole_microseconds))
     }
 
-    /// The condition with its parameters, for rows of that range.
-    pub(super) fn condition(&self, (first, last): Range) -> Condition {
+    /// The condition with its parameters, for rows of that range. `has_tags`: the file has the
+    /// column, which earlier versions lack.
+    pub(super) fn condition(&self, (first, last): Range, has_tags: bool) -> Condition {
         let (since, until) = self.times();
         let mut condition = Condition {
             text: "seq BETWEEN ? AND ? AND started_at >= ? AND started_at < ?".to_owned(),
@@ -77,6 +91,11 @@ impl Selection {
                 condition.text += &format!(" AND {column} = ?");
                 condition.values.push(Box::new(value.clone()));
             }
+        }
+        for (name, value) in &self.tags {
+            let tag = if has_tags { tag(*name) } else { "NULL".to_owned() };
+            condition.text += &format!(" AND {tag} = ?");
+            condition.values.push(Box::new(value.clone()));
         }
         condition
     }

@@ -19,6 +19,7 @@ use crate::llm::price::{Cost, Currency, Price, Rate, Rates, Reported};
 use crate::llm::usage::Usage;
 use crate::record::{UsageRecord, UsageSource};
 use crate::sinks::ledger::Order;
+use crate::support::tags::TagName;
 
 pub(super) fn ledger(records: &[UsageRecord]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -83,6 +84,7 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], price
             By::Status => row.status.map(|status| status.to_string()),
             By::Outcome => Some(row.outcome.as_str().to_owned()),
             By::UsageSource => Some(row.usage_source.as_str().to_owned()),
+            By::Tag(name) => row.tags.as_ref()?.get(name.as_str()).map(str::to_owned),
         };
         let key = by.iter().map(part).map(|part| (part.is_none(), part)).collect();
         let usage = &row.usage;
@@ -154,11 +156,15 @@ fn selection_takes_rows_with_all_named_values() {
     let (_folder, path) = ledger(&records);
     let (since, until) = (records[300].started_at, records[1500].started_at);
     let some = |text: &str| Some(text.to_owned());
-    for (client, user, upstream, model) in [
-        (None, None, None, None),
-        (some("client-1"), None, None, None),
-        (some("client-1"), some("Zoë \"quoted\"\n\u{0}"), some("azure"), some("gpt-3")),
-        (None, None, None, some("gpt-3' OR 1 --")),
+    let tag = |name: &str, value: &str| (TagName::parse(name).unwrap(), value.to_owned());
+    for (client, user, upstream, model, tags) in [
+        (None, None, None, None, vec![]),
+        (some("client-1"), None, None, None, vec![]),
+        (some("client-1"), some("Zoë \"quoted\"\n\u{0}"), some("azure"), some("gpt-3"), vec![]),
+        (None, None, None, some("gpt-3' OR 1 --"), vec![]),
+        (None, None, None, None, vec![tag("team", "a \"b\"")]),
+        (some("client-1"), None, None, None, vec![tag("team", "a \"b\""), tag("feature", "f1")]),
+        (None, None, None, None, vec![tag("team", "' OR 1 --")]),
     ] {
         let selection = Selection {
             since,
@@ -167,6 +173,7 @@ fn selection_takes_rows_with_all_named_values() {
             user,
             upstream,
             model,
+            tags,
             zone: TimeZone::UTC,
             attempts: false,
         };
@@ -181,6 +188,9 @@ fn selection_takes_rows_with_all_named_values() {
                 && takes(user, row.user.as_deref())
                 && takes(upstream, row.upstream.as_deref())
                 && takes(model, row.model.as_deref())
+                && selection.tags.iter().all(|(name, value)| {
+                    row.tags.as_ref().is_some_and(|tags| tags.get(name.as_str()) == Some(value))
+                })
         });
         let found = report(&path, &selection, &[By::Day], &Prices::default(), &Bounds::default()).unwrap();
         assert_eq!(found.groups, naive_of(chosen, &[By::Day], &Prices::default()), "{selection:?}");

@@ -82,9 +82,10 @@ pub fn uses(
     let mut each = || {
         let connection = open_bounded(path, &Bounds::default())?;
         let transaction = connection.unchecked_transaction()?;
-        let later = if schema::has_count(&transaction)? { COLUMNS[1] } else { "NULL, NULL, NULL, NULL" };
+        let has_later = schema::has_count(&transaction)?;
+        let later = if has_later { COLUMNS[1] } else { "NULL, NULL, NULL, NULL" };
         let selection = Selection::since(since);
-        let condition = selection.condition(selection.range(&transaction)?);
+        let condition = selection.condition(selection.range(&transaction)?, has_later);
         let mut statement = transaction.prepare(&format!(
             "SELECT {}, {later} FROM usage_records NOT INDEXED WHERE {}",
             COLUMNS[0], condition.text

@@ -9,6 +9,7 @@ use crate::llm::provider::Provider;
 use crate::llm::usage::ToolKind;
 use crate::record::{Entry, Journal, Outcome, UsageSource};
 use crate::sinks::otlp::Service;
+use crate::support::tags::{Tag, TagName, Tags};
 
 /// A normal stream of an upstream named `up`.
 pub(in crate::sinks::otlp) fn row() -> UsageRecord {
@@ -100,16 +101,19 @@ fn a_span_has_the_attributes_of_the_conventions_and_no_content() {
 }
 
 #[test]
-fn span_tells_what_is_billed_beside_tokens() {
+fn span_tells_tags_and_what_is_billed_beside_tokens() {
     let mut row = row();
     row.service_tier = Some("flex".into());
     row.reported_cost = Some("0.00522".into());
     row.tool_calls = Some(ToolCalls::of(ToolKind::WebSearch, 2));
     row.usage.cache_write_1h_input_tokens = Some(7);
+    let name = TagName::parse("team").unwrap();
+    row.tags = Some(Arc::new(Tags::new([Tag { name, value: "search".into(), is_in_metrics: false }])));
     let attributes = listed(&made(&row).attributes);
     for expected in [
         "streamgauge.reported_cost=0.00522",
         "streamgauge.service_tier=flex",
+        "streamgauge.tag.team=search",
         "streamgauge.tool_calls.web_search=2",
         "streamgauge.usage.cache_creation_1h.input_tokens=7",
     ] {

@@ -12,6 +12,7 @@ use super::*;
 use crate::llm::price::Currency;
 use crate::sinks::ledger::columns::{COLUMNS, COUNT, RESERVED};
 use crate::sinks::ledger::{Group, LedgerSource, Overview, Record};
+use crate::support::tags::TagName;
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
@@ -41,6 +42,10 @@ fn reports_are_those_of_the_local_ledger() {
         ..named.clone()
     });
     selections.push(Selection { user: Some("nobody".into()), ..named.clone() });
+    let [team, feature] = ["team", "feature"].map(|name| TagName::parse(name).unwrap());
+    let tags = vec![(team, "a \"b\"".to_owned())];
+    selections.push(Selection { tags: tags.clone(), ..since(at(100)) });
+    selections.push(Selection { tags, attempts: true, ..since(at(100)) });
     selections.push(Selection { attempts: true, ..since(at(100)) });
     let of_attempts =
         Selection { model: Some("gpt \"x\"".into()), upstream: Some("openai".into()), ..named.clone() };
@@ -57,6 +62,8 @@ fn reports_are_those_of_the_local_ledger() {
         &[By::Month, By::Week, By::UsageSource],
         &[By::Provider, By::Status, By::Outcome],
         &By::ALL,
+        &[By::Tag(team)],
+        &[By::Tag(feature), By::Client, By::Tag(team)],
     ];
     let prices = prices(at(1000));
     for selection in &selections {
@@ -166,6 +173,11 @@ fn fleet_ledger_of_version_1_is_read_before_it_is_migrated() {
     assert_eq!(total.requests, 20);
     let found = place.records(&all, 40, None, &bounds).unwrap().records;
     assert_eq!((found.len(), found[0].get(COUNT)), (20, &Value::Null));
+    let team = TagName::parse("team").unwrap();
+    let by_team = place.report(&all, &[By::Tag(team)], &Prices::default(), &bounds).unwrap();
+    assert_eq!((by_team.groups.len(), &by_team.groups[0].key[..]), (1, &[None][..]));
+    let tagged = Selection { tags: vec![(team, "a".to_owned())], ..all.clone() };
+    assert_eq!(place.records(&tagged, 40, None, &bounds).unwrap().records.len(), 0);
     assert_eq!(migrate(&settings).unwrap().from, Some(1));
     assert_eq!(place.records(&all, 40, None, &bounds).unwrap().records.len(), 20);
     shipping.open(&settings);

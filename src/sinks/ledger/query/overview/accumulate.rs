@@ -1,5 +1,6 @@
 //! Accumulates an overview, for both databases.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,10 +8,15 @@ use jiff::Timestamp;
 use super::{Overview, Selection};
 use crate::sinks::ledger::calendar::{self, nanoseconds};
 use crate::sinks::ledger::groups::{Group, Groups, Sums};
+use crate::support::tags::TagName;
 
 /// The largest number of groups of each kind. Clients choose the names of users, so this bounds
 /// memory.
 const MOST_GROUPS: usize = 10_000;
+
+/// The largest number of tags. A configuration has fewer, but the instances of a fleet may list
+/// different ones.
+const MOST_TAGS: usize = 16;
 
 /// The largest number of points of time.
 const MOST_STEPS: usize = 1_000;
@@ -19,6 +25,11 @@ const MOST_STEPS: usize = 1_000;
 pub(in crate::sinks::ledger) struct Accumulator {
     total: Sums,
     groups: [Dimension; 4],
+    /// At most [`MOST_TAGS`].
+    tags: BTreeMap<TagName, Dimension>,
+    /// The tags of the last row that had any: their text, and what it says. Rows have much in
+    /// common.
+    last_tags: (Vec<u8>, Vec<(TagName, String)>),
     outcomes: Vec<(String, u64)>,
     times: Vec<Sums>,
     /// The beginnings of the steps of time, in nanoseconds since 1970.
@@ -32,6 +43,8 @@ impl Accumulator {
         Self {
             total: Sums::default(),
             groups: Default::default(),
+            tags: BTreeMap::new(),
+            last_tags: Default::default(),
             outcomes: Vec::new(),
             times: vec![Sums::default(); steps.len()],
             steps: steps.into_iter().map(nanoseconds).collect(),
@@ -71,6 +84,21 @@ impl Accumulator {
     }
 
     /// Adds the sums of other rows, in the same steps of time.
+    /// Adds the sums of rows to those of their tags. `tags` is the text of the column.
+    pub(in crate::sinks::ledger) fn add_tags(&mut self, tags: Option<&[u8]>, sums: &Sums) {
+        let Some(text) = tags else { return };
+        if self.last_tags.0 != text {
+            let tags: BTreeMap<String, String> = serde_json::from_slice(text).unwrap_or_default();
+            let tags = tags.into_iter().filter_map(|(name, value)| Some((TagName::parse(&name)?, value)));
+            self.last_tags = (text.to_owned(), tags.collect());
+        }
+        for (name, value) in &self.last_tags.1 {
+            if self.tags.len() < MOST_TAGS || self.tags.contains_key(name) {
+                self.tags.entry(*name).or_default().add(Some(value.as_bytes()), sums);
+            }
+        }
+    }
+
     pub(super) fn add_all(&mut self, other: Self) {
         self.total.add(&other.total);
         // Without an end of the selection, a step may have begun meanwhile.
@@ -81,6 +109,11 @@ impl Accumulator {
         self.times.iter_mut().zip(&other.times).for_each(|(sums, more)| sums.add(more));
         for (dimension, more) in self.groups.iter_mut().zip(other.groups) {
             dimension.add_all(more);
+        }
+        for (name, more) in other.tags {
+            if self.tags.len() < MOST_TAGS || self.tags.contains_key(&name) {
+                self.tags.entry(name).or_default().add_all(more);
+            }
         }
         for (outcome, rows) in other.outcomes {
             match self.outcomes.iter_mut().find(|(known, _)| *known == outcome) {
@@ -93,7 +126,7 @@ impl Accumulator {
     /// Returns true if there were more groups than the limit. Then adding by parts differs from one
     /// pass: a name may be a group in one part, and belong to the others in another.
     pub(super) fn overflows(&self) -> bool {
-        self.groups.iter().any(|dimension| dimension.others.requests > 0)
+        self.groups.iter().chain(self.tags.values()).any(|dimension| dimension.others.requests > 0)
     }
 
     /// The sums as an overview; its other fields are empty.
@@ -107,6 +140,7 @@ impl Accumulator {
             clients,
             upstreams,
             models,
+            tags: self.tags.into_iter().map(|(name, dimension)| (name, dimension.finish())).collect(),
             outcomes: self.outcomes,
             times,
             ..Overview::default()

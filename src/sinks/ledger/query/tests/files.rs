@@ -67,6 +67,11 @@ fn older_schemas_are_read_without_being_changed() {
         assert_eq!((shown.total.requests, shown.latest.len()), (1, 1), "version {version}");
         let found = &shown.latest[0];
         assert_eq!((found.get("input_tokens"), found.get("count")), (&7.into(), &serde_json::Value::Null));
+        let team = TagName::parse("team").unwrap();
+        assert_eq!(all(&path, &[By::Tag(team)]).unwrap().groups[0].key, [None], "version {version}");
+        let tagged = Selection { tags: vec![(team, "a".to_owned())], ..selection };
+        let none = overview(&path, &tagged, day, 5, &Prices::default(), &bounds).unwrap();
+        assert_eq!((none.total.requests, none.latest.len()), (0, 0), "version {version}");
         assert_eq!(fs::read(&path).unwrap(), before, "version {version}");
     }
 }
