@@ -15,6 +15,7 @@ mod key;
 pub mod limit;
 mod query;
 mod tags;
+mod trusted_proxies;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,6 +32,7 @@ pub use key::{
 };
 pub use query::QueryKeys;
 pub use tags::{FoundTags, TAGS_HEADER, TagRule, TagRules};
+pub use trusted_proxies::TrustedProxies;
 
 /// The configured clients.
 #[derive(Clone, Default)]

@@ -140,6 +140,7 @@ impl Proxy {
         let mut entry = Entry::open(&self.journal, &snapshot.anonymous);
         entry.keep(snapshot.shared());
         entry.row().method = Some(request.head.method.clone());
+        let from = snapshot.client_address(from, &request.head);
         snapshot.see(&request.head, from, &mut entry);
         end_hop(&mut request.head.headers);
         snapshot.trace(&mut request.head.headers, &mut entry);
@@ -260,6 +261,14 @@ impl Proxy {
 }
 
 impl Snapshot {
+    /// The address of a request's client, of which trusted proxies are believed.
+    fn client_address(&self, from: Option<SocketAddr>, request: &RequestHead) -> Option<SocketAddr> {
+        match &self.trusted_proxies {
+            None => from,
+            Some(trusted) => from.map(|peer| trusted.client(peer, &request.headers)),
+        }
+    }
+
     /// Keeps the access log's data about a request, if there is such a log.
     fn see(&self, request: &RequestHead, from: Option<SocketAddr>, entry: &mut Entry) {
         if self.logs_requests {
@@ -293,6 +302,11 @@ impl Snapshot {
 
 impl Handler for Proxy {
     type Body = ProxyBody;
+
+    fn expects_proxy_header(&self, peer: SocketAddr) -> bool {
+        let snapshot = self.worker.snapshot();
+        snapshot.trusted_proxies.as_ref().is_some_and(|trusted| trusted.expects_proxy_header(peer.ip()))
+    }
 
     fn handle(
         self: Rc<Self>,
@@ -334,6 +348,7 @@ impl Handler for Proxy {
         from: Option<SocketAddr>,
     ) -> ClientResponse<ProxyBody> {
         let snapshot = self.worker.snapshot();
+        let from = snapshot.client_address(from, &request.head);
         let sharing = snapshot.admission.sharing(&request.head);
         let mut entry = Entry::open(&self.journal, &snapshot.anonymous);
         entry.row().method = Some(request.head.method.clone());

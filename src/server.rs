@@ -9,7 +9,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `accept` | the accept loop |
-//! | 2 | `connection`, `handshake`, `http1`, `http2`, `request_body` | one connection; they use each other |
+//! | 2 | `connection`, `handshake`, `http1`, `http2`, `proxy_header`, `request_body` | one connection; they use each other |
 //! | 3 | `connections`, `in_flight` | those of a worker, running requests |
 //! | 4 | `conn_state` | the state of a connection |
 //! | 5 | `accept_errors`, `balance`, `bind`, `disconnect`, `places`, `rank`, `upgrade` | parts |
@@ -27,6 +27,7 @@ mod http1;
 mod http2;
 mod in_flight;
 mod places;
+mod proxy_header;
 mod rank;
 mod request_body;
 mod upgrade;
@@ -86,6 +87,12 @@ impl<B> ClientResponse<B> {
 pub trait Handler: 'static {
     /// The response's body.
     type Body: ResponseBody;
+
+    /// Returns true if connections from this address begin with a header of the PROXY protocol. By
+    /// default none does.
+    fn expects_proxy_header(&self, _peer: SocketAddr) -> bool {
+        false
+    }
 
     /// Responds to one request of the client at `from`. The future is dropped when the client
     /// leaves, also before the first poll.

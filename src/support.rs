@@ -9,7 +9,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `flow`, `queue`, `telemetry` | metrics of streams, the bounded queue, the log |
-//! | 2 | `backoff`, `calendar`, `hex`, `hosts`, `live`, `local_count`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `tags`, `threads`, `upstream_id`, `whole_file` | mechanisms |
+//! | 2 | `backoff`, `calendar`, `hex`, `hosts`, `live`, `local_count`, `networks`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `tags`, `threads`, `upstream_id`, `whole_file` | mechanisms |
 //! | 3 | `drain` | the stop of the process |
 
 mod backoff;
@@ -20,6 +20,7 @@ pub mod hex;
 mod hosts;
 mod live;
 mod local_count;
+mod networks;
 mod outage;
 pub mod pieces;
 mod queue;
@@ -36,6 +37,7 @@ pub use backoff::Backoff;
 pub use hosts::{Hosts, Pattern, is_loopback};
 pub use live::Live;
 pub use local_count::{LocalCount, LocalGuard};
+pub use networks::Networks;
 pub use outage::OutageNotice;
 pub use queue::{Gathering, Queue, QueueStep};
 pub use shared_count::{SharedCount, SharedGuard};

@@ -10,7 +10,7 @@ use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGrou
 use crate::config::{self, ANONYMOUS, AccessLines, RouteTarget, Settings};
 use crate::gate::browser::{Admission, Credential};
 use crate::gate::limit::{LimitRegistry, NextLimits, Owner};
-use crate::gate::{Clients, KnownClient, LiveKeys, Models, TagRules};
+use crate::gate::{Clients, KnownClient, LiveKeys, Models, TagRules, TrustedProxies};
 use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::rewrite::names::HeaderNames;
@@ -69,6 +69,7 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<(Sna
             credential(settings),
             server.tls.is_some(),
         ),
+        trusted_proxies: TrustedProxies::new(server.trusted_proxies.clone(), server.proxy_protocol),
         clients,
         tags,
         requires_certificates: server.tls.as_ref().is_some_and(|tls| tls.requires_certificates()),

@@ -19,6 +19,11 @@ pub(super) fn check(
     if let Ok(server) = server {
         // Invalid clients count too, since the user wants clients.
         anonymous(root, server, clients.as_ref().map_or(true, |clients| !clients.is_empty()));
+        if server.proxy_protocol && server.trusted_proxies.is_empty() {
+            at(root, PROXY_PROTOCOL).mistake(
+                "is true, and server.trusted_proxies names no proxy that sends it: list the networks of yours",
+            );
+        }
         if server.max_buffered_bytes < server.max_request_bytes {
             let reason = "is less than server.max_request_bytes: the largest requests never fit";
             later(root, MAX_BUFFERED_BYTES, MAX_REQUEST_BYTES).warning(reason);
@@ -58,6 +63,7 @@ const ADMIN_LISTEN: Key = ["admin", "listen"];
 const ADMIN_LEDGER: Key = ["admin", "ledger"];
 const ADMIN_TOKEN: Key = ["admin", "token"];
 const ALLOW_ANONYMOUS: Key = ["server", "allow_anonymous"];
+const PROXY_PROTOCOL: Key = ["server", "proxy_protocol"];
 const MAX_REQUEST_BYTES: Key = ["server", "max_request_bytes"];
 const MAX_BUFFERED_BYTES: Key = ["server", "max_buffered_bytes"];
 

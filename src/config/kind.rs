@@ -11,7 +11,7 @@ use super::duration::{duration, past, timeout};
 use super::notes::Read;
 use super::reader::Entry;
 use super::size::size;
-use crate::support::{Hosts, Pattern};
+use crate::support::{Hosts, Networks, Pattern};
 
 /// A kind of value; `F` reads it.
 pub(super) struct Kind<F> {
@@ -298,4 +298,11 @@ pub(super) fn hosts(
 ) -> Kind<impl FnOnce(&Entry<'_>) -> Read<Hosts>> {
     let item = parsed("host", None, "text in quotes", parse);
     list(item).then(|_, patterns| Ok(Hosts::new(patterns)))
+}
+
+/// A list of networks and single addresses.
+pub(super) fn networks() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Networks>> {
+    let what = "a network in quotes, such as \"10.0.0.0/8\"";
+    let network = parsed("network", Some("^[0-9A-Fa-f.:]+(/[0-9]+)?$"), what, Networks::parse);
+    list(network).then(|_, networks| Ok(Networks::new(networks)))
 }

@@ -5,8 +5,8 @@ use std::thread;
 
 use super::headers::header_names;
 use super::kind::{
-    Kind, Shape, address, any_time, boolean, bytes, choice, host, hosts, integer, list, parsed, past_time,
-    rate, text, time,
+    Kind, Shape, address, any_time, boolean, bytes, choice, host, hosts, integer, list, networks, parsed,
+    past_time, rate, text, time,
 };
 use super::log_filter::check_log_filter;
 use super::notes::Read;
@@ -17,9 +17,9 @@ use super::settings::{AccessLines, AdminSettings, Database, JsonlTarget, LedgerS
 use super::time_zone::time_zone;
 use super::tls;
 use crate::gate::browser::{Origin, Origins, OwnHosts};
-use crate::support::Pattern;
 use crate::support::secret::Secret;
 use crate::support::telemetry::LogFormat;
+use crate::support::{Networks, Pattern};
 
 /// The largest number of worker threads. A user who writes a larger number probably means
 /// connections.
@@ -45,6 +45,8 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
         listen: table.defaulted("listen", address()),
         hosts: table.defaulted("hosts", own_hosts()),
         origins: table.defaulted("origins", list(origin).then(|_, origins| Ok(Origins::new(origins)))),
+        trusted_proxies: table.defaulted("trusted_proxies", trusted_proxies()),
+        proxy_protocol: table.defaulted("proxy_protocol", boolean()),
         workers: table.defaulted("workers", workers()),
         max_request_bytes: table.defaulted("max_request_bytes", bytes()),
         max_passing_bytes: table
@@ -87,6 +89,18 @@ fn own_hosts() -> Kind<impl FnOnce(&Entry<'_>) -> Read<OwnHosts>> {
         pattern => Ok(pattern),
     };
     hosts(own).then(|_, hosts| Ok(OwnHosts::new(hosts)))
+}
+
+/// Networks of proxies in front of this server.
+fn trusted_proxies() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Networks>> {
+    networks().then(|entry, networks| {
+        if networks.is_everyone() {
+            let reason = "trusts every machine: any client can choose the address that is believed to be its own. Name \
+                          the networks of your proxies";
+            entry.warning(reason);
+        }
+        Ok(networks)
+    })
 }
 
 /// `[ledger]`.

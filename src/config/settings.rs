@@ -23,9 +23,9 @@ use crate::gate::browser::{Origins, OwnHosts};
 use crate::llm::price::Prices;
 use crate::llm::provider::{ApiVersion, BaseUrl, FixedQuery, IncludeUsage, Provider};
 use crate::llm::rewrite::names::HeaderNames;
-use crate::support::Hosts;
 use crate::support::secret::Secret;
 use crate::support::telemetry::LogFormat;
+use crate::support::{Hosts, Networks};
 use crate::tls::{ClientSettings, ServerSettings};
 
 #[derive(Clone, Debug)]
@@ -69,6 +69,11 @@ pub struct Server {
     /// Names by which clients reach this server, besides addresses and localhost.
     pub hosts: OwnHosts,
     pub origins: Origins,
+    /// The proxies in front of this server that are believed about their clients' addresses.
+    pub trusted_proxies: Networks,
+    /// Connections from `trusted_proxies`, which are some then, begin with a header of the PROXY
+    /// protocol.
+    pub proxy_protocol: bool,
     /// At least 1.
     pub workers: usize,
     /// The limit of buffered bodies; at least 1.

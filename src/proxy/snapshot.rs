@@ -10,7 +10,7 @@ use crate::balance::{Target, UpstreamGroup};
 use crate::codec::traceparent::Sampling;
 use crate::config::{DrainLimits, OnDisconnect, PoolLimits};
 use crate::gate::browser::Admission;
-use crate::gate::{Clients, TagRules};
+use crate::gate::{Clients, TagRules, TrustedProxies};
 use crate::llm::provider::{Dialect, Inbound, IncludeUsage, Provider};
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::route::Table;
@@ -23,6 +23,8 @@ use crate::upstream::ConnectSpec;
 pub struct Snapshot {
     /// The accepted hosts and web origins.
     pub admission: Admission,
+    /// The proxies in front of this server. `None`: a client's address is that of its connection.
+    pub trusted_proxies: Option<Box<TrustedProxies>>,
     pub clients: Clients,
     /// The listed tags. `None`: no request is looked at for tags.
     pub tags: Option<TagRules>,

@@ -9,7 +9,7 @@ use crate::support::ShortText;
 /// Fields for the access log, empty unless one is configured.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// The client's address, or that of the load balancer before this proxy.
+    /// The client's address, as trusted proxies say; else that of its connection.
     pub address: Option<IpAddr>,
     /// The path as the client wrote it, without the query, which may contain keys.
     pub path: Option<ShortText<22>>,

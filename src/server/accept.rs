@@ -20,6 +20,7 @@ use super::connection::{ConnInfo, WorkerContext, serve};
 use super::connections::{Connections, Registered};
 use super::handshake::handshake;
 use super::places::{Capacity, Place, Places};
+use super::proxy_header::{HeaderFaults, take_header};
 use super::{Balance, Handler, Limits};
 use crate::support::Live;
 use crate::support::SharedGuard;
@@ -114,6 +115,7 @@ impl<H: Handler> Acceptor<H> {
             balance: listener.balance.clone(),
             worker: listener.worker,
             buffers: Rc::default(),
+            header_faults: HeaderFaults::default(),
         };
         Self { listener, context: Rc::new(context) }
     }
@@ -270,10 +272,13 @@ fn connection_task<H: Handler>(
     let state = ConnState::new(Instant::now());
     state.set_address(Some(address));
     let registered = context.connections.register(Rc::clone(&state));
-    let served = match context.tls.clone() {
-        None => Served::Plain { served: serve(stream, ConnInfo::default(), Rc::clone(&state), context) },
-        // Boxed, so that the tasks of plain connections do not reserve space for it.
-        Some(tls) => Served::Tls { served: Box::pin(serve_tls(stream, tls, Rc::clone(&state), context)) },
+    // The others are boxed, so that the tasks of plain connections do not reserve space for them.
+    let served = if context.handler.expects_proxy_header(address) {
+        Served::Boxed { served: Box::pin(serve_proxied(stream, Rc::clone(&state), context)) }
+    } else if let Some(tls) = context.tls.clone() {
+        Served::Boxed { served: Box::pin(serve_tls(stream, tls, Rc::clone(&state), context)) }
+    } else {
+        Served::Plain { served: serve(stream, ConnInfo::default(), Rc::clone(&state), context) }
     };
     Task { served, registered, _claim: claim }
 }
@@ -294,7 +299,7 @@ pin_project! {
     #[project = ServedProjection]
     enum Served<F> {
         Plain { #[pin] served: F },
-        Tls { served: Pin<Box<dyn Future<Output = ()>>> },
+        Boxed { served: Pin<Box<dyn Future<Output = ()>>> },
         Over,
     }
 }
@@ -306,7 +311,7 @@ impl<F: Future<Output = ()>> Future for Task<F> {
         let mut this = self.project();
         match this.served.as_mut().project() {
             ServedProjection::Plain { served } => ready!(served.poll(cx)),
-            ServedProjection::Tls { served } => ready!(served.as_mut().poll(cx)),
+            ServedProjection::Boxed { served } => ready!(served.as_mut().poll(cx)),
             ServedProjection::Over => {}
         }
         // The socket is closed before its requests have ended.
@@ -322,6 +327,15 @@ pub(crate) fn connection_task_size<H: Handler>() -> usize {
         size_of::<R>()
     }
     size_of_returned(connection_task::<H>)
+}
+
+/// Serves a connection that begins with a header of the PROXY protocol.
+async fn serve_proxied<H: Handler>(stream: TcpStream, state: Rc<ConnState>, context: Rc<WorkerContext<H>>) {
+    let Some(stream) = take_header(stream, &state, &context).await else { return };
+    match context.tls.clone() {
+        None => serve(stream, ConnInfo::default(), state, context).await,
+        Some(tls) => serve_tls(stream, tls, state, context).await,
+    }
 }
 
 async fn serve_tls<H: Handler>(

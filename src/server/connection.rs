@@ -17,6 +17,7 @@ use super::disconnect::Socket;
 use super::http1::{self, Connection};
 use super::in_flight::Guard;
 use super::places::Places;
+use super::proxy_header::HeaderFaults;
 use super::{Handler, Limits};
 use crate::support::Live;
 use crate::tls::{ClientCertificate, ServerTls};
@@ -32,6 +33,7 @@ pub(super) struct WorkerContext<H> {
     pub(super) balance: Balance,
     pub(super) worker: usize,
     pub(super) buffers: Rc<http1::Buffers>,
+    pub(super) header_faults: HeaderFaults,
 }
 
 impl<H> WorkerContext<H> {

@@ -1,12 +1,12 @@
 //! A client that writes and reads raw HTTP/1.1, plain or over TLS.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use streamgauge::tls::ClientSettings;
 
 use super::PATIENCE;
@@ -100,22 +100,44 @@ impl Client {
         Self::try_connect(address).unwrap()
     }
 
+    /// Connects from this address of the machine.
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::on(socket.into())
+    }
+
     /// `None` if no socket listens any longer.
     pub fn try_connect(address: SocketAddr) -> Option<Self> {
-        let stream = TcpStream::connect(address).ok()?;
+        TcpStream::connect(address).ok().map(Self::on)
+    }
+
+    fn on(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Some(Self { reader: BufReader::new(Box::new(stream)) })
+        Self { reader: BufReader::new(Box::new(stream)) }
     }
 
     /// Connects over TLS and completes the handshake. Fails if either end refuses the other.
     pub fn over_tls(settings: &ClientSettings, address: SocketAddr, alpn: &[&[u8]]) -> io::Result<Self> {
+        Self::over_tls_behind(b"", settings, address, alpn)
+    }
+
+    /// Connects over TLS like [`Client::over_tls`], after these bytes.
+    pub fn over_tls_behind(
+        first: &[u8],
+        settings: &ClientSettings,
+        address: SocketAddr,
+        alpn: &[&[u8]],
+    ) -> io::Result<Self> {
         let config = Arc::new(settings.config(alpn).unwrap());
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let mut connection = ClientConnection::new(config, name).unwrap();
         let mut tcp = TcpStream::connect(address)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_nodelay(true)?;
+        tcp.write_all(first)?;
         connection.complete_io(&mut tcp).inspect_err(assert_in_time)?;
         Ok(Self { reader: BufReader::new(Box::new(StreamOwned::new(connection, tcp))) })
     }

@@ -97,6 +97,7 @@ mod stored_keys;
 mod tags;
 mod times;
 mod timings;
+mod trusted_proxies;
 mod unread;
 mod ways_out;
 mod websocket;

@@ -155,6 +155,17 @@ fn server_mistakes() {
             ),
             ("[server]\nlisten = \"\"", "server.listen", "not an address and a port"),
             ("[server]\nworkers = 4096", "server.workers", "too many"),
+            (
+                "[server]\ntrusted_proxies = [\"lb.internal\"]",
+                "server.trusted_proxies[0]",
+                "is not a network: write",
+            ),
+            (
+                "[server]\ntrusted_proxies = [\"10.0.0.1/8\"]",
+                "server.trusted_proxies[0]",
+                "write \"10.0.0.0/8\"",
+            ),
+            ("[server]\nproxy_protocol = true", "server.proxy_protocol", "list the networks of yours"),
             ("[server]\nmax_request_bytes = \"32M\"", "server.max_request_bytes", "not a number of bytes"),
             ("[server]\nmax_request_bytes = 0", "server.max_request_bytes", "at least 1 byte"),
             ("[server]\nmax_buffered_bytes = \"0\"", "server.max_buffered_bytes", "at least 1 byte"),

@@ -122,6 +122,7 @@ fn connection() -> (std::net::TcpStream, Connection<TcpStream, Silent>) {
         balance: Balance::new(1),
         worker: 0,
         buffers: Rc::default(),
+        header_faults: HeaderFaults::default(),
     };
     let (ours, state) = (TcpStream::from_std(ours).unwrap(), ConnState::new(Instant::now()));
     (client, Connection::new(ours, None, state, Rc::new(context)))

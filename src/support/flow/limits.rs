@@ -11,6 +11,8 @@ pub enum Limit {
     KeepAliveTimeout,
     /// A connection whose socket accepted nothing of a response for too long.
     WriteTimeout,
+    /// A connection of a trusted proxy that began without a valid header of the PROXY protocol.
+    ProxyHeader,
     /// A connection without a complete request head, closed for a new one.
     EvictedSilent,
     /// A connection between two requests, closed for a new one.
@@ -31,10 +33,11 @@ pub enum Limit {
 
 impl Limit {
     /// Limits that close a connection, with their metric label `reason`.
-    pub const CONNECTIONS: [(Self, &'static str); 5] = [
+    pub const CONNECTIONS: [(Self, &'static str); 6] = [
         (Self::HeaderTimeout, "header_timeout"),
         (Self::KeepAliveTimeout, "keep_alive_timeout"),
         (Self::WriteTimeout, "write_timeout"),
+        (Self::ProxyHeader, "proxy_header"),
         (Self::EvictedSilent, "evicted_silent"),
         (Self::EvictedIdle, "evicted_idle"),
     ];
