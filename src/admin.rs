@@ -46,7 +46,7 @@ use axum::routing::{MethodRouter, get, post};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::sync::Semaphore;
 
-pub use access::Access;
+pub use access::{Access, AccessRules, Right, TrustedUsers};
 pub use members::Members;
 pub use server::{AdminServer, RESERVED_FILES, ServerBounds};
 
@@ -135,9 +135,9 @@ impl Admin {
             .route("/live", read(live))
             .route("/members", read(members::members))
             .route("/config/status", read(reload::status))
-            .route("/config/reload", post(reload::reload).fallback(|| async { not_allowed("POST") }))
-            .route("/logout", post(login::logout).fallback(|| async { not_allowed("POST") }))
+            .route("/logout", send(login::logout))
             .fallback(not_found);
+        let changes = Routes::new().route("/config/reload", send(reload::reload));
         let form = get(login::form).post(login::submit);
         // Open to every client: the login form and its assets.
         let open = Routes::new()
@@ -149,7 +149,8 @@ impl Admin {
             .route("/readyz", read(ready));
         let checked =
             |routes: Routes, level| routes.layer(from_fn_with_state((Arc::clone(&admin), level), guard));
-        checked(pages, Level::Client)
+        checked(pages, Level::Read)
+            .merge(checked(changes, Level::Change))
             .merge(checked(open, Level::Host))
             .merge(checked(probes, Level::Probe))
             .with_state(admin)
@@ -159,6 +160,11 @@ impl Admin {
 /// A route for GET and HEAD.
 fn read<H: Handler<T, Arc<Admin>>, T: 'static>(handler: H) -> MethodRouter<Arc<Admin>> {
     get(handler).fallback(|| async { not_allowed("GET, HEAD") })
+}
+
+/// A route for POST.
+fn send<H: Handler<T, Arc<Admin>>, T: 'static>(handler: H) -> MethodRouter<Arc<Admin>> {
+    post(handler).fallback(|| async { not_allowed("POST") })
 }
 
 async fn not_found(method: Method) -> Response {

@@ -6,29 +6,32 @@
 //!   rebinding), and would be same-origin with these pages. So the host in the request must be one
 //!   of [`OwnHosts`]. A program that sends the token itself is not a browser in this position, and
 //!   needs no such host.
-//! * *The client.** If a token or an authority of client certificates is configured, a request
-//!   needs the token (`Authorization: Bearer`, RFC 6750), a connection with a verified certificate,
-//!   or the cookie that the login form gave. Otherwise every program on this machine has access,
-//!   and no other can connect.
+//! * *The client.** If a token, an authority of client certificates or an authenticating proxy is
+//!   configured, a request needs one of the tokens (`Authorization: Bearer`, RFC 6750), a connection
+//!   with a verified certificate, the cookie that the login form gave, or the name of a user from that
+//!   proxy's address. Otherwise every program on this machine has access, and no other can connect.
 //!
-//! The cookie holds no secret: its end, a number, and a MAC of both under a key derived from the
+//! A change of the process needs [`Right::Change`], which the read token does not give.
+//!
+//! The cookie holds no secret: its end, a number, and a MAC of both under a key derived from its
 //! token. It becomes invalid when the token changes, and survives a restart. A logout ends the
 //! session in this process, for every copy of its cookie.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::{constant_time, digest, hmac};
 use http::header::{AUTHORIZATION, COOKIE};
-use http::{Extensions, HeaderMap, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use crate::codec::authority::Authority;
 use crate::gate::bearer;
 use crate::gate::browser::OwnHosts;
-use crate::support::hex;
 use crate::support::secret::Secret;
+use crate::support::{Networks, hex};
 use crate::tls::ClientCertificate;
 
 const COOKIE_NAME: &str = "streamgauge_session";
@@ -43,13 +46,60 @@ const PURPOSE: &[u8] = b"streamgauge admin session, 2";
 /// sessions end.
 const MAX_ENDED: usize = 1024;
 
-/// The rules of access.
+/// The configured rules of access.
+#[derive(Debug, Default)]
+pub struct AccessRules {
+    pub hosts: OwnHosts,
+    /// Gives every right.
+    pub token: Option<Secret>,
+    /// Gives [`Right::Read`].
+    pub read_token: Option<Secret>,
+    /// A verified client certificate gives every right.
+    pub certificates: bool,
+    /// Browsers connect through TLS.
+    pub tls: bool,
+    pub users: Option<TrustedUsers>,
+}
+
+/// The users that an authenticating proxy names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedUsers {
+    pub header: HeaderName,
+    /// The proxies that are believed; at least one network.
+    pub proxies: Networks,
+    pub right: Right,
+}
+
+/// The rights of a client of the pages. The greater right includes the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// See all pages.
+    Read,
+    /// Also reload the configuration, and make and end keys.
+    Change,
+}
+
+/// The right of a client, and its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Granted {
+    pub(super) right: Right,
+    /// The name from an authenticating proxy, if that is the reason.
+    pub(super) user: Option<String>,
+}
+
+/// The address of a connection to the pages, in the extensions of its requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerAddress(pub(super) IpAddr);
+
+/// The rules of access, with the sessions that they give.
 #[derive(Debug)]
 pub struct Access {
     hosts: OwnHosts,
     token: Option<Arc<Token>>,
+    read_token: Option<Arc<Token>>,
     certificates: bool,
     tls: bool,
+    users: Option<TrustedUsers>,
 }
 
 struct Token {
@@ -80,30 +130,29 @@ pub(super) enum Refusal {
     Host(String),
     /// The client has not authenticated.
     Stranger,
+    /// The client may only read.
+    ReadOnly,
+    /// The client may not be the page that its user sees.
+    ForeignPage,
 }
 
 impl Access {
-    /// `certificates` means that a verified client certificate opens the pages; `tls` means that
-    /// browsers connect through TLS.
-    pub fn new(hosts: OwnHosts, token: Option<&Secret>, certificates: bool, tls: bool) -> Self {
-        let token = token.map(|token| {
-            let token = token.expose().as_bytes();
-            let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, token), PURPOSE);
-            Arc::new(Token {
-                digest: digest::digest(&digest::SHA256, token),
-                sessions: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
-                ended: Mutex::default(),
-            })
-        });
-        Self { hosts, token, certificates, tls }
+    pub fn new(rules: AccessRules) -> Self {
+        let AccessRules { hosts, token, read_token, certificates, tls, users } = rules;
+        let token_of = |token: Option<Secret>| token.map(|token| Arc::new(Token::new(&token)));
+        Self { hosts, token: token_of(token), read_token: token_of(read_token), certificates, tls, users }
     }
 
-    /// Continues the sessions of `previous`, if the token is the same.
+    /// Continues the sessions of `previous` whose token is the same.
     pub fn with_sessions_of(mut self, previous: &Self) -> Self {
-        if let (Some(token), Some(known)) = (&mut self.token, &previous.token)
-            && token.digest.as_ref() == known.digest.as_ref()
+        for (token, known) in
+            [(&mut self.token, &previous.token), (&mut self.read_token, &previous.read_token)]
         {
-            *token = Arc::clone(known);
+            if let (Some(token), Some(known)) = (token, known)
+                && token.digest.as_ref() == known.digest.as_ref()
+            {
+                *token = Arc::clone(known);
+            }
         }
         self
     }
@@ -113,29 +162,40 @@ impl Access {
         self.token.is_some()
     }
 
+    /// Returns true if an authenticating proxy names users.
+    pub(super) fn has_users(&self) -> bool {
+        self.users.is_some()
+    }
+
     /// Checks a request for the host `authority`.
     pub(super) fn check(
         &self,
         authority: Option<&Authority<'_>>,
         headers: &HeaderMap,
         extensions: &Extensions,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Granted, Refusal> {
+        let granted = |right| Granted { right, user: None };
         let value = headers.get(AUTHORIZATION);
-        if value.and_then(|value| bearer(value.as_bytes())).is_some_and(|token| self.is_token(token)) {
-            return Ok(());
+        if let Some((_, right)) =
+            value.and_then(|value| bearer(value.as_bytes())).and_then(|token| self.token(token))
+        {
+            return Ok(granted(right));
         }
         self.check_host(authority)?;
-        let is_open = self.token.is_none() && !self.certificates;
+        let is_open = self.token.is_none() && !self.certificates && self.users.is_none();
         let certificate = extensions.get::<ClientCertificate>();
         let has_certificate =
             self.certificates && certificate.is_some_and(|certificate| certificate.name().is_some());
-        if is_open
-            || has_certificate
-            || cookies(headers).any(|value| self.is_session(value, Timestamp::now()))
-        {
-            Ok(())
-        } else {
-            Err(Refusal::Stranger)
+        if is_open || has_certificate {
+            return Ok(granted(Right::Change));
+        }
+        let now = Timestamp::now();
+        let session = cookies(headers).filter_map(|value| self.right_of_session(value, now)).max();
+        let user = self.users.as_ref().and_then(|users| users.granted(headers, extensions));
+        match (session.map(granted), user) {
+            (Some(session), Some(user)) if user.right > session.right => Ok(user),
+            (Some(granted), _) | (None, Some(granted)) => Ok(granted),
+            (None, None) => Err(Refusal::Stranger),
         }
     }
 
@@ -147,17 +207,22 @@ impl Access {
         }
     }
 
-    /// Compares with the token in constant time.
-    pub(super) fn is_token(&self, text: &[u8]) -> bool {
-        self.token.as_ref().is_some_and(|token| {
-            let digest = digest::digest(&digest::SHA256, text);
+    fn tokens(&self) -> impl Iterator<Item = (&Token, Right)> {
+        let full = self.token.as_deref().map(|token| (token, Right::Change));
+        full.into_iter().chain(self.read_token.as_deref().map(|token| (token, Right::Read)))
+    }
+
+    /// Compares with each token in constant time.
+    fn token(&self, text: &[u8]) -> Option<(&Token, Right)> {
+        let digest = digest::digest(&digest::SHA256, text);
+        self.tokens().find(|(token, _)| {
             constant_time::verify_slices_are_equal(digest.as_ref(), token.digest.as_ref()).is_ok()
         })
     }
 
-    /// The cookie of a session that begins at `now`.
-    pub(super) fn session(&self, now: Timestamp) -> Option<HeaderValue> {
-        let token = self.token.as_ref()?;
+    /// The cookie of a session of this token that begins at `now`. `None` if it is not a token.
+    pub(super) fn log_in(&self, text: &[u8], now: Timestamp) -> Option<HeaderValue> {
+        let (token, _) = self.token(text)?;
         let session = format!("{}.{:016x}", end_of_session(now), fastrand::u64(..));
         let mut value = format!("{session}.");
         hex::push(&mut value, hmac::sign(&token.sessions, session.as_bytes()).as_ref());
@@ -166,9 +231,10 @@ impl Access {
 
     /// Ends the sessions of a request's cookies.
     pub(super) fn end_sessions(&self, headers: &HeaderMap, now: Timestamp) {
-        let Some(token) = &self.token else { return };
-        for (session, end) in cookies(headers).filter_map(|value| token.session(value, now)) {
-            token.ended().add(session, end, now);
+        for (token, _) in self.tokens() {
+            for (session, end) in cookies(headers).filter_map(|value| token.session(value, now)) {
+                token.ended().add(session, end, now);
+            }
         }
     }
 
@@ -184,12 +250,37 @@ impl Access {
         HeaderValue::try_from(cookie).ok()
     }
 
-    fn is_session(&self, value: &str, now: Timestamp) -> bool {
-        self.token.as_ref().is_some_and(|token| token.session(value, now).is_some())
+    fn right_of_session(&self, value: &str, now: Timestamp) -> Option<Right> {
+        self.tokens().find(|(token, _)| token.session(value, now).is_some()).map(|(_, right)| right)
+    }
+}
+
+impl TrustedUsers {
+    /// The right of a request that a trusted proxy sent for a user. A header that is there twice
+    /// names no one: one may be the user's own.
+    fn granted(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<Granted> {
+        let PeerAddress(peer) = extensions.get()?;
+        if !self.proxies.contains(*peer) {
+            return None;
+        }
+        let mut values = headers.get_all(&self.header).into_iter();
+        let (value, None) = (values.next()?, values.next()) else { return None };
+        let user = value.to_str().ok()?.trim();
+        (!user.is_empty()).then(|| Granted { right: self.right, user: Some(user.to_owned()) })
     }
 }
 
 impl Token {
+    fn new(token: &Secret) -> Self {
+        let token = token.expose().as_bytes();
+        let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, token), PURPOSE);
+        Self {
+            digest: digest::digest(&digest::SHA256, token),
+            sessions: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
+            ended: Mutex::default(),
+        }
+    }
+
     fn ended(&self) -> MutexGuard<'_, Ended> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }

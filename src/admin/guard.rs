@@ -10,40 +10,69 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode, uri};
 
 use super::Admin;
-use super::access::{Access, Refusal};
+use super::access::{Access, Granted, Refusal, Right};
 use super::login::login_page;
 use super::respond::fault;
 use crate::codec::authority::{Authority, HostFault};
 use crate::record::error::Error;
 
 /// The access that a route needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     /// Any one valid host.
     Probe,
     /// A name of this machine.
     Host,
-    /// A client with access.
-    Client,
+    /// A client that may read.
+    Read,
+    /// A client that may change the process.
+    Change,
 }
 
 /// Passes on requests with the access that their route needs, and refuses others.
 pub(super) async fn guard(
     State((admin, level)): State<(Arc<Admin>, Level)>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let checked = match (authority(&request), level) {
         (Err(fault), _) => return invalid_host(fault),
-        (Ok(_), Level::Probe) => Ok(()),
-        (Ok(authority), Level::Host) => admin.access.load().check_host(authority.as_ref()),
-        (Ok(authority), Level::Client) => {
-            admin.access.load().check(authority.as_ref(), request.headers(), request.extensions())
+        (Ok(_), Level::Probe) => Ok(None),
+        (Ok(authority), Level::Host) => admin.access.load().check_host(authority.as_ref()).map(|()| None),
+        (Ok(authority), Level::Read | Level::Change) => {
+            let access = admin.access.load();
+            match access.check(authority.as_ref(), request.headers(), request.extensions()) {
+                Ok(granted) if level == Level::Change => {
+                    may_change(&granted, &request).map(|()| Some(granted))
+                }
+                checked => checked.map(Some),
+            }
         }
     };
     match checked {
-        Ok(()) => next.run(request).await,
+        Ok(granted) => {
+            if let Some(granted) = granted {
+                request.extensions_mut().insert(granted);
+            }
+            next.run(request).await
+        }
         Err(refusal) => refuse(&admin, &refusal, &request),
+    }
+}
+
+/// Refuses a change to a client that may only read. A proxy names the user also for pages of other
+/// sites, so that its requests must bear the headers by which a browser tells its own page.
+fn may_change(granted: &Granted, request: &Request) -> Result<(), Refusal> {
+    let has_page = |name: &str| request.headers().contains_key(name);
+    if granted.right < Right::Change {
+        Err(Refusal::ReadOnly)
+    } else if granted.user.is_some()
+        && !request.method().is_safe()
+        && !(has_page("sec-fetch-site") || has_page("origin"))
+    {
+        Err(Refusal::ForeignPage)
+    } else {
+        Ok(())
     }
 }
 
@@ -82,6 +111,21 @@ fn refuse(admin: &Admin, refusal: &Refusal, request: &Request) -> Response {
             StatusCode::UNAUTHORIZED,
             "token_missing",
             "send the admin token as `Authorization: Bearer`",
+        ),
+        Refusal::ReadOnly => fault(
+            StatusCode::FORBIDDEN,
+            "read_only",
+            "this needs admin.token: a read token, or a user who may only read, changes nothing",
+        ),
+        Refusal::ForeignPage => fault(
+            StatusCode::FORBIDDEN,
+            "cross_origin",
+            "a user of the authenticating proxy changes something only from these pages: a program sends admin.token",
+        ),
+        Refusal::Stranger if admin.access.load().has_users() => fault(
+            StatusCode::FORBIDDEN,
+            "user_missing",
+            "come through the proxy of admin.trusted_proxies, which names the user in the header of admin.user_header",
         ),
         Refusal::Stranger => fault(
             StatusCode::FORBIDDEN,

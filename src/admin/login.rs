@@ -58,13 +58,13 @@ pub(super) async fn submit(State(admin): State<Arc<Admin>>, request: Request) ->
     };
     let fields = Fields::parse(&form);
     let next = fields.get("next").filter(|next| is_page(next));
-    if !fields.get("token").is_some_and(|token| admin.access.load().is_token(token.trim().as_bytes())) {
+    let token = fields.get("token").unwrap_or_default().trim();
+    let Some(cookie) = admin.access.load().log_in(token.as_bytes(), Timestamp::now()) else {
         tracing::warn!("a login to the admin pages was refused: wrong token");
         sleep(WRONG_TOKEN).await;
         return login_page(&admin, "/login", StatusCode::FORBIDDEN, next, Some("That is not the token."));
-    }
-    let cookie = admin.access.load().session(Timestamp::now());
-    with_cookie(see_other(&format!(".{}", next.unwrap_or("/"))), cookie)
+    };
+    with_cookie(see_other(&format!(".{}", next.unwrap_or("/"))), Some(cookie))
 }
 
 /// `POST /logout`.

@@ -135,7 +135,10 @@ pub(super) fn login(depth: Depth, next: Option<&str>, wrong: Option<&str>, has_l
                     label for="token" { "Admin token" }
                     input #token type="password" name="token" required autocomplete="current-password" autofocus
                         aria-describedby="hint";
-                    p.hint #hint { "The secret that " code { "admin.token" } " of the configuration names." }
+                    p.hint #hint {
+                        "The secret that " code { "admin.token" } " or " code { "admin.read_token" }
+                        " of the configuration names."
+                    }
                     button type="submit" { "Sign in" }
                 }
             } @else {

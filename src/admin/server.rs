@@ -10,6 +10,7 @@ mod reserve;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_rustls::TlsAcceptor;
 
+use super::access::PeerAddress;
 use crate::server::{AcceptErrors, Limits, MAX_HEAD_BYTES, is_exhaustion};
 use crate::support::Live;
 use crate::support::drain::{Phase, Stop};
@@ -93,7 +95,7 @@ impl AdminServer {
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut errors = AcceptErrors::default();
-        let mut newcomer: Option<TcpStream> = None;
+        let mut newcomer: Option<(TcpStream, IpAddr)> = None;
         loop {
             if let Some(stream) = newcomer.take_if(|_| connections.has_room()) {
                 connections.spawn(stream, tls.clone(), router.clone());
@@ -131,14 +133,14 @@ impl AdminServer {
 }
 
 /// Accepts a connection, once there is a socket. Cancel-safe.
-async fn accept(socket: Option<&TcpListener>) -> io::Result<TcpStream> {
+async fn accept(socket: Option<&TcpListener>) -> io::Result<(TcpStream, IpAddr)> {
     let Some(socket) = socket else { return pending().await };
-    let (stream, _) = socket.accept().await?;
+    let (stream, peer) = socket.accept().await?;
     // Without TCP_NODELAY the last event of a burst waits for the client's ACK.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
-    Ok(stream)
+    Ok((stream, peer.ip()))
 }
 
 /// The open connections. Dropping this closes them.
@@ -153,10 +155,15 @@ impl Connections {
         self.tasks.len() < self.bounds.connections.max(1)
     }
 
-    fn spawn(&mut self, stream: TcpStream, tls: Option<Arc<Live<ServerTls>>>, router: Router) {
+    fn spawn(
+        &mut self,
+        (stream, peer): (TcpStream, IpAddr),
+        tls: Option<Arc<Live<ServerTls>>>,
+        router: Router,
+    ) {
         let conn = Conn::new(Instant::now());
         let opened = self.bounds.opened.begin();
-        let served = serve(stream, tls, Arc::clone(&conn), router);
+        let served = serve(stream, PeerAddress(peer), tls, Arc::clone(&conn), router);
         let task = self.tasks.spawn(async move {
             served.await;
             drop(opened);
@@ -196,27 +203,39 @@ impl Connections {
 }
 
 /// Serves one connection.
-async fn serve(stream: TcpStream, tls: Option<Arc<Live<ServerTls>>>, conn: Arc<Conn>, router: Router) {
-    let Some(tls) = tls else { return speak(stream, None, conn, router).await };
+async fn serve(
+    stream: TcpStream,
+    peer: PeerAddress,
+    tls: Option<Arc<Live<ServerTls>>>,
+    conn: Arc<Conn>,
+    router: Router,
+) {
+    let Some(tls) = tls else { return speak(stream, peer, None, conn, router).await };
     let generation = tls.generation();
     let config = Arc::clone(&tls.load().config);
     match TlsAcceptor::from(config).accept(stream).await {
         Ok(stream) => {
             let certificate = ClientCertificate::of(stream.get_ref().1, &tls, generation);
-            speak(stream, certificate, conn, router).await;
+            speak(stream, peer, certificate, conn, router).await;
         }
         Err(error) => tracing::debug!(%error, "a TLS handshake with a client failed"),
     }
 }
 
 /// Serves HTTP; the first bytes decide the version.
-async fn speak<S>(io: S, certificate: Option<ClientCertificate>, conn: Arc<Conn>, router: Router)
-where
+async fn speak<S>(
+    io: S,
+    peer: PeerAddress,
+    certificate: Option<ClientCertificate>,
+    conn: Arc<Conn>,
+    router: Router,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let guard = conn.begin();
+        request.extensions_mut().insert(peer);
         if let Some(certificate) = &certificate {
             request.extensions_mut().insert(certificate.clone());
         }

@@ -18,7 +18,7 @@ use super::sinks::{Controls, Lines};
 use super::snapshot::{self, has_several_clients, put_limits_in_use, snapshot};
 use super::worker::Update;
 use super::{limits, restart};
-use crate::admin::Access;
+use crate::admin::{Access, AccessRules, Right, TrustedUsers};
 use crate::balance::{HealthRegistry, UpstreamGroup};
 use crate::config::reload::{Reload, ReloadOutcome};
 use crate::config::{self, Files, Loaded, Settings, Sources};
@@ -328,8 +328,18 @@ pub(super) fn services(settings: &Settings) -> impl Iterator<Item = Service> {
 pub(super) fn access(settings: &Settings, previous: Option<&Access>) -> Access {
     let admin = &settings.admin;
     let asks_certificates = admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
-    let access =
-        Access::new(admin.hosts.clone(), admin.token.as_ref(), asks_certificates, admin.tls.is_some());
+    let access = Access::new(AccessRules {
+        hosts: admin.hosts.clone(),
+        token: admin.token.clone(),
+        read_token: admin.read_token.clone(),
+        certificates: asks_certificates,
+        tls: admin.tls.is_some(),
+        users: admin.users.as_ref().map(|users| TrustedUsers {
+            header: users.header.clone(),
+            proxies: users.proxies.clone(),
+            right: if users.may_change { Right::Change } else { Right::Read },
+        }),
+    });
     match previous {
         Some(previous) => access.with_sessions_of(previous),
         None => access,

@@ -94,7 +94,8 @@ fn is_open_to_clients(server: &Server, has_no_clients: bool) -> bool {
 
 fn is_open_to_operators(admin: &AdminSettings) -> bool {
     let has_authorities = admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
-    admin.token.is_none() && !has_authorities && admin.listen.is_some_and(|listen| !is_loopback(listen.ip()))
+    let is_open = admin.token.is_none() && !has_authorities && admin.users.is_none();
+    is_open && admin.listen.is_some_and(|listen| !is_loopback(listen.ip()))
 }
 
 #[cfg(test)]

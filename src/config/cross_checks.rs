@@ -34,16 +34,16 @@ pub(super) fn check(
     {
         at(root, ADMIN_LEDGER).mistake("is \"postgres\", and there is no [ledger.postgres]: add it");
     }
-    let Ok(AdminSettings { listen: Some(listen), token, tls, .. }) = admin else { return };
+    let Ok(AdminSettings { listen: Some(listen), token, users, tls, .. }) = admin else { return };
     let admin = listen;
     if !is_loopback(admin.ip()) {
         let has_authorities = tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
-        if token.is_none() && !has_authorities {
+        if token.is_none() && !has_authorities && users.is_none() {
             at(root, ADMIN_LISTEN).mistake(format!(
                 "{admin} can be reached from other machines, which could read all usage records: set admin.token, or ask for \
-                 certificates with client_ca in [admin.tls], or listen on 127.0.0.1"
+                 certificates with client_ca in [admin.tls], or name users with admin.user_header, or listen on 127.0.0.1"
             ));
-        } else if tls.is_none() {
+        } else if tls.is_none() && token.is_some() {
             let reason = "is sent over the network in the clear: add [admin.tls]";
             at(root, ADMIN_TOKEN).warning(reason);
         }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::thread;
 
+use http::{HeaderName, header};
+
 use super::headers::header_names;
 use super::kind::{
     Kind, Shape, address, any_time, boolean, bytes, choice, host, hosts, integer, list, networks, parsed,
@@ -13,7 +15,9 @@ use super::notes::Read;
 use super::postgres::postgres;
 use super::reader::{Entry, Table};
 use super::secrets::secret;
-use super::settings::{AccessLines, AdminSettings, Database, JsonlTarget, LedgerSettings, Log, Server};
+use super::settings::{
+    AccessLines, AdminSettings, AdminUsers, Database, JsonlTarget, LedgerSettings, Log, Server,
+};
 use super::time_zone::time_zone;
 use super::tls;
 use crate::gate::browser::{Origin, Origins, OwnHosts};
@@ -69,17 +73,73 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
 /// `[admin]`.
 pub(super) fn admin(table: &Table<'_>) -> Read<AdminSettings> {
     const LEDGERS: &[(&str, Database)] = &[("sqlite", Database::Sqlite), ("postgres", Database::Postgres)];
-    let token = secret().then(|entry, token| match too_short(&token) {
-        Some(reason) => Err(entry.mistake(reason)),
-        None => Ok(token),
-    });
-    read_all!(AdminSettings {
+    let admin = read_all!(AdminSettings {
         listen: table.defaulted("listen", address().or_empty()),
         hosts: table.defaulted("hosts", own_hosts()),
-        token: table.optional("token", token),
+        token: table.optional("token", admin_token()),
+        read_token: table.optional("read_token", admin_token()),
+        users: admin_users(table),
         ledger: table.defaulted("ledger", choice(LEDGERS)),
         tls: table.table("tls", tls::server),
+    })?;
+    match (&admin.token, &admin.read_token) {
+        (None, Some(_)) => {
+            let reason = "is there, and admin.token is not: set it too, since the read token only reads";
+            Err(table.mistake("read_token", reason))
+        }
+        (Some(token), Some(read)) if token == read => {
+            let reason = "is also admin.token, so that those who read could change everything: take another";
+            Err(table.mistake("read_token", reason))
+        }
+        _ => Ok(admin),
+    }
+}
+
+fn admin_token() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Secret>> {
+    secret().then(|entry, token| match too_short(&token) {
+        Some(reason) => Err(entry.mistake(reason)),
+        None => Ok(token),
     })
+}
+
+/// `admin.user_header` with `admin.user_access` and `admin.trusted_proxies`.
+fn admin_users(table: &Table<'_>) -> Read<Option<AdminUsers>> {
+    const ACCESS: &[(&str, bool)] = &[("read", false), ("change", true)];
+    // The client's own, on which a proxy has no say.
+    const OTHERS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::HOST];
+    let name = |text: &str| match text.parse::<HeaderName>() {
+        Ok(name) if OTHERS.contains(&name) => {
+            Err(format!("{text:?} has another meaning: write the header in which your proxy names the user"))
+        }
+        Ok(name) => Ok(name),
+        Err(_) => Err(format!("{text:?} is not a header name: write for example \"x-forwarded-user\"")),
+    };
+    let header = parsed("header name", None, "a header name in quotes, such as \"x-forwarded-user\"", name);
+    let header = table.defaulted("user_header", header.or_empty());
+    let access = table.defaulted("user_access", choice(ACCESS));
+    let proxies = table.defaulted(
+        "trusted_proxies",
+        networks().then(|entry, networks| match networks.is_everyone() {
+            true => Err(entry.mistake(
+                "trusts every machine, so that anyone could write the name of a user: list the addresses of your proxy",
+            )),
+            false => Ok(networks),
+        }),
+    );
+    let (header, may_change, proxies) = (header?, access?, proxies?);
+    match header {
+        None => {
+            if !proxies.is_empty() {
+                table.warning("trusted_proxies", "has no effect without admin.user_header");
+            }
+            Ok(None)
+        }
+        Some(_) if proxies.is_empty() => {
+            let reason = "is believed from no address: list those of your authenticating proxy in admin.trusted_proxies";
+            Err(table.mistake("user_header", reason))
+        }
+        Some(header) => Ok(Some(AdminUsers { header, proxies, may_change })),
+    }
 }
 
 /// Names of this machine. Addresses need no entry, since no foreign web page has one as its name.

@@ -110,15 +110,28 @@ impl Server {
 
 #[derive(Clone, Debug)]
 pub struct AdminSettings {
-    /// Another address than the server's. Beyond loopback only with a token, or with authorities of
-    /// client certificates. `None`: no admin server.
+    /// Another address than the server's. Beyond loopback only with a token, with authorities of
+    /// client certificates, or with users. `None`: no admin server.
     pub listen: Option<SocketAddr>,
     pub hosts: OwnHosts,
     pub token: Option<Secret>,
+    /// Another one than the token, without which there is none.
+    pub read_token: Option<Secret>,
+    pub users: Option<AdminUsers>,
     /// The database of the pages; PostgreSQL only if the ledger has one.
     pub ledger: Database,
     /// `None`: plain HTTP. A verified client certificate opens the pages like the token.
     pub tls: Option<ServerSettings>,
+}
+
+/// The users that an authenticating proxy before the pages names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminUsers {
+    pub header: HeaderName,
+    /// The networks of that proxy; not empty.
+    pub proxies: Networks,
+    /// Users may do all that the token may; else they only read.
+    pub may_change: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

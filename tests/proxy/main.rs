@@ -14,6 +14,7 @@ mod harness;
 mod access_log;
 mod addresses;
 mod admin;
+mod admin_access;
 mod ages;
 mod asking;
 mod backups;

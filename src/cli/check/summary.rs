@@ -79,6 +79,13 @@ fn admin(settings: &Settings) -> String {
     if admin.token.is_some() {
         push(&mut text, format_args!("token"));
     }
+    if admin.read_token.is_some() {
+        push(&mut text, format_args!("read token"));
+    }
+    if let Some(users) = &admin.users {
+        let may = if users.may_change { "change" } else { "read" };
+        push(&mut text, format_args!("users in {}, who may {may}", users.header));
+    }
     push_tls(&mut text, admin.tls.as_ref());
     text
 }

@@ -10,7 +10,7 @@ use crate::llm::provider::{ApiVersion, Provider};
 use crate::support::telemetry::LogFormat;
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 19] = [
+const VARIABLES: [(&str, &str); 20] = [
     ("OPENAI_API_KEY", "sk-openai"),
     ("AZURE_OPENAI_API_KEY", "az-key"),
     ("AZURE_PTU_KEY", "az-ptu"),
@@ -30,6 +30,7 @@ const VARIABLES: [(&str, &str); 19] = [
     ("SERVER_KEY_PASSPHRASE", "pass"),
     ("CLIENT_KEY_PASSPHRASE", "pass"),
     ("ADMIN_TOKEN", "0123456789abcdef"),
+    ("ADMIN_READ_TOKEN", "fedcba9876543210"),
 ];
 
 /// The variables and their values; certificates have encrypted keys, as in the reference.
