@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `server` | the accept loop and its bounds |
 //! | `access`, `guard`, `login` | which clients may see the pages; the check of it; how they log in |
+//! | `keys` | stored keys of clients: listed and changed |
 //! | `query` | the queries of requests |
 //! | `api`, `members` | responses for programs |
 //! | `pages` | responses for people |
@@ -22,6 +23,7 @@
 mod access;
 mod api;
 mod guard;
+mod keys;
 mod live;
 mod login;
 mod members;
@@ -38,11 +40,11 @@ mod stream;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{Extension, RawQuery, Request, State};
 use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::sync::Semaphore;
 
@@ -50,6 +52,7 @@ pub use access::{Access, AccessRules, Right, TrustedUsers};
 pub use members::Members;
 pub use server::{AdminServer, RESERVED_FILES, ServerBounds};
 
+use crate::config::KeyPlace;
 use crate::config::reload::Reload;
 use crate::llm::price::Prices;
 use crate::record::{ActiveRequests, Journal};
@@ -58,6 +61,7 @@ use crate::sinks::prometheus::{Exposition, Metrics};
 use crate::support::Live;
 use crate::support::drain::Stop;
 use crate::support::threads::Threads;
+use access::Granted;
 use guard::{Level, check, guard};
 use live::{LiveEvents, LiveTables};
 use memory::ResponseMemory;
@@ -88,6 +92,8 @@ pub struct Shown {
     /// The ledger that the pages show, if one is kept.
     pub ledger: Option<LedgerSource>,
     pub prices: Arc<Live<Prices>>,
+    /// The place of stored keys.
+    pub keys: Arc<Live<KeyPlace>>,
     /// The configuration in use, and its reloads.
     pub reload: Reload,
 }
@@ -137,7 +143,12 @@ impl Admin {
             .route("/config/status", read(reload::status))
             .route("/logout", send(login::logout))
             .fallback(not_found);
-        let changes = Routes::new().route("/config/reload", send(reload::reload));
+        let listed = get(keys::list).post(keys::create);
+        let reload = Routes::new().route("/config/reload", send(reload::reload));
+        let keys = Routes::new()
+            .route("/keys", listed.fallback(|| async { not_allowed("GET, HEAD, POST") }))
+            .route("/keys/rotate", send(keys::rotate))
+            .route("/keys/{id}", delete(keys::revoke).fallback(|| async { not_allowed("DELETE") }));
         let form = get(login::form).post(login::submit);
         // Open to every client: the login form and its assets.
         let open = Routes::new()
@@ -150,7 +161,8 @@ impl Admin {
         let checked =
             |routes: Routes, level| routes.layer(from_fn_with_state((Arc::clone(&admin), level), guard));
         checked(pages, Level::Read)
-            .merge(checked(changes, Level::Change))
+            .merge(checked(reload, Level::May(Right::Reload)))
+            .merge(checked(keys, Level::May(Right::Change)))
             .merge(checked(open, Level::Host))
             .merge(checked(probes, Level::Probe))
             .with_state(admin)
@@ -171,7 +183,7 @@ async fn not_found(method: Method) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return not_allowed("GET, HEAD");
     }
-    let known = "here are /, /usage, /usage/<id>, /records, /members, /config, /config/status, /metrics, /healthz and /readyz";
+    let known = "here are /, /usage, /usage/<id>, /records, /members, /config, /config/status, /keys, /metrics, /healthz and /readyz";
     fault(StatusCode::NOT_FOUND, "not_found", known)
 }
 
@@ -185,8 +197,13 @@ async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Respons
     respond::data(exposition.media_type(), admin.shown.metrics.encode(exposition))
 }
 
-async fn dashboard(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
-    admin.overviews.respond(&admin, &query.unwrap_or_default()).await
+async fn dashboard(
+    State(admin): State<Arc<Admin>>,
+    RawQuery(query): RawQuery,
+    Extension(granted): Extension<Granted>,
+) -> Response {
+    let may_change = granted.right >= Right::Change;
+    admin.overviews.respond(&admin, &query.unwrap_or_default(), may_change).await
 }
 
 async fn asset(method: Method, uri: Uri) -> Response {

@@ -196,6 +196,7 @@ impl App {
         let threads = parts.journal.threads().clone();
         let (reload, prices, access) =
             (reloader.reload.clone(), Arc::clone(&reloader.prices), Arc::clone(&reloader.access));
+        let keys = Arc::clone(&reloader.key_place);
         let groups = Arc::clone(&reloader.groups);
         let Sinks { all, ledger_mark } = sinks;
         let writer = Writer::spawn(&parts.journal, all)?;
@@ -235,6 +236,7 @@ impl App {
                 journal: parts.journal.clone(),
                 ledger: parts.ledger.clone(),
                 prices,
+                keys,
                 reload,
             };
             let router = Admin::new(shown, access).router();

@@ -14,7 +14,7 @@
 //! | `reader`, `kind`, `notes` | a typed view of the tree, which notes mistakes and describes its keys |
 //! | `sections`, `clients`, `upstreams`, … | one struct of [`Settings`] each, with the rules of its keys |
 //! | `cross_checks` | the rules between sections |
-//! | `stored_keys`, `key_place`, `key_store` | keys of clients in a file of their own; for commands; changed |
+//! | `stored_keys`, `key_place`, `key_store`, `key_change` | keys of clients in a file of their own; their place; the file changed; keys made and ended |
 //! | `probe` | the admin port, even if other keys have mistakes |
 //! | `effective` | the merged tree for people, without its secrets |
 //! | `description`, `schema`, `docs` | all keys, as JSON Schema and as Markdown |
@@ -44,6 +44,7 @@ mod files;
 pub mod forward_proxy;
 mod groups;
 mod headers;
+mod key_change;
 mod key_path;
 mod key_place;
 mod key_store;
@@ -84,6 +85,7 @@ pub use clients::ANONYMOUS;
 pub use duration::{duration, past};
 pub use environment::environment;
 pub use files::{Files, KeysFile};
+pub use key_change::{CreatedKey, EndedKey, KeyError, KeyListing, ListedKey, RevokedKeys};
 pub use key_place::{KeyPlace, key_end, load_key_place};
 pub use key_store::{KeyStore, StoreError};
 pub use log_filter::check_log_filter;

@@ -70,12 +70,14 @@ pub struct TrustedUsers {
     pub right: Right,
 }
 
-/// The rights of a client of the pages. The greater right includes the other.
+/// The right of a client of the pages. A greater one includes the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Right {
     /// See all pages.
     Read,
-    /// Also reload the configuration, and make and end keys.
+    /// Also reload the configuration. Pages that are open to every program have it.
+    Reload,
+    /// Also make and end keys.
     Change,
 }
 
@@ -132,6 +134,8 @@ pub(super) enum Refusal {
     Stranger,
     /// The client may only read.
     ReadOnly,
+    /// The pages are open to every program, which may make no keys.
+    Open,
     /// The client may not be the page that its user sees.
     ForeignPage,
 }
@@ -187,7 +191,7 @@ impl Access {
         let has_certificate =
             self.certificates && certificate.is_some_and(|certificate| certificate.name().is_some());
         if is_open || has_certificate {
-            return Ok(granted(Right::Change));
+            return Ok(granted(if is_open { Right::Reload } else { Right::Change }));
         }
         let now = Timestamp::now();
         let session = cookies(headers).filter_map(|value| self.right_of_session(value, now)).max();

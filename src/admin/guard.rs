@@ -25,8 +25,8 @@ pub(super) enum Level {
     Host,
     /// A client that may read.
     Read,
-    /// A client that may change the process.
-    Change,
+    /// A client with a greater right than to read.
+    May(Right),
 }
 
 /// Passes on requests with the access that their route needs, and refuses others.
@@ -39,13 +39,14 @@ pub(super) async fn guard(
         (Err(fault), _) => return invalid_host(fault),
         (Ok(_), Level::Probe) => Ok(None),
         (Ok(authority), Level::Host) => admin.access.load().check_host(authority.as_ref()).map(|()| None),
-        (Ok(authority), Level::Read | Level::Change) => {
+        (Ok(authority), Level::Read | Level::May(_)) => {
             let access = admin.access.load();
             match access.check(authority.as_ref(), request.headers(), request.extensions()) {
-                Ok(granted) if level == Level::Change => {
-                    may_change(&granted, &request).map(|()| Some(granted))
-                }
-                checked => checked.map(Some),
+                Ok(granted) => match level {
+                    Level::May(right) => may(right, &granted, &request).map(|()| Some(granted)),
+                    _ => Ok(Some(granted)),
+                },
+                Err(refusal) => Err(refusal),
             }
         }
     };
@@ -60,12 +61,12 @@ pub(super) async fn guard(
     }
 }
 
-/// Refuses a change to a client that may only read. A proxy names the user also for pages of other
+/// Refuses a client with a lesser right. A proxy names the user also for pages of other
 /// sites, so that its requests must bear the headers by which a browser tells its own page.
-fn may_change(granted: &Granted, request: &Request) -> Result<(), Refusal> {
+fn may(right: Right, granted: &Granted, request: &Request) -> Result<(), Refusal> {
     let has_page = |name: &str| request.headers().contains_key(name);
-    if granted.right < Right::Change {
-        Err(Refusal::ReadOnly)
+    if granted.right < right {
+        Err(if granted.right == Right::Read { Refusal::ReadOnly } else { Refusal::Open })
     } else if granted.user.is_some()
         && !request.method().is_safe()
         && !(has_page("sec-fetch-site") || has_page("origin"))
@@ -117,6 +118,11 @@ fn refuse(admin: &Admin, refusal: &Refusal, request: &Request) -> Response {
             "read_only",
             "this needs admin.token: a read token, or a user who may only read, changes nothing",
         ),
+        Refusal::Open => fault(
+            StatusCode::FORBIDDEN,
+            "token_not_configured",
+            "every program on this machine can open these pages, so that none changes keys here: set admin.token",
+        ),
         Refusal::ForeignPage => fault(
             StatusCode::FORBIDDEN,
             "cross_origin",
@@ -136,7 +142,7 @@ fn refuse(admin: &Admin, refusal: &Refusal, request: &Request) -> Response {
 }
 
 /// Returns true if the client accepts HTML: browsers name it when they load a page.
-fn wants_page(headers: &HeaderMap) -> bool {
+pub(super) fn wants_page(headers: &HeaderMap) -> bool {
     headers
         .get(ACCEPT)
         .and_then(|accept| accept.to_str().ok())

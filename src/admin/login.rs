@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::extract::{RawQuery, Request, State};
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::SET_COOKIE;
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
@@ -42,19 +43,9 @@ pub(super) async fn submit(State(admin): State<Arc<Admin>>, request: Request) ->
     if !is_same_origin(&request) {
         return cross_origin();
     }
-    let Ok(turn) = admin.forms.try_acquire() else {
-        return fault(StatusCode::SERVICE_UNAVAILABLE, "too_many_logins", "try again in a moment");
-    };
-    let form = timeout(FORM_TIME, Limited::new(request.into_body(), MAX_FORM_BYTES).collect()).await;
-    drop(turn);
-    let form = match form {
-        Ok(Ok(form)) => form.to_bytes(),
-        Ok(Err(_)) => {
-            return fault(StatusCode::BAD_REQUEST, "bad_request", "the form is incomplete, or too large");
-        }
-        Err(_) => {
-            return fault(StatusCode::REQUEST_TIMEOUT, "form_timeout", "the form did not arrive in time");
-        }
+    let form = match read_form(&admin, request).await {
+        Ok(form) => form,
+        Err(response) => return response,
     };
     let fields = Fields::parse(&form);
     let next = fields.get("next").filter(|next| is_page(next));
@@ -65,6 +56,25 @@ pub(super) async fn submit(State(admin): State<Arc<Admin>>, request: Request) ->
         return login_page(&admin, "/login", StatusCode::FORBIDDEN, next, Some("That is not the token."));
     };
     with_cookie(see_other(&format!(".{}", next.unwrap_or("/"))), Some(cookie))
+}
+
+/// Reads a small body within the limits of forms.
+///
+/// # Errors
+/// Fails with the response.
+pub(super) async fn read_form(admin: &Admin, request: Request) -> Result<Bytes, Response> {
+    let Ok(turn) = admin.forms.try_acquire() else {
+        return Err(fault(StatusCode::SERVICE_UNAVAILABLE, "too_many_logins", "try again in a moment"));
+    };
+    let form = timeout(FORM_TIME, Limited::new(request.into_body(), MAX_FORM_BYTES).collect()).await;
+    drop(turn);
+    match form {
+        Ok(Ok(form)) => Ok(form.to_bytes()),
+        Ok(Err(_)) => {
+            Err(fault(StatusCode::BAD_REQUEST, "bad_request", "the form is incomplete, or too large"))
+        }
+        Err(_) => Err(fault(StatusCode::REQUEST_TIMEOUT, "form_timeout", "the form did not arrive in time")),
+    }
 }
 
 /// `POST /logout`.
@@ -88,7 +98,7 @@ pub(super) fn login_page(
     page(status, pages::login(Depth::of(path), next, wrong, admin.access.load().has_login()))
 }
 
-fn cross_origin() -> Response {
+pub(super) fn cross_origin() -> Response {
     fault(StatusCode::FORBIDDEN, "cross_origin", "this form can only be sent from its own page")
 }
 

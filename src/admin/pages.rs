@@ -13,11 +13,13 @@
 //! | `dashboard` | the page as a whole |
 //! | `tiles` | the sums at a glance |
 //! | `charts`, `panels` | columns over time; names with bars and sums |
+//! | `keys` | stored keys of clients, with forms |
 //! | `running`, `members`, `records` | streams that run; members of groups; records that were written |
 //! | `numbers` | numbers and times as people read them |
 
 mod charts;
 mod dashboard;
+pub(super) mod keys;
 pub(super) mod members;
 mod numbers;
 mod overviews;

@@ -75,6 +75,15 @@ pub(super) fn json(value: &impl serde::Serialize) -> Response {
     }
 }
 
+/// A new object, which no cache may keep.
+pub(super) fn created(value: &impl serde::Serialize) -> Response {
+    let mut response = json(value);
+    if response.status() == StatusCode::OK {
+        *response.status_mut() = StatusCode::CREATED;
+    }
+    response
+}
+
 pub(super) fn page(status: StatusCode, markup: maud::Markup) -> Response {
     small(status, "text/html; charset=utf-8", markup.into_string())
 }

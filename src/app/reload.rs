@@ -21,7 +21,7 @@ use super::{limits, restart};
 use crate::admin::{Access, AccessRules, Right, TrustedUsers};
 use crate::balance::{HealthRegistry, UpstreamGroup};
 use crate::config::reload::{Reload, ReloadOutcome};
-use crate::config::{self, Files, Loaded, Settings, Sources};
+use crate::config::{self, Files, KeyPlace, Loaded, Settings, Sources};
 use crate::gate::LiveKeys;
 use crate::gate::limit::{LimitRegistry, NextLimits};
 use crate::llm::price::Prices;
@@ -66,6 +66,8 @@ pub(super) struct Reloader {
     pub(super) controls: Controls,
     pub(super) prices: Arc<Live<Prices>>,
     pub(super) services: Services,
+    /// The place of stored keys, for the pages that change them.
+    pub(super) key_place: Arc<Live<KeyPlace>>,
     pub(super) shared: Arc<Shared>,
     keys: Arc<LiveKeys>,
     /// The groups that the pages show.
@@ -147,6 +149,7 @@ impl Reloader {
             controls: Controls::new(settings),
             prices: Live::new(settings.prices.clone()),
             services,
+            key_place: Live::new(KeyPlace::of(settings)),
             shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget, health, limits)),
             keys,
             groups: Live::new(snapshot.groups()),
@@ -259,6 +262,7 @@ impl Reloader {
         }
         self.access.replace(access(&settings, Some(&self.access.load())));
         self.prices.replace(settings.prices.clone());
+        self.key_place.replace(KeyPlace::of(&settings));
         self.keys.stored.replace(settings.keys.table());
         self.drain_timeout.replace(settings.server.drain_timeout);
         self.controls.apply(&settings, lines);

@@ -7,7 +7,7 @@
 
 mod output;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use jiff::Timestamp;
 
 use super::output::{print, unwritten};
 use super::{FAILED, WRONG};
-use crate::config::{self, KeyPlace, KeyStore, Overrides, Sources, StoreError, StoredKey, Which};
-use crate::gate::{ID_DIGITS, KeyDigest, RANDOM_BYTES, new_key};
+use crate::config::{
+    self, CreatedKey, KeyError, KeyListing, KeyPlace, KeyStore, ListedKey, Overrides, Sources, StoreError,
+    StoredKey, Which,
+};
 use crate::sinks::ledger::{Bounds, LedgerSource};
-use crate::support::secret::Secret;
-use output::{CreatedKey, EndedKey, KeyListing, ListedKey, RevokedKeys};
 
 /// Options of `keys`.
 #[derive(Debug, Args)]
@@ -100,13 +100,15 @@ enum Format {
 /// The reason for which a command failed, and its exit status.
 struct KeysFailure(u8, String);
 
-impl From<StoreError> for KeysFailure {
-    fn from(error: StoreError) -> Self {
+impl From<KeyError> for KeysFailure {
+    fn from(error: KeyError) -> Self {
         let status = match error {
-            StoreError::Unread(_) | StoreError::Refused(_) => WRONG,
-            StoreError::Unwritten(..) | StoreError::Locked(_) => FAILED,
+            KeyError::NoRandom | KeyError::Store(StoreError::Unwritten(..) | StoreError::Locked(_)) => FAILED,
+            _ => WRONG,
         };
-        Self(status, error.to_string())
+        // The names of options.
+        let option = if matches!(error, KeyError::Until(_) | KeyError::Grace(_)) { "--" } else { "" };
+        Self(status, format!("{option}{error}"))
     }
 }
 
@@ -121,16 +123,24 @@ pub(super) fn run(args: &KeysArgs) -> ExitCode {
             return ExitCode::from(WRONG);
         }
     };
-    let Some(store) = &place.store else {
-        say!("keys: no keys are stored: `file` in [keys] is \"\"; name a file there");
-        return ExitCode::from(WRONG);
+    let store = match place.store() {
+        Ok(store) => store,
+        Err(error) => {
+            say!("keys: {error}");
+            return ExitCode::from(WRONG);
+        }
     };
     let is_json = args.format == Format::Json;
     let result = match &args.command {
-        Command::Create(create) => self::create(&place, store, create).map(|created| made(&created, is_json)),
-        Command::Rotate(rotate) => self::rotate(&place, store, rotate).map(|created| made(&created, is_json)),
+        Command::Create(CreateArgs { client, until }) => place
+            .create_key(client, until.as_deref())
+            .map(|created| made(&created, is_json))
+            .map_err(KeysFailure::from),
+        Command::Rotate(rotate) => self::rotate(&place, rotate).map(|created| made(&created, is_json)),
         Command::List(list) => self::list(&sources, store, list).map(|listing| shown(&listing, is_json)),
-        Command::Revoke(revoke) => self::revoke(store, revoke).map(|revoked| shown(&revoked, is_json)),
+        Command::Revoke(RevokeArgs { ids }) => {
+            place.revoke_keys(ids).map(|revoked| shown(&revoked, is_json)).map_err(KeysFailure::from)
+        }
     };
     result.unwrap_or_else(|KeysFailure(status, message)| {
         say!("keys {}: {message}", args.command.name());
@@ -149,67 +159,19 @@ impl Command {
     }
 }
 
-fn create(place: &KeyPlace, store: &KeyStore, args: &CreateArgs) -> Result<CreatedKey, KeysFailure> {
-    let now = this_second();
-    let (stored, key) = new(place, &args.client, args.until.as_deref(), now)?;
-    store.change(|keys| {
-        keys.push(stored.clone());
-        Ok(())
-    })?;
-    Ok(CreatedKey::new(&stored, key, Vec::new()))
-}
-
-fn rotate(place: &KeyPlace, store: &KeyStore, args: &RotateArgs) -> Result<CreatedKey, KeysFailure> {
-    let now = this_second();
-    let (stored, key) = new(place, &args.client, args.until.as_deref(), now)?;
-    let end = now.checked_add(args.grace).map_err(|error| KeysFailure(WRONG, format!("--grace: {error}")))?;
-    let replaced = store.change(|keys| {
-        let of_client = |key: &&mut StoredKey| key.client == args.client && !key.has_expired(now);
-        let mut replaced = Vec::new();
-        for key in keys.iter_mut().filter(of_client) {
-            key.until = Some(key.until.map_or(end, |until| until.min(end)));
-            replaced.push(EndedKey::new(key));
-        }
-        if replaced.is_empty() {
-            return Err(format!(
-                "no key of {0} is stored that could be replaced: write `streamgauge keys create {0}`",
-                args.client
-            ));
-        }
-        keys.push(stored.clone());
-        Ok(replaced)
-    })?;
+fn rotate(place: &KeyPlace, args: &RotateArgs) -> Result<CreatedKey, KeysFailure> {
+    let created = place.rotate_keys(&args.client, args.grace, args.until.as_deref())?;
     if place.own_keys.contains(&args.client) {
         say!(
             "the keys in [clients.{}] of the configuration are still accepted: remove them there, or add an `until`",
             args.client
         );
     }
-    Ok(CreatedKey::new(&stored, key, replaced))
-}
-
-/// A new key and what is stored of it.
-fn new(
-    place: &KeyPlace,
-    client: &str,
-    until: Option<&str>,
-    now: Timestamp,
-) -> Result<(StoredKey, Secret), KeysFailure> {
-    let wrong = |reason| KeysFailure(WRONG, reason);
-    place.check_client(client).map_err(wrong)?;
-    let until = until.map(|text| config::key_end(text, now, &place.time_zone)).transpose();
-    let until = until.map_err(|reason| wrong(format!("--until: {reason}")))?;
-    let mut random = [0; RANDOM_BYTES];
-    aws_lc_rs::rand::fill(&mut random)
-        .map_err(|_| KeysFailure(FAILED, "the system gives no random bytes".to_owned()))?;
-    let key = new_key(random);
-    let digest = KeyDigest::of(key.expose().as_bytes());
-    let (client, created) = (client.to_owned(), Some(now));
-    Ok((StoredKey { client, digest, created, until, place: String::new() }, key))
+    Ok(created)
 }
 
 fn list(sources: &Sources, store: &KeyStore, args: &ListArgs) -> Result<KeyListing, KeysFailure> {
-    let (keys, now) = (store.keys()?, Timestamp::now());
+    let (keys, now) = (store.keys().map_err(KeyError::from)?, Timestamp::now());
     let used = match keys.is_empty() {
         true => None,
         false => last_used(sources, args.ledger.as_deref(), &keys).unwrap_or_else(|reason| {
@@ -250,48 +212,9 @@ fn last_used(
     Ok(Some((source.to_string(), used)))
 }
 
-fn revoke(store: &KeyStore, args: &RevokeArgs) -> Result<RevokedKeys, KeysFailure> {
-    let ids = args.ids.iter().map(|id| checked_id(id)).collect::<Result<_, _>>();
-    let ids: BTreeSet<_> = ids.map_err(|reason| KeysFailure(WRONG, reason))?;
-    let revoked = store.change(|keys| {
-        let mut revoked = Vec::new();
-        for id in &ids {
-            let found: Vec<_> = keys.extract_if(.., |key| key.digest.to_hex().starts_with(id)).collect();
-            match &found[..] {
-                [] => {
-                    let file = store.path().display();
-                    return Err(format!(
-                        "no key {id} is stored in {file}, so that nothing was revoked: `streamgauge keys list` shows them"
-                    ));
-                }
-                [key] => revoked.push(EndedKey::new(key)),
-                more => {
-                    let digests: Vec<_> = more.iter().map(|key| key.digest.to_hex()).collect();
-                    return Err(format!(
-                        "{id} is the beginning of {}, so that nothing was revoked: write one of them",
-                        digests.join(" and ")
-                    ));
-                }
-            }
-        }
-        Ok(revoked)
-    })?;
-    Ok(RevokedKeys { revoked })
-}
-
-/// The message does not repeat the text, which may be a key.
-fn checked_id(text: &str) -> Result<String, String> {
-    if text.len() < ID_DIGITS || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(format!(
-            "an id has {ID_DIGITS} hexadecimal digits, the first of a key's digest: `streamgauge keys list` shows it"
-        ));
-    }
-    Ok(text.to_ascii_lowercase())
-}
-
 /// Prints a new key. It exists only here, so that a failure says how to get rid of it.
 fn made(created: &CreatedKey, is_json: bool) -> ExitCode {
-    let text = if is_json { output::json(created) } else { format!("{}\n", created.key()) };
+    let text = if is_json { output::json(created) } else { format!("{}\n", created.key.expose()) };
     match print(text) {
         Ok(()) => {
             if !is_json {
@@ -302,7 +225,7 @@ fn made(created: &CreatedKey, is_json: bool) -> ExitCode {
         Err(error) => {
             say!(
                 "the new key could not be printed, and is lost ({error}): `streamgauge keys revoke {}`",
-                created.id()
+                created.id
             );
             ExitCode::from(FAILED)
         }
@@ -314,26 +237,5 @@ fn shown<T: serde::Serialize + std::fmt::Display>(result: &T, is_json: bool) -> 
     match print(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => unwritten(&error, 0),
-    }
-}
-
-/// The present time without a fraction, for people who read the file.
-fn this_second() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn id_that_may_be_a_key_is_not_repeated() {
-        assert_eq!(checked_id("9F86D081"), Ok("9f86d081".to_owned()));
-        assert_eq!(checked_id("9f86d081884c"), Ok("9f86d081884c".to_owned()));
-        for text in ["", "9f86d08", "sg-marker-0123456789", "9f86d08g"] {
-            let reason = checked_id(text).expect_err(text);
-            assert!(!reason.contains("marker"), "{reason}");
-        }
     }
 }

@@ -12,6 +12,7 @@ use super::key_store::KeyStore;
 use super::layers::Layers;
 use super::mistakes::Mistakes;
 use super::reader::Reader;
+use super::settings::Settings;
 use super::suggest::suggest;
 use super::time_zone::time_zone;
 use super::{Sources, file, stored_keys};
@@ -59,6 +60,17 @@ pub fn load_key_place(sources: &Sources) -> Result<KeyPlace, Mistakes> {
 }
 
 impl KeyPlace {
+    /// The place in a configuration in use.
+    pub fn of(settings: &Settings) -> Self {
+        let own = settings.clients.iter().filter(|client| !client.keys.is_empty());
+        Self {
+            store: settings.keys.file.clone().map(KeyStore::new),
+            own_keys: own.map(|client| client.name.clone()).collect(),
+            clients: settings.clients.iter().map(|client| client.name.clone()).collect(),
+            time_zone: settings.ledger.time_zone.clone(),
+        }
+    }
+
     /// # Errors
     /// Fails with what to write if the configuration does not have the client.
     pub fn check_client(&self, name: &str) -> Result<(), String> {

@@ -15,6 +15,7 @@ mod access_log;
 mod addresses;
 mod admin;
 mod admin_access;
+mod admin_keys;
 mod ages;
 mod asking;
 mod backups;

@@ -39,12 +39,12 @@ fn host(headers: &HeaderMap) -> Option<Authority<'_>> {
 fn foreign_host_is_refused() {
     let access = access(false, false);
     for host in ["127.0.0.1:9090", "localhost", "gauge.internal:9090"] {
-        assert_eq!(query(&access, &[("host", host)]), Ok(Right::Change), "{host}");
+        assert_eq!(query(&access, &[("host", host)]), Ok(Right::Reload), "{host}");
     }
     for host in ["evil.example:9090", "x.gauge.internal"] {
         assert_eq!(query(&access, &[("host", host)]), Err(Refusal::Host(host.to_owned())), "{host}");
     }
-    assert_eq!(query(&access, &[]), Ok(Right::Change), "HTTP/1.0 without a host, as no browser speaks");
+    assert_eq!(query(&access, &[]), Ok(Right::Reload), "HTTP/1.0 without a host, as no browser speaks");
 }
 
 #[test]
@@ -79,11 +79,11 @@ fn session_holds_until_its_end_and_under_its_token() {
     );
     let value = pair.split_once('=').unwrap().1;
     assert!(access.right_of_session(value, now).is_some());
-    assert!(!access.right_of_session(value, now + SESSION).is_some(), "it is over");
+    assert_eq!(access.right_of_session(value, now + SESSION), None, "it is over");
     let later = value.replacen(char::from(value.as_bytes()[0]), "9", 1);
     let cut = &value[..value.len() - 2];
     for wrong in [later.as_str(), cut, "", ".", "1.", "99999999999.00", "99999999999.zz"] {
-        assert!(!access.right_of_session(wrong, now).is_some(), "{wrong}");
+        assert_eq!(access.right_of_session(wrong, now), None, "{wrong}");
     }
     let token = Some(Secret::new("another-token-0123".to_owned()));
     let other = Access::new(AccessRules { token, tls: true, ..AccessRules::default() });

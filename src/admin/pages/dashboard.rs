@@ -47,7 +47,7 @@ pub(super) fn page(
     state: &State<'_>,
     kept: Option<u64>,
     instance: &Instance<'_>,
-    has_login: bool,
+    (has_login, has_keys): (bool, bool),
 ) -> Markup {
     let Instance { ledger, active, members } = *instance;
     let members = members.states();
@@ -64,6 +64,7 @@ pub(super) fn page(
                 @if let Some(place @ LedgerSource::Fleet(_)) = ledger { p.updated #ledger title=(place) { "Whole fleet" } }
                 p.updated #updated data-part { "As of " (time(at, &query.zone)) " " (time_zone_name(&query.zone)) }
                 button.quiet #pause type="button" hidden { "Pause updates" }
+                @if has_keys { a href="keys" { "Keys" } }
                 @if has_login {
                     form method="post" action="logout" { button.quiet type="submit" { "Sign out" } }
                 }
@@ -329,7 +330,7 @@ mod tests {
             active: &ActiveRequests::new(1),
             members: &Members { groups: Live::new(Vec::new()), health },
         };
-        page(query, Timestamp::UNIX_EPOCH, state, Some(7), &instance, true).into_string()
+        page(query, Timestamp::UNIX_EPOCH, state, Some(7), &instance, (true, true)).into_string()
     }
 
     #[test]

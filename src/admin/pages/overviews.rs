@@ -47,15 +47,17 @@ struct Read {
 }
 
 impl Overviews {
-    /// Responds to the text of a query.
-    pub(in crate::admin) async fn respond(&self, admin: &Admin, text: &str) -> Response {
+    /// Responds to the text of a query. The page of a client that `may_change` stored keys leads to
+    /// them.
+    pub(in crate::admin) async fn respond(&self, admin: &Admin, text: &str, may_change: bool) -> Response {
         let Shown { ledger, active, members, .. } = &admin.shown;
         let instance = Instance { ledger: ledger.as_ref(), active, members };
         let has_login = admin.access.load().has_login();
+        let has_keys = may_change && admin.shown.keys.load().store.is_some();
         let prices = admin.shown.prices.load();
         let zone = prices.zone();
         let show = |status, query: &PageQuery, at, state: &State<'_>, kept| {
-            page(status, dashboard::page(query, at, state, kept, &instance, has_login))
+            page(status, dashboard::page(query, at, state, kept, &instance, (has_login, has_keys)))
         };
         let query = match PageQuery::parse(text, zone) {
             Ok(query) => query,

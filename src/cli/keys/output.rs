@@ -5,77 +5,11 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::config::StoredKey;
+use crate::config::{CreatedKey, EndedKey, KeyListing, ListedKey, RevokedKeys};
 use crate::sinks::ledger::output::numbers::{name, width_of};
-use crate::support::secret::Secret;
 
 /// The gap between two columns.
 const GAP: usize = 2;
-
-/// A new key.
-#[derive(Serialize)]
-pub(super) struct CreatedKey {
-    client: String,
-    id: String,
-    #[serde(serialize_with = "exposed")]
-    key: Secret,
-    created: Option<Timestamp>,
-    until: Option<Timestamp>,
-    /// The keys that it replaces.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    replaced: Vec<EndedKey>,
-}
-
-fn exposed<S: serde::Serializer>(key: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(key.expose())
-}
-
-/// A key that ends or has been removed.
-#[derive(Debug, PartialEq, Serialize)]
-pub(super) struct EndedKey {
-    client: String,
-    id: String,
-    until: Option<Timestamp>,
-}
-
-#[derive(Serialize)]
-pub(super) struct RevokedKeys {
-    pub(super) revoked: Vec<EndedKey>,
-}
-
-/// The stored keys.
-#[derive(Serialize)]
-pub(super) struct KeyListing {
-    pub(super) file: String,
-    /// The ledger of the last uses. `None`: they are unknown.
-    pub(super) ledger: Option<String>,
-    pub(super) keys: Vec<ListedKey>,
-}
-
-#[derive(Serialize)]
-pub(super) struct ListedKey {
-    client: String,
-    id: String,
-    created: Option<Timestamp>,
-    until: Option<Timestamp>,
-    expired: bool,
-    last_used: Option<Timestamp>,
-}
-
-impl CreatedKey {
-    pub(super) fn new(stored: &StoredKey, key: Secret, replaced: Vec<EndedKey>) -> Self {
-        let StoredKey { client, digest, created, until, .. } = stored;
-        Self { client: client.clone(), id: digest.id(), key, created: *created, until: *until, replaced }
-    }
-
-    pub(super) fn key(&self) -> &str {
-        self.key.expose()
-    }
-
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-}
 
 impl fmt::Display for CreatedKey {
     /// Says all but the key.
@@ -89,20 +23,6 @@ impl fmt::Display for CreatedKey {
             write!(f, "\n{id} ends at {}", text(*until))?;
         }
         Ok(())
-    }
-}
-
-impl EndedKey {
-    pub(super) fn new(key: &StoredKey) -> Self {
-        Self { client: key.client.clone(), id: key.digest.id(), until: key.until }
-    }
-}
-
-impl ListedKey {
-    pub(super) fn new(key: &StoredKey, last_used: Option<Timestamp>, now: Timestamp) -> Self {
-        let StoredKey { client, digest, created, until, .. } = key;
-        let (client, id, expired) = (client.clone(), digest.id(), key.has_expired(now));
-        Self { client, id, created: *created, until: *until, expired, last_used }
     }
 }
 
@@ -156,7 +76,9 @@ pub(super) fn json<T: Serialize>(result: &T) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::StoredKey;
     use crate::gate::KeyDigest;
+    use crate::support::secret::Secret;
 
     fn at(text: &str) -> Option<Timestamp> {
         text.parse().ok()

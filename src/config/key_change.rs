@@ -1,0 +1,260 @@
+//! Makes, replaces and revokes stored keys, for commands and the admin port.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::key_place::{KeyPlace, key_end};
+use super::key_store::{KeyStore, StoreError};
+use super::settings::StoredKey;
+use crate::gate::{ID_DIGITS, KeyDigest, RANDOM_BYTES, new_key};
+use crate::support::secret::Secret;
+
+/// A new key.
+#[derive(Serialize)]
+pub struct CreatedKey {
+    pub client: String,
+    pub id: String,
+    #[serde(serialize_with = "exposed")]
+    pub key: Secret,
+    pub created: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    /// The keys that it replaces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<EndedKey>,
+}
+
+fn exposed<S: serde::Serializer>(key: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(key.expose())
+}
+
+/// A key that ends or has been removed.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct EndedKey {
+    pub client: String,
+    pub id: String,
+    pub until: Option<Timestamp>,
+}
+
+/// Keys that were removed.
+#[derive(Serialize)]
+pub struct RevokedKeys {
+    pub revoked: Vec<EndedKey>,
+}
+
+/// The stored keys.
+#[derive(Serialize)]
+pub struct KeyListing {
+    pub file: String,
+    /// The ledger of the last uses. `None`: they are unknown.
+    pub ledger: Option<String>,
+    pub keys: Vec<ListedKey>,
+}
+
+/// A stored key without its digest.
+#[derive(Serialize)]
+pub struct ListedKey {
+    pub client: String,
+    pub id: String,
+    pub created: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    pub expired: bool,
+    pub last_used: Option<Timestamp>,
+}
+
+/// A change that was not made.
+#[derive(Debug)]
+pub enum KeyError {
+    /// The configuration stores no keys.
+    NoStore,
+    /// The configuration does not have the client.
+    UnknownClient(String),
+    /// The end of the key.
+    Until(String),
+    /// The time for which other keys are still accepted.
+    Grace(String),
+    /// A text that is not the id of a key. It is not repeated, since it may be a key.
+    NotAnId,
+    /// The system gives no random bytes.
+    NoRandom,
+    Store(StoreError),
+}
+
+impl From<StoreError> for KeyError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl CreatedKey {
+    pub fn new(stored: &StoredKey, key: Secret, replaced: Vec<EndedKey>) -> Self {
+        let StoredKey { client, digest, created, until, .. } = stored;
+        Self { client: client.clone(), id: digest.id(), key, created: *created, until: *until, replaced }
+    }
+}
+
+impl EndedKey {
+    pub fn new(key: &StoredKey) -> Self {
+        Self { client: key.client.clone(), id: key.digest.id(), until: key.until }
+    }
+}
+
+impl ListedKey {
+    pub fn new(key: &StoredKey, last_used: Option<Timestamp>, now: Timestamp) -> Self {
+        let StoredKey { client, digest, created, until, .. } = key;
+        let (client, id, expired) = (client.clone(), digest.id(), key.has_expired(now));
+        Self { client, id, created: *created, until: *until, expired, last_used }
+    }
+}
+
+impl KeyPlace {
+    /// # Errors
+    /// Fails if the configuration stores no keys.
+    pub fn store(&self) -> Result<&KeyStore, KeyError> {
+        self.store.as_ref().ok_or(KeyError::NoStore)
+    }
+
+    /// Stores a new key of a client. It blocks.
+    ///
+    /// # Errors
+    /// Fails for an unknown client, an end that is none, or a file that cannot be changed.
+    pub fn create_key(&self, client: &str, until: Option<&str>) -> Result<CreatedKey, KeyError> {
+        let (store, now) = (self.store()?, this_second());
+        let (stored, key) = self.new_key(client, until, now)?;
+        store.change(|keys| {
+            keys.push(stored.clone());
+            Ok(())
+        })?;
+        Ok(CreatedKey::new(&stored, key, Vec::new()))
+    }
+
+    /// Stores a new key of a client, and ends its other stored keys after `grace`. It blocks.
+    ///
+    /// # Errors
+    /// Fails like [`Self::create_key`], or if no other key is stored.
+    pub fn rotate_keys(
+        &self,
+        client: &str,
+        grace: Duration,
+        until: Option<&str>,
+    ) -> Result<CreatedKey, KeyError> {
+        let (store, now) = (self.store()?, this_second());
+        let (stored, key) = self.new_key(client, until, now)?;
+        let end = now.checked_add(grace).map_err(|error| KeyError::Grace(error.to_string()))?;
+        let replaced = store.change(|keys| {
+            let of_client = |key: &&mut StoredKey| key.client == client && !key.has_expired(now);
+            let mut replaced = Vec::new();
+            for key in keys.iter_mut().filter(of_client) {
+                key.until = Some(key.until.map_or(end, |until| until.min(end)));
+                replaced.push(EndedKey::new(key));
+            }
+            if replaced.is_empty() {
+                return Err(format!(
+                    "no key of {client} is stored that could be replaced: write `streamgauge keys create {client}`"
+                ));
+            }
+            keys.push(stored.clone());
+            Ok(replaced)
+        })?;
+        Ok(CreatedKey::new(&stored, key, replaced))
+    }
+
+    /// Removes keys by their ids, all or none. It blocks.
+    ///
+    /// # Errors
+    /// Fails for an id that no key has, or several have, or if the file cannot be changed.
+    pub fn revoke_keys(&self, ids: &[String]) -> Result<RevokedKeys, KeyError> {
+        let store = self.store()?;
+        let ids = ids.iter().map(|id| checked_id(id)).collect::<Result<BTreeSet<_>, _>>()?;
+        let revoked = store.change(|keys| {
+            let mut revoked = Vec::new();
+            for id in &ids {
+                let found: Vec<_> = keys.extract_if(.., |key| key.digest.to_hex().starts_with(id)).collect();
+                match &found[..] {
+                    [] => {
+                        let file = store.path().display();
+                        return Err(format!(
+                            "no key {id} is stored in {file}, so that nothing was revoked: `streamgauge keys list` shows them"
+                        ));
+                    }
+                    [key] => revoked.push(EndedKey::new(key)),
+                    more => {
+                        let digests: Vec<_> = more.iter().map(|key| key.digest.to_hex()).collect();
+                        return Err(format!(
+                            "{id} is the beginning of {}, so that nothing was revoked: write one of them",
+                            digests.join(" and ")
+                        ));
+                    }
+                }
+            }
+            Ok(revoked)
+        })?;
+        Ok(RevokedKeys { revoked })
+    }
+
+    /// A new key and what is stored of it.
+    fn new_key(
+        &self,
+        client: &str,
+        until: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(StoredKey, Secret), KeyError> {
+        self.check_client(client).map_err(KeyError::UnknownClient)?;
+        let until = until.map(|text| key_end(text, now, &self.time_zone)).transpose();
+        let until = until.map_err(KeyError::Until)?;
+        let mut random = [0; RANDOM_BYTES];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| KeyError::NoRandom)?;
+        let key = new_key(random);
+        let digest = KeyDigest::of(key.expose().as_bytes());
+        let (client, created) = (client.to_owned(), Some(now));
+        Ok((StoredKey { client, digest, created, until, place: String::new() }, key))
+    }
+}
+
+fn checked_id(text: &str) -> Result<String, KeyError> {
+    if text.len() < ID_DIGITS || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(KeyError::NotAnId);
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// The present time without a fraction, for people who read the file.
+fn this_second() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoStore => f.write_str("no keys are stored: `file` in [keys] is \"\"; name a file there"),
+            Self::UnknownClient(reason) => f.write_str(reason),
+            Self::Until(reason) => write!(f, "until: {reason}"),
+            Self::Grace(reason) => write!(f, "grace: {reason}"),
+            Self::NotAnId => write!(
+                f,
+                "an id has {ID_DIGITS} hexadecimal digits, the first of a key's digest: `streamgauge keys list` shows it"
+            ),
+            Self::NoRandom => f.write_str("the system gives no random bytes"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_that_may_be_a_key_is_not_repeated() {
+        assert_eq!(checked_id("9F86D081").unwrap(), "9f86d081");
+        assert_eq!(checked_id("9f86d081884c").unwrap(), "9f86d081884c");
+        for text in ["", "9f86d08", "sg-marker-0123456789", "9f86d08g"] {
+            let reason = checked_id(text).expect_err(text).to_string();
+            assert!(!reason.contains("marker"), "{reason}");
+        }
+    }
+}
