@@ -2,8 +2,6 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::ops::DerefMut;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,7 +9,7 @@ use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::balance::Balance;
-use super::conn_state::{ConnCommand, ConnState};
+use super::conn_state::ConnState;
 use super::connections::Connections;
 use super::disconnect::Socket;
 use super::http1::{self, Connection};
@@ -78,7 +76,7 @@ where
     H: Handler,
 {
     let ConnInfo { http2, certificate } = info;
-    let mut connection = Connection::new(io, certificate, Rc::clone(&state), context);
+    let mut connection = Connection::new(io, certificate, state, context);
     async move {
         match connection.tell_protocol(http2).await {
             Ok(Some(false)) => {}
@@ -87,26 +85,10 @@ where
             Ok(None) => return,
             Err(error) => return tracing::debug!(%error, "client connection ended"),
         }
-        let ended = unless_dropped(pin!(connection.run()), &state).await;
-        if let Some(end) = ended {
-            // Boxed, as it runs once.
-            unless_dropped(Box::pin(connection.finish(end)), &state).await;
-        }
+        let end = connection.run().await;
+        // Boxed, as it runs once.
+        Box::pin(connection.finish(end)).await;
     }
-}
-
-/// Polls `served` until it ends. `None`: the connection is dropped by command, of which its task is
-/// notified already.
-fn unless_dropped<T>(
-    mut served: Pin<impl DerefMut<Target = impl Future<Output = T>>>,
-    state: &ConnState,
-) -> impl Future<Output = Option<T>> {
-    poll_fn(move |cx| {
-        if state.command() == Some(ConnCommand::Drop) {
-            return Poll::Ready(None);
-        }
-        served.as_mut().poll(cx).map(Some)
-    })
 }
 
 /// Waits for a command. Cancel-safe.

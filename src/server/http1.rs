@@ -13,7 +13,7 @@ mod unsent;
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -181,8 +181,18 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         }
     }
 
+    /// # Errors
+    /// The connection is dropped by command, of which its task is notified already.
+    fn obey_drop(&self) -> io::Result<()> {
+        match self.peer.state.command() {
+            Some(ConnCommand::Drop) => Err(io::Error::other("the connection is dropped by command")),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits for the next head, and reads the part of the body that came with it.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
+        self.obey_drop()?;
         let end = |end| Poll::Ready(Ok(Next::End(end)));
         let peer = &mut self.peer;
         let mut found = peer.head_in_unread();
@@ -221,6 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         cx: &mut Context<'_>,
         mut handled: Pin<&mut Option<F>>,
     ) -> Poll<io::Result<F::Output>> {
+        self.obey_drop()?;
         loop {
             let future = handled.as_mut().as_pin_mut().expect("it is taken back after it was ready");
             if let Poll::Ready(response) = future.poll(cx) {
@@ -239,6 +250,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         cx: &mut Context<'_>,
         writer: &mut ResponseWriter<H::Body>,
     ) -> Poll<io::Result<()>> {
+        self.obey_drop()?;
         let peer = &mut self.peer;
         loop {
             if peer.poll_unsent(cx)?.is_pending() {
@@ -270,20 +282,29 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         }
     }
 
-    pub(super) async fn finish(mut self, end: io::Result<End>) {
-        let finished = match end {
-            Ok(End::Close { lingers }) => self.close(lingers).await,
-            Ok(End::Refuse(error)) => self.refuse(error).await,
-            Ok(End::Cut(cut)) => self.cut(cut).await,
-            Ok(End::Upgraded(upgrade, _running)) => {
+    /// Ends the connection, unless it is dropped by command.
+    pub(super) async fn finish(self, end: io::Result<End>) {
+        let state = Rc::clone(&self.peer.state);
+        let mut finished = pin!(self.finished(end));
+        let ended = poll_fn(|cx| match state.command() {
+            Some(ConnCommand::Drop) => Poll::Ready(Ok(())),
+            _ => finished.as_mut().poll(cx),
+        });
+        if let Err(error) = ended.await {
+            tracing::debug!(%error, "client connection ended");
+        }
+    }
+
+    async fn finished(mut self, end: io::Result<End>) -> io::Result<()> {
+        match end? {
+            End::Close { lingers } => self.close(lingers).await,
+            End::Refuse(error) => self.refuse(error).await,
+            End::Cut(cut) => self.cut(cut).await,
+            End::Upgraded(upgrade, _running) => {
                 let (io, first) = self.peer.into_parts();
                 upgrade.run(io, first).await;
                 Ok(())
             }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = finished {
-            tracing::debug!(%error, "client connection ended");
         }
     }
 
