@@ -13,22 +13,18 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use streamgauge::balance::{
-    Fingerprint, GroupSpec, HealthRegistry, MemberSpec, Plan, PlanRequest, PromptHash, Step, StickyBy,
+    GroupSpec, HealthRegistry, MemberSpec, Plan, PlanRequest, PromptHash, Step, StickyBody, StickyBy,
     StickyKey, StickyParts, UpstreamGroup, sticky_key,
 };
 use streamgauge::codec::head::Headers;
 use streamgauge::support::UpstreamId;
 
 fn key(number: usize) -> StickyKey {
-    let session = number.to_string();
-    let parts = StickyParts {
-        headers: &Headers::default(),
-        session_id: None,
-        prompt_cache_key: Some(&session),
-        conversation: None,
-        prompt: PromptHash::new("", None, &[]),
-    };
-    sticky_key(&[StickyBy::PromptCacheKey], &parts).unwrap()
+    let mut headers = Headers::default();
+    headers.append(b"x-session-id", number.to_string().as_bytes());
+    let prompt = PromptHash::new("", None, []);
+    let parts = StickyParts { headers: &headers, body: StickyBody::default(), prompt };
+    sticky_key(&[StickyBy::parse("session").unwrap()], &parts).unwrap()
 }
 
 fn choices(criterion: &mut Criterion) {
@@ -49,7 +45,7 @@ fn choices(criterion: &mut Criterion) {
                 model: Some("gpt-5"),
                 sticky: has_key.then(|| keys[number % 64]),
                 pin: None,
-                fingerprint: Fingerprint::new("client", PromptHash::new("", None, &[b"prompt"])),
+                fingerprint: PromptHash::new("client", None, [&b"prompt"[..]]).fingerprint(),
                 tokens: 1000,
                 started: now,
                 client_deadline: None,

@@ -52,7 +52,7 @@ pub use retry_on::{RetryOn, RetryWord};
 pub use state::{MemberState, ModelState, OutState};
 pub use sticky::{
     Account, Fingerprint, Pin, Pins, PromptHash, StickyBody, StickyBy, StickyKey, StickyParts, StickyResult,
-    sticky_key,
+    any_sticky_key, sticky_key,
 };
 pub use target::{GroupTarget, Target};
 pub use verdict::{Closes, Failure, RetryClass, UpstreamError, Verdict};

@@ -90,6 +90,8 @@ pub struct OutboundRequest<'a> {
     pub is_streamed: bool,
     /// The time when the request arrived; `timeouts.total` counts from here.
     pub started: Instant,
+    /// The request arrived just now, so that the clock need not be read again.
+    pub is_new: bool,
 }
 
 impl OutboundRequest<'_> {
@@ -175,6 +177,7 @@ impl UpstreamClient {
                     Ok(Transport::Http1) => self.send_http1(&request, payload, total, tried).await,
                     Err(error) => Err(error.into()),
                 };
+                request.is_new = false;
                 match sent {
                     Ok(response) => {
                         self.scratch.give_back_target(std::mem::take(&mut request.target));

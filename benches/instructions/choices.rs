@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use streamgauge::balance::{
-    Fingerprint, GroupSpec, HealthRegistry, MemberSpec, Permit, Plan, PlanRequest, PromptHash, Step,
-    StickyBy, StickyKey, StickyParts, UpstreamGroup, sticky_key,
+    GroupSpec, HealthRegistry, MemberSpec, Permit, Plan, PlanRequest, PromptHash, Step, StickyBody, StickyBy,
+    StickyKey, StickyParts, UpstreamGroup, sticky_key,
 };
 use streamgauge::codec::head::Headers;
 use streamgauge::support::UpstreamId;
@@ -34,7 +34,7 @@ fn choose(times: usize, members: usize) {
             model: Some("gpt-5"),
             sticky: number.is_multiple_of(2).then(|| keys[number / 2 % 64]),
             pin: None,
-            fingerprint: Fingerprint::new("client", PromptHash::new("", None, &[b"prompt"])),
+            fingerprint: PromptHash::new("client", None, [&b"prompt"[..]]).fingerprint(),
             tokens: 1000,
             started: now,
             client_deadline: None,
@@ -55,13 +55,9 @@ fn choose(times: usize, members: usize) {
 }
 
 fn key(number: usize) -> StickyKey {
-    let session = number.to_string();
-    let parts = StickyParts {
-        headers: &Headers::default(),
-        session_id: None,
-        prompt_cache_key: Some(&session),
-        conversation: None,
-        prompt: PromptHash::new("", None, &[]),
-    };
-    sticky_key(&[StickyBy::PromptCacheKey], &parts).unwrap()
+    let mut headers = Headers::default();
+    headers.append(b"x-session-id", number.to_string().as_bytes());
+    let prompt = PromptHash::new("", None, []);
+    let parts = StickyParts { headers: &headers, body: StickyBody::default(), prompt };
+    sticky_key(&[StickyBy::parse("session").unwrap()], &parts).unwrap()
 }

@@ -115,7 +115,7 @@ impl Circuit {
             Some(trial) if self.exchange(trial, 0) => counts.on_closed(tick),
             None if self.word.load(Ordering::Relaxed) == 0 => {
                 counts.advance(tick);
-                counts.window.record_good(tick);
+                counts.window.record_good();
             }
             _ => {}
         }

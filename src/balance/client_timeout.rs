@@ -11,9 +11,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::codec::head::{Headers, KnownName, visible};
+use crate::codec::head::{Headers, KnownName, NameSet, visible};
 
-const TIMEOUT: &str = "x-stainless-timeout";
+const TIMEOUTS: NameSet = NameSet::of(&[KnownName::XStainlessTimeout, KnownName::XStainlessReadTimeout]);
 
 /// Longer timeouts are ignored: a day.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -21,7 +21,10 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// The time at which a client gives up whose request arrived at `started`, unless the head of a
 /// response was sent by then. `None`: unknown.
 pub fn client_deadline(headers: &Headers, started: Instant) -> Option<Instant> {
-    let whole = headers.get_named(TIMEOUT);
+    if !headers.names().has_any_of(TIMEOUTS) {
+        return None;
+    }
+    let whole = headers.get(KnownName::XStainlessTimeout);
     let silence = headers.get(KnownName::XStainlessReadTimeout);
     let timeout = [whole, silence].into_iter().flatten().filter_map(seconds).min()?;
     started.checked_add(timeout)

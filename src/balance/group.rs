@@ -72,14 +72,28 @@ pub struct UpstreamGroup {
     spec: GroupSpec,
     members: Box<[MemberSpec]>,
     tiers: Box<[Range<usize>]>,
+    /// Some tier has several members that take new requests.
+    has_choice: bool,
     /// All weights above 0 are equal.
     pub(super) is_even: bool,
     pub(super) bound: Box<[Bound]>,
     pub(super) registry: Arc<HealthRegistry>,
     pub(super) budget: Arc<RetryBudget>,
     pub(super) room: Arc<WaitRoom>,
-    rows: RwLock<Recent<Arc<Row>>>,
+    rows: RwLock<Rows>,
 }
+
+/// The rows of the models that were requested recently.
+#[derive(Debug)]
+struct Rows {
+    by_hash: Recent<Arc<Row>>,
+    /// The one that was added last, with the model's name. Many groups serve one model, which is
+    /// compared in less time than it is hashed.
+    newest: Option<(Box<str>, Arc<Row>)>,
+}
+
+/// The longest name of [`Rows::newest`], in bytes.
+const MAX_NAME: usize = 64;
 
 /// The data about a member that a choice reads.
 #[derive(Debug)]
@@ -136,6 +150,8 @@ impl UpstreamGroup {
             range
         };
         let tiers = spec.tiers.iter().map(tier).collect();
+        let takes_requests = |member: &&MemberSpec| member.weight > 0;
+        let has_choice = spec.tiers.iter().any(|tier| tier.iter().filter(takes_requests).nth(1).is_some());
         let mut weights = members.iter().map(|member| member.weight).filter(|&weight| weight > 0);
         let first_weight = weights.next();
         let is_even = weights.all(|weight| Some(weight) == first_weight);
@@ -151,9 +167,13 @@ impl UpstreamGroup {
             bound,
             registry: Arc::clone(registry),
             budget: registry.budget(&spec.name),
-            rows: RwLock::new(Recent::new(2 * (PAIRS / members.len()).max(MIN_ROWS))),
+            rows: RwLock::new(Rows {
+                by_hash: Recent::new(2 * (PAIRS / members.len()).max(MIN_ROWS)),
+                newest: None,
+            }),
             members,
             tiers,
+            has_choice,
             is_even,
             spec,
         })
@@ -177,6 +197,11 @@ impl UpstreamGroup {
     /// The numbers of the members of each tier.
     pub fn tiers(&self) -> &[Range<usize>] {
         &self.tiers
+    }
+
+    /// Returns true if a conversation's key may decide about the member of a request.
+    pub fn has_choice(&self) -> bool {
+        self.has_choice
     }
 
     /// The member of an upstream. Of several, the first that serves the request's model.
@@ -205,12 +230,19 @@ impl UpstreamGroup {
     /// The health of a model at each member. `name_at` returns the model's name at a member, and is
     /// called if the model was not requested recently.
     pub(super) fn row(&self, model: Option<&str>, name_at: impl Fn(usize) -> Option<Box<str>>) -> Arc<Row> {
-        let key = self.registry.hash_name(model);
-        if let Some(row) = self.rows.read().expect("no holder panics").find_young(key) {
+        let rows = self.rows.read().expect("no holder panics");
+        if let Some((name, row)) = &rows.newest
+            && model == Some(name)
+        {
             return Arc::clone(row);
         }
+        let key = self.registry.hash_name(model);
+        if let Some(row) = rows.by_hash.find_young(key) {
+            return Arc::clone(row);
+        }
+        drop(rows);
         let mut rows = self.rows.write().expect("no holder panics");
-        if let Some(row) = rows.get(key) {
+        if let Some(row) = rows.by_hash.get(key) {
             return Arc::clone(row);
         }
         let at = |(number, member): (usize, &MemberSpec)| {
@@ -221,7 +253,8 @@ impl UpstreamGroup {
             }
         };
         let row: Arc<Row> = self.members.iter().enumerate().map(at).collect();
-        rows.insert(key, Arc::clone(&row));
+        rows.by_hash.insert(key, Arc::clone(&row));
+        rows.newest = model.filter(|name| name.len() <= MAX_NAME).map(|name| (name.into(), Arc::clone(&row)));
         row
     }
 }

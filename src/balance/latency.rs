@@ -44,7 +44,12 @@ fn unpack(word: u64, tick: u64) -> (f32, f32) {
     let elapsed = ((tick / STAMP_MS) as u32).wrapping_sub(word as u32);
     // Another thread's sample may be slightly younger than `tick`.
     let elapsed = if elapsed > u32::MAX / 2 { 0 } else { elapsed };
-    (average, (-(elapsed as f32 * STAMP_MS as f32) / DECAY_MS).exp())
+    let recency = match elapsed {
+        // Most samples under load.
+        0 => 1.0,
+        elapsed => (-(elapsed as f32 * STAMP_MS as f32) / DECAY_MS).exp(),
+    };
+    (average, recency)
 }
 
 #[cfg(test)]

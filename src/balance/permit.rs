@@ -31,6 +31,8 @@ pub struct Permit {
     pub(super) row: Arc<Row>,
     pub(super) number: usize,
     pub(super) started: Instant,
+    /// The last time that was noted, with its tick: the head of a small response is also its end.
+    pub(super) latest: (Instant, u64),
     pub(super) fingerprint: Fingerprint,
     pub(super) sticky: StickyResult,
     pub(super) is_least_bad: bool,
@@ -74,13 +76,14 @@ impl Permit {
     }
 
     fn tick(&self, now: Instant) -> u64 {
-        self.group.registry.tick(now)
+        if now == self.latest.0 { self.latest.1 } else { self.group.registry.tick(now) }
     }
 
     /// Records the first event that is not an error, or the head of a good response that is not a
     /// stream. Adds a sample to the latency, and decides a trial.
     pub fn record_first_event(&mut self, now: Instant) {
         let tick = self.tick(now);
+        self.latest = (now, tick);
         let elapsed = now.saturating_duration_since(self.started);
         self.model().latency.record(tick, elapsed.as_secs_f32() * 1000.0);
         self.decide_trials(tick);

@@ -184,6 +184,11 @@ impl Plan {
         self.group.members().len() - self.unfit.len()
     }
 
+    /// Returns false if no attempt follows the one that was begun, however it ends.
+    pub fn may_go_on(&self) -> bool {
+        !self.is_last() || self.group.spec().wait.is_some()
+    }
+
     /// Returns true if another member may be asked after this verdict on the last attempt.
     pub fn record_verdict(&mut self, verdict: &Verdict) -> bool {
         self.was_limited = verdict.is_rate_limit();

@@ -8,7 +8,7 @@ mod rendezvous;
 
 pub use body::StickyBody;
 pub(super) use key::name_tag;
-pub use key::{Fingerprint, PromptHash, StickyBy, StickyKey, StickyParts, sticky_key};
+pub use key::{Fingerprint, PromptHash, StickyBy, StickyKey, StickyParts, any_sticky_key, sticky_key};
 pub use pins::{Account, Pin, Pins};
 pub(super) use rendezvous::{Rank, member_seed, rank_before};
 

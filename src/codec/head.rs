@@ -143,15 +143,30 @@ impl Headers {
     }
 
     /// Adds a field of streamgauge's own, whose name is known for its prefix only.
+    #[inline]
     pub fn append_own(&mut self, name: &str, value: &[u8]) {
         debug_assert_eq!(KnownName::of(name.as_bytes()), Some(KnownName::AnyOwn));
         self.append_as(name.as_bytes(), Some(KnownName::AnyOwn), value, 0);
+    }
+
+    /// Adds the fields of `others`, which were all added, behind the others.
+    pub fn append_all(&mut self, others: &Self) {
+        let (buffer, others) = (self.buffer_mut(), others.buffer());
+        let shift = buffer.bytes.len() as u32;
+        buffer.bytes.extend_from_slice(&others.bytes);
+        for place in &others.fields {
+            place.known.into_iter().for_each(|known| buffer.index.note(known, buffer.fields.len()));
+            let Place { start, value, end, .. } = *place;
+            let moved = Place { start: start + shift, value: value + shift, end: end + shift, ..*place };
+            buffer.fields.push(moved);
+        }
     }
 
     fn append_with(&mut self, name: &[u8], value: &[u8], flags: u8) {
         self.append_as(name, KnownName::of(name), value, flags);
     }
 
+    #[inline]
     fn append_as(&mut self, name: &[u8], known: Option<KnownName>, value: &[u8], flags: u8) {
         let buffer = self.buffer_mut();
         let place = buffer.write_line(name, known, value, flags);
@@ -274,6 +289,7 @@ impl FieldTable<'_> {
 
 impl Buffer {
     /// Writes a line behind the others, which no field points to yet.
+    #[inline]
     fn write_line(&mut self, name: &[u8], known: Option<KnownName>, value: &[u8], flags: u8) -> Place {
         let start = self.bytes.len();
         let value_start = start + name.len() + COLON.len();
@@ -289,10 +305,13 @@ impl Buffer {
     }
 }
 
+#[inline]
 fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    for piece in [name, COLON, value, LINE_END] {
-        out.extend_from_slice(piece);
-    }
+    // One after the other, since copies of a known length need no call.
+    out.extend_from_slice(name);
+    out.extend_from_slice(COLON);
+    out.extend_from_slice(value);
+    out.extend_from_slice(LINE_END);
 }
 
 impl<'a> HeaderField<'a> {

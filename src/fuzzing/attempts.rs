@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::balance::{
-    BreakerPolicy, ChoiceBy, Clock, Closes, Cooldown, Failure, Fingerprint, GroupSpec, HealthRegistry,
-    MemberSpec, Permit, Plan, PlanRequest, PromptHash, RelayEnd, RetryOn, RetryPolicy, Step, UpstreamError,
-    UpstreamGroup, Verdict,
+    BreakerPolicy, ChoiceBy, Clock, Closes, Cooldown, Failure, GroupSpec, HealthRegistry, MemberSpec, Permit,
+    Plan, PlanRequest, PromptHash, RelayEnd, RetryOn, RetryPolicy, Step, UpstreamError, UpstreamGroup,
+    Verdict,
 };
 use crate::codec::head::Headers;
 use crate::support::UpstreamId;
@@ -97,10 +97,8 @@ fn plan_request(kind: u8, now: Instant) -> PlanRequest<'static> {
         model: Some(["m", "n"][usize::from(kind & 1)]),
         sticky: None,
         pin: None,
-        fingerprint: Fingerprint::new(
-            ["a", "b"][usize::from(kind >> 1 & 1)],
-            PromptHash::new("", None, &[b"prompt"]),
-        ),
+        fingerprint: PromptHash::new(["a", "b"][usize::from(kind >> 1 & 1)], None, [&b"prompt"[..]])
+            .fingerprint(),
         tokens: 0,
         started: now,
         client_deadline: (kind & 4 != 0).then(|| now + Duration::from_secs(30)),

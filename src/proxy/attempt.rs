@@ -22,16 +22,16 @@ use http::StatusCode;
 use super::include_usage::{self, Seen};
 use super::request::{Body, Buffered, Prepared};
 use super::worker::{WorkerSnapshot, WorkerUpstream};
-use crate::balance::{Attempt, Permit};
+use crate::balance::Attempt;
 use crate::codec::h1::BodyFraming;
 use crate::llm::usage::Content;
-use crate::proxy::meter::{IdWatch, ResponsePolicy, UsageFeedback};
+use crate::proxy::meter::{IdWatch, MemberPermit, ResponsePolicy, UsageFeedback};
 use crate::record::Entry;
 use crate::record::error::Result;
 use crate::upstream::{OutboundRequest, UpstreamResponse};
 
-use group::take_waiting;
-pub(super) use group_request::GroupRequest;
+use group::{is_served_at_once, take_waiting};
+pub(super) use group_request::{GroupRequest, note_begun, note_sticky};
 pub(super) use shared_body::SharedBody;
 
 /// The response that is relayed, with the results of its attempt.
@@ -49,7 +49,7 @@ pub(super) struct Accepted {
     pub(super) feedback: Option<UsageFeedback>,
     /// The permit of the member of a group, which lives as long as the response. `None`: the
     /// request has no group, or the result is recorded already.
-    pub(super) permit: Option<Box<Permit>>,
+    pub(super) permit: Option<Box<MemberPermit>>,
     /// Remembers the ids in the response.
     pub(super) ids: Option<Box<IdWatch>>,
 }
@@ -87,11 +87,14 @@ impl Prepared {
                     Some(limit) => Box::pin(self.ask_within(limit, &held)).await,
                     None => self.ask(&held).await,
                 };
-                let Some(group) = &mut group else { return Ok(self.accepted(asked?)) };
-                let asked = match self.serve_at_once(group, &held, asked) {
-                    Ok(accepted) => return Ok(accepted),
-                    Err(asked) => asked,
-                };
+                let Some(permit) = &mut self.permit else { return Ok(self.accepted(asked?, None)) };
+                if let Ok(arrived) = &asked
+                    && is_served_at_once(group.as_deref(), &held, arrived)
+                {
+                    let permit = self.record_good(group.as_deref(), &held, arrived, arrived.at);
+                    return Ok(self.accepted(asked?, permit));
+                }
+                let group = group.get_or_insert_with(|| GroupRequest::of_one_attempt(permit));
                 if let ControlFlow::Break(result) = Box::pin(self.go_on(group, &held, asked)).await {
                     return result;
                 }
@@ -118,6 +121,7 @@ impl Prepared {
                     payload: std::mem::take(&mut self.outbound.payload),
                     is_streamed: self.is_streamed,
                     started: self.attempts.started(),
+                    is_new: std::mem::take(&mut self.is_new),
                 };
                 let mut response = self.upstream.connections.send(request).await?;
                 let at = response.body.read_at();
@@ -159,7 +163,7 @@ impl Prepared {
         Ok(routed.support_name(attempt.member).into())
     }
 
-    fn accepted(&self, arrived: Arrived) -> Accepted {
+    fn accepted(&self, arrived: Arrived, permit: Option<Box<MemberPermit>>) -> Accepted {
         let Arrived { response, at, content } = arrived;
         let usage = self.outbound.usage;
         let upstream = Rc::clone(&self.upstream);
@@ -171,7 +175,7 @@ impl Prepared {
             at,
             content,
             feedback,
-            permit: None,
+            permit,
             ids: self.ids.as_ref().and_then(|ids| ids.at(&self.upstream)),
         }
     }

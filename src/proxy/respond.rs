@@ -24,6 +24,7 @@ use crate::proxy::meter::{DecodedBody, Metered, ResponseMeter, ResponsePolicy};
 use crate::record::error::{Error, Kind};
 use crate::record::{Entry, Outcome, RequestId};
 use crate::server::{ClientResponse, ResponseBody, Upgrade};
+use crate::support::UpstreamId;
 use crate::support::flow::StreamTiming;
 use crate::support::pieces::{PieceSink, Relayed, poll_frames};
 use crate::upstream::{UpstreamBody, UpstreamResponse};
@@ -215,14 +216,22 @@ pub(super) fn add_served_by(
     upstream: &WorkerUpstream,
     (attempts, waited_ms): (usize, Option<f64>),
 ) {
-    // A name has no spaces and no control characters.
-    headers.append_own("x-streamgauge-upstream", upstream.spec.id.name().as_bytes());
-    // Nearly always one digit, which needs no memory.
-    match u8::try_from(attempts) {
-        Ok(attempts @ 0..=9) => headers.append_own("x-streamgauge-attempts", &[b'0' + attempts]),
-        _ => headers.append_own("x-streamgauge-attempts", attempts.to_string().as_bytes()),
+    // Nearly always.
+    if attempts == 1 {
+        headers.append_all(&upstream.served_by);
+    } else {
+        headers.append_all(&served_by(&upstream.spec.id, attempts));
     }
     add_waited(headers, waited_ms);
+}
+
+/// The headers that name the member that served, and the number of members that were tried.
+pub(super) fn served_by(upstream: &UpstreamId, attempts: usize) -> Headers {
+    let mut headers = Headers::default();
+    // A name has no spaces and no control characters.
+    headers.append_own("x-streamgauge-upstream", upstream.name().as_bytes());
+    headers.append_own("x-streamgauge-attempts", attempts.to_string().as_bytes());
+    headers
 }
 
 /// Adds the time in the queue of a group.

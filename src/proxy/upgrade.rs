@@ -324,7 +324,7 @@ impl UpgradedConnections {
                     UpgradedConnection::new(client, first, *upstream, session, &upgraded, started);
                 connection.run(&upgraded).await;
                 if let Some(permit) = permit {
-                    permit.record_end(RelayEnd::Complete, Instant::now());
+                    permit.permit.record_end(RelayEnd::Complete, Instant::now());
                 }
             })
         });

@@ -10,6 +10,7 @@ use std::time::Instant;
 use http::Method;
 
 use super::model_list::ListCache;
+use super::respond::served_by;
 use super::shared::Shared;
 use super::snapshot::{Snapshot, UpstreamSpec};
 use super::stored_ids::StoredIds;
@@ -99,6 +100,7 @@ impl Worker {
                 .is_limited
                 .then(|| UpstreamPlaces::new(&self.shared.health, self.shared.health.upstream(&spec.id))),
             models: ListCache::default(),
+            served_by: served_by(&spec.id, 1),
             spec: Arc::clone(spec),
         })
     }
@@ -149,6 +151,8 @@ pub(super) struct WorkerUpstream {
     /// Shared by all workers.
     pub(super) stream_options: Arc<StreamOptionsSupport>,
     pub(super) models: ListCache,
+    /// The headers of a response that it serves as the member of a group at the first attempt.
+    pub(super) served_by: Headers,
 }
 
 /// The value of `User-Agent` in the proxy's own requests.
@@ -172,6 +176,7 @@ impl WorkerUpstream {
             payload: Payload::default(),
             is_streamed: false,
             started: Instant::now(),
+            is_new: true,
         };
         self.connections.send(request).await
     }

@@ -185,7 +185,11 @@ impl Entry {
     /// Records that the client left before the end of its response. Bytes read from now on are
     /// drained. Whatever the end, the outcome is that the client left.
     pub fn client_left(&mut self) {
-        let elapsed = self.since_start(Instant::now());
+        self.client_left_at(Instant::now());
+    }
+
+    fn client_left_at(&mut self, now: Instant) {
+        let elapsed = self.since_start(now);
         self.row().time_to_disconnect_ms.get_or_insert(elapsed);
     }
 

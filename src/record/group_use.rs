@@ -162,6 +162,10 @@ impl GroupUse {
     }
 
     fn since_start(&self, at: Instant) -> f64 {
+        // The usual beginning of the first attempt.
+        if at == self.started {
+            return 0.0;
+        }
         millis(at.checked_duration_since(self.started).unwrap_or(Duration::ZERO))
     }
 

@@ -131,9 +131,14 @@ impl ConnState {
         self.head_since.set(None);
     }
 
-    /// Records that bytes arrived: the first byte of a head starts the header timeout.
+    /// Records that bytes arrived.
     pub(super) fn received(&self) {
         self.silent.set(false);
+    }
+
+    /// Records that a head is incomplete: its first byte starts the header timeout. A head that
+    /// arrives in one piece has none.
+    pub(super) fn await_head(&self) {
         if !self.is_running() && !self.http2.get() && self.head_since.get().is_none() {
             self.head_since.set(Some(Instant::now()));
         }
@@ -319,7 +324,9 @@ mod tests {
     #[test]
     fn header_timeout_begins_at_the_first_byte_of_a_head() {
         let state = ConnState::new(Instant::now());
+        state.begin();
         state.received();
+        state.await_head();
         state.enforce_limits(Instant::now(), &LIMITS);
         assert_eq!(state.command(), None);
         state.enforce_limits(Instant::now() + LIMITS.header_timeout, &LIMITS);

@@ -26,6 +26,11 @@ impl RequestBody {
         }
     }
 
+    /// Returns true if [`RequestBody::take_whole`] returns the body.
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Self::Http1(body) if body.is_whole())
+    }
+
     /// Appends the next bytes to `all`, over HTTP/1.1 with one copy less than a frame needs.
     /// `None`: the body is complete.
     ///

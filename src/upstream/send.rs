@@ -65,6 +65,8 @@ struct Parts {
     /// not used again.
     broken: Option<Sent>,
     watchdog: Watchdog,
+    /// The time of the first poll, if it is known.
+    begun: Option<Instant>,
 }
 
 impl<'a> SendRequest<'a> {
@@ -81,9 +83,11 @@ impl<'a> SendRequest<'a> {
         let silence = upstream.spec.timeouts.first_byte_of(is_streamed).0;
         let watchdog = Watchdog::new(silence, total).with_timer(upstream.scratch.take_timer());
         let upload = Upload::new(head, payload);
+        // A connection that was just made took its time.
+        let begun = (call.is_new && kept.is_some()).then_some(call.started);
         Self {
             upstream,
-            parts: Some(Parts { stream, upload: Some(upload), broken: None, watchdog }),
+            parts: Some(Parts { stream, upload: Some(upload), broken: None, watchdog, begun }),
             reader: HeadReader::new(call.method),
             partial: Vec::new(),
             heard: None,
@@ -224,7 +228,7 @@ impl<'a> SendRequest<'a> {
 
     fn response(&mut self, parsed: ParsedResponse, rest: &mut [u8]) -> Result<UpstreamResponse, SendError> {
         let spec = &self.upstream.spec;
-        let Parts { stream, upload, broken, mut watchdog } = self.parts.take().expect(ONE_RESPONSE);
+        let Parts { stream, upload, broken, mut watchdog, .. } = self.parts.take().expect(ONE_RESPONSE);
         watchdog.set_silence(spec.timeouts.idle);
         let keep = parsed.keep_alive && broken.is_none();
         let body = Http1ResponseBody::new(self.upstream, stream, upload, parsed.framing, watchdog, keep);
@@ -289,7 +293,9 @@ impl Future for SendRequest<'_> {
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(this.ended(error))),
                 Poll::Pending => {
-                    let expired = ready!(parts.watchdog.poll_expired(cx));
+                    let begun = parts.begun.take();
+                    let since = || begun.unwrap_or_else(Instant::now);
+                    let expired = ready!(parts.watchdog.poll_expired_since(cx, since));
                     let spec = &this.upstream.spec;
                     let starved = parts.upload.as_ref().is_some_and(Upload::is_starved);
                     let was_sent = this.sent() == Sent::Everything;

@@ -486,6 +486,7 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
                     payload: Payload::default(),
                     is_streamed: true,
                     started: Instant::now(),
+                    is_new: false,
                 };
                 let response = client.send(call).await.unwrap_or_else(|error| panic!("{kind}: {error}"));
                 let body = response.body.collect().await.unwrap().to_bytes();

@@ -23,8 +23,8 @@ pub(super) struct SuccessWindow {
 }
 
 impl SuccessWindow {
-    pub(super) fn record_good(&mut self, tick: u64) {
-        self.advance(tick);
+    /// Records a good result at the time of the last [`advance`](Self::advance).
+    pub(super) fn record_good(&mut self) {
         let bucket = &mut self.buckets[self.newest as usize % BUCKETS];
         bucket.0 = bucket.0.saturating_add(1);
         self.run = 0;
@@ -103,7 +103,8 @@ mod tests {
             }
             let is_good = random.bool();
             if is_good {
-                window.record_good(tick);
+                window.advance(tick);
+                window.record_good();
             } else {
                 window.record_bad(tick, random.u32(..3));
             }
@@ -129,7 +130,7 @@ mod tests {
     #[test]
     fn counts_saturate() {
         let mut window = SuccessWindow::default();
-        (0..70_000).for_each(|_| window.record_good(0));
+        (0..70_000).for_each(|_| window.record_good());
         assert_eq!(window.totals(), (65_535, 0));
     }
 }

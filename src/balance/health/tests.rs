@@ -22,6 +22,11 @@ fn groups_share_what_is_known_of_a_model() {
     assert!(Arc::ptr_eq(&row[0], &two.row(Some("other"), |_| unreachable!("it has a model"))[0]));
     assert!(Arc::ptr_eq(&row, &one.row(Some("alias"), |_| unreachable!("it is remembered"))));
     assert_eq!(row[0].name(), "m");
+    let other = one.row(Some("other"), |_| Some("n".into()));
+    for (name, known) in [(Some("alias"), &row), (Some("other"), &other), (Some("alias"), &row)] {
+        assert!(Arc::ptr_eq(known, &one.row(name, |_| unreachable!("it is remembered"))), "{name:?}");
+    }
+    assert!(!Arc::ptr_eq(&row, &one.row(None, |_| None)));
 }
 
 #[test]

@@ -90,6 +90,12 @@ impl<'a> Choice<'a> {
         }
         let (has_tried, has_unfit) = (!self.plan.tried.is_empty(), !self.plan.unfit.is_empty());
         for tier in self.plan.group.tiers() {
+            if tier.len() == 1 {
+                match self.only_one(tier.start, &mut nothing) {
+                    Some(permit) => return Ok(permit),
+                    None => continue,
+                }
+            }
             let [mut ample, mut short] = [Candidates::NONE; 2];
             for number in tier.clone() {
                 let bound = self.bound(number);
@@ -119,6 +125,32 @@ impl<'a> Choice<'a> {
             }
         }
         Err(nothing)
+    }
+
+    /// The only member of its tier, if it is available: there is nothing to choose.
+    fn only_one(&self, number: usize, nothing: &mut Nothing) -> Option<Permit> {
+        if self.bound(number).weight == 0 || self.plan.unfit.contains(number) {
+            return None;
+        }
+        match self.availability(number) {
+            Availability::Available if self.plan.tried.contains(number) => None,
+            Availability::Available => {
+                let sticky = match self.plan.sticky {
+                    // The first tier is that of all conversations.
+                    Some(_) if number == 0 => StickyResult::Kept,
+                    Some(_) => StickyResult::Moved,
+                    None => StickyResult::None,
+                };
+                let permit = self.take(number, sticky);
+                // `None`: another request was faster.
+                nothing.has_full |= permit.is_none();
+                permit
+            }
+            unavailable => {
+                self.note(nothing, number, &unavailable);
+                None
+            }
+        }
     }
 
     /// The member that comes back first, if none is available. The attempt is not a trial.
@@ -277,6 +309,7 @@ impl<'a> Choice<'a> {
             row: Arc::clone(&self.plan.row),
             number,
             started: self.now,
+            latest: (self.now, self.tick),
             fingerprint: self.plan.fingerprint,
             sticky,
             is_least_bad: false,

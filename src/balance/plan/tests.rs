@@ -55,7 +55,7 @@ impl Fixture {
             model: Some("m"),
             sticky: None,
             pin: None,
-            fingerprint: Fingerprint::new("client", PromptHash::new("", None, &[b"prompt"])),
+            fingerprint: PromptHash::new("client", None, [&b"prompt"[..]]).fingerprint(),
             tokens: 0,
             started: self.start,
             client_deadline: None,

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::span::parse_span;
 use super::{Clock, is_believable};
-use crate::codec::head::{HeaderField, Headers, KnownName, NameSet, visible};
+use crate::codec::head::{Headers, KnownName, NameSet, visible};
 
 /// The rest, and the time at which it is full again.
 struct Limit {
@@ -89,15 +89,18 @@ pub(super) fn pause(headers: &Headers, clock: Clock) -> Option<Duration> {
     millis.or_else(after).or_else(reset)
 }
 
-/// Returns false if [`remaining`] finds nothing in these headers: none of its names is among those
-/// that are recognized when a head is read.
+/// Returns false if [`remaining`] finds nothing in these headers.
 pub(in crate::balance) fn may_have_limits(headers: &Headers) -> bool {
-    const KNOWN: NameSet =
-        NameSet::of(&[KnownName::XRatelimitRemainingRequests, KnownName::XRatelimitRemainingTokens]);
-    let is_other = |field: HeaderField<'_>| {
-        field.known().is_none() && field.name().first().is_some_and(|first| first.eq_ignore_ascii_case(&b'a'))
-    };
-    headers.names().has_any_of(KNOWN) || headers.iter().any(is_other)
+    const NAMES: NameSet = NameSet::of(&[
+        KnownName::XRatelimitRemainingRequests,
+        KnownName::XRatelimitRemainingTokens,
+        KnownName::AnthropicRequestsRemaining,
+        KnownName::AnthropicTokensRemaining,
+        KnownName::AnthropicInputTokensRemaining,
+        KnownName::AnthropicOutputTokensRemaining,
+        KnownName::AzureOpenaiDeploymentUtilization,
+    ]);
+    headers.names().has_any_of(NAMES)
 }
 
 /// The rest that the headers of a response report.

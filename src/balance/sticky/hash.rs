@@ -17,10 +17,8 @@ impl Hash64 {
     /// Adds bytes, and their number, so that two texts differ from one that joins them.
     pub(super) fn bytes(self, bytes: &[u8]) -> Self {
         let (words, rest) = bytes.as_chunks::<8>();
-        let mut state = words.iter().fold(self.0, |state, word| fold(state ^ u64::from_le_bytes(*word)));
-        let mut tail = [0; 8];
-        tail[..rest.len()].copy_from_slice(rest);
-        state = fold(state ^ u64::from_le_bytes(tail));
+        let state = words.iter().fold(self.0, |state, word| fold(state ^ u64::from_le_bytes(*word)));
+        let state = fold(state ^ filled_up(rest, bytes.last_chunk()));
         Self(fold(state ^ bytes.len() as u64))
     }
 
@@ -30,6 +28,16 @@ impl Hash64 {
 
     pub(super) fn finish(self) -> u64 {
         mix(self.0)
+    }
+}
+
+/// Fewer than eight bytes, filled up with zeros. `last`: the last eight bytes of the text, if it has as
+/// many: they spare a copy.
+fn filled_up(rest: &[u8], last: Option<&[u8; 8]>) -> u64 {
+    match last {
+        _ if rest.is_empty() => 0,
+        Some(last) => u64::from_le_bytes(*last) >> (u64::BITS as usize - 8 * rest.len()),
+        None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
     }
 }
 
@@ -59,6 +67,19 @@ mod tests {
     fn hash_of_a_text_never_changes() {
         assert_eq!(hash(&[b"conversation-1"]), 0x6761_2301_4430_8bbd);
         assert_eq!(Hash64::new().word(7).finish(), 0x5309_2cd0_8067_a4cb);
+    }
+
+    #[test]
+    fn hash_of_each_length_is_that_of_words_filled_up_with_zeros() {
+        let text = b"a text of thirty-one bytes, hm.";
+        for length in 0..=text.len() {
+            let text = &text[..length];
+            let mut whole = [0; 40];
+            whole[..length].copy_from_slice(text);
+            let words = whole.as_chunks::<8>().0.iter().take(length / 8 + 1);
+            let filled = words.fold(Hash64::new(), |hash, word| hash.word(u64::from_le_bytes(*word)));
+            assert_eq!(hash(&[text]), filled.word(length as u64).finish(), "{length}");
+        }
     }
 
     #[test]

@@ -5,9 +5,7 @@ use std::task::Wake;
 use std::time::Duration;
 
 use super::*;
-use crate::balance::{
-    End, Fingerprint, GroupSpec, HealthRegistry, MemberSpec, PlanRequest, PromptHash, UpstreamGroup,
-};
+use crate::balance::{End, GroupSpec, HealthRegistry, MemberSpec, PlanRequest, PromptHash, UpstreamGroup};
 use crate::support::UpstreamId;
 
 /// Counts the wakes.
@@ -71,7 +69,7 @@ impl Fixture {
             model: None,
             sticky: None,
             pin,
-            fingerprint: Fingerprint::new("c", PromptHash::new("", None, &[])),
+            fingerprint: PromptHash::new("c", None, []).fingerprint(),
             tokens: 0,
             started: self.now,
             client_deadline: None,

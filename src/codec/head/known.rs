@@ -26,9 +26,14 @@ known_names! {
     AcceptLanguage = "accept-language";
     AcceptRanges = "accept-ranges";
     AltSvc = "alt-svc";
+    AnthropicInputTokensRemaining = "anthropic-ratelimit-input-tokens-remaining";
+    AnthropicOutputTokensRemaining = "anthropic-ratelimit-output-tokens-remaining";
+    AnthropicRequestsRemaining = "anthropic-ratelimit-requests-remaining";
+    AnthropicTokensRemaining = "anthropic-ratelimit-tokens-remaining";
     ApiKey = "api-key";
     ApimRequestId = "apim-request-id";
     Authorization = "authorization";
+    AzureOpenaiDeploymentUtilization = "azure-openai-deployment-utilization";
     AzuremlModelSession = "azureml-model-session";
     CacheControl = "cache-control";
     CfCacheStatus = "cf-cache-status";
@@ -108,6 +113,7 @@ known_names! {
     XStainlessRetryCount = "x-stainless-retry-count";
     XStainlessRuntime = "x-stainless-runtime";
     XStainlessRuntimeVersion = "x-stainless-runtime-version";
+    XStainlessTimeout = "x-stainless-timeout";
     XStreamgaugeId = "x-streamgauge-id";
     XStreamgaugeOnDisconnect = "x-streamgauge-on-disconnect";
 }
@@ -192,7 +198,7 @@ fn is_same(name: &[u8], lower: &[u8]) -> bool {
 const fn place(name: &[u8]) -> usize {
     let [first, .., last] = name else { return 0 };
     let middle = name[name.len() / 2];
-    (name.len() * 55 + letter(*first) * 45 + letter(middle) * 3 + letter(*last)) % PLACE_COUNT
+    (name.len() * 21 + letter(*first) * 16 + letter(middle) * 8 + letter(*last)) % PLACE_COUNT
 }
 
 const fn letter(byte: u8) -> usize {

@@ -96,6 +96,24 @@ fn set_takes_the_place_of_the_first_and_removes_the_others() {
 }
 
 #[test]
+fn appended_head_is_like_its_fields_one_by_one() {
+    let mut others = Headers::default();
+    others.append(b"Host", b"2");
+    others.append_own("x-streamgauge-upstream", b"a");
+    let lines = ["A: 1", "host: 1"];
+    let (mut together, mut apart) = (read(&lines), read(&lines));
+    together.append_all(&others);
+    others.iter().for_each(|field| apart.append(field.name(), field.value()));
+    assert_eq!((written(&together), &together), (written(&apart), &apart));
+    for known in KnownName::ALL.iter().chain([&KnownName::AnyOwn]) {
+        assert!(together.values(*known).eq(apart.values(*known)), "{known:?}");
+    }
+    let mut first = Headers::default();
+    first.append_all(&others);
+    assert_eq!((&first, first.get(KnownName::Host)), (&others, Some(&b"2"[..])));
+}
+
+#[test]
 fn removed_fields_are_in_no_lookup() {
     let mut headers = read(&["A: 1", "Host: 2", "Date: 3", "host: 4"]);
     headers.remove(KnownName::Host);

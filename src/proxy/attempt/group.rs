@@ -12,10 +12,10 @@ use http::StatusCode;
 use tokio::time::timeout;
 
 use super::first_event::{StreamStart, stream_start};
-use super::group_request::{GroupRequest, Limited};
+use super::group_request::{GroupRequest, Limited, note_begun};
 use super::{Accepted, Arrived, Held};
 use crate::balance::{Clock, Closes, Cooldown, End, UpstreamError, Verdict, Waiting};
-use crate::proxy::meter::ResponseMeter;
+use crate::proxy::meter::{MemberPermit, ResponseMeter};
 use crate::proxy::request::{NextMember, NoMember, Prepared};
 use crate::proxy::worker::WorkerSnapshot;
 use crate::record::error::{Error, Kind, Result};
@@ -59,22 +59,6 @@ impl Prepared {
             .unwrap_or_else(|_| Err(Kind::FirstByteTimeout { limit, key, was_sent: true }.at(name)))
     }
 
-    /// Relays a good response, unless it is a stream whose beginning is held.
-    pub(super) fn serve_at_once(
-        &mut self,
-        group: &mut GroupRequest,
-        held: &Held,
-        asked: Result<Arrived>,
-    ) -> std::result::Result<Accepted, Result<Arrived>> {
-        match asked {
-            Ok(arrived) if arrived.is_good() && hold_limit(group, &held.1, &arrived).is_none() => {
-                let at = arrived.at;
-                Ok(self.serve_good(group, held, arrived, at))
-            }
-            asked => Err(asked),
-        }
-    }
-
     /// Looks at the result of an attempt, and prepares the next one if it failed. `Break`: the
     /// attempts have ended.
     pub(super) async fn go_on(
@@ -87,7 +71,8 @@ impl Prepared {
             Ok(mut arrived) if arrived.is_good() => match look_at_start(group, &held.1, &mut arrived).await {
                 // The time of the first event.
                 StreamStart::Response => {
-                    return Break(Ok(self.serve_good(group, held, arrived, Instant::now())));
+                    let permit = self.record_good(Some(group), held, &arrived, Instant::now());
+                    return Break(Ok(self.accepted(arrived, permit)));
                 }
                 StreamStart::Error(error) => Failed::Stream(arrived, StreamFailure::Error(error)),
                 StreamStart::Nothing => Failed::Stream(arrived, StreamFailure::Empty),
@@ -112,7 +97,7 @@ impl Prepared {
             }
             return Break(match failed {
                 Failed::Response(arrived) => Ok(self.serve_last(group, arrived, until)),
-                Failed::Stream(arrived, _) => Ok(self.accepted(arrived)),
+                Failed::Stream(arrived, _) => Ok(self.accepted(arrived, None)),
                 Failed::NoResponse(error) => Err(group.describe(error)),
             });
         };
@@ -122,7 +107,7 @@ impl Prepared {
             let is_best = group.limited.as_ref().is_none_or(|best| ends_before(until, best.until));
             if status == TOO_MANY_REQUESTS && is_best && arrived.response.body.is_read_ahead() {
                 let attempt = group.notes.borrow().attempts.len() - 1;
-                let accepted = self.accepted(arrived);
+                let accepted = self.accepted(arrived, None);
                 group.limited = Some(Box::new(Limited { accepted, until, attempt }));
             }
         }
@@ -179,29 +164,30 @@ impl Prepared {
     pub(super) fn begin(&mut self, group: &mut GroupRequest, next: NextMember) {
         let NextMember { permit, upstream, outbound, model } = next;
         tracing::debug!(from = %self.upstream.spec.id, to = %upstream.spec.id, "another member is tried");
-        group.begin(&upstream, model.as_deref(), Instant::now());
-        self.attempts.begin(permit.number());
-        group.permit = Some(permit);
+        note_begun(&group.notes, &upstream, model.as_deref(), Instant::now());
+        self.attempts.begin(permit.permit.number());
+        self.permit = Some(permit);
         (self.upstream, self.outbound) = (upstream, outbound);
     }
 
-    /// Relays a good response, whose first event or whole head arrived at `at`.
-    fn serve_good(
+    /// Records a good response, whose first event or whole head arrived at `at`. Returns the permit,
+    /// which the response keeps.
+    pub(super) fn record_good(
         &mut self,
-        group: &mut GroupRequest,
+        group: Option<&GroupRequest>,
         held: &Held,
-        arrived: Arrived,
+        arrived: &Arrived,
         at: Instant,
-    ) -> Accepted {
-        if group.is_elsewhere {
+    ) -> Option<Box<MemberPermit>> {
+        if group.is_some_and(|group| group.is_elsewhere) {
             self.learn_state(held);
         }
-        let permit = group.permit.take().map(|mut permit| {
-            permit.record_headers(&arrived.response.head.headers, clock);
-            permit.record_first_event(at);
-            Box::new(permit)
-        });
-        Accepted { permit, ..self.accepted(arrived) }
+        let mut member = self.permit.take()?;
+        member.permit.record_headers(&arrived.response.head.headers, clock);
+        member.permit.record_first_event(at);
+        // The record takes them over.
+        member.notes = None;
+        Some(member)
     }
 
     /// Relays the last response, or an earlier 429 whose limit ends sooner.
@@ -209,7 +195,7 @@ impl Prepared {
         let is_limited = arrived.response.head.status.as_u16() == TOO_MANY_REQUESTS;
         let limited = group.limited.take();
         let Some(limited) = limited.filter(|limited| is_limited && ends_before(limited.until, until)) else {
-            return self.accepted(arrived);
+            return self.accepted(arrived, None);
         };
         group.note_failed(&Failed::Response(arrived));
         group.notes.borrow_mut().relayed = Some(limited.attempt);
@@ -221,6 +207,15 @@ impl Arrived {
     fn is_good(&self) -> bool {
         self.response.head.status.as_u16() < ERROR
     }
+}
+
+/// Returns true if this is a good response, unless it is a stream whose beginning is held.
+pub(super) fn is_served_at_once(
+    group: Option<&GroupRequest>,
+    (_, snapshot): &Held,
+    arrived: &Arrived,
+) -> bool {
+    arrived.is_good() && group.is_none_or(|group| hold_limit(group, snapshot, arrived).is_none())
 }
 
 /// The time for which the beginning of this response is held, if it is a stream and another member

@@ -8,21 +8,19 @@ use super::Accepted;
 use super::group::{Failed, StreamFailure};
 use crate::balance::{Permit, Plan, UpstreamError, Waiting};
 use crate::llm::usage::Usage;
-use crate::proxy::meter::ResponseMeter;
+use crate::proxy::meter::{MemberPermit, ResponseMeter};
 use crate::proxy::request::{Body, MemberLimits};
 use crate::proxy::worker::WorkerUpstream;
 use crate::record::error::Error;
 use crate::record::{Billed, GroupNotes};
 use crate::upstream::UpstreamResponse;
 
-/// The data that only a request to a group has.
+/// The data of a request to a group that may have several attempts, or whose only one has failed.
 pub(in crate::proxy) struct GroupRequest {
-    /// `None` while the request waits: the queue has it.
+    /// `None` while the request waits, since the queue has it, and if no attempt follows.
     pub(in crate::proxy) plan: Option<Plan>,
     /// Set until the wait begins that precedes the first attempt.
     pub(in crate::proxy) waiting: Option<Box<Waiting>>,
-    /// The permit of the current attempt, until its result is recorded or its response runs.
-    pub(in crate::proxy) permit: Option<Permit>,
     /// The record's notes.
     pub(in crate::proxy) notes: GroupNotes,
     /// The body, for further attempts.
@@ -59,7 +57,6 @@ impl GroupRequest {
         Box::new(Self {
             plan,
             waiting: None,
-            permit: None,
             notes,
             body,
             client,
@@ -69,6 +66,13 @@ impl GroupRequest {
             limited: None,
             is_elsewhere: false,
         })
+    }
+
+    /// A request without a further attempt, which has failed. `permit` has the notes.
+    #[cold]
+    pub(super) fn of_one_attempt(permit: &mut MemberPermit) -> Box<Self> {
+        let notes = permit.notes.take().expect("a request without a plan has its notes with its permit");
+        Self::new(None, notes, Body::None, "".into(), (1, 0))
     }
 
     /// The plan, if another attempt may follow the current one.
@@ -105,17 +109,6 @@ impl GroupRequest {
         }
     }
 
-    /// Notes whether the conversation's member serves the request.
-    pub(in crate::proxy) fn note_sticky(&self, permit: &Permit) {
-        self.notes.borrow_mut().sticky.get_or_insert(permit.sticky().name());
-    }
-
-    /// Notes an attempt that begins.
-    pub(in crate::proxy) fn begin(&self, upstream: &WorkerUpstream, model: Option<&str>, now: Instant) {
-        let spec = &upstream.spec;
-        self.notes.borrow_mut().begin(spec.id.name().clone(), spec.provider, model, now);
-    }
-
     /// Returns true if a part of a body that passes through was sent, and is gone.
     pub(super) fn is_body_taken(&self) -> bool {
         matches!(&self.body, Body::Shared(body, _) if body.is_taken())
@@ -134,6 +127,22 @@ impl GroupRequest {
         let may_be_executed = attempts.iter().any(|attempt| attempt.billed != Billed::No);
         error.after_attempts(list, may_be_executed)
     }
+}
+
+/// Notes whether the conversation's member serves the request.
+pub(in crate::proxy) fn note_sticky(notes: &GroupNotes, permit: &Permit) {
+    notes.borrow_mut().sticky.get_or_insert(permit.sticky().name());
+}
+
+/// Notes an attempt that begins.
+pub(in crate::proxy) fn note_begun(
+    notes: &GroupNotes,
+    upstream: &WorkerUpstream,
+    model: Option<&str>,
+    now: Instant,
+) {
+    let spec = &upstream.spec;
+    notes.borrow_mut().begin(spec.id.name().clone(), spec.provider, model, now);
 }
 
 /// The usage in the part of a response that was read before it is thrown away.

@@ -29,7 +29,7 @@ impl Prepared {
         failed: &mut Failed,
         (buffered, snapshot): &Held,
     ) -> Option<Verdict> {
-        let permit = group.permit.take()?;
+        let permit = self.permit.take()?.permit;
         let random = fastrand::u64(..);
         let verdict = match failed {
             Failed::Response(arrived) => {

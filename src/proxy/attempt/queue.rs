@@ -14,7 +14,7 @@ use std::time::Instant;
 use tokio::time::sleep_until;
 
 use super::Held;
-use super::group_request::GroupRequest;
+use super::group_request::{GroupRequest, note_sticky};
 use crate::balance::{End, Plan, WaitTurn, Waited, Waiting};
 use crate::proxy::request::{NextMember, NoMember, Prepared};
 use crate::record::error::Result;
@@ -29,7 +29,7 @@ impl Prepared {
     ) -> Result<()> {
         match self.wait(waiting, group, held).await {
             Ok(next) => {
-                group.note_sticky(&next.permit);
+                note_sticky(&group.notes, &next.permit.permit);
                 self.begin(group, next);
                 Ok(())
             }
@@ -54,6 +54,7 @@ impl Prepared {
         group: &mut GroupRequest,
         (buffered, snapshot): &Held,
     ) -> std::result::Result<NextMember, NoMember> {
+        self.is_new = false;
         loop {
             self.set_waiting(true);
             let waited = served(&mut waiting).await;

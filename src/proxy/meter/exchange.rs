@@ -16,8 +16,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
 
-use super::{IdWatch, ResponseMeter, UsageFeedback};
-use crate::balance::{Permit, RelayEnd};
+use super::{IdWatch, MemberPermit, ResponseMeter, UsageFeedback};
+use crate::balance::RelayEnd;
 use crate::codec::sse::Position;
 use crate::llm::usage::{Cause, Progress};
 use crate::record::Entry;
@@ -50,7 +50,7 @@ pub(super) struct Exchange<B: ResponseFrames> {
     /// Receives the findings about usage at the end of the response.
     feedback: Option<UsageFeedback>,
     /// The permit of the group's member.
-    permit: Option<Box<Permit>>,
+    permit: Option<Box<MemberPermit>>,
     /// The media type is that of an event stream.
     promises_events: bool,
 }
@@ -141,7 +141,9 @@ impl<B: ResponseFrames> Exchange<B> {
             return Some(Poll::Ready(Relayed::Failed(error)));
         }
         let Self { body, reading, .. } = self;
+        let mut last_read = None;
         let polled = body.as_pieces()?.poll_pieces(cx, &mut |data, read| {
+            last_read = Some(read);
             reading.saw(data, read);
             match pass(data, reading.progress) {
                 ControlFlow::Continue(withheld) => {
@@ -156,7 +158,7 @@ impl<B: ResponseFrames> Exchange<B> {
             }
         });
         if matches!(polled, Poll::Ready(Relayed::Whole(_))) {
-            self.close(End::Whole);
+            self.close_at(End::Whole, last_read);
         }
         Some(polled)
     }
@@ -210,11 +212,11 @@ impl<B: ResponseFrames> Exchange<B> {
     }
 
     /// Records the end of the response in `permit`.
-    pub(super) fn keep_permit(&mut self, permit: Box<Permit>) {
+    pub(super) fn keep_permit(&mut self, permit: Box<MemberPermit>) {
         if self.is_open() {
             self.permit = Some(permit);
         } else {
-            permit.record_end(RelayEnd::Complete, Instant::now());
+            permit.permit.record_end(RelayEnd::Complete, Instant::now());
         }
     }
 

@@ -10,8 +10,7 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::{Exchange, ResponseFrames};
-use super::{Drains, IdWatch, ResponseMeter, ResponsePolicy, UsageFeedback};
-use crate::balance::Permit;
+use super::{Drains, IdWatch, MemberPermit, ResponseMeter, ResponsePolicy, UsageFeedback};
 use crate::codec::sse::Position;
 use crate::llm::usage::{Progress, Withhold};
 use crate::record::error::{Error, Kind};
@@ -108,7 +107,7 @@ impl<B: ResponseFrames> Metered<B> {
     }
 
     /// Keeps the permit of a group's member until the end of the response, and records that end.
-    pub fn keep_permit(&mut self, permit: Box<Permit>) {
+    pub fn keep_permit(&mut self, permit: Box<MemberPermit>) {
         if let Some(exchange) = &mut self.exchange {
             exchange.keep_permit(permit);
         }

@@ -39,6 +39,8 @@ pub(in crate::proxy) struct Buffered {
     pub(in crate::proxy) upgrade: Option<WebSocketUpgrade>,
     /// The model that the query or the path names.
     pub(super) url_model: Option<String>,
+    /// The body came with its head, and no time has passed since.
+    pub(super) came_at_once: bool,
     /// The stored state that the request names.
     pub(in crate::proxy) state: NamedState,
     /// The body's memory, until no further attempt is possible.
@@ -83,6 +85,7 @@ impl Buffered {
             client: None,
             upgrade: None,
             url_model: None,
+            came_at_once: false,
             state: NamedState::default(),
             _reserved: None,
             _head: None,

@@ -7,17 +7,18 @@ use std::time::Instant;
 use super::member_limits::MemberLimits;
 use super::{Body, Outbound, Prepared, Routed};
 use crate::balance::{
-    Attempts, End, Fingerprint, Permit, Plan, PlanRequest, PromptHash, Step, StickyBody, StickyParts,
-    UpstreamGroup, Variant, client_deadline, client_retries, sticky_key,
+    Attempts, End, Plan, PlanRequest, PromptHash, Step, StickyBody, StickyParts, UpstreamGroup, Variant,
+    any_sticky_key, client_deadline, client_retries, sticky_key,
 };
-use crate::proxy::attempt::GroupRequest;
+use crate::proxy::attempt::{GroupRequest, note_begun, note_sticky};
+use crate::proxy::meter::MemberPermit;
 use crate::proxy::worker::WorkerUpstream;
 use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
 
 /// A member that can be asked, and the request for it.
 pub(in crate::proxy) struct NextMember {
-    pub(in crate::proxy) permit: Permit,
+    pub(in crate::proxy) permit: Box<MemberPermit>,
     pub(in crate::proxy) upstream: Rc<WorkerUpstream>,
     pub(in crate::proxy) outbound: Outbound,
     /// The model to ask the member for, once it is [`Routed::named`].
@@ -43,30 +44,26 @@ impl Routed<'_> {
         passing: Body,
         entry: &mut Entry,
     ) -> Result<Prepared> {
-        let (name, started) = (&group.spec().name, entry.started());
-        let notes = entry.note_group(Arc::clone(name));
+        let (spec, started) = (group.spec(), entry.started());
+        let notes = entry.note_group(Arc::clone(&spec.name));
         let headers = &self.buffered.head.headers;
         notes.borrow_mut().is_client_retry = client_retries(headers) > 0;
         let client = Arc::clone(&entry.row().client);
         let text = self.buffered.text();
         let body = self.peek.as_ref().map(|peek| StickyBody::of(text, &peek.conversation));
         let body = body.unwrap_or_default();
-        let prompt = PromptHash::new(&client, self.asked(), &body.prompt);
-        let sticky = sticky_key(
-            &group.spec().sticky,
-            &StickyParts {
-                headers,
-                session_id: body.session_id.as_deref(),
-                prompt_cache_key: body.prompt_cache_key.as_deref(),
-                conversation: body.conversation.as_deref(),
-                prompt,
-            },
-        );
+        let prompt = PromptHash::new(&client, self.asked(), body.prompt());
+        let parts = StickyParts { headers, body, prompt };
+        let sticky = if group.has_choice() {
+            sticky_key(&spec.sticky, &parts)
+        } else {
+            any_sticky_key(&spec.sticky, &parts)
+        };
         let request = PlanRequest {
             model: self.asked(),
             sticky,
             pin: self.holder(group),
-            fingerprint: Fingerprint::new(&client, prompt),
+            fingerprint: prompt.fingerprint(),
             tokens: estimate(text),
             started,
             client_deadline: client_deadline(headers, started),
@@ -74,16 +71,22 @@ impl Routed<'_> {
         let mut plan = Plan::new(group, &request, |member| self.model(member).map(Into::into));
         let configured = self.buffered.client.as_deref();
         let (share, priority) = configured.map_or((1, 0), |client| (client.share, client.priority));
-        let (body, now) = (passing.shared(), Instant::now());
+        let now = if self.buffered.came_at_once { started } else { Instant::now() };
+        let body = passing.shared();
         match self.next_member(&mut plan, &body, self.limits.as_deref(), now) {
-            Ok(NextMember { permit, upstream, outbound, .. }) => {
-                let attempts = Attempts::new(permit.number(), started);
-                let mut request = GroupRequest::new(Some(plan), notes, body, client, (share, priority));
-                request.limits = self.limits.clone();
-                request.note_sticky(&permit);
-                request.begin(&upstream, self.model(permit.number()), now);
-                request.permit = Some(permit);
-                self.prepared(attempts, upstream, outbound, Some(request))
+            Ok(NextMember { mut permit, upstream, outbound, .. }) => {
+                let member = permit.permit.number();
+                note_sticky(&notes, &permit.permit);
+                note_begun(&notes, &upstream, self.model(member), now);
+                let request = if plan.may_go_on() {
+                    let mut request = GroupRequest::new(Some(plan), notes, body, client, (share, priority));
+                    request.limits = self.limits.clone();
+                    Some(request)
+                } else {
+                    permit.notes = Some(notes);
+                    None
+                };
+                self.prepared(Attempts::new(member, started), upstream, outbound, Some(permit), request)
             }
             Err(NoMember::Wait) => {
                 self.check_fits_a_member()?;
@@ -92,7 +95,7 @@ impl Routed<'_> {
                 request.waiting = Some(Box::new(request.enter_queue(plan)));
                 let attempts = Attempts::new(0, started);
                 let upstream = Rc::clone(self.target.first());
-                self.prepared(attempts, upstream, Outbound::unwritten(), Some(request))
+                self.prepared(attempts, upstream, Outbound::unwritten(), None, Some(request))
             }
             Err(none) => Err(none.refusal(&plan)),
         }
@@ -117,7 +120,7 @@ impl Routed<'_> {
 
     /// The member with the model to ask it for.
     pub(in crate::proxy) fn named(&self, next: NextMember) -> NextMember {
-        let model = self.model(next.permit.number()).map(Into::into);
+        let model = self.model(next.permit.permit.number()).map(Into::into);
         NextMember { model, ..next }
     }
 
@@ -145,11 +148,11 @@ impl Routed<'_> {
         let mut unfit = None;
         loop {
             let permit = match step {
-                Step::Ask(permit) => permit,
+                Step::Ask(permit) => MemberPermit::new(permit),
                 Step::Wait(_) => return Err(NoMember::Wait),
                 Step::End(end) => return Err(unfit.map_or(NoMember::End(end), NoMember::Failed)),
             };
-            let member = permit.number();
+            let member = permit.permit.number();
             let upstream = self.target.member(member);
             let room = limits.map_or(Ok(()), |limits| limits.enter(upstream.spec.id.name()));
             match room.and_then(|()| self.write(member, Variant::Standard, body.again())) {
@@ -161,7 +164,7 @@ impl Routed<'_> {
                 Err(error) => return Err(NoMember::Failed(error)),
             }
             let now = Instant::now();
-            plan.skip(permit, now);
+            plan.skip(permit.permit, now);
             step = plan.next(now, fastrand::u64(..));
         }
     }

@@ -10,6 +10,7 @@ use crate::codec::head::Headers;
 use crate::config::OnDisconnect;
 use crate::proxy::attempt::GroupRequest;
 use crate::proxy::include_usage::UsageOption;
+use crate::proxy::meter::MemberPermit;
 use crate::proxy::pending_response::SendState;
 use crate::proxy::stored_ids::Watching;
 use crate::proxy::worker::WorkerUpstream;
@@ -21,6 +22,8 @@ pub(in crate::proxy) struct Prepared {
     /// The upstream of the current attempt.
     pub(in crate::proxy) upstream: Rc<WorkerUpstream>,
     pub(in crate::proxy) outbound: Outbound,
+    /// The request has arrived just now. No time has passed for it.
+    pub(in crate::proxy) is_new: bool,
     /// The request asks for a stream, whose head is due sooner than that of a complete response.
     pub(in crate::proxy) is_streamed: bool,
     /// The request asks for a stream in its body, so that its response may begin with comments.
@@ -30,7 +33,11 @@ pub(in crate::proxy) struct Prepared {
     pub(in crate::proxy) state: Option<Rc<Cell<SendState>>>,
     /// Watches the ids in the response.
     pub(in crate::proxy) ids: Option<Box<Watching>>,
-    /// `None`: the request is routed to an upstream.
+    /// The permit of the current attempt at a member of a group, until its result is recorded or its
+    /// response runs. `None`: the request is routed to an upstream, or waits for its first member.
+    pub(in crate::proxy) permit: Option<Box<MemberPermit>>,
+    /// `None`: the request is routed to an upstream, or to a group in which no attempt follows the
+    /// first, however it ends.
     pub(in crate::proxy) group: Option<Box<GroupRequest>>,
 }
 

@@ -20,6 +20,7 @@ use crate::llm::rewrite::form::Fields;
 use crate::llm::rewrite::headers;
 use crate::proxy::attempt::GroupRequest;
 use crate::proxy::include_usage::{self, UsageOption};
+use crate::proxy::meter::MemberPermit;
 use crate::proxy::snapshot::UpstreamSpec;
 use crate::proxy::worker::WorkerUpstream;
 use crate::record::Entry;
@@ -58,7 +59,7 @@ impl Routed<'_> {
             entry.keep(Arc::new(place));
         }
         let outbound = self.write(member, variant, body)?;
-        self.prepared(attempts, Rc::clone(upstream), outbound, None)
+        self.prepared(attempts, Rc::clone(upstream), outbound, None, None)
     }
 
     /// The request with its first attempt.
@@ -67,6 +68,7 @@ impl Routed<'_> {
         attempts: Attempts,
         upstream: Rc<WorkerUpstream>,
         outbound: Outbound,
+        permit: Option<Box<MemberPermit>>,
         group: Option<Box<GroupRequest>>,
     ) -> Result<Prepared> {
         let Self { buffered, peek, inbound, .. } = self;
@@ -76,6 +78,7 @@ impl Routed<'_> {
         Ok(Prepared {
             attempts,
             outbound,
+            is_new: buffered.came_at_once,
             is_streamed: is_stream || buffered.upgrade.is_some() || include_usage::asks_for_stream(inbound),
             takes_comments: is_stream,
             // A WebSocket is never drained: without its client nothing would ever close it.
@@ -83,6 +86,7 @@ impl Routed<'_> {
             state: None,
             ids: None,
             upstream,
+            permit,
             group,
         })
     }

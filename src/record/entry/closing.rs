@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Instant;
 
 use http::HeaderValue;
 
@@ -10,12 +11,17 @@ use super::{Entry, FormNotes, Open, millis};
 use crate::record::Outcome;
 
 impl Entry {
-    /// Closes the record and hands it on. A second call does nothing.
+    /// Closes the record now and hands it on. A second call does nothing.
     pub fn close(&mut self, outcome: Outcome) {
+        self.close_at(outcome, Instant::now());
+    }
+
+    /// Does the same for a caller that knows the time of the end.
+    pub fn close_at(&mut self, outcome: Outcome, now: Instant) {
         if outcome == Outcome::ClientDisconnected && self.open.row.is_some() {
-            self.client_left();
+            self.client_left_at(now);
         }
-        self.finish(outcome);
+        self.finish(outcome, now);
         let Open { row, estimate_input, observer, journal, .. } = &mut *self.open;
         match (row.take(), estimate_input.take()) {
             (None, _) => {}
@@ -42,7 +48,7 @@ impl Entry {
             self.close(Outcome::Rejected);
             return self.id();
         }
-        self.finish(Outcome::Rejected);
+        self.finish(Outcome::Rejected, Instant::now());
         match self.open.row.take() {
             Some(row) => header(self.open.journal.refuse(reason, row)),
             None => self.id(),
@@ -50,7 +56,7 @@ impl Entry {
     }
 
     /// Fills in what is known at the end.
-    fn finish(&mut self, outcome: Outcome) {
+    fn finish(&mut self, outcome: Outcome, now: Instant) {
         let Open { row: Some(row), started, journal, upload, form, group, notes, registered, .. } =
             &mut *self.open
         else {
@@ -58,7 +64,7 @@ impl Entry {
         };
         *registered = None;
         row.outcome = outcome;
-        row.duration_ms = millis(started.elapsed());
+        row.duration_ms = millis(now.saturating_duration_since(*started));
         if let Some(upload) = upload {
             row.request_bytes = upload.get();
         }

@@ -67,7 +67,9 @@ impl Billed {
 /// The beginning of a text, without NUL characters, which PostgreSQL's JSON cannot have.
 pub(super) fn storable<T: for<'a> From<&'a str>>(text: &str, most: usize) -> T {
     let text = &text[..text.floor_char_boundary(most)];
-    if text.contains('\0') { (&*text.replace('\0', "\u{FFFD}")).into() } else { text.into() }
+    // Names of models are too short for a search of many bytes at a time.
+    let has_nul = text.bytes().any(|byte| byte == 0);
+    if has_nul { (&*text.replace('\0', "\u{FFFD}")).into() } else { text.into() }
 }
 
 fn provider<S: Serializer>(provider: &Provider, serializer: S) -> Result<S::Ok, S::Error> {

@@ -15,7 +15,10 @@ pub struct AttemptList {
 
 impl AttemptList {
     pub(super) fn push(&mut self, attempt: AttemptRecord) {
-        self.earlier.extend(self.last.replace(attempt));
+        if let Some(earlier) = self.last.take() {
+            self.earlier.push(earlier);
+        }
+        self.last = Some(attempt);
     }
 
     pub fn len(&self) -> usize {

@@ -191,6 +191,10 @@ impl Http1RequestBody {
         }
     }
 
+    pub(in crate::server) fn is_whole(&self) -> bool {
+        matches!(&self.0, Source::Whole { data: Some(_), .. })
+    }
+
     /// Appends the next bytes to `all`, and lends `all` to the connection while none are there.
     /// `None`: the body is complete.
     ///

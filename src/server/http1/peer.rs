@@ -123,6 +123,14 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
 
     /// The head of the next request, once `new` completes it.
     pub(super) fn head_in(&mut self, new: &mut [u8]) -> Found {
+        let found = self.head_behind_unread(new);
+        if !matches!(found, Ok(Some(_))) {
+            self.state.await_head();
+        }
+        found
+    }
+
+    fn head_behind_unread(&mut self, new: &mut [u8]) -> Found {
         if self.unread.is_empty() {
             return match self.reader.read(new)? {
                 Some((head, used)) => Ok(Some(self.begin(head, &mut new[used..]))),

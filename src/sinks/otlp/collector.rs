@@ -130,6 +130,7 @@ impl Collector {
             payload: Payload::Held(Bytes::from(message).into()),
             is_streamed: false,
             started: Instant::now(),
+            is_new: true,
         };
         let response = self.upstream.send(call).await.map_err(Failure::Away)?;
         let ResponseHead { status, headers, .. } = response.head;

@@ -86,6 +86,51 @@ fn member_of_weight_0_takes_only_what_is_bound_to_it() {
 }
 
 #[test]
+fn only_member_of_its_tier_is_chosen_without_a_search() {
+    let key = |key| PlanRequest { sticky: key, ..Fixture::new(spec(tiers(&[1]))).request() };
+    let (with, without) = (key(Some(StickyKey(7))), key(None));
+    let fixture = Fixture::new(GroupSpec { concurrent: 1, ..spec(tiers(&[1, 1])) });
+    let chosen = |request| fixture.ask(request, 1, 0).map(|permit| (permit.number(), permit.sticky()));
+    assert_eq!(chosen(&with), Some((0, StickyResult::Kept)));
+    assert_eq!(chosen(&without), Some((0, StickyResult::None)));
+    let running = fixture.ask(&without, 1, 0);
+    assert_eq!(chosen(&with), Some((1, StickyResult::Moved)), "the first one is full");
+    fixture.limit(1, 1, Some(30_000));
+    let mut plan = fixture.plan(&with);
+    assert!(matches!(plan.next(fixture.at(1), 0), Step::End(End::Full)));
+    drop(running);
+    fixture.break_member(0, 1);
+    let Step::Ask(permit) = fixture.plan(&with).next(fixture.at(1), 0) else { panic!("one is least bad") };
+    assert_eq!((permit.number(), permit.is_least_bad()), (0, true));
+}
+
+#[test]
+fn plan_that_may_not_go_on_ends_after_any_failure() {
+    let (headers, error) = (Headers::default(), unknown_id());
+    let one_attempt = RetryPolicy { attempts: 1, budget: 10.0, ..RetryPolicy::default() };
+    let wait = Some(Duration::from_secs(5));
+    for (sizes, retry, pin, wait, goes_on) in [
+        (&[1][..], RetryPolicy { attempts: 0, ..one_attempt }, None, None, false),
+        (&[2], one_attempt, None, None, false),
+        (&[2], RetryPolicy { attempts: 2, ..one_attempt }, Some(1), None, false),
+        (&[1], one_attempt, None, wait, true),
+        (&[1, 1], RetryPolicy { attempts: 2, ..one_attempt }, None, None, true),
+    ] {
+        let fixture = Fixture::new(GroupSpec { retry, wait, ..spec(tiers(sizes)) });
+        for failure in
+            [400, 429, 500].map(|code| status(code, &headers, &error)).into_iter().chain([Failure::Closed])
+        {
+            let mut plan = fixture.plan(&PlanRequest { pin, ..fixture.request() });
+            let Step::Ask(permit) = plan.next(fixture.at(1), 0) else { continue };
+            assert_eq!(plan.may_go_on(), goes_on, "{sizes:?}");
+            plan.record_verdict(&permit.record_failure(&failure, fixture.clock(1), 0));
+            let next = plan.next(fixture.at(1), 0);
+            assert!(goes_on || matches!(next, Step::End(_)), "{sizes:?}: {next:?}");
+        }
+    }
+}
+
+#[test]
 fn weights_are_shares_of_the_requests() {
     let mut tiers = tiers(&[3]);
     tiers[0][1].weight = 2;

@@ -16,10 +16,7 @@ fn available(fixture: &Fixture, model: &'static str, millis: u64) -> Vec<usize> 
 }
 
 fn of_client(fixture: &Fixture, client: &str, prompt: &[u8]) -> PlanRequest<'static> {
-    PlanRequest {
-        fingerprint: Fingerprint::new(client, PromptHash::new("", None, &[prompt])),
-        ..fixture.request()
-    }
+    PlanRequest { fingerprint: PromptHash::new(client, None, [prompt]).fingerprint(), ..fixture.request() }
 }
 
 #[test]

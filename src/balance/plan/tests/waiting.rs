@@ -112,10 +112,8 @@ fn trial_of_a_client_that_left_is_free_again() {
 fn trial_that_is_rate_limited_closes_the_breaker() {
     let fixture = Fixture::new(spec(tiers(&[1])));
     for client in ["a", "b", "a", "b", "a"] {
-        let request = PlanRequest {
-            fingerprint: Fingerprint::new(client, PromptHash::new("", None, &[])),
-            ..fixture.request()
-        };
+        let request =
+            PlanRequest { fingerprint: PromptHash::new(client, None, []).fingerprint(), ..fixture.request() };
         fixture.fail(0, &request, 1, &Failure::Closed);
     }
     let permit = fixture.ask(&fixture.request(), 5_000, 0).unwrap();

@@ -30,7 +30,19 @@ impl Span {
     }
 }
 
+impl Span {
+    const NONE: Self = Self { start: 0, end: 0 };
+}
+
 impl Conversation {
+    /// No such field.
+    pub const NONE: Self = Self {
+        session_id: Span::NONE,
+        prompt_cache_key: Span::NONE,
+        conversation: Span::NONE,
+        prompt: [Span::NONE; PROMPT.len()],
+    };
+
     /// Notes a member of the body.
     #[inline]
     pub(super) fn note(&mut self, key: &[u8], value: &Range<usize>) {
@@ -62,11 +74,7 @@ impl Conversation {
 
     /// The raw values of `instructions`, `system`, `systemInstruction`, `input`, `messages`,
     /// `contents` and `prompt`; empty for those that there are not.
-    pub fn prompt<'a>(&self, body: &'a [u8]) -> [&'a [u8]; PROMPT.len()] {
-        let mut prompt = [&[][..]; PROMPT.len()];
-        for (part, span) in prompt.iter_mut().zip(self.prompt).filter(|(_, span)| span.end > 0) {
-            *part = span.of(body);
-        }
-        prompt
+    pub fn prompt<'a>(&'a self, body: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.prompt.iter().map(|span| span.of(body))
     }
 }

@@ -81,6 +81,11 @@ impl<B: ResponseFrames> Exchange<B> {
     /// Closes the record, once. A stream is complete after its last event, however its body ends:
     /// many SDKs close without reading further.
     pub(super) fn close(&mut self, end: End) {
+        self.close_at(end, None);
+    }
+
+    /// Does the same. `at`: the time of the last read, if that was just now.
+    pub(super) fn close_at(&mut self, end: End, at: Option<Instant>) {
         if self.reading.entry.is_closed() {
             return;
         }
@@ -122,7 +127,7 @@ impl<B: ResponseFrames> Exchange<B> {
             if is_truncated || whole {
                 // The last read of a complete response is the time of its end.
                 let now = if is_truncated { Instant::now() } else { self.body.read_at() };
-                let opened = permit.record_end(ending, now);
+                let opened = permit.permit.record_end(ending, now);
                 opened.into_iter().for_each(|reason| self.reading.entry.note_opened(reason.name()));
             }
         }
@@ -144,7 +149,10 @@ impl<B: ResponseFrames> Exchange<B> {
             }
             End::Failed(outcome) => self.reading.entry.close(outcome),
             End::Replaced(outcome) => self.reading.entry.close(cause.map_or(outcome, Outcome::from)),
-            _ if whole => self.reading.entry.close(cause.map_or(Outcome::Complete, Outcome::from)),
+            _ if whole => {
+                let now = at.unwrap_or_else(Instant::now);
+                self.reading.entry.close_at(cause.map_or(Outcome::Complete, Outcome::from), now);
+            }
             // The entry knows whether the client left or the process is stopping.
             _ => self.reading.entry.abandon(),
         }

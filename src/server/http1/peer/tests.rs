@@ -56,7 +56,9 @@ fn rest_of_a_discarded_body_is_not_the_next_head() {
         assert_eq!(peer.state.command(), None, "no head is waited for");
 
         client.write_all(b"POST").unwrap();
-        poll_fn(|cx| peer.poll_read(cx, &mut [0; 8])).await.unwrap();
+        let mut head = [0; 8];
+        let read = poll_fn(|cx| peer.poll_read(cx, &mut head)).await.unwrap();
+        assert!(peer.head_in(&mut head[..read]).unwrap().is_none());
         peer.state.enforce_limits(later(), &LIMITS);
         assert_eq!(peer.state.command(), Some(ConnCommand::RefuseHead));
     });
