@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::limits::{self, Comparisons};
+use super::restart;
 use super::sinks::{Controls, Lines};
 use super::snapshot::{self, has_several_clients, put_limits_in_use, snapshot};
 use super::worker::Update;
-use super::{limits, restart};
 use crate::admin::{Access, AccessRules, Right, TrustedUsers};
 use crate::balance::{HealthRegistry, UpstreamGroup};
 use crate::config::reload::{Reload, ReloadOutcome};
@@ -79,6 +80,8 @@ pub(super) struct Reloader {
     secrets: Secrets,
     /// The contents of the files at the latest comparison, if they differ from those in use.
     suspect: Option<Files>,
+    /// The comparisons of limits with the ledger.
+    comparisons: Comparisons,
     /// The mistakes of the latest configuration, if it was refused.
     refused: Option<String>,
     /// The latest file of stored keys, if it was refused.
@@ -159,6 +162,7 @@ impl Reloader {
             snapshot,
             reload,
             secrets,
+            comparisons: Comparisons::new(Instant::now()),
             suspect: None,
             refused: None,
             refused_keys: None,

@@ -39,6 +39,9 @@ pub enum ReloadKind {
     Reload,
     /// Compares the files, as the thread does by itself every two seconds.
     Look,
+    /// Compares what limits have counted with the ledger, as the thread does by itself every ten
+    /// minutes.
+    CompareLimits,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

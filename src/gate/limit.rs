@@ -110,6 +110,8 @@ struct State {
     counter: Counter,
     /// The sum of all holds.
     held: Units,
+    /// See [`UseLimit::drift`].
+    drift: Option<f64>,
 }
 
 #[derive(Debug)]
@@ -157,7 +159,7 @@ impl UseLimit {
     pub fn new(spec: LimitSpec, now: Now) -> Self {
         let LimitSpec { quantity, bound, at_limit, filter } = spec;
         let counter = bound.counter(now);
-        let state = State { bound, at_limit, counter, held: Units::default() };
+        let state = State { bound, at_limit, counter, held: Units::default(), drift: None };
         Self { quantity, filter, state: Mutex::new(state), exceeded: AtomicU64::new(0) }
     }
 
@@ -284,6 +286,17 @@ impl UseLimit {
         {
             count.seed(calendar, used, now);
         }
+    }
+
+    /// Sets the part of the count that the ledger does not have, in whole requests or tokens.
+    pub fn set_drift(&self, drift: f64) {
+        self.state().drift = Some(drift);
+    }
+
+    /// The part of the count that the ledger does not have, at the latest comparison; negative if
+    /// the ledger has more. `None` before the first comparison.
+    pub fn drift(&self) -> Option<f64> {
+        self.state().drift
     }
 
     pub fn status(&self, now: Now) -> LimitStatus {

@@ -168,6 +168,11 @@ impl Proxy {
         self.request(ReloadKind::Look)
     }
 
+    /// Compares limits with the ledger, as the proxy does every ten minutes.
+    pub fn compare_limits(&self) {
+        self.request(ReloadKind::CompareLimits);
+    }
+
     fn request(&self, kind: ReloadKind) -> ReloadOutcome {
         let reload = self.running.as_ref().unwrap().reload();
         reload.request(kind).expect("a proxy with a file").blocking_recv().expect("it runs")

@@ -1,5 +1,6 @@
 //! Limits of clients and teams: what is admitted, held, settled and refused.
 
+use std::collections::BTreeSet;
 use std::thread;
 
 use serde_json::Value;
@@ -518,4 +519,106 @@ fn united_list_of_models_counts_as_a_request() {
     let refused = get();
     assert_eq!((refused.status(), &refused.error()["code"]), (429, &"rate_limit_exceeded".into()));
     assert_eq!(ask(&proxy).status(), 429, "it is the same limit");
+}
+
+/// Requests with every kind of end, from several clients at once. After it each limit has counted
+/// what the ledger has.
+#[test]
+fn counts_of_periods_equal_the_ledger_after_every_kind_of_end() {
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            let has = |word: &str| request.body.windows(word.len()).any(|part| part == word.as_bytes());
+            if has("whole") {
+                connection.send(sized("200 OK", "application/json", COMPLETION));
+                continue;
+            } else if has("busy") {
+                connection.send(sized("429 Too Many Requests", "application/json", b"{}"));
+                continue;
+            }
+            connection.send(EVENTS_HEAD);
+            let event = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"m\",\
+                         \"usage\":{\"input_tokens\":20,\"output_tokens\":1}}}\n\n";
+            connection.send(chunk(event.as_bytes()));
+            let delta = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\
+                         \"delta\":{\"type\":\"text_delta\",\"text\":\" word\"}}\n\n";
+            // A stream without an end is cut by a limit, or left by its client.
+            let mut events = if has("endless") { usize::MAX } else { 20 };
+            while events > 0 && connection.try_send(&chunk(delta.as_bytes())) {
+                events -= 1;
+            }
+            if has("broken") || events > 0 {
+                return;
+            }
+            let end = "event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":20}}\n\n\
+                       event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+            connection.send([chunk(end.as_bytes()), b"0\r\n\r\n".to_vec()].concat());
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, path) = (folder.path().join("usage.db"), folder.path().join("streamgauge.toml"));
+    let limits =
+        "{ tokens = \"20k\", per = \"month\", at_limit = \"cut\" }, { requests = 50, per = \"month\" }";
+    let tables = clients(limits, "{ tokens = \"30k\", per = \"month\", at_limit = \"warn\" }");
+    let builder = proxy().upstream(&up).tables(&tables).admin().ledger(&ledger);
+    std::fs::write(&path, builder.text()).unwrap();
+    let proxy = builder.run_from(&path);
+    let address = proxy.address;
+    let agent = move |number: usize| {
+        for kind in ["whole", "busy", "stream", "broken", "endless", "left", "drained", "stream", "whole"] {
+            let body =
+                format!("{{\"model\":\"m\",\"max_tokens\":99,\"stream\":true,\"messages\":\"{kind}\"}}");
+            let (drain, body) = match kind {
+                "drained" => ("x-streamgauge-on-disconnect: drain\r\n", body),
+                "left" => ("", body.replace("left", "left endless")),
+                _ => ("", body),
+            };
+            let key = if number.is_multiple_of(4) { "sg-other-01234567890" } else { "sg-search-0123456789" };
+            let mut client = Client::connect(address);
+            client.send(format!(
+                "POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\nconnection: close\r\n{drain}\
+                 content-length: {}\r\n\r\n{body}",
+                body.len()
+            ));
+            match kind {
+                "left" | "drained" => client.read_up_to(300),
+                // Nothing cuts the other client.
+                "endless" if number.is_multiple_of(4) => client.read_up_to(3_000),
+                _ => drop(client.rest()),
+            }
+        }
+    };
+    const AGENTS: usize = 8;
+    let agents: Vec<_> = (0..AGENTS).map(|number| thread::spawn(move || agent(number))).collect();
+    agents.into_iter().for_each(|agent| agent.join().unwrap());
+    let outcomes: BTreeSet<String> =
+        (0..AGENTS * 9).map(|_| proxy.record()["outcome"].as_str().unwrap().to_owned()).collect();
+    for outcome in ["complete", "rate_limited", "truncated", "client_disconnected", "cut", "rejected"] {
+        assert!(outcomes.contains(outcome), "{outcome}: {outcomes:?}");
+    }
+    let drifts = || -> Option<[f64; 3]> {
+        proxy.compare_limits();
+        let drift = |whose: &str, limit: u8| {
+            let name = format!("streamgauge_limit_drift{{whose=\"{whose}\",limit=\"limits[{limit}]\"}}");
+            metric(&proxy, &name)
+        };
+        Some([drift("clients.search", 0)?, drift("clients.search", 1)?, drift("teams.engineering", 0)?])
+    };
+    until(PATIENCE, "equal counts", || (drifts() == Some([0.0; 3])).then_some(()));
+
+    // A record that is lost, and records that have more than was counted.
+    let connection = rusqlite::Connection::open(&ledger).unwrap();
+    let one = "SELECT min(rowid) FROM usage_records WHERE client = 'search' AND usage_source = 'reported'";
+    let tokens: f64 = connection
+        .query_row(
+            &format!("SELECT input_tokens + output_tokens FROM usage_records WHERE rowid = ({one})"),
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    connection.execute(&format!("DELETE FROM usage_records WHERE rowid = ({one})"), []).unwrap();
+    assert_eq!(drifts(), Some([tokens, 1.0, tokens]));
+    let more = "UPDATE usage_records SET input_tokens = input_tokens + 1000 WHERE client = 'search' AND usage_source = 'reported'";
+    assert!(connection.execute(more, []).unwrap() > 0);
+    let [of_client, _, of_team] = drifts().unwrap();
+    assert!(of_client < 0.0 && of_client == of_team, "{of_client} {of_team}");
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Reloader;
 use super::keys::KEYS_INTERVAL;
+use crate::app::limits::{Comparison, counted};
 use crate::config::reload::{Reload, ReloadKind, ReloadOutcome, ReloadRequest};
 use crate::support::drain::Phase;
 use crate::support::threads::{Thread, Threads, fault};
@@ -19,7 +20,7 @@ impl Reloader {
     /// # Errors
     /// Fails if the system provides no thread.
     pub(in crate::app) fn spawn(mut self, threads: &Threads) -> io::Result<Option<Reloading>> {
-        if self.source.is_none() && self.watch.is_empty() {
+        if self.source.is_none() && self.watch.is_empty() && !self.has_periods() {
             return Ok(None);
         }
         let (requests, received) = mpsc::channel();
@@ -44,6 +45,10 @@ impl Reloader {
                     let outcome = match kind {
                         ReloadKind::Reload => self.reload_all(),
                         ReloadKind::Look => self.look(),
+                        ReloadKind::CompareLimits => {
+                            Comparison::begin(self.shared.limits.all()).end(&self.settings);
+                            ReloadOutcome::Unchanged
+                        }
                     };
                     // The requester may have left.
                     let _ = reply.send(outcome);
@@ -54,6 +59,8 @@ impl Reloader {
                     if next <= Instant::now() {
                         next = Instant::now() + INTERVAL;
                         self.look();
+                        let limits = &self.shared.limits;
+                        self.comparisons.look(|| limits.all(), &self.settings, Instant::now());
                     } else {
                         self.look_at_keys();
                     }
@@ -61,6 +68,11 @@ impl Reloader {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// Returns true if limits have to be compared with the ledger.
+    fn has_periods(&self) -> bool {
+        self.shared.limits.all().iter().any(|applied| counted(applied).is_some())
     }
 
     fn is_stopping(&self) -> bool {

@@ -34,6 +34,13 @@ impl Collector for LimitMetrics {
             let count = applied.limit.exceeded();
             ConstCounter::new(count).encode(family.encode_family(&labels(applied))?)?;
         }
+        let help = "Requests or tokens that a limit has counted in its period and the ledger does not have; negative if it has more";
+        let mut family = encoder.encode_descriptor("limit_drift", help, None, MetricType::Gauge)?;
+        for applied in &limits {
+            if let Some(drift) = applied.limit.drift() {
+                ConstGauge::new(drift).encode(family.encode_family(&labels(applied))?)?;
+            }
+        }
         Ok(())
     }
 }
