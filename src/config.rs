@@ -327,6 +327,9 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     cross_checks::check(root, &server, &admin, &ledger, &clients);
     if let (Ok(ledger), Ok(clients), Ok(teams)) = (&ledger, &clients, &teams) {
         clients::check_periods(root, ledger, clients, teams);
+        if let Ok(prices) = &prices {
+            clients::check_costs(root, prices, clients, teams);
+        }
     }
     if let (Ok(network), Ok(upstreams)) = (&network, &upstreams) {
         network::warn_of_unused(root, network, upstreams);

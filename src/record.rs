@@ -34,7 +34,7 @@ use std::time::Instant;
 
 use http::HeaderName;
 
-pub use cost::{cost, own_cost};
+pub use cost::cost;
 pub use entry::{Entry, FormNotes, GroupNotes, Note};
 pub use estimator::Estimator;
 pub use exporting::Exporting;

@@ -2,45 +2,94 @@
 //! comparison with what limits have counted since.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Method;
 use jiff::Timestamp;
 
 use crate::config::{self, Settings};
-use crate::gate::limit::{AppliedLimit, LimitFilter, Owner, Quantity, Units, Use, Weights};
+use crate::gate::limit::{AppliedLimit, LimitFilter, Owner, Quantity, Units, Use, UseLimit, Weights};
+use crate::llm::price::Prices;
 use crate::llm::provider::Endpoint;
 use crate::proxy::{limit_time, token_use};
 use crate::record::Outcome;
 use crate::sinks::ledger::{LedgerError, RowUse, uses};
 
 /// A limit whose count is being added up.
-struct Seeded<'a> {
+struct Seeded<'a, const N: usize> {
     applied: &'a AppliedLimit,
     /// The beginning of its period.
     begin: Timestamp,
     clients: Vec<&'a str>,
-    used: Units,
+    used: [Units; N],
+}
+
+/// A limit of cost whose count changes with the prices.
+pub(super) struct Repriced {
+    limit: Arc<UseLimit>,
+    before: Units,
+    after: Units,
 }
 
 /// Sets what was used in the current period of each limit, before the limit is in use. Counts whose
 /// use cannot be read begin at 0, with a warning.
 pub(super) fn seed(limits: &[AppliedLimit], settings: &Settings, ledger: Option<&Path>) {
+    match sums(limits, settings, [&settings.prices], ledger) {
+        Ok(sums) => sums.into_iter().for_each(|Seeded { applied, used: [used], .. }| {
+            applied.limit.seed(used, limit_time().time);
+        }),
+        Err(error) => tracing::warn!("limits of periods count from 0: {error}"),
+    }
+}
+
+/// The changes of the limits of cost that go on: all requests of the current period cost what they
+/// cost at the prices of `settings`, as reports show it.
+pub(super) fn reprice(kept: &[AppliedLimit], settings: &Settings, earlier: &Settings) -> Vec<Repriced> {
+    let is_of_cost = |applied: &&AppliedLimit| matches!(applied.limit.quantity(), Quantity::Cost(_));
+    let kept: Vec<_> = kept.iter().filter(is_of_cost).cloned().collect();
+    let ledger = earlier.ledger.path.as_deref();
+    match sums(&kept, settings, [&earlier.prices, &settings.prices], ledger) {
+        Ok(sums) => {
+            let change = |Seeded { applied, used: [before, after], .. }: Seeded<'_, 2>| Repriced {
+                limit: Arc::clone(&applied.limit),
+                before,
+                after,
+            };
+            sums.into_iter().map(change).collect()
+        }
+        Err(error) => {
+            tracing::warn!("limits of cost keep what requests have cost at the earlier prices: {error}");
+            Vec::new()
+        }
+    }
+}
+
+impl Repriced {
+    pub(super) fn put_in_use(&self) {
+        self.limit.reprice(self.before, self.after, limit_time().time);
+    }
+}
+
+/// The sums of the ledger in the current period of each limit that has periods, by each of `prices`.
+fn sums<'a, const N: usize>(
+    limits: &'a [AppliedLimit],
+    settings: &'a Settings,
+    prices: [&Prices; N],
+    ledger: Option<&Path>,
+) -> Result<Vec<Seeded<'a, N>>, LedgerError> {
     let now = limit_time();
     let seeded = limits.iter().filter_map(|applied| {
         let (begin, _) = applied.limit.status(now).period?;
         let clients = clients_of(&applied.owner, settings);
-        Some(Seeded { applied, begin, clients, used: Units::default() })
+        Some(Seeded { applied, begin, clients, used: [Units::default(); N] })
     });
     let mut seeded: Vec<_> = seeded.collect();
-    let (Some(ledger), Some(since)) = (ledger, seeded.iter().map(|limit| limit.begin).min()) else { return };
-    if let Err(error) = add_up(&mut seeded, ledger, since, settings) {
-        tracing::warn!("limits count from 0 in the periods that began at {since} or later: {error}");
-        return;
-    }
-    for Seeded { applied, used, .. } in seeded {
-        applied.limit.seed(used, now.time);
-    }
+    let (Some(ledger), Some(since)) = (ledger, seeded.iter().map(|limit| limit.begin).min()) else {
+        return Ok(seeded);
+    };
+    add_up(&mut seeded, ledger, since, settings, prices)?;
+    Ok(seeded)
 }
 
 /// The interval of comparisons with the ledger.
@@ -93,19 +142,20 @@ impl Comparison {
         let mut sums = Vec::new();
         for (applied, begin, _) in &self.0 {
             let clients = clients_of(&applied.owner, settings);
-            sums.push(Seeded { applied, begin: *begin, clients, used: Units::default() });
+            sums.push(Seeded { applied, begin: *begin, clients, used: [Units::default()] });
         }
-        if let Err(error) = add_up(&mut sums, ledger, since, settings) {
+        if let Err(error) = add_up(&mut sums, ledger, since, settings, [&settings.prices]) {
             tracing::warn!("limits cannot be compared with the ledger: {error}");
             return;
         }
-        for (Seeded { applied, begin, used, .. }, (.., before)) in sums.iter().zip(&self.0) {
+        for (Seeded { applied, begin, used: [used], .. }, (.., before)) in sums.iter().zip(&self.0) {
             let after = counted(applied).filter(|(still, _)| still == begin);
             let Some((_, after)) = after else { continue };
             let AppliedLimit { owner, index, limit } = applied;
             let scale = match limit.quantity() {
                 Quantity::Tokens(_) => f64::from(Weights::ONE),
-                _ => 1.0,
+                Quantity::Cost(_) => 1e12,
+                Quantity::Requests | Quantity::Concurrent => 1.0,
             };
             let (missing, more) = (before.minus(*used), used.minus(after));
             let drift = (missing.0 as f64 - more.0 as f64) / scale;
@@ -128,23 +178,27 @@ pub(super) fn counted(applied: &AppliedLimit) -> Option<(Timestamp, Units)> {
 }
 
 /// Adds what the ledger has of each limit since the beginning of its period, the earliest of which
-/// is `since`.
-fn add_up(
-    limits: &mut [Seeded<'_>],
+/// is `since`, by each of `prices`.
+fn add_up<const N: usize>(
+    limits: &mut [Seeded<'_, N>],
     ledger: &Path,
     since: Timestamp,
     settings: &Settings,
+    prices: [&Prices; N],
 ) -> Result<(), LedgerError> {
-    uses(ledger, since, &settings.prices, |row| {
-        let used = use_of(row);
-        limits.iter_mut().filter(|limit| limit.counts(row, settings)).for_each(|limit| {
-            limit.used = limit.used.plus(limit.applied.limit.quantity().of(&used));
-        });
+    uses(ledger, since, prices, |row| {
+        let uses = row.costs.each_ref().map(|cost| Use { cost: cost.clone(), ..use_of(row) });
+        for limit in limits.iter_mut().filter(|limit| limit.counts(row, settings)) {
+            let quantity = limit.applied.limit.quantity();
+            for (sum, used) in limit.used.iter_mut().zip(&uses) {
+                *sum = sum.plus(quantity.of(used));
+            }
+        }
     })
 }
 
-impl Seeded<'_> {
-    fn counts(&self, row: &RowUse<'_>, settings: &Settings) -> bool {
+impl<const N: usize> Seeded<'_, N> {
+    fn counts(&self, row: &RowUse<'_, N>, settings: &Settings) -> bool {
         let filter = self.applied.limit.filter();
         self.begin <= row.started_at
             && self.clients.contains(&row.client)
@@ -154,7 +208,7 @@ impl Seeded<'_> {
 }
 
 /// Returns true if a filter takes the request of a row, by the rules of its admission.
-fn takes_model(filter: &LimitFilter, row: &RowUse<'_>, settings: &Settings) -> bool {
+fn takes_model<const N: usize>(filter: &LimitFilter, row: &RowUse<'_, N>, settings: &Settings) -> bool {
     if filter.model.is_none() || row.model_requested.is_some() {
         return filter.takes_model(row.model_requested);
     }
@@ -165,11 +219,10 @@ fn takes_model(filter: &LimitFilter, row: &RowUse<'_>, settings: &Settings) -> b
     takes_default && filter.takes_model(upstream.and_then(|upstream| upstream.default_model.as_deref()))
 }
 
-/// The use of a row. Requests that were refused have used nothing.
-fn use_of(row: &RowUse<'_>) -> Use {
+/// The use of a row without its cost. Requests that were refused have used nothing.
+fn use_of<const N: usize>(row: &RowUse<'_, N>) -> Use {
     let is_request = row.outcome.is_some_and(|outcome| outcome != Outcome::Rejected.as_str());
-    let used = token_use(&row.usage, row.endpoint);
-    Use { requests: u64::from(is_request), cost: row.cost.clone(), ..used }
+    Use { requests: u64::from(is_request), ..token_use(&row.usage, row.endpoint) }
 }
 
 /// The clients whose use counts for the owner.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::limits::{self, Comparisons};
+use super::limits::{self, Comparisons, Repriced};
 use super::restart;
 use super::sinks::{Controls, Lines};
 use super::snapshot::{self, has_several_clients, put_limits_in_use, snapshot};
@@ -95,6 +95,8 @@ struct Built {
     needs_restart: Vec<&'static str>,
     snapshot: Arc<Snapshot>,
     limits: NextLimits,
+    /// The counts that change with the prices.
+    repriced: Vec<Repriced>,
     tls: Vec<Replacement>,
     lines: Lines,
 }
@@ -119,6 +121,7 @@ impl Reloader {
         let (health, limits) = (HealthRegistry::new(Instant::now()), Arc::new(LimitRegistry::default()));
         let keys = Arc::new(LiveKeys::default());
         keys.stored.replace(settings.keys.table());
+        let prices = Live::new(settings.prices.clone());
         let parts = snapshot::Parts {
             watch: &mut watch,
             observer,
@@ -126,6 +129,7 @@ impl Reloader {
             health: &health,
             limits: &limits,
             keys: &keys,
+            prices: &prices,
             generation: reload.begin_generation(),
             previous: None,
         };
@@ -150,7 +154,7 @@ impl Reloader {
             access: Live::new(access(settings, None)),
             drain_timeout: Live::new(settings.server.drain_timeout),
             controls: Controls::new(settings),
-            prices: Live::new(settings.prices.clone()),
+            prices,
             services,
             key_place: Live::new(KeyPlace::of(settings)),
             shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget, health, limits)),
@@ -233,23 +237,28 @@ impl Reloader {
             health: &self.shared.health,
             limits: &self.shared.limits,
             keys: &self.keys,
+            prices: &self.prices,
             generation: self.reload.begin_generation(),
             previous: Some((&self.settings, &self.snapshot)),
         };
         let (snapshot, next) = snapshot(&settings, parts)?;
         let snapshot = Arc::new(snapshot);
         limits::seed(next.begun(), &settings, self.settings.ledger.path.as_deref());
+        let repriced = match settings.prices == self.settings.prices {
+            true => Vec::new(),
+            false => limits::reprice(&next.kept(), &settings, &self.settings),
+        };
         // Last, since it may create a file.
         let lines = Controls::prepare(&settings, &self.settings)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        Ok(Built { settings, files, needs_restart, snapshot, limits: next, tls, lines })
+        Ok(Built { settings, files, needs_restart, snapshot, limits: next, repriced, tls, lines })
     }
 
     /// Infallible, so that a configuration is never put in use only in part.
     fn put_in_use(&mut self, built: Built) -> ReloadOutcome {
-        let Built { settings, files, needs_restart, snapshot, limits, tls, lines } = built;
+        let Built { settings, files, needs_restart, snapshot, limits, repriced, tls, lines } = built;
         self.shared.limits.take_over(limits, limit_time());
         let sets_log_level = self.source.as_ref().is_some_and(|source| source.sets_log_level);
         if sets_log_level && settings.log.level != self.settings.log.level {
@@ -267,6 +276,7 @@ impl Reloader {
         self.access.replace(access(&settings, Some(&self.access.load())));
         self.prices.replace(settings.prices.clone());
         self.key_place.replace(KeyPlace::of(&settings));
+        repriced.iter().for_each(Repriced::put_in_use);
         self.keys.stored.replace(settings.keys.table());
         self.drain_timeout.replace(settings.server.drain_timeout);
         self.controls.apply(&settings, lines);

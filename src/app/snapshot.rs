@@ -9,8 +9,9 @@ use super::upstreams::origin;
 use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGroup};
 use crate::config::{self, ANONYMOUS, AccessLines, RouteTarget, Settings};
 use crate::gate::browser::{Admission, Credential};
-use crate::gate::limit::{LimitRegistry, NextLimits, Owner};
+use crate::gate::limit::{LimitRegistry, NextLimits, Owner, Quantity};
 use crate::gate::{Clients, KnownClient, LiveKeys, Models, TagRules, TrustedProxies};
+use crate::llm::price::Prices;
 use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::rewrite::names::HeaderNames;
@@ -19,7 +20,7 @@ use crate::proxy::{BodyLimits, Budget, IdBinding, Snapshot, UpstreamSpec, limit_
 use crate::server::Limits;
 use crate::support::flow::LimitCounts;
 use crate::support::tags::Tags;
-use crate::support::{SharedGuard, UpstreamId};
+use crate::support::{Live, SharedGuard, UpstreamId};
 use crate::tls::Watch;
 use crate::upstream::{ConnectObserver, ConnectSpec};
 
@@ -31,6 +32,7 @@ pub(super) struct Parts<'a> {
     pub(super) health: &'a Arc<HealthRegistry>,
     pub(super) limits: &'a LimitRegistry,
     pub(super) keys: &'a Arc<LiveKeys>,
+    pub(super) prices: &'a Arc<Live<Prices>>,
     pub(super) generation: SharedGuard,
     /// The settings in use, and their snapshot. Equal parts are reused.
     pub(super) previous: Option<(&'a Settings, &'a Snapshot)>,
@@ -61,7 +63,7 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<(Sna
     let stored_ids = binding(settings, &rules);
     let server = &settings.server;
     let tags = TagRules::new(settings.tags.iter().copied());
-    let (clients, limits) = clients(settings, tags.as_ref(), parts.limits, parts.keys);
+    let (clients, limits) = clients(settings, tags.as_ref(), &parts);
     let snapshot = Snapshot {
         admission: Admission::new(
             server.hosts.clone(),
@@ -103,24 +105,25 @@ pub(super) fn put_limits_in_use(settings: &Settings, snapshot: &Snapshot, health
     health.notify();
 }
 
-fn clients(
-    settings: &Settings,
-    rules: Option<&TagRules>,
-    registry: &LimitRegistry,
-    keys: &Arc<LiveKeys>,
-) -> (Clients, NextLimits) {
+fn clients(settings: &Settings, rules: Option<&TagRules>, parts: &Parts<'_>) -> (Clients, NextLimits) {
     let of_client = |client: &config::Client| Owner::Client(client.name.as_str().into());
     let of_team = |team: &config::Team| Owner::Team(team.name.as_str().into());
     let wanted = settings.clients.iter().map(|client| (of_client(client), &*client.limits));
     let wanted = wanted.chain(settings.teams.iter().map(|team| (of_team(team), &*team.limits)));
-    let (limits, next) = registry.plan(wanted, limit_time());
-    let mut clients = Clients::with_stored(Arc::clone(keys));
+    let (limits, next) = parts.limits.plan(wanted, limit_time());
+    let mut clients = Clients::with_stored(Arc::clone(parts.keys));
     for client in &settings.clients {
         let tags_of = |key: &[(String, String)]| fixed_tags(rules, &client.tags, key);
         let keys = client.keys.iter().map(|key| {
             let tags = Some(&*key.tags).filter(|tags| !tags.is_empty()).and_then(tags_of);
             (key.digest, key.until, tags)
         });
+        let limits: Vec<_> = [of_client(client)]
+            .into_iter()
+            .chain(settings.teams_of(client).map(of_team))
+            .flat_map(|owner| limits[&owner].clone())
+            .collect();
+        let counts_cost = limits.iter().any(|applied| matches!(applied.limit.quantity(), Quantity::Cost(_)));
         clients.add(
             KnownClient {
                 name: client.name.as_str().into(),
@@ -129,11 +132,9 @@ fn clients(
                 priority: client.priority,
                 share: client.share,
                 tags: tags_of(&[]),
-                limits: [of_client(client)]
-                    .into_iter()
-                    .chain(settings.teams_of(client).map(of_team))
-                    .flat_map(|owner| limits[&owner].clone())
-                    .collect(),
+                max_output: client.max_output,
+                prices: counts_cost.then(|| Arc::clone(parts.prices)),
+                limits,
             },
             keys,
         );

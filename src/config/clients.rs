@@ -19,8 +19,8 @@ use crate::llm::route::Glob;
 use crate::support::calendar::Period;
 use keys::Keys;
 pub(super) use keys::{day_or_time, digest};
-pub(super) use limits::LimitContext;
 use limits::limits;
+pub(super) use limits::{LimitContext, check_costs};
 use teams::team_of;
 pub(super) use teams::teams;
 
@@ -47,7 +47,7 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Returns true if a team, or one that it is in, counts tokens.
+    /// Returns true if a team, or one that it is in, counts tokens or their cost.
     fn counts_tokens(&self, team: &Read<Option<usize>>) -> bool {
         let first = team.as_ref().ok().copied().flatten().filter(|_| !self.valid_teams.is_empty());
         let mut teams = successors(first, |team| self.valid_teams[*team].team);
@@ -56,7 +56,7 @@ impl Context<'_> {
 }
 
 fn counts_tokens(limits: &[LimitSpec]) -> bool {
-    limits.iter().any(|limit| matches!(limit.quantity, Quantity::Tokens(_)))
+    limits.iter().any(|limit| matches!(limit.quantity, Quantity::Tokens(_) | Quantity::Cost(_)))
 }
 
 /// The clients in the order of the file.
@@ -80,6 +80,7 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
     let team = table.optional("team", team_of(context.teams));
     let priority = table.or_default("priority", at_most(0, MAX_PRIORITY).default(0));
     let share = table.or_default("share", at_most(1, MAX_PRIORITY).default(1));
+    let max_output = table.optional("max_output", limits::amount());
     let limits = limits(table, context.limits);
     let tags = fixed(table, context.tags);
     let (models, endpoints) = (models?, endpoints?);
@@ -99,6 +100,7 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
         priority: priority,
         share: share,
         tags: tags,
+        max_output: max_output,
     })
 }
 

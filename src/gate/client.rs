@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::limit::{AppliedLimit, Quantity};
+use super::limit::{AppliedLimit, Quantity, UseLimit};
+use crate::llm::price::Prices;
 use crate::llm::route::Glob;
+use crate::support::Live;
 use crate::support::tags::Tags;
 
 /// A configured client.
@@ -18,10 +20,14 @@ pub struct KnownClient {
     pub priority: u32,
     /// Its part of a queue's service, at least 1, beside others of the same priority.
     pub share: u32,
+    /// The most output tokens that a request may ask for.
+    pub max_output: Option<u64>,
     /// The limits that apply to it: its own, and those of its teams.
     pub limits: Vec<AppliedLimit>,
     /// The fixed tags of its requests, if it has any.
     pub tags: Option<Arc<Tags>>,
+    /// The prices in use. `None`: no limit counts cost.
+    pub prices: Option<Arc<Live<Prices>>>,
 }
 
 /// The models that a client may ask for.
@@ -53,24 +59,27 @@ impl KnownClient {
             endpoints: AllowedEndpoints::All,
             priority: 0,
             share: 1,
+            max_output: None,
             limits: Vec::new(),
             tags: None,
+            prices: None,
         }
     }
 
-    /// Returns true if a limit counts tokens.
+    /// Returns true if a limit counts tokens, or their cost.
     pub fn counts_tokens(&self) -> bool {
-        self.limits.iter().any(|applied| matches!(applied.limit.quantity(), Quantity::Tokens(_)))
+        self.limits
+            .iter()
+            .any(|applied| matches!(applied.limit.quantity(), Quantity::Tokens(_) | Quantity::Cost(_)))
     }
 
-    /// Returns true if a limit is for some models only.
-    pub fn filters_models(&self) -> bool {
-        self.limits.iter().any(|applied| applied.limit.filter().model.is_some())
-    }
-
-    /// Returns true if the model of a request must be known.
+    /// Returns true if the body of a request must be read: the client may use only some models, a
+    /// limit is for some or needs their prices, or the output that it asks for is bounded.
     pub fn needs_model(&self) -> bool {
-        self.models != Models::All || self.filters_models()
+        let needs_model = |limit: &UseLimit| limit.filter().model.is_some() || limit.needs_price();
+        self.models != Models::All
+            || self.max_output.is_some()
+            || self.limits.iter().any(|applied| needs_model(&applied.limit))
     }
 
     /// Returns true if some requests of the client are refused.

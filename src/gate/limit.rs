@@ -70,6 +70,16 @@ pub struct LimitSpec {
     pub bound: LimitBound,
     pub at_limit: AtLimit,
     pub filter: LimitFilter,
+    pub unpriced: Unpriced,
+}
+
+/// The treatment of a request whose model has no price, by a limit of cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unpriced {
+    #[default]
+    Refuse,
+    /// The request is admitted, and costs nothing.
+    Allow,
 }
 
 /// The amount that a limit allows.
@@ -101,12 +111,15 @@ pub struct UseLimit {
     state: Mutex<State>,
     /// The requests for which there was no room.
     exceeded: AtomicU64,
+    /// The requests that counted as 0 because a part of their cost is unknown.
+    unpriced: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
     bound: LimitBound,
     at_limit: AtLimit,
+    unpriced: Unpriced,
     counter: Counter,
     /// The sum of all holds.
     held: Units,
@@ -157,10 +170,11 @@ pub struct LimitStatus {
 impl UseLimit {
     /// A limit of which nothing is used.
     pub fn new(spec: LimitSpec, now: Now) -> Self {
-        let LimitSpec { quantity, bound, at_limit, filter } = spec;
+        let LimitSpec { quantity, bound, at_limit, filter, unpriced } = spec;
         let counter = bound.counter(now);
-        let state = State { bound, at_limit, counter, held: Units::default(), drift: None };
-        Self { quantity, filter, state: Mutex::new(state), exceeded: AtomicU64::new(0) }
+        let state = State { bound, at_limit, unpriced, counter, held: Units::default(), drift: None };
+        let state = Mutex::new(state);
+        Self { quantity, filter, state, exceeded: AtomicU64::new(0), unpriced: AtomicU64::new(0) }
     }
 
     pub fn quantity(&self) -> Quantity {
@@ -214,6 +228,29 @@ impl UseLimit {
     /// Returns true if running requests are ended for lack of room.
     pub fn cuts(&self) -> bool {
         self.state().at_limit == AtLimit::Cut
+    }
+
+    /// Takes over another treatment of requests without a price.
+    pub fn set_unpriced(&self, unpriced: Unpriced) {
+        self.state().unpriced = unpriced;
+    }
+
+    /// Returns true if the limit counts cost, and refuses requests without a price.
+    pub fn needs_price(&self) -> bool {
+        matches!(self.quantity, Quantity::Cost(_)) && self.state().unpriced == Unpriced::Refuse
+    }
+
+    /// The number of requests of which a part counted as 0, since it has no price in the limit's
+    /// currency. `None`: the limit does not count cost.
+    pub fn unpriced(&self) -> Option<u64> {
+        matches!(self.quantity, Quantity::Cost(_)).then(|| self.unpriced.load(Ordering::Relaxed))
+    }
+
+    /// Counts a request that has ended if a part of its cost is unknown.
+    fn note_unpriced(&self, used: &Use) {
+        if self.quantity.is_unpriced(used) {
+            self.unpriced.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The number of requests for which there was no room.
@@ -297,6 +334,17 @@ impl UseLimit {
     /// the ledger has more. `None` before the first comparison.
     pub fn drift(&self) -> Option<f64> {
         self.state().drift
+    }
+
+    /// Replaces `before` by `after` in the use of the current period: the same requests at other
+    /// prices.
+    pub fn reprice(&self, before: Units, after: Units, now: Timestamp) {
+        let state = &mut *self.state();
+        if let (Counter::Period(count), LimitBound::Period { calendar, .. }) =
+            (&mut state.counter, &state.bound)
+        {
+            count.reprice(calendar, before, after, now);
+        }
     }
 
     pub fn status(&self, now: Now) -> LimitStatus {

@@ -111,7 +111,7 @@ impl Price {
 }
 
 /// All prices; none by default.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prices {
     /// The prices, in order of precedence.
     ranked: Vec<Ranked>,
@@ -127,7 +127,7 @@ impl Default for Prices {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Ranked {
     glob: Glob,
     price: Price,
@@ -246,6 +246,13 @@ impl Prices {
     /// The currencies of the prices, in alphabetical order.
     pub fn currencies(&self) -> &[Currency] {
         &self.currencies
+    }
+
+    /// Returns true if a price in this currency is for a model of the pattern.
+    pub fn has_some_of(&self, pattern: &Glob, currency: Currency) -> bool {
+        let is_of =
+            |ranked: &Ranked| ranked.price.rates.currency == currency && ranked.glob.overlaps(pattern);
+        self.ranked.iter().any(is_of)
     }
 
     /// Returns true if there are no prices.

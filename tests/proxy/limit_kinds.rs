@@ -10,18 +10,19 @@ use crate::harness::{
     EVENTS_HEAD, PATIENCE, Proxy, Response, Upstream, chunk, proxy, sized, until, upstream,
 };
 
-const KEY: &str = "sg-search-0123456789";
+pub(super) const KEY: &str = "sg-search-0123456789";
 
 /// 40 tokens of plain input, 20 of cached input, 30 of output and 10 of reasoning.
-const COMPLETION: &[u8] = br#"{"model":"m","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":60,"completion_tokens":40,"total_tokens":100,"prompt_tokens_details":{"cached_tokens":20},"completion_tokens_details":{"reasoning_tokens":10}}}"#;
+pub(super) const COMPLETION: &[u8] = br#"{"model":"m","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":60,"completion_tokens":40,"total_tokens":100,"prompt_tokens_details":{"cached_tokens":20},"completion_tokens_details":{"reasoning_tokens":10}}}"#;
 
-const BUSY: &[u8] = br#"{"error":{"message":"x"},"usage":{"prompt_tokens":25,"completion_tokens":1}}"#;
+pub(super) const BUSY: &[u8] =
+    br#"{"error":{"message":"x"},"usage":{"prompt_tokens":25,"completion_tokens":1}}"#;
 
-fn client(limits: &str) -> String {
+pub(super) fn client(limits: &str) -> String {
     format!("[clients.search]\nkey = {{ value = \"{KEY}\" }}\nlimits = [{limits}]\n")
 }
 
-fn ok() -> Upstream {
+pub(super) fn ok() -> Upstream {
     Upstream::responding(sized("200 OK", "application/json", COMPLETION))
 }
 
@@ -29,27 +30,27 @@ fn limited(limits: &str) -> Proxy {
     proxy().upstream(&ok()).tables(&client(limits)).admin().run()
 }
 
-fn body(model: &str) -> String {
+pub(super) fn body(model: &str) -> String {
     format!(r#"{{"model":"{model}","max_tokens":50,"messages":[{{"role":"user","content":"Hello"}}]}}"#)
 }
 
-fn request(line: &str, body: &str) -> String {
+pub(super) fn request(line: &str, body: &str) -> String {
     format!(
         "{line} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
 }
 
-fn send(proxy: &Proxy, line: &str, body: &str) -> Response {
+pub(super) fn send(proxy: &Proxy, line: &str, body: &str) -> Response {
     proxy.client().send(request(line, body)).response()
 }
 
-fn ask(proxy: &Proxy, model: &str) -> Response {
+pub(super) fn ask(proxy: &Proxy, model: &str) -> Response {
     send(proxy, "POST /v1/chat/completions", &body(model))
 }
 
 /// The amount that the client's limit of this number has counted, of `most`.
-fn counted(proxy: &Proxy, number: usize, most: f64) -> f64 {
+pub(super) fn counted(proxy: &Proxy, number: usize, most: f64) -> f64 {
     let labels = format!("{{whose=\"clients.search\",limit=\"limits[{number}]\"}}");
     (proxy.metric(&format!("streamgauge_limit_used_ratio{labels}")) * most * 1e6).round() / 1e6
 }
@@ -92,12 +93,42 @@ fn request_without_a_model_counts_for_the_default_one() {
 }
 
 #[test]
+fn request_for_more_output_than_the_client_may_ask_for_gets_400() {
+    let table = client("").replacen('\n', "\nmax_output = 50\n", 1);
+    let proxy = proxy().upstream(&ok()).tables(&table).run();
+    assert_eq!(ask(&proxy, "m").status(), 200);
+    for (path, field, key) in [
+        ("chat/completions", "max_tokens", "messages"),
+        ("chat/completions", "max_completion_tokens", "messages"),
+        ("responses", "max_output_tokens", "input"),
+        ("messages", "max_tokens", "messages"),
+    ] {
+        let send = |most: &str| {
+            let body = format!(r#"{{"model":"m","{field}":{most},"{key}":[]}}"#);
+            send(&proxy, &format!("POST /v1/{path}"), &body)
+        };
+        assert_eq!(send("50").status(), 200, "{path}");
+        for most in ["51", "50.5", "1e9", "\"51\""] {
+            let refused = send(most);
+            assert_eq!(refused.status(), 400, "{path} {most}");
+            let error = refused.error();
+            assert_eq!(error["code"], "max_output_exceeded");
+            assert!(path == "messages" || error["param"] == field, "{error}");
+        }
+    }
+    let none = send(&proxy, "POST /v1/chat/completions", r#"{"model":"m","messages":[]}"#);
+    assert_eq!(none.status(), 200, "it asks for no number");
+    let unread = send(&proxy, "POST /v1/chat/completions", "{\"max_tokens\":");
+    assert_eq!((unread.status(), &unread.error()["code"]), (403, &"model_unknown".into()));
+}
+
+#[test]
 fn unread_model_is_refused_beside_limit_of_some_models() {
     let proxy = limited("{ requests = 5, per = \"hour\", model = \"gpt-5*\" }");
     let refused = send(&proxy, "POST /v1/chat/completions", "no JSON");
     assert_eq!((refused.status(), &refused.error()["code"]), (403, &"model_unknown".into()));
     let message = refused.error()["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("the client search has a limit for some models."), "{message}");
+    assert!(message.contains("the client search has a limit that depends on it."), "{message}");
     // A form is read up to its model.
     let form = "--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\ngpt-5-audio\r\n--b--\r\n";
     let head = "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer";
@@ -121,7 +152,7 @@ fn limit_of_an_upstream_counts_at_a_route_to_it() {
 }
 
 /// A proxy with a group of `a` before `b`.
-fn group(a: Upstream, b: Upstream, limits: &str, ledger: Option<&Path>) -> Proxy {
+pub(super) fn group(a: Upstream, b: Upstream, limits: &str, ledger: Option<&Path>) -> Proxy {
     let group = "[groups.chat]\ntiers = [[\"a\"], [\"b\"]]\n[[routes]]\nupstream = \"chat\"\n";
     let builder = proxy().other("a", a.address).other("b", b.address).tables(&client(limits));
     let builder = builder.tables(group).admin();
@@ -223,7 +254,7 @@ fn tokens_count_by_the_weights_of_their_kinds() {
 }
 
 /// An upstream whose response depends on the request's model.
-fn mixed() -> Upstream {
+pub(super) fn mixed() -> Upstream {
     upstream(|connection| {
         while let Some(request) = connection.request() {
             let has = |word: &str| request.body.windows(word.len()).any(|part| part == word.as_bytes());
@@ -246,11 +277,41 @@ fn mixed() -> Upstream {
     })
 }
 
+/// Sends 80 requests of many ends, of which the first `most` are admitted. Returns the number of
+/// those that were not refused.
+pub(super) fn drive(proxy: &Proxy, most: i32) -> i32 {
+    let mut admitted = 0;
+    for round in 0..80 {
+        let model =
+            ["gpt-5", "o3", "gpt-5-busy", "gpt-5-stream", "gpt-5-stream-cut", "gpt-5-silent"][round % 6];
+        let mut client = proxy.client();
+        client.send(request("POST /v1/chat/completions", &body(model).replacen('{', "{\"stream\":true,", 1)));
+        match model {
+            "gpt-5-silent" | "gpt-5-stream" if admitted < most => {
+                if model == "gpt-5-stream" {
+                    client.head();
+                } else {
+                    let labels = "streamgauge_limit_used_ratio{whose=\"clients.search\",limit=\"limits[0]\"}";
+                    let taken = (f64::from(admitted) + 1.0) / f64::from(most);
+                    until(PATIENCE, "the hold", || (proxy.metric(labels) >= taken - 1e-9).then_some(()));
+                }
+                drop(client);
+            }
+            _ => {
+                let head = client.head();
+                client.body_and_end(&head);
+            }
+        }
+        let record = proxy.record();
+        admitted += i32::from(record["outcome"] != "rejected");
+    }
+    admitted
+}
+
 /// The sums of the ledger, with attempts.
-fn sums(ledger: &Path) -> Sums {
+pub(super) fn sums(ledger: &Path, prices: &Prices) -> Sums {
     let selection = Selection { attempts: true, ..Selection::since(Timestamp::UNIX_EPOCH) };
-    let report =
-        report(ledger, &selection, &[By::Outcome, By::Upstream], &Prices::default(), &Bounds::default());
+    let report = report(ledger, &selection, &[By::Outcome, By::Upstream], prices, &Bounds::default());
     let mut sum = Sums::default();
     for group in report.unwrap().groups {
         let is_refused = group.key[0].as_deref() == Some("rejected");
@@ -273,39 +334,14 @@ fn counts_equal_ledger_through_drops_errors_and_refusals() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = folder.path().join("usage.db");
     let proxy = group(mixed(), ok(), &limits, Some(&ledger));
-    let mut admitted = 0;
-    for round in 0..80 {
-        let model =
-            ["gpt-5", "o3", "gpt-5-busy", "gpt-5-stream", "gpt-5-stream-cut", "gpt-5-silent"][round % 6];
-        let mut client = proxy.client();
-        client.send(request("POST /v1/chat/completions", &body(model).replacen('{', "{\"stream\":true,", 1)));
-        match model {
-            "gpt-5-silent" | "gpt-5-stream" if admitted < 60 => {
-                if model == "gpt-5-stream" {
-                    client.head();
-                } else {
-                    let labels = "streamgauge_limit_used_ratio{whose=\"clients.search\",limit=\"limits[0]\"}";
-                    let taken = (f64::from(admitted) + 1.0) / 60.0;
-                    until(PATIENCE, "the hold", || (proxy.metric(labels) >= taken - 1e-9).then_some(()));
-                }
-                drop(client);
-            }
-            _ => {
-                let head = client.head();
-                client.body_and_end(&head);
-            }
-        }
-        let record = proxy.record();
-        admitted += i32::from(record["outcome"] != "rejected");
-    }
-    assert_eq!(admitted, 60, "the rest was refused");
+    assert_eq!(drive(&proxy, 60), 60, "the rest was refused");
     let all = |proxy: &Proxy| {
         let most = [60.0, 1e5, 1e5, 1e5, 1e5, 1e5, 60.0];
         std::array::from_fn::<_, 7, _>(|number| counted(proxy, number, most[number]))
     };
     let counts = all(&proxy);
     proxy.stop();
-    let sums = sums(&ledger);
+    let sums = sums(&ledger, &Prices::default());
     let tokens = sums.input_tokens.unwrap() + sums.output_tokens.unwrap();
     assert_eq!((counts[0], counts[1]), (sums.requests as f64, tokens as f64));
     assert!(counts.iter().all(|count| *count > 0.0), "{counts:?}");

@@ -56,6 +56,7 @@ mod keep_alive;
 mod keys;
 mod leaving;
 mod ledger;
+mod limit_costs;
 mod limit_kinds;
 mod limits;
 mod lingering;

@@ -1,19 +1,22 @@
 //! `limits` of a client or a team.
 
+use std::iter::successors;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
 use super::super::groups::unknown;
-use super::{Entry, Kind, Read, Shape, Table, all, choice, parsed, text};
+use super::super::kind::alternatives;
+use super::{Client, Entry, Kind, Read, Shape, Table, Team, all, choice, parsed, text};
 use crate::gate::limit::{
-    AtLimit, BucketRate, Calendar, LimitBound, LimitFilter, LimitSpec, Quantity, Units, Weights,
+    AtLimit, BucketRate, Calendar, LimitBound, LimitFilter, LimitSpec, Quantity, Units, Unpriced, Weights,
 };
+use crate::llm::price::{Currency, Prices};
 use crate::llm::route::Glob;
 use crate::support::calendar::Period;
 
 /// The forms of a limit, for messages.
-const FORMS: &str = "write one of requests = 600, tokens = \"200k\" or concurrent = 20";
+const FORMS: &str = "write one of requests = 600, tokens = \"200k\", cost = 50 or concurrent = 20";
 
 /// The largest number in a limit. A larger one limits nothing.
 const MOST: u64 = 1_000_000_000_000;
@@ -38,6 +41,8 @@ const PER: &[(&str, Per)] = &[
     ("month", Per::Calendar(Period::Month)),
 ];
 
+const UNPRICED: &[(&str, Unpriced)] = &[("refuse", Unpriced::Refuse), ("allow", Unpriced::Allow)];
+
 const AT_LIMIT: &[(&str, AtLimit)] =
     &[("refuse", AtLimit::Refuse), ("cut", AtLimit::Cut), ("warn", AtLimit::Warn)];
 
@@ -61,19 +66,25 @@ pub(super) fn limits(table: &Table<'_>, context: &LimitContext<'_>) -> Read<Vec<
 }
 
 fn limit(table: &Table<'_>, context: &LimitContext<'_>) -> Read<LimitSpec> {
+    let units = |scale: u32| {
+        move |amount: Option<u64>| amount.map(|amount| Units(u128::from(amount) * u128::from(scale)))
+    };
     let found = [
-        ("requests", table.optional("requests", amount())),
-        ("tokens", table.optional("tokens", amount())),
-        ("concurrent", table.optional("concurrent", amount())),
+        ("requests", table.optional("requests", amount()).map(units(1))),
+        ("tokens", table.optional("tokens", amount()).map(units(Weights::ONE))),
+        ("cost", table.optional("cost", money())),
+        ("concurrent", table.optional("concurrent", amount()).map(units(1))),
     ];
     let per = table.optional("per", choice(PER));
-    let burst = table.optional("burst", amount());
+    let burst = [amount().shape.alternatives(), &[money().shape]].concat();
+    let burst = table.entry("burst", Shape::AnyOf(burst));
     let at_limit = table.or_default("at_limit", choice(AT_LIMIT).default("refuse"));
     let filter = filter(table, context);
     let weights = weights(table);
+    let (currency, unpriced) = (currency(table), table.optional("unpriced", choice(UNPRICED)));
     let present: Vec<_> = found.iter().filter(|(_, found)| !matches!(found, Ok(None))).collect();
-    let (name, amount) = match present[..] {
-        [(name, Ok(Some(amount)))] => (*name, *amount),
+    let (name, most) = match present[..] {
+        [(name, Ok(Some(most)))] => (*name, *most),
         [(_, Err(noted))] => return Err(*noted),
         [] => return Err(table.mistake("requests", format!("is missing; {FORMS}"))),
         [(first, _), (second, _), ..] => {
@@ -82,6 +93,12 @@ fn limit(table: &Table<'_>, context: &LimitContext<'_>) -> Read<LimitSpec> {
         }
         _ => unreachable!("a key that is missing was left out"),
     };
+    let burst = burst.map(|entry| match name {
+        "cost" => (money().read)(&entry),
+        "tokens" => (amount().read)(&entry).map(|burst| Units(u128::from(burst) * u128::from(Weights::ONE))),
+        _ => (amount().read)(&entry).map(Units::from),
+    });
+    let burst = burst.transpose();
     let (per, burst, at_limit, filter, weights) = (per?, burst?, at_limit?, filter?, weights?);
     if at_limit == AtLimit::Cut && matches!(name, "requests" | "concurrent") {
         let reason = format!(
@@ -89,6 +106,14 @@ fn limit(table: &Table<'_>, context: &LimitContext<'_>) -> Read<LimitSpec> {
         );
         return Err(table.mistake("at_limit", reason));
     }
+    let (currency, unpriced) = (currency?, unpriced?);
+    let of_cost = [("currency", currency.is_some()), ("unpriced", unpriced.is_some())];
+    if let Some((key, _)) = of_cost.iter().find(|(_, is_present)| *is_present && name != "cost") {
+        return Err(
+            table.mistake(key, format!("is for limits of cost, and this one counts {name}: remove it"))
+        );
+    }
+    let unpriced = unpriced.unwrap_or_default();
     if weights.is_some() && name != "tokens" {
         return Err(table.mistake("count", format!("weighs tokens, and the limit counts {name}: remove it")));
     }
@@ -98,8 +123,8 @@ fn limit(table: &Table<'_>, context: &LimitContext<'_>) -> Read<LimitSpec> {
             let reason = "is for use in a time, and concurrent bounds running requests: remove it";
             return Err(table.mistake(key, reason));
         }
-        let bound = LimitBound::Concurrent(amount.into());
-        return Ok(LimitSpec { quantity: Quantity::Concurrent, bound, at_limit, filter });
+        let (quantity, bound) = (Quantity::Concurrent, LimitBound::Concurrent(most));
+        return Ok(LimitSpec { quantity, bound, at_limit, filter, unpriced });
     }
     let Some(per) = per else {
         let reason =
@@ -108,17 +133,12 @@ fn limit(table: &Table<'_>, context: &LimitContext<'_>) -> Read<LimitSpec> {
     };
     let quantity = match name {
         "tokens" => Quantity::Tokens(weights.unwrap_or(Weights::Reported)),
+        "cost" => Quantity::Cost(currency.unwrap_or_else(dollars)),
         _ => Quantity::Requests,
     };
-    let units = |amount: u64| match quantity {
-        Quantity::Tokens(_) => Units(u128::from(amount) * u128::from(Weights::ONE)),
-        _ => amount.into(),
-    };
-    let limit = units(amount);
+    let limit = most;
     let bound = match per {
-        Per::Rate(period) => {
-            LimitBound::Rate(BucketRate { limit, period, burst: units(burst.unwrap_or(amount)) })
-        }
+        Per::Rate(period) => LimitBound::Rate(BucketRate { limit, period, burst: burst.unwrap_or(limit) }),
         Per::Calendar(_) if burst.is_some() => {
             let reason =
                 "is for per = \"second\", \"minute\" or \"hour\": all of a longer period may come at once";
@@ -128,7 +148,7 @@ fn limit(table: &Table<'_>, context: &LimitContext<'_>) -> Read<LimitSpec> {
             LimitBound::Period { limit, calendar: Calendar { period, zone: context.zone.clone() } }
         }
     };
-    Ok(LimitSpec { quantity, bound, at_limit, filter })
+    Ok(LimitSpec { quantity, bound, at_limit, filter, unpriced })
 }
 
 /// The requests to which a limit applies.
@@ -198,8 +218,103 @@ fn weight(entry: &Entry<'_>) -> Read<u32> {
     }
 }
 
+/// The currency of a limit of cost.
+fn currency(table: &Table<'_>) -> Read<Option<Currency>> {
+    let currency = |text: &str| {
+        Currency::parse(text).ok_or_else(|| {
+            format!("{text:?} is not a currency code: write three capital letters, such as \"USD\"")
+        })
+    };
+    let what = "a currency in quotes, such as \"USD\"";
+    table.optional("currency", parsed("currency code", Some("^[A-Z]{3}$"), what, currency))
+}
+
+/// The currency of limits that name none, as of prices.
+fn dollars() -> Currency {
+    Currency::parse("USD").expect("it is a currency code")
+}
+
+/// The decimals of an amount of money.
+const DECIMALS: usize = 6;
+
+/// An amount of money above 0, in the smallest amounts of its currency.
+fn money() -> Kind<impl Fn(&Entry<'_>) -> Read<Units>> {
+    Kind::new(Shape::Number(Some(MOST as f64)), |entry: &Entry<'_>| {
+        let text = entry.decimal("an amount without quotes, such as 50 or 0.25")?;
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        let is_number = [whole, fraction].iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+        if !is_number || fraction.len() > DECIMALS {
+            let reason =
+                format!("{text} is not an amount: write one with at most {DECIMALS} decimals, such as 0.25");
+            return Err(entry.mistake(reason));
+        }
+        let millionths = format!("{whole}{fraction:0<DECIMALS$}").parse().unwrap_or(u128::MAX);
+        match millionths {
+            0 => Err(entry.mistake("is 0, which would refuse every request: write more than 0")),
+            _ if millionths > u128::from(MOST) * 1_000_000 => {
+                Err(entry.mistake(format!("must be at most {MOST}")))
+            }
+            _ => Ok(Units(millionths * MILLIONTH)),
+        }
+    })
+}
+
+/// The smallest amounts in a millionth of a currency.
+const MILLIONTH: u128 = 1_000_000;
+
+/// Reports limits of cost in currencies without a price, and warns of models that they refuse.
+pub(in crate::config) fn check_costs(root: &Table<'_>, prices: &Prices, clients: &[Client], teams: &[Team]) {
+    let currency_of = |limit: &LimitSpec| match limit.quantity {
+        Quantity::Cost(currency) => Some(currency),
+        _ => None,
+    };
+    let owners = clients.iter().map(|client| ("clients", &client.name, &client.limits));
+    let owners = owners.chain(teams.iter().map(|team| ("teams", &team.name, &team.limits)));
+    for (section, name, limits) in owners {
+        let unknown =
+            limits.iter().filter_map(currency_of).find(|currency| !prices.currencies().contains(currency));
+        if let (Some(currency), Some(entry)) = (unknown, root.at(&[section, name, "limits"])) {
+            let known: Vec<_> = prices.currencies().iter().map(Currency::as_str).collect();
+            entry.mistake(match &known[..] {
+                [] => format!("has a limit of cost in {currency}, and there are no [[prices]]: add them"),
+                known => format!(
+                    "has a limit of cost in {currency}, and no [[prices]] are in it: write currency = {}",
+                    alternatives(known.iter().copied())
+                ),
+            });
+        }
+    }
+    for client in clients {
+        let first = client.team;
+        let above = successors(first, |team| teams.get(*team)?.team).take(teams.len());
+        let limits = above.filter_map(|team| teams.get(team)).flat_map(|team| &team.limits);
+        let strict: Vec<_> = client
+            .limits
+            .iter()
+            .chain(limits)
+            .filter(|limit| limit.unpriced == Unpriced::Refuse)
+            .filter_map(|limit| Some((currency_of(limit)?, &limit.filter)))
+            .collect();
+        let has_price = |model: &str| {
+            let model = Glob::new(model);
+            strict.iter().all(|(currency, filter)| {
+                filter.model.as_ref().is_some_and(|pattern| !pattern.overlaps(&model))
+                    || prices.has_some_of(&model, *currency)
+            })
+        };
+        let unpriced: Vec<_> = client.models.iter().filter(|model| !has_price(model)).collect();
+        if let (false, Some(entry)) = (unpriced.is_empty(), root.at(&["clients", &client.name, "models"])) {
+            let models: Vec<_> = unpriced.iter().map(|model| format!("{model:?}")).collect();
+            entry.warning(&format!(
+                "no [[prices]] are for {}, so that a limit of cost refuses requests with 403 no_price",
+                models.join(" and ")
+            ));
+        }
+    }
+}
+
 /// A whole number from 1, also with `k` for thousands or `M` for millions.
-fn amount() -> Kind<impl Fn(&Entry<'_>) -> Read<u64>> {
+pub(super) fn amount() -> Kind<impl Fn(&Entry<'_>) -> Read<u64>> {
     const WHAT: &str = "a whole number, such as 600 or \"200k\"";
     let shape =
         Shape::AnyOf(vec![Shape::Integer(1, MOST as usize), Shape::Text("number", Some("^[0-9]+[kM]?$"))]);

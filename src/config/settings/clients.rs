@@ -24,6 +24,8 @@ pub struct Client {
     pub share: u32,
     /// The names and values of the fixed tags of its requests.
     pub tags: Vec<(String, String)>,
+    /// The most output tokens that a request may ask for.
+    pub max_output: Option<u64>,
 }
 
 /// A key of a client.

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use super::certificates::Authority;
 use super::*;
 use crate::gate::limit::{
-    AtLimit, BucketRate, Calendar, LimitBound, LimitFilter, LimitSpec, Quantity, Units, Weights,
+    AtLimit, BucketRate, Calendar, LimitBound, LimitFilter, LimitSpec, Quantity, Units, Unpriced, Weights,
 };
 use crate::gate::{AllowedEndpoints, KeyDigest};
 use crate::llm::route::Glob;
@@ -143,6 +143,7 @@ fn mistakes_of_clients_and_teams_are_named() {
         (client("models = []"), "clients.a.models", "is empty: name the models"),
         (client("models = [\"\"]"), "clients.a.models[0]", "is empty: write \"*\""),
         (client("endpoints = \"some\""), "clients.a.endpoints", "write \"metered\" or \"all\""),
+        (client("max_output = 0"), "clients.a.max_output", "is 0, which would refuse every request"),
         (client("share = 0"), "clients.a.share", "must be from 1 to 1000"),
         (client("priority = 1001"), "clients.a.priority", "must be from 0 to 1000"),
         (client("team = \"x\""), "clients.a.team", "there is no team \"x\": add [teams.x]"),
@@ -177,8 +178,13 @@ fn limits_are_rates_and_running_requests() {
         LimitBound::Rate(BucketRate { limit: Units(limit), period, burst: Units(burst) })
     };
     let (minute, hour) = (60_000_000_000, 3_600_000_000_000);
-    let spec =
-        |quantity, bound, at_limit| LimitSpec { quantity, bound, at_limit, filter: LimitFilter::default() };
+    let spec = |quantity, bound, at_limit| LimitSpec {
+        quantity,
+        bound,
+        at_limit,
+        filter: LimitFilter::default(),
+        unpriced: Unpriced::Refuse,
+    };
     assert_eq!(
         settings.clients[0].limits,
         [
@@ -241,6 +247,35 @@ fn limit_is_for_a_model_and_an_upstream_and_weighs_kinds() {
     };
     assert_eq!(tokens.quantity, Quantity::Tokens(weights));
     assert_eq!(concurrent.filter, LimitFilter { model: Some(Glob::new("o3")), upstream: None });
+}
+
+#[test]
+fn limit_of_cost_is_exact_and_needs_prices_in_its_currency() {
+    let text = |limits: &str, rest: &str| {
+        format!("{OPENAI}[clients.a]\n{KEY}models = [\"gpt-5*\", \"o3\"]\nlimits = [{limits}]\n{rest}")
+    };
+    let prices = "[[prices]]\nmodel = \"gpt-5-*\"\ncurrency = \"EUR\"\ninput = 1\noutput = 2\n";
+    let limits = "{ cost = 0.1, per = \"day\", currency = \"EUR\" }, \
+                  { cost = 50, per = \"hour\", burst = 100.5, currency = \"EUR\", unpriced = \"allow\" }";
+    let loaded = from_text(&text(limits, prices)).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let [day, hour] = &loaded.settings.clients[0].limits[..] else { panic!() };
+    assert!(matches!(day.bound, LimitBound::Period { limit: Units(100_000_000_000), .. }), "{day:?}");
+    let rate = BucketRate {
+        limit: Units(50_000_000_000_000),
+        period: 3_600_000_000_000,
+        burst: Units(100_500_000_000_000),
+    };
+    assert_eq!((&hour.bound, hour.unpriced), (&LimitBound::Rate(rate), Unpriced::Allow));
+    assert_eq!(loaded.settings.clients[0].endpoints, AllowedEndpoints::Metered);
+    let [warning] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
+    let reason = "clients.a.models: no [[prices]] are for \"o3\", so that a limit of cost refuses requests";
+    assert!(warning.contains(reason), "{warning}");
+    let allowed = "{ cost = 1, per = \"day\", currency = \"EUR\", unpriced = \"allow\" }";
+    assert_eq!(from_text(&text(allowed, prices)).unwrap().warnings, [""; 0]);
+    let found = mistakes(&text("{ cost = 1, per = \"day\" }", prices));
+    let reason =
+        "clients.a.limits: has a limit of cost in USD, and no [[prices]] are in it: write currency = \"EUR\"";
+    assert!(found[0].contains(reason), "{found:?}");
 }
 
 #[test]
@@ -317,7 +352,25 @@ fn mistakes_of_limits_are_named() {
             "[0].count",
             "has only zeros",
         ),
-        ("{ cost = 1, per = \"day\" }", "[0].cost", "unknown key"),
+        (
+            "{ cost = 1, per = \"day\" }",
+            "",
+            "has a limit of cost in USD, and there are no [[prices]]: add them",
+        ),
+        ("{ cost = 0, per = \"day\" }", "[0].cost", "is 0, which would refuse every request"),
+        ("{ cost = \"5\", per = \"day\" }", "[0].cost", "must be an amount without quotes"),
+        ("{ cost = 0.0000001, per = \"day\" }", "[0].cost", "with at most 6 decimals"),
+        ("{ cost = -1, per = \"day\" }", "[0].cost", "is not an amount"),
+        ("{ cost = 1e13, per = \"day\" }", "[0].cost", "must be at most 1000000000000"),
+        ("{ cost = 1 }", "[0].per", "is missing: write per ="),
+        ("{ cost = 1, per = \"day\", currency = \"usd\" }", "[0].currency", "\"usd\" is not a currency code"),
+        (
+            "{ tokens = 1, per = \"day\", currency = \"USD\" }",
+            "[0].currency",
+            "is for limits of cost, and this one counts tokens: remove it",
+        ),
+        ("{ concurrent = 1, unpriced = \"allow\" }", "[0].unpriced", "is for limits of cost"),
+        ("{ cost = 1, per = \"day\", unpriced = \"free\" }", "[0].unpriced", "write \"refuse\" or \"allow\""),
     ] {
         let groups = "[groups.chat]\ntiers = [[\"openai\"]]";
         let text = format!("{OPENAI}[clients.a]\n{KEY}limits = [{limit}]\n{groups}");

@@ -46,6 +46,14 @@ impl NextLimits {
     pub fn begun(&self) -> &[AppliedLimit] {
         &self.begun
     }
+
+    /// The limits whose count goes on.
+    pub fn kept(&self) -> Vec<AppliedLimit> {
+        let is_kept = |applied: &&AppliedLimit| {
+            self.changes.iter().any(|(limit, _)| Arc::ptr_eq(limit, &applied.limit))
+        };
+        self.limits.values().filter(is_kept).cloned().collect()
+    }
 }
 
 impl LimitRegistry {
@@ -86,6 +94,7 @@ impl LimitRegistry {
     pub fn take_over(&self, next: NextLimits, now: Now) {
         for (limit, spec) in next.changes {
             limit.change(&spec.bound, spec.at_limit, now);
+            limit.set_unpriced(spec.unpriced);
         }
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = next.limits;
     }
@@ -96,6 +105,13 @@ impl LimitRegistry {
         let mut all: Vec<_> = known.values().cloned().collect();
         all.sort_by(|one, other| (&one.owner, one.index).cmp(&(&other.owner, other.index)));
         all
+    }
+}
+
+impl AppliedLimit {
+    /// The place in the configuration.
+    pub fn key(&self) -> String {
+        format!("limits[{}] in [{}]", self.index, self.owner.table())
     }
 }
 
@@ -129,7 +145,7 @@ mod tests {
     use jiff::Timestamp;
     use jiff::tz::TimeZone;
 
-    use super::super::{AtLimit, BucketRate, Calendar, LimitBound, LimitHold, Units, Use};
+    use super::super::{AtLimit, BucketRate, Calendar, LimitBound, LimitHold, Units, Unpriced, Use};
     use super::*;
     use crate::support::calendar::Period;
 
@@ -140,7 +156,13 @@ mod tests {
             Quantity::Concurrent => LimitBound::Concurrent(Units(limit)),
             _ => LimitBound::Rate(BucketRate { limit: Units(limit), period: 60, burst: Units(limit) }),
         };
-        LimitSpec { quantity, bound, at_limit: AtLimit::Refuse, filter: LimitFilter::default() }
+        LimitSpec {
+            quantity,
+            bound,
+            at_limit: AtLimit::Refuse,
+            filter: LimitFilter::default(),
+            unpriced: Unpriced::Refuse,
+        }
     }
 
     fn owner() -> Owner {

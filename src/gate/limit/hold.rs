@@ -143,6 +143,7 @@ impl LimitHold {
     fn release(&mut self, recorded: &Use, seen: &Use) {
         for Part { limit, place, held } in mem::take(&mut self.parts) {
             let used = if matches!(place, Place::Period(_)) { recorded } else { seen };
+            limit.note_unpriced(used);
             limit.settle(place, held, limit.quantity.of(used), self.now);
         }
     }

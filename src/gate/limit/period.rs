@@ -118,6 +118,12 @@ impl PeriodCount {
         }
     }
 
+    /// Replaces a part of what was used in the period that contains `now`.
+    pub(super) fn reprice(&mut self, calendar: &Calendar, before: Units, after: Units, now: Timestamp) {
+        self.advance(calendar, now);
+        self.current.used = self.current.used.minus(before).plus(after);
+    }
+
     /// The used and the held amount of the current period, and its beginning and end.
     pub(super) fn current(
         &mut self,

@@ -19,7 +19,10 @@ fn now(nanos: u64) -> Now {
 }
 
 fn limit(quantity: Quantity, bound: LimitBound, at_limit: AtLimit) -> Arc<UseLimit> {
-    Arc::new(UseLimit::new(LimitSpec { quantity, bound, at_limit, filter: LimitFilter::default() }, now(0)))
+    Arc::new(UseLimit::new(
+        LimitSpec { quantity, bound, at_limit, filter: LimitFilter::default(), unpriced: Unpriced::Refuse },
+        now(0),
+    ))
 }
 
 fn tokens(tokens: u64) -> Units {

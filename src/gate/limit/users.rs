@@ -67,7 +67,7 @@ impl Users {
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::{AtLimit, LimitBound, LimitFilter, LimitHold, Quantity, Units, Use};
+    use super::super::{AtLimit, LimitBound, LimitFilter, LimitHold, Quantity, Units, Unpriced, Use};
     use super::*;
 
     const NOW: Now = Now { nanos: 0, time: Timestamp::UNIX_EPOCH };
@@ -78,6 +78,7 @@ mod tests {
             bound: LimitBound::Concurrent(Units(1)),
             at_limit: AtLimit::Refuse,
             filter: LimitFilter::default(),
+            unpriced: Unpriced::Refuse,
         };
         Users::at_most(spec, most)
     }

@@ -74,6 +74,16 @@ impl Quantity {
         }
     }
 
+    /// Returns true if a part of `used` has a cost that this quantity does not know.
+    pub(super) fn is_unpriced(&self, used: &Use) -> bool {
+        match self {
+            Self::Cost(currency) => {
+                used.cost.unpriced > 0 || used.cost.amounts().any(|(paid, _)| paid != *currency)
+            }
+            _ => false,
+        }
+    }
+
     /// The part of `expected` that is held while the request runs.
     pub(super) fn held_for(&self, expected: &Use) -> Units {
         if *self == Self::Concurrent { Units(1) } else { self.of(expected) }

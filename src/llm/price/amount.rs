@@ -15,6 +15,11 @@ impl Amount {
         Self(units)
     }
 
+    /// The amount of this many smallest amounts.
+    pub fn of_smallest(units: u128) -> Self {
+        Self(units)
+    }
+
     /// The number of smallest amounts.
     pub fn smallest(self) -> u128 {
         self.0
@@ -28,6 +33,12 @@ impl Amount {
     /// The nearest floating-point number, for JSON and charts.
     pub fn to_f64(self) -> f64 {
         self.to_string().parse().unwrap_or(f64::MAX)
+    }
+
+    /// The amount with at most this number of decimals. Rounds up, so that only nothing is 0.
+    pub fn rounded_up(self, decimals: usize) -> String {
+        let step = 10_u128.pow(12 - decimals.min(12) as u32);
+        Self(self.0.div_ceil(step).saturating_mul(step)).to_string()
     }
 
     /// The amount with this number of decimals, at most 12. Rounds half up.

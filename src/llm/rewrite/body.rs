@@ -134,6 +134,40 @@ pub fn output_bounds(body: &[u8]) -> (Option<u64>, u64) {
     (most, choices)
 }
 
+/// The largest number of output tokens that a request asks for, and the name of its field. `None`: it
+/// does not say. Services use different ones of several fields or of a repeated one, and some read a
+/// number in quotes.
+pub fn asked_output(body: &[u8]) -> Option<(&'static str, f64)> {
+    let mut asked = None::<(&'static str, f64)>;
+    let mut read = || -> Result<(), Error> {
+        let mut cursor = Cursor::new(body);
+        if body.starts_with(BOM) {
+            cursor = cursor.skipping(BOM.len());
+        }
+        cursor.expect(b'{')?;
+        let mut is_first = true;
+        while let Some((key, value)) = cursor.member(is_first)? {
+            is_first = false;
+            let Some(name) = OUTPUT_FIELDS.iter().find(|name| name.as_bytes() == &*key.plain()) else {
+                continue;
+            };
+            let number = std::str::from_utf8(&body[value]).ok().map(|text| text.trim_matches('"').trim());
+            if let Some(number) = number.and_then(|number| number.parse::<f64>().ok())
+                && asked.is_none_or(|(_, most)| most < number)
+            {
+                asked = Some((*name, number));
+            }
+        }
+        Ok(())
+    };
+    // The fields before a mistake count. The upstream refuses such a body.
+    read().ok();
+    asked
+}
+
+/// The fields in which requests bound their output.
+const OUTPUT_FIELDS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+
 /// The place of the model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {

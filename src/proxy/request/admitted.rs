@@ -20,11 +20,12 @@ use crate::gate::limit::{
     AppliedLimit, InputSize, Kinds, LimitFilter, LimitHold, LimitStatus, NoRoom, Now, Quantity, RoomFrom,
     Slices, TokensPerByte, Units, Use, Weights,
 };
-use crate::llm::price::Cost;
+use crate::llm::price::{Amount, Billable, Cost, Prices, Rates, Served};
 use crate::llm::provider::{Endpoint, Inbound, ModelPlace, UsageOwner};
 use crate::llm::rewrite::body::output_bounds;
 use crate::record::error::{Error, Kind, LimitReached, Result};
 use crate::record::{Entry, Note, UsageRecord, UseObserver};
+use crate::support::Live;
 
 /// The time of rates begins when the first limit is made.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -59,13 +60,9 @@ impl Routed<'_> {
     /// closed. Returns the limits of a group's members, which are held during attempts at them.
     ///
     /// # Errors
-    /// Fails if a limit has no room.
-    pub(super) fn admit(
-        &self,
-        limits: &[AppliedLimit],
-        entry: &mut Entry,
-    ) -> Result<Option<Arc<MemberLimits>>> {
-        let of_model = limits.iter().filter(|applied| {
+    /// Fails if a limit has no room, or needs a price that there is not.
+    pub(super) fn admit(&self, client: &KnownClient, entry: &mut Entry) -> Result<Option<Arc<MemberLimits>>> {
+        let of_model = client.limits.iter().filter(|applied| {
             let filter = applied.limit.filter();
             filter.model.is_none() || self.takes_model(filter, entry.row().model_requested.as_deref())
         });
@@ -80,12 +77,16 @@ impl Routed<'_> {
                 _ => all.extend(is_at(0).then_some(applied)),
             }
         }
-        let expected = self.expected(limits);
+        let mut expected = self.expected(client);
+        if let Some(prices) = &client.prices {
+            let limits = all.iter().chain(&of_members).copied();
+            expected.rates = self.rates(limits, &prices.peek(), expected.input, entry)?;
+        }
         let members = (!of_members.is_empty()).then(|| {
             let limits = of_members.into_iter().cloned().collect();
             Arc::new(MemberLimits::new(limits, expected.used(), entry.row().started_at))
         });
-        hold(expected, &all, members.clone(), entry)?;
+        hold(expected, &all, members.clone(), client.prices.clone(), entry)?;
         Ok(members)
     }
 
@@ -102,12 +103,60 @@ impl Routed<'_> {
         takes_default && filter.takes_model((0..target.len()).filter_map(|member| self.model(member)))
     }
 
-    fn expected(&self, limits: &[AppliedLimit]) -> Expected {
-        let Self { buffered, peek, inbound, .. } = self;
-        let counts_tokens =
-            limits.iter().any(|applied| matches!(applied.limit.quantity(), Quantity::Tokens(_)));
+    /// The rates by which limits of cost hold what the request is expected to use. `None`: no such
+    /// limit applies, or there is no price, and the limits allow it.
+    ///
+    /// Every member of a group needs a price, since any may get the request.
+    fn rates<'l>(
+        &self,
+        limits: impl Iterator<Item = &'l AppliedLimit>,
+        prices: &Prices,
+        input_tokens: u64,
+        entry: &mut Entry,
+    ) -> Result<Option<Rates>> {
+        let Self { buffered, inbound, target, .. } = self;
         let (endpoint, method) = (Endpoint::of(inbound.path), &buffered.head.method);
-        if !counts_tokens || !(inbound.is_session || endpoint.uses_tokens(method)) {
+        let is_priced = endpoint.is_metered(method, inbound.path, inbound.is_session)
+            && (inbound.is_session || endpoint.uses_tokens(method));
+        let row = entry.row();
+        let requested = row.model_requested.as_deref();
+        // The name that the service gets, or the one that it may name in its response.
+        let find = |member: usize| {
+            let upstream = target.member(member).spec.id.name();
+            let priced = |model: &str| {
+                let (upstream, at) = (Some(&**upstream), row.started_at);
+                prices.find(&Served { model, upstream, at, tier: None, input_tokens }).copied()
+            };
+            let model = self.model(member);
+            model.and_then(priced).or_else(|| requested.and_then(priced))
+        };
+        let mut rates = None;
+        for applied in limits {
+            let (limit, filter) = (&applied.limit, applied.limit.filter());
+            let Quantity::Cost(currency) = limit.quantity() else { continue };
+            let is_at = |member: &usize| filter.takes_upstream(Some(&*target.member(*member).spec.id));
+            for member in (0..target.len()).filter(is_at) {
+                match find(member).filter(|rates| rates.currency == currency) {
+                    Some(found) => {
+                        rates.get_or_insert(found);
+                    }
+                    None if is_priced && limit.needs_price() => {
+                        let model = self.model(member).or(requested).unwrap_or_default().to_owned();
+                        let kind =
+                            Kind::NoPrice { model, currency: currency.to_string(), limit: applied.key() };
+                        return Err(kind.at(&*target.member(member).spec.id));
+                    }
+                    None => {}
+                }
+            }
+        }
+        Ok(rates)
+    }
+
+    fn expected(&self, client: &KnownClient) -> Expected {
+        let Self { buffered, peek, inbound, .. } = self;
+        let (endpoint, method) = (Endpoint::of(inbound.path), &buffered.head.method);
+        if !client.counts_tokens() || !(inbound.is_session || endpoint.uses_tokens(method)) {
             return Expected::default();
         }
         if inbound.is_session || !endpoint.takes_json_model() {
@@ -122,6 +171,7 @@ impl Routed<'_> {
             input: InputSize::of(buffered.text()).tokens(TokensPerByte::default()),
             slices,
             is_own: endpoint.usage_owner(method, inbound.path, background) == UsageOwner::Own,
+            rates: None,
         }
     }
 }
@@ -141,13 +191,14 @@ pub(in crate::proxy) fn check_client(
 ) -> Result<()> {
     permit_endpoint(client, method, &Inbound { path, query: None, is_session: false })?;
     let limits: Vec<_> = client.limits.iter().filter(|applied| applied.limit.filter().is_empty()).collect();
-    if limits.is_empty() { Ok(()) } else { hold(Expected::default(), &limits, None, entry) }
+    if limits.is_empty() { Ok(()) } else { hold(Expected::default(), &limits, None, None, entry) }
 }
 
 fn hold(
     expected: Expected,
     limits: &[&AppliedLimit],
     members: Option<Arc<MemberLimits>>,
+    prices: Option<Arc<Live<Prices>>>,
     entry: &mut Entry,
 ) -> Result<()> {
     let hold = take(limits, &expected.used(), entry.row().started_at)?;
@@ -156,7 +207,8 @@ fn hold(
     }
     let cuts = limits.iter().any(|applied| applied.limit.cuts());
     let limits = limits.iter().filter(|_| cuts).map(|applied| (*applied).clone()).collect();
-    entry.observe(Box::new(Running { hold, limits, members, expected, output: 0, lacks_room: false }));
+    let running = Running { hold, limits, members, prices, expected, output: 0, lacks_room: false };
+    entry.observe(Box::new(running));
     Ok(())
 }
 
@@ -179,13 +231,20 @@ struct Expected {
     /// Counts that are not reported are replaced by those that were seen. False: they belong to
     /// another request, or the body was not read.
     is_own: bool,
+    /// `None`: no cost is held.
+    rates: Option<Rates>,
 }
 
 impl Expected {
     fn used(&self) -> Use {
         let output = self.slices.as_ref().map_or(0, Slices::held);
         let kinds = Kinds { input: self.input, output, ..Kinds::default() };
-        Use { requests: 1, reported: self.input.saturating_add(output), kinds, cost: Cost::default() }
+        let mut cost = Cost::default();
+        if let Some(rates) = &self.rates {
+            let billable = Billable { input: self.input, output, ..Billable::default() };
+            rates.amount(&billable).into_iter().for_each(|amount| cost.pay(rates.currency, amount));
+        }
+        Use { requests: 1, reported: self.input.saturating_add(output), kinds, cost }
     }
 }
 
@@ -197,6 +256,8 @@ struct Running {
     limits: Box<[AppliedLimit]>,
     /// The holds of limits of single members of the group.
     members: Option<Arc<MemberLimits>>,
+    /// `None`: no limit counts cost.
+    prices: Option<Arc<Live<Prices>>>,
     expected: Expected,
     /// The output tokens that have passed.
     output: u64,
@@ -255,11 +316,13 @@ impl UseObserver for Running {
     }
 
     fn on_close(self: Box<Self>, record: &UsageRecord) {
-        let Self { hold, members, expected, output, .. } = *self;
+        let Self { hold, members, prices, expected, output, .. } = *self;
+        let prices = prices.map(|prices| prices.load());
+        let prices = prices.as_deref();
         let seen = expected.is_own.then_some(Seen { input: expected.input, output });
-        let recorded = used::by_record(record, None);
-        hold.settle_seen(&recorded, &used::or_seen(record, None, seen), limit_time());
-        members.iter().for_each(|members| members.settle(record, seen));
+        let recorded = used::by_record(record, None, prices);
+        hold.settle_seen(&recorded, &used::or_seen(record, None, prices, seen), limit_time());
+        members.iter().for_each(|members| members.settle(record, prices, seen));
     }
 }
 
@@ -272,27 +335,32 @@ fn reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -
 
 /// The limit that has no room, as messages name it.
 fn limit_reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -> Box<LimitReached> {
-    let AppliedLimit { owner, index, limit } = applied;
+    let limit = &applied.limit;
     let status @ LimitStatus { limit: most, .. } = limit.status(now);
-    let (unit, scale) = match limit.quantity() {
-        Quantity::Tokens(_) => ("tokens", u128::from(Weights::ONE)),
-        Quantity::Requests => ("requests", 1),
-        Quantity::Concurrent => ("running requests", 1),
-        Quantity::Cost(_) => ("cost", 1),
+    let unit = match limit.quantity() {
+        Quantity::Tokens(_) => "tokens".to_owned(),
+        Quantity::Requests => "requests".to_owned(),
+        Quantity::Concurrent => "running requests".to_owned(),
+        Quantity::Cost(currency) => currency.to_string(),
     };
-    let whole = |units: Units| u64::try_from(units.0 / scale).unwrap_or(u64::MAX);
+    let shown = |units: Units| match limit.quantity() {
+        Quantity::Tokens(_) => (units.0 / u128::from(Weights::ONE)).to_string(),
+        Quantity::Requests | Quantity::Concurrent => units.to_string(),
+        Quantity::Cost(_) => Amount::of_smallest(units.0).rounded_up(4),
+    };
     let (retry_after, until) = match room_from {
         RoomFrom::After(nanos) => (Some(Duration::from_nanos(nanos)), None),
         RoomFrom::Time(until) => (None, Some(until)),
         RoomFrom::AnEnd => (Some(AN_END), None),
     };
     Box::new(LimitReached {
-        whose: owner.to_string(),
-        key: format!("limits[{index}] in [{}]", owner.table()),
+        whose: applied.owner.to_string(),
+        key: applied.key(),
         unit,
-        used: whole(status.taken()),
-        want: whole(want),
-        most: whole(most),
+        used: shown(status.taken()),
+        want: shown(want),
+        most: shown(most),
+        remaining: shown(most.minus(status.taken())),
         is_rate: !matches!(room_from, RoomFrom::AnEnd),
         retry_after,
         until,

@@ -191,7 +191,6 @@ impl Buffered {
         if let Some(client) = self.client.as_deref().filter(|client| client.is_restricted()) {
             routed.permit(client)?;
         }
-        let limits = self.client.as_ref().map_or(&[][..], |client| &*client.limits);
         if row.model_requested.is_none() {
             row.model_requested = spec.dialect.requested_model(inbound.path).map(Into::into);
         }
@@ -220,8 +219,8 @@ impl Buffered {
                 return Err(Kind::ModelAmbiguous.into());
             }
         }
-        if !limits.is_empty() {
-            routed.limits = routed.admit(limits, entry)?;
+        if let Some(client) = self.client.as_deref().filter(|client| !client.limits.is_empty()) {
+            routed.limits = routed.admit(client, entry)?;
         }
         Ok(routed)
     }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::admitted::{Full, limit_time, take};
 use super::used::{self, Seen};
 use crate::gate::limit::{AppliedLimit, LimitHold, Now, Use};
+use crate::llm::price::Prices;
 use crate::record::UsageRecord;
 use crate::record::error::Result;
 
@@ -85,10 +86,14 @@ impl MemberLimits {
     }
 
     /// Replaces what is held by what each upstream has served.
-    pub(super) fn settle(&self, record: &UsageRecord, seen: Option<Seen>) {
+    pub(super) fn settle(&self, record: &UsageRecord, prices: Option<&Prices>, seen: Option<Seen>) {
         for (upstream, hold) in std::mem::take(&mut self.attempts().holds) {
             let at = Some(&*upstream);
-            hold.settle_seen(&used::by_record(record, at), &used::or_seen(record, at, seen), limit_time());
+            hold.settle_seen(
+                &used::by_record(record, at, prices),
+                &used::or_seen(record, at, prices, seen),
+                limit_time(),
+            );
         }
     }
 

@@ -9,6 +9,7 @@ use http::Method;
 use super::Routed;
 use crate::gate::{AllowedEndpoints, KnownClient, Models};
 use crate::llm::provider::{Endpoint, Inbound, ModelPlace, Stored, UsageOwner, query_models};
+use crate::llm::rewrite::body::asked_output;
 use crate::record::error::{Error, Kind, NotMetered, Result};
 
 /// Checks the endpoint of a request that streamgauge itself responds to.
@@ -37,7 +38,21 @@ impl Routed<'_> {
             let (endpoint, client) = (endpoint.name, client.name.to_string());
             return Err(Kind::EndpointNotAllowed { endpoint, reason, client }.into());
         }
+        if let Some(most) = client.max_output {
+            self.permit_output(most, client)?;
+        }
         if client.needs_model() { self.permit_model(endpoint, client) } else { Ok(()) }
+    }
+
+    /// Refuses a request that asks for more than `most` output tokens.
+    fn permit_output(&self, most: u64, client: &KnownClient) -> Result<()> {
+        match asked_output(self.buffered.text()) {
+            Some((field, asked)) if asked > most as f64 => {
+                let client = client.name.to_string();
+                Err(Kind::OutputTooLarge { field, asked: asked.to_string(), most, client }.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The reason why the tokens of the request are not counted in its own record. `None`: they are.

@@ -1,7 +1,7 @@
 //! The use of a request, as its limits count it.
 
 use crate::gate::limit::{Kinds, Use};
-use crate::llm::price::{Cost, TokenCounts};
+use crate::llm::price::{Cost, Prices, ServedBy, TokenCounts};
 use crate::llm::usage::Usage;
 use crate::record::error::{KINDS, Retry};
 use crate::record::{Billed, Outcome, UsageRecord, UsageSource};
@@ -14,13 +14,18 @@ pub(super) struct Seen {
 }
 
 /// The use by the record, with that of attempts whose response was thrown away: what the ledger
-/// adds up. `at`: only what this upstream has served.
-pub(super) fn by_record(record: &UsageRecord, at: Option<&str>) -> Use {
-    of(record, &record.usage, at)
+/// adds up. `at`: only what this upstream has served. `prices`: `None` if no limit counts cost.
+pub(super) fn by_record(record: &UsageRecord, at: Option<&str>, prices: Option<&Prices>) -> Use {
+    of(record, &record.usage, at, prices)
 }
 
 /// The same, with what was `seen` for counts that the record lacks.
-pub(super) fn or_seen(record: &UsageRecord, at: Option<&str>, seen: Option<Seen>) -> Use {
+pub(super) fn or_seen(
+    record: &UsageRecord,
+    at: Option<&str>,
+    prices: Option<&Prices>,
+    seen: Option<Seen>,
+) -> Use {
     let mut own = record.usage;
     if let Some(Seen { input, output }) = seen.filter(|_| may_be_billed(record)) {
         match record.usage_source {
@@ -35,25 +40,38 @@ pub(super) fn or_seen(record: &UsageRecord, at: Option<&str>, seen: Option<Seen>
             }
         }
     }
-    of(record, &own, at)
+    of(record, &own, at, prices)
 }
 
-fn of(record: &UsageRecord, own: &Usage, at: Option<&str>) -> Use {
+fn of(record: &UsageRecord, own: &Usage, at: Option<&str>, prices: Option<&Prices>) -> Use {
     let is_at = |upstream: Option<&str>| at.is_none() || upstream == at;
     let endpoint = record.endpoint.as_deref();
-    let own = is_at(record.upstream.as_deref()).then(|| Use {
+    let cost = |usage: &Usage, calls, served: &ServedBy<'_>| {
+        let counts = TokenCounts::new(usage, calls, endpoint);
+        prices.map(|prices| prices.cost(&counts, served)).unwrap_or_default()
+    };
+    let own = is_at(record.upstream.as_deref()).then(|| {
+        let served = ServedBy {
+            model: record.model.as_deref().or(record.model_requested.as_deref()),
+            upstream: record.upstream.as_deref(),
+            at: record.started_at,
+            tier: record.service_tier.as_deref(),
+        };
         // A request that was refused after its admission has used nothing.
-        requests: u64::from(record.outcome != Outcome::Rejected),
-        ..tokens(own, endpoint)
+        let requests = u64::from(record.outcome != Outcome::Rejected);
+        Use { requests, cost: cost(own, record.tool_calls, &served), ..tokens(own, endpoint) }
     });
     let attempts = record.group_use.iter().flat_map(|group_use| group_use.attempts.iter());
-    let thrown_away = attempts
-        .filter(|attempt| is_at(Some(&*attempt.upstream)))
-        .filter_map(|attempt| Some(tokens(attempt.usage.as_deref()?, endpoint)));
+    let thrown_away = attempts.filter(|attempt| is_at(Some(&*attempt.upstream))).filter_map(|attempt| {
+        let usage = attempt.usage.as_deref()?;
+        let (model, upstream) = (attempt.model.as_deref(), Some(&*attempt.upstream));
+        let served = ServedBy { model, upstream, at: record.started_at, tier: None };
+        Some(Use { cost: cost(usage, None, &served), ..tokens(usage, endpoint) })
+    });
     own.into_iter().chain(thrown_away).fold(Use::default(), |sum, used| sum.plus(&used))
 }
 
-/// The use of one response at this endpoint.
+/// The use of one response at this endpoint, without its cost.
 pub fn tokens(usage: &Usage, endpoint: Option<&str>) -> Use {
     let counts = TokenCounts::new(usage, None, endpoint);
     let reported = usage.input_tokens.unwrap_or(0).saturating_add(usage.output_tokens.unwrap_or(0));

@@ -55,14 +55,16 @@ pub struct LimitReached {
     pub whose: String,
     /// The place in the configuration.
     pub key: String,
-    /// `requests`, `tokens` or `running requests`.
-    pub unit: &'static str,
+    /// `requests`, `tokens`, `running requests`, or a currency.
+    pub unit: String,
     /// The used and the held amount.
-    pub used: u64,
+    pub used: String,
     /// The amount that the request is expected to use. Of a running one: what it needs besides what
     /// it holds.
-    pub want: u64,
-    pub most: u64,
+    pub want: String,
+    pub most: String,
+    /// The difference of `most` and `used`.
+    pub remaining: String,
     /// The limit is one of use in a time.
     pub is_rate: bool,
     pub retry_after: Option<Duration>,
@@ -169,10 +171,13 @@ kinds! {
         FORBIDDEN, "model_not_allowed", Client, Never,
         "The model is not one of the client's `models`.";
     ModelUnknown { models: Option<String>, client: String } = FORBIDDEN, "model_unknown", Client, Never,
-        "The model cannot be read, and the client may use only its `models`, or has a limit for some models.";
+        "The model cannot be read, and the client may use only its `models`, or has a limit that depends on the model.";
     EndpointNotAllowed { endpoint: &'static str, reason: NotMetered, client: String } =
         FORBIDDEN, "endpoint_not_allowed", Client, Never,
         "The tokens of such requests are not counted with them, and the client's `endpoints` are `\"metered\"`.";
+    OutputTooLarge { field: &'static str, asked: String, most: u64, client: String } =
+        BAD_REQUEST, "max_output_exceeded", Client, Never,
+        "The request asks for more output tokens than the client's `max_output`: ask for less, or raise it.";
     ModelTooLate { limit: u64 } = PAYLOAD_TOO_LARGE, "model_too_late", Client, Never,
         "The form has its field `model` after more bytes than `server.max_request_bytes`: send it before the file.";
     CodingUnknown(String) = UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", Client, Never,
@@ -233,6 +238,8 @@ kinds! {
         "As many requests wait as `queue` of the group allows, and no client has more of them than this one: send fewer at once, or raise it.";
     ModelsUnavailable = BAD_GATEWAY, "models_unavailable", Upstream, NotSent,
         "No upstream responded to `GET /v1/models` with its list in time.";
+    NoPrice { model: String, currency: String, limit: String } = FORBIDDEN, "no_price", Client, Never,
+        "A limit counts cost, and no entry of `[[prices]]` is for the model: add one, or write `unpriced = \"allow\"` in the limit.";
     LimitReached(Box<LimitReached>) = TOO_MANY_REQUESTS, "rate_limit_exceeded", Client, AfterPause,
         "A limit of the client, or of its team, has no room for the request: wait, or raise the one that the message names.";
     QuotaReached(Box<LimitReached>) = TOO_MANY_REQUESTS, "insufficient_quota", Client, Never,

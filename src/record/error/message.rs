@@ -129,7 +129,7 @@ impl Error {
                 write!(f, "This proxy cannot read which model the request asks for, and the client {client} ")?;
                 match models {
                     Some(models) => write!(f, "may use only {models}.")?,
-                    None => f.write_str("has a limit for some models.")?,
+                    None => f.write_str("has a limit that depends on it.")?,
                 }
                 f.write_str(
                     " Name the model where this endpoint has it, in a body without a Content-Encoding that is unknown here.",
@@ -144,6 +144,11 @@ impl Error {
                     NotMetered::Background => " with background = true, or with a body that cannot be read here,",
                     NotMetered::Session => " as a WebSocket, whose turns no limit of tokens can refuse,",
                 }
+            ),
+            Kind::OutputTooLarge { field, asked, most, client } => write!(
+                f,
+                "The request asks for {asked} tokens of output ({field}), and the client {client} may ask for {most}. Ask for less, \
+                 or raise max_output in [clients.{client}]."
             ),
             Kind::ModelTooLate { limit } => write!(
                 f,
@@ -270,8 +275,13 @@ impl Error {
                 f,
                 "As many requests wait for the group `{upstream}` as may (queue), and no client has more of them than this one. Try again shortly."
             ),
+            Kind::NoPrice { model, currency, limit } => write!(
+                f,
+                "The model {model:?} of the upstream `{upstream}` has no price in {currency}, and {limit} counts cost. Add one to \
+                 [[prices]], or write unpriced = \"allow\" in the limit."
+            ),
             Kind::LimitReached(reached) | Kind::QuotaReached(reached) => {
-                let LimitReached { whose, key, unit, used, want, most, is_rate, retry_after, until } = &**reached;
+                let LimitReached { whose, key, unit, used, want, most, is_rate, retry_after, until, .. } = &**reached;
                 if !is_rate {
                     return write!(f, "The {whose} has {used} of {most} {unit} ({key}). There is room when one of them ends.");
                 }

@@ -23,7 +23,9 @@ impl Error {
             | Kind::ModelAmbiguous
             | Kind::ModelTooLate { .. }
             | Kind::ModelNotAllowed { .. }
-            | Kind::ModelUnknown { .. } => Some("model"),
+            | Kind::ModelUnknown { .. }
+            | Kind::NoPrice { .. } => Some("model"),
+            Kind::OutputTooLarge { field, .. } => Some(field),
             _ => None,
         }
     }
@@ -141,11 +143,14 @@ fn add_retry_after(headers: &mut HeaderMap, pause: Duration) {
 impl LimitReached {
     /// Adds the headers that OpenAI's responses have, from which clients pace themselves.
     fn add_headers(&self, headers: &mut HeaderMap) {
+        // OpenAI has no such headers for cost.
+        if !matches!(&*self.unit, "requests" | "tokens") {
+            return;
+        }
         let reset = millis(self.retry_after.unwrap_or_default());
-        let remaining = self.most.saturating_sub(self.used);
         for (name, value) in [
-            ("limit", self.most.to_string()),
-            ("remaining", remaining.to_string()),
+            ("limit", self.most.clone()),
+            ("remaining", self.remaining.clone()),
             ("reset", format!("{reset}ms")),
         ] {
             let name = HeaderName::try_from(format!("x-ratelimit-{name}-{}", self.unit));

@@ -3,7 +3,8 @@
 use super::push;
 use crate::config::{Client, Settings, Team};
 use crate::gate::AllowedEndpoints;
-use crate::gate::limit::{AtLimit, BucketRate, LimitBound, LimitSpec, Quantity, Units, Weights};
+use crate::gate::limit::{AtLimit, BucketRate, LimitBound, LimitSpec, Quantity, Units, Unpriced, Weights};
+use crate::llm::price::Amount;
 use crate::support::calendar::Period;
 
 /// The names of rates' periods, in nanoseconds.
@@ -27,6 +28,9 @@ pub(super) fn client(client: &Client, settings: &Settings) -> Option<String> {
     }
     if client.endpoints == AllowedEndpoints::Metered {
         push(&mut text, format_args!("metered endpoints only"));
+    }
+    if let Some(most) = client.max_output {
+        push(&mut text, format_args!("at most {most} tokens of output asked for"));
     }
     if client.priority != 0 {
         push(&mut text, format_args!("priority {}", client.priority));
@@ -58,13 +62,17 @@ fn push_owner(text: &mut String, team: Option<usize>, limits: &[LimitSpec], sett
 
 /// Describes a limit: `200000 tokens per minute (burst 400000)`.
 fn limit(spec: &LimitSpec) -> String {
-    let (unit, scale) = match spec.quantity {
-        Quantity::Requests => ("requests", 1),
-        Quantity::Tokens(_) => ("tokens", u128::from(Weights::ONE)),
-        Quantity::Cost(_) => ("cost", 1),
-        Quantity::Concurrent => ("running requests", 1),
+    let unit = match spec.quantity {
+        Quantity::Requests => "requests".to_owned(),
+        Quantity::Tokens(_) => "tokens".to_owned(),
+        Quantity::Cost(currency) => currency.to_string(),
+        Quantity::Concurrent => "running requests".to_owned(),
     };
-    let whole = |units: Units| units.0 / scale;
+    let whole = |units: Units| match spec.quantity {
+        Quantity::Tokens(_) => (units.0 / u128::from(Weights::ONE)).to_string(),
+        Quantity::Cost(_) => Amount::of_smallest(units.0).to_string(),
+        Quantity::Requests | Quantity::Concurrent => units.to_string(),
+    };
     let mut notes = Vec::new();
     let mut text = match &spec.bound {
         LimitBound::Rate(BucketRate { limit, period, burst }) => {
@@ -94,6 +102,9 @@ fn limit(spec: &LimitSpec) -> String {
     }
     if let Quantity::Tokens(Weights::ByKind { .. }) = spec.quantity {
         notes.push("weighted".to_owned());
+    }
+    if spec.unpriced == Unpriced::Allow {
+        notes.push("models without a price pass".to_owned());
     }
     match spec.at_limit {
         AtLimit::Refuse => {}

@@ -318,3 +318,22 @@ fn json_in_wide_characters_is_told_by_its_first_bytes() {
         assert!(!is_utf16_or_32(narrow), "{narrow:?}");
     }
 }
+
+#[test]
+fn asked_output_is_the_largest_of_all_fields() {
+    for (body, asked) in [
+        (r#"{"model":"m"}"#, None),
+        (r#"{"max_tokens":null}"#, None),
+        (r#"{"max_tokens":7}"#, Some(("max_tokens", 7.0))),
+        (r#"{"max_tokens":7,"max_completion_tokens":9}"#, Some(("max_completion_tokens", 9.0))),
+        (r#"{"max_output_tokens":9,"max_output_tokens":8}"#, Some(("max_output_tokens", 9.0))),
+        (r#"{"max_tokens":"9"}"#, Some(("max_tokens", 9.0))),
+        (r#"{"max_tokens":9e3}"#, Some(("max_tokens", 9000.0))),
+        (r#"{"max\u005ftokens":9}"#, Some(("max_tokens", 9.0))),
+        (r#"{"metadata":{"max_tokens":9}}"#, None),
+        (r#"{"max_tokens":9,"#, Some(("max_tokens", 9.0))),
+        ("[9]", None),
+    ] {
+        assert_eq!(asked_output(body.as_bytes()), asked, "{body}");
+    }
+}

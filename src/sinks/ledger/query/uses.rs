@@ -17,7 +17,7 @@ use crate::llm::usage::Usage;
 
 /// The use of a request, or of an attempt whose response was thrown away.
 #[derive(Clone, Debug)]
-pub struct RowUse<'a> {
+pub struct RowUse<'a, const N: usize> {
     /// The start of the request.
     pub started_at: Timestamp,
     /// The client of the request.
@@ -36,8 +36,8 @@ pub struct RowUse<'a> {
     pub outcome: Option<&'a str>,
     /// The counts by which limits count.
     pub usage: Usage,
-    /// The cost at the prices of the request's start.
-    pub cost: Cost,
+    /// The cost at the prices of the request's start, for each list of prices.
+    pub costs: [Cost; N],
 }
 
 /// The columns. Files of earlier versions lack those of the second line.
@@ -69,15 +69,15 @@ struct AttemptTokens {
 }
 
 /// Calls `read` for each request that began at `since` or later, and for each of its attempts that
-/// reported tokens. The sums are those of [`report`](super::report) with attempts.
+/// reported tokens, with the cost by each of `prices`. The sums are those of [`report`](super::report) with attempts.
 ///
 /// # Errors
 /// Fails like [`report`](super::report).
-pub fn uses(
+pub fn uses<const N: usize>(
     path: &Path,
     since: Timestamp,
-    prices: &Prices,
-    mut read: impl FnMut(&RowUse<'_>),
+    prices: [&Prices; N],
+    mut read: impl FnMut(&RowUse<'_, N>),
 ) -> Result<(), LedgerError> {
     let mut each = || {
         let connection = open_bounded(path, &Bounds::default())?;
@@ -99,7 +99,11 @@ pub fn uses(
     each().map_err(|reason: Reason| LedgerError::new(path, reason))
 }
 
-fn read_row(row: &Row<'_>, prices: &Prices, read: &mut impl FnMut(&RowUse<'_>)) -> Result<(), Reason> {
+fn read_row<const N: usize>(
+    row: &Row<'_>,
+    prices: [&Prices; N],
+    read: &mut impl FnMut(&RowUse<'_, N>),
+) -> Result<(), Reason> {
     let words =
         |index| row.get_ref(index).map(|value| text(value).and_then(|text| std::str::from_utf8(text).ok()));
     let number = |index| row.get_ref(index).map(integer);
@@ -124,7 +128,7 @@ fn read_row(row: &Row<'_>, prices: &Prices, read: &mut impl FnMut(&RowUse<'_>)) 
         upstream: words(7)?,
         outcome: Some(words(8)?.unwrap_or_default()),
         usage,
-        cost: Cost::default(),
+        costs: std::array::from_fn(|_| Cost::default()),
     };
     let calls_json = text(row.get_ref(16)?);
     let calls = calls_json.and_then(tool_calls);
@@ -136,7 +140,7 @@ fn read_row(row: &Row<'_>, prices: &Prices, read: &mut impl FnMut(&RowUse<'_>)) 
         tier: words(15)?,
     };
     let counts = TokenCounts::new(&usage, calls, own.endpoint);
-    let own = RowUse { cost: prices.cost(&counts, &served), ..own };
+    let own = RowUse { costs: prices.map(|prices| prices.cost(&counts, &served)), ..own };
     read(&own);
     let Some(attempts) = text(row.get_ref(17)?) else { return Ok(()) };
     let attempts: Vec<Attempt<'_>> = serde_json::from_slice(attempts)
@@ -154,8 +158,9 @@ fn read_row(row: &Row<'_>, prices: &Prices, read: &mut impl FnMut(&RowUse<'_>)) 
         };
         let (model, upstream) = (model.as_deref(), Some(&**upstream));
         let served = ServedBy { model, upstream, at: started_at, tier: None };
-        let cost = prices.cost(&TokenCounts::new(&usage, None, own.endpoint), &served);
-        read(&RowUse { upstream, outcome: None, usage, cost, ..own.clone() });
+        let counts = TokenCounts::new(&usage, None, own.endpoint);
+        let costs = prices.map(|prices| prices.cost(&counts, &served));
+        read(&RowUse { upstream, outcome: None, usage, costs, ..own.clone() });
     }
     Ok(())
 }
