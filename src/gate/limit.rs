@@ -51,6 +51,7 @@ pub use units::Units;
 pub use users::Users;
 pub use weights::{Kinds, Quantity, Use, Weights};
 
+use crate::support::calendar::Period;
 use bucket::Bucket;
 use period::{InPeriod, PeriodCount};
 
@@ -423,7 +424,25 @@ impl State {
     }
 }
 
+/// The time in which a limit counts. A limit for another one begins its count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum LimitTime {
+    /// The period of a rate, in nanoseconds.
+    Rate(u64),
+    Calendar(Period),
+    /// The time of running requests.
+    Present,
+}
+
 impl LimitBound {
+    fn time(&self) -> LimitTime {
+        match self {
+            Self::Rate(rate) => LimitTime::Rate(rate.period),
+            Self::Period { calendar, .. } => LimitTime::Calendar(calendar.period),
+            Self::Concurrent(_) => LimitTime::Present,
+        }
+    }
+
     /// A counter of which nothing is used.
     fn counter(&self, now: Now) -> Counter {
         match self {

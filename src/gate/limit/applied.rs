@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{LimitFilter, LimitSpec, Now, Quantity, UseLimit};
+use super::{LimitFilter, LimitSpec, LimitTime, Now, Quantity, UseLimit};
 
 /// The owner of limits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,9 +27,9 @@ pub struct AppliedLimit {
 #[derive(Debug, Default)]
 pub struct LimitRegistry(Mutex<HashMap<Place, AppliedLimit>>);
 
-/// The owner, what is counted, of which requests, and the position among the limits that count the
-/// same.
-type Place = (Owner, Quantity, LimitFilter, usize);
+/// The owner, what is counted, in which time, of which requests, and the position among the limits
+/// that count the same.
+type Place = (Owner, Quantity, LimitTime, LimitFilter, usize);
 
 /// The limits of a configuration that is not in use yet.
 #[derive(Debug, Default)]
@@ -69,9 +69,9 @@ impl LimitRegistry {
         for (owner, specs) in wanted {
             let mut limits = Vec::new();
             for (index, spec) in specs.iter().enumerate() {
-                let counts = |spec: &LimitSpec| (spec.quantity, spec.filter.clone());
+                let counts = |spec: &LimitSpec| (spec.quantity, spec.bound.time(), spec.filter.clone());
                 let nth = specs[..index].iter().filter(|earlier| counts(earlier) == counts(spec)).count();
-                let place = (owner.clone(), spec.quantity, spec.filter.clone(), nth);
+                let place = (owner.clone(), spec.quantity, spec.bound.time(), spec.filter.clone(), nth);
                 let known = known.get(&place).filter(|known| known.limit.can_change_to(&spec.bound));
                 let limit = match known {
                     Some(known) => Arc::clone(&known.limit),
@@ -192,6 +192,21 @@ mod tests {
         assert_eq!(second[0].status(NOW).held, Units(0), "a hold settles where it was taken");
         let third = replaced(&registry, &[]);
         assert!(third.is_empty() && registry.all().is_empty());
+    }
+
+    #[test]
+    fn rates_of_other_periods_keep_their_own_levels() {
+        let registry = LimitRegistry::default();
+        let per = |period, limit| {
+            let bound = LimitBound::Rate(BucketRate { limit: Units(limit), period, burst: Units(limit) });
+            LimitSpec { bound, ..spec(Quantity::Requests, 1) }
+        };
+        let (second, hour) = (per(1, 10), per(3600, 10_000));
+        let first = replaced(&registry, &[second.clone(), hour.clone()]);
+        let swapped = replaced(&registry, &[hour.clone(), second]);
+        assert!(Arc::ptr_eq(&first[0], &swapped[1]) && Arc::ptr_eq(&first[1], &swapped[0]));
+        let alone = replaced(&registry, &[hour]);
+        assert!(Arc::ptr_eq(&first[1], &alone[0]));
     }
 
     #[test]

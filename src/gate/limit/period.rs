@@ -139,6 +139,24 @@ impl PeriodCount {
         if at >= self.current.end {
             let next = Count::around(calendar, at);
             self.last = Some(std::mem::replace(&mut self.current, next));
+        } else if at < self.current.begin {
+            self.go_back(calendar, at);
+        }
+    }
+
+    /// Leaves a period that a clock far ahead of the time has begun, and that would last until then.
+    /// The use that was settled in it counts in the present one. A clock that steps back into the
+    /// period before changes nothing: that one is the last one, or counts with the current one.
+    fn go_back(&mut self, calendar: &Calendar, at: Timestamp) {
+        let last = self.last.filter(|last| at < last.end);
+        let present = match last {
+            Some(last) if at < last.begin => return,
+            Some(last) => last,
+            None => Count::around(calendar, at),
+        };
+        if present.end < self.current.begin {
+            self.current = Count { used: present.used.plus(self.current.used), ..present };
+            self.last = self.last.filter(|_| last.is_none());
         }
     }
 

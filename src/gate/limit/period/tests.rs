@@ -41,6 +41,19 @@ impl Scene {
 }
 
 #[test]
+fn clock_that_was_years_ahead_leaves_no_period_open() {
+    let mut scene = Scene::new(calendar(Period::Day, "UTC"), "2026-11-30T10:00:00Z");
+    scene.take(3, "2026-11-30T10:00:00Z").unwrap();
+    scene.take(2, "2036-01-01T10:00:00Z").unwrap();
+    // The clock is right again.
+    scene.take(4, "2026-11-30T11:00:00Z").unwrap();
+    assert_eq!(scene.take(4, "2026-11-30T11:00:00Z"), Err(at("2026-12-01T00:00:00Z")));
+    scene.take(9, "2026-12-01T11:00:00Z").unwrap();
+    assert_eq!(scene.take(9, "2026-12-01T12:00:00Z"), Err(at("2026-12-02T00:00:00Z")));
+    scene.take(9, "2026-12-02T11:00:00Z").unwrap();
+}
+
+#[test]
 fn refusal_says_when_the_period_ends() {
     for (period, zone, now, end) in [
         (Period::Day, "UTC", "2026-11-29T23:59:59Z", "2026-11-30T00:00:00Z"),
