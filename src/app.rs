@@ -198,6 +198,9 @@ impl App {
             (reloader.reload.clone(), Arc::clone(&reloader.prices), Arc::clone(&reloader.access));
         let keys = Arc::clone(&reloader.key_place);
         let groups = Arc::clone(&reloader.groups);
+        let webhooks = reloader.webhooks(&reloader.settings.clone()).map_err(io::Error::other)?;
+        reloader.tell(webhooks);
+        let alerts = Arc::clone(&reloader.alerts);
         let Sinks { all, ledger_mark } = sinks;
         let writer = Writer::spawn(&parts.journal, all)?;
         reloader.controls.attach(writer.lanes());
@@ -210,6 +213,7 @@ impl App {
             admin: None,
             jsonl: reloader.controls.jsonl.clone(),
             _ledger_mark: ledger_mark,
+            _alerts: alerts,
             reload: reload.clone(),
             reloading: reloader.spawn(&threads)?,
             refusals: Some(RefusalCounter::spawn(&parts.journal)?),

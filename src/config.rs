@@ -30,6 +30,8 @@ macro_rules! read_all {
     }};
 }
 
+mod alert_template;
+mod alerts;
 mod clients;
 mod connection;
 mod cross_checks;
@@ -81,6 +83,7 @@ use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 
+pub use alert_template::{AlertField, AlertTemplate};
 pub use clients::ANONYMOUS;
 pub use duration::{duration, past};
 pub use environment::environment;
@@ -92,9 +95,10 @@ pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
 pub use probe::{AdminPort, check_file, load_admin_port, load_admin_token};
 pub use settings::{
-    AccessLines, AdminSettings, Client, ClientKey, Database, DrainLimits, ForwardProxy, GroupSettings,
+    AccessLines, AdminSettings, Alert, Client, ClientKey, Database, DrainLimits, ForwardProxy, GroupSettings,
     HttpVersion, JsonlTarget, KeySettings, LedgerSettings, Log, MemberSettings, OnDisconnect, OtlpSettings,
     PoolLimits, Postgres, Route, RouteTarget, Server, Settings, StoredKey, Team, Timeouts, Upstream,
+    WebhookUrl,
 };
 pub use stored_keys::{LoadedKeys, load_keys_again};
 pub use time_zone::{time_zone, time_zone_name};
@@ -307,6 +311,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     };
     let clients = clients::clients(root, &context);
     let network = root.section("network", network::network);
+    let alerts = alerts::alerts(root, network.as_ref().ok());
     let otlp = root.section("otlp", |table| otlp::otlp(table, network.as_ref().ok()));
     let (names, upstreams) = upstreams::upstreams(root, network.as_ref().ok());
     let prices = prices::prices(root, &names);
@@ -349,6 +354,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         teams: teams?,
         upstreams: upstreams?,
         groups: groups?,
+        alerts: alerts?,
         routes: routes?,
         prices,
         effective: serde_json::Value::Null,

@@ -7,6 +7,7 @@
 //! usage pass through the [`Estimator`] first, which has a thread of its own. No stream ever waits
 //! for this module.
 
+mod alert_counts;
 mod cost;
 mod entry;
 pub mod error;
@@ -34,6 +35,7 @@ use std::time::Instant;
 
 use http::HeaderName;
 
+pub use alert_counts::AlertCounts;
 pub use cost::cost;
 pub use entry::{Entry, FormNotes, GroupNotes, Note};
 pub use estimator::Estimator;

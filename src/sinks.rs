@@ -7,9 +7,10 @@
 //!
 //! | line | modules | what they are |
 //! |---|---|---|
-//! | 1 | `access_log`, `jsonl`, `ledger`, `otlp`, `prometheus` | one sink each |
+//! | 1 | `access_log`, `alerts`, `jsonl`, `ledger`, `otlp`, `prometheus` | one sink each; `alerts` looks at limits and upstreams instead of records |
 
 pub mod access_log;
+pub mod alerts;
 pub mod jsonl;
 pub mod ledger;
 pub mod otlp;

@@ -9,16 +9,16 @@ mod secrets;
 mod thread;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::limits::{self, Comparisons, Repriced};
-use super::restart;
 use super::sinks::{Controls, Lines};
 use super::snapshot::{self, has_several_clients, put_limits_in_use, snapshot};
 use super::worker::Update;
+use super::{restart, upstreams};
 use crate::admin::{Access, AccessRules, Right, TrustedUsers};
 use crate::balance::{HealthRegistry, UpstreamGroup};
 use crate::config::reload::{Reload, ReloadOutcome};
@@ -28,6 +28,7 @@ use crate::gate::limit::{LimitRegistry, NextLimits};
 use crate::llm::price::Prices;
 use crate::proxy::{Shared, Snapshot, UpstreamSpec, limit_time};
 use crate::record::Journal;
+use crate::sinks::alerts::{AlertSources, Alerts, Webhook};
 use crate::sinks::otlp::{Service, Services};
 use crate::support::Live;
 use crate::support::flow::StreamMetricsRegistry;
@@ -71,6 +72,8 @@ pub(super) struct Reloader {
     pub(super) key_place: Arc<Live<KeyPlace>>,
     pub(super) shared: Arc<Shared>,
     keys: Arc<LiveKeys>,
+    /// The webhooks; they are not told before the start.
+    pub(super) alerts: Arc<Mutex<Alerts>>,
     /// The groups that the pages show.
     pub(super) groups: Arc<Live<Vec<Arc<UpstreamGroup>>>>,
     pub(super) journal: Journal,
@@ -98,6 +101,7 @@ struct Built {
     /// The counts that change with the prices.
     repriced: Vec<Repriced>,
     tls: Vec<Replacement>,
+    webhooks: Vec<Arc<Webhook>>,
     lines: Lines,
 }
 
@@ -142,6 +146,13 @@ impl Reloader {
         }
         let mut secrets = Secrets::default();
         journal.hide(secrets.with(&snapshot, settings));
+        let sources = AlertSources {
+            limits: Arc::clone(&limits),
+            health: Arc::clone(&health),
+            now: limit_time,
+            counts: Arc::clone(&journal.health().alerts),
+        };
+        let alerts = Arc::new(Mutex::new(Alerts::new(sources, journal.threads())));
         let services = Services::default();
         services.update(self::services(settings));
         reload.record_taken(settings.effective.clone(), Vec::new());
@@ -159,6 +170,7 @@ impl Reloader {
             key_place: Live::new(KeyPlace::of(settings)),
             shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget, health, limits)),
             keys,
+            alerts,
             groups: Live::new(snapshot.groups()),
             journal: journal.clone(),
             updates: watch::Sender::new(Update::first(Arc::clone(&snapshot))),
@@ -248,17 +260,19 @@ impl Reloader {
             true => Vec::new(),
             false => limits::reprice(&next.kept(), &settings, &self.settings),
         };
+        let webhooks = self.webhooks(&settings)?;
         // Last, since it may create a file.
         let lines = Controls::prepare(&settings, &self.settings)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        Ok(Built { settings, files, needs_restart, snapshot, limits: next, repriced, tls, lines })
+        Ok(Built { settings, files, needs_restart, snapshot, limits: next, repriced, tls, webhooks, lines })
     }
 
     /// Infallible, so that a configuration is never put in use only in part.
     fn put_in_use(&mut self, built: Built) -> ReloadOutcome {
-        let Built { settings, files, needs_restart, snapshot, limits, repriced, tls, lines } = built;
+        let Built { settings, files, needs_restart, snapshot, limits, repriced, tls, webhooks, lines } =
+            built;
         self.shared.limits.take_over(limits, limit_time());
         let sets_log_level = self.source.as_ref().is_some_and(|source| source.sets_log_level);
         if sets_log_level && settings.log.level != self.settings.log.level {
@@ -280,6 +294,7 @@ impl Reloader {
         self.keys.stored.replace(settings.keys.table());
         self.drain_timeout.replace(settings.server.drain_timeout);
         self.controls.apply(&settings, lines);
+        self.tell(webhooks);
         put_limits_in_use(&settings, &snapshot, &self.shared.health);
         let late_workers = self.hand_to_workers(&snapshot);
         self.groups.replace(snapshot.groups());
@@ -297,6 +312,34 @@ impl Reloader {
         (self.settings, self.snapshot) = (settings, snapshot);
         (self.suspect, self.refused, self.refused_keys) = (None, None, None);
         ReloadOutcome::Taken { needs_restart, late_workers }
+    }
+
+    /// The webhooks of these settings, and those in use where nothing has changed.
+    ///
+    /// # Errors
+    /// Fails if a webhook cannot be reached by TLS.
+    pub(super) fn webhooks(&mut self, settings: &Settings) -> Result<Vec<Arc<Webhook>>, String> {
+        let in_use = self.alerts.lock().unwrap_or_else(PoisonError::into_inner).webhooks();
+        let mut webhooks = Vec::new();
+        for alert in &settings.alerts {
+            let known = in_use.iter().find(|known| known.settings == *alert);
+            webhooks.push(match known {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let origin = Arc::new(upstreams::webhook(alert, &mut self.watch)?);
+                    Arc::new(Webhook { settings: alert.clone(), origin })
+                }
+            });
+        }
+        Ok(webhooks)
+    }
+
+    /// Tells these webhooks from now on.
+    pub(super) fn tell(&self, webhooks: Vec<Arc<Webhook>>) {
+        let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = alerts.replace(webhooks) {
+            tracing::error!(%error, "there is no thread for alerts: none is sent");
+        }
     }
 
     /// Lets requests in at upstreams that have changed: their credentials may be new.

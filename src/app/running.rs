@@ -1,7 +1,7 @@
 //! The running threads, and their stop with a deadline.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::Addresses;
@@ -10,6 +10,7 @@ use super::reload::Reloading;
 use crate::config::reload::Reload;
 use crate::record::{Estimator, RefusalCounter, Writer};
 use crate::server::Balance;
+use crate::sinks::alerts::Alerts;
 use crate::sinks::jsonl::Switch;
 use crate::support::Live;
 use crate::support::drain::{Phase, Stop};
@@ -38,6 +39,8 @@ pub struct Running {
     pub(super) jsonl: Switch,
     /// Marks the ledger as used, for other processes.
     pub(super) _ledger_mark: Option<Mark>,
+    /// Ended when the reloads have ended too.
+    pub(super) _alerts: Arc<Mutex<Alerts>>,
     /// The requests and outcomes of reloads.
     pub(super) reload: Reload,
     /// The thread that reloads. `None` if nothing can change.

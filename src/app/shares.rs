@@ -115,7 +115,9 @@ fn to_come(settings: &Settings) -> u64 {
     let jsonl = if settings.ledger.jsonl.is_some() { 2 } else { 0 };
     let fleet = if settings.ledger.postgres.is_some() { 2 * (RUNTIME + 1) + SQLITE } else { 0 };
     let collector = if settings.otlp.is_some() { RUNTIME + 1 } else { 0 };
-    servers * server + reserve + ledger + jsonl + fleet + collector + SPARE
+    let webhooks = settings.alerts.len() as u64;
+    let alerts = if webhooks > 0 { RUNTIME + webhooks } else { 0 };
+    servers * server + reserve + ledger + jsonl + fleet + collector + alerts + SPARE
 }
 
 #[cfg(test)]

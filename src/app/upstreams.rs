@@ -1,6 +1,7 @@
-//! The origins of upstreams and of the OpenTelemetry collector, with their TLS and forward proxies.
+//! The origins of upstreams, of the OpenTelemetry collector and of webhooks, with their TLS and forward proxies.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
@@ -8,7 +9,7 @@ use crate::config::forward_proxy::{Scheme, basic};
 use crate::config::{self, HttpVersion, Timeouts};
 use crate::llm::provider::BaseUrl;
 use crate::support::Hosts;
-use crate::tls::{Connector, HTTP_1_1, Watch};
+use crate::tls::{ClientSettings, Connector, HTTP_1_1, Watch};
 use crate::upstream::{
     Connect, ConnectObserver, ConnectSpec, ForwardProxyConnector, ProxyProtocol, Socks5, Winner,
 };
@@ -49,24 +50,39 @@ pub(super) fn origin(
 
 /// The origin of the OpenTelemetry collector.
 pub(super) fn collector(otlp: &config::OtlpSettings, watch: &mut Watch) -> Result<ConnectSpec, String> {
-    const TABLE: &str = "otlp";
-    let host = otlp.url.host();
-    let tls = if otlp.url.is_https() {
-        let live = watch.client(&format!("{TABLE}.tls"), &otlp.tls, &[HTTP_1_1]);
-        let live = live.map_err(|fault| format!("{TABLE}.tls.{fault}"))?;
-        let name =
-            ServerName::try_from(host.to_owned()).map_err(|error| format!("{TABLE}.endpoint: {error}"))?;
-        Some(Connector::new(live, name))
+    receiver("otlp", &otlp.url, &otlp.tls, otlp.proxy.as_ref(), otlp.timeout, watch)
+}
+
+/// The origin of a webhook.
+pub(super) fn webhook(alert: &config::Alert, watch: &mut Watch) -> Result<ConnectSpec, String> {
+    /// The limit of connecting, and of the response.
+    const LIMIT: Duration = Duration::from_secs(5);
+    receiver("alerts", &alert.url.base, &ClientSettings::default(), alert.proxy.as_ref(), LIMIT, watch)
+}
+
+/// The origin of a server that gets what `table` configures.
+fn receiver(
+    table: &str,
+    url: &BaseUrl,
+    tls: &ClientSettings,
+    proxy: Option<&config::ForwardProxy>,
+    limit: Duration,
+    watch: &mut Watch,
+) -> Result<ConnectSpec, String> {
+    let host = url.host();
+    let tls = if url.is_https() {
+        let live = watch.client(&format!("{table}.tls"), tls, &[HTTP_1_1]);
+        let live = live.map_err(|fault| format!("{table}.tls.{fault}"))?;
+        let name = ServerName::try_from(host.to_owned());
+        Some(Connector::new(live, name.map_err(|error| format!("the host of {table}: {error}"))?))
     } else {
         None
     };
-    let proxy =
-        otlp.proxy.as_ref().map(|proxy| proxy_for(TABLE, &otlp.url, proxy, watch, None)).transpose()?;
-    let limit = otlp.timeout;
+    let proxy = proxy.map(|proxy| proxy_for(table, url, proxy, watch, None)).transpose()?;
     Ok(ConnectSpec {
-        name: TABLE.into(),
+        name: table.into(),
         host: host.to_owned(),
-        port: otlp.url.port(),
+        port: url.port(),
         tls,
         http: HttpVersion::Auto,
         proxy,

@@ -5,6 +5,7 @@ mod clients;
 mod groups;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use jiff::tz::TimeZone;
 pub use clients::{Client, ClientKey, KeySettings, StoredKey, Team};
 pub use groups::{GroupSettings, MemberSettings};
 
+use super::AlertTemplate;
 use crate::codec::traceparent::Sampling;
 use crate::config::forward_proxy::ProxyAddress;
 use crate::gate::TagRule;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub groups: Vec<GroupSettings>,
     /// The first match wins. Empty only if there is one upstream, which gets all requests.
     pub routes: Vec<Route>,
+    /// The webhooks in the order of the file.
+    pub alerts: Vec<Alert>,
     pub prices: Prices,
     /// All layers merged, as shown to users; without secrets.
     pub effective: serde_json::Value,
@@ -192,6 +196,43 @@ pub struct OtlpSettings {
     pub proxy: Option<ForwardProxy>,
     /// The default for an `http` URL.
     pub tls: ClientSettings,
+}
+
+/// `[[alerts]]`: a webhook, and its notices.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alert {
+    pub url: WebhookUrl,
+    /// `None`: notices are not signed.
+    pub signing_key: Option<Secret>,
+    /// The used parts of limits that are told, ascending.
+    pub thresholds: Vec<f64>,
+    /// Upstreams that are out are told.
+    pub upstreams: bool,
+    pub template: AlertTemplate,
+    /// `None`: a direct connection.
+    pub proxy: Option<ForwardProxy>,
+}
+
+/// The URL of a webhook, of which any part behind the host may be a secret.
+#[derive(Clone, PartialEq)]
+pub struct WebhookUrl {
+    pub base: BaseUrl,
+    pub query: Option<Secret>,
+}
+
+impl WebhookUrl {
+    /// The path and the query.
+    pub fn target(&self) -> String {
+        let path = if self.base.path().is_empty() { "/" } else { self.base.path() };
+        let query = self.query.iter().flat_map(|query| ["?", query.expose()]);
+        std::iter::once(path).chain(query).collect()
+    }
+}
+
+impl fmt::Debug for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/***", self.base.authority())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

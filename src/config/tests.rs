@@ -1,5 +1,6 @@
 //! The contract with users.
 
+mod alerts;
 mod clients;
 mod defaults;
 mod description;

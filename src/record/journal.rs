@@ -11,7 +11,7 @@ use super::estimate_input::{EstimateInput, ROOM};
 use super::estimator::Waiting;
 use super::looks::Looks;
 use super::refusals::Refusals;
-use super::{Exporting, Shipping, SinkHealth, UsageRecord, UseObserver};
+use super::{AlertCounts, Exporting, Shipping, SinkHealth, UsageRecord, UseObserver};
 use crate::llm::usage::Room;
 use crate::support::secret::Masks;
 use crate::support::threads::{Deadline, Threads};
@@ -68,6 +68,8 @@ pub struct Health {
     pub not_understood: AtomicU64,
     /// Counters of records shipped to a fleet's database, if one is configured.
     pub shipping: OnceLock<Shipping>,
+    /// Counters of alerts to webhooks.
+    pub alerts: Arc<AlertCounts>,
     /// Counters of exports to an OpenTelemetry collector, if one is configured.
     pub exporting: OnceLock<Arc<Exporting>>,
     /// Records that lack their estimate: the queue or the memory budget was full, or the time was

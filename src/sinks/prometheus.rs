@@ -276,6 +276,13 @@ impl Collector for OutcomeCounters {
                 "Usage records that were to be estimated and were not, for lack of room or time",
                 &health.not_estimated,
             ),
+            ("alerts_sent", "Notices that a webhook of [[alerts]] accepted", &health.alerts.sent),
+            (
+                "alerts_lost",
+                "Notices that no attempt delivered, or that had no room to wait",
+                &health.alerts.lost,
+            ),
+            ("alert_failures", "Attempts to send a notice that failed", &health.alerts.failures),
             (
                 "tags_dropped",
                 "Tags of requests that were left out: not listed in tags.names, or malformed",

@@ -17,6 +17,7 @@ mod admin;
 mod admin_access;
 mod admin_keys;
 mod ages;
+mod alerts;
 mod asking;
 mod backups;
 mod billing;

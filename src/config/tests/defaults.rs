@@ -10,7 +10,9 @@ use crate::llm::provider::{ApiVersion, Provider};
 use crate::support::telemetry::LogFormat;
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 20] = [
+const VARIABLES: [(&str, &str); 22] = [
+    ("ALERTS_URL", "https://hooks.example/services/T0/B0/secret"),
+    ("ALERTS_KEY", "alerts-0123456789"),
     ("OPENAI_API_KEY", "sk-openai"),
     ("AZURE_OPENAI_API_KEY", "az-key"),
     ("AZURE_PTU_KEY", "az-ptu"),

@@ -1,0 +1,184 @@
+//! Decides which notices a webhook gets.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::config::{Alert, AlertField};
+
+/// The time within which an upstream that is out again is not told of again: one that fails all the
+/// time is let in for a moment now and then.
+const QUIET: Duration = Duration::from_secs(5 * 60);
+
+/// A limit of a calendar period, at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LimitSeen {
+    /// `clients.search.limits[0]`.
+    pub(super) subject: String,
+    /// `client search`.
+    pub(super) whose: String,
+    /// The part that is used or held.
+    pub(super) ratio: f64,
+    pub(super) begin: Timestamp,
+    pub(super) end: Timestamp,
+}
+
+/// A notice for a webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Notice {
+    kind: &'static str,
+    subject: String,
+    value: String,
+    message: String,
+    time: Timestamp,
+}
+
+impl Notice {
+    /// A field, for a template.
+    pub(super) fn field(&self, field: AlertField) -> Cow<'_, str> {
+        match field {
+            AlertField::Message => (&*self.message).into(),
+            AlertField::Kind => self.kind.into(),
+            AlertField::Subject => (&*self.subject).into(),
+            AlertField::Value => (&*self.value).into(),
+            AlertField::Time => self.time.to_string().into(),
+        }
+    }
+}
+
+/// The notices that a webhook has had.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    /// By limit: the period, and the highest threshold of it.
+    limits: HashMap<String, (Timestamp, f64)>,
+    /// The times of the notices of upstreams that are out, or were a while ago.
+    out: HashMap<String, Timestamp>,
+}
+
+impl Watched {
+    /// The notices of this time. `out` are the upstreams that are out, with the reasons.
+    pub(super) fn notices(
+        &mut self,
+        alert: &Alert,
+        limits: &[LimitSeen],
+        out: &BTreeMap<String, &'static str>,
+        now: Timestamp,
+    ) -> Vec<Notice> {
+        // A limit that is gone is forgotten.
+        self.limits.retain(|subject, _| limits.iter().any(|seen| seen.subject == *subject));
+        let mut notices: Vec<_> =
+            limits.iter().filter_map(|seen| self.of_limit(&alert.thresholds, seen, now)).collect();
+        if alert.upstreams {
+            let is_recent = |at: &Timestamp| now.duration_since(*at).unsigned_abs() < QUIET;
+            self.out.retain(|name, at| out.contains_key(name) || is_recent(at));
+            for (name, reason) in out {
+                if !self.out.contains_key(name) {
+                    self.out.insert(name.clone(), now);
+                    notices.push(of_upstream(name, reason, now));
+                }
+            }
+        }
+        notices
+    }
+
+    fn of_limit(&mut self, thresholds: &[f64], seen: &LimitSeen, now: Timestamp) -> Option<Notice> {
+        let reached = thresholds.iter().copied().filter(|part| seen.ratio >= *part).next_back()?;
+        let told = self.limits.entry(seen.subject.clone()).or_insert((seen.begin, 0.0));
+        if told.0 != seen.begin {
+            *told = (seen.begin, 0.0);
+        }
+        if reached <= told.1 {
+            return None;
+        }
+        told.1 = reached;
+        let LimitSeen { subject, whose, ratio, end, .. } = seen;
+        let message = format!(
+            "streamgauge: {whose} has used {:.0} % of {subject}, which begins again at {end}",
+            (ratio * 100.0).floor()
+        );
+        let (subject, value) = (subject.clone(), reached.to_string());
+        Some(Notice { kind: "limit", subject, value, message, time: now })
+    }
+}
+
+fn of_upstream(name: &str, reason: &str, now: Timestamp) -> Notice {
+    Notice {
+        kind: "upstream",
+        subject: name.to_owned(),
+        value: reason.to_owned(),
+        message: format!("streamgauge: upstream {name} is out ({reason}) and gets no requests"),
+        time: now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AlertTemplate, from_text};
+
+    fn alert(keys: &str) -> Alert {
+        let text = format!(
+            "[upstreams.openai]\napi_key = {{ value = \"sk\" }}\n[[alerts]]\nurl = {{ value = \"http://127.0.0.1:9\" }}\n{keys}\n"
+        );
+        from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings.alerts.remove(0)
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn seen(ratio: f64, begin: i64) -> LimitSeen {
+        let (subject, whose) = ("clients.a.limits[0]".to_owned(), "client a".to_owned());
+        LimitSeen { subject, whose, ratio, begin: at(begin), end: at(begin + 86_400) }
+    }
+
+    #[test]
+    fn threshold_is_told_once_in_each_period() {
+        let (mut watched, alert) = (Watched::default(), alert("limits = [0.5, 0.8, 1]"));
+        for (ratio, begin, told) in [
+            (0.4, 0, None),
+            (0.5, 0, Some("0.5")),
+            (0.6, 0, None),
+            // A hold was given back.
+            (0.4, 0, None),
+            (0.7, 0, None),
+            (1.2, 0, Some("1")),
+            (0.9, 0, None),
+            (0.1, 86_400, None),
+            (0.9, 86_400, Some("0.8")),
+        ] {
+            let notices = watched.notices(&alert, &[seen(ratio, begin)], &BTreeMap::new(), at(begin));
+            let values: Vec<_> = notices.iter().map(|notice| notice.value.as_str()).collect();
+            assert_eq!(values, told.into_iter().collect::<Vec<_>>(), "{ratio} {begin}");
+        }
+        assert!(watched.notices(&alert, &[], &BTreeMap::new(), at(1)).is_empty());
+        assert!(watched.limits.is_empty(), "a limit that is gone is forgotten");
+    }
+
+    #[test]
+    fn outage_is_told_once_and_again_after_a_while() {
+        let (mut watched, alert) = (Watched::default(), alert(""));
+        let out: BTreeMap<_, _> = [("azure".to_owned(), "failures")].into();
+        for (second, is_out, told) in
+            [(0, true, 1), (1, true, 0), (2, false, 0), (3, true, 0), (400, false, 0), (401, true, 1)]
+        {
+            let out = if is_out { out.clone() } else { BTreeMap::new() };
+            assert_eq!(watched.notices(&alert, &[], &out, at(second)).len(), told, "{second}");
+        }
+        let silent = self::alert("upstreams = false");
+        assert!(Watched::default().notices(&silent, &[], &out, at(0)).is_empty());
+    }
+
+    #[test]
+    fn notice_fills_the_places_of_a_template() {
+        let notice = of_upstream("azure", "failures", at(0));
+        let template =
+            AlertTemplate::parse(r#"{"a":"${kind}|${subject}|${value}|${time}","b":"${message}"}"#).unwrap();
+        assert_eq!(
+            template.render(|field| notice.field(field)),
+            r#"{"a":"upstream|azure|failures|1970-01-01T00:00:00Z","b":"streamgauge: upstream azure is out (failures) and gets no requests"}"#
+        );
+    }
+}
