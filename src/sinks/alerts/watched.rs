@@ -84,7 +84,7 @@ impl Watched {
     }
 
     fn of_limit(&mut self, thresholds: &[f64], seen: &LimitSeen, now: Timestamp) -> Option<Notice> {
-        let reached = thresholds.iter().copied().filter(|part| seen.ratio >= *part).next_back()?;
+        let reached = thresholds.iter().copied().rfind(|part| seen.ratio >= *part)?;
         let told = self.limits.entry(seen.subject.clone()).or_insert((seen.begin, 0.0));
         if told.0 != seen.begin {
             *told = (seen.begin, 0.0);
