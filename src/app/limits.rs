@@ -19,8 +19,9 @@ use crate::sinks::ledger::{LedgerError, RowUse, uses};
 /// A limit whose count is being added up.
 struct Seeded<'a, const N: usize> {
     applied: &'a AppliedLimit,
-    /// The beginning of its period.
+    /// The beginning and the end of its period.
     begin: Timestamp,
+    end: Timestamp,
     clients: Vec<&'a str>,
     used: [Units; N],
 }
@@ -80,9 +81,9 @@ fn sums<'a, const N: usize>(
 ) -> Result<Vec<Seeded<'a, N>>, LedgerError> {
     let now = limit_time();
     let seeded = limits.iter().filter_map(|applied| {
-        let (begin, _) = applied.limit.status(now).period?;
+        let (begin, end) = applied.limit.status(now).period?;
         let clients = clients_of(&applied.owner, settings);
-        Some(Seeded { applied, begin, clients, used: [Units::default(); N] })
+        Some(Seeded { applied, begin, end, clients, used: [Units::default(); N] })
     });
     let mut seeded: Vec<_> = seeded.collect();
     let (Some(ledger), Some(since)) = (ledger, seeded.iter().map(|limit| limit.begin).min()) else {
@@ -142,7 +143,9 @@ impl Comparison {
         let mut sums = Vec::new();
         for (applied, begin, _) in &self.0 {
             let clients = clients_of(&applied.owner, settings);
-            sums.push(Seeded { applied, begin: *begin, clients, used: [Units::default()] });
+            // A period that ends meanwhile is not compared.
+            let end = Timestamp::MAX;
+            sums.push(Seeded { applied, begin: *begin, end, clients, used: [Units::default()] });
         }
         if let Err(error) = add_up(&mut sums, ledger, since, settings, [&settings.prices]) {
             tracing::warn!("limits cannot be compared with the ledger: {error}");
@@ -200,7 +203,8 @@ fn add_up<const N: usize>(
 impl<const N: usize> Seeded<'_, N> {
     fn counts(&self, row: &RowUse<'_, N>, settings: &Settings) -> bool {
         let filter = self.applied.limit.filter();
-        self.begin <= row.started_at
+        // A clock that was ahead has left rows of the future.
+        (self.begin..self.end).contains(&row.started_at)
             && self.clients.contains(&row.client)
             && filter.takes_upstream(row.upstream)
             && takes_model(filter, row, settings)

@@ -133,7 +133,8 @@ impl Admission {
     }
 
     /// Some WebSocket libraries without a page send the origin of the address that they connect to.
-    /// No other site has this origin, since the host has been checked.
+    /// No other site has this origin: the host has been checked, or where any host is accepted, the
+    /// server's certificate has, or requests need a key.
     fn own_origin(&self, authority: Option<Authority<'_>>) -> Option<Origin> {
         let scheme = if self.is_https { "https" } else { "http" };
         Origin::of(format!("{scheme}://{}", authority?.text()).as_bytes())
