@@ -105,7 +105,10 @@ pub struct Admin {
     reader: LedgerReader,
     memory: ResponseMemory,
     watchers: Arc<Semaphore>,
+    /// The login forms that may arrive at the same time. Anyone may send one.
     forms: Semaphore,
+    /// The changes of keys that may arrive at the same time.
+    key_forms: Semaphore,
     overviews: pages::Overviews,
 }
 
@@ -122,6 +125,7 @@ impl Admin {
             memory: ResponseMemory::new(),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             forms: Semaphore::new(login::FORMS),
+            key_forms: Semaphore::new(login::FORMS),
             overviews: pages::Overviews::default(),
         }
     }

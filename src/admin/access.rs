@@ -188,8 +188,11 @@ impl Access {
         self.check_host(authority)?;
         let is_open = self.token.is_none() && !self.certificates && self.users.is_none();
         let certificate = extensions.get::<ClientCertificate>();
-        let has_certificate =
-            self.certificates && certificate.is_some_and(|certificate| certificate.name().is_some());
+        // The certificate of an authenticating proxy is not its user's.
+        let is_proxy = self.users.as_ref().is_some_and(|users| users.is_from_proxy(extensions));
+        let has_certificate = self.certificates
+            && !is_proxy
+            && certificate.is_some_and(|certificate| certificate.name().is_some());
         if is_open || has_certificate {
             return Ok(granted(if is_open { Right::Reload } else { Right::Change }));
         }
@@ -260,11 +263,14 @@ impl Access {
 }
 
 impl TrustedUsers {
+    fn is_from_proxy(&self, extensions: &Extensions) -> bool {
+        extensions.get().is_some_and(|PeerAddress(peer)| self.proxies.contains(*peer))
+    }
+
     /// The right of a request that a trusted proxy sent for a user. A header that is there twice
     /// names no one: one may be the user's own.
     fn granted(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<Granted> {
-        let PeerAddress(peer) = extensions.get()?;
-        if !self.proxies.contains(*peer) {
+        if !self.is_from_proxy(extensions) {
             return None;
         }
         let mut values = headers.get_all(&self.header).into_iter();

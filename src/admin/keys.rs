@@ -21,7 +21,7 @@ use super::login::{cross_origin, read_form};
 use super::pages::keys::{Notice, page as keys_page};
 use super::query::Fields;
 use super::respond::{created, fault, json, page};
-use crate::config::reload::ReloadKind;
+use crate::config::reload::{ReloadKind, ReloadOutcome};
 use crate::config::{
     CreatedKey, KeyError, KeyListing, KeyPlace, ListedKey, RevokedKeys, StoreError, StoredKey, duration,
 };
@@ -123,7 +123,7 @@ async fn change(
         return cross_origin();
     }
     let user = user(&request);
-    let body = match read_form(admin, request).await {
+    let body = match read_form(&admin.key_forms, request).await {
         Ok(body) => body,
         Err(response) => return response,
     };
@@ -148,7 +148,7 @@ async fn submit(admin: &Arc<Admin>, request: Request) -> Response {
         return cross_origin();
     }
     let user = user(&request);
-    let form = match read_form(admin, request).await {
+    let form = match read_form(&admin.key_forms, request).await {
         Ok(form) => form,
         Err(response) => return response,
     };
@@ -188,17 +188,34 @@ fn form_change(form: &Bytes) -> Result<Change, String> {
 
 /// Changes the stored keys on a thread that may block, and lets the process take them over.
 async fn apply(admin: &Arc<Admin>, wanted: Change, user: Option<&str>) -> Result<Changed, KeyError> {
-    let place = admin.shown.keys.load();
-    let done = tokio::task::spawn_blocking(move || change_keys(&place, &wanted)).await;
-    let changed = done.unwrap_or_else(|error| {
+    let (place, user) = (admin.shown.keys.load(), user.map(str::to_owned));
+    // The change goes on if the client leaves, and is logged then too.
+    let change = move || change_keys(&place, &wanted).inspect(|changed| log(changed, user.as_deref()));
+    let done = tokio::task::spawn_blocking(change).await;
+    let mut changed = done.unwrap_or_else(|error| {
         tracing::error!(%error, "changing the stored keys failed");
         Err(KeyError::NoRandom)
     })?;
-    match &changed {
+    if let Some(outcome) = admin.shown.reload.request(ReloadKind::LookAtKeys)
+        && let Ok(Ok(ReloadOutcome::Refused(mistakes))) = timeout(TAKEN_OVER, outcome).await
+    {
+        let warning =
+            Some(format!("the change is stored and not in use, since the file is refused: {mistakes}"));
+        match &mut changed {
+            Changed::Key(key) => key.warning = warning,
+            Changed::Revoked(revoked) => revoked.warning = warning,
+        }
+    }
+    Ok(changed)
+}
+
+/// Logs a change of the stored keys.
+fn log(changed: &Changed, user: Option<&str>) {
+    match changed {
         Changed::Key(key) => {
             tracing::info!(client = key.client, key_id = key.id, user, "a key was made on the admin port");
         }
-        Changed::Revoked(RevokedKeys { revoked }) => {
+        Changed::Revoked(RevokedKeys { revoked, .. }) => {
             for key in revoked {
                 tracing::info!(
                     client = key.client,
@@ -209,11 +226,6 @@ async fn apply(admin: &Arc<Admin>, wanted: Change, user: Option<&str>) -> Result
             }
         }
     }
-    if let Some(outcome) = admin.shown.reload.request(ReloadKind::Look) {
-        // The file is looked at every second anyway.
-        let _ = timeout(TAKEN_OVER, outcome).await;
-    }
-    Ok(changed)
 }
 
 fn change_keys(place: &KeyPlace, wanted: &Change) -> Result<Changed, KeyError> {

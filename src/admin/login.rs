@@ -10,6 +10,7 @@ use http::header::SET_COOKIE;
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::Admin;
@@ -43,7 +44,7 @@ pub(super) async fn submit(State(admin): State<Arc<Admin>>, request: Request) ->
     if !is_same_origin(&request) {
         return cross_origin();
     }
-    let form = match read_form(&admin, request).await {
+    let form = match read_form(&admin.forms, request).await {
         Ok(form) => form,
         Err(response) => return response,
     };
@@ -62,9 +63,9 @@ pub(super) async fn submit(State(admin): State<Arc<Admin>>, request: Request) ->
 ///
 /// # Errors
 /// Fails with the response.
-pub(super) async fn read_form(admin: &Admin, request: Request) -> Result<Bytes, Response> {
-    let Ok(turn) = admin.forms.try_acquire() else {
-        return Err(fault(StatusCode::SERVICE_UNAVAILABLE, "too_many_logins", "try again in a moment"));
+pub(super) async fn read_form(forms: &Semaphore, request: Request) -> Result<Bytes, Response> {
+    let Ok(turn) = forms.try_acquire() else {
+        return Err(fault(StatusCode::SERVICE_UNAVAILABLE, "too_many_forms", "try again in a moment"));
     };
     let form = timeout(FORM_TIME, Limited::new(request.into_body(), MAX_FORM_BYTES).collect()).await;
     drop(turn);

@@ -29,6 +29,8 @@ struct Seeded<'a, const N: usize> {
 /// A limit of cost whose count changes with the prices.
 pub(super) struct Repriced {
     limit: Arc<UseLimit>,
+    /// The beginning of its period.
+    begin: Timestamp,
     before: Units,
     after: Units,
 }
@@ -37,8 +39,8 @@ pub(super) struct Repriced {
 /// use cannot be read begin at 0, with a warning.
 pub(super) fn seed(limits: &[AppliedLimit], settings: &Settings, ledger: Option<&Path>) {
     match sums(limits, settings, [&settings.prices], ledger) {
-        Ok(sums) => sums.into_iter().for_each(|Seeded { applied, used: [used], .. }| {
-            applied.limit.seed(used, limit_time().time);
+        Ok(sums) => sums.into_iter().for_each(|Seeded { applied, begin, used: [used], .. }| {
+            applied.limit.seed(used, begin);
         }),
         Err(error) => tracing::warn!("limits of periods count from 0: {error}"),
     }
@@ -52,8 +54,9 @@ pub(super) fn reprice(kept: &[AppliedLimit], settings: &Settings, earlier: &Sett
     let ledger = earlier.ledger.path.as_deref();
     match sums(&kept, settings, [&earlier.prices, &settings.prices], ledger) {
         Ok(sums) => {
-            let change = |Seeded { applied, used: [before, after], .. }: Seeded<'_, 2>| Repriced {
+            let change = |Seeded { applied, begin, used: [before, after], .. }: Seeded<'_, 2>| Repriced {
                 limit: Arc::clone(&applied.limit),
+                begin,
                 before,
                 after,
             };
@@ -68,7 +71,7 @@ pub(super) fn reprice(kept: &[AppliedLimit], settings: &Settings, earlier: &Sett
 
 impl Repriced {
     pub(super) fn put_in_use(&self) {
-        self.limit.reprice(self.before, self.after, limit_time().time);
+        self.limit.reprice(self.before, self.after, self.begin);
     }
 }
 
@@ -169,6 +172,8 @@ impl Comparison {
                     "limits[{index}] in [{table}] and the ledger count differently since {begin}"
                 );
             }
+            // Requests that began before a reload added the limit, or moved their client, count now.
+            limit.reprice(Units::default(), more, *begin);
             limit.set_drift(drift);
         }
     }

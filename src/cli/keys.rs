@@ -161,12 +161,7 @@ impl Command {
 
 fn rotate(place: &KeyPlace, args: &RotateArgs) -> Result<CreatedKey, KeysFailure> {
     let created = place.rotate_keys(&args.client, args.grace, args.until.as_deref())?;
-    if place.own_keys.contains(&args.client) {
-        say!(
-            "the keys in [clients.{}] of the configuration are still accepted: remove them there, or add an `until`",
-            args.client
-        );
-    }
+    created.warning.iter().for_each(|warning| say!("{warning}"));
     Ok(created)
 }
 

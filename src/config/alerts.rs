@@ -63,6 +63,7 @@ fn alert(table: &Table<'_>, network: Option<&Network>) -> Read<Alert> {
 fn url(entry: &Entry<'_>, text: &Secret) -> Read<WebhookUrl> {
     let text = text.expose();
     let (base, query) = text.split_once('?').map_or((text, None), |(base, query)| (base, Some(query)));
+    let has_slash = base.ends_with('/');
     let base = BaseUrl::parse(base).map_err(|reason| entry.mistake(reason))?;
     if query.is_some_and(|query| !query.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')) {
         return Err(entry.mistake("its query has a fragment, spaces, control characters, or is not ASCII"));
@@ -70,7 +71,7 @@ fn url(entry: &Entry<'_>, text: &Secret) -> Read<WebhookUrl> {
     if !base.is_https() && !is_local(base.host()) {
         entry.warning("is http:// to another machine: it is sent in the clear, with the alerts");
     }
-    Ok(WebhookUrl { base, query: query.map(|query| Secret::new(query.to_owned())) })
+    Ok(WebhookUrl { base, has_slash, query: query.map(|query| Secret::new(query.to_owned())) })
 }
 
 /// Used parts of limits, ascending, each once.

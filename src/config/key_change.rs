@@ -25,6 +25,9 @@ pub struct CreatedKey {
     /// The keys that it replaces.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<EndedKey>,
+    /// The reason for which it is not used yet, or for which others still are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 fn exposed<S: serde::Serializer>(key: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
@@ -43,6 +46,9 @@ pub struct EndedKey {
 #[derive(Serialize)]
 pub struct RevokedKeys {
     pub revoked: Vec<EndedKey>,
+    /// The reason for which they are still used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// The stored keys.
@@ -92,7 +98,8 @@ impl From<StoreError> for KeyError {
 impl CreatedKey {
     pub fn new(stored: &StoredKey, key: Secret, replaced: Vec<EndedKey>) -> Self {
         let StoredKey { client, digest, created, until, .. } = stored;
-        Self { client: client.clone(), id: digest.id(), key, created: *created, until: *until, replaced }
+        let (client, id, warning) = (client.clone(), digest.id(), None);
+        Self { client, id, key, created: *created, until: *until, replaced, warning }
     }
 }
 
@@ -125,6 +132,13 @@ impl KeyPlace {
         let (store, now) = (self.store()?, this_second());
         let (stored, key) = self.new_key(client, until, now)?;
         store.change(|keys| {
+            // The process would take the new file for all of its keys.
+            if self.has_keys && keys.is_empty() {
+                return Err(format!(
+                    "{} is missing or empty, and its keys are in use: restore it first, or write a line `# none` into it, which revokes all of them",
+                    store.path().display()
+                ));
+            }
             keys.push(stored.clone());
             Ok(())
         })?;
@@ -159,7 +173,10 @@ impl KeyPlace {
             keys.push(stored.clone());
             Ok(replaced)
         })?;
-        Ok(CreatedKey::new(&stored, key, replaced))
+        let warning = self.own_keys.iter().any(|name| name == client).then(|| {
+            format!("the keys in [clients.{client}] of the configuration are still accepted: remove them there, or add an `until`")
+        });
+        Ok(CreatedKey { warning, ..CreatedKey::new(&stored, key, replaced) })
     }
 
     /// Removes keys by their ids, all or none. It blocks.
@@ -192,7 +209,7 @@ impl KeyPlace {
             }
             Ok(revoked)
         })?;
-        Ok(RevokedKeys { revoked })
+        Ok(RevokedKeys { revoked, warning: None })
     }
 
     /// A new key and what is stored of it.

@@ -28,6 +28,8 @@ pub struct KeyPlace {
     pub own_keys: Vec<String>,
     /// The zone of days.
     pub time_zone: TimeZone,
+    /// Stored keys are in use.
+    pub has_keys: bool,
 }
 
 /// Reads `[keys]`, the names of `[clients]` and `ledger.time_zone`, from the same sources as
@@ -54,6 +56,7 @@ pub fn load_key_place(sources: &Sources) -> Result<KeyPlace, Mistakes> {
             own_keys: clients.iter().filter(has_own).cloned().collect(),
             clients,
             time_zone: zone?.unwrap_or(TimeZone::UTC),
+            has_keys: false,
         })
     });
     reader.finish(place, Vec::new()).map(|(place, _)| place)
@@ -68,6 +71,7 @@ impl KeyPlace {
             own_keys: own.map(|client| client.name.clone()).collect(),
             clients: settings.clients.iter().map(|client| client.name.clone()).collect(),
             time_zone: settings.ledger.time_zone.clone(),
+            has_keys: !settings.keys.stored.is_empty(),
         }
     }
 

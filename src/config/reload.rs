@@ -39,6 +39,8 @@ pub enum ReloadKind {
     Reload,
     /// Compares the files, as the thread does by itself every two seconds.
     Look,
+    /// Compares the file of stored keys, as the thread does by itself every second.
+    LookAtKeys,
     /// Compares what limits have counted with the ledger, as the thread does by itself every ten
     /// minutes.
     CompareLimits,

@@ -216,16 +216,19 @@ pub struct Alert {
 /// The URL of a webhook, of which any part behind the host may be a secret.
 #[derive(Clone, PartialEq)]
 pub struct WebhookUrl {
+    /// Without a slash at its end.
     pub base: BaseUrl,
+    pub has_slash: bool,
     pub query: Option<Secret>,
 }
 
 impl WebhookUrl {
     /// The path and the query.
     pub fn target(&self) -> String {
-        let path = if self.base.path().is_empty() { "/" } else { self.base.path() };
+        let path = self.base.path();
+        let slash = if self.has_slash || path.is_empty() { "/" } else { "" };
         let query = self.query.iter().flat_map(|query| ["?", query.expose()]);
-        std::iter::once(path).chain(query).collect()
+        [path, slash].into_iter().chain(query).collect()
     }
 }
 

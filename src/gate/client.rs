@@ -73,18 +73,27 @@ impl KnownClient {
             .any(|applied| matches!(applied.limit.quantity(), Quantity::Tokens(_) | Quantity::Cost(_)))
     }
 
-    /// Returns true if the body of a request must be read: the client may use only some models, a
-    /// limit is for some or needs their prices, or the output that it asks for is bounded.
+    /// Returns true if the model of a request must be known: the client may use only some, or a limit
+    /// is for some or needs their prices.
     pub fn needs_model(&self) -> bool {
+        self.models != Models::All || self.has_limits_of_models()
+    }
+
+    /// Returns true if a limit is for some models or needs their prices.
+    pub fn has_limits_of_models(&self) -> bool {
         let needs_model = |limit: &UseLimit| limit.filter().model.is_some() || limit.needs_price();
-        self.models != Models::All
-            || self.max_output.is_some()
-            || self.limits.iter().any(|applied| needs_model(&applied.limit))
+        self.limits.iter().any(|applied| needs_model(&applied.limit))
+    }
+
+    /// Returns true if the body of a request must be read: for its model, or since the output that it
+    /// asks for is bounded.
+    pub fn needs_body(&self) -> bool {
+        self.max_output.is_some() || self.needs_model()
     }
 
     /// Returns true if some requests of the client are refused.
     pub fn is_restricted(&self) -> bool {
-        self.endpoints != AllowedEndpoints::All || self.needs_model()
+        self.endpoints != AllowedEndpoints::All || self.needs_body()
     }
 }
 

@@ -317,12 +317,10 @@ impl UseLimit {
     }
 
     /// Sets what was used in the current period, as the ledger knows it. A rate has no such past.
-    pub fn seed(&self, used: Units, now: Timestamp) {
+    pub fn seed(&self, used: Units, at: Timestamp) {
         let state = &mut *self.state();
-        if let (Counter::Period(count), LimitBound::Period { calendar, .. }) =
-            (&mut state.counter, &state.bound)
-        {
-            count.seed(calendar, used, now);
+        if let Counter::Period(count) = &mut state.counter {
+            count.seed(used, at);
         }
     }
 
@@ -339,12 +337,10 @@ impl UseLimit {
 
     /// Replaces `before` by `after` in the use of the current period: the same requests at other
     /// prices.
-    pub fn reprice(&self, before: Units, after: Units, now: Timestamp) {
+    pub fn reprice(&self, before: Units, after: Units, at: Timestamp) {
         let state = &mut *self.state();
-        if let (Counter::Period(count), LimitBound::Period { calendar, .. }) =
-            (&mut state.counter, &state.bound)
-        {
-            count.reprice(calendar, before, after, now);
+        if let Counter::Period(count) = &mut state.counter {
+            count.reprice(before, after, at);
         }
     }
 

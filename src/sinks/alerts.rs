@@ -192,6 +192,7 @@ impl Looking {
             let (begin, end) = status.period?;
             let subject = format!("{}.limits[{}]", applied.owner.table(), applied.index);
             Some(LimitSeen {
+                id: Arc::as_ptr(&applied.limit).addr(),
                 subject,
                 whose: applied.owner.to_string(),
                 ratio: status.used_ratio(),

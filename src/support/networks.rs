@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// A list of networks of IPv4 and IPv6. An empty list contains no address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,9 +48,18 @@ impl Networks {
                 network.addr()
             ));
         }
-        Ok(network)
+        match network {
+            IpNet::V6(v6) if v6.prefix_len() >= MAPPED => {
+                let v4 = v6.addr().to_ipv4_mapped();
+                Ok(v4.map_or(network, |v4| Ipv4Net::new_assert(v4, v6.prefix_len() - MAPPED).into()))
+            }
+            network => Ok(network),
+        }
     }
 }
+
+/// The length of the prefix of IPv4-mapped addresses.
+const MAPPED: u8 = 96;
 
 #[cfg(test)]
 mod tests {
@@ -58,10 +67,11 @@ mod tests {
 
     #[test]
     fn network_contains_its_addresses() {
-        let list = ["10.0.0.0/8", "192.0.2.1", "fd00::/8", "::ffff:198.51.100.1"];
+        let list = ["10.0.0.0/8", "192.0.2.1", "fd00::/8", "::ffff:198.51.100.1", "::ffff:203.0.113.0/120"];
         let networks = Networks::new(list.map(|text| Networks::parse(text).unwrap()).into());
         let contains = |address: &str| networks.contains(address.parse().unwrap());
-        for address in ["10.1.2.3", "::ffff:10.1.2.3", "192.0.2.1", "fd00::1", "198.51.100.1"] {
+        for address in ["10.1.2.3", "::ffff:10.1.2.3", "192.0.2.1", "fd00::1", "198.51.100.1", "203.0.113.9"]
+        {
             assert!(contains(address), "{address}");
         }
         for address in ["11.0.0.1", "192.0.2.2", "fe80::1", "::1"] {

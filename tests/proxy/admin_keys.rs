@@ -208,6 +208,36 @@ fn unwritable_or_missing_place_of_keys_is_said() {
 }
 
 #[test]
+fn new_key_does_not_replace_a_file_that_is_gone() {
+    let keyed = Keyed::new();
+    let created = keyed.create("{\"client\":\"search\"}");
+    keyed.wait_for(&created["key"], 200);
+    let file = keyed.program.path("keys.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let (_, code, message) = keyed.refusal("POST /keys", "{\"client\":\"support\"}");
+    assert!(message.contains("its keys are in use: restore it first"), "{code}: {message}");
+    assert_eq!(keyed.status(&created["key"]), 200);
+    fs::write(&file, text).unwrap();
+    keyed.create("{\"client\":\"support\"}");
+    assert_eq!(keyed.status(&created["key"]), 200);
+}
+
+#[test]
+fn change_that_is_stored_and_refused_is_said() {
+    let own = "[clients.search]\nkeys = [{ sha256 = \"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5\" }]\n[clients.support]\n";
+    let keyed = Keyed::with(own);
+    let created = keyed.create("{\"client\":\"support\"}");
+    keyed.wait_for(&created["key"], 200);
+    let file = keyed.program.path("keys.toml");
+    let same = "\n[[keys]]\nclient = \"search\"\nsha256 = \"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5\"\n";
+    fs::write(&file, fs::read_to_string(&file).unwrap() + same).unwrap();
+    let revoked = keyed.json(&format!("DELETE /keys/{}", created["id"].as_str().unwrap()), "");
+    assert!(revoked["warning"].as_str().unwrap().contains("is the same key as"), "{revoked}");
+    assert_eq!(keyed.status(&created["key"]), 200);
+}
+
+#[test]
 fn forms_of_the_page_make_replace_and_revoke_a_key() {
     let keyed = Keyed::new();
     let form = "content-type: application/x-www-form-urlencoded\r\n";

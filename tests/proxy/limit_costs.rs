@@ -77,6 +77,30 @@ fn model_without_a_price_is_refused_unless_it_is_allowed() {
 }
 
 #[test]
+fn group_holds_at_the_price_of_its_dearest_member() {
+    let a = Upstream::responding(sized("503 Busy", "application/json", b"{}"));
+    let free = "[[prices]]\nmodel = \"m\"\nupstream = \"a\"\ninput = 0\noutput = 0\n";
+    let builder = proxy().other("a", a.address).other("b", ok().address).tables(PRICES).tables(free);
+    let group = "[groups.chat]\ntiers = [[\"a\"], [\"b\"]]\n[[routes]]\nupstream = \"chat\"\n";
+    let proxy = builder.tables(group).tables(&client("{ cost = 0.3, per = \"hour\" }")).run();
+    assert_eq!(ask(&proxy, "m").status(), 200);
+    proxy.record();
+    assert_eq!(ask(&proxy, "m").status(), 429);
+}
+
+#[test]
+fn service_tier_without_a_price_is_refused() {
+    let proxy = limited("{ cost = 9, per = \"hour\" }");
+    let tier = |tier: &str| body("m").replacen('{', &format!("{{\"service_tier\":\"{tier}\","), 1);
+    for standard in ["auto", "default", "standard_only"] {
+        assert_eq!(send(&proxy, "POST /v1/chat/completions", &tier(standard)).status(), 200, "{standard}");
+    }
+    let refused = send(&proxy, "POST /v1/chat/completions", &tier("priority"));
+    assert_eq!((refused.status(), &refused.error()["code"]), (403, &"no_price".into()));
+    assert!(refused.text().contains("in the service tier priority"), "{}", refused.text());
+}
+
+#[test]
 fn cost_equals_ledger_through_drops_errors_and_refusals() {
     let prices = "[[prices]]\nmodel = \"*\"\ninput = 1\ncached_input = 0.5\noutput = 4\n\
                   [[prices]]\nmodel = \"*\"\nupstream = \"b\"\ninput = 3\noutput = 5\n";

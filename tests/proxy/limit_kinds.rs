@@ -77,6 +77,24 @@ fn limit_of_a_model_counts_the_models_that_requests_name() {
 }
 
 #[test]
+fn body_does_not_hide_the_deployment_of_an_azure_path() {
+    let up = ok();
+    let azure = format!(
+        "[upstreams.azure]\nprovider = \"azure\"\nurl = \"http://{}\"\napi_key = {{ value = \"k\" }}\n",
+        up.address
+    );
+    let limits = client("{ requests = 1, per = \"hour\", model = \"gpt-5*\" }");
+    let proxy = proxy().tables(&azure).tables(&limits).run();
+    let line = "POST /openai/deployments/gpt-5/chat/completions?api-version=2024-10-21";
+    let hidden = send(&proxy, line, &body("x"));
+    assert_eq!((hidden.status(), &hidden.error()["code"]), (400, &"model_ambiguous".into()));
+    assert_eq!(
+        [send(&proxy, line, &body("gpt-5")), send(&proxy, line, &body("gpt-5"))].map(|r| r.status()),
+        [200, 429]
+    );
+}
+
+#[test]
 fn request_without_a_model_counts_for_the_default_one() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = folder.path().join("usage.db");

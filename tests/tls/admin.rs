@@ -47,6 +47,19 @@ fn a_clients_certificate_opens_the_pages_and_probes_need_none() {
 }
 
 #[test]
+fn certificate_of_an_authenticating_proxy_is_not_its_users() {
+    let folder = Folder::new();
+    let users = "user_header = \"x-forwarded-user\"\ntrusted_proxies = [\"127.0.0.1\"]";
+    let (_proxy, address) = pages(&folder, users, &folder.ca_line("client_ca"));
+    let ours = folder.client(Some(&folder.ca.issue("proxy", &[])));
+    for (headers, status) in [("", 403), ("x-forwarded-user: ada\r\n", 200)] {
+        let mut client = Client::over_tls(&ours, address, &[HTTP_1_1]).unwrap();
+        let response = client.last_get("/", headers);
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}: {response}");
+    }
+}
+
+#[test]
 fn another_authoritys_certificate_opens_nothing() {
     let folder = Folder::new();
     let (_proxy, address) = pages(&folder, "", &folder.ca_line("client_ca"));

@@ -52,10 +52,11 @@ fn result(notice: &Notice, zone: &TimeZone) -> Markup {
     html! {
         @match notice {
             Notice::Failed(reason) => p.alert role="alert" { (reason) },
-            Notice::Revoked(RevokedKeys { revoked }) => {
+            Notice::Revoked(RevokedKeys { revoked, warning }) => {
                 @for key in revoked {
                     p.done role="status" { "Revoked " code { (key.id) } " of " (key.client) "." }
                 }
+                @if let Some(warning) = warning { p.alert role="alert" { (warning) } }
             }
             Notice::Created(created) => div.done role="status" {
                 p { "A key of " (created.client) ". It is shown this once only:" }
@@ -63,6 +64,7 @@ fn result(notice: &Notice, zone: &TimeZone) -> Markup {
                 @for key in &created.replaced {
                     p { code { (key.id) } " ends at " (moment(key.until, zone)) "." }
                 }
+                @if let Some(warning) = &created.warning { p.alert role="alert" { (warning) } }
             },
         }
     }
@@ -165,7 +167,7 @@ mod tests {
 
     fn place() -> KeyPlace {
         let clients = vec!["<b>".to_owned(), "search".to_owned()];
-        KeyPlace { store: None, clients, own_keys: Vec::new(), time_zone: TimeZone::UTC }
+        KeyPlace { store: None, clients, own_keys: Vec::new(), time_zone: TimeZone::UTC, has_keys: false }
     }
 
     fn listing() -> KeyListing {
@@ -198,6 +200,7 @@ mod tests {
             created: None,
             until: None,
             replaced: Vec::new(),
+            warning: None,
         };
         let notice = Notice::Created(created);
         let after = page(Ok(&listing()), &place(), Some(&notice), &TimeZone::UTC).into_string();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Reloader, or_refusal};
 use crate::config::reload::ReloadOutcome;
-use crate::config::{KeysFile, LoadedKeys, load_keys_again};
+use crate::config::{KeyPlace, KeysFile, LoadedKeys, load_keys_again};
 
 /// The interval at which the file is compared with the contents that were read, so that a new or a
 /// revoked key takes effect within two seconds.
@@ -75,6 +75,7 @@ impl Reloader {
         let LoadedKeys { stored, warnings, files } = loaded;
         self.settings.keys.stored = stored;
         self.keys.stored.replace(self.settings.keys.table());
+        self.key_place.replace(KeyPlace::of(&self.settings));
         if let Some(source) = &mut self.source {
             source.files = files;
         }

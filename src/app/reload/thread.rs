@@ -45,6 +45,7 @@ impl Reloader {
                     let outcome = match kind {
                         ReloadKind::Reload => self.reload_all(),
                         ReloadKind::Look => self.look(),
+                        ReloadKind::LookAtKeys => self.look_at_keys(),
                         ReloadKind::CompareLimits => {
                             Comparison::begin(self.shared.limits.all()).end(&self.settings);
                             ReloadOutcome::Unchanged

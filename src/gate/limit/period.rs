@@ -110,18 +110,25 @@ impl PeriodCount {
         }
     }
 
-    /// Sets what was used in the period that contains `started`, as the ledger knows it.
-    pub(super) fn seed(&mut self, calendar: &Calendar, used: Units, started: Timestamp) {
-        self.advance(calendar, started);
-        if let Some(count) = self.count(InPeriod(self.current.begin)) {
+    /// Sets what was used in the period that contains `at`, as the ledger knows it. A period that is
+    /// over for good stays as it is.
+    pub(super) fn seed(&mut self, used: Units, at: Timestamp) {
+        if let Some(count) = self.around(at) {
             count.used = used;
         }
     }
 
-    /// Replaces a part of what was used in the period that contains `now`.
-    pub(super) fn reprice(&mut self, calendar: &Calendar, before: Units, after: Units, now: Timestamp) {
-        self.advance(calendar, now);
-        self.current.used = self.current.used.minus(before).plus(after);
+    /// Replaces a part of what was used in the period that contains `at`.
+    pub(super) fn reprice(&mut self, before: Units, after: Units, at: Timestamp) {
+        if let Some(count) = self.around(at) {
+            count.used = count.used.minus(before).plus(after);
+        }
+    }
+
+    /// The count of the known period that contains `at`.
+    fn around(&mut self, at: Timestamp) -> Option<&mut Count> {
+        let is_in = |count: &&mut Count| count.begin <= at && at < count.end;
+        [Some(&mut self.current), self.last.as_mut()].into_iter().flatten().find(is_in)
     }
 
     /// The used and the held amount of the current period, and its beginning and end.

@@ -229,6 +229,18 @@ fn seeded_period_continues_from_the_ledgers_sum() {
     assert_eq!(limit.status(now(0)).used, tokens(299_500));
 }
 
+#[test]
+fn sum_of_the_ledger_counts_in_its_own_period() {
+    let limit = &all_kinds()[2];
+    let (today, tomorrow) = (now(0).time, now(3_600 * SECOND));
+    assert_eq!(limit.status(tomorrow).used, tokens(0), "it began while the ledger was read");
+    limit.seed(tokens(299_000), today);
+    limit.reprice(tokens(0), tokens(5), today);
+    assert_eq!(limit.status(tomorrow).used, tokens(0));
+    LimitHold::take([limit], &use_of(1_001), tomorrow.time, tomorrow).unwrap();
+    assert!(LimitHold::take([limit], &use_of(1_001), today, tomorrow).is_err());
+}
+
 /// A request of the simulation.
 struct Running {
     hold: LimitHold,

@@ -136,7 +136,7 @@ pub fn output_bounds(body: &[u8]) -> (Option<u64>, u64) {
 
 /// The largest number of output tokens that a request asks for, and the name of its field. `None`: it
 /// does not say. Services use different ones of several fields or of a repeated one, and some read a
-/// number in quotes.
+/// number in quotes. What is neither a number nor `null` is infinite.
 pub fn asked_output(body: &[u8]) -> Option<(&'static str, f64)> {
     let mut asked = None::<(&'static str, f64)>;
     let mut read = || -> Result<(), Error> {
@@ -151,11 +151,39 @@ pub fn asked_output(body: &[u8]) -> Option<(&'static str, f64)> {
             let Some(name) = OUTPUT_FIELDS.iter().find(|name| name.as_bytes() == &*key.plain()) else {
                 continue;
             };
-            let number = std::str::from_utf8(&body[value]).ok().map(|text| text.trim_matches('"').trim());
-            if let Some(number) = number.and_then(|number| number.parse::<f64>().ok())
-                && asked.is_none_or(|(_, most)| most < number)
-            {
+            let text = std::str::from_utf8(&body[value]).unwrap_or_default();
+            if text == "null" {
+                continue;
+            }
+            let number = text.trim_matches('"').trim().parse::<f64>().ok();
+            // Services may read more than a number here.
+            let number = number.filter(|number| !number.is_nan()).unwrap_or(f64::INFINITY);
+            if asked.is_none_or(|(_, most)| most < number) {
                 asked = Some((*name, number));
+            }
+        }
+        Ok(())
+    };
+    // The fields before a mistake count. The upstream refuses such a body.
+    read().ok();
+    asked
+}
+
+/// The service tiers that a request asks for, in the service's spelling: one, unless the field is
+/// repeated.
+pub fn asked_tiers(body: &[u8]) -> Vec<String> {
+    let mut asked = Vec::new();
+    let mut read = || -> Result<(), Error> {
+        let mut cursor = Cursor::new(body);
+        if body.starts_with(BOM) {
+            cursor = cursor.skipping(BOM.len());
+        }
+        cursor.expect(b'{')?;
+        let mut is_first = true;
+        while let Some((key, value)) = cursor.member(is_first)? {
+            is_first = false;
+            if &*key.plain() == b"service_tier" {
+                asked.extend(serde_json::from_slice::<String>(&body[value]));
             }
         }
         Ok(())

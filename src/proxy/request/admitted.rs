@@ -20,9 +20,9 @@ use crate::gate::limit::{
     AppliedLimit, InputSize, Kinds, LimitFilter, LimitHold, LimitStatus, NoRoom, Now, Quantity, RoomFrom,
     Slices, TokensPerByte, Units, Use, Weights,
 };
-use crate::llm::price::{Amount, Billable, Cost, Prices, Rates, Served};
+use crate::llm::price::{Amount, Billable, Cost, Prices, Rates, Served, is_standard};
 use crate::llm::provider::{Endpoint, Inbound, ModelPlace, UsageOwner};
-use crate::llm::rewrite::body::output_bounds;
+use crate::llm::rewrite::body::{asked_tiers, output_bounds};
 use crate::record::error::{Error, Kind, LimitReached, Result};
 use crate::record::{Entry, Note, UsageRecord, UseObserver};
 use crate::support::Live;
@@ -80,7 +80,7 @@ impl Routed<'_> {
         let mut expected = self.expected(client);
         if let Some(prices) = &client.prices {
             let limits = all.iter().chain(&of_members).copied();
-            expected.rates = self.rates(limits, &prices.peek(), expected.input, entry)?;
+            expected.rates = self.rates(limits, &prices.peek(), &expected.billable(), entry)?;
         }
         let members = (!of_members.is_empty()).then(|| {
             let limits = of_members.into_iter().cloned().collect();
@@ -106,12 +106,13 @@ impl Routed<'_> {
     /// The rates by which limits of cost hold what the request is expected to use. `None`: no such
     /// limit applies, or there is no price, and the limits allow it.
     ///
-    /// Every member of a group needs a price, since any may get the request.
+    /// Every member of a group needs a price, since any may get the request. What it is expected to
+    /// use is held at the dearest one's rates.
     fn rates<'l>(
         &self,
         limits: impl Iterator<Item = &'l AppliedLimit>,
         prices: &Prices,
-        input_tokens: u64,
+        billable: &Billable,
         entry: &mut Entry,
     ) -> Result<Option<Rates>> {
         let Self { buffered, inbound, target, .. } = self;
@@ -120,17 +121,21 @@ impl Routed<'_> {
             && (inbound.is_session || endpoint.uses_tokens(method));
         let row = entry.row();
         let requested = row.model_requested.as_deref();
+        // Anthropic's `standard_only` is no other tier.
+        let is_other = |tier: &String| !is_standard(tier) && tier != "standard_only";
+        let tier = asked_tiers(buffered.text()).into_iter().find(is_other);
+        let input_tokens = billable.input;
         // The name that the service gets, or the one that it may name in its response.
         let find = |member: usize| {
             let upstream = target.member(member).spec.id.name();
             let priced = |model: &str| {
                 let (upstream, at) = (Some(&**upstream), row.started_at);
-                prices.find(&Served { model, upstream, at, tier: None, input_tokens }).copied()
+                prices.find(&Served { model, upstream, at, tier: tier.as_deref(), input_tokens }).copied()
             };
             let model = self.model(member);
             model.and_then(priced).or_else(|| requested.and_then(priced))
         };
-        let mut rates = None;
+        let mut rates: Option<Rates> = None;
         for applied in limits {
             let (limit, filter) = (&applied.limit, applied.limit.filter());
             let Quantity::Cost(currency) = limit.quantity() else { continue };
@@ -138,10 +143,17 @@ impl Routed<'_> {
             for member in (0..target.len()).filter(is_at) {
                 match find(member).filter(|rates| rates.currency == currency) {
                     Some(found) => {
-                        rates.get_or_insert(found);
+                        let is_dearer =
+                            rates.is_none_or(|known| known.amount(billable) < found.amount(billable));
+                        if is_dearer {
+                            rates = Some(found);
+                        }
                     }
                     None if is_priced && limit.needs_price() => {
-                        let model = self.model(member).or(requested).unwrap_or_default().to_owned();
+                        let mut model = self.model(member).or(requested).unwrap_or_default().to_owned();
+                        if let Some(tier) = &tier {
+                            model += &format!(" in the service tier {tier}");
+                        }
                         let kind =
                             Kind::NoPrice { model, currency: currency.to_string(), limit: applied.key() };
                         return Err(kind.at(&*target.member(member).spec.id));
@@ -236,12 +248,16 @@ struct Expected {
 }
 
 impl Expected {
-    fn used(&self) -> Use {
+    fn billable(&self) -> Billable {
         let output = self.slices.as_ref().map_or(0, Slices::held);
+        Billable { input: self.input, output, ..Billable::default() }
+    }
+
+    fn used(&self) -> Use {
+        let billable @ Billable { output, .. } = self.billable();
         let kinds = Kinds { input: self.input, output, ..Kinds::default() };
         let mut cost = Cost::default();
         if let Some(rates) = &self.rates {
-            let billable = Billable { input: self.input, output, ..Billable::default() };
             rates.amount(&billable).into_iter().for_each(|amount| cost.pay(rates.currency, amount));
         }
         Use { requests: 1, reported: self.input.saturating_add(output), kinds, cost }

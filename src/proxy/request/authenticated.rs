@@ -73,7 +73,7 @@ impl Authenticated {
             })?;
         }
         let client = Arc::clone(&entry.row().client);
-        let needs_model = buffered.client.as_ref().is_some_and(|client| client.needs_model());
+        let needs_model = buffered.client.as_ref().is_some_and(|client| client.needs_body());
         match Look::at(&buffered.head, snapshot, needs_model)? {
             Look::Nothing => {
                 let passing = Passing::new(body, limits, entry.count_upload())?;

@@ -39,14 +39,19 @@ impl Routed<'_> {
             return Err(Kind::EndpointNotAllowed { endpoint, reason, client }.into());
         }
         if let Some(most) = client.max_output {
-            self.permit_output(most, client)?;
+            self.permit_output(endpoint, most, client)?;
         }
         if client.needs_model() { self.permit_model(endpoint, client) } else { Ok(()) }
     }
 
-    /// Refuses a request that asks for more than `most` output tokens.
-    fn permit_output(&self, most: u64, client: &KnownClient) -> Result<()> {
+    /// Refuses a request that asks for more than `most` output tokens, or whose body cannot be read.
+    fn permit_output(&self, endpoint: Endpoint, most: u64, client: &KnownClient) -> Result<()> {
+        let is_body = endpoint.takes_json_model() && endpoint.uses_tokens(&self.buffered.head.method);
         match asked_output(self.buffered.text()) {
+            None if is_body && self.peek.is_none() && !self.inbound.is_session => {
+                let models = (client.models != Models::All).then(|| client.models.to_string());
+                Err(Kind::ModelUnknown { models, client: client.name.to_string() }.into())
+            }
             Some((field, asked)) if asked > most as f64 => {
                 let client = client.name.to_string();
                 Err(Kind::OutputTooLarge { field, asked: asked.to_string(), most, client }.into())
@@ -98,6 +103,13 @@ impl Routed<'_> {
             },
             ModelPlace::Messages => Err(unknown()),
             ModelPlace::Path(None) => Err(unknown()),
+            // The path decides, and limits would count for the body's model.
+            ModelPlace::Path(Some(deployment))
+                if client.has_limits_of_models()
+                    && self.asked().is_some_and(|model| !self.is_deployment_of(&deployment, model)) =>
+            {
+                Err(Kind::ModelAmbiguous.into())
+            }
             ModelPlace::Path(Some(deployment)) if is_deployment_allowed(&deployment) => Ok(()),
             ModelPlace::Path(Some(deployment)) => refused(&deployment),
             ModelPlace::Query => match &query_models(inbound.query.unwrap_or_default())[..] {
@@ -118,6 +130,15 @@ impl Routed<'_> {
                 None => Err(unknown()),
             },
         }
+    }
+
+    /// Returns true if the body's model is another name of the path's deployment.
+    fn is_deployment_of(&self, deployment: &str, model: &str) -> bool {
+        let is_name = |member| {
+            let dialect = &self.target.member(member).spec.dialect;
+            dialect.models_of(deployment).any(|name| name == model)
+        };
+        model == deployment || (0..self.target.len()).any(is_name)
     }
 
     /// Checks the model that each member gets if the request names none: `Err` is one that is not

@@ -15,6 +15,8 @@ const QUIET: Duration = Duration::from_secs(5 * 60);
 /// A limit of a calendar period, at one time.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct LimitSeen {
+    /// The same after a reload that changes the order of limits.
+    pub(super) id: usize,
     /// `clients.search.limits[0]`.
     pub(super) subject: String,
     /// `client search`.
@@ -52,7 +54,7 @@ impl Notice {
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     /// By limit: the period, and the highest threshold of it.
-    limits: HashMap<String, (Timestamp, f64)>,
+    limits: HashMap<usize, (Timestamp, f64)>,
     /// The times of the notices of upstreams that are out, or were a while ago.
     out: HashMap<String, Timestamp>,
 }
@@ -67,7 +69,7 @@ impl Watched {
         now: Timestamp,
     ) -> Vec<Notice> {
         // A limit that is gone is forgotten.
-        self.limits.retain(|subject, _| limits.iter().any(|seen| seen.subject == *subject));
+        self.limits.retain(|id, _| limits.iter().any(|seen| seen.id == *id));
         let mut notices: Vec<_> =
             limits.iter().filter_map(|seen| self.of_limit(&alert.thresholds, seen, now)).collect();
         if alert.upstreams {
@@ -85,7 +87,7 @@ impl Watched {
 
     fn of_limit(&mut self, thresholds: &[f64], seen: &LimitSeen, now: Timestamp) -> Option<Notice> {
         let reached = thresholds.iter().copied().rfind(|part| seen.ratio >= *part)?;
-        let told = self.limits.entry(seen.subject.clone()).or_insert((seen.begin, 0.0));
+        let told = self.limits.entry(seen.id).or_insert((seen.begin, 0.0));
         if told.0 != seen.begin {
             *told = (seen.begin, 0.0);
         }
@@ -131,7 +133,7 @@ mod tests {
 
     fn seen(ratio: f64, begin: i64) -> LimitSeen {
         let (subject, whose) = ("clients.a.limits[0]".to_owned(), "client a".to_owned());
-        LimitSeen { subject, whose, ratio, begin: at(begin), end: at(begin + 86_400) }
+        LimitSeen { id: 0, subject, whose, ratio, begin: at(begin), end: at(begin + 86_400) }
     }
 
     #[test]

@@ -331,6 +331,10 @@ fn asked_output_is_the_largest_of_all_fields() {
         (r#"{"max_tokens":9e3}"#, Some(("max_tokens", 9000.0))),
         (r#"{"max\u005ftokens":9}"#, Some(("max_tokens", 9.0))),
         (r#"{"metadata":{"max_tokens":9}}"#, None),
+        // The reading of the service is unknown.
+        (r#"{"max_tokens":"nan","max_tokens":9}"#, Some(("max_tokens", f64::INFINITY))),
+        (r#"{"max_tokens":"\u0039"}"#, Some(("max_tokens", f64::INFINITY))),
+        (r#"{"max_tokens":9,"max_tokens":"1_0"}"#, Some(("max_tokens", f64::INFINITY))),
         (r#"{"max_tokens":9,"#, Some(("max_tokens", 9.0))),
         ("[9]", None),
     ] {

@@ -83,7 +83,6 @@ impl Accumulator {
         }
     }
 
-    /// Adds the sums of other rows, in the same steps of time.
     /// Adds the sums of rows to those of their tags. `tags` is the text of the column.
     pub(in crate::sinks::ledger) fn add_tags(&mut self, tags: Option<&[u8]>, sums: &Sums) {
         let Some(text) = tags else { return };
@@ -99,6 +98,7 @@ impl Accumulator {
         }
     }
 
+    /// Adds the sums of other rows, in the same steps of time.
     pub(super) fn add_all(&mut self, other: Self) {
         self.total.add(&other.total);
         // Without an end of the selection, a step may have begun meanwhile.
