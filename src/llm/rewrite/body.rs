@@ -109,63 +109,32 @@ pub fn peek_session(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
 /// it does not say. Of several names the smallest number counts.
 pub fn output_bounds(body: &[u8]) -> (Option<u64>, u64) {
     let (mut most, mut choices) = (None::<u64>, 1);
-    let mut read = || -> Result<(), Error> {
-        let mut cursor = Cursor::new(body);
-        if body.starts_with(BOM) {
-            cursor = cursor.skipping(BOM.len());
+    each_member(body, |key, value| {
+        let number = || std::str::from_utf8(value).ok()?.parse::<u64>().ok();
+        match key {
+            b"n" | b"best_of" => choices = number().unwrap_or(1).max(choices),
+            key if output_field(key).is_some() => most = [most, number()].into_iter().flatten().min(),
+            _ => {}
         }
-        cursor.expect(b'{')?;
-        let mut is_first = true;
-        while let Some((key, value)) = cursor.member(is_first)? {
-            is_first = false;
-            let number = || std::str::from_utf8(&body[value.clone()]).ok()?.parse::<u64>().ok();
-            match &*key.plain() {
-                b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
-                    most = [most, number()].into_iter().flatten().min();
-                }
-                b"n" | b"best_of" => choices = number().unwrap_or(1).max(choices),
-                _ => {}
-            }
-        }
-        Ok(())
-    };
-    // The bounds before a mistake count. The upstream refuses such a body.
-    read().ok();
+    });
     (most, choices)
 }
 
-/// The largest number of output tokens that a request asks for, and the name of its field. `None`: it
-/// does not say. Services use different ones of several fields or of a repeated one, and some read a
-/// number in quotes. What is neither a number nor `null` is infinite.
+/// The largest number of output tokens that a request asks for, and the name of its field. `None`:
+/// it does not say. Services use different ones of several fields or of a repeated one, and some
+/// read a number in quotes. What is neither a number nor `null` is infinite.
 pub fn asked_output(body: &[u8]) -> Option<(&'static str, f64)> {
     let mut asked = None::<(&'static str, f64)>;
-    let mut read = || -> Result<(), Error> {
-        let mut cursor = Cursor::new(body);
-        if body.starts_with(BOM) {
-            cursor = cursor.skipping(BOM.len());
+    each_member(body, |key, value| {
+        let Some(name) = output_field(key).filter(|_| value != b"null") else { return };
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        let number = text.trim_matches('"').trim().parse::<f64>().ok();
+        // Services may read more than a number here.
+        let number = number.filter(|number| !number.is_nan()).unwrap_or(f64::INFINITY);
+        if asked.is_none_or(|(_, most)| most < number) {
+            asked = Some((name, number));
         }
-        cursor.expect(b'{')?;
-        let mut is_first = true;
-        while let Some((key, value)) = cursor.member(is_first)? {
-            is_first = false;
-            let Some(name) = OUTPUT_FIELDS.iter().find(|name| name.as_bytes() == &*key.plain()) else {
-                continue;
-            };
-            let text = std::str::from_utf8(&body[value]).unwrap_or_default();
-            if text == "null" {
-                continue;
-            }
-            let number = text.trim_matches('"').trim().parse::<f64>().ok();
-            // Services may read more than a number here.
-            let number = number.filter(|number| !number.is_nan()).unwrap_or(f64::INFINITY);
-            if asked.is_none_or(|(_, most)| most < number) {
-                asked = Some((*name, number));
-            }
-        }
-        Ok(())
-    };
-    // The fields before a mistake count. The upstream refuses such a body.
-    read().ok();
+    });
     asked
 }
 
@@ -173,6 +142,17 @@ pub fn asked_output(body: &[u8]) -> Option<(&'static str, f64)> {
 /// repeated.
 pub fn asked_tiers(body: &[u8]) -> Vec<String> {
     let mut asked = Vec::new();
+    each_member(body, |key, value| {
+        if key == b"service_tier" {
+            asked.extend(serde_json::from_slice::<String>(value));
+        }
+    });
+    asked
+}
+
+/// Passes the keys, without escapes, and the values of the members of an object to `seen`, up to the
+/// first mistake: the upstream refuses such a body.
+fn each_member(body: &[u8], mut seen: impl FnMut(&[u8], &[u8])) {
     let mut read = || -> Result<(), Error> {
         let mut cursor = Cursor::new(body);
         if body.starts_with(BOM) {
@@ -182,15 +162,15 @@ pub fn asked_tiers(body: &[u8]) -> Vec<String> {
         let mut is_first = true;
         while let Some((key, value)) = cursor.member(is_first)? {
             is_first = false;
-            if &*key.plain() == b"service_tier" {
-                asked.extend(serde_json::from_slice::<String>(&body[value]));
-            }
+            seen(&key.plain(), &body[value]);
         }
         Ok(())
     };
-    // The fields before a mistake count. The upstream refuses such a body.
     read().ok();
-    asked
+}
+
+fn output_field(key: &[u8]) -> Option<&'static str> {
+    OUTPUT_FIELDS.into_iter().find(|name| name.as_bytes() == key)
 }
 
 /// The fields in which requests bound their output.
