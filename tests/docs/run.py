@@ -191,6 +191,7 @@ def complete(text, folder):
     }
     secrets = {name: f"{KEY}-{name}" for name in re.findall(r'env = "(\w+)"', text)}
     urls = {name: "postgres://u:p@127.0.0.1/usage" for name in secrets if name.endswith("_URL")}
+    urls |= {name: "https://hooks.example/secret" for name in urls if name == "ALERTS_URL"}
     return text, {**listen, **secrets, **urls}
 
 

@@ -41,14 +41,10 @@ impl Collector for LimitMetrics {
                 ConstGauge::new(drift).encode(family.encode_family(&labels(applied))?)?;
             }
         }
-        let unpriced: Vec<_> =
-            limits.iter().filter_map(|applied| Some((applied, applied.limit.unpriced()?))).collect();
-        if unpriced.is_empty() {
-            return Ok(());
-        }
         let help = "Requests that a limit of cost counted as 0, at least in part, since they have no price";
         let mut family = encoder.encode_descriptor("limit_unpriced", help, None, MetricType::Counter)?;
-        for (applied, count) in unpriced {
+        for (applied, count) in limits.iter().filter_map(|applied| Some((applied, applied.limit.unpriced()?)))
+        {
             ConstCounter::new(count).encode(family.encode_family(&labels(applied))?)?;
         }
         Ok(())
