@@ -127,13 +127,13 @@ impl Comparisons {
 }
 
 /// The counts of periods before the ledger is read.
-pub(super) struct Comparison(Vec<(AppliedLimit, Timestamp, Units)>);
+pub(super) struct Comparison(Vec<(AppliedLimit, (Timestamp, Timestamp), Units)>);
 
 impl Comparison {
     pub(super) fn begin(limits: Vec<AppliedLimit>) -> Self {
         let counted = |applied: AppliedLimit| {
-            let (begin, counted) = counted(&applied)?;
-            Some((applied, begin, counted))
+            let (period, counted) = counted(&applied)?;
+            Some((applied, period, counted))
         };
         Self(limits.into_iter().filter_map(counted).collect())
     }
@@ -142,20 +142,19 @@ impl Comparison {
     /// in both or in neither, so that a sum between the counts before and after is right.
     pub(super) fn end(self, settings: &Settings) {
         let Some(ledger) = settings.ledger.path.as_deref() else { return };
-        let Some(since) = self.0.iter().map(|(_, begin, _)| *begin).min() else { return };
+        let Some(since) = self.0.iter().map(|(_, (begin, _), _)| *begin).min() else { return };
         let mut sums = Vec::new();
-        for (applied, begin, _) in &self.0 {
+        for &(ref applied, (begin, end), _) in &self.0 {
             let clients = clients_of(&applied.owner, settings);
-            // A period that ends meanwhile is not compared.
-            let end = Timestamp::MAX;
-            sums.push(Seeded { applied, begin: *begin, end, clients, used: [Units::default()] });
+            sums.push(Seeded { applied, begin, end, clients, used: [Units::default()] });
         }
         if let Err(error) = add_up(&mut sums, ledger, since, settings, [&settings.prices]) {
             tracing::warn!("limits cannot be compared with the ledger: {error}");
             return;
         }
         for (Seeded { applied, begin, used: [used], .. }, (.., before)) in sums.iter().zip(&self.0) {
-            let after = counted(applied).filter(|(still, _)| still == begin);
+            // A period that has ended meanwhile is not compared.
+            let after = counted(applied).filter(|((still, _), _)| still == begin);
             let Some((_, after)) = after else { continue };
             let AppliedLimit { owner, index, limit } = applied;
             let scale = match limit.quantity() {
@@ -179,10 +178,10 @@ impl Comparison {
     }
 }
 
-/// The beginning of the current period, and its count. `None`: the limit has no period.
-pub(super) fn counted(applied: &AppliedLimit) -> Option<(Timestamp, Units)> {
+/// The current period and its count. `None`: the limit has no period.
+pub(super) fn counted(applied: &AppliedLimit) -> Option<((Timestamp, Timestamp), Units)> {
     let status = applied.limit.status(limit_time());
-    status.period.map(|(begin, _)| (begin, status.used))
+    status.period.map(|period| (period, status.used))
 }
 
 /// Adds what the ledger has of each limit since the beginning of its period, the earliest of which
