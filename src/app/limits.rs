@@ -9,7 +9,7 @@ use http::Method;
 use jiff::Timestamp;
 
 use crate::config::{self, Settings};
-use crate::gate::limit::{AppliedLimit, LimitFilter, Owner, Quantity, Units, Use, UseLimit, Weights};
+use crate::gate::limit::{AppliedLimit, LimitFilter, Owner, Quantity, Units, Use, UseLimit};
 use crate::llm::price::Prices;
 use crate::llm::provider::Endpoint;
 use crate::proxy::{limit_time, token_use};
@@ -157,13 +157,8 @@ impl Comparison {
             let after = counted(applied).filter(|((still, _), _)| still == begin);
             let Some((_, after)) = after else { continue };
             let AppliedLimit { owner, index, limit } = applied;
-            let scale = match limit.quantity() {
-                Quantity::Tokens(_) => f64::from(Weights::ONE),
-                Quantity::Cost(_) => 1e12,
-                Quantity::Requests | Quantity::Concurrent => 1.0,
-            };
             let (missing, more) = (before.minus(*used), used.minus(after));
-            let drift = (missing.0 as f64 - more.0 as f64) / scale;
+            let drift = (missing.0 as f64 - more.0 as f64) / limit.quantity().one().0 as f64;
             if missing.max(more) > Units::default() {
                 let table = owner.table();
                 tracing::warn!(

@@ -1,7 +1,7 @@
 //! The use of a request, and the part of it that a limit counts.
 
 use super::Units;
-use crate::llm::price::{Cost, Currency, TokenCounts};
+use crate::llm::price::{Amount, Cost, Currency, TokenCounts};
 
 /// The quantity that a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +64,33 @@ impl Use {
 }
 
 impl Quantity {
+    /// The name of its unit in messages.
+    pub fn unit(&self) -> String {
+        match self {
+            Self::Requests => "requests".to_owned(),
+            Self::Tokens(_) => "tokens".to_owned(),
+            Self::Cost(currency) => currency.to_string(),
+            Self::Concurrent => "running requests".to_owned(),
+        }
+    }
+
+    /// An amount in that unit, exact for a cost, else in whole numbers.
+    pub fn text(&self, units: Units) -> String {
+        match self {
+            Self::Cost(_) => Amount::of_smallest(units.0).to_string(),
+            _ => (units.0 / self.one().0).to_string(),
+        }
+    }
+
+    /// One of that unit.
+    pub fn one(&self) -> Units {
+        match self {
+            Self::Requests | Self::Concurrent => Units(1),
+            Self::Tokens(_) => Units(u128::from(Weights::ONE)),
+            Self::Cost(_) => Units(Amount::ONE.smallest()),
+        }
+    }
+
     /// The part of `used` that counts.
     pub fn of(&self, used: &Use) -> Units {
         match self {

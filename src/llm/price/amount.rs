@@ -11,6 +11,9 @@ pub struct Amount(u128);
 const UNIT: u128 = 1_000_000_000_000;
 
 impl Amount {
+    /// One unit of its currency.
+    pub const ONE: Self = Self(UNIT);
+
     pub(super) fn new(units: u128) -> Self {
         Self(units)
     }

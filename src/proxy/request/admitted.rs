@@ -18,7 +18,7 @@ use super::used::{self, Seen};
 use crate::gate::KnownClient;
 use crate::gate::limit::{
     AppliedLimit, InputSize, Kinds, LimitFilter, LimitHold, LimitStatus, NoRoom, Now, Quantity, RoomFrom,
-    Slices, TokensPerByte, Units, Use, Weights,
+    Slices, TokensPerByte, Units, Use,
 };
 use crate::llm::price::{Amount, Billable, Cost, Prices, Rates, Served, is_standard};
 use crate::llm::provider::{Endpoint, Inbound, ModelPlace, UsageOwner};
@@ -353,16 +353,9 @@ fn reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -
 fn limit_reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -> Box<LimitReached> {
     let limit = &applied.limit;
     let status @ LimitStatus { limit: most, .. } = limit.status(now);
-    let unit = match limit.quantity() {
-        Quantity::Tokens(_) => "tokens".to_owned(),
-        Quantity::Requests => "requests".to_owned(),
-        Quantity::Concurrent => "running requests".to_owned(),
-        Quantity::Cost(currency) => currency.to_string(),
-    };
     let shown = |units: Units| match limit.quantity() {
-        Quantity::Tokens(_) => (units.0 / u128::from(Weights::ONE)).to_string(),
-        Quantity::Requests | Quantity::Concurrent => units.to_string(),
         Quantity::Cost(_) => Amount::of_smallest(units.0).rounded_up(4),
+        quantity => quantity.text(units),
     };
     let (retry_after, until) = match room_from {
         RoomFrom::After(nanos) => (Some(Duration::from_nanos(nanos)), None),
@@ -372,7 +365,7 @@ fn limit_reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: 
     Box::new(LimitReached {
         whose: applied.owner.to_string(),
         key: applied.key(),
-        unit,
+        unit: limit.quantity().unit(),
         used: shown(status.taken()),
         want: shown(want),
         most: shown(most),

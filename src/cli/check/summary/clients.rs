@@ -4,7 +4,6 @@ use super::push;
 use crate::config::{Client, Settings, Team};
 use crate::gate::AllowedEndpoints;
 use crate::gate::limit::{AtLimit, BucketRate, LimitBound, LimitSpec, Quantity, Units, Unpriced, Weights};
-use crate::llm::price::Amount;
 use crate::support::calendar::Period;
 
 /// The names of rates' periods, in nanoseconds.
@@ -62,25 +61,16 @@ fn push_owner(text: &mut String, team: Option<usize>, limits: &[LimitSpec], sett
 
 /// Describes a limit: `200000 tokens per minute (burst 400000)`.
 fn limit(spec: &LimitSpec) -> String {
-    let unit = match spec.quantity {
-        Quantity::Requests => "requests".to_owned(),
-        Quantity::Tokens(_) => "tokens".to_owned(),
-        Quantity::Cost(currency) => currency.to_string(),
-        Quantity::Concurrent => "running requests".to_owned(),
-    };
-    let whole = |units: Units| match spec.quantity {
-        Quantity::Tokens(_) => (units.0 / u128::from(Weights::ONE)).to_string(),
-        Quantity::Cost(_) => Amount::of_smallest(units.0).to_string(),
-        Quantity::Requests | Quantity::Concurrent => units.to_string(),
-    };
+    let unit = spec.quantity.unit();
+    let amount = |units: Units| spec.quantity.text(units);
     let mut notes = Vec::new();
     let mut text = match &spec.bound {
         LimitBound::Rate(BucketRate { limit, period, burst }) => {
             let name = PERIODS.iter().find(|(nanos, _)| nanos == period).map_or("period", |(_, name)| name);
             if burst != limit {
-                notes.push(format!("burst {}", whole(*burst)));
+                notes.push(format!("burst {}", amount(*burst)));
             }
-            format!("{} {unit} per {name}", whole(*limit))
+            format!("{} {unit} per {name}", amount(*limit))
         }
         LimitBound::Period { limit, calendar } => {
             let name = match calendar.period {
@@ -90,9 +80,9 @@ fn limit(spec: &LimitSpec) -> String {
                 Period::Month => "month",
                 Period::Year => "year",
             };
-            format!("{} {unit} per {name}", whole(*limit))
+            format!("{} {unit} per {name}", amount(*limit))
         }
-        LimitBound::Concurrent(limit) => format!("{} {unit}", whole(*limit)),
+        LimitBound::Concurrent(limit) => format!("{} {unit}", amount(*limit)),
     };
     if let Some(model) = &spec.filter.model {
         notes.push(format!("model {model}"));
