@@ -194,17 +194,17 @@ async fn apply(admin: &Arc<Admin>, wanted: Change, user: Option<&str>) -> Result
     let done = tokio::task::spawn_blocking(change).await;
     let mut changed = done.unwrap_or_else(|error| {
         tracing::error!(%error, "changing the stored keys failed");
-        Err(KeyError::NoRandom)
+        Err(KeyError::Failed)
     })?;
     if let Some(outcome) = admin.shown.reload.request(ReloadKind::LookAtKeys)
         && let Ok(Ok(ReloadOutcome::Refused(mistakes))) = timeout(TAKEN_OVER, outcome).await
     {
-        let warning =
-            Some(format!("the change is stored and not in use, since the file is refused: {mistakes}"));
-        match &mut changed {
-            Changed::Key(key) => key.warning = warning,
-            Changed::Revoked(revoked) => revoked.warning = warning,
-        }
+        let refused = format!("the change is stored and not in use, since the file is refused: {mistakes}");
+        let warning = match &mut changed {
+            Changed::Key(key) => &mut key.warning,
+            Changed::Revoked(revoked) => &mut revoked.warning,
+        };
+        *warning = Some(warning.take().map_or(refused.clone(), |earlier| format!("{refused}; {earlier}")));
     }
     Ok(changed)
 }
@@ -245,7 +245,7 @@ async fn listing(admin: &Arc<Admin>) -> Result<KeyListing, KeyError> {
     let read = tokio::task::spawn_blocking(move || place.store().and_then(|store| Ok(store.keys()?))).await;
     let keys: Vec<StoredKey> = read.unwrap_or_else(|error| {
         tracing::error!(%error, "reading the stored keys failed");
-        Ok(Vec::new())
+        Err(KeyError::Failed)
     })?;
     let ids: Vec<_> = keys.iter().map(|key| key.digest.id()).collect();
     let since = keys.iter().map(|key| key.created.unwrap_or(Timestamp::UNIX_EPOCH)).min();
@@ -286,7 +286,7 @@ fn describe(error: &KeyError) -> (StatusCode, &'static str) {
         KeyError::Store(StoreError::Locked(_)) => (StatusCode::SERVICE_UNAVAILABLE, "keys_locked"),
         KeyError::Store(StoreError::Unread(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "keys_unreadable"),
         KeyError::Store(StoreError::Unwritten(..)) => (StatusCode::INTERNAL_SERVER_ERROR, "keys_unwritable"),
-        KeyError::NoRandom => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        KeyError::NoRandom | KeyError::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
     }
 }
 

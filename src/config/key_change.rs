@@ -86,6 +86,8 @@ pub enum KeyError {
     NotAnId,
     /// The system gives no random bytes.
     NoRandom,
+    /// A panic, which is in the log.
+    Failed,
     Store(StoreError),
 }
 
@@ -134,10 +136,10 @@ impl KeyPlace {
         store.change(|keys| {
             // The process would take the new file for all of its keys.
             if self.has_keys && keys.is_empty() {
-                return Err(format!(
+                return Err(StoreError::Unread(format!(
                     "{} is missing or empty, and its keys are in use: restore it first, or write a line `# none` into it, which revokes all of them",
                     store.path().display()
-                ));
+                )));
             }
             keys.push(stored.clone());
             Ok(())
@@ -166,9 +168,9 @@ impl KeyPlace {
                 replaced.push(EndedKey::new(key));
             }
             if replaced.is_empty() {
-                return Err(format!(
+                return Err(StoreError::Refused(format!(
                     "no key of {client} is stored that could be replaced: write `streamgauge keys create {client}`"
-                ));
+                )));
             }
             keys.push(stored.clone());
             Ok(replaced)
@@ -193,17 +195,17 @@ impl KeyPlace {
                 match &found[..] {
                     [] => {
                         let file = store.path().display();
-                        return Err(format!(
+                        return Err(StoreError::Refused(format!(
                             "no key {id} is stored in {file}, so that nothing was revoked: `streamgauge keys list` shows them"
-                        ));
+                        )));
                     }
                     [key] => revoked.push(EndedKey::new(key)),
                     more => {
                         let digests: Vec<_> = more.iter().map(|key| key.digest.to_hex()).collect();
-                        return Err(format!(
+                        return Err(StoreError::Refused(format!(
                             "{id} is the beginning of {}, so that nothing was revoked: write one of them",
                             digests.join(" and ")
-                        ));
+                        )));
                     }
                 }
             }
@@ -256,6 +258,9 @@ impl fmt::Display for KeyError {
                 "an id has {ID_DIGITS} hexadecimal digits, the first of a key's digest: `streamgauge keys list` shows it"
             ),
             Self::NoRandom => f.write_str("the system gives no random bytes"),
+            Self::Failed => f.write_str(
+                "an internal error, which is in the log; look at the stored keys before you try again",
+            ),
             Self::Store(error) => error.fmt(f),
         }
     }

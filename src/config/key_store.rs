@@ -64,10 +64,10 @@ impl KeyStore {
     /// Changes the keys. Two commands at the same time change them one after the other.
     ///
     /// # Errors
-    /// Fails if the file cannot be read or written, or with the reason that `change` gives.
+    /// Fails if the file cannot be read or written, or with the error of `change`.
     pub fn change<T>(
         &self,
-        change: impl FnOnce(&mut Vec<StoredKey>) -> Result<T, String>,
+        change: impl FnOnce(&mut Vec<StoredKey>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         // A symlink stays, and the file that it leads to is replaced.
         let path = match fs::canonicalize(&self.0) {
@@ -80,7 +80,7 @@ impl KeyStore {
         let parent = File::open(folder(&path)).map_err(unwritten)?;
         let _lock = take(&beside(&path, ".lock"))?;
         let mut keys = self.keys()?;
-        let done = change(&mut keys).map_err(StoreError::Refused)?;
+        let done = change(&mut keys)?;
         let new = beside(&path, ".new");
         let written = write(&new, &path, &text(&keys)).and_then(|()| fs::rename(&new, &path));
         written.map_err(|error| {

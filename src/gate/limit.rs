@@ -200,25 +200,17 @@ impl UseLimit {
         }
     }
 
-    /// Takes over another bound. The count goes on: a bucket keeps its level, up to a full one of
-    /// the new rate. A count of another kind begins empty.
-    pub fn change(&self, bound: &LimitBound, at_limit: AtLimit, now: Now) {
+    /// Takes over the rest of a limit to whose bound this one [can change](Self::can_change_to). The
+    /// count goes on: a bucket keeps its level, up to a full one of the new rate.
+    pub fn change(&self, spec: &LimitSpec, now: Now) {
         let state = &mut *self.state();
-        state.at_limit = at_limit;
-        match (&mut state.counter, &state.bound, bound) {
-            (_, old, new) if old == new => return,
-            (Counter::Rate(bucket), LimitBound::Rate(old), LimitBound::Rate(new)) => {
-                bucket.change(old, new, now.nanos);
-            }
-            (Counter::Concurrent, _, LimitBound::Concurrent(_)) => {}
-            (
-                Counter::Period(_),
-                LimitBound::Period { calendar: old, .. },
-                LimitBound::Period { calendar, .. },
-            ) if old == calendar => {}
-            (counter, _, new) => *counter = new.counter(now),
+        (state.at_limit, state.unpriced) = (spec.at_limit, spec.unpriced);
+        if let (Counter::Rate(bucket), LimitBound::Rate(old), LimitBound::Rate(new)) =
+            (&mut state.counter, &state.bound, &spec.bound)
+        {
+            bucket.change(old, new, now.nanos);
         }
-        state.bound = bound.clone();
+        state.bound = spec.bound.clone();
     }
 
     /// Counts a running request that is ended for lack of room.
@@ -229,11 +221,6 @@ impl UseLimit {
     /// Returns true if running requests are ended for lack of room.
     pub fn cuts(&self) -> bool {
         self.state().at_limit == AtLimit::Cut
-    }
-
-    /// Takes over another treatment of requests without a price.
-    pub fn set_unpriced(&self, unpriced: Unpriced) {
-        self.state().unpriced = unpriced;
     }
 
     /// Returns true if the limit counts cost, and refuses requests without a price.

@@ -215,8 +215,9 @@ fn new_key_does_not_replace_a_file_that_is_gone() {
     let file = keyed.program.path("keys.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::remove_file(&file).unwrap();
-    let (_, code, message) = keyed.refusal("POST /keys", "{\"client\":\"support\"}");
-    assert!(message.contains("its keys are in use: restore it first"), "{code}: {message}");
+    let (status, code, message) = keyed.refusal("POST /keys", "{\"client\":\"support\"}");
+    assert_eq!((status, &*code), (500, "keys_unreadable"));
+    assert!(message.contains("its keys are in use: restore it first"), "{message}");
     assert_eq!(keyed.status(&created["key"]), 200);
     fs::write(&file, text).unwrap();
     keyed.create("{\"client\":\"support\"}");

@@ -108,7 +108,7 @@ fn failed_change_leaves_the_file_as_it_was() {
     let before = fs::read(store.path()).unwrap();
     let refused: Result<(), _> = store.change(|keys| {
         keys.clear();
-        Err("not now".to_owned())
+        Err(StoreError::Refused("not now".to_owned()))
     });
     assert_eq!(refused.unwrap_err().to_string(), "not now");
     assert_eq!(fs::read(store.path()).unwrap(), before);

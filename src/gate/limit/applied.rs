@@ -93,8 +93,7 @@ impl LimitRegistry {
     /// Uses planned limits, and forgets all others.
     pub fn take_over(&self, next: NextLimits, now: Now) {
         for (limit, spec) in next.changes {
-            limit.change(&spec.bound, spec.at_limit, now);
-            limit.set_unpriced(spec.unpriced);
+            limit.change(&spec, now);
         }
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = next.limits;
     }
@@ -190,6 +189,13 @@ mod tests {
         assert_eq!(second[1].status(NOW).used, Units(0));
         drop(hold);
         assert_eq!(second[0].status(NOW).held, Units(0), "a hold settles where it was taken");
+        // Also what is allowed without a price.
+        let dollars = Quantity::Cost(crate::llm::price::Currency::parse("USD").unwrap());
+        let allowed = LimitSpec { unpriced: Unpriced::Allow, ..spec(dollars, 5) };
+        let cost = replaced(&registry, &[spec(dollars, 5)]);
+        assert!(cost[0].needs_price());
+        replaced(&registry, &[allowed]);
+        assert!(!cost[0].needs_price());
         let third = replaced(&registry, &[]);
         assert!(third.is_empty() && registry.all().is_empty());
     }
