@@ -7,18 +7,19 @@
 mod keys;
 mod secrets;
 mod thread;
+mod webhooks;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::limits::{self, Comparisons, Repriced};
+use super::restart;
 use super::sinks::{Controls, Lines};
 use super::snapshot::{self, has_several_clients, put_limits_in_use, snapshot};
 use super::worker::Update;
-use super::{restart, upstreams};
 use crate::admin::{Access, AccessRules, Right, TrustedUsers};
 use crate::balance::{HealthRegistry, UpstreamGroup};
 use crate::config::reload::{Reload, ReloadOutcome};
@@ -312,34 +313,6 @@ impl Reloader {
         (self.settings, self.snapshot) = (settings, snapshot);
         (self.suspect, self.refused, self.refused_keys) = (None, None, None);
         ReloadOutcome::Taken { needs_restart, late_workers }
-    }
-
-    /// The webhooks of these settings, and those in use where nothing has changed.
-    ///
-    /// # Errors
-    /// Fails if a webhook cannot be reached by TLS.
-    pub(super) fn webhooks(&mut self, settings: &Settings) -> Result<Vec<Arc<Webhook>>, String> {
-        let in_use = self.alerts.lock().unwrap_or_else(PoisonError::into_inner).webhooks();
-        let mut webhooks = Vec::new();
-        for alert in &settings.alerts {
-            let known = in_use.iter().find(|known| known.settings == *alert);
-            webhooks.push(match known {
-                Some(known) => Arc::clone(known),
-                None => {
-                    let origin = Arc::new(upstreams::webhook(alert, &mut self.watch)?);
-                    Arc::new(Webhook { settings: alert.clone(), origin })
-                }
-            });
-        }
-        Ok(webhooks)
-    }
-
-    /// Tells these webhooks from now on.
-    pub(super) fn tell(&self, webhooks: Vec<Arc<Webhook>>) {
-        let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = alerts.replace(webhooks) {
-            tracing::error!(%error, "there is no thread for alerts: none is sent");
-        }
     }
 
     /// Lets requests in at upstreams that have changed: their credentials may be new.

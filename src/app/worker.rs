@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 
@@ -18,7 +17,7 @@ use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::Metrics;
 use crate::support::Live;
 use crate::support::drain::{Phase, Stop};
-use crate::support::threads::fault;
+use crate::support::threads::{block_on_this_thread, fault};
 use crate::tls::ServerTls;
 
 /// The parts that the workers share.
@@ -107,8 +106,6 @@ async fn adopt(
 
 /// Runs a future of the thread `name` on a runtime of its own.
 pub(super) fn on_this_thread(name: &str, future: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    let runtime: LocalRuntime =
-        Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     #[cfg(feature = "faults")]
     let future = async {
         tokio::select! {
@@ -117,8 +114,5 @@ pub(super) fn on_this_thread(name: &str, future: impl Future<Output = io::Result
         }
     };
     let _ = name;
-    let result = runtime.block_on(future);
-    // A running name lookup or read of the ledger must not delay the end of the process.
-    runtime.shutdown_background();
-    result
+    block_on_this_thread(future)?
 }

@@ -1,11 +1,11 @@
 //! The settings of the program. Every value has passed the rules of its key and those between keys,
 //! so that no other code checks it again.
 
+mod alerts;
 mod clients;
 mod groups;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use jiff::tz::TimeZone;
 
+pub use alerts::{Alert, WebhookUrl};
 pub use clients::{Client, ClientKey, KeySettings, StoredKey, Team};
 pub use groups::{GroupSettings, MemberSettings};
 
-use super::AlertTemplate;
 use crate::codec::traceparent::Sampling;
 use crate::config::forward_proxy::ProxyAddress;
 use crate::gate::TagRule;
@@ -196,46 +196,6 @@ pub struct OtlpSettings {
     pub proxy: Option<ForwardProxy>,
     /// The default for an `http` URL.
     pub tls: ClientSettings,
-}
-
-/// `[[alerts]]`: a webhook, and its notices.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Alert {
-    pub url: WebhookUrl,
-    /// `None`: notices are not signed.
-    pub signing_key: Option<Secret>,
-    /// The used parts of limits that are told, ascending.
-    pub thresholds: Vec<f64>,
-    /// Upstreams that are out are told.
-    pub upstreams: bool,
-    pub template: AlertTemplate,
-    /// `None`: a direct connection.
-    pub proxy: Option<ForwardProxy>,
-}
-
-/// The URL of a webhook, of which any part behind the host may be a secret.
-#[derive(Clone, PartialEq)]
-pub struct WebhookUrl {
-    /// Without a slash at its end.
-    pub base: BaseUrl,
-    pub has_slash: bool,
-    pub query: Option<Secret>,
-}
-
-impl WebhookUrl {
-    /// The path and the query.
-    pub fn target(&self) -> String {
-        let path = self.base.path();
-        let slash = if self.has_slash || path.is_empty() { "/" } else { "" };
-        let query = self.query.iter().flat_map(|query| ["?", query.expose()]);
-        [path, slash].into_iter().chain(query).collect()
-    }
-}
-
-impl fmt::Debug for WebhookUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/***", self.base.authority())
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,14 +2,13 @@
 //!
 //! | module | purpose |
 //! |---|---|
+//! | `spec`, `filter` | a limit as it is configured, and the requests to which it applies |
 //! | `units`, `weights` | amounts of what a limit counts, and those of a request |
-//! | `filter` | the requests to which a limit applies |
 //! | `bucket` | a rate: a token bucket that may be in debt |
 //! | `period` | a period of the calendar |
 //! | `estimate`, `slices` | what a request is expected to use, and how that grows with its output |
 //! | `applied` | the limits in use, by their owners, which survive a reload |
 //! | `hold` | what a request holds of all limits that apply to it |
-//! | `users` | one count for each user of a client |
 //!
 //! Everything is pure: the caller passes the time.
 //!
@@ -31,8 +30,8 @@ mod filter;
 mod hold;
 mod period;
 mod slices;
+mod spec;
 mod units;
-mod users;
 mod weights;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,18 +41,18 @@ use jiff::Timestamp;
 
 pub use applied::{AppliedLimit, LimitRegistry, NextLimits, Owner};
 pub use bucket::BucketRate;
-pub use estimate::{InputSize, TokensPerByte};
+pub use estimate::InputSize;
 pub use filter::LimitFilter;
 pub use hold::{LimitHold, NoRoom};
 pub use period::Calendar;
 pub use slices::Slices;
+pub use spec::{AtLimit, LimitBound, LimitSpec, Unpriced};
 pub use units::Units;
-pub use users::Users;
 pub use weights::{Kinds, Quantity, Use, Weights};
 
-use crate::support::calendar::Period;
 use bucket::Bucket;
 use period::{InPeriod, PeriodCount};
+use spec::LimitTime;
 
 /// The time, by two clocks.
 #[derive(Clone, Copy, Debug)]
@@ -62,46 +61,6 @@ pub struct Now {
     pub nanos: u64,
     /// The time of day, for periods.
     pub time: Timestamp,
-}
-
-/// A limit as it is configured.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LimitSpec {
-    pub quantity: Quantity,
-    pub bound: LimitBound,
-    pub at_limit: AtLimit,
-    pub filter: LimitFilter,
-    pub unpriced: Unpriced,
-}
-
-/// The treatment of a request whose model has no price, by a limit of cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Unpriced {
-    #[default]
-    Refuse,
-    /// The request is admitted, and costs nothing.
-    Allow,
-}
-
-/// The amount that a limit allows.
-#[derive(Clone, Debug, PartialEq)]
-pub enum LimitBound {
-    /// The content of a bucket.
-    Rate(BucketRate),
-    /// The amount of each period, from 1 to [`Units::MOST`].
-    Period { limit: Units, calendar: Calendar },
-    /// The number of running requests.
-    Concurrent(Units),
-}
-
-/// The treatment of a request for which a limit has no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtLimit {
-    Refuse,
-    /// A running request is ended too, when it needs more than it holds.
-    Cut,
-    /// The request is admitted, and counts.
-    Warn,
 }
 
 /// A limit with its count. All threads share it.
@@ -407,25 +366,7 @@ impl State {
     }
 }
 
-/// The time in which a limit counts. A limit for another one begins its count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum LimitTime {
-    /// The period of a rate, in nanoseconds.
-    Rate(u64),
-    Calendar(Period),
-    /// The time of running requests.
-    Present,
-}
-
 impl LimitBound {
-    fn time(&self) -> LimitTime {
-        match self {
-            Self::Rate(rate) => LimitTime::Rate(rate.period),
-            Self::Period { calendar, .. } => LimitTime::Calendar(calendar.period),
-            Self::Concurrent(_) => LimitTime::Present,
-        }
-    }
-
     /// A counter of which nothing is used.
     fn counter(&self, now: Now) -> Counter {
         match self {

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval};
@@ -27,7 +26,7 @@ use crate::config;
 use crate::gate::limit::{AppliedLimit, LimitRegistry, Now};
 use crate::record::AlertCounts;
 use crate::support::Live;
-use crate::support::threads::{Deadline, Thread, Threads, enter_background, fault};
+use crate::support::threads::{Deadline, Thread, Threads, block_on_this_thread, enter_background, fault};
 use crate::upstream::ConnectSpec;
 use watched::{LimitSeen, Notice, Watched};
 
@@ -92,7 +91,7 @@ impl Alerts {
         let thread = self.threads.spawn("alerts", move || {
             fault::strike("alerts");
             enter_background();
-            looking.run_here()
+            block_on_this_thread(looking.run())
         })?;
         self.thread = Some((closing, thread));
         Ok(())
@@ -123,14 +122,6 @@ struct Told {
 }
 
 impl Looking {
-    fn run_here(&self) -> io::Result<()> {
-        let runtime: LocalRuntime =
-            Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-        runtime.block_on(self.run());
-        runtime.shutdown_background();
-        Ok(())
-    }
-
     async fn run(&self) {
         let mut closed = self.closed.clone();
         let mut ticks = interval(EVERY);

@@ -40,6 +40,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+
 use crate::support::drain::{Phase, Stop};
 
 /// The largest number of restarts within [`WINDOW`].
@@ -65,6 +67,20 @@ pub fn enter_background() {
     if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND) {
         tracing::debug!(%error, "the priority of a thread could not be lowered");
     }
+}
+
+/// Runs a future on this thread, on a runtime of its own, to which [`tokio::task::spawn_local`]
+/// adds tasks. What they still do at the end is dropped, and a running name lookup or read of a file
+/// is not waited for: it must not delay the end of the process.
+///
+/// # Errors
+/// Fails if the system does not provide what a runtime needs.
+pub fn block_on_this_thread<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    let runtime: LocalRuntime =
+        Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(result)
 }
 
 /// All threads of one proxy. Clones are the same threads.

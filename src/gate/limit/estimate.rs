@@ -1,11 +1,13 @@
 //! The input that a request is expected to have, from the length of its body.
 //!
-//! No tokenizer runs before a request. The tokens of a byte are the default ratio: `learn`, which
-//! follows the reported counts of a model, is not in use yet. Only text counts by its length. A
-//! string that is a file counts as a fixed number of tokens: one that begins with `data:`, and the
-//! base64 fields `file_data`, `input_audio.data` and Anthropic's `source.data`.
+//! No tokenizer runs before a request. Only text counts by its length. A string that is a file
+//! counts as a fixed number of tokens: one that begins with `data:`, and the base64 fields
+//! `file_data`, `input_audio.data` and Anthropic's `source.data`.
 
 use memchr::memmem;
+
+/// The bytes of text in a token.
+const BYTES_PER_TOKEN: f64 = 3.5;
 
 /// The tokens of an image, a sound or a file.
 const FILE_TOKENS: u64 = 1_500;
@@ -16,16 +18,6 @@ pub struct InputSize {
     /// The bytes of the body without files.
     pub text: u64,
     pub files: u64,
-}
-
-/// The learned tokens per byte of a model's input.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TokensPerByte(f64);
-
-impl Default for TokensPerByte {
-    fn default() -> Self {
-        Self(1.0 / 3.5)
-    }
 }
 
 impl InputSize {
@@ -44,32 +36,10 @@ impl InputSize {
     }
 
     /// The expected tokens.
-    pub fn tokens(&self, rate: TokensPerByte) -> u64 {
+    pub fn tokens(&self) -> u64 {
         // Saturates at the largest number.
-        let text = (self.text as f64 * rate.0).ceil() as u64;
+        let text = (self.text as f64 / BYTES_PER_TOKEN).ceil() as u64;
         text.saturating_add(self.files.saturating_mul(FILE_TOKENS))
-    }
-}
-
-impl TokensPerByte {
-    /// The weight of a new observation.
-    const WEIGHT: f64 = 0.1;
-
-    /// The bounds of an observation: a service may count tools of its own, or nothing.
-    const BOUNDS: (f64, f64) = (0.02, 2.0);
-
-    /// The shortest text that says something: short bodies are mostly JSON's own syntax.
-    const LEAST_TEXT: u64 = 256;
-
-    /// Takes the reported tokens of an input into account.
-    pub fn learn(&mut self, size: &InputSize, tokens: u64) {
-        if size.text < Self::LEAST_TEXT {
-            return;
-        }
-        let of_text = tokens.saturating_sub(size.files.saturating_mul(FILE_TOKENS));
-        let (least, most) = Self::BOUNDS;
-        let observed = (of_text as f64 / size.text as f64).clamp(least, most);
-        self.0 += (observed - self.0) * Self::WEIGHT;
     }
 }
 
@@ -216,21 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn rate_approaches_what_the_service_reports() {
-        let mut rate = TokensPerByte::default();
-        let size = InputSize { text: 10_000, files: 2 };
-        assert_eq!(size.tokens(rate), 2_858 + 3_000);
-        for _ in 0..100 {
-            rate.learn(&size, 5_000 + 3_000);
-        }
-        assert!((5_000..5_010).contains(&(size.tokens(rate) - 3_000)), "{rate:?}");
-        let before = rate;
-        rate.learn(&InputSize { text: 10, files: 0 }, 1_000_000);
-        assert_eq!(rate, before, "a short body says nothing");
-        for _ in 0..1_000 {
-            rate.learn(&size, u64::MAX);
-        }
-        assert!(size.tokens(rate) <= 23_001, "{rate:?}");
-        assert_eq!(InputSize { text: u64::MAX, files: u64::MAX }.tokens(rate), u64::MAX);
+    fn tokens_are_those_of_the_text_and_of_the_files() {
+        assert_eq!(InputSize { text: 10_000, files: 2 }.tokens(), 2_858 + 3_000);
+        assert_eq!(InputSize { text: u64::MAX, files: u64::MAX }.tokens(), u64::MAX);
     }
 }

@@ -18,7 +18,7 @@ use super::used::{self, Seen};
 use crate::gate::KnownClient;
 use crate::gate::limit::{
     AppliedLimit, InputSize, Kinds, LimitFilter, LimitHold, LimitStatus, NoRoom, Now, Quantity, RoomFrom,
-    Slices, TokensPerByte, Units, Use,
+    Slices, Units, Use,
 };
 use crate::llm::price::{Amount, Billable, Cost, Prices, Rates, Served, is_standard};
 use crate::llm::provider::{Endpoint, Inbound, ModelPlace, UsageOwner};
@@ -180,7 +180,7 @@ impl Routed<'_> {
         });
         let background = peek.as_ref().map(|peek| peek.background);
         Expected {
-            input: InputSize::of(buffered.text()).tokens(TokensPerByte::default()),
+            input: InputSize::of(buffered.text()).tokens(),
             slices,
             is_own: endpoint.usage_owner(method, inbound.path, background) == UsageOwner::Own,
             rates: None,

@@ -22,7 +22,6 @@ use opentelemetry_proto::tonic::metrics::v1::{ResourceMetrics, ScopeMetrics};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 
@@ -35,6 +34,7 @@ use super::span::span;
 use super::values::{Attributes, printable};
 use crate::config;
 use crate::record::{Exporting, UsageRecord};
+use crate::support::threads::block_on_this_thread;
 use crate::support::{Backoff, OutageNotice};
 use crate::upstream::ConnectSpec;
 
@@ -62,13 +62,7 @@ pub(super) struct Exporter {
 impl Exporter {
     /// Runs on this thread.
     pub(super) fn run_here(&self) -> io::Result<()> {
-        let runtime: LocalRuntime =
-            Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-        runtime.block_on(self.run());
-        // The system may still resolve the collector's name, which must not delay the end of the
-        // process.
-        runtime.shutdown_background();
-        Ok(())
+        block_on_this_thread(self.run())
     }
 
     /// Ends when the process does: after everything is sent, when an attempt fails, or when its
