@@ -3,7 +3,7 @@
 //! The input is expected from the length of the body, the output in slices that grow with the
 //! stream. A stream for which a limit with `at_limit = "cut"` has no further slice ends when it has
 //! used up the present one. The record's counts replace both at the end. What it lacks counts by
-//! what was seen.
+//! what was seen, in rates only: a period counts what the ledger has.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
