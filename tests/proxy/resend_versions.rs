@@ -39,8 +39,10 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<usize> {
 struct Both {
     up: Listening,
     seen: mpsc::Receiver<Seen>,
-    /// The streams of HTTP/2 that have arrived.
-    streams: mpsc::Receiver<()>,
+    /// The requests whose head has arrived.
+    heads: mpsc::Receiver<()>,
+    /// The bodies of requests over HTTP/1.1 that got a response.
+    bodies: mpsc::Receiver<Vec<u8>>,
     go: Arc<Notify>,
     folder: Folder,
 }
@@ -48,12 +50,13 @@ struct Both {
 impl Both {
     fn new(alpn: &[&[u8]]) -> Self {
         let folder = Folder::new();
-        let ((tell, seen), (arrive, streams)) = (mpsc::channel(), mpsc::channel());
-        let (tellers, go) = (Mutex::new((tell, arrive)), Arc::new(Notify::new()));
+        let ((tell, seen), (arrive, heads), (keep, bodies)) =
+            (mpsc::channel(), mpsc::channel(), mpsc::channel());
+        let (tellers, go) = (Mutex::new((tell, arrive, keep)), Arc::new(Notify::new()));
         let may_go = Arc::clone(&go);
         let config = Self::config(&folder, alpn);
         let up = listen(Some(config), move |accepted| {
-            let (tell, arrive) = tellers.lock().unwrap().clone();
+            let (tell, arrive, keep) = tellers.lock().unwrap().clone();
             let (go, mut stream) = (Arc::clone(&may_go), accepted.stream);
             async move {
                 if accepted.is_http2 {
@@ -67,18 +70,21 @@ impl Both {
                     return;
                 }
                 while let Some(length) = read_head(&mut stream).await {
+                    arrive.send(()).unwrap();
                     if length > CHAT_REQUEST.len() {
                         tell.send(Seen::Closed).unwrap();
                         return;
                     }
-                    stream.read_exact(&mut vec![0; length]).await.unwrap();
+                    let mut body = vec![0; length];
+                    stream.read_exact(&mut body).await.unwrap();
+                    keep.send(body).unwrap();
                     tell.send(Seen::Responded).unwrap();
                     let response = sized("200 OK", "application/json", CHAT_BODY.as_bytes());
                     stream.write_all(&response).await.unwrap();
                 }
             }
         });
-        Self { up, seen, streams, go, folder }
+        Self { up, seen, heads, bodies, go, folder }
     }
 
     fn config(folder: &Folder, alpn: &[&[u8]]) -> Arc<ServerConfig> {
@@ -133,10 +139,29 @@ fn http1_connection_that_closes_after_a_refused_stream_is_final() {
     std::thread::scope(|scope| {
         // The upstream does not read the body before it refuses.
         let response = scope.spawn(move || client.post(PATH, &large()).response());
-        both.streams.recv_timeout(PATIENCE).expect("a stream arrives");
+        both.heads.recv_timeout(PATIENCE).expect("a stream arrives");
         both.change(&[b"http/1.1"]);
         both.go.notify_one();
         assert_unreachable(&response.join().unwrap());
     });
     assert_eq!(both.seen.try_iter().collect::<Vec<_>>(), [Seen::Refused, Seen::Closed]);
+}
+
+#[test]
+fn upload_after_a_refused_stream_keeps_its_framing() {
+    let both = Both::new(&[b"h2"]);
+    let proxy = both.proxy();
+    let mut client = proxy.client();
+    // No byte of the body has arrived when the upstream refuses the stream.
+    client.send(
+        "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/octet-stream\r\n\
+         content-length: 11\r\n\r\n",
+    );
+    both.heads.recv_timeout(PATIENCE).expect("a stream arrives");
+    both.change(&[b"http/1.1"]);
+    both.go.notify_one();
+    both.heads.recv_timeout(PATIENCE).expect("the request arrives over HTTP/1.1");
+    client.send("hello world");
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(both.bodies.recv_timeout(PATIENCE).unwrap(), b"hello world");
 }

@@ -21,6 +21,17 @@ fn webhook_has_defaults_and_hides_its_url() {
 }
 
 #[test]
+fn notice_goes_to_the_path_as_it_is_written() {
+    for (path, target) in
+        [("", "/"), ("/", "/"), ("/catch/1", "/catch/1"), ("/catch/1/", "/catch/1/"), ("?a=b/", "/?a=b/")]
+    {
+        let text = format!("{OPENAI}[[alerts]]\nurl = {{ value = \"https://hooks.example{path}\" }}\n");
+        let loaded = from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        assert_eq!(loaded.settings.alerts[0].url.target(), target, "{path}");
+    }
+}
+
+#[test]
 fn url_without_path_and_thresholds_in_any_order_are_taken() {
     let text =
         "[[alerts]]\nurl = { value = \"http://127.0.0.1:9\" }\nlimits = [1, 0.5, 1]\nupstreams = false\n";
