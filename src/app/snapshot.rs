@@ -123,7 +123,9 @@ fn clients(settings: &Settings, rules: Option<&TagRules>, parts: &Parts<'_>) -> 
             .chain(settings.teams_of(client).map(of_team))
             .flat_map(|owner| limits[&owner].clone())
             .collect();
-        let counts_cost = limits.iter().any(|applied| matches!(applied.limit.quantity(), Quantity::Cost(_)));
+        let counts = |is: fn(Quantity) -> bool| limits.iter().any(|applied| is(applied.limit.quantity()));
+        let counts_cost = counts(|quantity| matches!(quantity, Quantity::Cost(_)));
+        let counts_tokens = counts(|quantity| matches!(quantity, Quantity::Tokens(_) | Quantity::Cost(_)));
         clients.add(
             KnownClient {
                 name: client.name.as_str().into(),
@@ -133,6 +135,7 @@ fn clients(settings: &Settings, rules: Option<&TagRules>, parts: &Parts<'_>) -> 
                 share: client.share,
                 tags: tags_of(&[]),
                 max_output: client.max_output,
+                input_ratios: counts_tokens.then(|| Arc::clone(&parts.limits.input_ratios)),
                 prices: counts_cost.then(|| Arc::clone(parts.prices)),
                 limits,
             },

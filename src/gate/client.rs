@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::limit::{AppliedLimit, Quantity, UseLimit};
+use super::limit::{AppliedLimit, InputRatios, UseLimit};
 use crate::llm::price::Prices;
 use crate::llm::route::Glob;
 use crate::support::Live;
@@ -26,6 +26,8 @@ pub struct KnownClient {
     pub limits: Vec<AppliedLimit>,
     /// The fixed tags of its requests, if it has any.
     pub tags: Option<Arc<Tags>>,
+    /// The ratios for the expected input. `None`: no limit counts tokens or their cost.
+    pub input_ratios: Option<Arc<InputRatios>>,
     /// The prices in use. `None`: no limit counts cost.
     pub prices: Option<Arc<Live<Prices>>>,
 }
@@ -62,15 +64,14 @@ impl KnownClient {
             max_output: None,
             limits: Vec::new(),
             tags: None,
+            input_ratios: None,
             prices: None,
         }
     }
 
     /// Returns true if a limit counts tokens, or their cost.
     pub fn counts_tokens(&self) -> bool {
-        self.limits
-            .iter()
-            .any(|applied| matches!(applied.limit.quantity(), Quantity::Tokens(_) | Quantity::Cost(_)))
+        self.input_ratios.is_some()
     }
 
     /// Returns true if the model of a request must be known: the client may use only some, or a limit

@@ -6,7 +6,8 @@
 //! | `units`, `weights` | amounts of what a limit counts, and those of a request |
 //! | `bucket` | a rate: a token bucket that may be in debt |
 //! | `period` | a period of the calendar |
-//! | `estimate`, `slices` | what a request is expected to use, and how that grows with its output |
+//! | `estimate`, `input_ratio` | the input that a request is expected to have |
+//! | `slices` | the output that it is expected to have, which grows with what has passed |
 //! | `applied` | the limits in use, by their owners, which survive a reload |
 //! | `hold` | what a request holds of all limits that apply to it |
 //!
@@ -28,6 +29,7 @@ mod bucket;
 mod estimate;
 mod filter;
 mod hold;
+mod input_ratio;
 mod period;
 mod slices;
 mod spec;
@@ -44,6 +46,7 @@ pub use bucket::BucketRate;
 pub use estimate::InputSize;
 pub use filter::LimitFilter;
 pub use hold::{LimitHold, NoRoom};
+pub use input_ratio::InputRatios;
 pub use period::Calendar;
 pub use slices::Slices;
 pub use spec::{AtLimit, LimitBound, LimitSpec, Unpriced};

@@ -114,6 +114,32 @@ fn tokens_are_settled_by_what_the_service_reports() {
 }
 
 #[test]
+fn expected_input_follows_what_upstream_has_reported() {
+    // 10,000 bytes that have 5,000 tokens, and none that are output.
+    let reported = String::from_utf8_lossy(COMPLETION).replace(":60,", ":5000,").replace(":40,", ":0,");
+    let up = Upstream::responding(sized("200 OK", "application/json", reported.as_bytes()));
+    let proxy = proxy().upstream(&up).tables(&clients("{ tokens = 1, per = \"hour\" }", "")).admin().run();
+    let asks = |model: &str| {
+        let rest = format!(r#""model":"{model}","max_tokens":1,"messages":[]"#);
+        format!("{{{rest}{}}}", " ".repeat(9_998 - rest.len()))
+    };
+    // A larger request than the limit is admitted while nothing is used; its debt refuses the next.
+    assert_eq!(ask_as(&mut proxy.client(), "sg-search-0123456789", &asks("m")).status(), 200);
+    proxy.record();
+    let wants = |model: &str| {
+        let refused = ask_as(&mut proxy.client(), "sg-search-0123456789", &asks(model));
+        assert_eq!(refused.status(), 429, "{}", refused.text());
+        let message = refused.error()["message"].as_str().unwrap().to_owned();
+        proxy.record();
+        message.split_once("may need ").unwrap().1.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(wants("other"), 2_858 + 1, "3.5 bytes a token where nothing is known");
+    // One report of 10,000 bytes beside the 7,680 that are left of the beginning.
+    let ratio = (8_192.0 * 15.0 / 16.0 / 3.5 + 5_000.0) / (8_192.0 * 15.0 / 16.0 + 10_000.0);
+    assert_eq!(wants("m"), (10_000.0_f64 * ratio).ceil() as u64 + 1);
+}
+
+#[test]
 fn refusal_has_the_form_of_its_endpoint() {
     let up = Upstream::responding(sized("200 OK", "application/json", COMPLETION));
     let folder = tempfile::tempdir().unwrap();

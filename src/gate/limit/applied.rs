@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{LimitFilter, LimitSpec, LimitTime, Now, Quantity, UseLimit};
+use super::{InputRatios, LimitFilter, LimitSpec, LimitTime, Now, Quantity, UseLimit};
 
 /// The owner of limits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,7 +25,11 @@ pub struct AppliedLimit {
 /// All limits of a process. A limit keeps its count across reloads: the first limit of an owner
 /// that counts requests of a model, for example, continues the first one before.
 #[derive(Debug, Default)]
-pub struct LimitRegistry(Mutex<HashMap<Place, AppliedLimit>>);
+pub struct LimitRegistry {
+    limits: Mutex<HashMap<Place, AppliedLimit>>,
+    /// The ratios for expected input, which are learned across reloads.
+    pub input_ratios: Arc<InputRatios>,
+}
 
 /// The owner, what is counted, in which time, of which requests, and the position among the limits
 /// that count the same.
@@ -64,7 +68,7 @@ impl LimitRegistry {
         wanted: impl IntoIterator<Item = (Owner, &'a [LimitSpec])>,
         now: Now,
     ) -> (HashMap<Owner, Vec<AppliedLimit>>, NextLimits) {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut next, mut by_owner) = (NextLimits::default(), HashMap::new());
         for (owner, specs) in wanted {
             let mut limits = Vec::new();
@@ -95,12 +99,12 @@ impl LimitRegistry {
         for (limit, spec) in next.changes {
             limit.change(&spec, now);
         }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = next.limits;
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = next.limits;
     }
 
     /// All limits, in the order of their owners.
     pub fn all(&self) -> Vec<AppliedLimit> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = known.values().cloned().collect();
         all.sort_by(|one, other| (&one.owner, one.index).cmp(&(&other.owner, other.index)));
         all

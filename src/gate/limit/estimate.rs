@@ -1,4 +1,4 @@
-//! The input that a request is expected to have, from the length of its body.
+//! The size of a request's input, by which its tokens are expected.
 //!
 //! No tokenizer runs before a request. Only text counts by its length. A string that is a file
 //! counts as a fixed number of tokens: one that begins with `data:`, and the base64 fields
@@ -6,11 +6,11 @@
 
 use memchr::memmem;
 
-/// The bytes of text in a token.
-const BYTES_PER_TOKEN: f64 = 3.5;
-
 /// The tokens of an image, a sound or a file.
 const FILE_TOKENS: u64 = 1_500;
+
+/// Fields that name input which the service has already. It is not in the body.
+const STORED: [&[u8]; 2] = [b"\"previous_response_id\"", b"\"conversation\""];
 
 /// The size of a request's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,27 +18,30 @@ pub struct InputSize {
     /// The bytes of the body without files.
     pub text: u64,
     pub files: u64,
+    /// The body names input that is stored at the service.
+    pub has_stored: bool,
 }
 
 impl InputSize {
     /// Measures a body. One that is not JSON counts by its length.
     pub fn of(body: &[u8]) -> Self {
-        let has_files = [&b"\"data"[..], b"file_data\""];
-        if !has_files.iter().any(|mark| memmem::find(body, mark).is_some()) {
-            return Self { text: body.len() as u64, files: 0 };
+        let has = |marks: &[&[u8]]| marks.iter().any(|mark| memmem::find(body, mark).is_some());
+        let has_stored = has(&STORED);
+        if !has(&[b"\"data", b"file_data\""]) {
+            return Self { text: body.len() as u64, files: 0, has_stored };
         }
         let (mut files, mut in_files) = (0, 0);
         for length in Strings::new(body).filter(Member::is_file).map(|member| member.value.len()) {
             files += 1;
             in_files += length as u64;
         }
-        Self { text: body.len() as u64 - in_files, files }
+        Self { text: body.len() as u64 - in_files, files, has_stored }
     }
 
-    /// The expected tokens.
-    pub fn tokens(&self) -> u64 {
+    /// The expected tokens, with so many per byte of text.
+    pub(super) fn tokens(&self, per_byte: f64) -> u64 {
         // Saturates at the largest number.
-        let text = (self.text as f64 / BYTES_PER_TOKEN).ceil() as u64;
+        let text = (self.text as f64 * per_byte).ceil() as u64;
         text.saturating_add(self.files.saturating_mul(FILE_TOKENS))
     }
 }
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
 
     fn size(body: &str) -> (u64, u64) {
-        let InputSize { text, files } = InputSize::of(body.as_bytes());
+        let InputSize { text, files, .. } = InputSize::of(body.as_bytes());
         (text, files)
     }
 
@@ -186,8 +189,20 @@ mod tests {
     }
 
     #[test]
+    fn input_that_is_not_in_the_body_is_noticed() {
+        for (body, has_stored) in [
+            (r#"{"previous_response_id":"resp_1","input":"x"}"#, true),
+            (r#"{"conversation": "conv_1","source":{"data":"x"}}"#, true),
+            (r#"{"input":"a conversation"}"#, false),
+        ] {
+            assert_eq!(InputSize::of(body.as_bytes()).has_stored, has_stored, "{body}");
+        }
+    }
+
+    #[test]
     fn tokens_are_those_of_the_text_and_of_the_files() {
-        assert_eq!(InputSize { text: 10_000, files: 2 }.tokens(), 2_858 + 3_000);
-        assert_eq!(InputSize { text: u64::MAX, files: u64::MAX }.tokens(), u64::MAX);
+        let size = |text, files| InputSize { text, files, has_stored: false };
+        assert_eq!(size(10_000, 2).tokens(1.0 / 3.5), 2_858 + 3_000);
+        assert_eq!(size(u64::MAX, u64::MAX).tokens(1.0), u64::MAX);
     }
 }

@@ -1,9 +1,10 @@
 //! The limits of a client: a request is admitted if each has room for what it is expected to use.
 //!
-//! The input is expected from the length of the body, the output in slices that grow with the
-//! stream. A stream for which a limit with `at_limit = "cut"` has no further slice ends when it has
-//! used up the present one. The record's counts replace both at the end. What it lacks counts by
-//! what was seen, in rates only: a period counts what the ledger has.
+//! The input is expected from the length of the body and what services have reported for others,
+//! the output in slices that grow with the stream. A stream for which a limit with
+//! `at_limit = "cut"` has no further slice ends when it has used up the present one. The record's
+//! counts replace both at the end. What it lacks counts by what was seen, in rates only: a period
+//! counts what the ledger has.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -17,14 +18,14 @@ use super::permitted::permit_endpoint;
 use super::used::{self, Seen};
 use crate::gate::KnownClient;
 use crate::gate::limit::{
-    AppliedLimit, InputSize, Kinds, LimitFilter, LimitHold, LimitStatus, NoRoom, Now, Quantity, RoomFrom,
-    Slices, Units, Use,
+    AppliedLimit, InputRatios, InputSize, Kinds, LimitFilter, LimitHold, LimitStatus, NoRoom, Now, Quantity,
+    RoomFrom, Slices, Units, Use,
 };
-use crate::llm::price::{Amount, Billable, Cost, Prices, Rates, Served, is_standard};
+use crate::llm::price::{Amount, Billable, Cost, Prices, Rates, Served, TokenCounts, is_standard};
 use crate::llm::provider::{Endpoint, Inbound, ModelPlace, UsageOwner};
 use crate::llm::rewrite::body::{asked_tiers, output_bounds};
 use crate::record::error::{Error, Kind, LimitReached, Result};
-use crate::record::{Entry, Note, UsageRecord, UseObserver};
+use crate::record::{Entry, Note, UsageRecord, UsageSource, UseObserver};
 use crate::support::Live;
 
 /// The time of rates begins when the first limit is made.
@@ -77,7 +78,7 @@ impl Routed<'_> {
                 _ => all.extend(is_at(0).then_some(applied)),
             }
         }
-        let mut expected = self.expected(client);
+        let mut expected = self.expected(client, entry.row().model_requested.as_deref());
         if let Some(prices) = &client.prices {
             let limits = all.iter().chain(&of_members).copied();
             expected.rates = self.rates(limits, &prices.peek(), &expected.billable(), entry)?;
@@ -86,7 +87,7 @@ impl Routed<'_> {
             let limits = of_members.into_iter().cloned().collect();
             Arc::new(MemberLimits::new(limits, expected.used(), entry.row().started_at))
         });
-        hold(expected, &all, members.clone(), client.prices.clone(), entry)?;
+        hold(expected, &all, members.clone(), Some(client), entry)?;
         Ok(members)
     }
 
@@ -165,10 +166,12 @@ impl Routed<'_> {
         Ok(rates)
     }
 
-    fn expected(&self, client: &KnownClient) -> Expected {
-        let Self { buffered, peek, inbound, .. } = self;
+    /// `requested`: the model that the request names.
+    fn expected(&self, client: &KnownClient, requested: Option<&str>) -> Expected {
+        let Self { buffered, peek, inbound, target, .. } = self;
         let (endpoint, method) = (Endpoint::of(inbound.path), &buffered.head.method);
-        if !client.counts_tokens() || !(inbound.is_session || endpoint.uses_tokens(method)) {
+        let Some(ratios) = &client.input_ratios else { return Expected::default() };
+        if !(inbound.is_session || endpoint.uses_tokens(method)) {
             return Expected::default();
         }
         if inbound.is_session || !endpoint.takes_json_model() {
@@ -179,8 +182,11 @@ impl Routed<'_> {
             Slices::first(most, choices)
         });
         let background = peek.as_ref().map(|peek| peek.background);
+        let size = InputSize::of(buffered.text());
+        let upstreams = (0..target.len()).map(|member| &*target.member(member).spec.id);
         Expected {
-            input: InputSize::of(buffered.text()).tokens(),
+            input: ratios.tokens(&size, requested, upstreams),
+            size,
             slices,
             is_own: endpoint.usage_owner(method, inbound.path, background) == UsageOwner::Own,
             rates: None,
@@ -210,7 +216,7 @@ fn hold(
     expected: Expected,
     limits: &[&AppliedLimit],
     members: Option<Arc<MemberLimits>>,
-    prices: Option<Arc<Live<Prices>>>,
+    client: Option<&KnownClient>,
     entry: &mut Entry,
 ) -> Result<()> {
     let hold = take(limits, &expected.used(), entry.row().started_at)?;
@@ -219,7 +225,9 @@ fn hold(
     }
     let cuts = limits.iter().any(|applied| applied.limit.cuts());
     let limits = limits.iter().filter(|_| cuts).map(|applied| (*applied).clone()).collect();
-    let running = Running { hold, limits, members, prices, expected, output: 0, lacks_room: false };
+    let ratios = client.and_then(|client| client.input_ratios.clone());
+    let prices = client.and_then(|client| client.prices.clone());
+    let running = Running { hold, limits, members, ratios, prices, expected, output: 0, lacks_room: false };
     entry.observe(Box::new(running));
     Ok(())
 }
@@ -238,6 +246,8 @@ pub(super) fn take(limits: &[&AppliedLimit], expected: &Use, started: Timestamp)
 #[derive(Debug, Default)]
 struct Expected {
     input: u64,
+    /// The size from which `input` is expected.
+    size: InputSize,
     /// `None`: no limit counts output of the request.
     slices: Option<Slices>,
     /// Counts that are not reported are replaced by those that were seen. False: they belong to
@@ -272,6 +282,8 @@ struct Running {
     limits: Box<[AppliedLimit]>,
     /// The holds of limits of single members of the group.
     members: Option<Arc<MemberLimits>>,
+    /// `None`: no limit counts tokens or their cost.
+    ratios: Option<Arc<InputRatios>>,
     /// `None`: no limit counts cost.
     prices: Option<Arc<Live<Prices>>>,
     expected: Expected,
@@ -332,13 +344,25 @@ impl UseObserver for Running {
     }
 
     fn on_close(self: Box<Self>, record: &UsageRecord) {
-        let Self { hold, members, prices, expected, output, .. } = *self;
+        let Self { hold, members, ratios, prices, expected, output, .. } = *self;
+        if let Some(ratios) = ratios.filter(|_| expected.is_own) {
+            learn(&ratios, &expected.size, record);
+        }
         let prices = prices.map(|prices| prices.load());
         let prices = prices.as_deref();
         let seen = expected.is_own.then_some(Seen { input: expected.input, output });
         let recorded = used::by_record(record, None, prices);
         hold.settle_seen(&recorded, &used::or_seen(record, None, prices, seen), limit_time());
         members.iter().for_each(|members| members.settle(record, prices, seen));
+    }
+}
+
+/// Learns from the input that the service has reported.
+fn learn(ratios: &InputRatios, size: &InputSize, record: &UsageRecord) {
+    let is_reported = matches!(record.usage_source, UsageSource::Reported | UsageSource::Drained);
+    if let Some(upstream) = record.upstream.as_deref().filter(|_| is_reported) {
+        let tokens = TokenCounts::new(&record.usage, None, record.endpoint.as_deref()).whole_input();
+        ratios.learn(size, record.model_requested.as_deref(), upstream, tokens);
     }
 }
 

@@ -1,0 +1,167 @@
+//! The tokens per byte of a request's text, learned from what services have reported.
+//!
+//! Bytes are those of the whole JSON body, so that the ratio also covers its syntax. It differs by
+//! model, by language, and by what the clients of a model write.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::InputSize;
+
+/// The tokens per byte before anything is learned.
+const BEGINNING: f64 = 1.0 / 3.5;
+
+/// The bytes that count for [`BEGINNING`] at the first report: of some short requests, or less than
+/// a long one.
+const BEGINNING_BYTES: f64 = 8_192.0;
+
+/// The part of what was known before that a report leaves: it is forgotten after some 16 reports.
+const KEPT: f64 = 1.0 - 1.0 / 16.0;
+
+/// The most models of upstreams that are known. Beyond it, the one that had no report for the
+/// longest time is forgotten.
+const MOST: usize = 1_024;
+
+/// The ratios of all models of all upstreams. All threads share it.
+#[derive(Debug, Default)]
+pub struct InputRatios {
+    /// Keyed by a hash of the names, since clients may write long ones.
+    hasher: RandomState,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    ratios: HashMap<u64, Ratio>,
+    /// The number of reports so far.
+    reports: u64,
+}
+
+/// A moving average, weighted by length: the sums of reported tokens and of bytes, both of which
+/// fade.
+#[derive(Clone, Copy, Debug)]
+struct Ratio {
+    tokens: f64,
+    bytes: f64,
+    /// The number of the latest report.
+    latest: u64,
+}
+
+impl InputRatios {
+    /// The tokens that an input is expected to have: the most of these upstreams, any of which may
+    /// get the request. `model` is the name in the request.
+    pub fn tokens<'a>(
+        &self,
+        size: &InputSize,
+        model: Option<&str>,
+        upstreams: impl IntoIterator<Item = &'a str>,
+    ) -> u64 {
+        let known = self.known();
+        let ratio = |upstream| {
+            let known = known.ratios.get(&self.key(upstream, model));
+            known.map_or(BEGINNING, |ratio| ratio.tokens / ratio.bytes)
+        };
+        let largest = upstreams.into_iter().map(ratio).reduce(f64::max);
+        size.tokens(largest.unwrap_or(BEGINNING))
+    }
+
+    /// Learns from the reported tokens of an input. One that is not all in the text teaches nothing:
+    /// it has files, or more tokens than bytes, since the service had a part of it.
+    pub fn learn(&self, size: &InputSize, model: Option<&str>, upstream: &str, tokens: u64) {
+        if size.files > 0 || size.has_stored || tokens == 0 || tokens > size.text {
+            return;
+        }
+        let key = self.key(upstream, model);
+        let Known { ratios, reports } = &mut *self.known();
+        if ratios.len() >= MOST && !ratios.contains_key(&key) {
+            let oldest = ratios.iter().min_by_key(|(_, ratio)| ratio.latest).map(|(key, _)| *key);
+            oldest.and_then(|oldest| ratios.remove(&oldest));
+        }
+        *reports += 1;
+        let ratio = ratios.entry(key).or_insert(Ratio {
+            tokens: BEGINNING * BEGINNING_BYTES,
+            bytes: BEGINNING_BYTES,
+            latest: 0,
+        });
+        ratio.latest = *reports;
+        ratio.tokens = ratio.tokens * KEPT + tokens as f64;
+        ratio.bytes = ratio.bytes * KEPT + size.text as f64;
+    }
+
+    fn key(&self, upstream: &str, model: Option<&str>) -> u64 {
+        self.hasher.hash_one((upstream, model))
+    }
+
+    /// Code that holds the lock cannot panic in the middle of a change.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(text: u64) -> InputSize {
+        InputSize { text, ..InputSize::default() }
+    }
+
+    fn expected(ratios: &InputRatios, upstreams: &[&str]) -> u64 {
+        ratios.tokens(&size(7_000), Some("m"), upstreams.iter().copied())
+    }
+
+    #[test]
+    fn ratio_follows_the_reports_of_its_upstream_and_model() {
+        let ratios = InputRatios::default();
+        assert_eq!(expected(&ratios, &["up"]), 2_000);
+        for _ in 0..100 {
+            ratios.learn(&size(7_000), Some("m"), "up", 1_400);
+            ratios.learn(&size(7_000), Some("dense"), "up", 3_500);
+            ratios.learn(&size(7_000), None, "up", 700);
+        }
+        assert!(expected(&ratios, &["up"]).abs_diff(1_400) <= 2);
+        assert!(ratios.tokens(&size(7_000), Some("dense"), ["up"]).abs_diff(3_500) <= 2);
+        assert!(ratios.tokens(&size(7_000), None, ["up"]).abs_diff(700) <= 2);
+        // Nothing is known of another upstream.
+        assert_eq!(expected(&ratios, &["other"]), 2_000);
+        // Any of them may get the request.
+        assert_eq!(expected(&ratios, &["up", "other"]), 2_000);
+        for _ in 0..100 {
+            ratios.learn(&size(7_000), Some("m"), "up", 2_800);
+        }
+        assert!(expected(&ratios, &["up"]).abs_diff(2_800) <= 4, "{}", expected(&ratios, &["up"]));
+    }
+
+    #[test]
+    fn long_request_counts_more_than_a_short_one() {
+        let ratios = InputRatios::default();
+        ratios.learn(&size(1_000_000), Some("m"), "up", 200_000);
+        assert!(expected(&ratios, &["up"]).abs_diff(1_400) <= 5);
+        ratios.learn(&size(100), Some("m"), "up", 100);
+        assert!(expected(&ratios, &["up"]).abs_diff(1_400) <= 6);
+    }
+
+    #[test]
+    fn input_that_is_not_all_in_the_text_teaches_nothing() {
+        let ratios = InputRatios::default();
+        ratios.learn(&InputSize { text: 7_000, files: 1, has_stored: false }, Some("m"), "up", 700);
+        ratios.learn(&InputSize { text: 7_000, files: 0, has_stored: true }, Some("m"), "up", 700);
+        ratios.learn(&size(700), Some("m"), "up", 701);
+        ratios.learn(&size(700), Some("m"), "up", 0);
+        assert_eq!(expected(&ratios, &["up"]), 2_000);
+    }
+
+    #[test]
+    fn known_models_are_bounded_and_the_oldest_goes() {
+        let ratios = InputRatios::default();
+        let learn = |model| ratios.learn(&size(1_000_000), Some(&format!("m{model}")), "up", 100_000);
+        (0..MOST).for_each(&learn);
+        learn(0);
+        learn(MOST);
+        assert_eq!(ratios.known().ratios.len(), MOST);
+        let expected = |model: &str| ratios.tokens(&size(7_000), Some(model), ["up"]);
+        assert_eq!(expected("m1"), 2_000);
+        assert!(expected("m0") < 800 && expected(&format!("m{MOST}")) < 800);
+    }
+}
