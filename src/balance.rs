@@ -34,12 +34,11 @@ mod state;
 mod sticky;
 mod target;
 mod verdict;
-mod wait_queue;
 mod waiting;
 
 pub use attempts::{Attempt, Attempts, Variant};
 pub use circuit::{BreakerPolicy, Opening, OutReason};
-pub use client_timeout::{client_deadline, client_retries};
+pub use client_timeout::{CLIENT_MARGIN, client_deadline, client_retries};
 pub use first_event::{FIRST_EVENT_LIMIT, FirstEvent};
 pub use group::{ChoiceBy, GroupSpec, MAX_MEMBERS, MemberSpec, UpstreamGroup};
 pub use health::{HealthRegistry, ModelHealth, UpstreamHealth, UpstreamPlace, UpstreamPlaces};
@@ -56,5 +55,4 @@ pub use sticky::{
 };
 pub use target::{GroupTarget, Target};
 pub use verdict::{Closes, Failure, RetryClass, UpstreamError, Verdict};
-pub use wait_queue::{Entered, Ticket, TicketId, WaitQueue};
-pub use waiting::{WaitTurn, Waited, Waiting};
+pub use waiting::{Waited, Waiting};

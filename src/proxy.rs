@@ -197,7 +197,11 @@ impl Proxy {
         if snapshot.stored_ids.is_some() {
             buffered.find_state(snapshot, entry)?;
         }
-        let mut prepared = buffered.route(snapshot, entry)?.prepare(body, entry)?;
+        let routed = buffered.route(snapshot, entry)?;
+        let mut prepared = match routed.has_to_wait() {
+            false => routed.prepare(body, entry)?,
+            true => Box::pin(routed.prepare_after_wait(body, entry)).await?,
+        };
         if let Some(stored) = &snapshot.stored_ids {
             prepared.ids = stored.watching(&buffered, buffered.endpoint(snapshot), &entry.row().client);
         }

@@ -1,6 +1,6 @@
 //! Small mechanisms that several modules share: one backoff, one counter of running work, one
 //! notice of an outage, one bounded queue, one value that is replaced while it is read, one key of
-//! an upstream.
+//! an upstream, one room in which requests wait.
 //!
 //! # Order
 //!
@@ -8,8 +8,8 @@
 //!
 //! | line | modules | what they are |
 //! |---|---|---|
-//! | 1 | `flow`, `queue`, `telemetry` | metrics of streams, the bounded queue, the log |
-//! | 2 | `backoff`, `calendar`, `hex`, `hosts`, `live`, `local_count`, `networks`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `tags`, `threads`, `upstream_id`, `whole_file` | mechanisms |
+//! | 1 | `flow`, `queue`, `telemetry`, `wait_room` | metrics of streams, the bounded queue, the log, requests that wait |
+//! | 2 | `backoff`, `calendar`, `hex`, `hosts`, `live`, `local_count`, `networks`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `tags`, `threads`, `upstream_id`, `wait_queue`, `whole_file` | mechanisms |
 //! | 3 | `drain` | the stop of the process |
 
 mod backoff;
@@ -31,6 +31,8 @@ pub mod tags;
 pub mod telemetry;
 pub mod threads;
 mod upstream_id;
+pub mod wait_queue;
+pub mod wait_room;
 pub mod whole_file;
 
 pub use backoff::Backoff;

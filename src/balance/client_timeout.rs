@@ -18,6 +18,9 @@ const TIMEOUTS: NameSet = NameSet::of(&[KnownName::XStainlessTimeout, KnownName:
 /// Longer timeouts are ignored: a day.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
+/// The time before a client's deadline at which no attempt and no wait begins or goes on.
+pub const CLIENT_MARGIN: Duration = Duration::from_secs(1);
+
 /// The time at which a client gives up whose request arrived at `started`, unless the head of a
 /// response was sent by then. `None`: unknown.
 pub fn client_deadline(headers: &Headers, started: Instant) -> Option<Instant> {

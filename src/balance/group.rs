@@ -8,9 +8,10 @@ use super::circuit::BreakerPolicy;
 use super::health::{HealthRegistry, MemberLoad, ModelHealth, Recent, UpstreamHealth};
 use super::retry_budget::RetryBudget;
 use super::sticky::{StickyBy, member_seed};
-use super::waiting::{RoomLimits, WaitRoom, WaitTurn, Waiting};
+use super::waiting::{GroupRoom, RoomLimits, Waiting};
 use super::{Plan, RetryPolicy};
 use crate::support::UpstreamId;
+use crate::support::wait_room::WaitTurn;
 
 /// The largest number of members of a group: a set of them is one word.
 pub const MAX_MEMBERS: usize = 128;
@@ -79,7 +80,7 @@ pub struct UpstreamGroup {
     pub(super) bound: Box<[Bound]>,
     pub(super) registry: Arc<HealthRegistry>,
     pub(super) budget: Arc<RetryBudget>,
-    pub(super) room: Arc<WaitRoom>,
+    pub(super) room: Arc<GroupRoom>,
     rows: RwLock<Rows>,
 }
 

@@ -21,7 +21,7 @@ pub use upstream::UpstreamHealth;
 use super::Pins;
 use super::probe::OpenedSignal;
 use super::retry_budget::RetryBudget;
-use super::waiting::{RoomLimits, WaitRoom};
+use super::waiting::{GroupRoom, RoomLimits};
 use crate::support::UpstreamId;
 
 /// The largest number of remembered pairs of an upstream and a model, since clients choose names of
@@ -39,7 +39,7 @@ pub struct HealthRegistry {
     upstreams: Mutex<HashMap<UpstreamId, Arc<UpstreamHealth>>>,
     members: Mutex<HashMap<MemberKey, Arc<MemberLoad>>>,
     budgets: Mutex<HashMap<Arc<str>, Arc<RetryBudget>>>,
-    rooms: Mutex<HashMap<Arc<str>, Arc<WaitRoom>>>,
+    rooms: Mutex<HashMap<Arc<str>, Arc<GroupRoom>>>,
     /// Requests of some group may wait.
     may_wait: AtomicBool,
     /// The number of requests that wait in all rooms.
@@ -117,10 +117,10 @@ impl HealthRegistry {
     }
 
     /// The waiting room of a group. A new one has these limits.
-    pub(super) fn room(&self, group: &Arc<str>, limits: &RoomLimits) -> Arc<WaitRoom> {
+    pub(super) fn room(&self, group: &Arc<str>, limits: &RoomLimits) -> Arc<GroupRoom> {
         let mut rooms = self.rooms.lock().expect("no holder panics");
         let new = || {
-            let room = Arc::new(WaitRoom::counted_in(&self.waiters));
+            let room = Arc::new(GroupRoom::counted_in(&self.waiters));
             self.limit_room(&room, limits);
             room
         };
@@ -128,7 +128,7 @@ impl HealthRegistry {
     }
 
     /// Sets the limits of a waiting room.
-    pub(super) fn limit_room(&self, room: &Arc<WaitRoom>, limits: &RoomLimits) {
+    pub(super) fn limit_room(&self, room: &Arc<GroupRoom>, limits: &RoomLimits) {
         self.may_wait.fetch_or(limits.may_wait, Ordering::Relaxed);
         room.set_limits(limits);
     }

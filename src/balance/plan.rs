@@ -14,17 +14,14 @@ mod choice;
 mod members;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::group::Row;
 use super::sticky::{Fingerprint, StickyKey};
-use super::{Permit, UpstreamGroup, Verdict};
+use super::{CLIENT_MARGIN, Permit, UpstreamGroup, Verdict};
 use crate::support::UpstreamId;
 use choice::Choice;
 use members::Members;
-
-/// The time before the client's own timeout at which attempts and waits end.
-const CLIENT_MARGIN: Duration = Duration::from_secs(1);
 
 /// The number of further attempts if a group waits for the ends of rate limits.
 const MORE_AFTER_WAITING: usize = 4;
@@ -86,7 +83,7 @@ pub enum End {
 
 /// Requests of one class need the same members: if one of them cannot be served, none can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PlanClass {
+pub struct PlanClass {
     models: u64,
     pin: Option<usize>,
     tried: Members,

@@ -1,41 +1,21 @@
 //! Requests that wait at a group until a member is available for them.
 //!
-//! A permit that is dropped, or closes a breaker, wakes one waiting request. When that one is
-//! polled, it gives places to all that can be served, in the order of the [`WaitQueue`]: a request
-//! has its place before it is polled again, so that a newcomer cannot overtake. Timers are the
-//! caller's.
+//! A permit that is dropped, or closes a breaker, notifies the [`WaitRoom`].
 
-mod pass;
-
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::time::Instant;
 
-use super::wait_queue::{Entered, Ticket, TicketId, WaitQueue};
+use super::plan::{PlanClass, Unavailable};
 use super::{Plan, Step};
-use pass::{Blocked, Pass};
+use crate::support::wait_room::{self, Blocked, WaitRoom, WaitTurn, Waits};
 
-/// The configuration of the client's turn.
-#[derive(Clone, Copy, Debug)]
-pub struct WaitTurn {
-    /// The client's number or hash.
-    pub client: u64,
-    pub share: u32,
-    pub priority: i32,
-    /// An estimate of the request's tokens.
-    pub cost: u32,
-}
+/// The end of waiting for a member.
+pub type Waited = wait_room::WaitEnd<Plan>;
 
-/// The end of waiting.
-#[derive(Debug)]
-pub enum Waited {
-    /// The next step is known: a place at a member, or the end.
-    Served(Plan, Step),
-    /// The queue was full.
-    Refused(Plan),
-}
+/// A request that waits for a member. On drop it leaves the queue at once.
+pub type Waiting = wait_room::Wait<Plan>;
 
 /// The limits of a group that a reload changes for requests that run or wait already.
 #[derive(Clone, Copy, Debug)]
@@ -50,62 +30,32 @@ pub(super) struct RoomLimits {
     pub(super) may_wait: bool,
 }
 
-/// The waiting requests of a group. A reload keeps it.
-#[derive(Debug, Default)]
-pub(super) struct WaitRoom {
-    queue: Mutex<WaitQueue<Waiter>>,
-    /// The number of waiting requests.
-    len: AtomicUsize,
-    /// The number of waiting requests in all rooms.
-    all: Arc<AtomicUsize>,
-    /// A member became available while the queue was locked.
-    has_missed: AtomicBool,
+/// The running and waiting requests of a group. A reload keeps it.
+#[derive(Debug)]
+pub(super) struct GroupRoom {
+    waiting: Arc<WaitRoom<Plan>>,
     concurrent: AtomicU32,
     limits_upstreams: AtomicBool,
 }
 
-#[derive(Debug)]
-struct Waiter {
-    plan: Plan,
-    slot: Arc<Slot>,
-}
-
-/// The state that a waiting request and the others share.
-#[derive(Debug, Default)]
-struct Slot(Mutex<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    waker: Option<Waker>,
-    result: Option<Waited>,
-}
-
-/// A waiting request. On drop it leaves the queue at once.
-#[derive(Debug)]
-pub struct Waiting {
-    room: Arc<WaitRoom>,
-    id: Option<TicketId>,
-    slot: Arc<Slot>,
-    /// The end of the wait.
-    deadline: Instant,
-    /// The time at which a rate limit or a pause ends, so that a member may be available.
-    until: Option<Instant>,
-}
-
-impl WaitRoom {
-    /// `all` has the number of waiting requests in all rooms.
+impl GroupRoom {
+    /// `all` has the number of waiting requests of all groups.
     pub(super) fn counted_in(all: &Arc<AtomicUsize>) -> Self {
-        Self { all: Arc::clone(all), ..Self::default() }
+        Self {
+            waiting: Arc::new(WaitRoom::new(0, all)),
+            concurrent: AtomicU32::new(0),
+            limits_upstreams: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len.load(SeqCst)
+        self.waiting.len()
     }
 
-    pub(super) fn set_limits(self: &Arc<Self>, limits: &RoomLimits) {
+    pub(super) fn set_limits(&self, limits: &RoomLimits) {
         self.concurrent.store(limits.concurrent, Relaxed);
         self.limits_upstreams.store(limits.limits_upstreams, Relaxed);
-        self.with_queue(|queue| queue.set_limit(limits.queue));
+        self.waiting.set_limit(limits.queue);
         // A larger number is room for waiting requests.
         self.notify();
     }
@@ -116,164 +66,44 @@ impl WaitRoom {
         (self.concurrent.load(Relaxed), self.limits_upstreams.load(Relaxed))
     }
 
-    pub(super) fn enter(self: &Arc<Self>, mut plan: Plan, turn: WaitTurn, now: Instant) -> Waiting {
+    pub(super) fn enter(&self, mut plan: Plan, turn: WaitTurn, now: Instant) -> Waiting {
         let deadline = plan.begin_to_wait(now);
-        let slot = Arc::new(Slot::default());
-        let WaitTurn { client, share, priority, cost } = turn;
-        let value = Waiter { plan, slot: Arc::clone(&slot) };
-        let entered = self.with_queue(|queue| queue.enter(Ticket { client, share, priority, cost, value }));
-        // A place that another thread frees from here on wakes a request; one that was free before is
-        // seen.
-        fence(SeqCst);
-        let (id, refused) = match entered {
-            Entered::Queued(id) => (Some(id), None),
-            Entered::InPlaceOf(id, other) => (Some(id), Some(other)),
-            Entered::Refused(own) => (None, Some(own)),
-        };
-        if let Some(Waiter { plan, slot }) = refused {
-            slot.finish(Waited::Refused(plan));
-        }
-        Waiting { room: Arc::clone(self), id, slot, deadline, until: None }
+        self.waiting.enter(plan, turn, deadline)
     }
 
-    /// Wakes a request that gives places to all, since a member may be available again.
+    /// Lets waiting requests look again, since a member may be available.
     pub(super) fn notify(&self) {
-        if self.len() == 0 {
-            return;
-        }
-        self.has_missed.store(true, SeqCst);
-        self.wake_missed();
-    }
-
-    fn wake_missed(&self) {
-        while self.has_missed.load(SeqCst) {
-            // The holder of the lock looks again after it.
-            let Ok(queue) = self.queue.try_lock() else { return };
-            self.has_missed.store(false, SeqCst);
-            let waker = queue.first().and_then(|waiter| waiter.slot.lock().waker.clone());
-            drop(queue);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        }
-    }
-
-    fn with_queue<T>(&self, act: impl FnOnce(&mut WaitQueue<Waiter>) -> T) -> T {
-        let mut queue = self.queue.lock().expect("no holder panics");
-        let before = queue.len();
-        let result = act(&mut queue);
-        let now = queue.len();
-        if now > before {
-            self.all.fetch_add(now - before, SeqCst);
-        } else if now < before {
-            self.all.fetch_sub(before - now, SeqCst);
-        }
-        self.len.store(now, SeqCst);
-        drop(queue);
-        self.wake_missed();
-        result
-    }
-
-    /// Gives places to requests in turn, for as long as one can be served. Returns the state of the
-    /// requests like `own`, if it still waits.
-    fn serve(&self, own: TicketId, now: Instant, random: &mut fastrand::Rng) -> Option<Blocked> {
-        let mut pass = Pass::new(now);
-        loop {
-            let (served, blocked) = self.with_queue(|queue| {
-                pass.own = queue.get(own).map(|waiter| waiter.plan.class());
-                let served = queue.take_next_where(|waiter| pass.try_serve(&mut waiter.plan, random.u64(..)));
-                (served, pass.blocked())
-            });
-            let Some((Waiter { plan, slot }, step)) = served.zip(pass.step.take()) else { return blocked };
-            slot.finish(Waited::Served(plan, step));
-        }
+        self.waiting.notify();
     }
 
     /// The next step of a request that is not in the queue, after those of all waiting requests that
     /// can be served.
     pub(super) fn step_behind(&self, plan: &mut Plan, now: Instant, random: u64) -> Step {
-        let (mut pass, mut random) = (Pass::new(now), fastrand::Rng::with_seed(random));
-        loop {
-            let (served, own) = self.with_queue(|queue| {
-                let served = queue.take_next_where(|waiter| pass.try_serve(&mut waiter.plan, random.u64(..)));
-                // A place that frees from here on belongs to a waiting request that is woken.
-                let own = if served.is_none() { Some(plan.next(now, random.u64(..))) } else { None };
-                (served, own)
-            });
-            if let Some(step) = own {
-                return step;
-            }
-            if let Some((Waiter { plan, slot }, step)) = served.zip(pass.step.take()) {
-                slot.finish(Waited::Served(plan, step));
-            }
-        }
-    }
-
-    /// Ends the wait of this request.
-    fn end(&self, id: TicketId, now: Instant, random: u64) -> Option<Waited> {
-        let Waiter { mut plan, .. } = self.with_queue(|queue| queue.remove(id))?;
-        let step = plan.next(now, random);
-        Some(Waited::Served(plan, step))
+        self.waiting.step_behind(plan, now, random)
     }
 }
 
-impl Slot {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().expect("no holder panics")
+impl Waits for Plan {
+    type Time = Instant;
+    type Class = PlanClass;
+    type Step = Step;
+    const HAS_ONE_CLASS: bool = false;
+
+    fn class(&self) -> PlanClass {
+        self.class()
     }
 
-    fn finish(&self, result: Waited) {
-        let mut inner = self.lock();
-        inner.result = Some(result);
-        let waker = inner.waker.take();
-        drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+    fn step(&mut self, now: Instant, random: u64) -> Step {
+        self.next(now, random)
     }
-}
 
-impl Waiting {
-    /// Gives places to all requests that can be served, and completes when this one is among them,
-    /// or when its time is over. Must be polled again at [`Waiting::wake_at`].
-    pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant, random: u64) -> Poll<Waited> {
-        // The waker is set first, so that no result is missed.
-        self.slot.lock().waker = Some(cx.waker().clone());
-        let mut random = fastrand::Rng::with_seed(random);
-        if let Some(id) = self.id.filter(|_| self.slot.lock().result.is_none())
-            && let Some(blocked) = self.room.serve(id, now, &mut random)
-        {
-            self.until = blocked.until;
-            let is_over = now >= self.deadline || blocked.ends_after(self.deadline);
-            if is_over && let Some(end) = self.room.end(id, now, random.u64(..)) {
-                self.id = None;
-                return Poll::Ready(end);
+    fn blocked(step: &Step) -> Option<Blocked<Instant>> {
+        match step {
+            Step::Wait(Unavailable { until, may_be_sooner, .. }) => {
+                Some(Blocked { until: *until, may_be_sooner: *may_be_sooner })
             }
+            Step::Ask(_) | Step::End(_) => None,
         }
-        match self.slot.lock().result.take() {
-            Some(result) => {
-                self.id = None;
-                Poll::Ready(result)
-            }
-            None => Poll::Pending,
-        }
-    }
-
-    /// The time at which the wait ends, or a member may be available again.
-    pub fn wake_at(&self) -> Instant {
-        self.until.map_or(self.deadline, |until| until.min(self.deadline))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let Some(id) = self.id else { return };
-        let waiter = self.room.with_queue(|queue| queue.remove(id));
-        drop(waiter);
-        // A permit that came too late frees its place, and the wake-up goes to another request.
-        let result = self.slot.lock().result.take();
-        drop(result);
-        self.room.notify();
     }
 }
 

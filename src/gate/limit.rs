@@ -10,6 +10,7 @@
 //! | `slices` | the output that it is expected to have, which grows with what has passed |
 //! | `applied` | the limits in use, by their owners, which survive a reload |
 //! | `hold` | what a request holds of all limits that apply to it |
+//! | `queue` | the requests that wait for a limit |
 //!
 //! Everything is pure: the caller passes the time.
 //!
@@ -31,13 +32,14 @@ mod filter;
 mod hold;
 mod input_ratio;
 mod period;
+mod queue;
 mod slices;
 mod spec;
 mod units;
 mod weights;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -48,11 +50,13 @@ pub use filter::LimitFilter;
 pub use hold::{LimitHold, NoRoom};
 pub use input_ratio::InputRatios;
 pub use period::Calendar;
+pub use queue::{LimitBlocked, LimitWant};
 pub use slices::Slices;
 pub use spec::{AtLimit, LimitBound, LimitSpec, Unpriced};
 pub use units::Units;
 pub use weights::{Kinds, Quantity, Use, Weights};
 
+use crate::support::wait_room::WaitRoom;
 use bucket::Bucket;
 use period::{InPeriod, PeriodCount};
 use spec::LimitTime;
@@ -76,6 +80,8 @@ pub struct UseLimit {
     exceeded: AtomicU64,
     /// The requests that counted as 0 because a part of their cost is unknown.
     unpriced: AtomicU64,
+    /// The requests that wait for room.
+    waiting: Arc<WaitRoom<LimitWant>>,
 }
 
 #[derive(Debug)]
@@ -103,6 +109,22 @@ enum Place {
     Period(InPeriod),
     /// The only one.
     Here,
+}
+
+/// The part of a limit that a request has got.
+struct Taken {
+    place: Place,
+    /// There was no room, and the limit only warns.
+    is_exceeded: bool,
+    /// Other requests wait for the limit if it has no room.
+    waits: bool,
+}
+
+/// A limit without room.
+struct NoPlace {
+    room_from: RoomFrom,
+    /// The request may wait for the limit.
+    waits: bool,
 }
 
 /// The time from which there is room again.
@@ -137,7 +159,14 @@ impl UseLimit {
         let counter = bound.counter(now);
         let state = State { bound, at_limit, unpriced, counter, held: Units::default(), drift: None };
         let state = Mutex::new(state);
-        Self { quantity, filter, state, exceeded: AtomicU64::new(0), unpriced: AtomicU64::new(0) }
+        Self {
+            quantity,
+            filter,
+            state,
+            exceeded: AtomicU64::new(0),
+            unpriced: AtomicU64::new(0),
+            waiting: queue::room(),
+        }
     }
 
     pub fn quantity(&self) -> Quantity {
@@ -165,7 +194,8 @@ impl UseLimit {
     /// Takes over the rest of a limit to whose bound this one [can change](Self::can_change_to). The
     /// count goes on: a bucket keeps its level, up to a full one of the new rate.
     pub fn change(&self, spec: &LimitSpec, now: Now) {
-        let state = &mut *self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         (state.at_limit, state.unpriced) = (spec.at_limit, spec.unpriced);
         if let (Counter::Rate(bucket), LimitBound::Rate(old), LimitBound::Rate(new)) =
             (&mut state.counter, &state.bound, &spec.bound)
@@ -173,6 +203,8 @@ impl UseLimit {
             bucket.change(old, new, now.nanos);
         }
         state.bound = spec.bound.clone();
+        drop(guard);
+        self.waiting.notify();
     }
 
     /// Counts a running request that is ended for lack of room.
@@ -209,10 +241,10 @@ impl UseLimit {
     }
 
     /// Returns the time from which there is room, if there is none for `want` now and the limit
-    /// refuses. Such a request counts in [`Self::exceeded`].
+    /// refuses at once. Such a request counts in [`Self::exceeded`].
     pub fn room(&self, want: Units, started: Timestamp, now: Now) -> Option<RoomFrom> {
         let state = &mut *self.state();
-        if state.at_limit == AtLimit::Warn {
+        if matches!(state.at_limit, AtLimit::Warn | AtLimit::Wait(_)) {
             return None;
         }
         let room_from = state.check(want, started, now).err()?;
@@ -220,15 +252,19 @@ impl UseLimit {
         Some(room_from)
     }
 
-    /// Holds `want` for a request that began at `started`. True: there was no room, and the limit
-    /// only warns.
-    fn take(&self, want: Units, started: Timestamp, now: Now) -> Result<(Place, bool), RoomFrom> {
+    /// Holds `want` for a request that began at `started`. A limit for which others wait has no room
+    /// for a new request.
+    fn take(&self, want: Units, started: Timestamp, now: Now) -> Result<Taken, NoPlace> {
         let state = &mut *self.state();
-        let room = state.check(want, started, now);
+        let waits = matches!(state.at_limit, AtLimit::Wait(_));
+        let mut room = state.check(want, started, now);
+        if waits && want > Units::default() && !self.waiting.is_empty() {
+            room = room.and(Err(RoomFrom::After(0)));
+        }
         if let Err(room_from) = room {
             self.exceeded.fetch_add(1, Ordering::Relaxed);
             if state.at_limit != AtLimit::Warn {
-                return Err(room_from);
+                return Err(NoPlace { room_from, waits });
             }
         }
         let place = match (&mut state.counter, &state.bound) {
@@ -238,7 +274,7 @@ impl UseLimit {
             _ => Place::Here,
         };
         state.owe(place, want, now);
-        Ok((place, room.is_err()))
+        Ok(Taken { place, is_exceeded: room.is_err(), waits })
     }
 
     /// Holds more for a running request. A limit that cuts is asked for room.
@@ -253,7 +289,8 @@ impl UseLimit {
 
     /// Replaces what is held by what was used.
     fn settle(&self, place: Place, held: Units, used: Units, now: Now) {
-        let state = &mut *self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         match (&mut state.counter, &state.bound, place) {
             (Counter::Rate(bucket), LimitBound::Rate(rate), _) => {
                 bucket.owe(rate, used.minus(held), now.nanos);
@@ -263,6 +300,8 @@ impl UseLimit {
             _ => {}
         }
         state.held = state.held.minus(held);
+        drop(guard);
+        self.waiting.notify();
     }
 
     /// Sets what was used in the current period, as the ledger knows it. A rate has no such past.

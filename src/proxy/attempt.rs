@@ -32,6 +32,7 @@ use crate::upstream::{OutboundRequest, UpstreamResponse};
 
 use group::{is_served_at_once, take_waiting};
 pub(super) use group_request::{GroupRequest, note_begun, note_sticky};
+pub(super) use queue::served;
 pub(super) use shared_body::SharedBody;
 
 /// The response that is relayed, with the results of its attempt.

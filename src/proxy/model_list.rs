@@ -112,7 +112,9 @@ async fn unite(snapshot: &WorkerSnapshot, received: Received, entry: &mut Entry)
     let (head, client) = authenticated.into_head();
     if let Some(client) = client.as_deref() {
         let rest = snapshot.routes.first(head.path()).map_or("", |(_, rest)| rest);
-        check_client(client, &head.method, rest, entry)?;
+        if let Some(wait) = check_client(client, &head.method, rest, entry)? {
+            wait.wait(&head.headers, entry).await?;
+        }
     }
     let models = client.as_ref().map_or(&Models::All, |client| &client.models);
     let rules = rules(snapshot, head.path());

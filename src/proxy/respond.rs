@@ -40,11 +40,13 @@ pub(super) const SLOWED_BY: Duration = Duration::from_secs(1);
 pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> ClientResponse<ProxyBody> {
     let id = entry.uuid().hyphenated();
     let served = entry.served().map(|served| (Rc::clone(&accepted.upstream), served));
+    let waited_ms = entry.time_waiting_ms();
     let (mut head, metered) = meter(accepted, entry, policy);
     head.headers.set(KnownName::XStreamgaugeId, id.encode_lower(&mut Uuid::encode_buffer()).as_bytes());
     if let Some((upstream, served)) = served {
         add_served_by(&mut head.headers, &upstream, served);
     }
+    add_waited(&mut head.headers, waited_ms);
     if metered.withholds() {
         head.headers.remove(KnownName::ContentLength);
     }
@@ -209,20 +211,14 @@ pub(super) async fn refuse_slowly(error: Error, entry: Entry) -> ClientResponse<
     response
 }
 
-/// Adds the member of a group that served, the number of members that were tried, and the time that
-/// the request waited.
-pub(super) fn add_served_by(
-    headers: &mut Headers,
-    upstream: &WorkerUpstream,
-    (attempts, waited_ms): (usize, Option<f64>),
-) {
+/// Adds the member of a group that served, and the number of members that were tried.
+pub(super) fn add_served_by(headers: &mut Headers, upstream: &WorkerUpstream, attempts: usize) {
     // Nearly always.
     if attempts == 1 {
         headers.append_all(&upstream.served_by);
     } else {
         headers.append_all(&served_by(&upstream.spec.id, attempts));
     }
-    add_waited(headers, waited_ms);
 }
 
 /// The headers that name the member that served, and the number of members that were tried.
@@ -234,8 +230,8 @@ pub(super) fn served_by(upstream: &UpstreamId, attempts: usize) -> Headers {
     headers
 }
 
-/// Adds the time in the queue of a group.
-fn add_waited(headers: &mut Headers, waited_ms: Option<f64>) {
+/// Adds the time for which the request waited for limits, and in the queue of a group.
+pub(super) fn add_waited(headers: &mut Headers, waited_ms: Option<f64>) {
     if let Some(waited) = waited_ms {
         headers.append_own("x-streamgauge-waited-ms", format!("{waited:.0}").as_bytes());
     }

@@ -311,7 +311,7 @@ impl UpgradedConnections {
         accepted.record_upstream(&mut entry);
         let (id, started) = (entry.id(), entry.started());
         let Accepted { response: UpstreamResponse { mut head, body }, upstream, permit, ids, .. } = accepted;
-        let served = entry.served();
+        let (served, waited_ms) = (entry.served(), entry.time_waiting_ms());
         let mut session = Session::new(entry, head.status.as_u16());
         if let Some(ids) = ids {
             session.watch_ids(ids);
@@ -333,6 +333,7 @@ impl UpgradedConnections {
         if let Some(served) = served {
             respond::add_served_by(&mut head.headers, &upstream, served);
         }
+        respond::add_waited(&mut head.headers, waited_ms);
         WebSocketUpgrade::grant(&mut head.headers);
         head.reason = None;
         ClientResponse { head, body: ProxyBody::Switching(upgrade) }

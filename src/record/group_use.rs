@@ -176,6 +176,9 @@ impl GroupUse {
             let ended = self.started + Duration::from_secs_f64(row.duration_ms / 1e3);
             self.end_wait(ended.max(since));
         }
+        if let Some(waited) = self.time_waiting_ms {
+            *row.time_waiting_ms.get_or_insert_default() += waited;
+        }
         if self.is_list {
             self.attempts.iter_mut().for_each(|attempt| attempt.billed = Billed::No);
             if let ([], Some(only)) = (self.attempts.earlier(), self.attempts.last()) {
@@ -221,16 +224,11 @@ pub(super) fn fields<S: Serializer>(
     #[derive(Serialize)]
     struct Fields<'a> {
         group: Option<&'a str>,
-        time_waiting_ms: Option<f64>,
         attempts: Option<&'a AttemptList>,
     }
     let group_use = group_use.as_deref();
-    Fields {
-        group: group_use.and_then(GroupUse::group),
-        time_waiting_ms: group_use.and_then(|group_use| group_use.time_waiting_ms),
-        attempts: group_use.and_then(GroupUse::several),
-    }
-    .serialize(serializer)
+    Fields { group: group_use.and_then(GroupUse::group), attempts: group_use.and_then(GroupUse::several) }
+        .serialize(serializer)
 }
 
 #[cfg(test)]

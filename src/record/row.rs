@@ -136,6 +136,9 @@ pub struct UsageRecord {
     pub tool_calls: Option<ToolCalls>,
     /// The cost that the service reported, in US dollars, in its own digits.
     pub reported_cost: Option<Box<str>>,
+    /// The time for which the request waited for limits and for a member of its group, in
+    /// milliseconds; null if it did not.
+    pub time_waiting_ms: Option<f64>,
     /// The group that the request was routed to, with its attempts; `None`: it was routed to an
     /// upstream.
     #[serde(flatten, serialize_with = "group_use::fields")]
@@ -187,6 +190,7 @@ impl UsageRecord {
             service_tier: None,
             tool_calls: None,
             reported_cost: None,
+            time_waiting_ms: None,
             group_use: None,
             tags: None,
             counted_result: None,

@@ -19,18 +19,18 @@ const PATH: &str = "/v1/chat/completions";
 const JSON: &str = "application/json";
 
 /// A member whose requests wait for the test.
-struct Gate {
-    up: Upstream,
+pub(super) struct Gate {
+    pub(super) up: Upstream,
     arrived: Receiver<Arrived>,
 }
 
 /// A request at a member, and the way to respond to it.
-struct Arrived {
+pub(super) struct Arrived {
     request: Request,
     respond: Sender<Vec<u8>>,
 }
 
-fn gate() -> Gate {
+pub(super) fn gate() -> Gate {
     let (tell, arrived) = mpsc::channel();
     let up = upstream(move |connection| {
         while let Some(request) = connection.request() {
@@ -47,11 +47,11 @@ fn gate() -> Gate {
 
 impl Gate {
     /// The next request.
-    fn next(&self) -> Arrived {
+    pub(super) fn next(&self) -> Arrived {
         self.arrived.recv_timeout(PATIENCE).expect("a request")
     }
 
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.arrived.try_recv().is_err()
     }
 }
@@ -63,12 +63,12 @@ impl Arrived {
     }
 
     /// Sends a whole response.
-    fn serve(self) {
+    pub(super) fn serve(self) {
         self.send(sized("200 OK", JSON, CHAT_BODY.as_bytes()));
     }
 
     /// The text of the request's header `x-name`.
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         self.request.header("x-name").unwrap_or_default()
     }
 }
@@ -110,12 +110,12 @@ fn wait_for_queue(proxy: &Proxy, count: usize) {
 }
 
 /// The refusal's code, with its `retry-after`.
-fn refusal(response: &Response) -> (u16, String, Option<&str>) {
+pub(super) fn refusal(response: &Response) -> (u16, String, Option<&str>) {
     let code = response.error()["code"].as_str().unwrap().to_owned();
     (response.status(), code, response.header("retry-after"))
 }
 
-fn waited(record: &Value) -> f64 {
+pub(super) fn waited(record: &Value) -> f64 {
     record["time_waiting_ms"].as_f64().unwrap_or_else(|| panic!("{record}"))
 }
 

@@ -59,6 +59,7 @@ mod leaving;
 mod ledger;
 mod limit_costs;
 mod limit_kinds;
+mod limit_waiting;
 mod limits;
 mod lingering;
 mod looks;

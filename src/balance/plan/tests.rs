@@ -6,7 +6,7 @@ mod isolation;
 mod least_bad;
 mod waiting;
 
-use crate::codec::head::Headers;
+use std::time::Duration;
 
 use super::*;
 use crate::balance::verdict::CREDENTIALS;
@@ -14,6 +14,7 @@ use crate::balance::{
     BreakerPolicy, ChoiceBy, Clock, Cooldown, Failure, GroupSpec, HealthRegistry, MemberSpec, OutReason,
     PromptHash, RetryPolicy, UpstreamError,
 };
+use crate::codec::head::Headers;
 
 /// A group, and the clock of its registry.
 struct Fixture {

@@ -1,7 +1,8 @@
 mod random;
 
 use std::sync::atomic::AtomicUsize;
-use std::task::Wake;
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use super::*;

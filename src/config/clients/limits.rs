@@ -2,11 +2,12 @@
 
 use std::iter::successors;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
 use super::super::groups::unknown;
-use super::super::kind::alternatives;
+use super::super::kind::{alternatives, time};
 use super::{Client, Entry, Kind, Read, Shape, Table, Team, all, choice, parsed, text};
 use crate::gate::limit::{
     AtLimit, BucketRate, Calendar, LimitBound, LimitFilter, LimitSpec, Quantity, Units, Unpriced, Weights,
@@ -43,8 +44,18 @@ const PER: &[(&str, Per)] = &[
 
 const UNPRICED: &[(&str, Unpriced)] = &[("refuse", Unpriced::Refuse), ("allow", Unpriced::Allow)];
 
-const AT_LIMIT: &[(&str, AtLimit)] =
-    &[("refuse", AtLimit::Refuse), ("cut", AtLimit::Cut), ("warn", AtLimit::Warn)];
+const AT_LIMIT: &[(&str, AtLimit)] = &[
+    ("refuse", AtLimit::Refuse),
+    ("cut", AtLimit::Cut),
+    ("wait", AtLimit::Wait(WAIT)),
+    ("warn", AtLimit::Warn),
+];
+
+/// The longest wait where the limit does not say, in nanoseconds.
+const WAIT: u64 = 10 * SECOND;
+
+/// The largest `wait`. Clients give up sooner.
+const MOST_WAIT: Duration = Duration::from_secs(600);
 
 /// The input of limits from other sections.
 pub(in crate::config) struct LimitContext<'a> {
@@ -79,6 +90,7 @@ fn limit(table: &Table<'_>, context: &LimitContext<'_>) -> Read<LimitSpec> {
     let burst = [amount().shape.alternatives(), &[money().shape]].concat();
     let burst = table.entry("burst", Shape::AnyOf(burst));
     let at_limit = table.or_default("at_limit", choice(AT_LIMIT).default("refuse"));
+    let wait = table.optional("wait", longest_wait());
     let filter = filter(table, context);
     let weights = weights(table);
     let (currency, unpriced) = (currency(table), table.optional("unpriced", choice(UNPRICED)));
@@ -100,6 +112,14 @@ fn limit(table: &Table<'_>, context: &LimitContext<'_>) -> Read<LimitSpec> {
     });
     let burst = burst.transpose();
     let (per, burst, at_limit, filter, weights) = (per?, burst?, at_limit?, filter?, weights?);
+    let at_limit = match (at_limit, wait?) {
+        (AtLimit::Wait(_), Some(longest)) => AtLimit::Wait(longest),
+        (_, Some(_)) => {
+            let reason = "is for limits with at_limit = \"wait\": add that, or remove this";
+            return Err(table.mistake("wait", reason));
+        }
+        (at_limit, None) => at_limit,
+    };
     if at_limit == AtLimit::Cut && matches!(name, "requests" | "concurrent") {
         let reason = format!(
             "is \"cut\", which ends responses whose tokens exceed the limit, and {name} counts none: write \"refuse\", or limit tokens"
@@ -144,11 +164,24 @@ fn limit(table: &Table<'_>, context: &LimitContext<'_>) -> Read<LimitSpec> {
                 "is for per = \"second\", \"minute\" or \"hour\": all of a longer period may come at once";
             return Err(table.mistake("burst", reason));
         }
+        Per::Calendar(_) if matches!(at_limit, AtLimit::Wait(_)) => {
+            let reason = "is \"wait\", and there is no more room before the next period: write \"refuse\", or \
+                          per = \"second\", \"minute\" or \"hour\"";
+            return Err(table.mistake("at_limit", reason));
+        }
         Per::Calendar(period) => {
             LimitBound::Period { limit, calendar: Calendar { period, zone: context.zone.clone() } }
         }
     };
     Ok(LimitSpec { quantity, bound, at_limit, filter, unpriced })
+}
+
+/// `wait`, in nanoseconds.
+fn longest_wait() -> Kind<impl FnOnce(&Entry<'_>) -> Read<u64>> {
+    time().then(|entry, wait| match u64::try_from(wait.as_nanos()) {
+        Ok(nanos) if wait <= MOST_WAIT => Ok(nanos),
+        _ => Err(entry.mistake(format!("must be at most {MOST_WAIT:?}"))),
+    })
 }
 
 /// The requests to which a limit applies.

@@ -320,8 +320,15 @@ fn mistakes_of_limits_are_named() {
         (
             "{ requests = 1, per = \"minute\", at_limit = \"finish\" }",
             "[0].at_limit",
-            "write \"refuse\", \"cut\" or \"warn\"",
+            "write \"refuse\", \"cut\", \"wait\" or \"warn\"",
         ),
+        (
+            "{ requests = 1, per = \"day\", at_limit = \"wait\" }",
+            "[0].at_limit",
+            "there is no more room before the next period: write \"refuse\"",
+        ),
+        ("{ concurrent = 1, wait = \"1s\" }", "[0].wait", "is for limits with at_limit = \"wait\": add that"),
+        ("{ concurrent = 1, at_limit = \"wait\", wait = \"11m\" }", "[0].wait", "must be at most 600s"),
         ("{ concurrent = 1, model = \"\" }", "[0].model", "is empty: write a model or a pattern"),
         (
             "{ concurrent = 1, upstream = \"opnai\" }",

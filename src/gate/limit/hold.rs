@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Now, Place, Quantity, RoomFrom, Units, Use, UseLimit};
+use super::{NoPlace, Now, Place, Quantity, RoomFrom, Taken, Units, Use, UseLimit};
 
 /// The holds of one request. It is settled once: by [`LimitHold::settle`], or when it is dropped, as
 /// a request without tokens.
@@ -25,6 +25,8 @@ struct Part {
     limit: Arc<UseLimit>,
     place: Place,
     held: Units,
+    /// Other requests wait for the limit if it has no room.
+    waits: bool,
 }
 
 /// The limit that has no room for a request.
@@ -48,18 +50,40 @@ impl LimitHold {
         started: Timestamp,
         now: Now,
     ) -> Result<Self, NoRoom> {
+        Self::take_or_wait(limits, expected, started, now, None)
+    }
+
+    /// Does the same for a request that may wait. If a limit for which it may wait has no room,
+    /// `waiting` gets the indices of all such limits, of which nothing is held yet.
+    ///
+    /// # Errors
+    /// Fails if another limit has no room; nothing is held then.
+    pub fn take_or_wait<'a>(
+        limits: impl IntoIterator<Item = &'a Arc<UseLimit>>,
+        expected: &Use,
+        started: Timestamp,
+        now: Now,
+        mut waiting: Option<&mut Vec<usize>>,
+    ) -> Result<Self, NoRoom> {
+        let mut has_to_wait = false;
         let mut hold = Self { parts: Vec::new(), requests: 0, now, exceeded: 0 };
         let mut refused: Option<NoRoom> = None;
         for (index, limit) in limits.into_iter().enumerate() {
             let want = limit.quantity.held_for(expected);
             let room_from = match refused {
                 None => match limit.take(want, started, now) {
-                    Ok((place, is_exceeded)) => {
+                    Ok(Taken { place, is_exceeded, waits }) => {
                         hold.exceeded += usize::from(is_exceeded);
-                        hold.parts.push(Part { limit: Arc::clone(limit), place, held: want });
+                        hold.parts.push(Part { limit: Arc::clone(limit), place, held: want, waits });
+                        waiting.iter_mut().filter(|_| waits).for_each(|waiting| waiting.push(index));
                         continue;
                     }
-                    Err(room_from) => {
+                    Err(NoPlace { waits: true, .. }) if let Some(waiting) = &mut waiting => {
+                        waiting.push(index);
+                        has_to_wait = true;
+                        continue;
+                    }
+                    Err(NoPlace { room_from, .. }) => {
                         // Other requests may have what this one cannot use.
                         hold.release(&Use::default(), &Use::default());
                         Some(room_from)
@@ -77,8 +101,35 @@ impl LimitHold {
         if let Some(refused) = refused {
             return Err(refused);
         }
+        match waiting {
+            Some(_) if has_to_wait => hold.give_back(|part| part.waits),
+            Some(waiting) => waiting.clear(),
+            None => {}
+        }
         hold.requests = expected.requests;
         Ok(hold)
+    }
+
+    /// Holds `want` of one limit for a request that has waited for it. It counts with
+    /// [another hold](Self::join) of the request.
+    ///
+    /// # Errors
+    /// Returns the time from which there is room if there is none.
+    pub(super) fn after_wait(
+        limit: &Arc<UseLimit>,
+        want: Units,
+        started: Timestamp,
+        now: Now,
+    ) -> Result<Self, RoomFrom> {
+        let place = limit.take_after_wait(want, started, now)?;
+        let part = Part { limit: Arc::clone(limit), place, held: want, waits: true };
+        Ok(Self { parts: vec![part], requests: 0, now, exceeded: 0 })
+    }
+
+    /// Adds what the request holds of further limits.
+    pub fn join(&mut self, mut other: Self) {
+        self.now = other.now;
+        self.parts.append(&mut other.parts);
     }
 
     /// The number of limits that had no room, and let the request pass.
@@ -107,13 +158,18 @@ impl LimitHold {
 
     /// Gives back the place of a running request. The rest is held until the request is settled.
     pub fn end(&mut self) {
+        self.give_back(|part| part.limit.quantity == Quantity::Concurrent);
+    }
+
+    /// Gives some parts back.
+    fn give_back(&mut self, is_given: impl Fn(&Part) -> bool) {
         let now = self.now;
-        self.parts.retain(|Part { limit, place, held }| {
-            let is_place = limit.quantity == Quantity::Concurrent;
-            if is_place {
-                limit.settle(*place, *held, Units::default(), now);
+        self.parts.retain(|part| {
+            let is_given = is_given(part);
+            if is_given {
+                part.limit.settle(part.place, part.held, Units::default(), now);
             }
-            !is_place
+            !is_given
         });
     }
 
@@ -123,7 +179,7 @@ impl LimitHold {
         self.now = now;
         self.end();
         self.requests = 0;
-        for Part { limit, place, held } in &mut self.parts {
+        for Part { limit, place, held, .. } in &mut self.parts {
             limit.settle(*place, mem::take(held), Units::default(), now);
         }
     }
@@ -141,7 +197,7 @@ impl LimitHold {
     }
 
     fn release(&mut self, recorded: &Use, seen: &Use) {
-        for Part { limit, place, held } in mem::take(&mut self.parts) {
+        for Part { limit, place, held, .. } in mem::take(&mut self.parts) {
             let used = if matches!(place, Place::Period(_)) { recorded } else { seen };
             limit.note_unpriced(used);
             limit.settle(place, held, limit.quantity.of(used), self.now);

@@ -39,6 +39,8 @@ pub enum AtLimit {
     Refuse,
     /// A running request is ended too, when it needs more than it holds.
     Cut,
+    /// The request waits for room, at most this time in nanoseconds, and is then refused.
+    Wait(u64),
     /// The request is admitted, and counts.
     Warn,
 }

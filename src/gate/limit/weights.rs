@@ -112,7 +112,7 @@ impl Quantity {
     }
 
     /// The part of `expected` that is held while the request runs.
-    pub(super) fn held_for(&self, expected: &Use) -> Units {
+    pub fn held_for(&self, expected: &Use) -> Units {
         if *self == Self::Concurrent { Units(1) } else { self.of(expected) }
     }
 }

@@ -15,9 +15,10 @@ use tokio::time::sleep_until;
 
 use super::Held;
 use super::group_request::{GroupRequest, note_sticky};
-use crate::balance::{End, Plan, WaitTurn, Waited, Waiting};
+use crate::balance::{End, Plan, Waited, Waiting};
 use crate::proxy::request::{NextMember, NoMember, Prepared};
 use crate::record::error::Result;
+use crate::support::wait_room::{self, WaitTurn, Waits};
 
 impl Prepared {
     /// Waits for the first member, and makes the attempt at it the current one.
@@ -57,7 +58,7 @@ impl Prepared {
         self.is_new = false;
         loop {
             self.set_waiting(true);
-            let waited = served(&mut waiting).await;
+            let waited = served(&mut waiting, Instant::now, |time| time).await;
             self.set_waiting(false);
             group.notes.borrow_mut().end_wait(Instant::now());
             let (mut plan, step) = match waited {
@@ -96,15 +97,20 @@ impl GroupRequest {
     }
 }
 
-/// Completes when the request has a place at a member, or waits no longer.
-async fn served(waiting: &mut Waiting) -> Waited {
-    let mut timer = pin!(sleep_until(waiting.wake_at().into()));
+/// Completes when the request has a place, or waits no longer. `now` and `instant` are the clock of
+/// the room.
+pub(in crate::proxy) async fn served<W: Waits>(
+    waiting: &mut wait_room::Wait<W>,
+    now: impl Fn() -> W::Time,
+    instant: impl Fn(W::Time) -> Instant,
+) -> wait_room::WaitEnd<W> {
+    let mut timer = pin!(sleep_until(instant(waiting.wake_at()).into()));
     poll_fn(|cx| {
         loop {
-            if let Poll::Ready(waited) = waiting.poll(cx, Instant::now(), fastrand::u64(..)) {
+            if let Poll::Ready(waited) = waiting.poll(cx, now(), fastrand::u64(..)) {
                 return Poll::Ready(waited);
             }
-            timer.as_mut().reset(waiting.wake_at().into());
+            timer.as_mut().reset(instant(waiting.wake_at()).into());
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }

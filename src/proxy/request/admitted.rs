@@ -6,6 +6,7 @@
 //! counts replace both at the end. What it lacks counts by what was seen, in rates only: a period
 //! counts what the ledger has.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use http::Method;
 use jiff::Timestamp;
 
 use super::Routed;
+use super::limit_wait::LimitWait;
 use super::member_limits::MemberLimits;
 use super::permitted::permit_endpoint;
 use super::used::{self, Seen};
@@ -27,9 +29,10 @@ use crate::llm::rewrite::body::{asked_tiers, output_bounds};
 use crate::record::error::{Error, Kind, LimitReached, Result};
 use crate::record::{Entry, Note, UsageRecord, UsageSource, UseObserver};
 use crate::support::Live;
+use crate::support::wait_room::WaitTurn;
 
 /// The time of rates begins when the first limit is made.
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+pub(super) static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The time now, by both clocks.
 pub fn limit_time() -> Now {
@@ -58,11 +61,11 @@ pub(super) fn check_room(limits: &[AppliedLimit], started: Timestamp) -> Result<
 
 impl Routed<'_> {
     /// Holds what the request is expected to use of each limit that applies, until its record is
-    /// closed. Returns the limits of a group's members, which are held during attempts at them.
+    /// closed.
     ///
     /// # Errors
     /// Fails if a limit has no room, or needs a price that there is not.
-    pub(super) fn admit(&self, client: &KnownClient, entry: &mut Entry) -> Result<Option<Arc<MemberLimits>>> {
+    pub(super) fn admit(&self, client: &KnownClient, entry: &mut Entry) -> Result<Admitted> {
         let of_model = client.limits.iter().filter(|applied| {
             let filter = applied.limit.filter();
             filter.model.is_none() || self.takes_model(filter, entry.row().model_requested.as_deref())
@@ -87,8 +90,8 @@ impl Routed<'_> {
             let limits = of_members.into_iter().cloned().collect();
             Arc::new(MemberLimits::new(limits, expected.used(), entry.row().started_at))
         });
-        hold(expected, &all, members.clone(), Some(client), entry)?;
-        Ok(members)
+        let wait = hold(expected, &all, members.clone(), client, entry)?;
+        Ok(Admitted { members, wait })
     }
 
     /// Returns true if a filter takes the request, which names the model `requested`. If it names
@@ -194,10 +197,20 @@ impl Routed<'_> {
     }
 }
 
+/// A request whose limits are known.
+#[derive(Default)]
+pub(super) struct Admitted {
+    /// The limits of a group's members, which are held during attempts at them.
+    pub(super) members: Option<Arc<MemberLimits>>,
+    /// The request has to wait for limits before it is admitted.
+    pub(super) wait: Option<Box<LimitWait>>,
+}
+
 /// The expected tokens of a request whose body is not read: it is admitted while there is no debt.
 const UNREAD: u64 = 1;
 
-/// Checks a request without a model that streamgauge itself responds to.
+/// Checks a request without a model that streamgauge itself responds to. Returns the wait that
+/// precedes it, if there is one.
 ///
 /// # Errors
 /// Fails if the client may not use the endpoint of `path`, or a limit has no room.
@@ -206,39 +219,65 @@ pub(in crate::proxy) fn check_client(
     method: &Method,
     path: &str,
     entry: &mut Entry,
-) -> Result<()> {
+) -> Result<Option<Box<LimitWait>>> {
     permit_endpoint(client, method, &Inbound { path, query: None, is_session: false })?;
     let limits: Vec<_> = client.limits.iter().filter(|applied| applied.limit.filter().is_empty()).collect();
-    if limits.is_empty() { Ok(()) } else { hold(Expected::default(), &limits, None, None, entry) }
+    if limits.is_empty() { Ok(None) } else { hold(Expected::default(), &limits, None, client, entry) }
 }
 
 fn hold(
     expected: Expected,
     limits: &[&AppliedLimit],
     members: Option<Arc<MemberLimits>>,
-    client: Option<&KnownClient>,
+    client: &KnownClient,
     entry: &mut Entry,
-) -> Result<()> {
-    let hold = take(limits, &expected.used(), entry.row().started_at)?;
+) -> Result<Option<Box<LimitWait>>> {
+    let (used, mut waiting) = (expected.used(), Vec::new());
+    let hold = take(limits, &used, entry.row().started_at, Some(&mut waiting))?;
     if hold.exceeded() > 0 {
         entry.note(Note::LimitExceeded);
     }
-    let cuts = limits.iter().any(|applied| applied.limit.cuts());
-    let limits = limits.iter().filter(|_| cuts).map(|applied| (*applied).clone()).collect();
-    let ratios = client.and_then(|client| client.input_ratios.clone());
-    let prices = client.and_then(|client| client.prices.clone());
-    let running = Running { hold, limits, members, ratios, prices, expected, output: 0, lacks_room: false };
-    entry.observe(Box::new(running));
-    Ok(())
+    let (ratios, prices) = (client.input_ratios.clone(), client.prices.clone());
+    let of_hold = || (0..limits.len()).filter(|index| !waiting.contains(index)).map(|index| limits[index]);
+    let cuts = of_hold().any(|applied| applied.limit.cuts());
+    let of_hold = of_hold().filter(|_| cuts).cloned().collect();
+    let running =
+        Running { hold, limits: of_hold, members, ratios, prices, expected, output: 0, lacks_room: false };
+    let running = Box::new(running);
+    if waiting.is_empty() {
+        entry.observe(running);
+        return Ok(None);
+    }
+    let turn = WaitTurn {
+        client: hash(&entry.row().client),
+        share: client.share,
+        priority: i32::try_from(client.priority).unwrap_or(i32::MAX),
+        cost: u32::try_from(used.reported).unwrap_or(u32::MAX),
+    };
+    let waiting = waiting.into_iter().map(|index| limits[index].clone());
+    Ok(Some(LimitWait::new(running, waiting, &used, turn)))
 }
 
-/// Holds what a request that began at `started` is expected to use of each limit.
+/// The number of a client in [`WaitTurn`].
+fn hash(client: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    client.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Holds what a request that began at `started` is expected to use of each limit. `waiting`: see
+/// [`LimitHold::take_or_wait`].
 ///
 /// # Errors
 /// Fails if a limit has no room.
-pub(super) fn take(limits: &[&AppliedLimit], expected: &Use, started: Timestamp) -> Result<LimitHold> {
+pub(super) fn take(
+    limits: &[&AppliedLimit],
+    expected: &Use,
+    started: Timestamp,
+    waiting: Option<&mut Vec<usize>>,
+) -> Result<LimitHold> {
     let now = limit_time();
-    LimitHold::take(limits.iter().map(|applied| &applied.limit), expected, started, now)
+    LimitHold::take_or_wait(limits.iter().map(|applied| &applied.limit), expected, started, now, waiting)
         .map_err(|NoRoom { limit, want, room_from }| reached(limits[limit], want, room_from, now))
 }
 
@@ -276,9 +315,9 @@ impl Expected {
 
 /// The hold of a running request.
 #[derive(Debug)]
-struct Running {
-    hold: LimitHold,
-    /// The limits of `hold`. Empty if none of them cuts.
+pub(super) struct Running {
+    pub(super) hold: LimitHold,
+    /// The limits of `hold`, except those that were waited for, which come last. Empty if none cuts.
     limits: Box<[AppliedLimit]>,
     /// The holds of limits of single members of the group.
     members: Option<Arc<MemberLimits>>,
@@ -367,7 +406,7 @@ fn learn(ratios: &InputRatios, size: &InputSize, record: &UsageRecord) {
 }
 
 /// The error of a request for which a limit has no room.
-fn reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -> Error {
+pub(super) fn reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -> Error {
     let reached = limit_reached(applied, want, room_from, now);
     let is_period = reached.until.is_some();
     if is_period { Kind::QuotaReached(reached).into() } else { Kind::LimitReached(reached).into() }

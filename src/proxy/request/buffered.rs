@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Routed;
+use super::admitted::Admitted;
 use super::authenticated::record_tags;
 use crate::balance::{Target, UpstreamGroup};
 use crate::codec::head::RequestHead;
@@ -220,7 +221,7 @@ impl Buffered {
             }
         }
         if let Some(client) = self.client.as_deref().filter(|client| !client.limits.is_empty()) {
-            routed.limits = routed.admit(client, entry)?;
+            routed.admitted = routed.admit(client, entry)?;
         }
         Ok(routed)
     }
@@ -253,7 +254,15 @@ impl Buffered {
             return Err(Kind::NoRoute { path: path.to_owned(), model }.into());
         };
         let inbound = Inbound { path: rest, query, is_session: self.upgrade.is_some() };
-        Ok(Routed { buffered: self, peek, target, inbound, holder, limits: None })
+        Ok(Routed {
+            buffered: self,
+            peek,
+            target,
+            inbound,
+            holder,
+            admitted: Admitted::default(),
+            is_new: self.came_at_once,
+        })
     }
 }
 

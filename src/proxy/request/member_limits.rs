@@ -57,7 +57,7 @@ impl MemberLimits {
         if limits.is_empty() {
             return Ok(());
         }
-        let hold = take(&limits, &attempts.expected, self.started)?;
+        let hold = take(&limits, &attempts.expected, self.started, None)?;
         // One hold settles all use of an upstream that is tried again.
         attempts.holds.retain(|(earlier, _)| earlier != upstream);
         attempts.holds.push((Arc::clone(upstream), hold));

@@ -71,16 +71,16 @@ impl Routed<'_> {
         let mut plan = Plan::new(group, &request, |member| self.model(member).map(Into::into));
         let configured = self.buffered.client.as_deref();
         let (share, priority) = configured.map_or((1, 0), |client| (client.share, client.priority));
-        let now = if self.buffered.came_at_once { started } else { Instant::now() };
+        let now = if self.is_new { started } else { Instant::now() };
         let body = passing.shared();
-        match self.next_member(&mut plan, &body, self.limits.as_deref(), now) {
+        match self.next_member(&mut plan, &body, self.admitted.members.as_deref(), now) {
             Ok(NextMember { mut permit, upstream, outbound, .. }) => {
                 let member = permit.permit.number();
                 note_sticky(&notes, &permit.permit);
                 note_begun(&notes, &upstream, self.model(member), now);
                 let request = if plan.may_go_on() {
                     let mut request = GroupRequest::new(Some(plan), notes, body, client, (share, priority));
-                    request.limits = self.limits.clone();
+                    request.limits = self.admitted.members.clone();
                     Some(request)
                 } else {
                     permit.notes = Some(notes);
@@ -91,7 +91,7 @@ impl Routed<'_> {
             Err(NoMember::Wait) => {
                 self.check_fits_a_member()?;
                 let mut request = GroupRequest::new(None, notes, body, client, (share, priority));
-                request.limits = self.limits.clone();
+                request.limits = self.admitted.members.clone();
                 request.waiting = Some(Box::new(request.enter_queue(plan)));
                 let attempts = Attempts::new(0, started);
                 let upstream = Rc::clone(self.target.first());

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::member_limits::MemberLimits;
+use super::admitted::Admitted;
 use super::prepared::Outbound;
 use super::{Body, Buffered, Prepared};
 use crate::balance::{Attempt, Attempts, Target, Variant};
@@ -41,11 +41,34 @@ pub(in crate::proxy) struct Routed<'a> {
     pub(super) inbound: Inbound<'a>,
     /// The upstream that has the stored state that the request names.
     pub(super) holder: Option<&'a UpstreamId>,
-    /// The limits of single members of the group, after the admission.
-    pub(super) limits: Option<Arc<MemberLimits>>,
+    /// The result of the admission. Nothing before it.
+    pub(super) admitted: Admitted,
+    /// No time has passed for the request, which came at once.
+    pub(super) is_new: bool,
 }
 
 impl Routed<'_> {
+    /// Returns true if the request has to wait for limits before it is prepared.
+    pub(in crate::proxy) fn has_to_wait(&self) -> bool {
+        self.admitted.wait.is_some()
+    }
+
+    /// Waits for the limits, and prepares the first attempt.
+    ///
+    /// # Errors
+    /// Fails if a limit has no room in time.
+    pub(in crate::proxy) async fn prepare_after_wait(
+        mut self,
+        body: Body,
+        entry: &mut Entry,
+    ) -> Result<Prepared> {
+        if let Some(wait) = self.admitted.wait.take() {
+            self.is_new = false;
+            wait.wait(&self.buffered.head.headers, entry).await?;
+        }
+        self.prepare(body, entry)
+    }
+
     /// Prepares the first attempt.
     pub(in crate::proxy) fn prepare(&self, body: Body, entry: &mut Entry) -> Result<Prepared> {
         if let Some(group) = self.target.as_group() {
@@ -78,7 +101,7 @@ impl Routed<'_> {
         Ok(Prepared {
             attempts,
             outbound,
-            is_new: buffered.came_at_once,
+            is_new: self.is_new,
             is_streamed: is_stream || buffered.upgrade.is_some() || include_usage::asks_for_stream(inbound),
             takes_comments: is_stream,
             // A WebSocket is never drained: without its client nothing would ever close it.

@@ -4,8 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use super::Entry;
+use super::{Entry, millis};
 use crate::llm::usage::Room;
 use crate::record::{GroupUse, UseObserver};
 
@@ -51,6 +52,20 @@ impl Notes {
 
 /// The notes of the attempts at a request to a group. In a box, which becomes part of the record.
 pub type GroupNotes = Rc<RefCell<Box<GroupUse>>>;
+
+/// Records the time of a wait when it is dropped.
+#[derive(Debug)]
+pub(super) struct WaitGuard<'a> {
+    entry: &'a mut Entry,
+    since: Instant,
+}
+
+impl Drop for WaitGuard<'_> {
+    fn drop(&mut self) {
+        let waited = millis(self.since.elapsed());
+        *self.entry.row().time_waiting_ms.get_or_insert_default() += waited;
+    }
+}
 
 /// The fields of a form that go into the record.
 #[derive(Debug, Default)]
@@ -104,16 +119,25 @@ impl Entry {
         Rc::clone(self.open.group.insert(Rc::new(RefCell::new(group_use))))
     }
 
-    /// The time for which the request waited in the queue of its group. `None`: it did not.
+    /// The time for which the request waited for limits, and in the queue of its group. `None`: it
+    /// did not.
     pub fn time_waiting_ms(&self) -> Option<f64> {
-        self.open.group.as_ref().and_then(|group| group.borrow().time_waiting_ms)
+        let for_limits = self.open.row.as_ref().and_then(|row| row.time_waiting_ms);
+        let at_group = self.open.group.as_ref().and_then(|group| group.borrow().time_waiting_ms);
+        match (for_limits, at_group) {
+            (Some(limits), Some(group)) => Some(limits + group),
+            (limits, group) => limits.or(group),
+        }
     }
 
-    /// The number of attempts at members of a group, and the time in its queue. `None`: the request
-    /// has no group.
-    pub fn served(&self) -> Option<(usize, Option<f64>)> {
-        let notes = self.open.group.as_ref()?.borrow();
-        Some((notes.attempts.len(), notes.time_waiting_ms))
+    /// Begins a wait for limits, which lasts until the guard is dropped.
+    pub fn wait(&mut self) -> impl Drop {
+        WaitGuard { entry: self, since: Instant::now() }
+    }
+
+    /// The number of attempts at members of a group. `None`: the request has no group.
+    pub fn served(&self) -> Option<usize> {
+        Some(self.open.group.as_ref()?.borrow().attempts.len())
     }
 
     /// The notes of the attempts, if there are any.

@@ -207,7 +207,7 @@ fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
         record.tool_calls.as_ref().map_or(Value::Null, Value::Calls),
         record.reported_cost.as_deref().into(),
         group.and_then(GroupUse::group).into(),
-        group.and_then(|group| group.time_waiting_ms).into(),
+        record.time_waiting_ms.into(),
         record.key_id.as_deref().into(),
         record.tags.as_deref().map_or(Value::Null, Value::Tags),
         group.filter(|group| group.several().is_some()).map_or(Value::Null, Value::Attempts),

@@ -66,10 +66,10 @@ pub(super) fn records(count: usize) -> Vec<UsageRecord> {
                 let team = tag("team", ["search", "a \"b\""][number % 8 / 4]);
                 Arc::new(Tags::new(feature.into_iter().chain([team])))
             });
+            row.time_waiting_ms = (number % 8 == 2).then_some(1.5);
             row.group_use = (number % 4 == 2).then(|| {
                 let now = Instant::now();
                 let mut group = GroupUse::new("chat".into(), now);
-                group.time_waiting_ms = (number % 8 == 2).then_some(1.5);
                 let attempts = number % 3;
                 for attempt in 0..attempts {
                     let is_last = attempt + 1 == attempts;

@@ -34,6 +34,12 @@ impl Collector for LimitMetrics {
             let count = applied.limit.exceeded();
             ConstCounter::new(count).encode(family.encode_family(&labels(applied))?)?;
         }
+        let help = "Requests that wait for a limit with at_limit = \"wait\"";
+        let mut family = encoder.encode_descriptor("limit_waiting", help, None, MetricType::Gauge)?;
+        for applied in limits.iter().filter(|applied| applied.limit.longest_wait().is_some()) {
+            let waiting = applied.limit.waiting() as f64;
+            ConstGauge::new(waiting).encode(family.encode_family(&labels(applied))?)?;
+        }
         let help = "Requests or tokens that a limit has counted in its period and the ledger does not have; negative if it has more";
         let mut family = encoder.encode_descriptor("limit_drift", help, None, MetricType::Gauge)?;
         for applied in &limits {

@@ -1,5 +1,7 @@
 //! Clients and teams in the summary.
 
+use std::time::Duration;
+
 use super::push;
 use crate::config::{Client, Settings, Team};
 use crate::gate::AllowedEndpoints;
@@ -99,6 +101,9 @@ fn limit(spec: &LimitSpec) -> String {
     match spec.at_limit {
         AtLimit::Refuse => {}
         AtLimit::Cut => notes.push("ends running responses".to_owned()),
+        AtLimit::Wait(longest) => {
+            notes.push(format!("requests wait up to {:?}", Duration::from_nanos(longest)));
+        }
         AtLimit::Warn => notes.push("only warns".to_owned()),
     }
     if !notes.is_empty() {

@@ -1,4 +1,4 @@
-//! Requests that wait for a member, in the order of service.
+//! Requests that wait for a place, in the order of service.
 //!
 //! * A higher priority is served first, strictly.
 //! * Between clients of one priority: deficit round robin (Shreedhar and Varghese, 1995). On each
@@ -91,10 +91,10 @@ impl<T> WaitQueue<T> {
         self.limit = limit;
     }
 
-    /// Any of the requests.
-    pub fn first(&self) -> Option<&T> {
+    /// Any of the requests: the same one until the queue changes.
+    pub fn first(&self) -> Option<(TicketId, &T)> {
         let lane = self.lanes.values().next()?;
-        lane.clients.front()?.tickets.front().map(|(.., value)| value)
+        lane.clients.front()?.tickets.front().map(|(id, _, value)| (*id, value))
     }
 
     /// A waiting request.

@@ -1,0 +1,191 @@
+//! Requests that wait, arrive, end and leave, on a simulated clock: only those that are woken, and
+//! those whose timer is due, are polled.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::super::{BucketRate, LimitBound, LimitFilter, LimitSpec, Quantity, Unpriced};
+use super::*;
+use crate::support::wait_room::WaitEnd;
+
+const SECOND: u64 = 1_000_000_000;
+
+const LONGEST: u64 = 3_600 * SECOND;
+
+fn now(nanos: u64) -> Now {
+    Now { nanos, time: Timestamp::UNIX_EPOCH }
+}
+
+fn waiting_limit(quantity: Quantity, bound: LimitBound) -> Arc<UseLimit> {
+    let (filter, unpriced) = (LimitFilter::default(), Unpriced::Refuse);
+    let spec = LimitSpec { quantity, bound, at_limit: AtLimit::Wait(LONGEST), filter, unpriced };
+    Arc::new(UseLimit::new(spec, now(0)))
+}
+
+fn requests(limit: u64, burst: u64) -> Arc<UseLimit> {
+    let rate = BucketRate { limit: limit.into(), period: SECOND, burst: burst.into() };
+    waiting_limit(Quantity::Requests, LimitBound::Rate(rate))
+}
+
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A waiting request, by its client and its number.
+struct Task {
+    client: u64,
+    number: usize,
+    waiting: Wait<LimitWant>,
+    flag: Arc<Flag>,
+}
+
+impl Task {
+    fn new(limit: &Arc<UseLimit>, client: u64, number: usize, want: u64) -> Self {
+        let turn = WaitTurn { client, share: 1, priority: 0, cost: 10 };
+        let waiting = limit.wait(want.into(), Timestamp::UNIX_EPOCH, turn, LONGEST);
+        Self { client, number, waiting, flag: Arc::new(Flag(true.into())) }
+    }
+
+    fn poll(&mut self, nanos: u64) -> Option<LimitHold> {
+        let waker = Waker::from(Arc::clone(&self.flag));
+        match self.waiting.poll(&mut Context::from_waker(&waker), nanos, 0) {
+            Poll::Ready(WaitEnd::Served(_, Ok(hold))) => Some(hold),
+            Poll::Ready(other) => panic!("{other:?}"),
+            Poll::Pending => None,
+        }
+    }
+}
+
+/// Polls what is woken or due until nothing is. Returns those that were served.
+fn settle(tasks: &mut Vec<Task>, nanos: u64) -> Vec<(u64, usize, LimitHold)> {
+    let mut served = Vec::new();
+    let is_due = |task: &Task| task.flag.0.swap(false, Ordering::SeqCst) || task.waiting.wake_at() <= nanos;
+    while let Some(place) = tasks.iter().position(is_due) {
+        if let Some(hold) = tasks[place].poll(nanos) {
+            let Task { client, number, .. } = tasks.remove(place);
+            served.push((client, number, hold));
+        }
+    }
+    served
+}
+
+#[test]
+fn rate_serves_as_soon_as_there_is_room_and_in_order() {
+    for seed in 0..50 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (limit, burst) = (random.u64(1..20), random.u64(1..5));
+        let limit_of = requests(limit, burst);
+        let count = 60;
+        let mut tasks: Vec<_> =
+            (0..count).map(|number| Task::new(&limit_of, random.u64(..3), number, 1)).collect();
+        let mut of_client: Vec<VecDeque<usize>> = vec![VecDeque::new(); 3];
+        tasks.iter().for_each(|task| of_client[task.client as usize].push_back(task.number));
+        let (mut nanos, mut total) = (0, 0);
+        while !tasks.is_empty() {
+            // Some leave. One of them may have the timer.
+            if random.u8(..10) == 0 {
+                let left = tasks.remove(random.usize(..tasks.len()));
+                of_client[left.client as usize].retain(|number| *number != left.number);
+            }
+            for (client, number, hold) in settle(&mut tasks, nanos) {
+                assert_eq!(of_client[client as usize].pop_front(), Some(number), "seed {seed}");
+                total += 1;
+                // A request counts once it has ended.
+                let mut whole = LimitHold::take([], &one(), Timestamp::UNIX_EPOCH, now(nanos)).unwrap();
+                whole.join(hold);
+                whole.settle(&one(), now(nanos));
+            }
+            let filled = u128::from(burst) + u128::from(nanos) * u128::from(limit) / u128::from(SECOND);
+            assert!(tasks.is_empty() || total == filled, "seed {seed}: {total} of {filled} at {nanos}");
+            nanos = tasks.iter().map(|task| task.waiting.wake_at()).min().unwrap_or(nanos);
+        }
+        assert!(nanos < LONGEST && limit_of.waiting() == 0, "seed {seed}");
+    }
+}
+
+fn one() -> super::super::Use {
+    super::super::Use { requests: 1, ..Default::default() }
+}
+
+#[test]
+fn places_of_running_requests_are_never_idle_while_one_waits() {
+    for seed in 0..50 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let most = random.u64(1..5);
+        let limit = waiting_limit(Quantity::Concurrent, LimitBound::Concurrent(most.into()));
+        let (mut tasks, mut running) = (Vec::new(), Vec::new());
+        for number in 0..300 {
+            match random.u8(..3) {
+                0 => tasks.push(Task::new(&limit, random.u64(..3), number, 1)),
+                1 if !running.is_empty() => drop(running.swap_remove(random.usize(..running.len()))),
+                2 if !tasks.is_empty() => drop(tasks.swap_remove(random.usize(..tasks.len()))),
+                _ => {}
+            }
+            running.extend(settle(&mut tasks, 0).into_iter().map(|(.., hold)| hold));
+            assert!(running.len() as u64 <= most, "seed {seed}");
+            assert!(tasks.is_empty() || running.len() as u64 == most, "seed {seed}: a place is idle");
+            assert_eq!(limit.waiting(), tasks.len());
+        }
+    }
+}
+
+#[test]
+fn new_request_does_not_overtake_unless_it_uses_nothing() {
+    let limit = requests(1, 5);
+    let mut large = vec![Task::new(&limit, 1, 0, 5)];
+    let hold = LimitHold::take([&limit], &one(), Timestamp::UNIX_EPOCH, now(0)).unwrap_err();
+    assert_eq!(hold.room_from, RoomFrom::After(0), "a request waits, though there is room");
+    assert!(LimitHold::take([&limit], &Default::default(), Timestamp::UNIX_EPOCH, now(0)).is_ok());
+    let served = settle(&mut large, 0);
+    assert_eq!(served.len(), 1);
+    assert_eq!(limit.status(now(0)).used, Units(5));
+    drop(served);
+    assert_eq!(limit.status(now(0)).used, Units(0), "a place that is not used is given back");
+}
+
+#[test]
+fn request_that_has_to_wait_holds_the_limits_that_do_not_wait() {
+    let (rate, running) =
+        (requests(1, 1), waiting_limit(Quantity::Concurrent, LimitBound::Concurrent(Units(3))));
+    let refusing = Arc::new(UseLimit::new(
+        LimitSpec {
+            quantity: Quantity::Concurrent,
+            bound: LimitBound::Concurrent(Units(3)),
+            at_limit: AtLimit::Refuse,
+            filter: LimitFilter::default(),
+            unpriced: Unpriced::Refuse,
+        },
+        now(0),
+    ));
+    let limits = [&running, &refusing, &rate];
+    let take = |waiting: &mut Vec<usize>| {
+        LimitHold::take_or_wait(limits, &one(), Timestamp::UNIX_EPOCH, now(0), Some(waiting)).unwrap()
+    };
+    let mut waiting = Vec::new();
+    let first = take(&mut waiting);
+    assert!(waiting.is_empty());
+    let second = take(&mut waiting);
+    assert_eq!(waiting, [0, 2], "both are waited for, in the order of the caller");
+    let held = limits.map(|limit| limit.status(now(0)).held);
+    assert_eq!(held, [Units(1), Units(2), Units(1)]);
+    drop((first, second));
+    assert_eq!(limits.map(|limit| limit.status(now(0)).held), [Units(0); 3]);
+}
+
+#[test]
+fn full_queue_refuses_the_newest_request() {
+    let limit = waiting_limit(Quantity::Concurrent, LimitBound::Concurrent(Units(1)));
+    let _running = LimitHold::take([&limit], &one(), Timestamp::UNIX_EPOCH, now(0)).unwrap();
+    let mut tasks: Vec<_> = (0..=MOST_WAITING).map(|number| Task::new(&limit, 1, number, 1)).collect();
+    let mut last = tasks.pop().unwrap();
+    let polled = last.waiting.poll(&mut Context::from_waker(Waker::noop()), 0, 0);
+    let Poll::Ready(WaitEnd::Refused(refused)) = polled else { panic!("{polled:?}") };
+    assert_eq!(refused.room_from(now(0)), RoomFrom::AnEnd);
+    assert_eq!(limit.waiting(), MOST_WAITING);
+}
