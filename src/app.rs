@@ -4,6 +4,7 @@
 //! below takes the whole settings: each part gets a small struct of its own.
 
 pub(crate) mod advice;
+mod keyring;
 mod ledger_use;
 mod limits;
 pub(crate) mod obstacles;
@@ -170,6 +171,7 @@ impl App {
     /// Reads the configuration again from `sources` when it changes, or on request. `files` are
     /// those that were read.
     pub fn reloading(mut self, sources: Sources, files: Files) -> Self {
+        self.reloader.keyring.follow(files.clone());
         self.reloader.source = Some(Source { sources, files, sets_log_level: false });
         self
     }
@@ -196,7 +198,8 @@ impl App {
         let threads = parts.journal.threads().clone();
         let (reload, prices, access) =
             (reloader.reload.clone(), Arc::clone(&reloader.prices), Arc::clone(&reloader.access));
-        let keys = Arc::clone(&reloader.key_place);
+        let keys = Arc::clone(reloader.keyring.place());
+        let keyring = reloader.keyring.clone();
         let groups = Arc::clone(&reloader.groups);
         let webhooks = reloader.webhooks(&reloader.settings.clone()).map_err(io::Error::other)?;
         reloader.tell(webhooks);
@@ -216,6 +219,7 @@ impl App {
             _alerts: alerts,
             reload: reload.clone(),
             reloading: reloader.spawn(&threads)?,
+            taking_keys: keyring.spawn(&threads)?,
             refusals: Some(RefusalCounter::spawn(&parts.journal)?),
             estimator: Estimator::spawn(&parts.journal)?,
             writer,

@@ -15,6 +15,7 @@ use crate::llm::provider::Endpoint;
 use crate::proxy::{limit_time, token_use};
 use crate::record::Outcome;
 use crate::sinks::ledger::{LedgerError, RowUse, uses};
+use crate::support::threads::fault;
 
 /// A limit whose count is being added up.
 struct Seeded<'a, const N: usize> {
@@ -188,6 +189,7 @@ fn add_up<const N: usize>(
     settings: &Settings,
     prices: [&Prices; N],
 ) -> Result<(), LedgerError> {
+    fault::stall("seed");
     uses(ledger, since, prices, |row| {
         let uses = row.costs.each_ref().map(|cost| Use { cost: cost.clone(), ..use_of(row) });
         for limit in limits.iter_mut().filter(|limit| limit.counts(row, settings)) {

@@ -4,7 +4,6 @@
 //! each worker gets the snapshot and uses it for new requests; running requests keep the one with
 //! which they began.
 
-mod keys;
 mod secrets;
 mod thread;
 mod webhooks;
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::keyring::{Keyring, Reading};
 use super::limits::{self, Comparisons, Repriced};
 use super::restart;
 use super::sinks::{Controls, Lines};
@@ -23,8 +23,7 @@ use super::worker::Update;
 use crate::admin::{Access, AccessRules, Right, TrustedUsers};
 use crate::balance::{HealthRegistry, UpstreamGroup};
 use crate::config::reload::{Reload, ReloadOutcome};
-use crate::config::{self, Files, KeyPlace, Loaded, Settings, Sources};
-use crate::gate::LiveKeys;
+use crate::config::{self, Files, Loaded, Settings, Sources};
 use crate::gate::limit::{LimitRegistry, NextLimits};
 use crate::llm::price::Prices;
 use crate::proxy::{Shared, Snapshot, UpstreamSpec, limit_time};
@@ -37,7 +36,6 @@ use crate::support::telemetry;
 use crate::support::threads::{fault, message};
 use crate::tls::{Replacement, ServerTls, Watch};
 use crate::upstream::ConnectObserver;
-use keys::RefusedKeys;
 use secrets::Secrets;
 pub(super) use thread::Reloading;
 
@@ -69,10 +67,8 @@ pub(super) struct Reloader {
     pub(super) controls: Controls,
     pub(super) prices: Arc<Live<Prices>>,
     pub(super) services: Services,
-    /// The place of stored keys, for the pages that change them.
-    pub(super) key_place: Arc<Live<KeyPlace>>,
+    pub(super) keyring: Keyring,
     pub(super) shared: Arc<Shared>,
-    keys: Arc<LiveKeys>,
     /// The webhooks; they are not told before the start.
     pub(super) alerts: Arc<Mutex<Alerts>>,
     /// The groups that the pages show.
@@ -88,14 +84,13 @@ pub(super) struct Reloader {
     comparisons: Comparisons,
     /// The mistakes of the latest configuration, if it was refused.
     refused: Option<String>,
-    /// The latest file of stored keys, if it was refused.
-    refused_keys: Option<RefusedKeys>,
 }
 
 /// A new configuration that is built but not in use yet.
 struct Built {
     settings: Settings,
     files: Files,
+    reading: Reading,
     needs_restart: Vec<&'static str>,
     snapshot: Arc<Snapshot>,
     limits: NextLimits,
@@ -124,8 +119,7 @@ impl Reloader {
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
         let budget = snapshot::budget(settings, stream_metrics.limits());
         let (health, limits) = (HealthRegistry::new(Instant::now()), Arc::new(LimitRegistry::default()));
-        let keys = Arc::new(LiveKeys::default());
-        keys.stored.replace(settings.keys.table());
+        let keyring = Keyring::new(settings, &reload);
         let prices = Live::new(settings.prices.clone());
         let parts = snapshot::Parts {
             watch: &mut watch,
@@ -133,7 +127,7 @@ impl Reloader {
             budget: &budget,
             health: &health,
             limits: &limits,
-            keys: &keys,
+            keys: keyring.live(),
             prices: &prices,
             generation: reload.begin_generation(),
             previous: None,
@@ -168,9 +162,8 @@ impl Reloader {
             controls: Controls::new(settings),
             prices,
             services,
-            key_place: Live::new(KeyPlace::of(settings)),
+            keyring,
             shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget, health, limits)),
-            keys,
             alerts,
             groups: Live::new(snapshot.groups()),
             journal: journal.clone(),
@@ -182,7 +175,6 @@ impl Reloader {
             comparisons: Comparisons::new(Instant::now()),
             suspect: None,
             refused: None,
-            refused_keys: None,
         })
     }
 
@@ -194,7 +186,7 @@ impl Reloader {
             Ok(None) => {
                 tracing::info!("the configuration has not changed");
                 self.reload.record_unchanged();
-                (self.suspect, self.refused, self.refused_keys) = (None, None, None);
+                (self.suspect, self.refused) = (None, None);
                 ReloadOutcome::Unchanged
             }
             Err(mistakes) => {
@@ -214,18 +206,19 @@ impl Reloader {
     fn read(&mut self) -> Result<Option<Built>, String> {
         let read = || {
             fault::strike("reload");
-            let source = self.source.as_ref().ok_or("there is no configuration to read again")?;
+            let source = self.source.as_mut().ok_or("there is no configuration to read again")?;
+            let reading = self.keyring.begin_reading(&mut source.files);
             let loaded = config::load_again(&source.sources, &source.files)
                 .map_err(|mistakes| mistakes.to_string())?;
             if loaded.files.has_contents_of(&source.files) {
                 return Ok(None);
             }
-            self.build(loaded).map(Some)
+            self.build(loaded, reading).map(Some)
         };
         or_refusal(read)
     }
 
-    fn build(&mut self, loaded: Loaded) -> Result<Built, String> {
+    fn build(&mut self, loaded: Loaded, reading: Reading) -> Result<Built, String> {
         let Loaded { settings: new, warnings, files, .. } = loaded;
         let mut settings = new.clone();
         let needs_restart = restart::pin(&mut settings, &self.settings);
@@ -249,7 +242,7 @@ impl Reloader {
             budget: &self.shared.budget,
             health: &self.shared.health,
             limits: &self.shared.limits,
-            keys: &self.keys,
+            keys: self.keyring.live(),
             prices: &self.prices,
             generation: self.reload.begin_generation(),
             previous: Some((&self.settings, &self.snapshot)),
@@ -267,13 +260,25 @@ impl Reloader {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        Ok(Built { settings, files, needs_restart, snapshot, limits: next, repriced, tls, webhooks, lines })
+        let limits = next;
+        Ok(Built {
+            settings,
+            files,
+            reading,
+            needs_restart,
+            snapshot,
+            limits,
+            repriced,
+            tls,
+            webhooks,
+            lines,
+        })
     }
 
     /// Infallible, so that a configuration is never put in use only in part.
     fn put_in_use(&mut self, built: Built) -> ReloadOutcome {
-        let Built { settings, files, needs_restart, snapshot, limits, repriced, tls, webhooks, lines } =
-            built;
+        let Built { mut settings, mut files, reading, needs_restart, snapshot, .. } = built;
+        let Built { limits, repriced, tls, webhooks, lines, .. } = built;
         self.shared.limits.take_over(limits, limit_time());
         let sets_log_level = self.source.as_ref().is_some_and(|source| source.sets_log_level);
         if sets_log_level && settings.log.level != self.settings.log.level {
@@ -290,9 +295,8 @@ impl Reloader {
         }
         self.access.replace(access(&settings, Some(&self.access.load())));
         self.prices.replace(settings.prices.clone());
-        self.key_place.replace(KeyPlace::of(&settings));
         repriced.iter().for_each(Repriced::put_in_use);
-        self.keys.stored.replace(settings.keys.table());
+        self.keyring.adopt(&mut settings, &mut files, reading);
         self.drain_timeout.replace(settings.server.drain_timeout);
         self.controls.apply(&settings, lines);
         self.tell(webhooks);
@@ -311,7 +315,7 @@ impl Reloader {
             source.files = files;
         }
         (self.settings, self.snapshot) = (settings, snapshot);
-        (self.suspect, self.refused, self.refused_keys) = (None, None, None);
+        (self.suspect, self.refused) = (None, None);
         ReloadOutcome::Taken { needs_restart, late_workers }
     }
 
@@ -345,7 +349,7 @@ impl Reloader {
 }
 
 /// Reads a file. A panic counts as a refusal, so that no file can end the process.
-fn or_refusal<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(super) fn or_refusal<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         Err(format!("streamgauge failed to read it, which is a bug: {}", message(&*panic)))
     })

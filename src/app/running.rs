@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::Addresses;
+use super::keyring::KeyThread;
 use super::ledger_use::Mark;
 use super::reload::Reloading;
 use crate::config::reload::Reload;
@@ -45,6 +46,8 @@ pub struct Running {
     pub(super) reload: Reload,
     /// The thread that reloads. `None` if nothing can change.
     pub(super) reloading: Option<Reloading>,
+    /// The thread that takes over stored keys. `None` if none can change.
+    pub(super) taking_keys: Option<KeyThread>,
     /// Writes the records that refusals share.
     pub(super) refusals: Option<RefusalCounter>,
     /// Passes estimated records to the writer.
@@ -117,7 +120,7 @@ impl Running {
             }
         }
         self.refusals = None;
-        self.reloading = None;
+        (self.reloading, self.taking_keys) = (None, None);
         if !self.estimator.end(deadline) {
             late.push("estimates".to_owned());
         }

@@ -134,6 +134,11 @@ impl Files {
         (contents != keys.contents).then(|| KeysFile { contents, ..keys.clone() })
     }
 
+    /// Replaces the file of stored keys by the one of `others`.
+    pub fn take_keys_of(&mut self, others: &Self) {
+        self.keys.clone_from(&others.keys);
+    }
+
     pub(super) fn extend(&mut self, others: Self) {
         self.contents.extend(others.contents);
         self.pipes.extend(others.pipes);

@@ -19,11 +19,15 @@ pub struct Reload(Arc<Inner>);
 struct Inner {
     /// `None` before the thread starts, and after it ends.
     requests: Mutex<Option<Sender<ReloadRequest>>>,
+    /// Those of [`ReloadKind::LookAtKeys`], which have a thread of their own.
+    key_requests: Mutex<Option<Sender<ReloadRequest>>>,
     taken: AtomicU64,
     refused: AtomicU64,
     /// Configurations in use by a running request, including the present one.
     in_use: SharedCount,
     status: Mutex<ReloadStatus>,
+    /// The latest stored keys, if they were refused.
+    refused_keys: Mutex<Option<Refused>>,
 }
 
 /// Requests one reading from the reloading thread, which sends the response to the sender.
@@ -88,12 +92,26 @@ impl Reload {
     /// has no file to reload.
     pub fn request(&self, kind: ReloadKind) -> Option<oneshot::Receiver<ReloadOutcome>> {
         let (reply, outcome) = oneshot::channel();
-        self.requests().as_ref()?.send(ReloadRequest { kind, reply }).ok()?;
+        let requests = match kind {
+            ReloadKind::LookAtKeys => &self.0.key_requests,
+            _ => &self.0.requests,
+        };
+        lock(requests).as_ref()?.send(ReloadRequest { kind, reply }).ok()?;
         Some(outcome)
     }
 
+    /// The status, with the mistakes of refused keys behind those of the configuration.
     pub fn status(&self) -> ReloadStatus {
-        self.lock().clone()
+        let mut status = lock(&self.0.status).clone();
+        if let Some(Refused { at, mistakes }) = lock(&self.0.refused_keys).clone() {
+            status.refused = Some(match status.refused {
+                None => Refused { at, mistakes },
+                Some(first) => {
+                    Refused { at: first.at.max(at), mistakes: format!("{}\n{mistakes}", first.mistakes) }
+                }
+            });
+        }
+        status
     }
 
     /// The number of changed configurations put in use, and the number of refused ones.
@@ -113,21 +131,28 @@ impl Reload {
 
     /// Sends requests to `requests` from now on.
     pub fn connect(&self, requests: Sender<ReloadRequest>) {
-        *self.requests() = Some(requests);
+        *lock(&self.0.requests) = Some(requests);
     }
 
     /// Stops taking requests.
     pub fn disconnect(&self) {
-        *self.requests() = None;
+        *lock(&self.0.requests) = None;
     }
 
-    fn requests(&self) -> MutexGuard<'_, Option<Sender<ReloadRequest>>> {
-        self.0.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Like [`Self::connect`], for [`ReloadKind::LookAtKeys`].
+    pub fn connect_keys(&self, requests: Sender<ReloadRequest>) {
+        *lock(&self.0.key_requests) = Some(requests);
+    }
+
+    /// Stops taking requests for stored keys.
+    pub fn disconnect_keys(&self) {
+        *lock(&self.0.key_requests) = None;
     }
 
     /// Records that a configuration is in use from now on.
     pub fn record_taken(&self, effective: serde_json::Value, needs_restart: Vec<&'static str>) {
-        let mut status = self.lock();
+        let mut status = lock(&self.0.status);
+        *lock(&self.0.refused_keys) = None;
         if status.generation > 0 {
             self.0.taken.fetch_add(1, Ordering::Relaxed);
         }
@@ -142,22 +167,27 @@ impl Reload {
 
     /// Records that the files are again those of the configuration in use.
     pub fn record_unchanged(&self) {
-        self.lock().refused = None;
-    }
-
-    /// Shows these mistakes of the latest files, which were counted before, or none.
-    pub fn show_refused(&self, mistakes: Option<String>) {
-        let mut status = self.lock();
-        let at = status.refused.as_ref().map_or_else(Timestamp::now, |refused| refused.at);
-        status.refused = mistakes.map(|mistakes| Refused { at, mistakes });
+        lock(&self.0.status).refused = None;
+        self.record_keys_taken();
     }
 
     pub fn record_refused(&self, mistakes: String) {
         self.0.refused.fetch_add(1, Ordering::Relaxed);
-        self.lock().refused = Some(Refused { at: Timestamp::now(), mistakes });
+        lock(&self.0.status).refused = Some(Refused { at: Timestamp::now(), mistakes });
     }
 
-    fn lock(&self) -> MutexGuard<'_, ReloadStatus> {
-        self.0.status.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Records that the stored keys are in use.
+    pub fn record_keys_taken(&self) {
+        *lock(&self.0.refused_keys) = None;
     }
+
+    /// Records that the latest stored keys were refused, and the earlier ones stay in use.
+    pub fn record_keys_refused(&self, mistakes: String) {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.0.refused_keys) = Some(Refused { at: Timestamp::now(), mistakes });
+    }
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -320,6 +320,32 @@ fn key_is_revoked_by_a_refused_reload_where_no_file_is_watched() {
 }
 
 #[test]
+#[cfg(feature = "faults")]
+fn key_is_revoked_while_a_reload_reads_a_large_ledger() {
+    let program = Program::new("path = \"usage.db\"\n[clients.search]\n");
+    let key = text(keys(&program, &["create", "search"]).output().unwrap());
+    let mut command = program.command(&["serve"]);
+    command.env("STREAMGAUGE_FAULT", "late:seed:1");
+    let serving = program.serve_as(command);
+    let status = || ask(&mut Client::connect(serving.address), key.trim_end()).status();
+    assert_eq!(status(), 200);
+    let limited = fs::read_to_string(program.path("streamgauge.toml")).unwrap();
+    let limits = "[clients.search]\nlimits = [{ requests = 100, per = \"day\" }]\n";
+    program.configure(&limited.replace("[clients.search]\n", limits));
+    serving.signal("-HUP");
+    text(keys(&program, &["revoke", &id(key.trim_end())]).output().unwrap());
+    until(SOON, "the end of the key", || {
+        thread::sleep(Duration::from_millis(50));
+        (status() == 401).then_some(())
+    });
+    let is_taken = || serving.has_logged("the new configuration is in use");
+    assert!(!is_taken(), "the ledger was read before the key was revoked");
+    until(Duration::from_secs(20), "the reload", || is_taken().then_some(()));
+    // The reload had read the key.
+    assert_eq!(status(), 401);
+}
+
+#[test]
 fn key_of_a_client_that_is_gone_is_refused() {
     let keyed = Keyed::new(up());
     let (search, support) = (keyed.create("search"), keyed.create("support"));

@@ -5,7 +5,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::Reloader;
-use super::keys::KEYS_INTERVAL;
 use crate::app::limits::{Comparison, counted};
 use crate::config::reload::{Reload, ReloadKind, ReloadOutcome, ReloadRequest};
 use crate::support::drain::Phase;
@@ -35,17 +34,15 @@ impl Reloader {
 
     fn run(&mut self, requests: &Receiver<ReloadRequest>) {
         let mut next = Instant::now() + INTERVAL;
-        let mut next_keys = Instant::now() + KEYS_INTERVAL;
         loop {
-            let due = if self.watches_keys() { next.min(next_keys) } else { next };
-            match requests.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 // Dropping the reply tells the requester that no reading follows.
                 Ok(ReloadRequest { kind: ReloadKind::Reload, .. }) if self.is_stopping() => {}
                 Ok(ReloadRequest { kind, reply }) => {
                     let outcome = match kind {
                         ReloadKind::Reload => self.reload_all(),
                         ReloadKind::Look => self.look(),
-                        ReloadKind::LookAtKeys => self.look_at_keys(),
+                        ReloadKind::LookAtKeys => self.keyring.look(),
                         ReloadKind::CompareLimits => {
                             Comparison::begin(self.shared.limits.all()).end(&self.settings);
                             ReloadOutcome::Unchanged
@@ -56,15 +53,10 @@ impl Reloader {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     fault::strike("configuration");
-                    next_keys = Instant::now() + KEYS_INTERVAL;
-                    if next <= Instant::now() {
-                        next = Instant::now() + INTERVAL;
-                        self.look();
-                        let limits = &self.shared.limits;
-                        self.comparisons.look(|| limits.all(), &self.settings, Instant::now());
-                    } else {
-                        self.look_at_keys();
-                    }
+                    next = Instant::now() + INTERVAL;
+                    self.look();
+                    let limits = &self.shared.limits;
+                    self.comparisons.look(|| limits.all(), &self.settings, Instant::now());
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -85,7 +77,7 @@ impl Reloader {
         let outcome = self.reload(true);
         if matches!(outcome, ReloadOutcome::Refused(_)) {
             // A key is revoked also while the rest is refused.
-            self.take_over_keys();
+            self.keyring.take_over();
         }
         // Certificate and key are not being written one after the other: the operator says so.
         self.watch.look(true);
@@ -99,8 +91,7 @@ impl Reloader {
         if !self.settings.server.watch {
             return ReloadOutcome::Unchanged;
         }
-        // First, since a revoked key must not wait until the configuration is read.
-        let of_keys = self.look_at_keys();
+        let of_keys = self.keyring.look();
         let outcome = self.look_at_configuration();
         self.watch.look(self.suspect.is_some() && self.refused.is_none());
         if outcome == ReloadOutcome::Unchanged { of_keys } else { outcome }

@@ -4,11 +4,12 @@
 //! `STREAMGAUGE_FAULT="panic:NAME"` lets the thread NAME panic at each of its points: a sink
 //! (`access-log`, `metrics`, `ledger`, `otlp`, `jsonl`) at each write, which loses its records;
 //! `records` after each batch, `estimates` after each estimate, `checkpoint` at each copy,
-//! `otlp-export` and `ledger-ship` at each start of their work, `configuration` at each comparison,
-//! `reload` at each reading of the configuration, `log-writer` at each write, `worker-N` and
-//! `admin` [`DELAY`] after their start. `late:worker-N` lets that worker adopt a new configuration
-//! [`LATE`] too late. `panic:NAME:COUNT` (`late:NAME:COUNT`) limits the faults to COUNT. Several
-//! faults are separated by commas.
+//! `otlp-export`, `ledger-ship` and `keys` at each start of their work, `configuration` at each
+//! comparison, `reload` at each reading of the configuration, `log-writer` at each write,
+//! `worker-N` and `admin` [`DELAY`] after their start. `late:worker-N` lets that worker adopt a new
+//! configuration [`LATE`] too late, and `late:seed` delays a reading of limits' use as long.
+//! `panic:NAME:COUNT` (`late:NAME:COUNT`) limits the faults to COUNT. Several faults are separated
+//! by commas.
 
 #[cfg(feature = "faults")]
 use std::sync::Mutex;
@@ -52,6 +53,19 @@ pub async fn be_late(worker: usize) {
     }
     let _ = worker;
 }
+
+/// Blocks for [`LATE`] if the work `name` must be late.
+#[cfg(feature = "faults")]
+pub fn stall(name: &str) {
+    if take("late", name) {
+        std::thread::sleep(LATE);
+    }
+}
+
+/// Does nothing.
+#[cfg(not(feature = "faults"))]
+#[inline]
+pub fn stall(_name: &str) {}
 
 #[cfg(feature = "faults")]
 #[derive(Debug, PartialEq, Eq)]

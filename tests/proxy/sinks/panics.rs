@@ -125,6 +125,7 @@ fn every_other_thread_that_panics_is_started_again() {
         "estimates",
         "refusals",
         "configuration",
+        "keys",
         "otlp-export",
         "ledger-ship",
     ];
