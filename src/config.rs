@@ -1,6 +1,6 @@
 //! The configuration: the compiled-in defaults, overridden by a TOML file, the environment and the
 //! command line, and converted into [`Settings`] that are valid by construction. Reading opens no
-//! socket and changes no file; only [`KeyStore`] writes one.
+//! socket and changes no file; only [`KeyFile`] writes one.
 //!
 //! **Every mistake is reported together**, in the order of the file, with its line, its key, and
 //! the right form. Only for a file that is not TOML, the first syntax error alone is reported. No
@@ -14,7 +14,8 @@
 //! | `reader`, `kind`, `notes` | a typed view of the tree, which notes mistakes and describes its keys |
 //! | `sections`, `clients`, `upstreams`, … | one struct of [`Settings`] each, with the rules of its keys |
 //! | `cross_checks` | the rules between sections |
-//! | `stored_keys`, `key_place`, `key_store`, `key_change` | keys of clients in a file of their own; their place; the file changed; keys made and ended |
+//! | `stored_keys`, `key_file` | keys of clients in a file of their own; the file changed |
+//! | `key_place`, `key_store`, `key_change` | the place of stored keys; what a place can do; keys made and ended |
 //! | `probe` | the admin port, even if other keys have mistakes |
 //! | `effective` | the merged tree for people, without its secrets |
 //! | `description`, `schema`, `docs` | all keys, as JSON Schema and as Markdown |
@@ -47,6 +48,7 @@ pub mod forward_proxy;
 mod groups;
 mod headers;
 mod key_change;
+mod key_file;
 mod key_path;
 mod key_place;
 mod key_store;
@@ -89,18 +91,19 @@ pub use duration::{duration, past};
 pub use environment::environment;
 pub use files::{Files, KeysFile};
 pub use key_change::{CreatedKey, EndedKey, KeyError, KeyListing, ListedKey, RevokedKeys};
+pub use key_file::KeyFile;
 pub use key_place::{KeyPlace, key_end, load_key_place};
-pub use key_store::{KeyStore, StoreError};
+pub use key_store::{KeyChange, KeyStore, StoreError};
 pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
 pub use probe::{AdminPort, check_file, load_admin_port, load_admin_token};
 pub use settings::{
     AccessLines, AdminSettings, Alert, Client, ClientKey, Database, DrainLimits, ForwardProxy, GroupSettings,
-    HttpVersion, JsonlTarget, KeySettings, LedgerSettings, Log, MemberSettings, OnDisconnect, OtlpSettings,
-    PoolLimits, Postgres, Route, RouteTarget, Server, Settings, StoredKey, Team, Timeouts, Upstream,
-    WebhookUrl,
+    HttpVersion, JsonlTarget, KeySettings, KeyStorage, LedgerSettings, Log, MemberSettings, OnDisconnect,
+    OtlpSettings, PoolLimits, Postgres, Route, RouteTarget, Server, Settings, StoredKey, Team, Timeouts,
+    Upstream, WebhookUrl,
 };
-pub use stored_keys::{LoadedKeys, load_keys_again};
+pub use stored_keys::{LoadedKeys, load_keys_again, warn_of_table};
 pub use time_zone::{time_zone, time_zone_name};
 pub use upstreams::MAX_CONNECTION_AGE;
 
@@ -307,7 +310,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         valid_teams: teams.as_deref().unwrap_or_default(),
         limits: &limits,
         tags: tags.as_deref().ok(),
-        needs_no_key: has_certificates || keys.as_ref().map_or(true, |keys| keys.file.is_some()),
+        needs_no_key: has_certificates || keys.as_ref().map_or(true, KeySettings::is_kept),
     };
     let clients = clients::clients(root, &context);
     let network = root.section("network", network::network);
@@ -327,7 +330,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         clients::warn_of_unused(root, clients, teams, routes);
     }
     if let (Ok(keys), Ok(clients)) = (&keys, &clients) {
-        stored_keys::check(root, keys, clients, has_certificates);
+        stored_keys::check(root, keys, clients, has_certificates, &ledger);
     }
     cross_checks::check(root, &server, &admin, &ledger, &clients);
     if let (Ok(ledger), Ok(clients), Ok(teams)) = (&ledger, &clients, &teams) {

@@ -199,7 +199,7 @@ async fn apply(admin: &Arc<Admin>, wanted: Change, user: Option<&str>) -> Result
     if let Some(outcome) = admin.shown.reload.request(ReloadKind::LookAtKeys)
         && let Ok(Ok(ReloadOutcome::Refused(mistakes))) = timeout(TAKEN_OVER, outcome).await
     {
-        let refused = format!("the change is stored and not in use, since the file is refused: {mistakes}");
+        let refused = format!("the change is stored and not in use yet: {mistakes}");
         let warning = match &mut changed {
             Changed::Key(key) => &mut key.warning,
             Changed::Revoked(revoked) => &mut revoked.warning,
@@ -241,7 +241,7 @@ fn change_keys(place: &KeyPlace, wanted: &Change) -> Result<Changed, KeyError> {
 /// The stored keys. Without a ledger that can be read, the last uses are unknown.
 async fn listing(admin: &Arc<Admin>) -> Result<KeyListing, KeyError> {
     let place = admin.shown.keys.load();
-    let file = place.store()?.path().display().to_string();
+    let store = place.store()?.name();
     let read = tokio::task::spawn_blocking(move || place.store().and_then(|store| Ok(store.keys()?))).await;
     let keys: Vec<StoredKey> = read.unwrap_or_else(|error| {
         tracing::error!(%error, "reading the stored keys failed");
@@ -261,7 +261,7 @@ async fn listing(admin: &Arc<Admin>) -> Result<KeyListing, KeyError> {
     let (ledger, used) = used.unzip();
     let (used, now) = (used.unwrap_or_default(), Timestamp::now());
     let keys = keys.iter().map(|key| ListedKey::new(key, used.get(&key.digest.id()).copied(), now)).collect();
-    Ok(KeyListing { file, ledger, keys })
+    Ok(KeyListing { store, ledger, keys })
 }
 
 async fn show(admin: &Arc<Admin>, status: StatusCode, notice: Option<Notice>) -> Response {
@@ -283,6 +283,7 @@ fn describe(error: &KeyError) -> (StatusCode, &'static str) {
             (StatusCode::BAD_REQUEST, "bad_request")
         }
         KeyError::Store(StoreError::Refused(_)) => (StatusCode::NOT_FOUND, "no_key"),
+        KeyError::Store(StoreError::Table(..)) => (StatusCode::SERVICE_UNAVAILABLE, "keys_unreachable"),
         KeyError::Store(StoreError::Locked(_)) => (StatusCode::SERVICE_UNAVAILABLE, "keys_locked"),
         KeyError::Store(StoreError::Unread(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "keys_unreadable"),
         KeyError::Store(StoreError::Unwritten(..)) => (StatusCode::INTERNAL_SERVER_ERROR, "keys_unwritable"),

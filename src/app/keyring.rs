@@ -1,8 +1,10 @@
 //! The stored keys in use. A thread of their own takes over changed ones, and nothing else of the
 //! configuration: a key is revoked also while another file is refused, or while a reload reads a
-//! large ledger.
+//! large ledger. The keys are in a file, or in a table of the fleet's database. While that cannot be
+//! read, the last known ones stay in use.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -10,13 +12,18 @@ use std::time::Duration;
 
 use super::reload::or_refusal;
 use crate::config::reload::{Reload, ReloadKind, ReloadOutcome, ReloadRequest};
-use crate::config::{Files, KeyPlace, KeysFile, LoadedKeys, Settings, load_keys_again};
+use crate::config::{
+    Files, KeyPlace, KeyStorage, KeyStore, KeysFile, LoadedKeys, Settings, StoredKey, load_keys_again,
+    warn_of_table,
+};
 use crate::gate::LiveKeys;
-use crate::support::Live;
+use crate::record::Journal;
+use crate::sinks::ledger::postgres::KeyTable;
 use crate::support::threads::{Thread, Threads, fault};
+use crate::support::{Live, OutageNotice};
 
-/// The interval at which the file is compared with the contents that were read, so that a new or a
-/// revoked key takes effect within two seconds.
+/// The interval at which the file is compared with the contents that were read, or the table is
+/// read, so that a new or a revoked key takes effect within two seconds.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The interval while no stored key can change. A new configuration ends it.
@@ -26,6 +33,9 @@ const REST: Duration = Duration::from_secs(3600);
 /// whole; an editor may write it in steps.
 const SETTLED: Duration = Duration::from_millis(100);
 
+/// The time that the start waits for the keys of the table.
+const FIRST: Duration = Duration::from_secs(2);
+
 /// The stored keys of a process. Clones are the same.
 #[derive(Clone)]
 pub(super) struct Keyring(Arc<Inner>);
@@ -34,6 +44,9 @@ struct Inner {
     live: Arc<LiveKeys>,
     place: Arc<Live<KeyPlace>>,
     reload: Reload,
+    /// The fleet's table, if it has the keys.
+    table: Option<Arc<dyn KeyStore>>,
+    journal: Journal,
     state: Mutex<State>,
 }
 
@@ -46,6 +59,8 @@ struct State {
     taken: u64,
     /// The latest file of stored keys, if it was refused.
     refused: Option<RefusedKeys>,
+    /// The table cannot be read, for this reason.
+    outage: OutageNotice<String>,
 }
 
 /// A file of stored keys that was refused.
@@ -58,15 +73,23 @@ struct RefusedKeys {
 pub(super) struct Reading(u64);
 
 impl Keyring {
-    /// The stored keys of the first configuration.
-    pub(super) fn new(settings: &Settings, reload: &Reload) -> Self {
+    /// The stored keys of the first configuration. Those of a table are not known yet.
+    pub(super) fn new(settings: &Settings, reload: &Reload, journal: &Journal) -> Self {
         let live = Arc::new(LiveKeys::default());
         live.stored.replace(settings.keys.table());
-        let state = State { settings: settings.clone(), files: None, taken: 0, refused: None };
+        let outage = OutageNotice::default();
+        let state = State { settings: settings.clone(), files: None, taken: 0, refused: None, outage };
+        let database = settings.ledger.postgres.as_ref();
+        let table = database.filter(|_| settings.keys.storage == KeyStorage::Table).map(KeyTable::shared);
+        if table.is_some() {
+            journal.health().key_store_up.get_or_init(AtomicBool::default);
+        }
         Self(Arc::new(Inner {
             live,
-            place: Live::new(KeyPlace::of(settings)),
+            place: Live::new(KeyPlace::of(settings, table.as_ref())),
             reload: reload.clone(),
+            table,
+            journal: journal.clone(),
             state: Mutex::new(state),
         }))
     }
@@ -99,7 +122,8 @@ impl Keyring {
     /// `reading`, those stay, since a revoked key must not come back.
     pub(super) fn adopt(&self, settings: &mut Settings, files: &mut Files, Reading(before): Reading) {
         let mut state = self.state();
-        if state.taken != before && state.settings.keys.file == settings.keys.file {
+        let is_older = state.taken != before || !files.has_read_keys();
+        if is_older && state.settings.keys.storage == settings.keys.storage {
             settings.keys.stored.clone_from(&state.settings.keys.stored);
             if let Some(in_use) = &state.files {
                 files.take_keys_of(in_use);
@@ -115,7 +139,7 @@ impl Keyring {
 
     fn put_in_use(&self, state: &State) {
         self.0.live.stored.replace(state.settings.keys.table());
-        self.0.place.replace(KeyPlace::of(&state.settings));
+        self.0.place.replace(KeyPlace::of(&state.settings, self.0.table.as_ref()));
     }
 
     /// Takes over a changed file if it is watched.
@@ -151,15 +175,9 @@ impl Keyring {
         let read = || load_keys_again(&state.settings, files).map_err(|mistakes| mistakes.to_string());
         match or_refusal(read) {
             Ok(LoadedKeys { stored, warnings, files }) => {
-                (state.settings.keys.stored, state.files, state.refused) = (stored, Some(files), None);
-                state.taken += 1;
-                self.put_in_use(state);
+                (state.files, state.refused) = (Some(files), None);
                 self.0.reload.record_keys_taken();
-                for warning in warnings {
-                    tracing::warn!("{warning}");
-                }
-                tracing::info!(keys = state.settings.keys.stored.len(), "the stored keys are in use");
-                ReloadOutcome::Taken { needs_restart: Vec::new(), late_workers: 0 }
+                self.take(state, stored, &warnings)
             }
             Err(mistakes) => {
                 tracing::error!("the stored keys are refused, and the earlier ones stay in use:\n{mistakes}");
@@ -170,32 +188,91 @@ impl Keyring {
         }
     }
 
-    /// Starts the thread, unless no stored key can change.
+    /// Takes over the keys of the table if they have changed. The database may be away for long: the
+    /// state is not locked while it is read.
+    fn poll(&self, table: &dyn KeyStore) -> ReloadOutcome {
+        let read = table.keys();
+        if let Some(up) = self.0.journal.health().key_store_up.get() {
+            up.store(read.is_ok(), Ordering::Relaxed);
+        }
+        let mut state = self.state();
+        match read {
+            Ok(stored) => {
+                if state.outage.record_success() {
+                    tracing::info!("the stored keys can be read again");
+                }
+                if stored == state.settings.keys.stored {
+                    return ReloadOutcome::Unchanged;
+                }
+                let warnings = warn_of_table(&state.settings, &stored);
+                self.take(&mut state, stored, &warnings)
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if state.outage.record_failure(reason.clone()) {
+                    let keys = state.settings.keys.stored.len();
+                    tracing::warn!(
+                        reason,
+                        keys,
+                        "the stored keys cannot be read; the last known ones stay in use"
+                    );
+                }
+                ReloadOutcome::Refused(reason)
+            }
+        }
+    }
+
+    /// Uses these keys from now on.
+    fn take(&self, state: &mut State, stored: Vec<StoredKey>, warnings: &[String]) -> ReloadOutcome {
+        state.settings.keys.stored = stored;
+        state.taken += 1;
+        self.put_in_use(state);
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        tracing::info!(keys = state.settings.keys.stored.len(), "the stored keys are in use");
+        ReloadOutcome::Taken { needs_restart: Vec::new(), late_workers: 0 }
+    }
+
+    /// Starts the thread, unless no stored key can change. Waits for the keys of a table for at most
+    /// [`FIRST`], so that a restart refuses none of them.
     ///
     /// # Errors
     /// Fails if the system provides no thread.
     pub(super) fn spawn(&self, threads: &Threads) -> io::Result<Option<KeyThread>> {
-        if self.state().files.is_none() {
+        if self.state().files.is_none() && self.0.table.is_none() {
             return Ok(None);
         }
         let (requests, received) = mpsc::channel();
         self.0.reload.connect_keys(requests);
         let keyring = self.clone();
+        let (known, are_known) = mpsc::channel::<()>();
+        let mut known = Some(known);
         let thread = threads.spawn("keys", move || {
+            fault::strike("keys");
+            if let Some(table) = &keyring.0.table {
+                keyring.poll(&**table);
+            }
+            // Ends the wait.
+            drop(known.take());
             keyring.run(&received);
             Ok(())
         })?;
+        let _ = are_known.recv_timeout(FIRST);
         Ok(Some(KeyThread { reload: self.0.reload.clone(), _thread: thread }))
     }
 
     fn run(&self, requests: &Receiver<ReloadRequest>) {
-        fault::strike("keys");
+        let look = || match &self.0.table {
+            Some(table) => self.poll(&**table),
+            None => self.look(),
+        };
         loop {
-            let interval = if self.state().watches() { INTERVAL } else { REST };
-            match requests.recv_timeout(interval) {
+            let is_watched = self.0.table.is_some() || self.state().watches();
+            match requests.recv_timeout(if is_watched { INTERVAL } else { REST }) {
                 // The requester may have left.
-                Ok(request) => _ = request.reply.send(self.look()),
-                Err(RecvTimeoutError::Timeout) => _ = self.look(),
+                Ok(request) => _ = request.reply.send(look()),
+                Err(RecvTimeoutError::Timeout) => _ = look(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -214,7 +291,7 @@ impl State {
 
     /// Returns true if stored keys may change.
     fn has_stored_keys(&self) -> bool {
-        self.settings.keys.file.is_some() && !self.settings.clients.is_empty()
+        self.settings.keys.file().is_some() && !self.settings.clients.is_empty()
     }
 }
 

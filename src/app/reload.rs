@@ -119,7 +119,7 @@ impl Reloader {
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
         let budget = snapshot::budget(settings, stream_metrics.limits());
         let (health, limits) = (HealthRegistry::new(Instant::now()), Arc::new(LimitRegistry::default()));
-        let keyring = Keyring::new(settings, &reload);
+        let keyring = Keyring::new(settings, &reload, journal);
         let prices = Live::new(settings.prices.clone());
         let parts = snapshot::Parts {
             watch: &mut watch,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::config::{AccessLines, AdminSettings, Server, Settings};
+use crate::config::{AccessLines, AdminSettings, KeyStorage, Server, Settings};
 use crate::support::is_loopback;
 
 /// Replaces values that a reload cannot change by those in use. Returns the keys that differ.
@@ -24,6 +24,11 @@ pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
     differing.pin_presence("admin.tls", &mut new.admin.tls, &in_use.admin.tls);
     differing.pin("ledger.path", &mut new.ledger.path, &in_use.ledger.path);
     differing.pin("ledger.postgres", &mut new.ledger.postgres, &in_use.ledger.postgres);
+    // The thread of stored keys has one source for as long as the process runs.
+    let is_table = |settings: &Settings| settings.keys.storage == KeyStorage::Table;
+    if is_table(new) != is_table(in_use) {
+        differing.pin("keys.store", &mut new.keys, &in_use.keys);
+    }
     differing.pin("otlp", &mut new.otlp, &in_use.otlp);
     differing.pin("log.format", &mut new.log.format, &in_use.log.format);
     // The sink exists, or does not, for as long as the process runs.

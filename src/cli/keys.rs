@@ -1,5 +1,5 @@
 //! `streamgauge keys`: makes, lists, replaces and revokes the keys of clients that are stored beside
-//! the configuration.
+//! the configuration, or in the fleet's database.
 //!
 //! Only `[keys]`, the names of `[clients]` and `[ledger]` are read: the secrets of the proxy may be
 //! missing here. Exit status: 0 done, 1 a file cannot be written, 2 a wrong argument or mistakes in
@@ -21,6 +21,7 @@ use crate::config::{
     self, CreatedKey, KeyError, KeyListing, KeyPlace, KeyStore, ListedKey, Overrides, Sources, StoreError,
     StoredKey, Which,
 };
+use crate::sinks::ledger::postgres::KeyTable;
 use crate::sinks::ledger::{Bounds, LedgerSource};
 
 /// Options of `keys`.
@@ -39,8 +40,8 @@ pub(super) struct KeysArgs {
 enum Command {
     /// Make a key for a client of the configuration, and print it: this once only
     ///
-    /// The key alone goes to stdout. Its SHA-256 digest is stored in `keys.file`: a running proxy
-    /// accepts the key within two seconds.
+    /// The key alone goes to stdout. Its SHA-256 digest is stored in the file or table of `[keys]`: a
+    /// running proxy accepts the key within two seconds.
     Create(CreateArgs),
     /// List the stored keys, with their last use
     List(ListArgs),
@@ -103,7 +104,10 @@ struct KeysFailure(u8, String);
 impl From<KeyError> for KeysFailure {
     fn from(error: KeyError) -> Self {
         let status = match error {
-            KeyError::NoRandom | KeyError::Store(StoreError::Unwritten(..) | StoreError::Locked(_)) => FAILED,
+            KeyError::NoRandom
+            | KeyError::Store(StoreError::Unwritten(..) | StoreError::Locked(_) | StoreError::Table(..)) => {
+                FAILED
+            }
             _ => WRONG,
         };
         // The names of options.
@@ -116,7 +120,7 @@ impl From<KeyError> for KeysFailure {
 pub(super) fn run(args: &KeysArgs) -> ExitCode {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
-    let place = match config::load_key_place(&sources) {
+    let place = match config::load_key_place(&sources, KeyTable::shared) {
         Ok(place) => place,
         Err(mistakes) => {
             say!("{mistakes}");
@@ -165,7 +169,7 @@ fn rotate(place: &KeyPlace, args: &RotateArgs) -> Result<CreatedKey, KeysFailure
     Ok(created)
 }
 
-fn list(sources: &Sources, store: &KeyStore, args: &ListArgs) -> Result<KeyListing, KeysFailure> {
+fn list(sources: &Sources, store: &dyn KeyStore, args: &ListArgs) -> Result<KeyListing, KeysFailure> {
     let (keys, now) = (store.keys().map_err(KeyError::from)?, Timestamp::now());
     let used = match keys.is_empty() {
         true => None,
@@ -177,7 +181,7 @@ fn list(sources: &Sources, store: &KeyStore, args: &ListArgs) -> Result<KeyListi
     let (ledger, used) = used.unzip();
     let used = used.unwrap_or_default();
     let keys = keys.iter().map(|key| ListedKey::new(key, used.get(&key.digest.id()).copied(), now)).collect();
-    Ok(KeyListing { file: store.path().display().to_string(), ledger, keys })
+    Ok(KeyListing { store: store.name(), ledger, keys })
 }
 
 type LastUsed = HashMap<String, Timestamp>;

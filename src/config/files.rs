@@ -134,6 +134,11 @@ impl Files {
         (contents != keys.contents).then(|| KeysFile { contents, ..keys.clone() })
     }
 
+    /// Returns true if the file of stored keys was read.
+    pub fn has_read_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
     /// Replaces the file of stored keys by the one of `others`.
     pub fn take_keys_of(&mut self, others: &Self) {
         self.keys.clone_from(&others.keys);

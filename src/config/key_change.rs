@@ -54,7 +54,8 @@ pub struct RevokedKeys {
 /// The stored keys.
 #[derive(Serialize)]
 pub struct KeyListing {
-    pub file: String,
+    /// The name of their store.
+    pub store: String,
     /// The ledger of the last uses. `None`: they are unknown.
     pub ledger: Option<String>,
     pub keys: Vec<ListedKey>,
@@ -122,8 +123,8 @@ impl ListedKey {
 impl KeyPlace {
     /// # Errors
     /// Fails if the configuration stores no keys.
-    pub fn store(&self) -> Result<&KeyStore, KeyError> {
-        self.store.as_ref().ok_or(KeyError::NoStore)
+    pub fn store(&self) -> Result<&dyn KeyStore, KeyError> {
+        self.store.as_deref().ok_or(KeyError::NoStore)
     }
 
     /// Stores a new key of a client. It blocks.
@@ -138,7 +139,7 @@ impl KeyPlace {
             if self.has_keys && keys.is_empty() {
                 return Err(StoreError::Unread(format!(
                     "{} is missing or empty, and its keys are in use: restore it first, or write a line `# none` into it, which revokes all of them",
-                    store.path().display()
+                    store.name()
                 )));
             }
             keys.push(stored.clone());
@@ -194,9 +195,9 @@ impl KeyPlace {
                 let found: Vec<_> = keys.extract_if(.., |key| key.digest.to_hex().starts_with(id)).collect();
                 match &found[..] {
                     [] => {
-                        let file = store.path().display();
+                        let store = store.name();
                         return Err(StoreError::Refused(format!(
-                            "no key {id} is stored in {file}, so that nothing was revoked: `streamgauge keys list` shows them"
+                            "no key {id} is stored in {store}, so that nothing was revoked: `streamgauge keys list` shows them"
                         )));
                     }
                     [key] => revoked.push(EndedKey::new(key)),

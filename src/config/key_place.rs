@@ -1,6 +1,8 @@
 //! The part of a configuration that commands need to change stored keys. Mistakes in other parts do
 //! not count, and neither do missing secrets.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,36 +10,42 @@ use jiff::tz::TimeZone;
 
 use super::clients::day_or_time;
 use super::duration::past;
+use super::key_file::KeyFile;
 use super::key_store::KeyStore;
 use super::layers::Layers;
 use super::mistakes::Mistakes;
 use super::reader::Reader;
-use super::settings::Settings;
+use super::settings::{KeyStorage, Postgres, Settings};
+use super::stored_keys::{self, NO_DATABASE};
 use super::suggest::suggest;
 use super::time_zone::time_zone;
-use super::{Sources, file, stored_keys};
+use super::{Sources, file, sections};
 
 /// The place of stored keys, and the clients to which they can belong.
 #[derive(Debug)]
 pub struct KeyPlace {
     /// `None`: no keys are stored.
-    pub store: Option<KeyStore>,
+    pub store: Option<Arc<dyn KeyStore>>,
     /// The names of `[clients]`.
     pub clients: Vec<String>,
     /// Those with keys in the configuration too.
     pub own_keys: Vec<String>,
     /// The zone of days.
     pub time_zone: TimeZone,
-    /// Stored keys are in use.
+    /// Stored keys of a file are in use.
     pub has_keys: bool,
 }
 
 /// Reads `[keys]`, the names of `[clients]` and `ledger.time_zone`, from the same sources as
-/// [`load`](super::load).
+/// [`load`](super::load); all of `[ledger]` if its database has the keys, in the table that
+/// `table` makes of it.
 ///
 /// # Errors
 /// Fails if the file cannot be read, or with the mistakes in these parts.
-pub fn load_key_place(sources: &Sources) -> Result<KeyPlace, Mistakes> {
+pub fn load_key_place(
+    sources: &Sources,
+    table: impl FnOnce(&Postgres) -> Arc<dyn KeyStore>,
+) -> Result<KeyPlace, Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
     let (layers, _) = Layers::merge(file, &sources.env, &sources.overrides);
     let reader = Reader::new(&layers, &sources.env);
@@ -50,9 +58,18 @@ pub fn load_key_place(sources: &Sources) -> Result<KeyPlace, Mistakes> {
             time_zone(text).map_err(|reason| entry.mistake(reason))
         });
         let zone = zone.transpose();
-        let file = root.section("keys", stored_keys::path_in);
+        let storage = root.section("keys", stored_keys::storage);
+        let store = match storage? {
+            KeyStorage::Nowhere => None,
+            KeyStorage::File(path) => Some(in_file(path)),
+            KeyStorage::Table => {
+                let database = root.section("ledger", sections::ledger)?.postgres;
+                let missing = || root.section("keys", |keys| Err(keys.mistake("store", NO_DATABASE)));
+                Some(table(&database.map_or_else(missing, Ok)?))
+            }
+        };
         Ok(KeyPlace {
-            store: file?.map(KeyStore::new),
+            store,
             own_keys: clients.iter().filter(has_own).cloned().collect(),
             clients,
             time_zone: zone?.unwrap_or(TimeZone::UTC),
@@ -63,15 +80,15 @@ pub fn load_key_place(sources: &Sources) -> Result<KeyPlace, Mistakes> {
 }
 
 impl KeyPlace {
-    /// The place in a configuration in use.
-    pub fn of(settings: &Settings) -> Self {
+    /// The place in a configuration in use. `table` is that of its database, if that has the keys.
+    pub fn of(settings: &Settings, table: Option<&Arc<dyn KeyStore>>) -> Self {
         let own = settings.clients.iter().filter(|client| !client.keys.is_empty());
         Self {
-            store: settings.keys.file.clone().map(KeyStore::new),
+            store: settings.keys.file().map(|path| in_file(path.to_owned())).or(table.cloned()),
             own_keys: own.map(|client| client.name.clone()).collect(),
             clients: settings.clients.iter().map(|client| client.name.clone()).collect(),
             time_zone: settings.ledger.time_zone.clone(),
-            has_keys: !settings.keys.stored.is_empty(),
+            has_keys: settings.keys.file().is_some() && !settings.keys.stored.is_empty(),
         }
     }
 
@@ -85,6 +102,10 @@ impl KeyPlace {
         let meant = meant.map(|name| format!("did you mean {name:?}? If not, ")).unwrap_or_default();
         Err(format!("the configuration has no client {name:?}: {meant}add [clients.{name}] to it first"))
     }
+}
+
+fn in_file(path: PathBuf) -> Arc<dyn KeyStore> {
+    Arc::new(KeyFile::new(path))
 }
 
 /// The end of a key: a duration from `now`, the beginning of a day of `zone`, or a time.

@@ -1,37 +1,41 @@
-//! Changes the file of stored keys, for commands: under a lock, and as a whole. A process that reads
-//! it meanwhile sees the keys before or after a change.
+//! Where stored keys are kept, as commands, the admin port and a running process use it.
 
 use std::error::Error;
 use std::fmt;
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use super::files::Files;
+use super::key_file::folder;
 use super::settings::StoredKey;
-use super::stored_keys::load;
-
-/// The mode of a new file: its owner may read and write it.
-const PRIVATE: u32 = 0o600;
 
 /// The longest wait for another command that holds the lock. A command holds it for milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-const PAUSE: Duration = Duration::from_millis(10);
+/// A change of the stored keys.
+pub type KeyChange<'a> = dyn FnMut(&mut Vec<StoredKey>) -> Result<(), StoreError> + 'a;
 
-/// The first lines of the file.
-const HEADER: &str = "\
-# Keys of clients, by their SHA-256 digests. `streamgauge keys` writes this file, and keeps no comments.
-";
+/// The store of keys: a file, or the table of a fleet. Its calls block.
+pub trait KeyStore: fmt::Debug + Send + Sync {
+    /// The name in messages.
+    fn name(&self) -> String;
 
-/// The file of stored keys.
-#[derive(Clone, Debug)]
-pub struct KeyStore(PathBuf);
+    /// All keys.
+    ///
+    /// # Errors
+    /// Fails if they cannot be read.
+    fn keys(&self) -> Result<Vec<StoredKey>, StoreError>;
 
-/// A change that was not made. The file is as it was before.
+    /// Changes the keys, and calls `change` at most once. Two commands at the same time change them
+    /// one after the other.
+    ///
+    /// # Errors
+    /// Fails if the keys cannot be read or written, or with the error of `change`.
+    fn apply(&self, change: &mut KeyChange<'_>) -> Result<(), StoreError>;
+}
+
+/// A change that was not made. The keys are as they were before.
 #[derive(Debug)]
 pub enum StoreError {
     /// The file has mistakes, or cannot be read.
@@ -40,148 +44,36 @@ pub enum StoreError {
     Refused(String),
     /// The file, or one beside it, cannot be written.
     Unwritten(PathBuf, io::Error),
+    /// The table of this name cannot be read or written.
+    Table(String, String),
     /// Another command holds the lock.
     Locked(PathBuf),
 }
 
-impl KeyStore {
-    pub fn new(path: PathBuf) -> Self {
-        Self(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// The keys in the file; none if it is missing.
+impl dyn KeyStore + '_ {
+    /// Like [`KeyStore::apply`], with a result.
     ///
     /// # Errors
-    /// Fails if the file cannot be read, or has mistakes.
-    pub fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        load(&self.0, &mut Files::default()).map_err(|mistakes| StoreError::Unread(mistakes.to_string()))
-    }
-
-    /// Changes the keys. Two commands at the same time change them one after the other.
-    ///
-    /// # Errors
-    /// Fails if the file cannot be read or written, or with the error of `change`.
+    /// Fails like [`KeyStore::apply`].
     pub fn change<T>(
         &self,
         change: impl FnOnce(&mut Vec<StoredKey>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        // A symlink stays, and the file that it leads to is replaced.
-        let path = match fs::canonicalize(&self.0) {
-            Ok(path) => path,
-            Err(error) if error.kind() == ErrorKind::NotFound && !self.0.is_symlink() => self.0.clone(),
-            Err(error) => return Err(StoreError::Unwritten(self.0.clone(), error)),
-        };
-        let unwritten = |error| StoreError::Unwritten(path.clone(), error);
-        // Before anything is written: after the new name there is no way back.
-        let parent = File::open(folder(&path)).map_err(unwritten)?;
-        let _lock = take(&beside(&path, ".lock"))?;
-        let mut keys = self.keys()?;
-        let done = change(&mut keys)?;
-        let new = beside(&path, ".new");
-        let written = write(&new, &path, &text(&keys)).and_then(|()| fs::rename(&new, &path));
-        written.map_err(|error| {
-            // The file may not exist.
-            let _ = fs::remove_file(&new);
-            unwritten(error)
+        let (mut change, mut done) = (Some(change), None);
+        self.apply(&mut |keys| {
+            let change = change.take().expect("a store calls a change once");
+            done = Some(change(keys)?);
+            Ok(())
         })?;
-        // A power failure cannot undo the change once the folder is on the disk. It is in force
-        // without that, and not all filesystems can do it.
-        let _ = parent.sync_all();
-        Ok(done)
+        Ok(done.expect("a store calls a change before it succeeds"))
     }
-}
-
-/// Takes the lock, which ends with the file.
-fn take(path: &Path) -> Result<File, StoreError> {
-    let unwritten = |error| StoreError::Unwritten(path.to_owned(), error);
-    let options = OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(path);
-    let file = options.map_err(unwritten)?;
-    let model = fs::metadata(folder(path)).map_err(unwritten)?;
-    give(&file, &model).map_err(unwritten)?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(fs::TryLockError::Error(error)) => return Err(unwritten(error)),
-            Err(fs::TryLockError::WouldBlock) if Instant::now() > deadline => {
-                return Err(StoreError::Locked(path.to_owned()));
-            }
-            Err(fs::TryLockError::WouldBlock) => thread::sleep(PAUSE),
-        }
-    }
-}
-
-/// Writes a file with the owner and the mode of the one that it replaces. A new one belongs to the
-/// owner of its folder, so that a command of root leaves a file that the service can read.
-fn write(new: &Path, replaced: &Path, text: &str) -> io::Result<()> {
-    // One of a command that was killed, since this one has the lock.
-    let _ = fs::remove_file(new);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(new)?;
-    let mode = match fs::metadata(replaced) {
-        Ok(model) => {
-            own(&file, &model).map_err(|error| {
-                let (uid, gid) = (model.uid(), model.gid());
-                io::Error::other(format!("it would not belong to user {uid} and group {gid} any more ({error}); run this as that user or as root"))
-            })?;
-            model.mode() & 0o777
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            give(&file, &fs::metadata(folder(replaced))?)?;
-            PRIVATE
-        }
-        Err(error) => return Err(error),
-    };
-    file.set_permissions(Permissions::from_mode(mode))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-/// Gives a file of root to the owner of its folder, so that the service can use it.
-fn give(file: &File, folder: &Metadata) -> io::Result<()> {
-    if file.metadata()?.uid() == ROOT { own(file, folder) } else { Ok(()) }
-}
-
-/// Gives a file the owner and the group of the model.
-fn own(file: &File, model: &Metadata) -> io::Result<()> {
-    let ids = |file: &Metadata| (file.uid(), file.gid());
-    if ids(&file.metadata()?) == ids(model) {
-        return Ok(());
-    }
-    fchown(file, Some(model.uid()), Some(model.gid()))
-}
-
-const ROOT: u32 = 0;
-
-fn text(keys: &[StoredKey]) -> String {
-    let mut text = HEADER.to_owned();
-    for StoredKey { client, digest, created, until, .. } in keys {
-        let times = [("created", created), ("until", until)];
-        let times = times.into_iter().filter_map(|(name, at)| Some((name, at.as_ref()?.to_string())));
-        let values = [("client", client.clone()), ("sha256", digest.to_hex())].into_iter().chain(times);
-        text += "\n[[keys]]\n";
-        text.extend(values.map(|(name, value)| format!("{name} = {}\n", toml::Value::from(value))));
-    }
-    text
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unread(reason) | Self::Refused(reason) => f.write_str(reason),
+            Self::Table(name, reason) => write!(f, "{name}: {reason}"),
             Self::Locked(path) => {
                 write!(f, "another `streamgauge keys` has locked {} for {PATIENCE:?}", path.display())
             }
@@ -207,6 +99,3 @@ impl fmt::Display for StoreError {
 }
 
 impl Error for StoreError {}
-
-#[cfg(test)]
-mod tests;

@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue};
 use jiff::tz::TimeZone;
 
 pub use alerts::{Alert, WebhookUrl};
-pub use clients::{Client, ClientKey, KeySettings, StoredKey, Team};
+pub use clients::{Client, ClientKey, KeySettings, KeyStorage, StoredKey, Team};
 pub use groups::{GroupSettings, MemberSettings};
 
 use crate::codec::traceparent::Sampling;

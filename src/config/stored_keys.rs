@@ -1,5 +1,5 @@
-//! `[keys]`: keys of clients in a file of their own. Commands change it, and a running process takes
-//! it over without the rest of the configuration, which may be refused meanwhile.
+//! `[keys]`: keys of clients in a file or table of their own. Commands change it, and a running
+//! process takes it over without the rest of the configuration, which may be refused meanwhile.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -10,30 +10,55 @@ use jiff::Timestamp;
 use super::clients::digest;
 use super::file::File;
 use super::files::Files;
-use super::kind::{Kind, Shape, text};
+use super::kind::{Kind, Shape, choice, text};
 use super::layers::Layers;
 use super::mistakes::{Mistake, Mistakes};
 use super::notes::Read;
 use super::reader::{Entry, Reader, Table, all};
-use super::settings::{Client, KeySettings, Settings, StoredKey};
+use super::settings::{Client, KeySettings, KeyStorage, LedgerSettings, Settings, StoredKey};
 use super::suggest::suggest;
 use crate::gate::StoredKeys;
 
 /// The largest number of ids in one warning.
 const MOST_IDS: usize = 3;
 
-/// `[keys]`, with the keys in the file.
-pub(super) fn keys(table: &Table<'_>) -> Read<KeySettings> {
-    let read = |entry: &Entry<'_>, file: PathBuf| {
-        Ok(KeySettings { stored: entry.stored_keys(&file)?, file: Some(file) })
-    };
-    Ok(table.defaulted("file", path().then(read).or_empty())?.unwrap_or_default())
+/// The value of `store`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Store {
+    File,
+    Table,
 }
 
-/// The path of the file alone.
-pub(super) fn path_in(table: &Table<'_>) -> Read<Option<PathBuf>> {
-    table.defaulted("file", path().or_empty())
+/// `[keys]`, with the keys in the file.
+pub(super) fn keys(table: &Table<'_>) -> Read<KeySettings> {
+    let store = store(table);
+    let read = |entry: &Entry<'_>, file: PathBuf| match store {
+        Ok(Store::Table) => Ok(KeySettings::default()),
+        _ => Ok(KeySettings { stored: entry.stored_keys(&file)?, storage: KeyStorage::File(file) }),
+    };
+    let in_file = table.defaulted("file", path().then(read).or_empty());
+    match (store?, in_file?) {
+        (Store::Table, _) => Ok(KeySettings { storage: KeyStorage::Table, stored: Vec::new() }),
+        (Store::File, keys) => Ok(keys.unwrap_or_default()),
+    }
 }
+
+/// The store alone.
+pub(super) fn storage(table: &Table<'_>) -> Read<KeyStorage> {
+    let (store, file) = (store(table), table.defaulted("file", path().or_empty()));
+    match (store?, file?) {
+        (Store::Table, _) => Ok(KeyStorage::Table),
+        (Store::File, file) => Ok(file.map_or(KeyStorage::Nowhere, KeyStorage::File)),
+    }
+}
+
+fn store(table: &Table<'_>) -> Read<Store> {
+    const STORES: &[(&str, Store)] = &[("file", Store::File), ("postgres", Store::Table)];
+    table.defaulted("store", choice(STORES))
+}
+
+/// The mistake of `store = "postgres"` without a database.
+pub(super) const NO_DATABASE: &str = "is \"postgres\", and there is no [ledger.postgres]: add it";
 
 fn path() -> Kind<impl FnOnce(&Entry<'_>) -> Read<PathBuf>> {
     text().then(|entry, path| Ok(entry.folder().join(path)))
@@ -149,7 +174,7 @@ fn compare(keys: &KeySettings, clients: &[Client], needs_no_key: bool) -> (Vec<M
     }
     let now = Timestamp::now();
     let expired: Vec<_> = keys.stored.iter().filter(|key| key.has_expired(now)).collect();
-    if let (Some(first), Some(file)) = (expired.first(), &keys.file) {
+    if let (Some(first), Some(file)) = (expired.first(), keys.file()) {
         let ids: Vec<_> = expired.iter().take(MOST_IDS).map(|key| key.digest.id()).collect();
         let more = if expired.len() > MOST_IDS { " and others" } else { "" };
         warnings.push(format!(
@@ -162,10 +187,27 @@ fn compare(keys: &KeySettings, clients: &[Client], needs_no_key: bool) -> (Vec<M
     (mistakes, warnings)
 }
 
-/// Reports contradictions between the stored keys and the clients.
-pub(super) fn check(root: &Table<'_>, keys: &KeySettings, clients: &[Client], needs_no_key: bool) {
+/// Reports contradictions between the stored keys, the clients and the database.
+pub(super) fn check(
+    root: &Table<'_>,
+    keys: &KeySettings,
+    clients: &[Client],
+    needs_no_key: bool,
+    ledger: &Read<LedgerSettings>,
+) {
+    if let (KeyStorage::Table, Some(store)) = (&keys.storage, root.at(&["keys", "store"])) {
+        if ledger.as_ref().is_ok_and(|ledger| ledger.postgres.is_none()) {
+            store.mistake(NO_DATABASE);
+        }
+        if clients.is_empty() {
+            store.mistake(
+                "is \"postgres\", and without any [clients.NAME] every request would be accepted without a key: add the clients",
+            );
+        }
+        return;
+    }
     let Some(file) = root.at(&["keys", "file"]) else { return };
-    let (mistakes, warnings) = compare(keys, clients, needs_no_key || keys.file.is_none());
+    let (mistakes, warnings) = compare(keys, clients, needs_no_key || keys.file().is_none());
     for mistake in mistakes {
         file.mistake_in_file(mistake);
     }
@@ -191,15 +233,24 @@ pub struct LoadedKeys {
 /// Fails with all mistakes, also if a missing file would lose keys.
 pub fn load_keys_again(settings: &Settings, files: &Files) -> Result<LoadedKeys, Mistakes> {
     let mut files = files.before_keys();
-    let file = settings.keys.file.clone();
-    let stored = file.as_deref().map_or(Ok(Vec::new()), |path| load(path, &mut files))?;
-    let keys = KeySettings { file, stored };
-    let (mistakes, warnings) =
-        compare(&keys, &settings.clients, settings.server.has_client_certificates() || keys.file.is_none());
+    let stored = settings.keys.file().map_or(Ok(Vec::new()), |path| load(path, &mut files))?;
+    let keys = KeySettings { storage: settings.keys.storage.clone(), stored };
+    let needs_no_key = settings.server.has_client_certificates() || keys.file().is_none();
+    let (mistakes, warnings) = compare(&keys, &settings.clients, needs_no_key);
     match mistakes.is_empty() {
         true => Ok(LoadedKeys { stored: keys.stored, warnings, files }),
         false => Err(Mistakes(mistakes)),
     }
+}
+
+/// Compares keys of the table with the configuration in use. A contradiction refuses no key of the
+/// others, which other instances use: a configured key has precedence.
+pub fn warn_of_table(settings: &Settings, stored: &[StoredKey]) -> Vec<String> {
+    let keys = KeySettings { storage: KeyStorage::Table, stored: stored.to_vec() };
+    let needs_no_key = settings.server.has_client_certificates();
+    let (mistakes, warnings) = compare(&keys, &settings.clients, needs_no_key);
+    let mistakes = mistakes.into_iter().map(|Mistake { place, reason }| format!("{place}: {reason}"));
+    mistakes.chain(warnings).collect()
 }
 
 impl KeySettings {

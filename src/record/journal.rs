@@ -68,6 +68,8 @@ pub struct Health {
     pub not_understood: AtomicU64,
     /// Counters of records shipped to a fleet's database, if one is configured.
     pub shipping: OnceLock<Shipping>,
+    /// True while the stored keys can be read from the fleet's database, if they are there.
+    pub key_store_up: OnceLock<AtomicBool>,
     /// Counters of alerts to webhooks.
     pub alerts: Arc<AlertCounts>,
     /// Counters of exports to an OpenTelemetry collector, if one is configured.

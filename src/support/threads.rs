@@ -23,7 +23,7 @@
 //! | `estimates` | nothing: it computes | its queue; a second at the stop | started again |
 //! | `lookup` | the system's `getaddrinfo`, for as long as that takes | no code waits for it without a deadline | the next request looks up again |
 //! | `configuration` | reads of the configuration and of the files that it names; the workers' adoption of a snapshot | `app::reload::ADOPTION`; the deadline of the stop | started again |
-//! | `keys` | reads of the file of stored keys | the deadline of the stop | started again |
+//! | `keys` | reads of the stored keys: a file, or PostgreSQL | the deadline of the stop | started again |
 //! | `log-writer` | `write` on stderr, for as long as that takes | its buffer; a moment at the end | started again |
 //!
 //! `records` and the threads of sinks run at a lower priority than the workers

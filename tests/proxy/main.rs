@@ -37,6 +37,7 @@ mod errors;
 mod estimates;
 mod first_byte;
 mod fleet;
+mod fleet_keys;
 mod fleet_pages;
 mod forms;
 mod group_conversations;

@@ -73,7 +73,7 @@ fn result(notice: &Notice, zone: &TimeZone) -> Markup {
 fn table(listing: &KeyListing, zone: &TimeZone) -> Markup {
     html! {
         @if listing.keys.is_empty() {
-            p { "No keys are stored in " code { (listing.file) } "." }
+            p { "No keys are stored in " code { (listing.store) } "." }
         } @else {
             div.scroll {
                 table {
@@ -90,7 +90,7 @@ fn table(listing: &KeyListing, zone: &TimeZone) -> Markup {
                 }
             }
             p.hint {
-                "Times in " (time_zone_name(zone)) ". Stored in " code { (listing.file) } "."
+                "Times in " (time_zone_name(zone)) ". Stored in " code { (listing.store) } "."
                 @if listing.ledger.is_none() { " The last use is unknown: the ledger cannot be read, or none is kept." }
             }
         }
@@ -179,7 +179,7 @@ mod tests {
             expired: false,
             last_used: None,
         };
-        KeyListing { file: "keys.toml".to_owned(), ledger: None, keys: vec![key] }
+        KeyListing { store: "keys.toml".to_owned(), ledger: None, keys: vec![key] }
     }
 
     #[test]

@@ -5,7 +5,8 @@ mod clients;
 use std::fmt::{self, Write as _};
 
 use crate::config::{
-    GroupSettings, JsonlTarget, Loaded, MemberSettings, OtlpSettings, Route, RouteTarget, Settings, Upstream,
+    GroupSettings, JsonlTarget, KeyStorage, Loaded, MemberSettings, OtlpSettings, Route, RouteTarget,
+    Settings, Upstream,
 };
 use crate::llm::provider::{ApiVersion, Provider};
 use crate::tls::{ClientCertificates, ServerSettings, Verification};
@@ -31,8 +32,12 @@ impl fmt::Display for Summary<'_> {
             line(f, "fixed", &text)?;
         }
         line(f, "clients", &clients::names(settings))?;
-        if let (Some(file), count @ 1..) = (&settings.keys.file, settings.keys.stored.len()) {
-            line(f, "keys", &format!("{count} in {}", file.display()))?;
+        match (&settings.keys.storage, settings.keys.stored.len()) {
+            (KeyStorage::File(file), count @ 1..) => {
+                line(f, "keys", &format!("{count} in {}", file.display()))?;
+            }
+            (KeyStorage::Table, _) => line(f, "keys", "in the table streamgauge_keys of [ledger.postgres]")?,
+            _ => {}
         }
         for text in settings.clients.iter().filter_map(|each| clients::client(each, settings)) {
             line(f, "client", &text)?;

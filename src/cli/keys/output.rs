@@ -35,7 +35,7 @@ impl fmt::Display for RevokedKeys {
 impl fmt::Display for KeyListing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.keys.is_empty() {
-            return writeln!(f, "no keys are stored in {}", self.file);
+            return writeln!(f, "no keys are stored in {}", self.store);
         }
         let head = ["CLIENT", "ID", "CREATED", "UNTIL", "LAST USED"].map(str::to_owned);
         let line = |key: &ListedKey| {
@@ -102,7 +102,7 @@ mod tests {
             ListedKey::new(&stored("q\u{e9}", at("2026-11-30T12:00:00Z")), None, now),
         ];
         let ledger = Some("this instance, from l.db".to_owned());
-        let mut listing = KeyListing { file: "keys.toml".to_owned(), ledger, keys };
+        let mut listing = KeyListing { store: "keys.toml".to_owned(), ledger, keys };
         let expected = "\
 CLIENT  ID        CREATED               UNTIL                           LAST USED
 search  9f86d081  2026-11-30T09:00:00Z  -                               2026-11-30T10:00:00Z

@@ -1,6 +1,6 @@
 //! `[clients.NAME]` and `[teams.NAME]`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -40,16 +40,41 @@ pub struct ClientKey {
     pub place: String,
 }
 
-/// `[keys]`: keys in a file of their own, which `streamgauge keys` changes.
+/// `[keys]`: keys in a store of their own, which `streamgauge keys` changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KeySettings {
-    /// `None`: no keys are stored.
-    pub file: Option<PathBuf>,
+    pub storage: KeyStorage,
     /// The keys in the file. No two have the same digest, and none has that of a client's key.
     pub stored: Vec<StoredKey>,
 }
 
-/// A key in the file.
+/// The store of keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum KeyStorage {
+    /// No keys are stored.
+    #[default]
+    Nowhere,
+    File(PathBuf),
+    /// The table of `[ledger.postgres]`.
+    Table,
+}
+
+impl KeySettings {
+    /// Returns true if keys can be stored.
+    pub fn is_kept(&self) -> bool {
+        self.storage != KeyStorage::Nowhere
+    }
+
+    /// The file, if the keys are in one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.storage {
+            KeyStorage::File(file) => Some(file),
+            KeyStorage::Nowhere | KeyStorage::Table => None,
+        }
+    }
+}
+
+/// A stored key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredKey {
     /// The name of its client. The key is refused while the configuration does not have the client.

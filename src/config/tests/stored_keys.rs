@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::*;
 use crate::gate::KeyDigest;
@@ -50,7 +51,7 @@ fn digest(key: &str) -> String {
 fn missing_file_is_an_empty_store() {
     let stored = Stored::new("[clients.a]\n", None);
     let loaded = stored.load();
-    assert_eq!(loaded.settings.keys.file, Some(stored.path("keys.toml")));
+    assert_eq!(loaded.settings.keys.file(), Some(&*stored.path("keys.toml")));
     assert!(loaded.settings.keys.stored.is_empty());
     let [warning] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
     assert!(warning.starts_with("clients.a has no key"), "{warning}");
@@ -123,7 +124,7 @@ fn keys_without_any_client_are_a_mistake() {
     let expected =
         "keys.toml:1: keys[0]: is a key, and without any [clients.NAME] every request would be accepted";
     assert!(found[0].starts_with(expected) && found.len() == 1, "{found:#?}");
-    assert!(Stored::new("[keys]\nfile = \"\"\n", Some(&key)).load().settings.keys.file.is_none());
+    assert!(Stored::new("[keys]\nfile = \"\"\n", Some(&key)).load().settings.keys.file().is_none());
 }
 
 #[test]
@@ -158,9 +159,9 @@ fn commands_read_the_place_of_keys_whatever_else_is_wrong() {
          [ledger]\nno_such_key = 1\ntime_zone = \"Europe/Berlin\"\n[keys]\nfile = \"elsewhere/keys.toml\"\n",
         None,
     );
-    let place = load_key_place(&stored.sources()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    let path = place.store.as_ref().map(|store| store.path().to_owned());
-    assert_eq!(path, Some(stored.path("elsewhere/keys.toml")));
+    let place = load_key_place(&stored.sources(), no_table).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let name = place.store.as_ref().map(|store| store.name());
+    assert_eq!(name, Some(stored.path("elsewhere/keys.toml").display().to_string()));
     assert_eq!(
         (place.clients.as_slice(), place.own_keys.as_slice()),
         (&["a", "b"].map(str::to_owned)[..], &["a".to_owned()][..])
@@ -170,6 +171,76 @@ fn commands_read_the_place_of_keys_whatever_else_is_wrong() {
     let reason = place.check_client("c").unwrap_err();
     assert!(reason.contains("add [clients.c] to it first"), "{reason}");
     let stored = Stored::new("[keys]\nfiles = \"x\"\n", None);
-    let mistakes = load_key_place(&stored.sources()).unwrap_err().to_string();
+    let mistakes = load_key_place(&stored.sources(), no_table).unwrap_err().to_string();
     assert!(mistakes.contains("keys.files: unknown key; did you mean `file`?"), "{mistakes}");
+}
+
+fn no_table(_: &Postgres) -> Arc<dyn KeyStore> {
+    panic!("the keys are in a file")
+}
+
+const DATABASE: &str = "[ledger.postgres]\nurl = { value = \"postgres://u:p@127.0.0.1/d\" }\n";
+
+#[test]
+fn keys_of_a_table_need_its_database_and_clients() {
+    let text = "[clients.a]\n[keys]\nstore = \"postgres\"\n";
+    // The file is not read.
+    let stored = Stored::new(&format!("{text}{DATABASE}"), Some("[[keys"));
+    let Loaded { settings, warnings, files, .. } = stored.load();
+    assert_eq!((settings.keys.storage.clone(), warnings), (KeyStorage::Table, Vec::new()));
+    assert!(!files.has_read_keys());
+    let key = |client: &str| StoredKey {
+        client: client.to_owned(),
+        digest: KeyDigest::of(b"test"),
+        created: None,
+        until: None,
+        place: "streamgauge_keys".to_owned(),
+    };
+    assert_eq!(warn_of_table(&settings, &[key("a")]), [""; 0]);
+    let [gone, without] = &warn_of_table(&settings, &[key("b")])[..] else { panic!("two warnings") };
+    assert!(
+        gone.starts_with("streamgauge_keys: the key 9f86d081 is refused: there is no [clients.b]"),
+        "{gone}"
+    );
+    assert!(without.starts_with("clients.a has no key"), "{without}");
+    assert_eq!(
+        Stored::new(text, None).mistakes(),
+        ["streamgauge.toml:5: keys.store: is \"postgres\", and there is no [ledger.postgres]: add it"]
+    );
+    let [mistake] = &Stored::new(&format!("[keys]\nstore = \"postgres\"\n{DATABASE}"), None).mistakes()[..]
+    else {
+        panic!("one mistake")
+    };
+    assert!(mistake.contains("keys.store: is \"postgres\", and without any [clients.NAME]"), "{mistake}");
+    let [mistake] = &Stored::new("[keys]\nstore = \"postgre\"\n", None).mistakes()[..] else {
+        panic!("one mistake")
+    };
+    assert!(mistake.contains("keys.store: \"postgre\" is unknown: write"), "{mistake}");
+}
+
+#[test]
+fn commands_find_the_table_of_keys() {
+    #[derive(Debug)]
+    struct Table(String);
+    impl KeyStore for Table {
+        fn name(&self) -> String {
+            self.0.clone()
+        }
+        fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+            Ok(Vec::new())
+        }
+        fn apply(&self, _: &mut KeyChange<'_>) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+    let table = |database: &Postgres| -> Arc<dyn KeyStore> { Arc::new(Table(database.instance.clone())) };
+    let text = "[server]\nlisten = 7\n[clients.a]\n[keys]\nstore = \"postgres\"\n";
+    let stored = Stored::new(&format!("{text}{DATABASE}instance = \"here\"\n"), None);
+    let place = load_key_place(&stored.sources(), table).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(place.store.map(|store| store.name()).as_deref(), Some("here"));
+    let mistakes = load_key_place(&Stored::new(text, None).sources(), table).unwrap_err().to_string();
+    assert!(
+        mistakes.contains("keys.store: is \"postgres\", and there is no [ledger.postgres]"),
+        "{mistakes}"
+    );
 }

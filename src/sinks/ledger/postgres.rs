@@ -13,12 +13,14 @@
 //! | `connect`, `tls` | a connection within its time; through TLS |
 //! | `error` | what went wrong, in words |
 //! | `ask`, `condition` | a question: one moment, within its time; which rows it is about |
+//! | `keys` | the stored keys of clients, which is no part of the ledger |
 //! | `sums`, `report`, `overview`, `records` | reads, and adds up, as `query` does of SQLite |
 
 mod ask;
 mod condition;
 mod connect;
 mod error;
+mod keys;
 mod last_used;
 mod overview;
 mod partitions;
@@ -32,6 +34,7 @@ mod sums;
 mod tls;
 
 pub(super) use error::Failure;
+pub use keys::KeyTable;
 pub use last_used::last_used;
 pub use overview::overview;
 pub use records::{record, records};

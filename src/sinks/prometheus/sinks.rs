@@ -60,6 +60,11 @@ impl Collector for SinkMetrics {
             let labels = ThreadLabels { thread: thread.name.clone() };
             ConstGauge::new(i64::from(thread.is_running)).encode(family.encode_family(&labels)?)?;
         }
+        if let Some(up) = health.key_store_up.get() {
+            let gauge = ConstGauge::new(i64::from(up.load(Ordering::Relaxed)));
+            let help = "1 while the stored keys can be read from PostgreSQL";
+            gauge.encode(encoder.encode_descriptor("key_store_up", help, None, MetricType::Gauge)?)?;
+        }
         let counter = ConstCounter::new(telemetry::panics());
         let help = "Panics, of whole threads or of a single request";
         let kind = counter.metric_type();

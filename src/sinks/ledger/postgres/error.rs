@@ -31,6 +31,8 @@ pub(crate) enum Failure {
     NewSchema(i32, i32),
     /// The database has other tables of these names.
     Foreign(String),
+    /// The table of keys has more than this many.
+    TooManyKeys(usize),
     /// The system provides no thread or runtime.
     System(io::Error),
 }
@@ -45,6 +47,7 @@ impl Failure {
             Self::Tls(_) => "tls",
             Self::NoSchema | Self::OldSchema(..) | Self::NewSchema(..) => "schema",
             Self::Foreign(_) => "foreign",
+            Self::TooManyKeys(_) => "keys",
             Self::System(_) => "system",
         }
     }
@@ -97,6 +100,7 @@ impl fmt::Display for Failure {
                 "the database has a table {table} that does not belong to a ledger: choose another database, or another schema by \
                  `options=-c search_path=NAME` in the url"
             ),
+            Self::TooManyKeys(most) => write!(f, "it has more than {most} keys: remove expired ones"),
             Self::System(error) => write!(f, "{error}"),
         }
     }

@@ -96,7 +96,21 @@ pub(super) const MIGRATIONS: &[(&str, i32)] = &[
         ALTER TABLE usage_records ADD COLUMN attempts text;",
         1,
     ),
+    // The stored keys of clients. `cut`: running requests with a revoked key are ended.
+    (
+        "CREATE TABLE streamgauge_keys (
+        sha256 text PRIMARY KEY CHECK (sha256 ~ '^[0-9a-f]{64}$'),
+        client text NOT NULL CHECK (client <> ''),
+        created timestamptz,
+        until timestamptz,
+        cut boolean
+    );",
+        1,
+    ),
 ];
+
+/// The version that begins to have the table of stored keys.
+const KEYS: i32 = 4;
 
 /// Columns of [`COLUMNS`] with which a version begins to have those behind them too.
 const SINCE: [(&str, i32); 2] = [(COUNT, 2), (ATTEMPTS, 3)];
@@ -196,6 +210,18 @@ pub(super) async fn readable(client: &Client) -> Result<&'static [(&'static str,
     let is_field = |name: &str| SINCE.iter().all(|(first, since)| name != *first || version >= *since);
     let fields = COLUMNS.iter().take_while(|(name, _)| is_field(name)).count();
     Ok(&COLUMNS[..fields])
+}
+
+/// Fails unless the database has the table of stored keys, in a form that this program knows.
+pub(super) async fn check_keys(client: &Client) -> Result<(), Failure> {
+    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    match find_any(client).await? {
+        Version { version, .. } if version < KEYS => Err(Failure::OldSchema(version, KEYS)),
+        Version { version, writable_from, .. } if writable_from > known => {
+            Err(Failure::NewSchema(version, known))
+        }
+        Version { .. } => Ok(()),
+    }
 }
 
 async fn find_any(client: &Client) -> Result<Version, Failure> {

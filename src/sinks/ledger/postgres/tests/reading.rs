@@ -164,7 +164,7 @@ fn fleet_ledger_of_version_1_is_read_before_it_is_migrated() {
         .map(|(name, _)| format!("DROP COLUMN \"{name}\""))
         .collect();
     server.sql(&format!(
-        "ALTER TABLE usage_records {}; UPDATE streamgauge_ledger SET version = 1",
+        "ALTER TABLE usage_records {}; DROP TABLE streamgauge_keys; UPDATE streamgauge_ledger SET version = 1",
         dropped.join(", ")
     ));
     let place = LedgerSource::Fleet(Box::new(settings.clone()));

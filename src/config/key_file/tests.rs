@@ -13,14 +13,21 @@ fn key(client: &str, secret: &str) -> StoredKey {
     }
 }
 
-fn add(store: &KeyStore, client: &str, secret: &str) -> Result<(), StoreError> {
-    store.change(|keys| {
+fn change<T>(
+    store: &dyn KeyStore,
+    change: impl FnOnce(&mut Vec<StoredKey>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    store.change(change)
+}
+
+fn add(store: &KeyFile, client: &str, secret: &str) -> Result<(), StoreError> {
+    change(store, |keys| {
         keys.push(key(client, secret));
         Ok(())
     })
 }
 
-fn clients(store: &KeyStore) -> Vec<String> {
+fn clients(store: &KeyFile) -> Vec<String> {
     store.keys().unwrap().into_iter().map(|key| key.client).collect()
 }
 
@@ -31,7 +38,7 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn written_keys_are_read_again_and_private() {
     let folder = tempfile::tempdir().unwrap();
-    let store = KeyStore::new(folder.path().join("keys.toml"));
+    let store = KeyFile::new(folder.path().join("keys.toml"));
     assert!(store.keys().unwrap().is_empty());
     let ends = StoredKey { until: "2999-01-01T00:00:00Z".parse().ok(), ..key("b \"quoted\" \u{e9}", "2") };
     add(&store, "a", "1").unwrap();
@@ -39,7 +46,7 @@ fn written_keys_are_read_again_and_private() {
         keys.push(ends.clone());
         Ok(())
     };
-    store.change(append).unwrap();
+    change(&store, append).unwrap();
     let keys = store.keys().unwrap();
     let places: Vec<_> = keys.iter().map(|key| key.place.rsplit('/').next().unwrap()).collect();
     assert_eq!(places, ["keys.toml:3: keys[0]", "keys.toml:8: keys[1]"]);
@@ -63,7 +70,7 @@ fn written_keys_are_read_again_and_private() {
 #[test]
 fn dangling_symlink_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let store = KeyStore::new(folder.path().join("keys.toml"));
+    let store = KeyFile::new(folder.path().join("keys.toml"));
     symlink("/nowhere/keys.toml", store.path()).unwrap();
     let message = add(&store, "a", "1").unwrap_err().to_string();
     assert!(message.ends_with(". It is a symlink to /nowhere/keys.toml, which must exist"), "{message}");
@@ -75,13 +82,13 @@ fn changes_at_the_same_time_lose_nothing() {
     let path = folder.path().join("keys.toml");
     thread::scope(|scope| {
         for writer in 0..4 {
-            let store = KeyStore::new(path.clone());
+            let store = KeyFile::new(path.clone());
             scope.spawn(move || {
                 (0..10).for_each(|number| add(&store, "a", &format!("{writer} {number}")).unwrap());
             });
         }
     });
-    assert_eq!(clients(&KeyStore::new(path)).len(), 40);
+    assert_eq!(clients(&KeyFile::new(path)).len(), 40);
 }
 
 #[test]
@@ -91,10 +98,10 @@ fn symlink_stays_and_its_target_is_replaced() {
     fs::create_dir(folder.path().join("real")).unwrap();
     fs::write(&target, "").unwrap();
     symlink("real/keys.toml", &link).unwrap();
-    let store = KeyStore::new(link.clone());
+    let store = KeyFile::new(link.clone());
     add(&store, "a", "1").unwrap();
     assert!(link.is_symlink() && !target.is_symlink());
-    assert_eq!(clients(&KeyStore::new(target.clone())), ["a"]);
+    assert_eq!(clients(&KeyFile::new(target.clone())), ["a"]);
     fs::remove_file(target).unwrap();
     let error = add(&store, "b", "2").unwrap_err();
     assert!(matches!(error, StoreError::Unwritten(path, _) if path == link));
@@ -103,10 +110,10 @@ fn symlink_stays_and_its_target_is_replaced() {
 #[test]
 fn failed_change_leaves_the_file_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
-    let store = KeyStore::new(folder.path().join("keys.toml"));
+    let store = KeyFile::new(folder.path().join("keys.toml"));
     add(&store, "a", "1").unwrap();
     let before = fs::read(store.path()).unwrap();
-    let refused: Result<(), _> = store.change(|keys| {
+    let refused: Result<(), _> = change(&store, |keys| {
         keys.clear();
         Err(StoreError::Refused("not now".to_owned()))
     });
@@ -117,7 +124,7 @@ fn failed_change_leaves_the_file_as_it_was() {
     let error = add(&store, "b", "2").unwrap_err().to_string();
     assert!(error.contains("keys.toml:1: keys[0].sha256: is missing"), "{error}");
     assert_eq!(fs::read(store.path()).unwrap(), b"[[keys]]\nclient = \"a\"\n");
-    let gone = KeyStore::new(folder.path().join("gone/keys.toml"));
+    let gone = KeyFile::new(folder.path().join("gone/keys.toml"));
     let error = add(&gone, "a", "1").unwrap_err().to_string();
     assert!(error.contains("cannot write") && error.contains("gone must exist"), "{error}");
 }
@@ -125,7 +132,7 @@ fn failed_change_leaves_the_file_as_it_was() {
 #[test]
 fn lock_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
-    let store = KeyStore::new(folder.path().join("keys.toml"));
+    let store = KeyFile::new(folder.path().join("keys.toml"));
     let lock = take(&folder.path().join("keys.toml.lock")).unwrap();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| add(&store, "a", "1"));

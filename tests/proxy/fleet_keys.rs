@@ -1,0 +1,167 @@
+//! Stored keys of a fleet in a real PostgreSQL: one instance makes them, the others take them over.
+
+use std::process::Output;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::postgres::Server;
+use crate::harness::{Client, Program, Serving, until};
+
+/// The time within which a change of the stored keys takes effect on every instance.
+const SOON: Duration = Duration::from_secs(2);
+
+/// The time for what waits for the server.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const OWN_KEY: &str = "own-key-0123456789";
+
+/// An instance whose keys are in the database.
+fn instance(server: &Server) -> Program {
+    Program::with_admin(
+        "listen = \"127.0.0.1:0\"",
+        &format!(
+            "path = \"usage.db\"\n[ledger.postgres]\nurl = {{ value = \"{}\" }}\n[keys]\nstore = \"postgres\"\n\
+             [clients.search]\n[clients.support]\nkey = {{ value = \"{OWN_KEY}\" }}\n",
+            server.url()
+        ),
+    )
+}
+
+fn migrate(program: &Program) -> String {
+    let output = program.command(&["ledger", "migrate"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn keys(program: &Program, arguments: &[&str]) -> Output {
+    program.command(&[&["keys"], arguments].concat()).output().unwrap()
+}
+
+/// The result of a command that succeeds.
+fn text(output: Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+fn id(key: &str) -> String {
+    streamgauge::gate::KeyDigest::of(key.as_bytes()).id()
+}
+
+fn status(serving: &Serving, key: &str) -> u16 {
+    let head = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer";
+    Client::connect(serving.address).send(format!("{head} {key}\r\n\r\n")).response().status()
+}
+
+/// Waits until requests with the key have this status. Few are sent, since many refused ones would
+/// be delayed.
+fn wait_for(serving: &Serving, key: &str, expected: u16, patience: Duration) {
+    until(patience, "the change of the key", || {
+        thread::sleep(Duration::from_millis(100));
+        (status(serving, key) == expected).then_some(())
+    });
+}
+
+fn end(serving: Serving) -> Vec<String> {
+    serving.signal("-TERM");
+    serving.end()
+}
+
+fn lines(log: &[String], text: &str) -> usize {
+    log.iter().filter(|line| line.contains(text)).count()
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn key_made_on_one_instance_is_taken_by_the_other() {
+    let server = Server::start();
+    let programs = [instance(&server), instance(&server)];
+    assert!(migrate(&programs[0]).starts_with("the ledger was created"));
+    let serving = programs.each_ref().map(Program::serve);
+    let key = text(keys(&programs[0], &["create", "search", "--until", "90d"]));
+    serving.iter().for_each(|serving| wait_for(serving, &key, 200, SOON));
+    // The database has digests only.
+    let stored = server.sql("SELECT * FROM streamgauge_keys");
+    assert!(stored.contains(&id(&key)) && !stored.contains(&key[3..]), "{stored}");
+    assert!(!programs[0].path("keys.toml").exists());
+
+    let rotated = text(keys(&programs[1], &["rotate", "search", "--grace", "0s", "--format", "json"]));
+    let rotated: Value = serde_json::from_str(&rotated).unwrap();
+    let new = rotated["key"].as_str().unwrap();
+    assert_eq!(rotated["replaced"][0]["id"], id(&key));
+    for serving in &serving {
+        wait_for(serving, new, 200, SOON);
+        wait_for(serving, &key, 401, SOON);
+    }
+    let listing: Value =
+        serde_json::from_str(&text(keys(&programs[0], &["list", "--format", "json"]))).unwrap();
+    let ids: Vec<_> = listing["keys"].as_array().unwrap().iter().map(|key| key["id"].clone()).collect();
+    assert_eq!(ids, [id(&key), id(new)]);
+    assert!(listing["store"].as_str().unwrap().starts_with("streamgauge_keys in postgres://"), "{listing}");
+
+    assert!(text(keys(&programs[0], &["revoke", &id(new)])).starts_with("revoked"));
+    serving.iter().for_each(|serving| wait_for(serving, new, 401, SOON));
+    assert_eq!(server.number("SELECT count(*) FROM streamgauge_keys"), 1);
+    let refused = keys(&programs[0], &["revoke", &id(new)]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn last_known_keys_stay_while_the_database_is_away() {
+    let mut server = Server::start();
+    let program = instance(&server);
+    migrate(&program);
+    let key = text(keys(&program, &["create", "search"]));
+    let serving = program.serve();
+    assert_eq!(status(&serving, &key), 200, "a start waits for the stored keys");
+    server.kill();
+    until(PATIENCE, "the outage", || serving.has_logged("the stored keys cannot be read").then_some(()));
+    assert_eq!(status(&serving, &key), 200);
+    let failed = keys(&program, &["create", "search"]);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    assert!(
+        String::from_utf8_lossy(&failed.stderr).contains("streamgauge_keys in postgres://"),
+        "{failed:?}"
+    );
+
+    // Another instance starts without the database: the configuration's own keys are accepted.
+    let late = instance(&server);
+    let later = late.serve();
+    assert_eq!((status(&later, OWN_KEY), status(&later, &key)), (200, 401));
+    server.resume();
+    wait_for(&later, &key, 200, PATIENCE);
+    text(keys(&program, &["revoke", &id(&key)]));
+    wait_for(&serving, &key, 401, PATIENCE);
+    let log = end(serving);
+    // A server that starts has states of its own.
+    assert!((1..=4).contains(&lines(&log, "the stored keys cannot be read")), "{log:#?}");
+    assert_eq!(lines(&log, "the stored keys can be read again"), 1, "{log:#?}");
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn keys_wait_for_the_migration_of_the_database() {
+    let server = Server::start();
+    let program = instance(&server);
+    migrate(&program);
+    server.sql("DROP TABLE streamgauge_keys");
+    server.sql("UPDATE streamgauge_ledger SET version = 3");
+    let serving = program.serve();
+    assert_eq!(status(&serving, OWN_KEY), 200);
+    let needed = "the ledger in the database has schema 3, and this program needs 4: run";
+    assert!(serving.has_logged(needed));
+    let failed = keys(&program, &["create", "search"]);
+    assert!(String::from_utf8_lossy(&failed.stderr).contains(needed), "{failed:?}");
+    assert!(migrate(&program).contains("from schema 3 to"));
+    let key = text(keys(&program, &["create", "search"]));
+    wait_for(&serving, &key, 200, SOON);
+    // A connection that the database ends is replaced at the next reading.
+    server
+        .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'streamgauge'");
+    text(keys(&program, &["revoke", &id(&key)]));
+    wait_for(&serving, &key, 401, SOON);
+    let log = end(serving);
+    assert_eq!(lines(&log, "the stored keys cannot be read"), 1, "{log:#?}");
+}
