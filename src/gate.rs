@@ -24,12 +24,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::codec::head::Headers;
+use crate::support::CutSwitch;
 use crate::support::tags::Tags;
 pub use client::{AllowedEndpoints, KnownClient, Models};
+use key::KnownKey;
 pub(crate) use key::bearer;
-pub use key::{
-    ID_DIGITS, KeyDigest, KeySource, KnownKey, LiveKeys, RANDOM_BYTES, StoredKeys, UnknownKeys, new_key,
-};
+pub use key::{ID_DIGITS, KeyDigest, KeySource, LiveKey, LiveKeys, RANDOM_BYTES, UnknownKeys, new_key};
 pub use query::QueryKeys;
 pub use tags::{FoundTags, TAGS_HEADER, TagRule, TagRules};
 pub use trusted_proxies::TrustedProxies;
@@ -37,7 +37,7 @@ pub use trusted_proxies::TrustedProxies;
 /// The configured clients.
 #[derive(Clone, Default)]
 pub struct Clients {
-    keys: HashMap<KeyDigest, KnownKey>,
+    keys: HashMap<KeyDigest, KnownKey<Arc<KnownClient>>>,
     /// The keys that change without the configuration. A configured key has precedence.
     live: Arc<LiveKeys>,
     /// All clients, also those without keys, which have certificates.
@@ -50,6 +50,8 @@ pub struct Known {
     pub client: Arc<KnownClient>,
     /// `None`: a certificate named the client.
     pub key_id: Option<Arc<str>>,
+    /// Thrown when the request must end, since its key was revoked. `None`: it never must.
+    pub cut: Option<Arc<CutSwitch>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl Clients {
                 None => Arc::clone(&client),
                 tags => Arc::new(KnownClient { tags, ..KnownClient::clone(&client) }),
             };
-            let key = KnownKey { client, id: digest.id().into(), until };
+            let key = KnownKey { client, id: digest.id().into(), until, cut: None };
             self.keys.entry(digest).or_insert(key);
         }
     }
@@ -125,7 +127,7 @@ impl Clients {
             let found = match self.keys.get(&digest) {
                 Some(key) if !key.has_expired(now) => {
                     let (client, id) = (Arc::clone(&key.client), Arc::clone(&key.id));
-                    Ok(Known { client, key_id: Some(id) })
+                    Ok(Known { client, key_id: Some(id), cut: None })
                 }
                 Some(_) => Err(Unauthorized::Expired),
                 None => self.stored(&digest, now),
@@ -150,7 +152,7 @@ impl Clients {
         if key.has_expired(now) {
             return Err(Unauthorized::Expired);
         }
-        Ok(Known { client: Arc::clone(client), key_id: Some(Arc::clone(&key.id)) })
+        Ok(Known { client: Arc::clone(client), key_id: Some(Arc::clone(&key.id)), cut: key.cut.clone() })
     }
 
     /// The count of unknown keys.
@@ -300,15 +302,45 @@ mod tests {
         assert_eq!(who("sg-new", END), Err(Unauthorized::Unknown));
         let digest = KeyDigest::of(b"sg-new");
         let until = Timestamp::from_second(END).ok();
-        live.stored.replace(
-            [(digest, "alice", until), (KeyDigest::of(b"sg-gone"), "gone", None)].into_iter().collect(),
-        );
+        let key = |digest, client, until, is_cut| LiveKey { digest, client, until, is_cut };
+        let gone = key(KeyDigest::of(b"sg-gone"), "gone", None, false);
+        live.replace([key(digest, "alice", until, false), gone]);
         assert_eq!(who("sg-new", END - 1), Ok(("alice".to_owned(), digest.id())));
         assert_eq!(who("sg-new", END), Err(Unauthorized::Expired));
         assert_eq!(who("sg-gone", 0), Err(Unauthorized::Unknown), "its client is not configured");
-        live.stored.replace(StoredKeys::default());
+        live.replace([]);
         assert_eq!(who("sg-new", 0), Err(Unauthorized::Unknown));
         assert!(who("sg-alice", 0).is_ok());
+    }
+
+    #[test]
+    fn cut_key_is_refused_at_any_time_and_ends_its_requests() {
+        let live = Arc::new(LiveKeys::default());
+        let mut clients = Clients::with_stored(Arc::clone(&live));
+        clients.add(KnownClient::new("alice"), []);
+        let known = |key: &str| {
+            let mut headers = Headers::default();
+            headers.append(b"api-key", key.as_bytes());
+            clients.authenticate(&headers, &QueryKeys::default(), Timestamp::UNIX_EPOCH)
+        };
+        let use_keys = |cuts: [bool; 2]| {
+            let keys = ["one", "two"].map(|key| KeyDigest::of(key.as_bytes()));
+            live.replace(keys.into_iter().zip(cuts).map(|(digest, is_cut)| LiveKey {
+                digest,
+                client: "alice",
+                until: None,
+                is_cut,
+            }));
+        };
+        use_keys([false; 2]);
+        let [one, two] = ["one", "two"].map(|key| known(key).unwrap().unwrap().cut.unwrap());
+        // Another change keeps what runs.
+        use_keys([false; 2]);
+        assert!(!one.is_thrown());
+        use_keys([true, false]);
+        assert!(one.is_thrown() && !two.is_thrown());
+        assert_eq!(known("one").map(drop), Err(Unauthorized::Expired));
+        assert!(known("two").is_ok());
     }
 
     #[test]

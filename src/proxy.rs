@@ -13,7 +13,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `probe` | responses to probes |
-//! | 2 | `attempt`, `keep_alive`, `model_list`, `pending_response`, `prober`, `request`, `respond`, `stored_ids`, `upgrade`, `worker` | the path of a request; they use each other |
+//! | 2 | `attempt`, `cuttable`, `keep_alive`, `model_list`, `pending_response`, `prober`, `request`, `respond`, `stored_ids`, `upgrade`, `worker` | the path of a request; they use each other |
 //! | 3 | `shared` | what survives a reload |
 //! | 4 | `include_usage`, `stream_options` | usage asked for in the client's place; they use each other |
 //! | 5 | `decoding`, `passing`, `snapshot` | bodies, the configuration in use |
@@ -23,6 +23,7 @@
 mod attempt;
 mod budget;
 mod client_body;
+mod cuttable;
 mod decoding;
 mod include_usage;
 mod keep_alive;
@@ -69,7 +70,7 @@ use crate::record::{Entry, Journal, Seen, WorkerRequests};
 use crate::server::{ClientRequest, ClientResponse, Handler};
 use attempt::Accepted;
 use model_list::Listing;
-use pending_response::{PendingResponse, SendState};
+use pending_response::{PendingResponse, SendState, until_cut};
 use probe::{Handled, Rare};
 use request::{Buffered, Prepared, Received};
 use worker::{Worker, WorkerSnapshot, WorkerUpstream};
@@ -226,10 +227,11 @@ impl Proxy {
             };
             entry.show();
             let (keep_alive, on_disconnect) = (prepared.keep_alive(), prepared.on_disconnect);
-            if keep_alive.is_none() && on_disconnect == OnDisconnect::Cancel {
+            let cut = buffered.cut.clone();
+            if keep_alive.is_none() && on_disconnect == OnDisconnect::Cancel && cut.is_none() {
                 return match prepared.send(buffered, Rc::clone(&snapshot)).await {
                     Ok(accepted) if accepted.response.body.is_upgraded() => {
-                        self.worker.upgraded.begin(accepted, entry)
+                        self.worker.upgraded.begin(accepted, entry, None)
                     }
                     Ok(accepted) => {
                         let policy = Self::policy(&accepted.upstream, on_disconnect);
@@ -244,21 +246,29 @@ impl Proxy {
             prepared.set_waiting(prepared.has_to_wait());
             let send = Box::pin(prepared.send(buffered, Rc::clone(&snapshot)));
             let mut pending = PendingResponse::new(send, state, entry, policy.clone());
-            let accepted = match keep_alive {
-                None => Ok((&mut pending).await),
-                Some(interval) => timeout(interval, &mut pending).await.map_err(|_| interval),
+            let accepted = match (keep_alive, &cut) {
+                (None, None) => Ok((&mut pending).await),
+                (None, Some(cut)) => Ok(Box::pin(until_cut(&mut pending, cut)).await),
+                (Some(interval), None) => timeout(interval, &mut pending).await.map_err(|_| interval),
+                (Some(interval), Some(cut)) => {
+                    let response = Box::pin(until_cut(&mut pending, cut));
+                    timeout(interval, response).await.map_err(|_| interval)
+                }
             };
             match accepted {
                 Ok((Ok(accepted), entry)) if accepted.response.body.is_upgraded() => {
-                    self.worker.upgraded.begin(accepted, entry)
+                    self.worker.upgraded.begin(accepted, entry, cut)
                 }
                 Ok((Ok(accepted), entry)) => {
                     let policy = accepted.policy(policy);
                     let response = Self::relay(&snapshot, accepted, entry, policy);
-                    respond::keep_alive(response, keep_alive)
+                    respond::keep_alive(response, keep_alive).map(|body| body.cut_by(cut))
                 }
                 Ok((Err(error), entry)) => respond::refuse(&error, entry),
-                Err(interval) => snapshot.announced(respond::begin_stream(pending, interval)),
+                Err(interval) => {
+                    let response = respond::begin_stream(pending, interval);
+                    snapshot.announced(response.map(|body| body.cut_by(cut)))
+                }
             }
         }
     }

@@ -9,11 +9,12 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `flow`, `queue`, `telemetry`, `wait_room` | metrics of streams, the bounded queue, the log, requests that wait |
-//! | 2 | `backoff`, `calendar`, `hex`, `hosts`, `live`, `local_count`, `networks`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `tags`, `threads`, `upstream_id`, `wait_queue`, `whole_file` | mechanisms |
+//! | 2 | `backoff`, `calendar`, `cut_switch`, `hex`, `hosts`, `live`, `local_count`, `networks`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `tags`, `threads`, `upstream_id`, `wait_queue`, `whole_file` | mechanisms |
 //! | 3 | `drain` | the stop of the process |
 
 mod backoff;
 pub mod calendar;
+mod cut_switch;
 pub mod drain;
 pub mod flow;
 pub mod hex;
@@ -36,6 +37,7 @@ pub mod wait_room;
 pub mod whole_file;
 
 pub use backoff::Backoff;
+pub use cut_switch::CutSwitch;
 pub use hosts::{Hosts, Pattern, is_loopback};
 pub use live::Live;
 pub use local_count::{LocalCount, LocalGuard};

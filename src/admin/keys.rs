@@ -47,7 +47,7 @@ struct KeyRequest {
 enum Change {
     Create { client: String, until: Option<String> },
     Rotate { client: String, until: Option<String>, grace: Duration },
-    Revoke { id: String },
+    Revoke { id: String, cut: bool },
 }
 
 /// The result of a change.
@@ -96,7 +96,7 @@ pub(super) async fn rotate(State(admin): State<Arc<Admin>>, request: Request) ->
     .await
 }
 
-/// `DELETE /keys/<id>`.
+/// `DELETE /keys/<id>`; with `?now=true` also the requests with the key that run end.
 pub(super) async fn revoke(
     State(admin): State<Arc<Admin>>,
     id: Result<Path<String>, PathRejection>,
@@ -106,7 +106,13 @@ pub(super) async fn revoke(
         return cross_origin();
     }
     let id = id.map(|Path(id)| id).unwrap_or_default();
-    match apply(&admin, Change::Revoke { id }, user(&request).as_deref()).await {
+    let query = request.uri().query().unwrap_or_default();
+    let cut = match Fields::parse(query.as_bytes()).get("now") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return fault(StatusCode::BAD_REQUEST, "bad_request", "now is true or false"),
+    };
+    match apply(&admin, Change::Revoke { id, cut }, user(&request).as_deref()).await {
         Ok(Changed::Revoked(revoked)) => json(&revoked),
         Ok(Changed::Key(key)) => created(&key),
         Err(error) => refuse(&error),
@@ -178,7 +184,10 @@ fn form_change(form: &Bytes) -> Result<Change, String> {
             let grace = grace.map_err(|reason| format!("grace: {reason}"))?;
             Ok(Change::Rotate { client: client()?, until: text("until"), grace })
         }
-        Some("revoke") => Ok(Change::Revoke { id: text("id").ok_or("choose a key".to_owned())? }),
+        Some("revoke") => {
+            let id = text("id").ok_or("choose a key".to_owned())?;
+            Ok(Change::Revoke { id, cut: text("now").is_some() })
+        }
         _ => {
             Err("the form has no known action; programs send JSON as content-type: application/json"
                 .to_owned())
@@ -215,12 +224,13 @@ fn log(changed: &Changed, user: Option<&str>) {
         Changed::Key(key) => {
             tracing::info!(client = key.client, key_id = key.id, user, "a key was made on the admin port");
         }
-        Changed::Revoked(RevokedKeys { revoked, .. }) => {
+        Changed::Revoked(RevokedKeys { revoked, cut, .. }) => {
             for key in revoked {
                 tracing::info!(
                     client = key.client,
                     key_id = key.id,
                     user,
+                    now = cut,
                     "a key was revoked on the admin port"
                 );
             }
@@ -234,7 +244,7 @@ fn change_keys(place: &KeyPlace, wanted: &Change) -> Result<Changed, KeyError> {
         Change::Rotate { client, until, grace } => {
             place.rotate_keys(client, *grace, until.as_deref()).map(Changed::Key)
         }
-        Change::Revoke { id } => place.revoke_keys(std::slice::from_ref(id)).map(Changed::Revoked),
+        Change::Revoke { id, cut } => place.revoke_keys(std::slice::from_ref(id), *cut).map(Changed::Revoked),
     }
 }
 

@@ -76,7 +76,7 @@ impl Keyring {
     /// The stored keys of the first configuration. Those of a table are not known yet.
     pub(super) fn new(settings: &Settings, reload: &Reload, journal: &Journal) -> Self {
         let live = Arc::new(LiveKeys::default());
-        live.stored.replace(settings.keys.table());
+        live.replace(settings.keys.stored.iter().map(StoredKey::live));
         let outage = OutageNotice::default();
         let state = State { settings: settings.clone(), files: None, taken: 0, refused: None, outage };
         let database = settings.ledger.postgres.as_ref();
@@ -138,7 +138,7 @@ impl Keyring {
     }
 
     fn put_in_use(&self, state: &State) {
-        self.0.live.stored.replace(state.settings.keys.table());
+        self.0.live.replace(state.settings.keys.stored.iter().map(StoredKey::live));
         self.0.place.replace(KeyPlace::of(&state.settings, self.0.table.as_ref()));
     }
 

@@ -49,7 +49,7 @@ enum Command {
     Rotate(RotateArgs),
     /// Remove stored keys: a running proxy refuses further requests with them within two seconds
     ///
-    /// Requests that run continue to their end.
+    /// Requests that run continue to their end, unless --now ends them too.
     Revoke(RevokeArgs),
 }
 
@@ -87,6 +87,9 @@ struct RevokeArgs {
     /// The id of a key: the first 8 digits of its digest, as `keys list` shows it
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
+    /// Also end the requests and sockets with these keys that run, within two seconds
+    #[arg(long)]
+    now: bool,
 }
 
 /// The form of the result.
@@ -142,8 +145,8 @@ pub(super) fn run(args: &KeysArgs) -> ExitCode {
             .map_err(KeysFailure::from),
         Command::Rotate(rotate) => self::rotate(&place, rotate).map(|created| made(&created, is_json)),
         Command::List(list) => self::list(&sources, store, list).map(|listing| shown(&listing, is_json)),
-        Command::Revoke(RevokeArgs { ids }) => {
-            place.revoke_keys(ids).map(|revoked| shown(&revoked, is_json)).map_err(KeysFailure::from)
+        Command::Revoke(RevokeArgs { ids, now }) => {
+            place.revoke_keys(ids, *now).map(|revoked| shown(&revoked, is_json)).map_err(KeysFailure::from)
         }
     };
     result.unwrap_or_else(|KeysFailure(status, message)| {

@@ -46,6 +46,8 @@ pub struct EndedKey {
 #[derive(Serialize)]
 pub struct RevokedKeys {
     pub revoked: Vec<EndedKey>,
+    /// Requests with them that run end too.
+    pub cut: bool,
     /// The reason for which they are still used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
@@ -69,6 +71,8 @@ pub struct ListedKey {
     pub created: Option<Timestamp>,
     pub until: Option<Timestamp>,
     pub expired: bool,
+    /// Revoked with `--now`.
+    pub cut: bool,
     pub last_used: Option<Timestamp>,
 }
 
@@ -114,9 +118,9 @@ impl EndedKey {
 
 impl ListedKey {
     pub fn new(key: &StoredKey, last_used: Option<Timestamp>, now: Timestamp) -> Self {
-        let StoredKey { client, digest, created, until, .. } = key;
+        let StoredKey { client, digest, created, until, cut, .. } = key;
         let (client, id, expired) = (client.clone(), digest.id(), key.has_expired(now));
-        Self { client, id, created: *created, until: *until, expired, last_used }
+        Self { client, id, created: *created, until: *until, expired, cut: *cut, last_used }
     }
 }
 
@@ -142,6 +146,7 @@ impl KeyPlace {
                     store.name()
                 )));
             }
+            forget_cut(keys, now);
             keys.push(stored.clone());
             Ok(())
         })?;
@@ -173,6 +178,7 @@ impl KeyPlace {
                     "no key of {client} is stored that could be replaced: write `streamgauge keys create {client}`"
                 )));
             }
+            forget_cut(keys, now);
             keys.push(stored.clone());
             Ok(replaced)
         })?;
@@ -182,15 +188,17 @@ impl KeyPlace {
         Ok(CreatedKey { warning, ..CreatedKey::new(&stored, key, replaced) })
     }
 
-    /// Removes keys by their ids, all or none. It blocks.
+    /// Removes keys by their ids, all or none. `cut`: they stay in the store, refused, so that every
+    /// instance ends the requests with them that run. It blocks.
     ///
     /// # Errors
     /// Fails for an id that no key has, or several have, or if the file cannot be changed.
-    pub fn revoke_keys(&self, ids: &[String]) -> Result<RevokedKeys, KeyError> {
-        let store = self.store()?;
+    pub fn revoke_keys(&self, ids: &[String], cut: bool) -> Result<RevokedKeys, KeyError> {
+        let (store, now) = (self.store()?, this_second());
         let ids = ids.iter().map(|id| checked_id(id)).collect::<Result<BTreeSet<_>, _>>()?;
         let revoked = store.change(|keys| {
-            let mut revoked = Vec::new();
+            forget_cut(keys, now);
+            let (mut revoked, mut still) = (Vec::new(), Vec::new());
             for id in &ids {
                 let found: Vec<_> = keys.extract_if(.., |key| key.digest.to_hex().starts_with(id)).collect();
                 match &found[..] {
@@ -199,6 +207,12 @@ impl KeyPlace {
                         return Err(StoreError::Refused(format!(
                             "no key {id} is stored in {store}, so that nothing was revoked: `streamgauge keys list` shows them"
                         )));
+                    }
+                    [key] if cut => {
+                        let until = Some(key.until.map_or(now, |until| until.min(now)));
+                        let key = StoredKey { until, cut, ..key.clone() };
+                        revoked.push(EndedKey::new(&key));
+                        still.push(key);
                     }
                     [key] => revoked.push(EndedKey::new(key)),
                     more => {
@@ -210,9 +224,10 @@ impl KeyPlace {
                     }
                 }
             }
+            keys.append(&mut still);
             Ok(revoked)
         })?;
-        Ok(RevokedKeys { revoked, warning: None })
+        Ok(RevokedKeys { revoked, cut, warning: None })
     }
 
     /// A new key and what is stored of it.
@@ -230,8 +245,18 @@ impl KeyPlace {
         let key = new_key(random);
         let digest = KeyDigest::of(key.expose().as_bytes());
         let (client, created) = (client.to_owned(), Some(now));
-        Ok((StoredKey { client, digest, created, until, place: String::new() }, key))
+        Ok((StoredKey { client, digest, created, until, cut: false, place: String::new() }, key))
     }
+}
+
+/// The time for which a key that was revoked with `--now` stays in the store: an instance that was
+/// away from it meanwhile ends its requests too.
+const KEPT: Duration = Duration::from_hours(24);
+
+/// Removes keys that were revoked with `--now` long ago.
+fn forget_cut(keys: &mut Vec<StoredKey>, now: Timestamp) {
+    let is_over = |until: Timestamp| until.checked_add(KEPT).is_ok_and(|end| end < now);
+    keys.retain(|key| !(key.cut && key.until.is_some_and(is_over)));
 }
 
 fn checked_id(text: &str) -> Result<String, KeyError> {

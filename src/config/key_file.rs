@@ -137,12 +137,15 @@ const ROOT: u32 = 0;
 
 fn text(keys: &[StoredKey]) -> String {
     let mut text = HEADER.to_owned();
-    for StoredKey { client, digest, created, until, .. } in keys {
+    for StoredKey { client, digest, created, until, cut, .. } in keys {
         let times = [("created", created), ("until", until)];
         let times = times.into_iter().filter_map(|(name, at)| Some((name, at.as_ref()?.to_string())));
         let values = [("client", client.clone()), ("sha256", digest.to_hex())].into_iter().chain(times);
         text += "\n[[keys]]\n";
         text.extend(values.map(|(name, value)| format!("{name} = {}\n", toml::Value::from(value))));
+        if *cut {
+            text += "cut = true\n";
+        }
     }
     text
 }

@@ -1,4 +1,4 @@
-//! Where stored keys are kept, as commands, the admin port and a running process use it.
+//! The store of keys, as commands, the admin port and a running process use it.
 
 use std::error::Error;
 use std::fmt;

@@ -10,14 +10,14 @@ use jiff::Timestamp;
 use super::clients::digest;
 use super::file::File;
 use super::files::Files;
-use super::kind::{Kind, Shape, choice, text};
+use super::kind::{Kind, Shape, boolean, choice, text};
 use super::layers::Layers;
 use super::mistakes::{Mistake, Mistakes};
 use super::notes::Read;
 use super::reader::{Entry, Reader, Table, all};
 use super::settings::{Client, KeySettings, KeyStorage, LedgerSettings, Settings, StoredKey};
 use super::suggest::suggest;
-use crate::gate::StoredKeys;
+use crate::gate::LiveKey;
 
 /// The largest number of ids in one warning.
 const MOST_IDS: usize = 3;
@@ -120,6 +120,7 @@ fn key(table: &Table<'_>, place: String) -> Read<StoredKey> {
         digest: table.required("sha256", "write the digest of the key", digest()),
         created: table.optional("created", time()),
         until: table.optional("until", time()),
+        cut: table.or_default("cut", boolean().default(false)),
         place: Ok(place),
     })
 }
@@ -173,7 +174,7 @@ fn compare(keys: &KeySettings, clients: &[Client], needs_no_key: bool) -> (Vec<M
         }));
     }
     let now = Timestamp::now();
-    let expired: Vec<_> = keys.stored.iter().filter(|key| key.has_expired(now)).collect();
+    let expired: Vec<_> = keys.stored.iter().filter(|key| key.has_expired(now) && !key.cut).collect();
     if let (Some(first), Some(file)) = (expired.first(), keys.file()) {
         let ids: Vec<_> = expired.iter().take(MOST_IDS).map(|key| key.digest.id()).collect();
         let more = if expired.len() > MOST_IDS { " and others" } else { "" };
@@ -253,9 +254,9 @@ pub fn warn_of_table(settings: &Settings, stored: &[StoredKey]) -> Vec<String> {
     mistakes.chain(warnings).collect()
 }
 
-impl KeySettings {
-    /// The keys as authentication looks them up.
-    pub fn table(&self) -> StoredKeys {
-        self.stored.iter().map(|key| (key.digest, key.client.as_str(), key.until)).collect()
+impl StoredKey {
+    /// The key as authentication uses it.
+    pub fn live(&self) -> LiveKey<'_> {
+        LiveKey { digest: self.digest, client: &self.client, until: self.until, is_cut: self.cut }
     }
 }

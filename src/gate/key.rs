@@ -10,15 +10,14 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 
-use super::KnownClient;
 use crate::codec::head::{Headers, KnownName};
 use crate::llm::rewrite::headers::KEY_NAMES;
 use crate::llm::rewrite::upgrade;
-use crate::support::hex;
+use crate::support::{CutSwitch, hex};
 
 pub(super) use form::is_mistyped;
 pub use form::{RANDOM_BYTES, new_key};
-pub use stored::{LiveKeys, StoredKeys};
+pub use stored::{LiveKey, LiveKeys};
 pub use unknown::{KeySource, UnknownKeys};
 
 /// The digits of a digest in a key's id.
@@ -61,16 +60,18 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
-/// A key of a client.
+/// A key of a client; `C` says whose.
 #[derive(Clone, Debug)]
-pub struct KnownKey {
-    pub(super) client: Arc<KnownClient>,
+pub(super) struct KnownKey<C> {
+    pub(super) client: C,
     pub(super) id: Arc<str>,
     /// The time from which it is refused.
     pub(super) until: Option<Timestamp>,
+    /// Thrown when requests with the key that run must end. `None`: they never must.
+    pub(super) cut: Option<Arc<CutSwitch>>,
 }
 
-impl KnownKey {
+impl<C> KnownKey<C> {
     pub(super) fn has_expired(&self, now: Timestamp) -> bool {
         self.until.is_some_and(|until| until <= now)
     }

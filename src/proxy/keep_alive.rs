@@ -120,12 +120,12 @@ impl KeptAlive {
         }
     }
 
-    /// Fails the stream with `stopped` at the next poll, since the process is stopping.
-    pub(super) fn stop(&mut self) {
+    /// Fails the stream with this error at the next poll.
+    pub(super) fn end_with(&mut self, error: Error) {
         match &mut self.stage {
-            Stage::Relaying(body) => body.stop(),
-            Stage::Refused(refusal) => refusal.response.stop(),
-            Stage::Pending(pending) => pending.stop(),
+            Stage::Relaying(body) => body.end_with(error),
+            Stage::Refused(refusal) => refusal.response.end_with(error),
+            Stage::Pending(pending) => pending.end_with(error),
             Stage::Flush(_) | Stage::Cut(_) | Stage::Ended => {}
         }
     }

@@ -9,7 +9,8 @@ use super::attempt::Accepted;
 use super::respond;
 use crate::proxy::meter::ResponsePolicy;
 use crate::record::Entry;
-use crate::record::error::{Kind, Result};
+use crate::record::error::{Error, Kind, Result};
+use crate::support::CutSwitch;
 
 /// The attempts at a request.
 pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Accepted>>>>;
@@ -57,14 +58,24 @@ impl PendingResponse {
         }
     }
 
-    /// Drops the request, which tells its upstream at once, and fails the next poll with `stopped`.
-    pub(super) fn stop(&mut self) {
-        self.send = Box::pin(std::future::ready(Err(Kind::Stopped.into())));
+    /// Drops the request, which tells its upstream at once, and fails the next poll with this error.
+    pub(super) fn end_with(&mut self, error: Error) {
+        self.send = Box::pin(std::future::ready(Err(error)));
     }
 
     pub(super) fn policy(&mut self) -> &mut ResponsePolicy {
         &mut self.policy
     }
+}
+
+/// Waits for a response until `cut` is thrown.
+pub(super) async fn until_cut(pending: &mut PendingResponse, cut: &CutSwitch) -> (Result<Accepted>, Entry) {
+    tokio::select! {
+        biased;
+        response = &mut *pending => return response,
+        () = cut.thrown() => pending.end_with(Kind::KeyRevoked.into()),
+    }
+    pending.await
 }
 
 impl Future for PendingResponse {

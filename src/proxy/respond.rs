@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::attempt::Accepted;
+use super::cuttable::CuttableBody;
 use super::keep_alive::KeptAlive;
 use super::pending_response::PendingResponse;
 use super::worker::WorkerUpstream;
@@ -24,9 +26,9 @@ use crate::proxy::meter::{DecodedBody, Metered, ResponseMeter, ResponsePolicy};
 use crate::record::error::{Error, Kind};
 use crate::record::{Entry, Outcome, RequestId};
 use crate::server::{ClientResponse, ResponseBody, Upgrade};
-use crate::support::UpstreamId;
 use crate::support::flow::StreamTiming;
 use crate::support::pieces::{PieceSink, Relayed, poll_frames};
+use crate::support::{CutSwitch, UpstreamId};
 use crate::upstream::{UpstreamBody, UpstreamResponse};
 
 /// Response headers with the upstream's own id of a request, the most usual first.
@@ -264,6 +266,8 @@ pub enum ProxyBody {
     Relayed(MeteredResponse),
     /// The upstream's stream, with keep-alive comments.
     KeptAlive(Box<KeptAlive>),
+    /// A response that ends when the key of its request is revoked.
+    Cuttable(Box<CuttableBody>),
     /// No body: the connection is upgraded.
     Switching(Option<Upgrade>),
     /// A body of ours.
@@ -280,12 +284,36 @@ impl ProxyBody {
             other => other,
         }
     }
+
+    /// Lets the response end when `cut` is thrown.
+    pub(super) fn cut_by(self, cut: Option<Arc<CutSwitch>>) -> Self {
+        match (self, cut) {
+            (body @ (Self::Relayed(_) | Self::KeptAlive(_)), Some(cut)) => {
+                Self::Cuttable(Box::new(CuttableBody::new(body, cut)))
+            }
+            (body, _) => body,
+        }
+    }
+
+    /// Fails the response with this error at the next poll, unless it is ours.
+    pub(super) fn end_with(&mut self, error: Error) {
+        match self {
+            Self::Relayed(body) => body.end_with(error),
+            Self::KeptAlive(body) => body.end_with(error),
+            Self::Cuttable(cuttable) => cuttable.body.end_with(error),
+            Self::Switching(_) | Self::Whole(_) => {}
+        }
+    }
 }
 
 impl ResponseBody for ProxyBody {
     fn poll_pieces(&mut self, cx: &mut Context<'_>, sink: &mut dyn PieceSink) -> Poll<Relayed<Error>> {
         match self {
             Self::Relayed(body) => body.poll_pieces(cx, sink),
+            Self::Cuttable(cuttable) => {
+                cuttable.obey(cx);
+                cuttable.body.poll_pieces(cx, sink)
+            }
             Self::KeptAlive(_) | Self::Switching(_) | Self::Whole(_) => poll_frames(self, cx, sink),
         }
     }
@@ -294,6 +322,7 @@ impl ResponseBody for ProxyBody {
         match self {
             Self::Relayed(body) if body.is_events() => body.timing(),
             Self::KeptAlive(body) => body.timing(),
+            Self::Cuttable(cuttable) => cuttable.body.timing(),
             Self::Relayed(_) | Self::Switching(_) | Self::Whole(_) => None,
         }
     }
@@ -309,6 +338,7 @@ impl ResponseBody for ProxyBody {
         match self {
             Self::Relayed(body) => body.abort(reason),
             Self::KeptAlive(body) => body.abort(reason),
+            Self::Cuttable(cuttable) => cuttable.body.abort(reason),
             Self::Switching(_) | Self::Whole(_) => {}
         }
     }
@@ -317,6 +347,7 @@ impl ResponseBody for ProxyBody {
         match self {
             Self::Relayed(body) => body.defer(),
             Self::KeptAlive(body) => body.defer(),
+            Self::Cuttable(cuttable) => cuttable.body.defer_end(),
             Self::Switching(_) | Self::Whole(_) => {}
         }
     }
@@ -325,16 +356,13 @@ impl ResponseBody for ProxyBody {
         match self {
             Self::Relayed(body) => body.sent(),
             Self::KeptAlive(body) => body.sent(),
+            Self::Cuttable(cuttable) => cuttable.body.on_sent(),
             Self::Switching(_) | Self::Whole(_) => {}
         }
     }
 
     fn stop(&mut self) {
-        match self {
-            Self::Relayed(body) => body.stop(),
-            Self::KeptAlive(body) => body.stop(),
-            Self::Switching(_) | Self::Whole(_) => {}
-        }
+        self.end_with(Kind::Stopped.into());
     }
 }
 
@@ -349,6 +377,10 @@ impl Body for ProxyBody {
         match &mut *self {
             Self::Relayed(body) => Pin::new(body).poll_frame(cx),
             Self::KeptAlive(body) => Pin::new(body).poll_frame(cx),
+            Self::Cuttable(cuttable) => {
+                cuttable.obey(cx);
+                Pin::new(&mut cuttable.body).poll_frame(cx)
+            }
             Self::Switching(_) => Poll::Ready(None),
             Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
@@ -358,6 +390,7 @@ impl Body for ProxyBody {
         match self {
             Self::Relayed(body) => body.is_end_stream(),
             Self::KeptAlive(body) => body.is_end_stream(),
+            Self::Cuttable(cuttable) => cuttable.body.is_end_stream(),
             Self::Switching(_) => true,
             Self::Whole(body) => body.is_end_stream(),
         }
@@ -367,6 +400,7 @@ impl Body for ProxyBody {
         match self {
             Self::Relayed(body) => body.size_hint(),
             Self::KeptAlive(body) => body.size_hint(),
+            Self::Cuttable(cuttable) => cuttable.body.size_hint(),
             Self::Switching(_) => SizeHint::with_exact(0),
             Self::Whole(body) => body.size_hint(),
         }

@@ -25,7 +25,7 @@ use crate::proxy::meter::{Peer, Session, SessionEnd};
 use crate::record::Entry;
 use crate::record::error::Kind;
 use crate::server::{ClientResponse, ClientStream, Upgrade};
-use crate::support::LocalCount;
+use crate::support::{CutSwitch, LocalCount};
 use crate::upstream::{Scratch, UpgradedUpstream, UpstreamResponse};
 
 /// The wait for the end of both sides after a close frame.
@@ -82,11 +82,12 @@ impl UpgradedConnection {
         }
     }
 
-    async fn run(mut self, upgraded: &UpgradedConnections) {
+    async fn run(mut self, upgraded: &UpgradedConnections, cut: Option<&CutSwitch>) {
         let end = tokio::select! {
             biased;
             end = std::future::poll_fn(|cx| self.poll(cx)) => end,
             () = upgraded.stopping() => SessionEnd::Stopped,
+            () = thrown(cut) => SessionEnd::Failed(Kind::KeyRevoked.into()),
         };
         match &end {
             SessionEnd::Left(Peer::Upstream) if !self.down.told => {
@@ -101,6 +102,9 @@ impl UpgradedConnection {
             }
             SessionEnd::Failed(error) if *error.kind() == Kind::BodyNotJson => {
                 self.write_close(POLICY_VIOLATION, "the message is not valid JSON").await;
+            }
+            SessionEnd::Failed(error) if *error.kind() == Kind::KeyRevoked => {
+                self.write_close(POLICY_VIOLATION, "the key was revoked").await;
             }
             SessionEnd::Failed(_) => self.write_close(GOING_AWAY, "the proxy gave the session up").await,
             SessionEnd::Stopped => self.write_close(GOING_AWAY, "the proxy is stopping").await,
@@ -185,6 +189,14 @@ impl UpgradedConnection {
         let client = end(&mut self.client, down, to_client.unwrap_or_default());
         let upstream = end(&mut self.upstream, up, to_upstream.unwrap_or_default());
         let _ = timeout(GOODBYE, async { tokio::join!(client, upstream) }).await;
+    }
+}
+
+/// Waits until the switch is thrown, if there is one.
+async fn thrown(cut: Option<&CutSwitch>) {
+    match cut {
+        Some(cut) => cut.thrown().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -306,8 +318,13 @@ impl UpgradedConnections {
     }
 
     /// Grants the client the upgrade that the upstream granted. From here on the session owns the
-    /// record.
-    pub(super) fn begin(&self, accepted: Accepted, mut entry: Entry) -> ClientResponse<ProxyBody> {
+    /// record. It ends when `cut` is thrown.
+    pub(super) fn begin(
+        &self,
+        accepted: Accepted,
+        mut entry: Entry,
+        cut: Option<Arc<CutSwitch>>,
+    ) -> ClientResponse<ProxyBody> {
         accepted.record_upstream(&mut entry);
         let (id, started) = (entry.id(), entry.started());
         let Accepted { response: UpstreamResponse { mut head, body }, upstream, permit, ids, .. } = accepted;
@@ -322,7 +339,7 @@ impl UpgradedConnections {
                 let (_open, _active) = (upgraded.0.running.enter(), stream_metrics.begin_stream());
                 let connection =
                     UpgradedConnection::new(client, first, *upstream, session, &upgraded, started);
-                connection.run(&upgraded).await;
+                connection.run(&upgraded, cut.as_deref()).await;
                 if let Some(permit) = permit {
                     permit.permit.record_end(RelayEnd::Complete, Instant::now());
                 }

@@ -150,7 +150,7 @@ impl Error {
             Kind::Truncated | Kind::Stopped => Outcome::Truncated,
             Kind::BodyIncomplete => Outcome::ClientDisconnected,
             Kind::UpstreamsRateLimited { .. } => Outcome::RateLimited,
-            Kind::BudgetExhausted(_) => Outcome::Cut,
+            Kind::BudgetExhausted(_) | Kind::KeyRevoked => Outcome::Cut,
             _ if self.blame() == Blame::Upstream => Outcome::UpstreamError,
             _ => Outcome::Rejected,
         }

@@ -29,7 +29,8 @@ pub enum Outcome {
     TimedOut,
     /// This proxy refused the request.
     Rejected,
-    /// This proxy ended the response, since a limit with `at_limit = "cut"` had no room for more.
+    /// This proxy ended the response: a limit with `at_limit = "cut"` had no room for more, or the
+    /// request's key was revoked with `--now`.
     Cut,
 }
 

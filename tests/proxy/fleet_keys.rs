@@ -2,7 +2,7 @@
 
 use std::process::Output;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -164,4 +164,30 @@ fn keys_wait_for_the_migration_of_the_database() {
     wait_for(&serving, &key, 401, SOON);
     let log = end(serving);
     assert_eq!(lines(&log, "the stored keys cannot be read"), 1, "{log:#?}");
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn key_revoked_now_ends_a_stream_of_another_instance() {
+    let server = Server::start();
+    let programs = [instance(&server), instance(&server)];
+    migrate(&programs[0]);
+    let key = text(keys(&programs[0], &["create", "search"]));
+    let serving = programs[1].serve();
+    let mut client = Client::connect(serving.address);
+    let body = r#"{"model":"sim:events=1000,pace=100ms","stream":true,"messages":[]}"#;
+    client.send(format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\napi-key: {key}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    let head = client.head();
+    assert!(head.contains("200"), "{head}");
+    let begun = Instant::now();
+    text(keys(&programs[0], &["revoke", &id(&key), "--now"]));
+    assert!(client.cut_body(&head).contains("key_revoked"));
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert_eq!(server.sql("SELECT cut FROM streamgauge_keys"), "t");
+    end(serving);
+    let output = programs[1].usage(&["--by", "outcome", "--format", "json"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\"cut\""), "{output:?}");
 }

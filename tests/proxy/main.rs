@@ -91,6 +91,7 @@ mod reload_sinks;
 mod reload_storm;
 mod resend;
 mod resend_versions;
+mod revoked_keys;
 mod side_by_side;
 mod signals;
 mod sinks;

@@ -52,9 +52,12 @@ fn result(notice: &Notice, zone: &TimeZone) -> Markup {
     html! {
         @match notice {
             Notice::Failed(reason) => p.alert role="alert" { (reason) },
-            Notice::Revoked(RevokedKeys { revoked, warning }) => {
+            Notice::Revoked(RevokedKeys { revoked, cut, warning }) => {
                 @for key in revoked {
-                    p.done role="status" { "Revoked " code { (key.id) } " of " (key.client) "." }
+                    p.done role="status" {
+                        "Revoked " code { (key.id) } " of " (key.client) "."
+                        @if *cut { " Its requests that run end within two seconds." }
+                    }
                 }
                 @if let Some(warning) = warning { p.alert role="alert" { (warning) } }
             }
@@ -103,13 +106,18 @@ fn row(key: &ListedKey, zone: &TimeZone) -> Markup {
             td { (key.client) }
             td { code { (key.id) } }
             td { (moment(key.created, zone)) }
-            td { (moment(key.until, zone)) @if key.expired { " (expired)" } }
+            td {
+                (moment(key.until, zone))
+                @if key.cut { " (revoked)" } @else if key.expired { " (expired)" }
+            }
             td { (moment(key.last_used, zone)) }
             td {
                 form method="post" action="keys" {
                     input type="hidden" name="action" value="revoke";
                     input type="hidden" name="id" value=(key.id);
                     button.quiet type="submit" aria-label={ "Revoke " (key.id) " of " (key.client) } { "Revoke" }
+                    button.quiet type="submit" name="now" value="true"
+                        aria-label={ "Revoke " (key.id) " of " (key.client) " and end its requests" } { "and end its requests" }
                 }
             }
         }
@@ -177,6 +185,7 @@ mod tests {
             created: Some(Timestamp::UNIX_EPOCH),
             until: None,
             expired: false,
+            cut: false,
             last_used: None,
         };
         KeyListing { store: "keys.toml".to_owned(), ledger: None, keys: vec![key] }

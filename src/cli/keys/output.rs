@@ -28,7 +28,10 @@ impl fmt::Display for CreatedKey {
 
 impl fmt::Display for RevokedKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.revoked.iter().try_for_each(|key| writeln!(f, "revoked {} of {}", key.id, name(&key.client)))
+        let also = if self.cut { ", and the requests with it that run end" } else { "" };
+        self.revoked
+            .iter()
+            .try_for_each(|key| writeln!(f, "revoked {} of {}{also}", key.id, name(&key.client)))
     }
 }
 
@@ -39,7 +42,11 @@ impl fmt::Display for KeyListing {
         }
         let head = ["CLIENT", "ID", "CREATED", "UNTIL", "LAST USED"].map(str::to_owned);
         let line = |key: &ListedKey| {
-            let over = if key.expired { " (expired)" } else { "" };
+            let over = match (key.cut, key.expired) {
+                (true, _) => " (revoked)",
+                (false, true) => " (expired)",
+                (false, false) => "",
+            };
             let until = format!("{}{over}", text(key.until));
             [name(&key.client), key.id.clone(), text(key.created), until, text(key.last_used)]
         };
@@ -90,6 +97,7 @@ mod tests {
             digest: KeyDigest::of(b"test"),
             created: at("2026-11-30T09:00:00Z"),
             until,
+            cut: false,
             place: String::new(),
         }
     }

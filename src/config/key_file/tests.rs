@@ -9,6 +9,7 @@ fn key(client: &str, secret: &str) -> StoredKey {
         digest: KeyDigest::of(secret.as_bytes()),
         created: "2026-11-30T09:00:00Z".parse().ok(),
         until: None,
+        cut: false,
         place: String::new(),
     }
 }
@@ -40,7 +41,11 @@ fn written_keys_are_read_again_and_private() {
     let folder = tempfile::tempdir().unwrap();
     let store = KeyFile::new(folder.path().join("keys.toml"));
     assert!(store.keys().unwrap().is_empty());
-    let ends = StoredKey { until: "2999-01-01T00:00:00Z".parse().ok(), ..key("b \"quoted\" \u{e9}", "2") };
+    let ends = StoredKey {
+        until: "2999-01-01T00:00:00Z".parse().ok(),
+        cut: true,
+        ..key("b \"quoted\" \u{e9}", "2")
+    };
     add(&store, "a", "1").unwrap();
     let append = |keys: &mut Vec<StoredKey>| {
         keys.push(ends.clone());

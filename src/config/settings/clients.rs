@@ -84,6 +84,9 @@ pub struct StoredKey {
     pub created: Option<Timestamp>,
     /// The time from which it is refused.
     pub until: Option<Timestamp>,
+    /// Revoked with `--now`: the key is refused, and requests with it that run end. It stays here so
+    /// that every instance sees that.
+    pub cut: bool,
     /// Its place in messages.
     pub place: String,
 }
@@ -91,7 +94,7 @@ pub struct StoredKey {
 impl StoredKey {
     /// Returns true if the key is refused at this time.
     pub fn has_expired(&self, now: Timestamp) -> bool {
-        self.until.is_some_and(|until| until <= now)
+        self.cut || self.until.is_some_and(|until| until <= now)
     }
 }
 

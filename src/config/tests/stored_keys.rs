@@ -194,6 +194,7 @@ fn keys_of_a_table_need_its_database_and_clients() {
         digest: KeyDigest::of(b"test"),
         created: None,
         until: None,
+        cut: false,
         place: "streamgauge_keys".to_owned(),
     };
     assert_eq!(warn_of_table(&settings, &[key("a")]), [""; 0]);

@@ -5,48 +5,58 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{KeyDigest, UnknownKeys};
-use crate::support::Live;
+use super::{KeyDigest, KnownKey, UnknownKeys};
+use crate::support::{CutSwitch, Live};
 
 /// The state of authentication that all configurations of a process share: the stored keys in use,
 /// and the count of unknown ones.
 #[derive(Debug, Default)]
 pub struct LiveKeys {
-    pub stored: Live<StoredKeys>,
+    pub(in crate::gate) stored: Live<StoredKeys>,
     pub unknown: UnknownKeys,
 }
 
-/// The stored keys, by digest.
+/// The stored keys, by digest. The client of a key is looked up in the configuration in use, which
+/// may not have it.
 #[derive(Debug, Default)]
-pub struct StoredKeys(HashMap<KeyDigest, KeyOwner>);
+pub(in crate::gate) struct StoredKeys(HashMap<KeyDigest, KnownKey<Arc<str>>>);
 
-/// The client of a stored key. It is looked up in the configuration in use, which may not have it.
-#[derive(Debug)]
-pub(in crate::gate) struct KeyOwner {
-    pub(in crate::gate) client: Arc<str>,
-    pub(in crate::gate) id: Arc<str>,
+/// A stored key, as it is put in use.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveKey<'a> {
+    pub digest: KeyDigest,
+    /// The name of its client.
+    pub client: &'a str,
     /// The time from which it is refused.
-    until: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    /// The key is refused, and requests with it that run end now.
+    pub is_cut: bool,
+}
+
+impl LiveKeys {
+    /// Uses these keys from now on, instead of the earlier ones.
+    pub fn replace<'a>(&self, keys: impl IntoIterator<Item = LiveKey<'a>>) {
+        let earlier = self.stored.load();
+        let mut cut = Vec::new();
+        let mut stored = HashMap::new();
+        for LiveKey { digest, client, until, is_cut } in keys {
+            // Running requests have the switch of the same key before.
+            let switch = earlier.get(&digest).and_then(|key| key.cut.clone()).unwrap_or_default();
+            if is_cut {
+                cut.push(Arc::clone(&switch));
+            }
+            let until = if is_cut { Some(Timestamp::MIN) } else { until };
+            let key = KnownKey { client: client.into(), id: digest.id().into(), until, cut: Some(switch) };
+            stored.insert(digest, key);
+        }
+        self.stored.replace(StoredKeys(stored));
+        // From here on no request begins with them.
+        cut.iter().for_each(|switch: &Arc<CutSwitch>| switch.throw());
+    }
 }
 
 impl StoredKeys {
-    pub(in crate::gate) fn get(&self, digest: &KeyDigest) -> Option<&KeyOwner> {
+    pub(in crate::gate) fn get(&self, digest: &KeyDigest) -> Option<&KnownKey<Arc<str>>> {
         self.0.get(digest)
-    }
-}
-
-impl<'a> FromIterator<(KeyDigest, &'a str, Option<Timestamp>)> for StoredKeys {
-    /// Each key has its digest, the name of its client, and its end.
-    fn from_iter<I: IntoIterator<Item = (KeyDigest, &'a str, Option<Timestamp>)>>(keys: I) -> Self {
-        let key = |(digest, client, until): (KeyDigest, &str, _)| {
-            (digest, KeyOwner { client: client.into(), id: digest.id().into(), until })
-        };
-        Self(keys.into_iter().map(key).collect())
-    }
-}
-
-impl KeyOwner {
-    pub(in crate::gate) fn has_expired(&self, now: Timestamp) -> bool {
-        self.until.is_some_and(|until| until <= now)
     }
 }

@@ -13,7 +13,7 @@ use super::exchange::{Exchange, ResponseFrames};
 use super::{Drains, IdWatch, MemberPermit, ResponseMeter, ResponsePolicy, UsageFeedback};
 use crate::codec::sse::Position;
 use crate::llm::usage::{Progress, Withhold};
-use crate::record::error::{Error, Kind};
+use crate::record::error::Error;
 use crate::record::{Entry, Outcome};
 use crate::support::SharedGuard;
 use crate::support::flow::StreamTiming;
@@ -207,11 +207,11 @@ impl<B: ResponseFrames> Metered<B> {
         (!data.is_empty()).then(|| Frame::data(data))
     }
 
-    /// Fails the response with `stopped` at the next poll, since the process is stopping.
-    pub fn stop(&mut self) {
+    /// Fails the response with this error at the next poll.
+    pub fn end_with(&mut self, error: Error) {
         let is_whole = self.exchange.as_deref().is_none_or(Exchange::is_end_stream);
         if self.last.is_none() && !is_whole {
-            self.last = Some(Last::Failed(Box::new(Kind::Stopped.into())));
+            self.last = Some(Last::Failed(Box::new(error)));
         }
     }
 

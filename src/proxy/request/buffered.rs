@@ -25,6 +25,7 @@ use crate::proxy::stored_ids::NamedState;
 use crate::proxy::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::record::error::{Kind, Result};
 use crate::record::{Entry, Note};
+use crate::support::CutSwitch;
 
 /// A request whose body is buffered as far as it is needed.
 pub(in crate::proxy) struct Buffered {
@@ -36,6 +37,8 @@ pub(in crate::proxy) struct Buffered {
     pub(super) in_session: bool,
     /// The client, if it is configured.
     pub(super) client: Option<Arc<KnownClient>>,
+    /// Thrown when the request must end, since its key was revoked.
+    pub(in crate::proxy) cut: Option<Arc<CutSwitch>>,
     /// The client asks for a WebSocket.
     pub(in crate::proxy) upgrade: Option<WebSocketUpgrade>,
     /// The model that the query or the path names.
@@ -84,6 +87,7 @@ impl Buffered {
             inside: None,
             in_session: false,
             client: None,
+            cut: None,
             upgrade: None,
             url_model: None,
             came_at_once: false,

@@ -73,10 +73,11 @@ impl Received {
         let row = entry.row();
         let known = clients.authenticate(&self.request.head.headers, &self.keys, row.started_at);
         match (known, certificate) {
-            (Ok(Some(Known { client, key_id })), _) => {
+            (Ok(Some(Known { client, key_id, cut })), _) => {
                 row.client = Arc::clone(&client.name);
                 row.key_id = key_id;
                 self.request.client = Some(client);
+                self.request.cut = cut;
             }
             // A verified certificate is sufficient. SDKs always send a key, so that an unknown key
             // next to the certificate is ignored.

@@ -161,6 +161,8 @@ kinds! {
         "The request's key has the form of `streamgauge keys`, and its checksum is wrong.";
     KeyExpired = UNAUTHORIZED, "invalid_api_key", Client, Never,
         "The request's key has expired.";
+    KeyRevoked = UNAUTHORIZED, "key_revoked", Client, Never,
+        "The request's key was revoked with `--now` while the request ran.";
     CertificateNotTrusted = UNAUTHORIZED, "certificate_not_trusted", Client, Never,
         "Clients need a certificate, and the present authorities do not trust that of this open connection.";
     ModelRequired = BAD_REQUEST, "model_required", Client, Never,

@@ -314,6 +314,7 @@ impl Error {
             Kind::NoPlace => f.write_str(
                 "This proxy runs as many HTTP/2 streams as server.max_connections allows. It has not forwarded the request. Try again shortly.",
             ),
+            Kind::KeyRevoked => f.write_str("The request's key was revoked, and the request was ended."),
             Kind::Stopped => f.write_str("The proxy was stopped before the response ended. Send the request again."),
             Kind::Overloaded => f.write_str(
                 "This proxy buffers as many request bodies as server.max_buffered_bytes allows. Try again shortly.",

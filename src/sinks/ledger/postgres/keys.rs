@@ -25,7 +25,8 @@ const READING: Duration = Duration::from_secs(5);
 /// Commands at the same time change the keys one after the other; readers go on.
 const LOCK: &str = "SET LOCAL lock_timeout = '10s'; LOCK TABLE streamgauge_keys IN SHARE ROW EXCLUSIVE MODE";
 
-const SELECT: &str = "SELECT client, sha256, created, until FROM streamgauge_keys ORDER BY created, sha256";
+const SELECT: &str =
+    "SELECT client, sha256, created, until, cut FROM streamgauge_keys ORDER BY created, sha256";
 
 /// The table. A connection is kept between readings.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl KeyTable {
     }
 }
 
-/// It blocks, and must not be used on a thread of tokio that runs tasks.
+/// Calls block, and must not be made on a thread of tokio that runs tasks.
 impl KeyStore for KeyTable {
     fn name(&self) -> String {
         format!("streamgauge_keys in {}", address(&self.settings))
@@ -99,8 +100,9 @@ async fn write(
     }
     for key in after.iter().filter(|key| !before.contains(key)) {
         let (digest, created, until) = (key.digest.to_hex(), micros(key.created), micros(key.until));
-        let upsert = "INSERT INTO streamgauge_keys (sha256, client, created, until) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (sha256) DO UPDATE SET client = $2, created = $3, until = $4";
+        let upsert =
+            "INSERT INTO streamgauge_keys (sha256, client, created, until, cut) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (sha256) DO UPDATE SET client = $2, created = $3, until = $4, cut = $5";
         transaction
             .execute_typed(
                 upsert,
@@ -109,6 +111,7 @@ async fn write(
                     (&key.client, Type::TEXT),
                     (&created, Type::TIMESTAMPTZ),
                     (&until, Type::TIMESTAMPTZ),
+                    (&key.cut, Type::BOOL),
                 ],
             )
             .await?;
@@ -185,6 +188,7 @@ fn decoded(rows: Vec<Row>, name: &str) -> Result<Vec<StoredKey>, Failure> {
             digest,
             created: time(row.try_get(2)?),
             until: end(row.try_get(3)?),
+            cut: row.try_get::<_, Option<bool>>(4)?.unwrap_or(false),
             place: name.to_owned(),
         });
     }
