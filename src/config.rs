@@ -302,6 +302,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let (upstream_names, group_names) = (root.keys("upstreams"), root.keys("groups"));
     let limits = clients::LimitContext { zone: &zone, upstreams: &upstream_names, groups: &group_names };
     let tags = root.section("tags", tags::tags);
+    let of_all = clients::limits(root, &limits);
     let (team_names, teams) = clients::teams(root, &limits);
     let keys = root.section("keys", stored_keys::keys);
     let has_certificates = server.as_ref().map_or(true, Server::has_client_certificates);
@@ -309,6 +310,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         teams: &team_names,
         valid_teams: teams.as_deref().unwrap_or_default(),
         limits: &limits,
+        of_all: of_all.as_deref().unwrap_or_default(),
         tags: tags.as_deref().ok(),
         needs_no_key: has_certificates || keys.as_ref().map_or(true, KeySettings::is_kept),
     };
@@ -333,10 +335,11 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         stored_keys::check(root, keys, clients, has_certificates, &ledger);
     }
     cross_checks::check(root, &server, &admin, &ledger, &clients);
-    if let (Ok(ledger), Ok(clients), Ok(teams)) = (&ledger, &clients, &teams) {
-        clients::check_periods(root, ledger, clients, teams);
+    if let (Ok(ledger), Ok(clients), Ok(teams), Ok(of_all)) = (&ledger, &clients, &teams, &of_all) {
+        let owners = clients::Owners { clients, teams, of_all };
+        clients::check_periods(root, ledger, owners);
         if let Ok(prices) = &prices {
-            clients::check_costs(root, prices, clients, teams);
+            clients::check_costs(root, prices, owners);
         }
     }
     if let (Ok(network), Ok(upstreams)) = (&network, &upstreams) {
@@ -355,6 +358,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         tags: tags?,
         keys: keys?,
         teams: teams?,
+        limits: of_all?,
         upstreams: upstreams?,
         groups: groups?,
         alerts: alerts?,

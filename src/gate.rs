@@ -42,6 +42,8 @@ pub struct Clients {
     live: Arc<LiveKeys>,
     /// All clients, also those without keys, which have certificates.
     by_name: HashMap<Arc<str>, Arc<KnownClient>>,
+    /// The rules of requests without a configured client. `None`: there are none.
+    others: Option<Arc<KnownClient>>,
 }
 
 /// The client of a request, and the id of the key that it sent.
@@ -91,6 +93,16 @@ impl Clients {
         }
     }
 
+    /// Sets the rules of requests without a configured client.
+    pub fn limit_others(&mut self, others: KnownClient) {
+        self.others = Some(Arc::new(others));
+    }
+
+    /// The rules of requests without a configured client, if there are any.
+    pub fn others(&self) -> Option<&Arc<KnownClient>> {
+        self.others.as_ref()
+    }
+
     /// Returns true if no client is configured, so that every request is accepted.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
@@ -101,8 +113,8 @@ impl Clients {
         self.by_name.values().any(|client| client.models != Models::All)
     }
 
-    /// The client of this name, which a certificate proves. `None`: it is not configured, so that
-    /// no rule applies to it.
+    /// The client of this name, which a certificate proves. `None`: it is not configured, and is one
+    /// of the [others](Self::others).
     pub fn named(&self, name: &str) -> Option<&Arc<KnownClient>> {
         self.by_name.get(name)
     }

@@ -23,7 +23,8 @@ struct Seeded<'a, const N: usize> {
     /// The beginning and the end of its period.
     begin: Timestamp,
     end: Timestamp,
-    clients: Vec<&'a str>,
+    /// The clients that count. `None`: all.
+    clients: Option<Vec<&'a str>>,
     used: [Units; N],
 }
 
@@ -157,15 +158,12 @@ impl Comparison {
             // A period that has ended meanwhile is not compared.
             let after = counted(applied).filter(|((still, _), _)| still == begin);
             let Some((_, after)) = after else { continue };
-            let AppliedLimit { owner, index, limit } = applied;
+            let limit = &applied.limit;
             let (missing, more) = (before.minus(*used), used.minus(after));
             let drift = (missing.0 as f64 - more.0 as f64) / limit.quantity().one().0 as f64;
             if missing.max(more) > Units::default() {
-                let table = owner.table();
-                tracing::warn!(
-                    drift,
-                    "limits[{index}] in [{table}] and the ledger count differently since {begin}"
-                );
+                let key = applied.key();
+                tracing::warn!(drift, "{key} and the ledger count differently since {begin}");
             }
             // Requests that began before a reload added the limit, or moved their client, count now.
             limit.reprice(Units::default(), more, *begin);
@@ -206,7 +204,7 @@ impl<const N: usize> Seeded<'_, N> {
         let filter = self.applied.limit.filter();
         // A clock that was ahead has left rows of the future.
         (self.begin..self.end).contains(&row.started_at)
-            && self.clients.contains(&row.client)
+            && self.clients.as_ref().is_none_or(|clients| clients.contains(&row.client))
             && filter.takes_upstream(row.upstream)
             && takes_model(filter, row, settings)
     }
@@ -230,13 +228,14 @@ fn use_of<const N: usize>(row: &RowUse<'_, N>) -> Use {
     Use { requests: u64::from(is_request), ..token_use(&row.usage, row.endpoint) }
 }
 
-/// The clients whose use counts for the owner.
-fn clients_of<'a>(owner: &'a Owner, settings: &'a Settings) -> Vec<&'a str> {
+/// The clients whose use counts for the owner. `None`: all, and requests without a client.
+fn clients_of<'a>(owner: &'a Owner, settings: &'a Settings) -> Option<Vec<&'a str>> {
     match owner {
-        Owner::Client(name) => vec![name],
+        Owner::All => None,
+        Owner::Client(name) => Some(vec![name]),
         Owner::Team(name) => {
             let is_in = |client: &&config::Client| settings.teams_of(client).any(|team| *team.name == **name);
-            settings.clients.iter().filter(is_in).map(|client| &*client.name).collect()
+            Some(settings.clients.iter().filter(is_in).map(|client| &*client.name).collect())
         }
     }
 }

@@ -9,7 +9,7 @@ use super::upstreams::origin;
 use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGroup};
 use crate::config::{self, ANONYMOUS, AccessLines, RouteTarget, Settings};
 use crate::gate::browser::{Admission, Credential};
-use crate::gate::limit::{LimitRegistry, NextLimits, Owner, Quantity};
+use crate::gate::limit::{AppliedLimit, LimitRegistry, NextLimits, Owner};
 use crate::gate::{Clients, KnownClient, LiveKeys, Models, TagRules, TrustedProxies};
 use crate::llm::price::Prices;
 use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
@@ -110,37 +110,37 @@ fn clients(settings: &Settings, rules: Option<&TagRules>, parts: &Parts<'_>) -> 
     let of_team = |team: &config::Team| Owner::Team(team.name.as_str().into());
     let wanted = settings.clients.iter().map(|client| (of_client(client), &*client.limits));
     let wanted = wanted.chain(settings.teams.iter().map(|team| (of_team(team), &*team.limits)));
+    let wanted = wanted.chain([(Owner::All, &*settings.limits)]);
     let (limits, next) = parts.limits.plan(wanted, limit_time());
+    let limited = |client: KnownClient, limits: Vec<AppliedLimit>| {
+        client.limited(limits, &parts.limits.input_ratios, parts.prices)
+    };
     let mut clients = Clients::with_stored(Arc::clone(parts.keys));
+    if !settings.limits.is_empty() {
+        clients.limit_others(limited(KnownClient::new(ANONYMOUS), limits[&Owner::All].clone()));
+    }
     for client in &settings.clients {
         let tags_of = |key: &[(String, String)]| fixed_tags(rules, &client.tags, key);
         let keys = client.keys.iter().map(|key| {
             let tags = Some(&*key.tags).filter(|tags| !tags.is_empty()).and_then(tags_of);
             (key.digest, key.until, tags)
         });
-        let limits: Vec<_> = [of_client(client)]
+        let limits = [of_client(client)]
             .into_iter()
             .chain(settings.teams_of(client).map(of_team))
+            .chain([Owner::All])
             .flat_map(|owner| limits[&owner].clone())
             .collect();
-        let counts = |is: fn(Quantity) -> bool| limits.iter().any(|applied| is(applied.limit.quantity()));
-        let counts_cost = counts(|quantity| matches!(quantity, Quantity::Cost(_)));
-        let counts_tokens = counts(|quantity| matches!(quantity, Quantity::Tokens(_) | Quantity::Cost(_)));
-        clients.add(
-            KnownClient {
-                name: client.name.as_str().into(),
-                models: Models::new(client.models.iter().map(String::as_str)),
-                endpoints: client.endpoints,
-                priority: client.priority,
-                share: client.share,
-                tags: tags_of(&[]),
-                max_output: client.max_output,
-                input_ratios: counts_tokens.then(|| Arc::clone(&parts.limits.input_ratios)),
-                prices: counts_cost.then(|| Arc::clone(parts.prices)),
-                limits,
-            },
-            keys,
-        );
+        let known = KnownClient {
+            models: Models::new(client.models.iter().map(String::as_str)),
+            endpoints: client.endpoints,
+            priority: client.priority,
+            share: client.share,
+            tags: tags_of(&[]),
+            max_output: client.max_output,
+            ..KnownClient::new(client.name.as_str())
+        };
+        clients.add(limited(known, limits), keys);
     }
     (clients, next)
 }

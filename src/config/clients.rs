@@ -19,8 +19,7 @@ use crate::llm::route::Glob;
 use crate::support::calendar::Period;
 use keys::Keys;
 pub(super) use keys::{day_or_time, digest};
-use limits::limits;
-pub(super) use limits::{LimitContext, check_costs};
+pub(super) use limits::{LimitContext, check_costs, limits};
 use teams::team_of;
 pub(super) use teams::teams;
 
@@ -40,6 +39,8 @@ pub(super) struct Context<'a> {
     /// The valid teams.
     pub(super) valid_teams: &'a [Team],
     pub(super) limits: &'a LimitContext<'a>,
+    /// The limits of all clients together.
+    pub(super) of_all: &'a [LimitSpec],
     /// The listed tags. `None`: they have a mistake.
     pub(super) tags: Option<&'a [TagRule]>,
     /// A client needs no key here: certificates name clients, or keys are stored.
@@ -47,8 +48,12 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Returns true if a team, or one that it is in, counts tokens or their cost.
+    /// Returns true if a team, or one that it is in, or a limit of all clients, counts tokens or their
+    /// cost.
     fn counts_tokens(&self, team: &Read<Option<usize>>) -> bool {
+        if counts_tokens(self.of_all) {
+            return true;
+        }
         let first = team.as_ref().ok().copied().flatten().filter(|_| !self.valid_teams.is_empty());
         let mut teams = successors(first, |team| self.valid_teams[*team].team);
         teams.any(|team| counts_tokens(&self.valid_teams[team].limits))
@@ -127,11 +132,28 @@ fn at_most(least: usize, most: usize) -> Kind<impl Fn(&Entry<'_>) -> Read<u32>> 
     })
 }
 
+/// All that may have limits.
+#[derive(Clone, Copy)]
+pub(super) struct Owners<'a> {
+    pub(super) clients: &'a [Client],
+    pub(super) teams: &'a [Team],
+    /// The limits of all clients together.
+    pub(super) of_all: &'a [LimitSpec],
+}
+
+impl<'a> Owners<'a> {
+    /// The limits of each owner, with the path of their key.
+    fn limits(self) -> impl Iterator<Item = (Vec<&'a str>, &'a [LimitSpec])> {
+        let of_clients =
+            self.clients.iter().map(|client| (vec!["clients", &client.name, "limits"], &*client.limits));
+        let of_teams = self.teams.iter().map(|team| (vec!["teams", &team.name, "limits"], &*team.limits));
+        of_clients.chain(of_teams).chain([(vec!["limits"], self.of_all)])
+    }
+}
+
 /// Reports limits of periods whose use the ledger does not keep: it is read at the start.
-pub(super) fn check_periods(root: &Table<'_>, ledger: &LedgerSettings, clients: &[Client], teams: &[Team]) {
-    let of_clients = clients.iter().map(|client| (["clients", &*client.name, "limits"], &client.limits));
-    let of_teams = teams.iter().map(|team| (["teams", &*team.name, "limits"], &team.limits));
-    for (key, limits) in of_clients.chain(of_teams) {
+pub(super) fn check_periods(root: &Table<'_>, ledger: &LedgerSettings, owners: Owners<'_>) {
+    for (key, limits) in owners.limits() {
         let longest = limits.iter().filter_map(|limit| match &limit.bound {
             LimitBound::Period { calendar, .. } => Some(longest(calendar.period)),
             LimitBound::Rate(_) | LimitBound::Concurrent(_) => None,

@@ -30,6 +30,9 @@ That line is the first of `streamgauge.toml`. `streamgauge check` checks more: t
 files that keys name, and the rules between keys.
 ";
 
+/// The keys of the root, which a file has to write before its first table.
+const BEFORE: &str = "Before the first table";
+
 /// The longest line.
 const WIDTH: usize = 100;
 
@@ -43,8 +46,13 @@ pub(super) fn docs(description: &Description) -> String {
 fn write(page: &mut String, description: &Description) -> fmt::Result {
     let tables = || description.keys.iter().filter(|key| key.shape.is_table());
     write!(page, "{TITLE}\n{}\n\n{SCHEMA}\n## Tables\n\n", description.introduction)?;
+    writeln!(page, "- [{BEFORE}](#{})", anchor(BEFORE))?;
     for table in tables() {
         writeln!(page, "- [`{}`](#{})", heading(table), anchor(&heading(table)))?;
+    }
+    writeln!(page, "\n## {BEFORE}")?;
+    for key in description.inside(&KeyPath::root()).filter(|key| !is_named(key)) {
+        entry(page, description, key)?;
     }
     for table in tables() {
         writeln!(page, "\n## `{}`", heading(table))?;
@@ -139,6 +147,11 @@ fn wrapped(item: &str) -> String {
     text
 }
 
+/// Returns true if the key is a table, or a table of tables with names.
+fn is_named(key: &Key) -> bool {
+    key.shape.is_table() || matches!(key.shape, Shape::Names(_))
+}
+
 /// The table as a file writes it.
 fn heading(table: &Key) -> String {
     match table.shape {
@@ -151,7 +164,8 @@ fn heading(table: &Key) -> String {
 fn anchor(heading: &str) -> String {
     heading
         .chars()
-        .filter(|letter| letter.is_alphanumeric() || *letter == '_')
+        .filter(|letter| letter.is_alphanumeric() || matches!(letter, '_' | ' '))
+        .map(|letter| if letter == ' ' { '-' } else { letter })
         .flat_map(char::to_lowercase)
         .collect()
 }

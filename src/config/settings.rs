@@ -22,6 +22,7 @@ use crate::codec::traceparent::Sampling;
 use crate::config::forward_proxy::ProxyAddress;
 use crate::gate::TagRule;
 use crate::gate::browser::{Origins, OwnHosts};
+use crate::gate::limit::LimitSpec;
 use crate::llm::price::Prices;
 use crate::llm::provider::{ApiVersion, BaseUrl, FixedQuery, IncludeUsage, Provider};
 use crate::llm::rewrite::names::HeaderNames;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub keys: KeySettings,
     /// The teams in the order of the file. None is in itself.
     pub teams: Vec<Team>,
+    /// The limits of all clients together, and of requests without a client.
+    pub limits: Vec<LimitSpec>,
     /// The upstreams in the order of the file; at least one.
     pub upstreams: Vec<Upstream>,
     /// The groups in the order of the file. No name is one of an upstream.

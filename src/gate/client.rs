@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::limit::{AppliedLimit, InputRatios, UseLimit};
+use super::limit::{AppliedLimit, InputRatios, Quantity, UseLimit};
 use crate::llm::price::Prices;
 use crate::llm::route::Glob;
 use crate::support::Live;
@@ -22,7 +22,7 @@ pub struct KnownClient {
     pub share: u32,
     /// The most output tokens that a request may ask for.
     pub max_output: Option<u64>,
-    /// The limits that apply to it: its own, and those of its teams.
+    /// The limits that apply to it: its own, those of its teams, and those of all clients.
     pub limits: Vec<AppliedLimit>,
     /// The fixed tags of its requests, if it has any.
     pub tags: Option<Arc<Tags>>,
@@ -66,6 +66,25 @@ impl KnownClient {
             tags: None,
             input_ratios: None,
             prices: None,
+        }
+    }
+
+    /// Adds the limits that apply to it, and what they need.
+    #[must_use]
+    pub fn limited(
+        self,
+        limits: Vec<AppliedLimit>,
+        input_ratios: &Arc<InputRatios>,
+        prices: &Arc<Live<Prices>>,
+    ) -> Self {
+        let counts = |is: fn(Quantity) -> bool| limits.iter().any(|applied| is(applied.limit.quantity()));
+        let counts_cost = counts(|quantity| matches!(quantity, Quantity::Cost(_)));
+        let counts_tokens = counts(|quantity| matches!(quantity, Quantity::Tokens(_) | Quantity::Cost(_)));
+        Self {
+            input_ratios: counts_tokens.then(|| Arc::clone(input_ratios)),
+            prices: counts_cost.then(|| Arc::clone(prices)),
+            limits,
+            ..self
         }
     }
 

@@ -181,10 +181,9 @@ impl Looking {
         let seen = |applied: &AppliedLimit| {
             let status = applied.limit.status(now);
             let (begin, end) = status.period?;
-            let subject = format!("{}.limits[{}]", applied.owner.table(), applied.index);
             Some(LimitSeen {
                 id: Arc::as_ptr(&applied.limit).addr(),
-                subject,
+                subject: applied.path(),
                 whose: applied.owner.to_string(),
                 ratio: status.used_ratio(),
                 begin,

@@ -62,6 +62,7 @@ mod limit_costs;
 mod limit_kinds;
 mod limit_waiting;
 mod limits;
+mod limits_of_all;
 mod lingering;
 mod looks;
 mod lookups;

@@ -45,6 +45,9 @@ impl fmt::Display for Summary<'_> {
         for each in &settings.teams {
             line(f, "team", &clients::team(each, settings))?;
         }
+        if let Some(text) = clients::of_all(settings) {
+            line(f, "limits", &text)?;
+        }
         for each in &settings.upstreams {
             line(f, "upstream", &upstream(each))?;
         }

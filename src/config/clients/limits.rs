@@ -1,4 +1,4 @@
-//! `limits` of a client or a team.
+//! `limits` of a client, of a team, or of all clients together.
 
 use std::iter::successors;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::super::groups::unknown;
 use super::super::kind::{alternatives, time};
-use super::{Client, Entry, Kind, Read, Shape, Table, Team, all, choice, parsed, text};
+use super::{Entry, Kind, Owners, Read, Shape, Table, all, choice, parsed, text};
 use crate::gate::limit::{
     AtLimit, BucketRate, Calendar, LimitBound, LimitFilter, LimitSpec, Quantity, Units, Unpriced, Weights,
 };
@@ -68,7 +68,7 @@ pub(in crate::config) struct LimitContext<'a> {
 }
 
 /// The limits of a table, in the order of the file.
-pub(super) fn limits(table: &Table<'_>, context: &LimitContext<'_>) -> Read<Vec<LimitSpec>> {
+pub(in crate::config) fn limits(table: &Table<'_>, context: &LimitContext<'_>) -> Read<Vec<LimitSpec>> {
     let Some(entry) = table.entry("limits", Shape::List(Box::new(Shape::Table))) else {
         return Ok(Vec::new());
     };
@@ -296,17 +296,15 @@ fn money() -> Kind<impl Fn(&Entry<'_>) -> Read<Units>> {
 const MILLIONTH: u128 = 1_000_000;
 
 /// Reports limits of cost in currencies without a price, and warns of models that they refuse.
-pub(in crate::config) fn check_costs(root: &Table<'_>, prices: &Prices, clients: &[Client], teams: &[Team]) {
+pub(in crate::config) fn check_costs(root: &Table<'_>, prices: &Prices, owners: Owners<'_>) {
     let currency_of = |limit: &LimitSpec| match limit.quantity {
         Quantity::Cost(currency) => Some(currency),
         _ => None,
     };
-    let owners = clients.iter().map(|client| ("clients", &client.name, &client.limits));
-    let owners = owners.chain(teams.iter().map(|team| ("teams", &team.name, &team.limits)));
-    for (section, name, limits) in owners {
+    for (key, limits) in owners.limits() {
         let unknown =
             limits.iter().filter_map(currency_of).find(|currency| !prices.currencies().contains(currency));
-        if let (Some(currency), Some(entry)) = (unknown, root.at(&[section, name, "limits"])) {
+        if let (Some(currency), Some(entry)) = (unknown, root.at(&key)) {
             let known: Vec<_> = prices.currencies().iter().map(Currency::as_str).collect();
             entry.mistake(match &known[..] {
                 [] => format!("has a limit of cost in {currency}, and there are no [[prices]]: add them"),
@@ -317,6 +315,7 @@ pub(in crate::config) fn check_costs(root: &Table<'_>, prices: &Prices, clients:
             });
         }
     }
+    let Owners { clients, teams, of_all } = owners;
     for client in clients {
         let first = client.team;
         let above = successors(first, |team| teams.get(*team)?.team).take(teams.len());
@@ -325,6 +324,7 @@ pub(in crate::config) fn check_costs(root: &Table<'_>, prices: &Prices, clients:
             .limits
             .iter()
             .chain(limits)
+            .chain(of_all)
             .filter(|limit| limit.unpriced == Unpriced::Refuse)
             .filter_map(|limit| Some((currency_of(limit)?, &limit.filter)))
             .collect();

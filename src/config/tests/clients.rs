@@ -228,6 +228,29 @@ fn limits_of_periods_are_in_the_zone_of_the_ledger() {
 }
 
 #[test]
+fn limits_of_all_clients_are_before_the_first_table() {
+    let limits = "limits = [{ tokens = 5, per = \"hour\", model = \"gpt*\" }]\n";
+    let client = format!("[clients.a]\n{KEY}");
+    let settings = from_text(&format!("{limits}{OPENAI}{client}")).unwrap().settings;
+    assert_eq!(settings.limits.len(), 1);
+    assert_eq!(settings.clients[0].endpoints, AllowedEndpoints::Metered, "they count tokens");
+    for (text, mistake) in [
+        ("limits = [{ requests = 0 }]\n", "limits[0].requests: is 0"),
+        ("limits = [{ cost = 1, per = \"hour\" }]\n", "limits: has a limit of cost in USD"),
+        ("limits = [{ concurrent = 1, upstream = \"x\" }]\n", "limits[0].upstream: there is no upstream"),
+    ] {
+        let found = mistakes(&format!("{text}{OPENAI}"));
+        assert!(found.iter().any(|line| line.contains(mistake)), "{text}: {found:?}");
+    }
+    let found = mistakes(&format!("{}{OPENAI}[ledger]\npath = \"\"\n", limits.replace("hour", "day")));
+    assert!(found.iter().any(|line| line.contains("limits: has a period")), "{found:?}");
+    let prices = "[[prices]]\nmodel = \"o3\"\ninput = 1\noutput = 1\n";
+    let text = format!("{}{OPENAI}{client}models = [\"gpt-5\"]\n{prices}", limits.replace("tokens", "cost"));
+    let warnings = from_text(&text).unwrap().warnings;
+    assert!(warnings.iter().any(|line| line.contains("no [[prices]] are for \"gpt-5\"")), "{warnings:?}");
+}
+
+#[test]
 fn limit_is_for_a_model_and_an_upstream_and_weighs_kinds() {
     let settings = loaded(&format!(
         "[clients.a]\n{KEY}limits = [\

@@ -9,6 +9,8 @@ use super::{InputRatios, LimitFilter, LimitSpec, LimitTime, Now, Quantity, UseLi
 /// The owner of limits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Owner {
+    /// All clients together, and requests without a client.
+    All,
     Client(Arc<str>),
     Team(Arc<str>),
 }
@@ -114,22 +116,28 @@ impl LimitRegistry {
 impl AppliedLimit {
     /// The place in the configuration.
     pub fn key(&self) -> String {
-        format!("limits[{}] in [{}]", self.index, self.owner.table())
+        match self.owner.table() {
+            None => format!("limits[{}]", self.index),
+            Some(table) => format!("limits[{}] in [{table}]", self.index),
+        }
+    }
+
+    /// The same as a path of keys.
+    pub fn path(&self) -> String {
+        match self.owner.table() {
+            None => format!("limits[{}]", self.index),
+            Some(table) => format!("{table}.limits[{}]", self.index),
+        }
     }
 }
 
 impl Owner {
-    pub fn name(&self) -> &str {
+    /// The key of the owner's table. `None`: the limits are in no table.
+    pub fn table(&self) -> Option<String> {
         match self {
-            Self::Client(name) | Self::Team(name) => name,
-        }
-    }
-
-    /// The key of the owner's table.
-    pub fn table(&self) -> String {
-        match self {
-            Self::Client(name) => format!("clients.{name}"),
-            Self::Team(name) => format!("teams.{name}"),
+            Self::All => None,
+            Self::Client(name) => Some(format!("clients.{name}")),
+            Self::Team(name) => Some(format!("teams.{name}")),
         }
     }
 }
@@ -137,6 +145,7 @@ impl Owner {
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::All => f.write_str("total of all clients"),
             Self::Client(name) => write!(f, "client {name}"),
             Self::Team(name) => write!(f, "team {name}"),
         }

@@ -35,7 +35,7 @@ pub(in crate::proxy) struct Buffered {
     pub(super) inside: Option<Box<Inside>>,
     /// The model is in the object `session`.
     pub(super) in_session: bool,
-    /// The client, if it is configured.
+    /// The rules of the client, if there are any.
     pub(super) client: Option<Arc<KnownClient>>,
     /// Thrown when the request must end, since its key was revoked.
     pub(in crate::proxy) cut: Option<Arc<CutSwitch>>,

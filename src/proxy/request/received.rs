@@ -83,9 +83,9 @@ impl Received {
             // next to the certificate is ignored.
             (_, Some(name)) => {
                 row.client = Arc::clone(name);
-                self.request.client = clients.named(name).cloned();
+                self.request.client = clients.named(name).or(clients.others()).cloned();
             }
-            (Ok(None), None) => {}
+            (Ok(None), None) => self.request.client = clients.others().cloned(),
             (Err(Unauthorized::Missing), None) => return Err(Kind::KeyMissing.into()),
             (Err(Unauthorized::Unknown), None) => {
                 return Err(Kind::KeyUnknown { is_slowed: count_unknown(clients, self.from) }.into());

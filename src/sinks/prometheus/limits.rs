@@ -1,4 +1,4 @@
-//! The state of the limits of clients and teams, read on request.
+//! The state of limits, read on request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +11,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::labels::ClientLimitLabels;
 use crate::gate::limit::{AppliedLimit, LimitRegistry, Now};
+
+/// The owner of the limits of all clients together.
+const ALL: &str = "all";
 
 /// The limits, and the clock of their rates.
 #[derive(Debug)]
@@ -58,5 +61,6 @@ impl Collector for LimitMetrics {
 }
 
 fn labels(AppliedLimit { owner, index, .. }: &AppliedLimit) -> ClientLimitLabels {
-    ClientLimitLabels { whose: owner.table(), limit: format!("limits[{index}]") }
+    let whose = owner.table().unwrap_or_else(|| ALL.to_owned());
+    ClientLimitLabels { whose, limit: format!("limits[{index}]") }
 }

@@ -51,6 +51,13 @@ pub(super) fn team(team: &Team, settings: &Settings) -> String {
     format!("{}: {}", team.name, text.strip_prefix(", ").unwrap_or("no limits"))
 }
 
+/// The limits of all clients together.
+pub(super) fn of_all(settings: &Settings) -> Option<String> {
+    let mut text = String::new();
+    push_owner(&mut text, None, &settings.limits, settings);
+    Some(format!("{} for all clients together", text.strip_prefix(", ")?))
+}
+
 fn push_owner(text: &mut String, team: Option<usize>, limits: &[LimitSpec], settings: &Settings) {
     if let Some(team) = team {
         push(text, format_args!("in team {}", settings.teams[team].name));
