@@ -138,6 +138,7 @@ fn clients(settings: &Settings, rules: Option<&TagRules>, parts: &Parts<'_>) -> 
             share: client.share,
             tags: tags_of(&[]),
             max_output: client.max_output,
+            limit_headers: client.limit_headers,
             ..KnownClient::new(client.name.as_str())
         };
         clients.add(limited(known, limits), keys);

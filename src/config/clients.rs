@@ -7,7 +7,7 @@ mod teams;
 use std::iter::successors;
 use std::time::Duration;
 
-use super::kind::{Kind, Shape, choice, list, parsed, text};
+use super::kind::{Kind, Shape, boolean, choice, list, parsed, text};
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::sections::{NAME_PATTERN, check_name};
@@ -87,6 +87,7 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
     let share = table.or_default("share", at_most(1, MAX_PRIORITY).default(1));
     let max_output = table.optional("max_output", limits::amount());
     let limits = limits(table, context.limits);
+    let limit_headers = table.or_default("limit_headers", boolean().default(false));
     let tags = fixed(table, context.tags);
     let (models, endpoints) = (models?, endpoints?);
     // A file or a batch can name any model, and its tokens are not counted.
@@ -106,6 +107,7 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
         share: share,
         tags: tags,
         max_output: max_output,
+        limit_headers: limit_headers,
     })
 }
 

@@ -22,6 +22,8 @@ pub struct KnownClient {
     pub share: u32,
     /// The most output tokens that a request may ask for.
     pub max_output: Option<u64>,
+    /// Responses say what is left of its limits.
+    pub limit_headers: bool,
     /// The limits that apply to it: its own, those of its teams, and those of all clients.
     pub limits: Vec<AppliedLimit>,
     /// The fixed tags of its requests, if it has any.
@@ -62,6 +64,7 @@ impl KnownClient {
             priority: 0,
             share: 1,
             max_output: None,
+            limit_headers: false,
             limits: Vec::new(),
             tags: None,
             input_ratios: None,

@@ -426,6 +426,11 @@ impl LimitStatus {
         taken as f64 / self.limit.0.max(1) as f64
     }
 
+    /// The amount that is neither used nor held.
+    pub fn remaining(&self) -> Units {
+        self.limit.minus(self.taken())
+    }
+
     /// The sum of the used and the held amount.
     pub fn taken(&self) -> Units {
         if self.holds_in_used { self.used } else { self.used.plus(self.held) }

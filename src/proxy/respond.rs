@@ -41,6 +41,7 @@ pub(super) const SLOWED_BY: Duration = Duration::from_secs(1);
 /// Relays a response. From here on its body owns the record.
 pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> ClientResponse<ProxyBody> {
     let id = entry.uuid().hyphenated();
+    let added = entry.headers().cloned();
     let served = entry.served().map(|served| (Rc::clone(&accepted.upstream), served));
     let waited_ms = entry.time_waiting_ms();
     let (mut head, metered) = meter(accepted, entry, policy);
@@ -49,6 +50,9 @@ pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) ->
         add_served_by(&mut head.headers, &upstream, served);
     }
     add_waited(&mut head.headers, waited_ms);
+    if let Some(added) = added {
+        head.headers.append_all(&added);
+    }
     if metered.withholds() {
         head.headers.remove(KnownName::ContentLength);
     }
@@ -147,11 +151,15 @@ fn meter_with(
 /// Begins a stream before its upstream responds, since the client's interval is over.
 pub(super) fn begin_stream(pending: PendingResponse, interval: Duration) -> ClientResponse<ProxyBody> {
     let id = pending.entry().map(Entry::id);
+    let added = pending.entry().and_then(Entry::headers);
     let mut head = ResponseHead::new(StatusCode::OK);
     head.headers.set(KnownName::ContentType, EVENT_STREAM);
     head.headers.set(KnownName::CacheControl, b"no-cache");
     if let Some(id) = id {
         head.headers.set(KnownName::XStreamgaugeId, id.as_bytes());
+    }
+    if let Some(added) = added {
+        head.headers.append_all(added);
     }
     let body = ProxyBody::KeptAlive(Box::new(KeptAlive::pending(pending, interval)));
     ClientResponse { head, body }

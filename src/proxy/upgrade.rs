@@ -329,6 +329,7 @@ impl UpgradedConnections {
         let (id, started) = (entry.id(), entry.started());
         let Accepted { response: UpstreamResponse { mut head, body }, upstream, permit, ids, .. } = accepted;
         let (served, waited_ms) = (entry.served(), entry.time_waiting_ms());
+        let added = entry.headers().cloned();
         let mut session = Session::new(entry, head.status.as_u16());
         if let Some(ids) = ids {
             session.watch_ids(ids);
@@ -351,6 +352,9 @@ impl UpgradedConnections {
             respond::add_served_by(&mut head.headers, &upstream, served);
         }
         respond::add_waited(&mut head.headers, waited_ms);
+        if let Some(added) = added {
+            head.headers.append_all(&added);
+        }
         WebSocketUpgrade::grant(&mut head.headers);
         head.reason = None;
         ClientResponse { head, body: ProxyBody::Switching(upgrade) }

@@ -20,6 +20,7 @@ use super::error::Error;
 use super::estimate_input::EstimateInput;
 use super::running::{Progress, Registered};
 use super::{Journal, Stream, UsageRecord, UsageSource, UseObserver, WorkerRequests, gaps};
+use crate::codec::head::Headers;
 use crate::llm::estimate::Shape;
 use crate::llm::provider::UsageOwner;
 use crate::llm::usage::Tally;
@@ -65,6 +66,8 @@ struct Open {
     kept: Option<Arc<dyn Any + Send + Sync>>,
     /// Receives the progress and the closed record.
     observer: Option<Box<dyn UseObserver>>,
+    /// Further headers of the response.
+    headers: Option<Box<Headers>>,
     /// True after authentication, also if none is configured.
     is_admitted: bool,
 }
@@ -90,6 +93,7 @@ impl Entry {
             estimate_input: None,
             kept: None,
             observer: None,
+            headers: None,
             is_admitted: false,
         };
         Self { open: Box::new(open) }

@@ -111,6 +111,40 @@ fn request_without_a_model_counts_for_the_default_one() {
 }
 
 #[test]
+fn responses_tell_what_is_left_of_the_tightest_limit() {
+    let limits = "{ requests = 9, per = \"hour\" }, { requests = 5, per = \"hour\", model = \"m*\" }, \
+                  { requests = 1, per = \"hour\", model = \"other\" }, { tokens = 5000, per = \"hour\" }, \
+                  { concurrent = 3 }";
+    let told = client(limits).replacen('\n', "\nlimit_headers = true\n", 1);
+    let page = "origins = [\"https://app.example\"]";
+    let proxy = proxy().server(page).upstream(&ok()).tables(&told).run();
+    let left = |response: &Response, kind: &str| -> Option<u64> {
+        Some(response.header(&format!("x-streamgauge-remaining-{kind}"))?.parse().unwrap())
+    };
+    let first = ask(&proxy, "m");
+    assert_eq!((left(&first, "requests"), left(&first, "cost")), (Some(4), None));
+    // 50 tokens of output and the input are held.
+    let tokens = left(&first, "tokens").unwrap();
+    assert!((4_900..4_950).contains(&tokens), "{tokens}");
+    proxy.record();
+    let second = proxy
+        .client()
+        .send(request("POST /v1/chat/completions", &body("m")).replacen(
+            "\r\n",
+            "\r\norigin: https://app.example\r\n",
+            1,
+        ))
+        .response();
+    assert_eq!(left(&second, "requests"), Some(3));
+    // The input that is held follows what the service has reported.
+    let more = tokens - left(&second, "tokens").unwrap();
+    assert!((95..=105).contains(&more), "{more}");
+    let exposed = second.header("access-control-expose-headers").unwrap();
+    assert!(exposed.contains("x-streamgauge-remaining-requests"), "{exposed}");
+    assert_eq!(left(&ask(&limited(limits), "m"), "requests"), None);
+}
+
+#[test]
 fn request_for_more_output_than_the_client_may_ask_for_gets_400() {
     let table = client("").replacen('\n', "\nmax_output = 50\n", 1);
     let proxy = proxy().upstream(&ok()).tables(&table).run();

@@ -26,6 +26,8 @@ pub struct Client {
     pub tags: Vec<(String, String)>,
     /// The most output tokens that a request may ask for.
     pub max_output: Option<u64>,
+    /// Responses say what is left of the limits that apply.
+    pub limit_headers: bool,
 }
 
 /// A key of a client.

@@ -18,6 +18,7 @@ use super::limit_wait::LimitWait;
 use super::member_limits::MemberLimits;
 use super::permitted::permit_endpoint;
 use super::used::{self, Seen};
+use crate::codec::head::Headers;
 use crate::gate::KnownClient;
 use crate::gate::limit::{
     AppliedLimit, InputRatios, InputSize, Kinds, LimitFilter, LimitHold, LimitStatus, NoRoom, Now, Quantity,
@@ -237,6 +238,9 @@ fn hold(
     if hold.exceeded() > 0 {
         entry.note(Note::LimitExceeded);
     }
+    if client.limit_headers {
+        entry.add_headers(remaining(limits));
+    }
     let (ratios, prices) = (client.input_ratios.clone(), client.prices.clone());
     let of_hold = || (0..limits.len()).filter(|index| !waiting.contains(index)).map(|index| limits[index]);
     let cuts = of_hold().any(|applied| applied.limit.cuts());
@@ -256,6 +260,31 @@ fn hold(
     };
     let waiting = waiting.into_iter().map(|index| limits[index].clone());
     Ok(Some(LimitWait::new(running, waiting, &used, turn)))
+}
+
+/// Returns true if a header is about limits of this quantity.
+type IsKind = fn(Quantity) -> bool;
+
+/// Headers with what is left of the tightest limit of requests, tokens and cost. Running requests
+/// are limited for a moment only, and have none.
+fn remaining(limits: &[&AppliedLimit]) -> Headers {
+    let now = limit_time();
+    let mut headers = Headers::default();
+    let kinds: [(&str, IsKind); 3] = [
+        ("x-streamgauge-remaining-requests", |quantity| quantity == Quantity::Requests),
+        ("x-streamgauge-remaining-tokens", |quantity| matches!(quantity, Quantity::Tokens(_))),
+        ("x-streamgauge-remaining-cost", |quantity| matches!(quantity, Quantity::Cost(_))),
+    ];
+    for (name, is_of_kind) in kinds {
+        let of_kind = limits.iter().filter(|applied| is_of_kind(applied.limit.quantity()));
+        let least = of_kind
+            .map(|applied| (applied.limit.status(now).remaining(), applied.limit.quantity()))
+            .min_by_key(|(remaining, _)| *remaining);
+        if let Some((remaining, quantity)) = least {
+            headers.append_own(name, quantity.text(remaining).as_bytes());
+        }
+    }
+    headers
 }
 
 /// The number of a client in [`WaitTurn`].
@@ -432,7 +461,7 @@ fn limit_reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: 
         used: shown(status.taken()),
         want: shown(want),
         most: shown(most),
-        remaining: shown(most.minus(status.taken())),
+        remaining: shown(status.remaining()),
         is_rate: !matches!(room_from, RoomFrom::AnEnd),
         retry_after,
         until,

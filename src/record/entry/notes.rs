@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{Entry, millis};
+use crate::codec::head::Headers;
 use crate::llm::usage::Room;
 use crate::record::{GroupUse, UseObserver};
 
@@ -128,6 +129,16 @@ impl Entry {
             (Some(limits), Some(group)) => Some(limits + group),
             (limits, group) => limits.or(group),
         }
+    }
+
+    /// Adds headers to a response that is relayed.
+    pub fn add_headers(&mut self, headers: Headers) {
+        self.open.headers = Some(Box::new(headers));
+    }
+
+    /// The headers that were added.
+    pub fn headers(&self) -> Option<&Headers> {
+        self.open.headers.as_deref()
     }
 
     /// Begins a wait for limits, which lasts until the guard is dropped.

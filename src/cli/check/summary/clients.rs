@@ -33,6 +33,9 @@ pub(super) fn client(client: &Client, settings: &Settings) -> Option<String> {
     if let Some(most) = client.max_output {
         push(&mut text, format_args!("at most {most} tokens of output asked for"));
     }
+    if client.limit_headers {
+        push(&mut text, format_args!("told what is left of its limits"));
+    }
     if client.priority != 0 {
         push(&mut text, format_args!("priority {}", client.priority));
     }
