@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::{ABOVE, ALLOCATIONS, ELSEWHERE, Measured, callgrind};
+use super::{ABOVE, ALLOCATIONS, ELSEWHERE, MOST_ABOVE, Measured, callgrind};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/figures.txt");
 
@@ -89,6 +89,13 @@ impl Figures {
         for (name, other) in ABOVE {
             let [above, below] = [name, other].map(|name| self.by_path[name].instructions as f64);
             println!("{name} costs {:+.2} % more than {other}", (above / below - 1.0) * 100.0);
+        }
+        for (name, other, most) in MOST_ABOVE {
+            let [above, below] = [name, other].map(|name| self.by_path[name].instructions as i64);
+            let more = above - below;
+            let verdict = if more > most { "  DEARER" } else { "" };
+            same &= more <= most;
+            println!("{name} costs {more} more than {other}, and may cost {most}{verdict}");
         }
         same
     }

@@ -52,6 +52,10 @@ const ALLOCATIONS: f64 = 0.5;
 /// one to the upstream itself. The aim is 5 %.
 const ABOVE: [(&str, &str); 1] = [("group", "request")];
 
+/// The most instructions of a path above those of another: of a client with three limits above one
+/// without, for a request and for an event.
+const MOST_ABOVE: [(&str, &str, i64); 2] = [("limits", "client", 2_500), ("limits-event", "event", 60)];
+
 /// A path that is counted.
 struct Measured {
     name: &'static str,
@@ -63,7 +67,7 @@ struct Measured {
     run: fn(usize),
 }
 
-const PATHS: [Measured; 9] = [
+const PATHS: [Measured; 12] = [
     Measured { name: "meter-16k", tolerance: EXACT, times: 400, run: pure::meter_16k },
     Measured { name: "meter-event", tolerance: EXACT, times: 400, run: pure::meter_event },
     Measured { name: "meter-body", tolerance: EXACT, times: 400, run: pure::meter_body },
@@ -72,7 +76,10 @@ const PATHS: [Measured; 9] = [
     Measured { name: "choose-100", tolerance: EXACT, times: 4000, run: choices::among_100 },
     Measured { name: "request", tolerance: PROXIED, times: 1000, run: proxied::requests },
     Measured { name: "group", tolerance: PROXIED, times: 1000, run: proxied::requests_to_a_group },
+    Measured { name: "client", tolerance: PROXIED, times: 1000, run: proxied::requests_of_a_client },
+    Measured { name: "limits", tolerance: PROXIED, times: 1000, run: proxied::requests_under_limits },
     Measured { name: "event", tolerance: PROXIED, times: 400, run: proxied::events },
+    Measured { name: "limits-event", tolerance: PROXIED, times: 400, run: proxied::events_under_limits },
 ];
 
 /// Instruction counts of the hot paths

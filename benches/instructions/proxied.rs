@@ -39,6 +39,23 @@ pub(crate) fn requests_to_a_group(times: usize) {
     send_requests(times, "[groups.chat]\ntiers = [[\"openai\"]]\n[[routes]]\nupstream = \"chat\"\n");
 }
 
+/// A client with a key.
+const CLIENT: &str = "[clients.search]\nkey = { value = \"sk-client\" }\n";
+
+/// The limits of that client, which are never used up.
+const LIMITS: &str = "limits = [{ requests = \"1M\", per = \"minute\" }, { tokens = \"1000M\", per = \"minute\" }, \
+                      { tokens = \"1000M\", per = \"day\" }]\n";
+
+/// The same, of a client with a key.
+pub(crate) fn requests_of_a_client(times: usize) {
+    send_requests(times, CLIENT);
+}
+
+/// The same, of a client with three limits.
+pub(crate) fn requests_under_limits(times: usize) {
+    send_requests(times, &[CLIENT, LIMITS].concat());
+}
+
 fn send_requests(times: usize, tables: &str) {
     let (question, body) = (format!("{{{PROMPT}}}"), completion());
     let sent = request(&question);
@@ -59,6 +76,15 @@ fn send_requests(times: usize, tables: &str) {
 
 /// The events of a stream, each in a chunk of its own, which arrives before the next is sent.
 pub(crate) fn events(times: usize) {
+    send_events(times, "");
+}
+
+/// The same, of a client with three limits.
+pub(crate) fn events_under_limits(times: usize) {
+    send_events(times, &[CLIENT, LIMITS].concat());
+}
+
+fn send_events(times: usize, tables: &str) {
     let question = format!("{{{PROMPT},\"stream\":true,\"stream_options\":{{\"include_usage\":true}}}}");
     let (sent, event) = (request(&question), chat_events().next().unwrap());
     let head = response("text/event-stream; charset=utf-8", "transfer-encoding: chunked\r\n\r\n");
@@ -71,7 +97,7 @@ pub(crate) fn events(times: usize) {
             ends.client.read(&event_read).await;
         }
     };
-    let mut proxied = Proxied::start("");
+    let mut proxied = Proxied::start(tables);
     proxied.run(async |ends| {
         ends.client.write(&sent).await;
         ends.service.read(&question).await;
@@ -127,7 +153,9 @@ impl Ends {
     /// Makes the proxy connect to the service by a first request.
     async fn connect(proxy: SocketAddr, service: &TcpListener) -> Self {
         let mut client = End::new(TcpStream::connect(proxy).await.unwrap());
-        client.write("GET /v1/models HTTP/1.1\r\nhost: localhost:8080\r\n\r\n").await;
+        let head =
+            "GET /v1/models HTTP/1.1\r\nhost: localhost:8080\r\nauthorization: Bearer sk-client\r\n\r\n";
+        client.write(head).await;
         let mut service = End::new(service.accept().await.unwrap().0);
         service.read("\r\n\r\n").await;
         service.write(&response("application/json", "content-length: 2\r\n\r\n{}")).await;
