@@ -300,7 +300,12 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let log = root.section("log", sections::log);
     let zone = ledger.as_ref().map_or(TimeZone::UTC, |ledger| ledger.time_zone.clone());
     let (upstream_names, group_names) = (root.keys("upstreams"), root.keys("groups"));
-    let limits = clients::LimitContext { zone: &zone, upstreams: &upstream_names, groups: &group_names };
+    let limits = clients::LimitContext {
+        is_client: false,
+        zone: &zone,
+        upstreams: &upstream_names,
+        groups: &group_names,
+    };
     let tags = root.section("tags", tags::tags);
     let of_all = clients::limits(root, &limits);
     let (team_names, teams) = clients::teams(root, &limits);

@@ -51,7 +51,9 @@ pub(super) fn seed(limits: &[AppliedLimit], settings: &Settings, ledger: Option<
 /// The changes of the limits of cost that go on: all requests of the current period cost what they
 /// cost at the prices of `settings`, as reports show it.
 pub(super) fn reprice(kept: &[AppliedLimit], settings: &Settings, earlier: &Settings) -> Vec<Repriced> {
-    let is_of_cost = |applied: &&AppliedLimit| matches!(applied.limit.quantity(), Quantity::Cost(_));
+    let is_of_cost = |applied: &&AppliedLimit| {
+        matches!(applied.limit.quantity(), Quantity::Cost(_)) && applied.users.is_none()
+    };
     let kept: Vec<_> = kept.iter().filter(is_of_cost).cloned().collect();
     let ledger = earlier.ledger.path.as_deref();
     match sums(&kept, settings, [&earlier.prices, &settings.prices], ledger) {
@@ -172,14 +174,17 @@ impl Comparison {
     }
 }
 
-/// The current period and its count. `None`: the limit has no period.
+/// The current period and its count. `None`: the limit has no period, or counts by user.
 pub(super) fn counted(applied: &AppliedLimit) -> Option<((Timestamp, Timestamp), Units)> {
+    if applied.users.is_some() {
+        return None;
+    }
     let status = applied.limit.status(limit_time());
     status.period.map(|period| (period, status.used))
 }
 
 /// Adds what the ledger has of each limit since the beginning of its period, the earliest of which
-/// is `since`, by each of `prices`.
+/// is `since`, by each of `prices`. Limits by user, which must have counted nothing, count the first.
 fn add_up<const N: usize>(
     limits: &mut [Seeded<'_, N>],
     ledger: &Path,
@@ -188,10 +193,17 @@ fn add_up<const N: usize>(
     prices: [&Prices; N],
 ) -> Result<(), LedgerError> {
     fault::stall("seed");
+    let now = limit_time();
     uses(ledger, since, prices, |row| {
         let uses = row.costs.each_ref().map(|cost| Use { cost: cost.clone(), ..use_of(row) });
         for limit in limits.iter_mut().filter(|limit| limit.counts(row, settings)) {
-            let quantity = limit.applied.limit.quantity();
+            let AppliedLimit { limit: all, users, .. } = limit.applied;
+            let quantity = all.quantity();
+            if let Some(users) = users {
+                let used = quantity.of(&uses[0]);
+                users.add_used(row.user.unwrap_or_default(), all, used, limit.begin, now);
+                continue;
+            }
             for (sum, used) in limit.used.iter_mut().zip(&uses) {
                 *sum = sum.plus(quantity.of(used));
             }

@@ -86,7 +86,7 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
     let priority = table.or_default("priority", at_most(0, MAX_PRIORITY).default(0));
     let share = table.or_default("share", at_most(1, MAX_PRIORITY).default(1));
     let max_output = table.optional("max_output", limits::amount());
-    let limits = limits(table, context.limits);
+    let limits = limits(table, &LimitContext { is_client: true, ..*context.limits });
     let limit_headers = table.or_default("limit_headers", boolean().default(false));
     let tags = fixed(table, context.tags);
     let (models, endpoints) = (models?, endpoints?);

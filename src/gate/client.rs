@@ -24,6 +24,8 @@ pub struct KnownClient {
     pub max_output: Option<u64>,
     /// Responses say what is left of its limits.
     pub limit_headers: bool,
+    /// Some limits count the requests of each user for themselves.
+    pub has_limits_of_users: bool,
     /// The limits that apply to it: its own, those of its teams, and those of all clients.
     pub limits: Vec<AppliedLimit>,
     /// The fixed tags of its requests, if it has any.
@@ -65,6 +67,7 @@ impl KnownClient {
             share: 1,
             max_output: None,
             limit_headers: false,
+            has_limits_of_users: false,
             limits: Vec::new(),
             tags: None,
             input_ratios: None,
@@ -84,6 +87,7 @@ impl KnownClient {
         let counts_cost = counts(|quantity| matches!(quantity, Quantity::Cost(_)));
         let counts_tokens = counts(|quantity| matches!(quantity, Quantity::Tokens(_) | Quantity::Cost(_)));
         Self {
+            has_limits_of_users: limits.iter().any(|applied| applied.users.is_some()),
             input_ratios: counts_tokens.then(|| Arc::clone(input_ratios)),
             prices: counts_cost.then(|| Arc::clone(prices)),
             limits,

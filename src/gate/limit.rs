@@ -11,6 +11,7 @@
 //! | `applied` | the limits in use, by their owners, which survive a reload |
 //! | `hold` | what a request holds of all limits that apply to it |
 //! | `queue` | the requests that wait for a limit |
+//! | `users` | the counts of a limit by user |
 //!
 //! Everything is pure: the caller passes the time.
 //!
@@ -36,6 +37,7 @@ mod queue;
 mod slices;
 mod spec;
 mod units;
+mod users;
 mod weights;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,6 +56,7 @@ pub use queue::{LimitBlocked, LimitWant};
 pub use slices::Slices;
 pub use spec::{AtLimit, LimitBound, LimitSpec, Unpriced};
 pub use units::Units;
+pub use users::UserLimits;
 pub use weights::{Kinds, Quantity, Use, Weights};
 
 use crate::support::wait_room::WaitRoom;
@@ -76,12 +79,19 @@ pub struct UseLimit {
     quantity: Quantity,
     filter: LimitFilter,
     state: Mutex<State>,
+    /// Those of a limit by user are counted together.
+    counts: Arc<Counts>,
+    /// The requests that wait for room.
+    waiting: Arc<WaitRoom<LimitWant>>,
+}
+
+/// Numbers of requests.
+#[derive(Debug, Default)]
+struct Counts {
     /// The requests for which there was no room.
     exceeded: AtomicU64,
     /// The requests that counted as 0 because a part of their cost is unknown.
     unpriced: AtomicU64,
-    /// The requests that wait for room.
-    waiting: Arc<WaitRoom<LimitWant>>,
 }
 
 #[derive(Debug)]
@@ -159,14 +169,12 @@ impl UseLimit {
         let counter = bound.counter(now);
         let state = State { bound, at_limit, unpriced, counter, held: Units::default(), drift: None };
         let state = Mutex::new(state);
-        Self {
-            quantity,
-            filter,
-            state,
-            exceeded: AtomicU64::new(0),
-            unpriced: AtomicU64::new(0),
-            waiting: queue::room(),
-        }
+        Self { quantity, filter, state, counts: Arc::default(), waiting: queue::room() }
+    }
+
+    /// A limit of one user, of which nothing is used.
+    fn for_user(&self, spec: LimitSpec, now: Now) -> Self {
+        Self { counts: Arc::clone(&self.counts), ..Self::new(spec, now) }
     }
 
     pub fn quantity(&self) -> Quantity {
@@ -209,7 +217,7 @@ impl UseLimit {
 
     /// Counts a running request that is ended for lack of room.
     pub fn record_cut(&self) {
-        self.exceeded.fetch_add(1, Ordering::Relaxed);
+        self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns true if running requests are ended for lack of room.
@@ -225,19 +233,19 @@ impl UseLimit {
     /// The number of requests of which a part counted as 0, since it has no price in the limit's
     /// currency. `None`: the limit does not count cost.
     pub fn unpriced(&self) -> Option<u64> {
-        matches!(self.quantity, Quantity::Cost(_)).then(|| self.unpriced.load(Ordering::Relaxed))
+        matches!(self.quantity, Quantity::Cost(_)).then(|| self.counts.unpriced.load(Ordering::Relaxed))
     }
 
     /// Counts a request that has ended if a part of its cost is unknown.
     fn note_unpriced(&self, used: &Use) {
         if self.quantity.is_unpriced(used) {
-            self.unpriced.fetch_add(1, Ordering::Relaxed);
+            self.counts.unpriced.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The number of requests for which there was no room.
     pub fn exceeded(&self) -> u64 {
-        self.exceeded.load(Ordering::Relaxed)
+        self.counts.exceeded.load(Ordering::Relaxed)
     }
 
     /// Returns the time from which there is room, if there is none for `want` now and the limit
@@ -248,7 +256,7 @@ impl UseLimit {
             return None;
         }
         let room_from = state.check(want, started, now).err()?;
-        self.exceeded.fetch_add(1, Ordering::Relaxed);
+        self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
         Some(room_from)
     }
 
@@ -262,7 +270,7 @@ impl UseLimit {
             room = room.and(Err(RoomFrom::After(0)));
         }
         if let Err(room_from) = room {
-            self.exceeded.fetch_add(1, Ordering::Relaxed);
+            self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
             if state.at_limit != AtLimit::Warn {
                 return Err(NoPlace { room_from, waits });
             }

@@ -179,12 +179,12 @@ impl Looking {
     fn limits(&self) -> Vec<LimitSeen> {
         let now = (self.sources.now)();
         let seen = |applied: &AppliedLimit| {
-            let status = applied.limit.status(now);
+            let status = applied.status(now);
             let (begin, end) = status.period?;
             Some(LimitSeen {
                 id: Arc::as_ptr(&applied.limit).addr(),
                 subject: applied.path(),
-                whose: applied.owner.to_string(),
+                whose: applied.whose(),
                 ratio: status.used_ratio(),
                 begin,
                 end,

@@ -111,6 +111,41 @@ fn request_without_a_model_counts_for_the_default_one() {
 }
 
 #[test]
+fn each_user_of_a_client_has_the_limit_for_itself() {
+    let limits = "{ requests = 2, per = \"day\", each = \"user\" }, { tokens = 500, per = \"month\", each = \"user\" }";
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("usage.db");
+    let builder = || proxy().upstream(&ok()).tables(&client(limits)).admin().ledger(&ledger);
+    let of = |proxy: &Proxy, user: &str| {
+        let body = body("m").replacen('{', &format!("{{{user}"), 1);
+        send(proxy, "POST /v1/chat/completions", &body)
+    };
+    let statuses = |proxy: &Proxy, user| [(); 3].map(|()| of(proxy, user).status());
+    let (alice, bob) = ("\"user\":\"alice\",", "\"user\":\"bob\",");
+    let first = builder().run();
+    assert_eq!([alice, ""].map(|user| statuses(&first, user)), [[200, 200, 429]; 2]);
+    assert_eq!(of(&first, bob).status(), 200);
+    let refused = of(&first, alice);
+    assert_eq!(&refused.error()["code"], "insufficient_quota");
+    let whose = "The user alice of client search has used or reserved 2 of 2 requests";
+    assert!(refused.text().contains(whose), "{}", refused.text());
+    assert!(of(&first, "").text().contains("The part without a user of client search has used"));
+    (0..9).for_each(|_| drop(first.record()));
+    let labels = "{whose=\"clients.search\",limit=\"limits[0]\"}";
+    let shown = |proxy: &Proxy, name| proxy.metric(&format!("streamgauge_limit_{name}{labels}"));
+    let names = ["used_ratio", "users", "exceeded_total"];
+    assert_eq!(names.map(|name| shown(&first, name)), [1.0, 3.0, 4.0]);
+    assert_eq!(counted(&first, 1, 500.0), 200.0, "the user that has used most");
+    first.stop();
+    // The ledger has what each has used.
+    let second = builder().run();
+    assert_eq!([shown(&second, "used_ratio"), shown(&second, "users")], [1.0, 3.0]);
+    assert_eq!(counted(&second, 1, 500.0), 200.0);
+    assert_eq!([alice, "", bob].map(|user| of(&second, user).status()), [429, 429, 200]);
+    assert_eq!(of(&second, bob).status(), 429);
+}
+
+#[test]
 fn responses_tell_what_is_left_of_the_tightest_limit() {
     let limits = "{ requests = 9, per = \"hour\" }, { requests = 5, per = \"hour\", model = \"m*\" }, \
                   { requests = 1, per = \"hour\", model = \"other\" }, { tokens = 5000, per = \"hour\" }, \

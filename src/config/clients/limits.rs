@@ -58,7 +58,10 @@ const WAIT: u64 = 10 * SECOND;
 const MOST_WAIT: Duration = Duration::from_secs(600);
 
 /// The input of limits from other sections.
+#[derive(Clone, Copy)]
 pub(in crate::config) struct LimitContext<'a> {
+    /// The limits are those of a client, whose users may each have their own.
+    pub(in crate::config) is_client: bool,
     /// The zone of periods.
     pub(in crate::config) zone: &'a TimeZone,
     /// The names of `[upstreams]`, also of invalid ones.
@@ -198,9 +201,14 @@ fn filter(table: &Table<'_>, context: &LimitContext<'_>) -> Read<LimitFilter> {
         }
         name => Err(entry.mistake(unknown("upstream", name, context.upstreams))),
     });
+    let each = match context.is_client {
+        true => table.optional("each", choice(&[("user", true)])),
+        false => Ok(None),
+    };
     read_all!(LimitFilter {
         model: table.optional("model", model),
         upstream: table.optional("upstream", upstream),
+        each_user: each.map(Option::unwrap_or_default),
     })
 }
 

@@ -236,6 +236,7 @@ fn limits_of_all_clients_are_before_the_first_table() {
     assert_eq!(settings.clients[0].endpoints, AllowedEndpoints::Metered, "they count tokens");
     for (text, mistake) in [
         ("limits = [{ requests = 0 }]\n", "limits[0].requests: is 0"),
+        ("limits = [{ concurrent = 1, each = \"user\" }]\n", "limits[0].each: "),
         ("limits = [{ cost = 1, per = \"hour\" }]\n", "limits: has a limit of cost in USD"),
         ("limits = [{ concurrent = 1, upstream = \"x\" }]\n", "limits[0].upstream: there is no upstream"),
     ] {
@@ -259,7 +260,8 @@ fn limit_is_for_a_model_and_an_upstream_and_weighs_kinds() {
     ))
     .settings;
     let [tokens, concurrent] = &settings.clients[0].limits[..] else { panic!() };
-    let filter = LimitFilter { model: Some(Glob::new("gpt-5*")), upstream: Some("openai".into()) };
+    let filter =
+        LimitFilter { model: Some(Glob::new("gpt-5*")), upstream: Some("openai".into()), each_user: false };
     assert_eq!(tokens.filter, filter);
     let weights = Weights::ByKind {
         input: 1_000,
@@ -269,7 +271,7 @@ fn limit_is_for_a_model_and_an_upstream_and_weighs_kinds() {
         reasoning: 4_000,
     };
     assert_eq!(tokens.quantity, Quantity::Tokens(weights));
-    assert_eq!(concurrent.filter, LimitFilter { model: Some(Glob::new("o3")), upstream: None });
+    assert_eq!(concurrent.filter, LimitFilter { model: Some(Glob::new("o3")), ..LimitFilter::default() });
 }
 
 #[test]
@@ -350,6 +352,7 @@ fn mistakes_of_limits_are_named() {
             "[0].at_limit",
             "there is no more room before the next period: write \"refuse\"",
         ),
+        ("{ concurrent = 1, each = \"key\" }", "[0].each", "\"key\" is unknown: write \"user\""),
         ("{ concurrent = 1, wait = \"1s\" }", "[0].wait", "is for limits with at_limit = \"wait\": add that"),
         ("{ concurrent = 1, at_limit = \"wait\", wait = \"11m\" }", "[0].wait", "must be at most 600s"),
         ("{ concurrent = 1, model = \"\" }", "[0].model", "is empty: write a model or a pattern"),

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{InputRatios, LimitFilter, LimitSpec, LimitTime, Now, Quantity, UseLimit};
+use super::{
+    InputRatios, LimitFilter, LimitSpec, LimitStatus, LimitTime, Now, Quantity, UseLimit, UserLimits,
+};
 
 /// The owner of limits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,13 +17,21 @@ pub enum Owner {
     Team(Arc<str>),
 }
 
+/// The longest name of a user in messages, in bytes.
+const MOST_SHOWN: usize = 64;
+
 /// A limit that applies to a client.
 #[derive(Clone, Debug)]
 pub struct AppliedLimit {
     pub owner: Owner,
     /// The position in the owner's `limits`.
     pub index: usize,
+    /// The limit of one user, if that is known. Where only `users` are known, it counts nothing.
     pub limit: Arc<UseLimit>,
+    /// The limits of each user, if the requests of each count for themselves.
+    pub users: Option<Arc<UserLimits>>,
+    /// The user; empty for requests without one.
+    user: Option<Arc<str>>,
 }
 
 /// All limits of a process. A limit keeps its count across reloads: the first limit of an owner
@@ -42,7 +52,7 @@ type Place = (Owner, Quantity, LimitTime, LimitFilter, usize);
 pub struct NextLimits {
     limits: HashMap<Place, AppliedLimit>,
     /// The limits in use that go on, with their new bounds.
-    changes: Vec<(Arc<UseLimit>, LimitSpec)>,
+    changes: Vec<(AppliedLimit, LimitSpec)>,
     /// The other limits.
     begun: Vec<AppliedLimit>,
 }
@@ -56,7 +66,7 @@ impl NextLimits {
     /// The limits whose count goes on.
     pub fn kept(&self) -> Vec<AppliedLimit> {
         let is_kept = |applied: &&AppliedLimit| {
-            self.changes.iter().any(|(limit, _)| Arc::ptr_eq(limit, &applied.limit))
+            self.changes.iter().any(|(changed, _)| Arc::ptr_eq(&changed.limit, &applied.limit))
         };
         self.limits.values().filter(is_kept).cloned().collect()
     }
@@ -83,9 +93,13 @@ impl LimitRegistry {
                     Some(known) => Arc::clone(&known.limit),
                     None => Arc::new(UseLimit::new(spec.clone(), now)),
                 };
-                let applied = AppliedLimit { owner: owner.clone(), index, limit };
+                let users = match known {
+                    Some(known) => known.users.clone(),
+                    None => spec.filter.each_user.then(|| Arc::new(UserLimits::new(spec.clone()))),
+                };
+                let applied = AppliedLimit { owner: owner.clone(), index, limit, users, user: None };
                 match known {
-                    Some(_) => next.changes.push((Arc::clone(&applied.limit), spec.clone())),
+                    Some(_) => next.changes.push((applied.clone(), spec.clone())),
                     None => next.begun.push(applied.clone()),
                 }
                 next.limits.insert(place, applied.clone());
@@ -98,8 +112,9 @@ impl LimitRegistry {
 
     /// Uses planned limits, and forgets all others.
     pub fn take_over(&self, next: NextLimits, now: Now) {
-        for (limit, spec) in next.changes {
+        for (AppliedLimit { limit, users, .. }, spec) in next.changes {
             limit.change(&spec, now);
+            users.iter().for_each(|users| users.change(&spec, now));
         }
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = next.limits;
     }
@@ -114,6 +129,41 @@ impl LimitRegistry {
 }
 
 impl AppliedLimit {
+    /// The limit of this user, if the requests of each count for themselves.
+    #[must_use]
+    pub fn for_user(&self, user: Option<&str>, now: Now) -> Self {
+        let Some(users) = &self.users else { return self.clone() };
+        let user = user.unwrap_or_default();
+        let limit = users.of(user, &self.limit, now);
+        Self { limit, user: Some(user.into()), ..self.clone() }
+    }
+
+    /// The status of the limit; of several users, that of the one that has used most.
+    pub fn status(&self, now: Now) -> LimitStatus {
+        let fullest =
+            self.users.as_ref().filter(|_| self.user.is_none()).and_then(|users| users.fullest(now));
+        fullest.unwrap_or_else(|| self.limit.status(now))
+    }
+
+    /// The number of requests that wait for the limit.
+    pub fn waiting(&self) -> usize {
+        self.users.as_ref().map_or_else(|| self.limit.waiting(), |users| users.waiting())
+    }
+
+    /// The owner, or its user, for messages: `client search`.
+    pub fn whose(&self) -> String {
+        let owner = &self.owner;
+        match self.user.as_deref() {
+            None if self.users.is_some() => format!("most active user of {owner}"),
+            None => owner.to_string(),
+            Some("") => format!("part without a user of {owner}"),
+            Some(user) => {
+                let shown = &user[..user.floor_char_boundary(MOST_SHOWN)];
+                format!("user {shown} of {owner}")
+            }
+        }
+    }
+
     /// The place in the configuration.
     pub fn key(&self) -> String {
         match self.owner.table() {

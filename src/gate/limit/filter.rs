@@ -11,12 +11,14 @@ pub struct LimitFilter {
     pub model: Option<Glob>,
     /// The upstream of the request, or of its attempt.
     pub upstream: Option<Arc<str>>,
+    /// The requests of each user count for themselves.
+    pub each_user: bool,
 }
 
 impl LimitFilter {
     /// Returns true if the limit applies to all requests.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.model.is_none() && self.upstream.is_none()
     }
 
     /// Returns true if one of `models`, which a request names or may get, is of the filter.
@@ -38,7 +40,7 @@ mod tests {
     fn filter_takes_a_model_that_matches_and_its_own_upstream() {
         let all = LimitFilter::default();
         assert!(all.is_empty() && all.takes_model([]) && all.takes_upstream(None));
-        let filter = LimitFilter { model: Some(Glob::new("gpt-5*")), upstream: Some("azure".into()) };
+        let filter = LimitFilter { model: Some(Glob::new("gpt-5*")), upstream: Some("azure".into()), ..all };
         assert!(!filter.is_empty());
         assert!(filter.takes_model(["o3", "gpt-5-mini"]));
         assert!(!filter.takes_model(["o3"]) && !filter.takes_model([]));

@@ -6,6 +6,7 @@
 //! counts replace both at the end. What it lacks counts by what was seen, in rates only: a period
 //! counts what the ledger has.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -67,7 +68,8 @@ impl Routed<'_> {
     /// # Errors
     /// Fails if a limit has no room, or needs a price that there is not.
     pub(super) fn admit(&self, client: &KnownClient, entry: &mut Entry) -> Result<Admitted> {
-        let of_model = client.limits.iter().filter(|applied| {
+        let limits = limits_for(client, entry);
+        let of_model = limits.iter().filter(|applied| {
             let filter = applied.limit.filter();
             filter.model.is_none() || self.takes_model(filter, entry.row().model_requested.as_deref())
         });
@@ -222,8 +224,18 @@ pub(in crate::proxy) fn check_client(
     entry: &mut Entry,
 ) -> Result<Option<Box<LimitWait>>> {
     permit_endpoint(client, method, &Inbound { path, query: None, is_session: false })?;
-    let limits: Vec<_> = client.limits.iter().filter(|applied| applied.limit.filter().is_empty()).collect();
+    let limits = limits_for(client, entry);
+    let limits: Vec<_> = limits.iter().filter(|applied| applied.limit.filter().is_empty()).collect();
     if limits.is_empty() { Ok(None) } else { hold(Expected::default(), &limits, None, client, entry) }
+}
+
+/// The limits of a client, with those of the request's user where each has its own.
+fn limits_for<'c>(client: &'c KnownClient, entry: &mut Entry) -> Cow<'c, [AppliedLimit]> {
+    if !client.has_limits_of_users {
+        return Cow::Borrowed(&client.limits);
+    }
+    let (user, now) = (entry.row().user.as_deref(), limit_time());
+    client.limits.iter().map(|applied| applied.for_user(user, now)).collect()
 }
 
 fn hold(
@@ -455,7 +467,7 @@ fn limit_reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: 
         RoomFrom::AnEnd => (Some(AN_END), None),
     };
     Box::new(LimitReached {
-        whose: applied.owner.to_string(),
+        whose: applied.whose(),
         key: applied.key(),
         unit: limit.quantity().unit(),
         used: shown(status.taken()),

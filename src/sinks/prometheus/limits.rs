@@ -28,7 +28,7 @@ impl Collector for LimitMetrics {
         let help = "The part of a limit that is used or held; above 1, running requests use more than was held, or at_limit is warn";
         let mut family = encoder.encode_descriptor("limit_used_ratio", help, None, MetricType::Gauge)?;
         for applied in &limits {
-            let ratio = applied.limit.status(now).used_ratio();
+            let ratio = applied.status(now).used_ratio();
             ConstGauge::new(ratio).encode(family.encode_family(&labels(applied))?)?;
         }
         let help = "Requests for which a limit had no room";
@@ -40,8 +40,13 @@ impl Collector for LimitMetrics {
         let help = "Requests that wait for a limit with at_limit = \"wait\"";
         let mut family = encoder.encode_descriptor("limit_waiting", help, None, MetricType::Gauge)?;
         for applied in limits.iter().filter(|applied| applied.limit.longest_wait().is_some()) {
-            let waiting = applied.limit.waiting() as f64;
+            let waiting = applied.waiting() as f64;
             ConstGauge::new(waiting).encode(family.encode_family(&labels(applied))?)?;
+        }
+        let help = "Users that a limit with each = \"user\" counts";
+        let mut family = encoder.encode_descriptor("limit_users", help, None, MetricType::Gauge)?;
+        for (applied, users) in limits.iter().filter_map(|applied| Some((applied, applied.users.as_ref()?))) {
+            ConstGauge::new(users.len() as f64).encode(family.encode_family(&labels(applied))?)?;
         }
         let help = "Requests or tokens that a limit has counted in its period and the ledger does not have; negative if it has more";
         let mut family = encoder.encode_descriptor("limit_drift", help, None, MetricType::Gauge)?;

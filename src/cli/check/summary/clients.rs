@@ -99,6 +99,9 @@ fn limit(spec: &LimitSpec) -> String {
     if let Some(model) = &spec.filter.model {
         notes.push(format!("model {model}"));
     }
+    if spec.filter.each_user {
+        notes.push("for each user".to_owned());
+    }
     if let Some(upstream) = &spec.filter.upstream {
         notes.push(format!("at {upstream}"));
     }
