@@ -347,6 +347,9 @@ fn read(root: &Table<'_>) -> Read<Settings> {
             clients::check_costs(root, prices, owners);
         }
     }
+    if let (Ok(alerts), Ok(ledger), Ok(prices)) = (&alerts, &ledger, &prices) {
+        alerts::check_spikes(root, alerts, ledger, prices);
+    }
     if let (Ok(network), Ok(upstreams)) = (&network, &upstreams) {
         network::warn_of_unused(root, network, upstreams);
     }

@@ -7,7 +7,8 @@
 //!
 //! | line | modules | what they are |
 //! |---|---|---|
-//! | 1 | `access_log`, `alerts`, `jsonl`, `ledger`, `otlp`, `prometheus` | one sink each; `alerts` looks at limits and upstreams instead of records |
+//! | 1 | `alerts` | looks at limits, upstreams and the ledger instead of records |
+//! | 2 | `access_log`, `jsonl`, `ledger`, `otlp`, `prometheus` | one sink each |
 
 pub mod access_log;
 pub mod alerts;

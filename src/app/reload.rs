@@ -29,6 +29,7 @@ use crate::llm::price::Prices;
 use crate::proxy::{Shared, Snapshot, UpstreamSpec, limit_time};
 use crate::record::Journal;
 use crate::sinks::alerts::{AlertSources, Alerts, Webhook};
+use crate::sinks::ledger::LedgerSource;
 use crate::sinks::otlp::{Service, Services};
 use crate::support::Live;
 use crate::support::flow::StreamMetricsRegistry;
@@ -146,6 +147,9 @@ impl Reloader {
             health: Arc::clone(&health),
             now: limit_time,
             counts: Arc::clone(&journal.health().alerts),
+            journal: journal.clone(),
+            ledger: settings.ledger.path.clone().map(LedgerSource::File),
+            prices: Arc::clone(&prices),
         };
         let alerts = Arc::new(Mutex::new(Alerts::new(sources, journal.threads())));
         let services = Services::default();

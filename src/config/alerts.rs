@@ -1,4 +1,5 @@
-//! `[[alerts]]`: webhooks that get notices of limits that are used up, and of upstreams that are out.
+//! `[[alerts]]`: webhooks that get notices of limits that are used up, of upstreams that are out, of
+//! trouble of the ledger, and of spikes of cost.
 
 use super::alert_template::AlertTemplate;
 use super::forward_proxy;
@@ -7,8 +8,9 @@ use super::network::Network;
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::secrets::secret;
-use super::settings::{Alert, WebhookUrl};
+use super::settings::{Alert, LedgerSettings, WebhookUrl};
 use super::upstreams::is_local;
+use crate::llm::price::Prices;
 use crate::llm::provider::BaseUrl;
 use crate::support::secret::Secret;
 
@@ -31,11 +33,26 @@ pub(super) fn alerts(root: &Table<'_>, network: Option<&Network>) -> Read<Vec<Al
     all(tables.into_iter().map(|entry| entry.table(|table| alert(table, network))))
 }
 
+/// Reports spikes of costs that nothing can know.
+pub(super) fn check_spikes(root: &Table<'_>, alerts: &[Alert], ledger: &LedgerSettings, prices: &Prices) {
+    let missing = match (&ledger.path, prices.is_empty()) {
+        (None, _) => "ledger.path is \"\": name a file",
+        (_, true) => "there are no [[prices]]: add them",
+        (Some(_), false) => return,
+    };
+    let Ok(tables) = root.tables("alerts") else { return };
+    for (entry, _) in tables.iter().zip(alerts).filter(|(_, alert)| alert.spikes.is_some()) {
+        entry.mistake(format!("has spikes of cost, and {missing}"));
+    }
+}
+
 fn alert(table: &Table<'_>, network: Option<&Network>) -> Read<Alert> {
     let url = secret().then(|entry, text| url(entry, &text));
     let template = parsed("JSON text", None, "text in quotes", AlertTemplate::parse);
     let thresholds = table.or_default("limits", thresholds().default(vec![0.8, 1.0]));
     let upstreams = table.or_default("upstreams", boolean().default(true));
+    let ledger = table.or_default("ledger", boolean().default(true));
+    let spikes = table.optional("spikes", floor());
     let url = table.required("url", "write url = { env = \"NAME\" } or { file = \"PATH\" }", url);
     let signing_key = table.optional("signing_key", secret());
     let template = table.or_default("template", template.default(TEMPLATE));
@@ -45,15 +62,19 @@ fn alert(table: &Table<'_>, network: Option<&Network>) -> Read<Alert> {
         }
         _ => Ok(None),
     };
-    let (thresholds, upstreams) = (thresholds?, upstreams?);
-    if thresholds.is_empty() && !upstreams {
-        return Err(table.mistake("limits", "is empty, and upstreams is false: there is nothing to tell"));
+    let (thresholds, upstreams, ledger, spikes) = (thresholds?, upstreams?, ledger?, spikes?);
+    if thresholds.is_empty() && !upstreams && !ledger && spikes.is_none() {
+        let reason =
+            "is empty, upstreams and ledger are false, and there is no spikes: there is nothing to tell";
+        return Err(table.mistake("limits", reason));
     }
     Ok(Alert {
         url: url?,
         signing_key: signing_key?,
         thresholds,
         upstreams,
+        ledger,
+        spikes,
         template: template?,
         proxy: proxy?,
     })
@@ -72,6 +93,15 @@ fn url(entry: &Entry<'_>, text: &Secret) -> Read<WebhookUrl> {
         entry.warning("is http:// to another machine: it is sent in the clear, with the alerts");
     }
     Ok(WebhookUrl { base, has_slash, query: query.map(|query| Secret::new(query.to_owned())) })
+}
+
+/// The cost of an hour above which a webhook gets a spike.
+fn floor() -> Kind<impl Fn(&Entry<'_>) -> Read<f64>> {
+    const WHAT: &str = "the cost of an hour above which it is a spike, such as 10";
+    Kind::new(Shape::Number(None), |entry: &Entry<'_>| match entry.decimal(WHAT)?.parse::<f64>() {
+        Ok(floor) if floor > 0.0 && floor.is_finite() => Ok(floor),
+        _ => Err(entry.mistake(format!("must be {WHAT}, and more than 0"))),
+    })
 }
 
 /// Used parts of limits, ascending, each once.

@@ -1,37 +1,46 @@
-//! Tells webhooks of limits of calendar periods that are used up to a threshold, and of upstreams
-//! that are out.
+//! Tells webhooks of limits of calendar periods that are used up to a threshold, of upstreams that
+//! are out, of trouble of the ledger, and of spikes of cost.
 //!
-//! A thread of its own looks at the limits and the upstreams every second, so that no request waits
-//! for it or does anything for it. Each webhook has a bounded queue and a task: one that hangs
-//! delays no other. `watched` decides about notices and is pure; `webhook` sends them.
+//! A thread of its own looks at all of that every second, and at costs every few minutes, so that no
+//! request waits for it or does anything for it. Each webhook has a bounded queue and a task: one
+//! that hangs delays no other. `watched` decides about notices and is pure, `ledger_trouble` and
+//! `spikes` find what they are about, and `webhook` sends them.
 //!
 //! A threshold is in one notice of a period, the highest one that was reached. A start, and a reload
 //! that changes the URL, tell of what holds at that time.
 
+mod ledger_trouble;
+mod spikes;
 mod watched;
 mod webhook;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::balance::HealthRegistry;
 use crate::config;
 use crate::gate::limit::{AppliedLimit, LimitRegistry, Now};
-use crate::record::AlertCounts;
-use crate::support::Live;
+use crate::llm::price::Prices;
+use crate::record::{AlertCounts, Journal};
+use crate::sinks::ledger::{LedgerError, LedgerSource};
 use crate::support::threads::{Deadline, Thread, Threads, block_on_this_thread, enter_background, fault};
+use crate::support::{Live, OutageNotice};
 use crate::upstream::ConnectSpec;
-use watched::{LimitSeen, Notice, Watched};
+use ledger_trouble::LedgerWatch;
+use watched::{LimitSeen, Notice, Trouble, Watched};
 
 /// The interval of looks.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// The interval of readings of costs.
+const COSTS: Duration = Duration::from_secs(300);
 
 /// The largest number of notices that wait for one webhook. Further ones are lost and counted.
 const MAX_WAITING: usize = 64;
@@ -54,6 +63,11 @@ pub struct AlertSources {
     /// The clock of limits.
     pub now: fn() -> Now,
     pub counts: Arc<AlertCounts>,
+    /// The health of the ledger.
+    pub journal: Journal,
+    /// The ledger of the costs. `None`: none is kept.
+    pub ledger: Option<LedgerSource>,
+    pub prices: Arc<Live<Prices>>,
 }
 
 /// The webhooks in use. Dropping it ends the thread, without the notices that still wait.
@@ -121,12 +135,49 @@ struct Told {
     queue: mpsc::Sender<Notice>,
 }
 
+/// The spikes of the latest reading of costs.
+#[derive(Default)]
+struct CostWatch {
+    spikes: Vec<Trouble>,
+    /// `None`: the ledger was not read yet.
+    read_at: Option<Instant>,
+    reading: Option<JoinHandle<Result<Vec<Trouble>, LedgerError>>>,
+    outage: OutageNotice,
+}
+
+impl CostWatch {
+    /// Takes the result of a reading that is done, and begins one that is due. It waits for none.
+    async fn look(&mut self, sources: &AlertSources, now: Timestamp) {
+        let Some(ledger) = &sources.ledger else { return };
+        if let Some(done) = self.reading.take_if(|reading| reading.is_finished()) {
+            match done.await {
+                Ok(Ok(spikes)) => {
+                    self.spikes = spikes;
+                    self.outage.record_success();
+                }
+                Ok(Err(error)) if self.outage.record_failure(()) => {
+                    tracing::warn!(%error, "spikes of cost are unknown: the ledger cannot be read");
+                }
+                Ok(Err(_)) => {}
+                Err(error) => tracing::error!(%error, "reading costs for alerts failed"),
+            }
+        }
+        let is_due = self.read_at.is_none_or(|at| at.elapsed() >= COSTS);
+        if is_due && self.reading.is_none() {
+            self.read_at = Some(Instant::now());
+            let (ledger, prices) = (ledger.clone(), sources.prices.load());
+            self.reading = Some(spawn_blocking(move || spikes::spikes(&ledger, &prices, now)));
+        }
+    }
+}
+
 impl Looking {
     async fn run(&self) {
         let mut closed = self.closed.clone();
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told: Vec<Told> = Vec::new();
+        let (mut of_ledger, mut of_costs) = (LedgerWatch::default(), CostWatch::default());
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -136,9 +187,17 @@ impl Looking {
             if told.is_empty() {
                 continue;
             }
-            let (limits, out, now) = (self.limits(), self.out(), Timestamp::now());
+            let (limits, now) = (self.limits(), Timestamp::now());
+            let out = self.out();
+            let mut troubles: Vec<_> =
+                out.iter().map(|(name, reason)| Trouble::of_upstream(name, reason)).collect();
+            troubles.extend(of_ledger.troubles(self.sources.journal.health(), Instant::now()));
+            if told.iter().any(|told| told.webhook.settings.spikes.is_some()) {
+                of_costs.look(&self.sources, now).await;
+            }
+            troubles.extend_from_slice(&of_costs.spikes);
             for Told { webhook, watched, queue } in &mut told {
-                for notice in watched.notices(&webhook.settings, &limits, &out, now) {
+                for notice in watched.notices(&webhook.settings, &limits, &troubles, now) {
                     if queue.try_send(notice).is_err() {
                         self.sources.counts.count_lost();
                     }

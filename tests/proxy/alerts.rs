@@ -230,3 +230,59 @@ fn reload_changes_the_webhook() {
     proxy.reload();
     next(&later);
 }
+
+/// A price of one USD for each token.
+const PRICES: &str = "[[prices]]\nmodel = \"*\"\ninput = 1000000\noutput = 1000000\ncurrency = \"USD\"\n";
+
+#[test]
+fn hour_that_costs_much_more_than_usual_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("a.db");
+    let up = Upstream::responding(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+    let run = |alerts: &str| {
+        proxy().admin().ledger(&ledger).upstream(&up).tables(CLIENT).tables(PRICES).tables(alerts).run()
+    };
+    let before = run("");
+    ask(&before, 2);
+    before.stop();
+    let [(low, told), (high, silent)] = [receiver(&["200 OK"]), receiver(&["200 OK"])];
+    let template = "limits = []\ntemplate = '{\"kind\":\"${kind}\",\"of\":\"${subject}\",\"cost\":\"${value}\",\"text\":\"${message}\"}'";
+    let alerts = [
+        webhook(low.address, &format!("spikes = 1\n{template}")),
+        webhook(high.address, &format!("spikes = 1000000\n{template}")),
+    ];
+    let proxy = run(&alerts.concat());
+    let notice = json(&next(&told));
+    assert_eq!((&notice["kind"], &notice["of"]), (&"spike".into(), &"search".into()), "{notice}");
+    assert!(notice["cost"].as_str().unwrap().ends_with(" USD"), "{notice}");
+    assert!(notice["text"].as_str().unwrap().contains("client search has cost"), "{notice}");
+    // Two looks pass.
+    assert!(told.recv_timeout(Duration::from_millis(2500)).is_err(), "a spike is told twice");
+    assert!(silent.try_recv().is_err());
+    // With other hours like this one it is none.
+    proxy.stop();
+    let connection = rusqlite::Connection::open(&ledger).unwrap();
+    connection.execute("UPDATE usage_records SET started_at = started_at - 7200000000000", []).unwrap();
+    drop(connection);
+    let proxy = run("");
+    ask(&proxy, 2);
+    proxy.stop();
+    let _proxy = run(&alerts[0]);
+    assert!(told.recv_timeout(Duration::from_millis(2500)).is_err(), "an hour as usual is told");
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn ledger_that_writes_nothing_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (up, requests) = receiver(&["200 OK"]);
+    let template = "limits = []\ntemplate = '{\"what\":[\"${kind}\",\"${subject}\",\"${value}\"]}'";
+    let proxy = limited(&folder, &webhook(up.address, template));
+    let connection = rusqlite::Connection::open(folder.path().join("a.db")).unwrap();
+    connection.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    ask(&proxy, 1);
+    let notice = json(&next(&requests));
+    assert_eq!(notice["what"], serde_json::json!(["ledger", "ledger", "stuck"]));
+    assert!(requests.recv_timeout(Duration::from_millis(2500)).is_err(), "it is told twice");
+    connection.execute_batch("COMMIT").unwrap();
+}

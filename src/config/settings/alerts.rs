@@ -17,6 +17,10 @@ pub struct Alert {
     pub thresholds: Vec<f64>,
     /// Upstreams that are out are told.
     pub upstreams: bool,
+    /// The webhook gets trouble of the ledger.
+    pub ledger: bool,
+    /// The cost of an hour above which the webhook gets spikes, in each currency. `None`: it gets none.
+    pub spikes: Option<f64>,
     pub template: AlertTemplate,
     /// `None`: a direct connection.
     pub proxy: Option<ForwardProxy>,

@@ -53,7 +53,17 @@ fn mistake_in_webhook_names_key_and_remedy() {
         ),
         (format!("{URL}limits = [0]"), "alerts[0].limits[0]", "must be a part of a limit, such as 0.8"),
         (format!("{URL}limits = [\"all\"]"), "alerts[0].limits[0]", "must be a part of a limit"),
-        (format!("{URL}limits = []\nupstreams = false"), "alerts[0].limits", "there is nothing to tell"),
+        (
+            format!("{URL}limits = []\nupstreams = false\nledger = false"),
+            "alerts[0].limits",
+            "there is nothing to tell",
+        ),
+        (format!("{URL}spikes = 0"), "alerts[0].spikes", "must be the cost of an hour above which"),
+        (
+            format!("{URL}spikes = 1"),
+            "alerts[0]",
+            "has spikes of cost, and there are no [[prices]]: add them",
+        ),
         (format!("{URL}signing_key = \"marker\""), "alerts[0].signing_key", "is a secret"),
         (format!("{URL}template = \"${{message}}\""), "alerts[0].template", "places are inside of quotes"),
         (format!("{URL}template = '{{\"text\": \"${{who}}\"}}'"), "alerts[0].template", "none of ${message}"),

@@ -1,15 +1,16 @@
 //! Decides which notices a webhook gets.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::config::{Alert, AlertField};
 
-/// The time within which an upstream that is out again is not told of again: one that fails all the
-/// time is let in for a moment now and then.
+/// The time within which trouble that is there again is not told of again: an upstream that fails all
+/// the time is let in for a moment now and then.
 const QUIET: Duration = Duration::from_secs(5 * 60);
 
 /// A limit of a calendar period, at one time.
@@ -25,6 +26,60 @@ pub(super) struct LimitSeen {
     pub(super) ratio: f64,
     pub(super) begin: Timestamp,
     pub(super) end: Timestamp,
+}
+
+/// The kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum TroubleKind {
+    /// An upstream gets no requests.
+    Upstream,
+    /// The ledger, or PostgreSQL, does not take records.
+    Ledger,
+    /// A client costs much more in an hour than usual.
+    Spike,
+}
+
+/// A fault at one time. A webhook gets it once while it lasts.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Trouble {
+    pub(super) kind: TroubleKind,
+    /// The name of what it is about.
+    pub(super) subject: String,
+    pub(super) value: String,
+    pub(super) message: String,
+    /// The size of a spike: webhooks whose `spikes` is lower get it.
+    pub(super) cost: f64,
+}
+
+impl TroubleKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Ledger => "ledger",
+            Self::Spike => "spike",
+        }
+    }
+}
+
+impl Trouble {
+    /// An upstream that is out for this reason.
+    pub(super) fn of_upstream(name: &str, reason: &str) -> Self {
+        Self {
+            kind: TroubleKind::Upstream,
+            subject: name.to_owned(),
+            value: reason.to_owned(),
+            message: format!("streamgauge: upstream {name} is out ({reason}) and gets no requests"),
+            cost: 0.0,
+        }
+    }
+
+    fn is_told_to(&self, alert: &Alert) -> bool {
+        match self.kind {
+            TroubleKind::Upstream => alert.upstreams,
+            TroubleKind::Ledger => alert.ledger,
+            TroubleKind::Spike => alert.spikes.is_some_and(|floor| self.cost > floor),
+        }
+    }
 }
 
 /// A notice for a webhook.
@@ -55,31 +110,32 @@ impl Notice {
 pub(super) struct Watched {
     /// By limit: the period, and the highest threshold of it.
     limits: HashMap<usize, (Timestamp, f64)>,
-    /// The times of the notices of upstreams that are out, or were a while ago.
-    out: HashMap<String, Timestamp>,
+    /// The times of the notices of trouble that is there, or was a while ago.
+    troubles: HashMap<(TroubleKind, String), Timestamp>,
 }
 
 impl Watched {
-    /// The notices of this time. `out` are the upstreams that are out, with the reasons.
+    /// The notices of this time.
     pub(super) fn notices(
         &mut self,
         alert: &Alert,
         limits: &[LimitSeen],
-        out: &BTreeMap<String, &'static str>,
+        troubles: &[Trouble],
         now: Timestamp,
     ) -> Vec<Notice> {
         // A limit that is gone is forgotten.
         self.limits.retain(|id, _| limits.iter().any(|seen| seen.id == *id));
         let mut notices: Vec<_> =
             limits.iter().filter_map(|seen| self.of_limit(&alert.thresholds, seen, now)).collect();
-        if alert.upstreams {
-            let is_recent = |at: &Timestamp| now.duration_since(*at).unsigned_abs() < QUIET;
-            self.out.retain(|name, at| out.contains_key(name) || is_recent(at));
-            for (name, reason) in out {
-                if !self.out.contains_key(name) {
-                    self.out.insert(name.clone(), now);
-                    notices.push(of_upstream(name, reason, now));
-                }
+        let key = |trouble: &Trouble| (trouble.kind, trouble.subject.clone());
+        let told: Vec<_> = troubles.iter().filter(|trouble| trouble.is_told_to(alert)).collect();
+        let is_recent = |at: &Timestamp| now.duration_since(*at).unsigned_abs() < QUIET;
+        self.troubles.retain(|known, at| told.iter().any(|trouble| key(trouble) == *known) || is_recent(at));
+        for trouble in told {
+            if let Entry::Vacant(place) = self.troubles.entry(key(trouble)) {
+                place.insert(now);
+                let Trouble { kind, subject, value, message, .. } = trouble.clone();
+                notices.push(Notice { kind: kind.name(), subject, value, message, time: now });
             }
         }
         notices
@@ -105,16 +161,6 @@ impl Watched {
     }
 }
 
-fn of_upstream(name: &str, reason: &str, now: Timestamp) -> Notice {
-    Notice {
-        kind: "upstream",
-        subject: name.to_owned(),
-        value: reason.to_owned(),
-        message: format!("streamgauge: upstream {name} is out ({reason}) and gets no requests"),
-        time: now,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +168,8 @@ mod tests {
 
     fn alert(keys: &str) -> Alert {
         let text = format!(
-            "[upstreams.openai]\napi_key = {{ value = \"sk\" }}\n[[alerts]]\nurl = {{ value = \"http://127.0.0.1:9\" }}\n{keys}\n"
+            "[upstreams.openai]\napi_key = {{ value = \"sk\" }}\n[[alerts]]\nurl = {{ value = \"http://127.0.0.1:9\" }}\n{keys}\n\
+             [[prices]]\nmodel = \"*\"\ninput = 1\noutput = 1\n"
         );
         from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings.alerts.remove(0)
     }
@@ -151,31 +198,57 @@ mod tests {
             (0.1, 86_400, None),
             (0.9, 86_400, Some("0.8")),
         ] {
-            let notices = watched.notices(&alert, &[seen(ratio, begin)], &BTreeMap::new(), at(begin));
+            let notices = watched.notices(&alert, &[seen(ratio, begin)], &[], at(begin));
             let values: Vec<_> = notices.iter().map(|notice| notice.value.as_str()).collect();
             assert_eq!(values, told.into_iter().collect::<Vec<_>>(), "{ratio} {begin}");
         }
-        assert!(watched.notices(&alert, &[], &BTreeMap::new(), at(1)).is_empty());
+        assert!(watched.notices(&alert, &[], &[], at(1)).is_empty());
         assert!(watched.limits.is_empty(), "a limit that is gone is forgotten");
     }
 
     #[test]
     fn outage_is_told_once_and_again_after_a_while() {
         let (mut watched, alert) = (Watched::default(), alert(""));
-        let out: BTreeMap<_, _> = [("azure".to_owned(), "failures")].into();
+        let out = [Trouble::of_upstream("azure", "failures")];
         for (second, is_out, told) in
             [(0, true, 1), (1, true, 0), (2, false, 0), (3, true, 0), (400, false, 0), (401, true, 1)]
         {
-            let out = if is_out { out.clone() } else { BTreeMap::new() };
-            assert_eq!(watched.notices(&alert, &[], &out, at(second)).len(), told, "{second}");
+            let out = if is_out { &out[..] } else { &[] };
+            assert_eq!(watched.notices(&alert, &[], out, at(second)).len(), told, "{second}");
         }
         let silent = self::alert("upstreams = false");
         assert!(Watched::default().notices(&silent, &[], &out, at(0)).is_empty());
     }
 
     #[test]
+    fn each_kind_of_trouble_is_told_by_its_own_key() {
+        let trouble = |kind, cost| Trouble {
+            kind,
+            subject: "a".to_owned(),
+            value: String::new(),
+            message: String::new(),
+            cost,
+        };
+        let all = [
+            trouble(TroubleKind::Upstream, 0.0),
+            trouble(TroubleKind::Ledger, 0.0),
+            trouble(TroubleKind::Spike, 12.0),
+        ];
+        for (keys, told) in [
+            ("", &["upstream", "ledger"][..]),
+            ("spikes = 10\nledger = false", &["upstream", "spike"]),
+            ("spikes = 12\nupstreams = false", &["ledger"]),
+        ] {
+            let notices = Watched::default().notices(&alert(keys), &[], &all, at(0));
+            let kinds: Vec<_> = notices.iter().map(|notice| notice.kind).collect();
+            assert_eq!(kinds, told, "{keys}");
+        }
+    }
+
+    #[test]
     fn notice_fills_the_places_of_a_template() {
-        let notice = of_upstream("azure", "failures", at(0));
+        let out = [Trouble::of_upstream("azure", "failures")];
+        let notice = Watched::default().notices(&alert(""), &[], &out, at(0)).remove(0);
         let template =
             AlertTemplate::parse(r#"{"a":"${kind}|${subject}|${value}|${time}","b":"${message}"}"#).unwrap();
         assert_eq!(
