@@ -230,8 +230,26 @@ fn takes_model<const N: usize>(filter: &LimitFilter, row: &RowUse<'_, N>, settin
     let method = row.method.and_then(|method| method.parse::<Method>().ok()).unwrap_or_default();
     let takes_default =
         row.endpoint.is_some_and(|endpoint| Endpoint::takes_default_by_name(endpoint, &method));
-    let upstream = settings.upstreams.iter().find(|upstream| Some(&*upstream.name) == row.upstream);
-    takes_default && filter.takes_model(upstream.and_then(|upstream| upstream.default_model.as_deref()))
+    takes_default && filter.takes_model(defaults(row, settings))
+}
+
+/// The models that a request without one may get: that of its upstream, or of each member of its
+/// group.
+fn defaults<'a, const N: usize>(row: &RowUse<'_, N>, settings: &'a Settings) -> Vec<&'a str> {
+    let of_upstream = |upstream: &'a config::Upstream| upstream.default_model.as_deref();
+    let group = settings.groups.iter().find(|group| Some(&*group.name) == row.group);
+    match group {
+        Some(group) => {
+            let of_member = |member: &'a config::MemberSettings| {
+                member.model.as_deref().or_else(|| of_upstream(&settings.upstreams[member.upstream]))
+            };
+            group.members().filter_map(of_member).collect()
+        }
+        None => {
+            let upstream = settings.upstreams.iter().find(|upstream| Some(&*upstream.name) == row.upstream);
+            upstream.and_then(of_upstream).into_iter().collect()
+        }
+    }
 }
 
 /// The use of a row without its cost. Requests that were refused have used nothing.

@@ -26,6 +26,17 @@ pub enum Period {
 }
 
 impl Period {
+    /// The name in the configuration and in results.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+        }
+    }
+
     /// The beginning and the end of the period that contains `at`.
     pub fn around(self, at: Timestamp, zone: &TimeZone) -> (Timestamp, Timestamp) {
         if self == Self::Hour {

@@ -172,6 +172,12 @@ impl Serving {
         self.log.lock().unwrap().iter().any(|line| line.contains(text))
     }
 
+    /// Returns true if it has a file of this name open.
+    pub fn has_open(&self, name: &str) -> bool {
+        let Ok(files) = fs::read_dir(format!("/proc/{}/fd", self.child.id())) else { return false };
+        files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|path| path.ends_with(name)))
+    }
+
     pub fn signal(&self, name: &str) {
         signal(&self.child, name);
     }

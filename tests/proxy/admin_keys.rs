@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{CHAT_BODY, Client, Program, Proxy, Response, Upstream, proxy, sized, until};
+use crate::harness::{CHAT_BODY, Client, PATIENCE, Program, Proxy, Response, Upstream, proxy, sized, until};
 
 const TOKEN: &str = "0123456789abcdef-marker";
 
@@ -284,4 +284,30 @@ fn forms_of_the_page_make_replace_and_revoke_a_key() {
     let cookie = read.header("set-cookie").unwrap().split(';').next().unwrap();
     let dashboard = keyed.send("GET /", &format!("cookie: {cookie}\r\n"), "");
     assert!(!dashboard.text().contains("href=\"keys\""));
+}
+
+#[test]
+fn change_whose_client_leaves_is_logged() {
+    let address = crate::harness::free_address();
+    let admin = format!("listen = \"{address}\"\ntoken = {{ value = {TOKEN:?} }}");
+    let program = Program::with_admin(&admin, "path = \"usage.db\"\n[clients.search]\n");
+    let serving = program.serve();
+    // The change waits for the lock, and its client does not.
+    let lock = fs::File::create(program.path("keys.toml.lock")).unwrap();
+    lock.lock().unwrap();
+    let body = "{\"client\":\"search\"}";
+    let mut client = Client::connect(address);
+    client.send(format!(
+        "POST /keys HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {TOKEN}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    until(PATIENCE, "the change that waits", || serving.has_open("keys.toml.lock").then_some(()));
+    client.reset();
+    drop(lock);
+    until(PATIENCE, "the line of the log", || {
+        serving.has_logged("a key was made on the admin port").then_some(())
+    });
+    assert!(serving.has_logged("\"client\":\"search\""));
+    assert!(fs::read_to_string(program.path("keys.toml")).unwrap().contains("search"));
 }

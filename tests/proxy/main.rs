@@ -60,6 +60,7 @@ mod leaving;
 mod ledger;
 mod limit_costs;
 mod limit_kinds;
+mod limit_members;
 mod limit_waiting;
 mod limits;
 mod limits_of_all;

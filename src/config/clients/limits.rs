@@ -22,8 +22,6 @@ const FORMS: &str = "write one of requests = 600, tokens = \"200k\", cost = 50 o
 /// The largest number in a limit. A larger one limits nothing.
 const MOST: u64 = 1_000_000_000_000;
 
-const SECOND: u64 = 1_000_000_000;
-
 /// The time that a limit is for.
 #[derive(Clone, Copy)]
 enum Per {
@@ -33,14 +31,17 @@ enum Per {
     Calendar(Period),
 }
 
-const PER: &[(&str, Per)] = &[
-    ("second", Per::Rate(SECOND)),
-    ("minute", Per::Rate(60 * SECOND)),
-    ("hour", Per::Rate(3_600 * SECOND)),
-    ("day", Per::Calendar(Period::Day)),
-    ("week", Per::Calendar(Period::Week)),
-    ("month", Per::Calendar(Period::Month)),
-];
+const PER: &[(&str, Per)] =
+    &[rate(0), rate(1), rate(2), calendar(Period::Day), calendar(Period::Week), calendar(Period::Month)];
+
+const fn rate(index: usize) -> (&'static str, Per) {
+    let (name, nanos) = BucketRate::PERIODS[index];
+    (name, Per::Rate(nanos))
+}
+
+const fn calendar(period: Period) -> (&'static str, Per) {
+    (period.name(), Per::Calendar(period))
+}
 
 const UNPRICED: &[(&str, Unpriced)] = &[("refuse", Unpriced::Refuse), ("allow", Unpriced::Allow)];
 
@@ -52,7 +53,7 @@ const AT_LIMIT: &[(&str, AtLimit)] = &[
 ];
 
 /// The longest wait where the limit does not say, in nanoseconds.
-const WAIT: u64 = 10 * SECOND;
+const WAIT: u64 = 10_000_000_000;
 
 /// The largest `wait`. Clients give up sooner.
 const MOST_WAIT: Duration = Duration::from_secs(600);

@@ -86,6 +86,10 @@ impl Bucket {
 }
 
 impl BucketRate {
+    /// The names and the lengths, in nanoseconds, of the periods that rates can have.
+    pub const PERIODS: [(&str, u64); 3] =
+        [("second", 1_000_000_000), ("minute", 60_000_000_000), ("hour", 3_600_000_000_000)];
+
     fn scaled(&self, units: Units) -> i128 {
         units.signed() * i128::from(self.period)
     }

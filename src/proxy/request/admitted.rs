@@ -418,6 +418,10 @@ impl UseObserver for Running {
         Some(Kind::BudgetExhausted(limit_reached(&applied, want, room_from, now)).into())
     }
 
+    fn note(&self) -> Option<Note> {
+        self.members.as_ref()?.has_exceeded().then_some(Note::LimitExceeded)
+    }
+
     fn on_end(&mut self) {
         self.hold.end();
         self.members.iter().for_each(|members| members.end());

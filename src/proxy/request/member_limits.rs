@@ -31,6 +31,8 @@ struct AttemptHolds {
     holds: Vec<(Arc<str>, LimitHold)>,
     /// The last one is that of the current attempt. False: that has no limits of its own.
     has_current: bool,
+    /// A limit with `at_limit = "warn"` had no room for an attempt.
+    has_exceeded: bool,
 }
 
 impl MemberLimits {
@@ -39,7 +41,12 @@ impl MemberLimits {
         Self {
             limits,
             started,
-            attempts: Mutex::new(AttemptHolds { expected, holds: Vec::new(), has_current: false }),
+            attempts: Mutex::new(AttemptHolds {
+                expected,
+                holds: Vec::new(),
+                has_current: false,
+                has_exceeded: false,
+            }),
         }
     }
 
@@ -58,6 +65,7 @@ impl MemberLimits {
             return Ok(());
         }
         let hold = take(&limits, &attempts.expected, self.started, None)?;
+        attempts.has_exceeded |= hold.exceeded() > 0;
         // One hold settles all use of an upstream that is tried again.
         attempts.holds.retain(|(earlier, _)| earlier != upstream);
         attempts.holds.push((Arc::clone(upstream), hold));
@@ -78,6 +86,11 @@ impl MemberLimits {
 
     fn limits_of<'a>(&'a self, upstream: &'a str) -> impl Iterator<Item = &'a AppliedLimit> {
         self.limits.iter().filter(move |applied| applied.limit.filter().takes_upstream(Some(upstream)))
+    }
+
+    /// Returns true if a limit with `at_limit = "warn"` had no room for an attempt.
+    pub(super) fn has_exceeded(&self) -> bool {
+        self.attempts().has_exceeded
     }
 
     /// Gives back the place of the running request.

@@ -57,8 +57,9 @@ impl Entry {
 
     /// Fills in what is known at the end.
     fn finish(&mut self, outcome: Outcome, now: Instant) {
-        let Open { row: Some(row), started, journal, upload, form, group, notes, registered, .. } =
-            &mut *self.open
+        let Open {
+            row: Some(row), started, journal, upload, form, group, notes, registered, observer, ..
+        } = &mut *self.open
         else {
             return;
         };
@@ -83,6 +84,9 @@ impl Entry {
             row.error = Some(masked.into());
         }
         if row.error.is_none() {
+            if let Some(note) = observer.as_ref().and_then(|observer| observer.note()) {
+                notes.add(note);
+            }
             row.error = notes.text();
         }
         row.clip();

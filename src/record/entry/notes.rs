@@ -39,7 +39,7 @@ impl Note {
 pub(super) struct Notes(u8);
 
 impl Notes {
-    fn add(&mut self, note: Note) {
+    pub(super) fn add(&mut self, note: Note) {
         self.0 |= 1 << note as u8;
     }
 

@@ -108,13 +108,8 @@ fn word(text: &str) -> Option<TimeSpec> {
                 "last" => Relative::Last,
                 _ => return None,
             };
-            let period = match span {
-                "week" => Period::Week,
-                "month" => Period::Month,
-                "year" => Period::Year,
-                _ => return None,
-            };
-            TimeSpec::Begin(period, turn)
+            let periods = [Period::Week, Period::Month, Period::Year];
+            TimeSpec::Begin(periods.into_iter().find(|period| period.name() == span)?, turn)
         }
         _ => return None,
     };

@@ -6,11 +6,6 @@ use super::push;
 use crate::config::{Client, Settings, Team};
 use crate::gate::AllowedEndpoints;
 use crate::gate::limit::{AtLimit, BucketRate, LimitBound, LimitSpec, Quantity, Units, Unpriced, Weights};
-use crate::support::calendar::Period;
-
-/// The names of rates' periods, in nanoseconds.
-const PERIODS: [(u64, &str); 3] =
-    [(1_000_000_000, "second"), (60_000_000_000, "minute"), (3_600_000_000_000, "hour")];
 
 /// The names of all clients.
 pub(super) fn names(settings: &Settings) -> String {
@@ -78,21 +73,15 @@ fn limit(spec: &LimitSpec) -> String {
     let mut notes = Vec::new();
     let mut text = match &spec.bound {
         LimitBound::Rate(BucketRate { limit, period, burst }) => {
-            let name = PERIODS.iter().find(|(nanos, _)| nanos == period).map_or("period", |(_, name)| name);
+            let name = BucketRate::PERIODS.iter().find(|(_, nanos)| nanos == period);
+            let name = name.map_or("period", |(name, _)| name);
             if burst != limit {
                 notes.push(format!("burst {}", amount(*burst)));
             }
             format!("{} {unit} per {name}", amount(*limit))
         }
         LimitBound::Period { limit, calendar } => {
-            let name = match calendar.period {
-                Period::Hour => "hour",
-                Period::Day => "day",
-                Period::Week => "week",
-                Period::Month => "month",
-                Period::Year => "year",
-            };
-            format!("{} {unit} per {name}", amount(*limit))
+            format!("{} {unit} per {}", amount(*limit), calendar.period.name())
         }
         LimitBound::Concurrent(limit) => format!("{} {unit}", amount(*limit)),
     };

@@ -32,6 +32,8 @@ pub struct RowUse<'a, const N: usize> {
     pub model_requested: Option<&'a str>,
     /// The upstream of the request, or of the attempt.
     pub upstream: Option<&'a str>,
+    /// The group that the request was routed to.
+    pub group: Option<&'a str>,
     /// `None`: an attempt, which is no request.
     pub outcome: Option<&'a str>,
     /// The counts by which limits count.
@@ -44,7 +46,7 @@ pub struct RowUse<'a, const N: usize> {
 const COLUMNS: [&str; 2] = [
     "started_at, client, user, method, endpoint, model_requested, model, upstream, outcome,
      input_tokens, cached_input_tokens, cache_write_input_tokens, output_tokens, reasoning_tokens",
-    "cache_write_1h_input_tokens, service_tier, tool_calls, attempts",
+    "cache_write_1h_input_tokens, service_tier, tool_calls, attempts, \"group\"",
 ];
 
 /// An item of `attempts`.
@@ -83,7 +85,7 @@ pub fn uses<const N: usize>(
         let connection = open_bounded(path, &Bounds::default())?;
         let transaction = connection.unchecked_transaction()?;
         let has_later = schema::has_count(&transaction)?;
-        let later = if has_later { COLUMNS[1] } else { "NULL, NULL, NULL, NULL" };
+        let later = if has_later { COLUMNS[1] } else { "NULL, NULL, NULL, NULL, NULL" };
         let selection = Selection::since(since);
         let condition = selection.condition(selection.range(&transaction)?, has_later);
         let mut statement = transaction.prepare(&format!(
@@ -126,6 +128,7 @@ fn read_row<const N: usize>(
         endpoint: words(4)?,
         model_requested: words(5)?,
         upstream: words(7)?,
+        group: words(18)?,
         outcome: Some(words(8)?.unwrap_or_default()),
         usage,
         costs: std::array::from_fn(|_| Cost::default()),
