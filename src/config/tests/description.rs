@@ -112,6 +112,8 @@ fn committed_page_is_the_one_that_is_written() {
         let name = key.form.last().unwrap_or_default();
         assert!(page.contains(name), "{} is missing", key.form);
     }
-    let widest = page.lines().filter(|line| !line.starts_with('|')).map(|line| line.chars().count()).max();
+    // A row of a table, and an example, is one line.
+    let is_wrapped = |line: &&str| !line.starts_with('|') && !line.starts_with("- Example:");
+    let widest = page.lines().filter(is_wrapped).map(|line| line.chars().count()).max();
     assert!(widest <= Some(100), "{widest:?}");
 }
