@@ -43,7 +43,7 @@ pub use first_event::{FIRST_EVENT_LIMIT, FirstEvent};
 pub use group::{ChoiceBy, GroupSpec, MAX_MEMBERS, MemberSpec, UpstreamGroup};
 pub use health::{HealthRegistry, ModelHealth, UpstreamHealth, UpstreamPlace, UpstreamPlaces};
 pub use permit::{Permit, RelayEnd};
-pub use plan::{End, Plan, PlanRequest, Step, Unavailable};
+pub use plan::{End, Plan, PlanRequest, Step, Unavailable, ask_only};
 pub use policy::RetryPolicy;
 pub use probe::{Probe, ProbeCounts, ProbeResult};
 pub use rate_limit::{Clock, Cooldown, cooldown};

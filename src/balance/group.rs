@@ -75,6 +75,8 @@ pub struct UpstreamGroup {
     tiers: Box<[Range<usize>]>,
     /// Some tier has several members that take new requests.
     has_choice: bool,
+    /// The number of members that take new requests.
+    takers: usize,
     /// All weights above 0 are equal.
     pub(super) is_even: bool,
     pub(super) bound: Box<[Bound]>,
@@ -153,6 +155,7 @@ impl UpstreamGroup {
         let tiers = spec.tiers.iter().map(tier).collect();
         let takes_requests = |member: &&MemberSpec| member.weight > 0;
         let has_choice = spec.tiers.iter().any(|tier| tier.iter().filter(takes_requests).nth(1).is_some());
+        let takers = members.iter().filter(takes_requests).count();
         let mut weights = members.iter().map(|member| member.weight).filter(|&weight| weight > 0);
         let first_weight = weights.next();
         let is_even = weights.all(|weight| Some(weight) == first_weight);
@@ -175,6 +178,7 @@ impl UpstreamGroup {
             members,
             tiers,
             has_choice,
+            takers,
             is_even,
             spec,
         })
@@ -195,9 +199,19 @@ impl UpstreamGroup {
         &self.members
     }
 
+    /// The number of members that take new requests: those whose weight is not 0.
+    pub fn takers(&self) -> usize {
+        self.takers
+    }
+
     /// The numbers of the members of each tier.
     pub fn tiers(&self) -> &[Range<usize>] {
         &self.tiers
+    }
+
+    /// Returns true if each request has one attempt, at the only member, and never waits.
+    pub fn is_only_one(&self) -> bool {
+        self.members.len() == 1 && self.takers == 1 && self.spec.wait.is_none()
     }
 
     /// Returns true if a conversation's key may decide about the member of a request.

@@ -194,14 +194,17 @@ impl HealthRegistry {
 
     /// Milliseconds since the registry's start, never 0.
     pub(super) fn tick(&self, now: Instant) -> u64 {
-        let elapsed = now.saturating_duration_since(self.epoch);
-        // Without 128 bits: 2^64 seconds are no time that a clock shows.
-        (elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis())).max(1)
+        ticks(now.saturating_duration_since(self.epoch)).max(1)
     }
 
     pub(super) fn instant(&self, tick: u64) -> Instant {
         self.epoch + Duration::from_millis(tick)
     }
+}
+
+/// Whole milliseconds. Without 128 bits: 2^64 of them are no time that a clock shows.
+pub(super) fn ticks(elapsed: Duration) -> u64 {
+    elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::circuit::Trial;
 use super::group::{Bound, Row};
-use super::health::{ModelHealth, UpstreamHealth};
+use super::health::{ModelHealth, UpstreamHealth, ticks};
 use super::rate_limit::{Clock, may_have_limits, remaining};
 use super::sticky::{Fingerprint, StickyResult};
 use super::verdict::{Closes, Failure, Verdict};
@@ -82,9 +82,10 @@ impl Permit {
     /// Records the first event that is not an error, or the head of a good response that is not a
     /// stream. Adds a sample to the latency, and decides a trial.
     pub fn record_first_event(&mut self, now: Instant) {
-        let tick = self.tick(now);
-        self.latest = (now, tick);
         let elapsed = now.saturating_duration_since(self.started);
+        // Until now, the latest time is the start.
+        let tick = self.latest.1 + ticks(elapsed);
+        self.latest = (now, tick);
         self.model().latency.record(tick, elapsed.as_secs_f32() * 1000.0);
         self.decide_trials(tick);
     }

@@ -12,6 +12,8 @@
 
 mod choice;
 mod members;
+mod only;
+mod view;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,6 +24,8 @@ use super::{CLIENT_MARGIN, Permit, UpstreamGroup, Verdict};
 use crate::support::UpstreamId;
 use choice::Choice;
 use members::Members;
+
+pub use only::ask_only;
 
 /// The number of further attempts if a group waits for the ends of rate limits.
 const MORE_AFTER_WAITING: usize = 4;
@@ -176,9 +180,9 @@ impl Plan {
         self.pin.is_some() || self.attempts >= self.group.spec().retry.attempts_of(self.members())
     }
 
-    /// The number of members that can get the request.
+    /// The number of members that can get the request, unless it is pinned.
     fn members(&self) -> usize {
-        self.group.members().len() - self.unfit.len()
+        self.group.takers().saturating_sub(self.unfit.len())
     }
 
     /// Returns false if no attempt follows the one that was begun, however it ends.

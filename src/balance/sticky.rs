@@ -24,6 +24,15 @@ pub enum StickyResult {
 }
 
 impl StickyResult {
+    /// The effect of `key` if it leads to its home, or elsewhere.
+    pub(super) fn of(key: Option<StickyKey>, is_home: bool) -> Self {
+        match key {
+            Some(_) if is_home => Self::Kept,
+            Some(_) => Self::Moved,
+            None => Self::None,
+        }
+    }
+
     /// The value of the label `result`.
     pub fn name(self) -> &'static str {
         match self {

@@ -128,7 +128,7 @@ fn request(
         let limit = limits.get(&(permit.number(), request.model));
         assert!(limit.is_none_or(|until| *until <= now), "{} has a known limit", permit.number());
         tried.push(permit.number());
-        assert!(tried.len() <= group.spec().retry.attempts_of(group.members().len()));
+        assert!(tried.len() <= group.spec().retry.attempts_of(group.takers()));
         let result = script.next().unwrap_or_default();
         match result % 8 {
             0 => {

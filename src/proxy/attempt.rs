@@ -95,7 +95,9 @@ impl Prepared {
                     let permit = self.record_good(group.as_deref(), &held, arrived, arrived.at);
                     return Ok(self.accepted(asked?, permit));
                 }
-                let group = group.get_or_insert_with(|| GroupRequest::of_one_attempt(permit));
+                let group = group.get_or_insert_with(|| {
+                    GroupRequest::of_one_attempt(permit, &self.upstream, self.attempts.started())
+                });
                 if let ControlFlow::Break(result) = Box::pin(self.go_on(group, &held, asked)).await {
                     return result;
                 }

@@ -33,6 +33,9 @@ pub struct GroupUse {
     pub time_waiting_ms: Option<f64>,
     /// The attempts in their order. The last one is that of the response.
     pub attempts: AttemptList,
+    /// The only member of the group was asked. The record describes that attempt, which is in the
+    /// list only if it had no response.
+    pub is_only: bool,
     /// The group's retry budget did not allow another attempt.
     pub is_denied: bool,
     /// The upstreams that were left out because of this request, and the reasons.
@@ -57,6 +60,7 @@ impl GroupUse {
             is_list: false,
             time_waiting_ms: None,
             attempts: AttemptList::default(),
+            is_only: false,
             is_denied: false,
             opened: Vec::new(),
             sticky: None,
@@ -208,6 +212,16 @@ impl GroupUse {
     /// The group's name, if there is one.
     pub fn group(&self) -> Option<&str> {
         Some(&*self.group).filter(|group| !group.is_empty())
+    }
+
+    /// The number of attempts.
+    pub fn count(&self) -> usize {
+        self.attempts.len().max(usize::from(self.is_only))
+    }
+
+    /// Returns true if the last attempt may be billed though it had no response.
+    pub fn may_be_billed(&self) -> bool {
+        self.attempts.last().map_or(self.is_only, |attempt| attempt.billed != Billed::No)
     }
 
     /// The attempts, if there were several.

@@ -77,7 +77,7 @@ macro_rules! line {
             first_token_ms = $row.time_to_first_token_ms,
             duration_ms = $row.duration_ms,
             count = $row.count,
-            attempts = $row.group_use.as_ref().map(|group_use| group_use.attempts.len()),
+            attempts = $row.group_use.as_ref().map(|group_use| group_use.count()),
             upstream_request_id = $row.upstream_request_id.as_deref(),
             error = $row.error.as_deref(),
             "{} {}",

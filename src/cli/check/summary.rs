@@ -216,7 +216,7 @@ fn group(group: &GroupSettings, settings: &Settings) -> String {
     };
     let tier = |tier: &Vec<MemberSettings>| tier.iter().map(member).collect::<Vec<_>>().join(" or ");
     let tiers: Vec<_> = group.tiers.iter().map(tier).collect();
-    let attempts = group.retry.attempts_of(group.members().count());
+    let attempts = group.retry.attempts_of(group.members().filter(|member| member.weight > 0).count());
     let mut text = format!("{}: {}, at most {attempts} attempts", group.name, tiers.join(", then "));
     if group.concurrent > 0 {
         push(&mut text, format_args!("at most {} running requests at each member", group.concurrent));

@@ -70,8 +70,15 @@ impl GroupRequest {
 
     /// A request without a further attempt, which has failed. `permit` has the notes.
     #[cold]
-    pub(super) fn of_one_attempt(permit: &mut MemberPermit) -> Box<Self> {
+    pub(super) fn of_one_attempt(
+        permit: &mut MemberPermit,
+        upstream: &WorkerUpstream,
+        started: Instant,
+    ) -> Box<Self> {
         let notes = permit.notes.take().expect("a request without a plan has its notes with its permit");
+        if notes.borrow().is_only {
+            note_begun(&notes, upstream, None, started);
+        }
         Self::new(None, notes, Body::None, "".into(), (1, 0))
     }
 

@@ -7,14 +7,14 @@ use std::time::Instant;
 use super::member_limits::MemberLimits;
 use super::{Body, Outbound, Prepared, Routed};
 use crate::balance::{
-    Attempts, End, Plan, PlanRequest, PromptHash, Step, StickyBody, StickyParts, UpstreamGroup, Variant,
-    any_sticky_key, client_deadline, client_retries, sticky_key,
+    Attempts, End, Permit, Plan, PlanRequest, PromptHash, Step, StickyBody, StickyParts, UpstreamGroup,
+    Variant, any_sticky_key, ask_only, client_deadline, client_retries, sticky_key,
 };
 use crate::proxy::attempt::{GroupRequest, note_begun, note_sticky};
 use crate::proxy::meter::MemberPermit;
 use crate::proxy::worker::WorkerUpstream;
-use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
+use crate::record::{Entry, GroupNotes};
 
 /// A member that can be asked, and the request for it.
 pub(in crate::proxy) struct NextMember {
@@ -48,31 +48,44 @@ impl Routed<'_> {
         let notes = entry.note_group(Arc::clone(&spec.name));
         let headers = &self.buffered.head.headers;
         notes.borrow_mut().is_client_retry = client_retries(headers) > 0;
-        let client = Arc::clone(&entry.row().client);
+        let client = &entry.row().client;
         let text = self.buffered.text();
         let body = self.peek.as_ref().map(|peek| StickyBody::of(text, &peek.conversation));
         let body = body.unwrap_or_default();
-        let prompt = PromptHash::new(&client, self.asked(), body.prompt());
+        let prompt = if group.is_only_one() {
+            PromptHash::brief(client, body.prompt().any(|part| !part.is_empty()), text)
+        } else {
+            PromptHash::new(client, self.asked(), body.prompt())
+        };
         let parts = StickyParts { headers, body, prompt };
         let sticky = if group.has_choice() {
             sticky_key(&spec.sticky, &parts)
         } else {
             any_sticky_key(&spec.sticky, &parts)
         };
+        let (model, fingerprint) = (self.asked(), prompt.fingerprint());
+        let pin = self.holder(group);
+        let name_at = |member: usize| self.model(member).map(Into::into);
+        let now = if self.is_new { started } else { Instant::now() };
+        let only = || ask_only(group, model, name_at, sticky, fingerprint, now);
+        if pin.is_none()
+            && let Some(permit) = only()
+        {
+            return self.prepare_only(permit, notes, passing, started);
+        }
         let request = PlanRequest {
-            model: self.asked(),
+            model,
             sticky,
-            pin: self.holder(group),
-            fingerprint: prompt.fingerprint(),
+            pin,
+            fingerprint,
             tokens: estimate(text),
             started,
             client_deadline: client_deadline(headers, started),
         };
-        let mut plan = Plan::new(group, &request, |member| self.model(member).map(Into::into));
+        let mut plan = Plan::new(group, &request, name_at);
         let configured = self.buffered.client.as_deref();
         let (share, priority) = configured.map_or((1, 0), |client| (client.share, client.priority));
-        let now = if self.is_new { started } else { Instant::now() };
-        let body = passing.shared();
+        let (client, body) = (Arc::clone(client), passing.shared());
         match self.next_member(&mut plan, &body, self.admitted.members.as_deref(), now) {
             Ok(NextMember { mut permit, upstream, outbound, .. }) => {
                 let member = permit.permit.number();
@@ -99,6 +112,26 @@ impl Routed<'_> {
             }
             Err(none) => Err(none.refusal(&plan)),
         }
+    }
+
+    /// Prepares the only attempt at the only member of a group.
+    fn prepare_only(
+        &self,
+        permit: Permit,
+        notes: GroupNotes,
+        body: Body,
+        started: Instant,
+    ) -> Result<Prepared> {
+        let member = permit.number();
+        let upstream = self.target.member(member);
+        if let Some(limits) = &self.admitted.members {
+            limits.enter(upstream.spec.id.name())?;
+        }
+        let outbound = self.write(member, Variant::Standard, body)?;
+        note_sticky(&notes, &permit);
+        notes.borrow_mut().is_only = true;
+        let permit = Box::new(MemberPermit { permit, notes: Some(notes) });
+        self.prepared(Attempts::new(member, started), Rc::clone(upstream), outbound, Some(permit), None)
     }
 
     /// Fails if the request cannot be written for any member, so that waiting would be in vain.

@@ -4,7 +4,7 @@ use crate::gate::limit::{Kinds, Use};
 use crate::llm::price::{Cost, Prices, ServedBy, TokenCounts};
 use crate::llm::usage::Usage;
 use crate::record::error::{KINDS, Retry};
-use crate::record::{Billed, Outcome, UsageRecord, UsageSource};
+use crate::record::{Outcome, UsageRecord, UsageSource};
 
 /// The counts for those that a record may lack: the expected input, and the output that has passed.
 #[derive(Clone, Copy, Debug)]
@@ -95,9 +95,7 @@ fn may_be_billed(record: &UsageRecord) -> bool {
     }
     match (record.status, &record.group_use) {
         (Some(status), _) => (200..300).contains(&status),
-        (None, Some(group_use)) => {
-            group_use.attempts.last().is_some_and(|attempt| attempt.billed != Billed::No)
-        }
+        (None, Some(group_use)) => group_use.may_be_billed(),
         (None, None) => {
             let error = KINDS.iter().find(|kind| Some(kind.code) == record.code);
             error.is_none_or(|error| error.retry != Retry::NotSent)

@@ -148,7 +148,7 @@ impl Entry {
 
     /// The number of attempts at members of a group. `None`: the request has no group.
     pub fn served(&self) -> Option<usize> {
-        Some(self.open.group.as_ref()?.borrow().attempts.len())
+        Some(self.open.group.as_ref()?.borrow().count())
     }
 
     /// The notes of the attempts, if there are any.

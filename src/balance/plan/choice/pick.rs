@@ -28,7 +28,7 @@ impl Choice<'_> {
         // `first` is of all candidates, `best` of those that have room.
         let [mut first, mut best] = [(Rank::LAST, 0); 2];
         for number in candidates.iter() {
-            let bound = self.bound(number);
+            let bound = self.view.bound(number);
             let Some(rank) = self.rank_before(best.0, key, bound) else { continue };
             if rank < first.0 {
                 first = (rank, number);
@@ -39,7 +39,7 @@ impl Choice<'_> {
         }
         let chosen = if best.0 < Rank::LAST { best } else { first };
         let is_before = |number: usize| {
-            let bound = self.bound(number);
+            let bound = self.view.bound(number);
             bound.weight > 0 && number != chosen.1 && self.rank_before(chosen.0, key, bound).is_some()
         };
         let is_complete = candidates.len() == tier.len();
@@ -61,8 +61,8 @@ impl Choice<'_> {
         }
         let other = self.draw(candidates, Some(one));
         let cost = |number: usize| {
-            let running = self.bound(number).load.running() as f32 + 1.0;
-            (self.model(number).latency.expected(self.tick) * running, running)
+            let running = self.view.bound(number).load.running() as f32 + 1.0;
+            (self.view.model(number).latency.expected(self.view.tick) * running, running)
         };
         if cost(other) < cost(one) { other } else { one }
     }
@@ -76,7 +76,7 @@ impl Choice<'_> {
             // The last one takes the place of the one that is not drawn.
             return if Some(number) == except { candidates.get(count) } else { number };
         }
-        let weight = |number: usize| u64::from(self.bound(number).weight);
+        let weight = |number: usize| u64::from(self.view.bound(number).weight);
         let mut drawn = random.u64(..candidates.weight - except.map_or(0, weight));
         let mut others = candidates.iter().filter(|&number| Some(number) != except);
         let hit = others.find(|&number| {

@@ -83,6 +83,9 @@ fn member_of_weight_0_takes_only_what_is_bound_to_it() {
     let fixture = Fixture::new(spec(tiers));
     assert!((0..100).all(|random| fixture.first(1, random) == Some(1)));
     assert_eq!(fixture.at_member(0, &fixture.request(), 1).number(), 0);
+    let mut plan = fixture.plan(&fixture.request());
+    assert!(matches!(plan.next(fixture.at(1), 0), Step::Ask(_)));
+    assert!(plan.is_last(), "the other member takes none");
 }
 
 #[test]
@@ -302,4 +305,29 @@ fn unfit_member_takes_no_attempt_and_no_retry() {
         assert!(matches!(plan.next(fixture.at(1), 0), Step::Ask(permit) if permit.number() == 2));
         assert!(number < 3);
     }
+}
+
+#[test]
+fn only_member_is_asked_without_a_plan_while_it_is_well() {
+    let ask = |fixture: &Fixture| {
+        let request = fixture.request();
+        let name_at = |_| request.model.map(Into::into);
+        ask_only(&fixture.group, request.model, name_at, request.sticky, request.fingerprint, fixture.at(1))
+    };
+    let is_asked = |spec| ask(&Fixture::new(spec)).is_some();
+    let one = || spec(tiers(&[1]));
+    assert!(is_asked(one()));
+    assert!(!is_asked(spec(tiers(&[2]))) && !is_asked(spec(tiers(&[1, 1]))));
+    assert!(!is_asked(GroupSpec { wait: Some(Duration::from_secs(1)), ..one() }));
+    let full = Fixture::new(GroupSpec { concurrent: 1, ..one() });
+    let running = ask(&full);
+    assert!(running.is_some() && ask(&full).is_none());
+    drop(running);
+    assert!(ask(&full).is_some());
+    let limited = Fixture::new(one());
+    limited.limit(0, 1, Some(30_000));
+    assert!(ask(&limited).is_none());
+    let out = Fixture::new(one());
+    out.break_member(0, 1);
+    assert!(ask(&out).is_none());
 }
