@@ -26,9 +26,25 @@ fn tables(limits: &str) -> String {
     format!("[clients.search]\nkey = {{ value = \"sg-search-0123456789\" }}\nlimits = [{limits}]\n")
 }
 
-fn cutting(up: &Upstream) -> Proxy {
-    let limit = format!("{{ tokens = {LIMIT}, per = \"hour\", at_limit = \"cut\" }}");
-    proxy().upstream(up).tables(&tables(&limit)).admin().run()
+/// A limit that cuts, by tokens.
+fn cuts() -> String {
+    tables(&format!("{{ tokens = {LIMIT}, per = \"hour\", at_limit = \"cut\" }}"))
+}
+
+/// A group of one member, which leaves it out after one failure.
+const GROUP: &str =
+    "[groups.chat]\ntiers = [[\"up\"]]\nbreaker = { failures = 1 }\n[[routes]]\nupstream = \"chat\"\n";
+
+/// A limit of the same size by cost, by the route's upstream, and by the member of a group.
+fn kinds_of_limits() -> [String; 4] {
+    let prices = "[[prices]]\nmodel = \"m\"\ninput = 1\noutput = 1\n";
+    let of_upstream = cuts().replace(" }]", ", upstream = \"up\" }]");
+    [
+        cuts(),
+        tables("{ cost = 0.0022, per = \"hour\", at_limit = \"cut\" }") + prices,
+        of_upstream.clone(),
+        of_upstream + GROUP,
+    ]
 }
 
 fn send(client: &mut Client, path: &str, headers: &str) {
@@ -37,6 +53,64 @@ fn send(client: &mut Client, path: &str, headers: &str) {
          content-type: application/json\r\n{headers}content-length: {}\r\n\r\n{BODY}",
         BODY.len()
     ));
+}
+
+/// A running stream, whose upstream sends each text that the test tells it as a chunk.
+struct Running {
+    proxy: Proxy,
+    client: Client,
+    head: Option<String>,
+    tell: mpsc::Sender<String>,
+    /// The upstream was left after it was told all.
+    was_left: mpsc::Receiver<()>,
+}
+
+impl Running {
+    fn begin(tables: &str, path: &str, headers: &str) -> Self {
+        let (tell, told) = mpsc::channel::<String>();
+        let (left, was_left) = mpsc::channel();
+        let told = Mutex::new(told);
+        let up = upstream(move |connection| {
+            connection.request();
+            connection.send(EVENTS_HEAD);
+            for events in told.lock().unwrap().iter() {
+                connection.send(chunk(events.as_bytes()));
+            }
+            connection.wait_for_close();
+            let _ = left.send(());
+        });
+        let proxy = proxy().upstream(&up).tables(tables).admin().run();
+        let mut client = proxy.client();
+        send(&mut client, path, headers);
+        Self { proxy, client, head: None, tell, was_left }
+    }
+
+    /// Sends events, and checks that the client gets them.
+    fn pass(&mut self, events: impl Into<String>) {
+        let events = events.into();
+        self.tell.send(events.clone()).unwrap();
+        self.head.get_or_insert_with(|| self.client.head());
+        assert!(self.client.chunks(events.len()) == events.as_bytes(), "what arrives is passed on");
+    }
+
+    /// Sends events at which the stream is cut. Returns what the client gets from there on.
+    fn cut(&mut self, events: impl Into<String>) -> String {
+        self.tell.send(events.into()).unwrap();
+        let head = self.head.get_or_insert_with(|| self.client.head());
+        self.client.cut_body(head)
+    }
+
+    /// Waits until the upstream has been left, which was told all. Returns the proxy.
+    fn left(self) -> Proxy {
+        drop(self.tell);
+        self.was_left.recv_timeout(PATIENCE).unwrap();
+        self.proxy
+    }
+
+    /// Ends the stream after all that the upstream was told. Returns the proxy.
+    fn over(self) -> Proxy {
+        self.proxy
+    }
 }
 
 /// One event with a token, of the endpoint.
@@ -52,24 +126,6 @@ fn token(path: &str) -> &'static str {
     }
 }
 
-/// An upstream that sends each text that it gets from the test as a chunk, and then reports that it
-/// was left.
-fn told() -> (Upstream, mpsc::Sender<String>, mpsc::Receiver<()>) {
-    let (tell, told) = mpsc::channel::<String>();
-    let (left, was_left) = mpsc::channel();
-    let told = Mutex::new(told);
-    let up = upstream(move |connection| {
-        connection.request();
-        connection.send(EVENTS_HEAD);
-        for events in told.lock().unwrap().iter() {
-            connection.send(chunk(events.as_bytes()));
-        }
-        connection.wait_for_close();
-        let _ = left.send(());
-    });
-    (up, tell, was_left)
-}
-
 /// The used tokens of the limit.
 fn used(proxy: &Proxy) -> f64 {
     proxy.metric("streamgauge_limit_used_ratio{whose=\"clients.search\",limit=\"limits[0]\"}") * LIMIT as f64
@@ -77,92 +133,69 @@ fn used(proxy: &Proxy) -> f64 {
 
 #[test]
 fn stream_ends_in_endpoints_form_when_next_slice_has_no_room() {
-    for path in PATHS {
-        let (up, tell, was_left) = told();
-        let proxy = cutting(&up);
-        let mut client = proxy.client();
-        send(&mut client, path, "");
+    for (tables, path) in kinds_of_limits().iter().flat_map(|tables| PATHS.map(|path| (tables, path))) {
         let event = token(path);
-        tell.send(event.repeat(TO_SECOND)).unwrap();
-        let head = client.head();
-        let mut text = String::from_utf8(client.chunks(event.len() * TO_SECOND)).unwrap();
+        let mut running = Running::begin(tables, path, "");
         // The last of these uses up the second slice.
-        for events in [HELD - TO_SECOND - 1, 1] {
-            tell.send(event.repeat(events)).unwrap();
-            text += &String::from_utf8(client.chunks(event.len() * events)).unwrap();
+        for events in [TO_SECOND, HELD - TO_SECOND - 1, 1] {
+            running.pass(event.repeat(events));
         }
-        tell.send(event.to_owned()).unwrap();
-        text += &client.cut_body(&head);
-        drop(tell);
-        was_left.recv_timeout(PATIENCE).unwrap();
-        assert!(text.starts_with(&event.repeat(HELD + 1)), "{path}: what arrives is passed on");
-        assert_last_is_error(&text, path, "budget_exhausted");
+        let text = running.cut(event);
+        let proxy = running.left();
+        assert!(text.starts_with(event), "{path}: what arrives is passed on");
+        assert_last_is_error(&(event.repeat(HELD) + &text), path, "budget_exhausted");
         let record = proxy.record();
-        assert_eq!((&record["outcome"], &record["status"]), (&"cut".into(), &200.into()), "{path}");
+        assert_eq!((&record["outcome"], &record["status"]), (&"cut".into(), &200.into()), "{tables} {path}");
         let error = record["error"].as_str().unwrap();
+        let (begins, goes_on) = match tables.contains("cost") {
+            true => (" 0.0021 of 0.0022 USD", "needs 0.0011"),
+            false => (" 20", " of 2200 tokens, and this response needs 10"),
+        };
         assert!(
-            error.starts_with("The client search has used or reserved 20")
-                && error.contains(" of 2200 tokens, and this response needs 10")
+            error.starts_with(&format!("The client search has used or reserved{begins}"))
+                && error.contains(goes_on)
                 && error.ends_with("more (limits[0] in [clients.search]): it was ended."),
             "{error}"
         );
         assert_eq!(
             proxy.metric("streamgauge_limit_exceeded_total{whose=\"clients.search\",limit=\"limits[0]\"}"),
             1.0,
-            "{path}"
+            "{tables} {path}"
         );
         let used = used(&proxy);
-        assert!((2_040.0..=2_100.0).contains(&used), "{path}: {used}");
+        assert!((2_040.0..=2_100.0).contains(&used), "{tables} {path}: {used}");
     }
 }
 
 #[test]
 fn stream_goes_on_when_another_request_gives_room_back() {
-    let (up, tell, _was_left) = told();
-    let proxy = cutting(&up);
-    let mut client = proxy.client();
-    send(&mut client, PATHS[0], "");
     let event = token(PATHS[0]);
-    tell.send(event.to_owned()).unwrap();
-    client.head();
-    client.chunks(event.len());
+    let mut running = Running::begin(&cuts(), PATHS[0], "");
+    running.pass(event);
     // Another request takes the room of the second slice, and leaves.
-    let mut other = proxy.client();
+    let mut other = running.proxy.client();
     send(&mut other, PATHS[0], "");
-    until(PATIENCE, "the hold", || (used(&proxy) > 2_048.0).then_some(()));
-    tell.send(event.repeat(1_020)).unwrap();
-    client.chunks(event.len() * 1_020);
+    until(PATIENCE, "the hold", || (used(&running.proxy) > 2_048.0).then_some(()));
+    running.pass(event.repeat(1_020));
     drop(other);
-    assert_eq!(proxy.record()["outcome"], "client_disconnected");
+    assert_eq!(running.proxy.record()["outcome"], "client_disconnected");
     for events in [3, 1, 900] {
-        tell.send(event.repeat(events)).unwrap();
-        client.chunks(event.len() * events);
+        running.pass(event.repeat(events));
     }
-    tell.send("data: [DONE]\n\n".to_owned()).unwrap();
-    client.chunks(14);
-    drop(client);
-    drop(tell);
-    assert_eq!(proxy.record()["outcome"], "complete");
+    running.pass("data: [DONE]\n\n");
+    assert_eq!(running.over().record()["outcome"], "complete");
 }
 
 #[test]
 fn last_counts_beyond_the_limit_cut_no_complete_stream() {
-    let (up, tell, _was_left) = told();
-    let proxy = cutting(&up);
-    let mut client = proxy.client();
-    send(&mut client, PATHS[1], "");
     let last = "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\
                 \"usage\":{\"input_tokens\":60,\"output_tokens\":9000}}\n\n";
     let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
-    for (number, event) in [token(PATHS[1]), last, stop].into_iter().enumerate() {
-        tell.send(event.to_owned()).unwrap();
-        if number == 0 {
-            client.head();
-        }
-        assert_eq!(client.chunks(event.len()), event.as_bytes());
+    let mut running = Running::begin(&cuts(), PATHS[1], "");
+    for event in [token(PATHS[1]), last, stop] {
+        running.pass(event);
     }
-    drop(tell);
-    drop(client);
+    let proxy = running.over();
     let record = proxy.record();
     assert_eq!(
         (&record["outcome"], &record["usage_source"], &record["error"]),
@@ -173,29 +206,21 @@ fn last_counts_beyond_the_limit_cut_no_complete_stream() {
 
 #[test]
 fn counts_of_each_chunk_are_in_the_record_of_a_cut_stream() {
-    let (up, tell, _was_left) = told();
-    let proxy = cutting(&up);
-    let mut client = proxy.client();
-    send(&mut client, PATHS[0], "");
     let event = |output: u64| {
         format!(
             "data: {{\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"a\"}}}}],\
              \"usage\":{{\"prompt_tokens\":60,\"completion_tokens\":{output}}}}}\n\n"
         )
     };
+    let mut running = Running::begin(&cuts(), PATHS[0], "");
     // Each event has many tokens.
-    tell.send(event(1_000)).unwrap();
-    let head = client.head();
-    client.chunks(event(1_000).len());
-    for output in [2_000, 2_100] {
-        tell.send(event(output)).unwrap();
-        client.chunks(event(output).len());
+    for output in [1_000, 2_000, 2_100] {
+        running.pass(event(output));
     }
-    tell.send(event(2_150)).unwrap();
-    let text = client.cut_body(&head);
-    drop(tell);
+    let text = running.cut(event(2_150));
     assert!(text.starts_with(&event(2_150)), "{text}");
     assert_last_is_error(&text, PATHS[0], "budget_exhausted");
+    let proxy = running.over();
     let record = proxy.record();
     assert_eq!(
         (&record["outcome"], &record["usage_source"], &record["output_tokens"]),
@@ -206,21 +231,14 @@ fn counts_of_each_chunk_are_in_the_record_of_a_cut_stream() {
 
 #[test]
 fn drained_stream_is_left_when_next_slice_has_no_room() {
-    let (up, tell, was_left) = told();
-    let proxy = cutting(&up);
-    let mut client = proxy.client();
-    send(&mut client, PATHS[1], "x-streamgauge-on-disconnect: drain\r\n");
     let event = token(PATHS[1]);
-    tell.send(event.to_owned()).unwrap();
-    client.head();
-    client.chunks(event.len());
-    drop(client);
+    let mut running = Running::begin(&cuts(), PATHS[1], "x-streamgauge-on-disconnect: drain\r\n");
+    running.pass(event);
+    running.client = running.proxy.client();
     for _ in 0..2 {
-        tell.send(event.repeat(HELD)).unwrap();
+        running.tell.send(event.repeat(HELD)).unwrap();
     }
-    drop(tell);
-    was_left.recv_timeout(PATIENCE).unwrap();
-    let record = proxy.record();
+    let record = running.left().record();
     let error = record["error"].as_str().unwrap();
     assert!(record["outcome"] == "client_disconnected" && error.contains("it was ended"), "{record}");
 }
@@ -242,7 +260,7 @@ fn encoded_stream_is_cut_without_a_byte_more() {
         }
         connection.wait_for_close();
     });
-    let proxy = cutting(&up);
+    let proxy = proxy().upstream(&up).tables(&cuts()).run();
     let mut client = proxy.client();
     send(&mut client, PATHS[1], "accept-encoding: gzip\r\n");
     let head = client.head();
@@ -260,7 +278,7 @@ fn encoded_stream_is_cut_without_a_byte_more() {
 fn whole_response_passes_and_is_charged() {
     let whole = br#"{"model":"m","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":60,"completion_tokens":9000}}"#;
     let up = Upstream::responding(sized("200 OK", "application/json", whole));
-    let proxy = cutting(&up);
+    let proxy = proxy().upstream(&up).tables(&cuts()).run();
     let mut client = proxy.client();
     send(&mut client, PATHS[0], "");
     assert_eq!(client.response().status(), 200);
@@ -273,19 +291,11 @@ fn whole_response_passes_and_is_charged() {
 
 #[test]
 fn member_whose_response_was_cut_is_not_blamed() {
-    let (up, tell, _was_left) = told();
-    let limit = format!("{{ tokens = {LIMIT}, per = \"hour\", at_limit = \"cut\" }}");
-    let group =
-        "[groups.chat]\ntiers = [[\"up\"]]\nbreaker = { failures = 1 }\n[[routes]]\nupstream = \"chat\"\n";
-    let proxy = proxy().upstream(&up).tables(&(tables(&limit) + group)).admin().run();
-    let mut client = proxy.client();
-    send(&mut client, PATHS[0], "");
     let event = token(PATHS[0]);
-    for _ in 0..2 {
-        tell.send(event.repeat(HELD)).unwrap();
-    }
-    client.cut_response();
-    drop(tell);
+    let mut running = Running::begin(&(cuts() + GROUP), PATHS[0], "");
+    running.pass(event.repeat(HELD));
+    running.cut(event.repeat(HELD));
+    let proxy = running.left();
     let record = proxy.record();
     assert_eq!(record["outcome"], "cut");
     assert_eq!(proxy.metric("streamgauge_upstream_available{upstream=\"up\"}"), 1.0, "{record}");

@@ -233,6 +233,32 @@ fn rotation_under_load_refuses_nothing_before_its_end() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn key_that_is_revoked_under_load_is_refused_within_two_seconds() {
+    let keyed = Keyed::new(up());
+    let key = keyed.create("search");
+    keyed.take_over();
+    let (stop, address) = (AtomicBool::new(false), keyed.proxy.address);
+    let (seen, begun, revoked) = thread::scope(|scope| {
+        let loads: Vec<_> = (0..2).map(|_| scope.spawn(|| load(address, &key, &stop))).collect();
+        (0..50).for_each(|_| assert_eq!(keyed.status(&key), 200));
+        let begun = Timestamp::now();
+        text(keyed.keys(&["revoke", &id(&key)]));
+        let revoked = Timestamp::now();
+        // The refusals of an address with many unknown keys take a second each.
+        let over = revoked + SOON + Duration::from_millis(1_500);
+        until(Duration::from_secs(20), "two seconds", || (Timestamp::now() > over).then_some(()));
+        stop.store(true, Ordering::Relaxed);
+        (loads.into_iter().flat_map(|load| load.join().unwrap()).collect::<Vec<_>>(), begun, revoked)
+    });
+    let before = seen.iter().filter(|(_, after, _)| *after < begun);
+    let behind = seen.iter().filter(|(begin, ..)| *begin >= revoked + SOON);
+    assert!(before.clone().count() > 10 && behind.clone().count() > 0, "{} requests", seen.len());
+    assert!(before.into_iter().all(|(.., status)| *status == 200), "a request was refused before");
+    assert!(behind.into_iter().all(|(.., status)| *status == 401), "a request was accepted later than 2 s");
+}
+
+#[test]
 fn commands_at_the_same_time_lose_no_key() {
     let keyed = Keyed::new(up());
     let spawn = |client| {
