@@ -167,6 +167,15 @@ impl Clients {
         Ok(Known { client: Arc::clone(client), key_id: Some(Arc::clone(&key.id)), cut: key.cut.clone() })
     }
 
+    /// Returns true if a client still has the key with this id at the time `now`.
+    pub fn has_key(&self, client: &str, id: &str, now: Timestamp) -> bool {
+        let is_it = |key: &KnownKey<Arc<KnownClient>>| {
+            *key.client.name == *client && *key.id == *id && !key.has_expired(now)
+        };
+        self.keys.values().any(is_it)
+            || (self.by_name.contains_key(client) && self.live.stored.peek().has(client, id, now))
+    }
+
     /// The count of unknown keys.
     pub fn unknown_keys(&self) -> &UnknownKeys {
         &self.live.unknown

@@ -53,7 +53,7 @@ use tokio::time::timeout;
 
 pub use budget::Budget;
 pub use client_body::BodyLimits;
-pub use request::{limit_time, token_use};
+pub use request::{limit_time, request_use, token_use};
 pub use respond::ProxyBody;
 pub use shared::Shared;
 pub use snapshot::{IdBinding, Snapshot, UpstreamSpec};

@@ -50,7 +50,7 @@ pub use row::{ModelName, RequestId, UsageRecord, UsageSource};
 pub use running::{ActiveRequests, Stream, WorkerRequests};
 pub use seen::Seen;
 pub use shipping::Shipping;
-pub use use_observer::UseObserver;
+pub use use_observer::{MessageRefusal, TurnObserver, UseObserver};
 pub use writer::{Lanes, Writer};
 
 use crate::support::Gathering;

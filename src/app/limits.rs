@@ -12,7 +12,7 @@ use crate::config::{self, Settings};
 use crate::gate::limit::{AppliedLimit, LimitFilter, Owner, Quantity, Units, Use, UseLimit};
 use crate::llm::price::Prices;
 use crate::llm::provider::Endpoint;
-use crate::proxy::{limit_time, token_use};
+use crate::proxy::{limit_time, request_use, token_use};
 use crate::record::Outcome;
 use crate::sinks::ledger::{LedgerError, RowUse, uses};
 use crate::support::threads::fault;
@@ -254,8 +254,10 @@ fn defaults<'a, const N: usize>(row: &RowUse<'_, N>, settings: &'a Settings) -> 
 
 /// The use of a row without its cost. Requests that were refused have used nothing.
 fn use_of<const N: usize>(row: &RowUse<'_, N>) -> Use {
-    let is_request = row.outcome.is_some_and(|outcome| outcome != Outcome::Rejected.as_str());
-    Use { requests: u64::from(is_request), ..token_use(&row.usage, row.endpoint) }
+    let requests = row
+        .outcome
+        .map_or(0, |outcome| request_use(row.status, row.events, outcome == Outcome::Rejected.as_str()));
+    Use { requests, ..token_use(&row.usage, row.endpoint) }
 }
 
 /// The clients whose use counts for the owner. `None`: all, and requests without a client.

@@ -285,6 +285,21 @@ impl UseLimit {
         Ok(Taken { place, is_exceeded: room.is_err(), waits })
     }
 
+    /// Holds more for a further turn of what began at `started` and counts in `place`. True: there was
+    /// no room, and the limit only warns.
+    fn take_turn(&self, place: Place, more: Units, started: Timestamp, now: Now) -> Result<bool, RoomFrom> {
+        let state = &mut *self.state();
+        let room = state.check(more, started, now);
+        if let Err(room_from) = room {
+            self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
+            if state.at_limit != AtLimit::Warn {
+                return Err(room_from);
+            }
+        }
+        state.owe(place, more, now);
+        Ok(room.is_err())
+    }
+
     /// Holds more for a running request. A limit that cuts is asked for room.
     fn grow(&self, place: Place, more: Units, now: Now) -> Result<(), RoomFrom> {
         let state = &mut *self.state();
@@ -297,14 +312,22 @@ impl UseLimit {
 
     /// Replaces what is held by what was used.
     fn settle(&self, place: Place, held: Units, used: Units, now: Now) {
+        self.settle_rest(place, held, Units::default(), used, now);
+    }
+
+    /// Replaces what is held, and the part of the use that counts already, by what was used.
+    fn settle_rest(&self, place: Place, held: Units, counted: Units, used: Units, now: Now) {
         let mut guard = self.state();
         let state = &mut *guard;
         match (&mut state.counter, &state.bound, place) {
             (Counter::Rate(bucket), LimitBound::Rate(rate), _) => {
-                bucket.owe(rate, used.minus(held), now.nanos);
-                bucket.give_back(rate, held.minus(used));
+                let before = held.plus(counted);
+                bucket.owe(rate, used.minus(before), now.nanos);
+                bucket.give_back(rate, before.minus(used));
             }
-            (Counter::Period(count), _, Place::Period(period)) => count.settle(period, held, used),
+            (Counter::Period(count), _, Place::Period(period)) => {
+                count.settle(period, held, counted, used);
+            }
             _ => {}
         }
         state.held = state.held.minus(held);

@@ -74,7 +74,7 @@ pub use output::{Hold, OUTPUT_LIMIT, Output, Part, Room};
 pub use progress::Progress;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use scan::Scanned;
-pub use session::{AskedModel, SessionMeter};
+pub use session::{AskedModel, SessionMeter, TurnStep};
 pub use sniff::{Content, Sniff};
 pub use stream::StreamMeter;
 pub use tally::Tally;

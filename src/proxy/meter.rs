@@ -31,4 +31,4 @@ pub use member_permit::MemberPermit;
 pub use metered::Metered;
 pub use policy::ResponsePolicy;
 pub use response_meter::ResponseMeter;
-pub use session::{Peer, Session, SessionEnd};
+pub use session::{Peer, Session, SessionEnd, TurnRefusal};

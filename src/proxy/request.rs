@@ -12,6 +12,7 @@ mod planned;
 mod prepared;
 mod received;
 mod routed;
+mod turns;
 mod used;
 
 pub(super) use admitted::check_client;
@@ -23,4 +24,4 @@ pub(super) use planned::{NextMember, NoMember};
 pub(super) use prepared::{Outbound, Prepared};
 pub(super) use received::Received;
 pub(super) use routed::Routed;
-pub use used::tokens as token_use;
+pub use used::{requests as request_use, tokens as token_use};

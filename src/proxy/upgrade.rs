@@ -1,7 +1,9 @@
 //! Upgraded connections (WebSockets): copies the bytes of both directions unchanged, and shows them
-//! to the session's meter.
+//! to the session's meter. Where limits apply, each message of the client waits for its admission.
 
-use std::cell::Cell;
+mod gate;
+
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,12 +12,14 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
+use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::attempt::Accepted;
 use super::respond::{self, ProxyBody};
+use super::snapshot::Snapshot;
 use crate::balance::RelayEnd;
 use crate::codec::head::KnownName;
 use crate::codec::websocket::{GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION, close_frame};
@@ -23,10 +27,11 @@ use crate::llm::rewrite;
 use crate::llm::rewrite::upgrade::WebSocketUpgrade;
 use crate::proxy::meter::{Peer, Session, SessionEnd};
 use crate::record::Entry;
-use crate::record::error::Kind;
+use crate::record::error::{Blame, Kind};
 use crate::server::{ClientResponse, ClientStream, Upgrade};
 use crate::support::{CutSwitch, LocalCount};
 use crate::upstream::{Scratch, UpgradedUpstream, UpstreamResponse};
+use gate::TurnGate;
 
 /// The wait for the end of both sides after a close frame.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -46,6 +51,10 @@ struct UpgradedConnection {
     /// The direction from the upstream to the client.
     down: Pipe,
     session: Session,
+    /// `None`: no limit applies.
+    gate: Option<Box<TurnGate>>,
+    /// The client's key, while the session is to end with it.
+    key: Option<SessionKey>,
     scratch: Scratch,
     /// The time at which either side last sent bytes.
     last: Instant,
@@ -65,16 +74,16 @@ impl UpgradedConnection {
     ) -> Self {
         let scratch = upgraded.0.scratch.clone();
         let (last, timeouts) = (Instant::now(), upstream.timeouts());
-        let mut up = Pipe::beginning_with(first, |bytes| session.saw(Peer::Client, bytes));
-        if session.refusal().is_some() {
-            up.waiting.clear();
-        }
+        let key = upgraded.key_of(&mut session);
+        let gate = upgraded.gate_of(&mut session);
         Self {
-            up,
-            down: Pipe::beginning_with(upstream.take_first(), |bytes| session.saw(Peer::Upstream, bytes)),
+            up: Pipe::beginning_with(first),
+            down: Pipe::beginning_with(upstream.take_first()),
             client,
             upstream,
             session,
+            gate,
+            key,
             scratch,
             last,
             total: timeouts.total.map(|total| started + total),
@@ -106,6 +115,9 @@ impl UpgradedConnection {
             SessionEnd::Failed(error) if *error.kind() == Kind::KeyRevoked => {
                 self.write_close(POLICY_VIOLATION, "the key was revoked").await;
             }
+            SessionEnd::Failed(error) if error.blame() == Blame::Client => {
+                self.write_close(POLICY_VIOLATION, error.code()).await;
+            }
             SessionEnd::Failed(_) => self.write_close(GOING_AWAY, "the proxy gave the session up").await,
             SessionEnd::Stopped => self.write_close(GOING_AWAY, "the proxy is stopping").await,
         }
@@ -116,21 +128,61 @@ impl UpgradedConnection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
         let scratch = self.scratch.clone();
         let mut scratch = scratch.borrow();
-        let session = &mut self.session;
+        let Self { session, gate, key, .. } = self;
+        let (mut refused, mut asks) = (None, false);
         let up = self.up.poll(cx, &mut self.client, &mut self.upstream, &mut scratch, |bytes| {
             session.saw(Peer::Client, bytes);
-            session.refusal().is_none()
+            if session.refusal().is_some() {
+                return Verdict::Stop;
+            }
+            let Some(gate) = gate else { return Verdict::Pass };
+            match gate.push(bytes, session) {
+                Ok(passed) => {
+                    asks |= passed.asks;
+                    // A message of a key that is no longer valid does not pass.
+                    if asks && !key.as_ref().is_none_or(SessionKey::is_valid) {
+                        return Verdict::Stop;
+                    }
+                    Verdict::Replace(passed.bytes)
+                }
+                Err(error) => {
+                    refused = Some(error);
+                    Verdict::Stop
+                }
+            }
         });
         if let Some(refusal) = session.refusal() {
             return Poll::Ready(SessionEnd::Failed(refusal.clone().into()));
         }
+        if let Some(error) = refused {
+            return Poll::Ready(SessionEnd::Failed(error));
+        }
         // After a failure of the upstream, the client is still sent a close frame of ours.
         self.down.keeps_open = !session.is_closing();
-        let down = self.down.poll(cx, &mut self.upstream, &mut self.client, &mut scratch, |bytes| {
-            session.saw(Peer::Upstream, bytes);
-            true
-        });
+        let begun = session.begun();
+        let down = loop {
+            if self.down.waiting.is_empty()
+                && session.takes_message()
+                && let Some(reply) = gate.as_mut().and_then(|gate| gate.take_reply())
+            {
+                (self.down.waiting, self.down.unflushed) = (reply, true);
+            }
+            let down = self.down.poll(cx, &mut self.upstream, &mut self.client, &mut scratch, |bytes| {
+                session.saw(Peer::Upstream, bytes);
+                Verdict::Pass
+            });
+            let has_reply = gate.as_ref().is_some_and(|gate| gate.has_reply());
+            if !(down.is_pending() && has_reply && self.down.waiting.is_empty() && session.takes_message()) {
+                break down;
+            }
+        };
         drop(scratch);
+        if let Some(error) = session.take_cut() {
+            return Poll::Ready(SessionEnd::Failed(error));
+        }
+        if (asks || session.begun() > begun) && !key.as_ref().is_none_or(SessionKey::is_valid) {
+            return Poll::Ready(SessionEnd::Failed(Kind::KeyRevoked.into()));
+        }
         match (&up, &down) {
             (Poll::Ready(Err(Broken::From(_))), _) | (_, Poll::Ready(Err(Broken::To(_)))) => {
                 return Poll::Ready(SessionEnd::Left(Peer::Client));
@@ -207,11 +259,31 @@ async fn end(to: &mut (impl AsyncWrite + Unpin), waiting: Bytes, last: Vec<u8>) 
     to.shutdown().await
 }
 
+/// The key of a session's client.
+struct SessionKey {
+    client: Arc<str>,
+    id: Arc<str>,
+    upgraded: UpgradedConnections,
+}
+
+impl SessionKey {
+    /// Returns true if the key is still one of its client's.
+    fn is_valid(&self) -> bool {
+        self.upgraded.0.snapshot.borrow().as_ref().is_none_or(|snapshot| {
+            let clients = &snapshot.clients;
+            clients.is_empty() || clients.has_key(&self.client, &self.id, Timestamp::now())
+        })
+    }
+}
+
 /// One direction. Bytes are written before more are read, so that a slow side slows the other
 /// down.
 #[derive(Default)]
 struct Pipe {
-    /// Bytes that were read and are not written yet: at most those of one read.
+    /// Bytes that came before the pipe, and are read first.
+    first: Bytes,
+    /// Bytes that were read and are not written yet: at most those of one read, or of the messages
+    /// that a gate lets pass.
     waiting: Bytes,
     /// Written bytes wait for a flush.
     unflushed: bool,
@@ -225,6 +297,15 @@ struct Pipe {
     moved: bool,
 }
 
+/// The decision about bytes that were read.
+enum Verdict {
+    Pass,
+    /// These pass in place of those that were read.
+    Replace(Bytes),
+    /// Nothing is written or read any more.
+    Stop,
+}
+
 /// The end of a pipe that failed.
 enum Broken {
     From(io::Error),
@@ -233,23 +314,18 @@ enum Broken {
 
 impl Pipe {
     /// Begins with bytes that were already read.
-    fn beginning_with(first: Bytes, saw: impl FnOnce(&[u8])) -> Self {
-        let is_there = !first.is_empty();
-        if is_there {
-            saw(&first);
-        }
-        Self { waiting: first, unflushed: is_there, moved: is_there, ..Self::default() }
+    fn beginning_with(first: Bytes) -> Self {
+        Self { first, ..Self::default() }
     }
 
-    /// Copies until the end; `Ready` when everything is written. Stops before bytes for which `saw`
-    /// returns false.
+    /// Copies until the end; `Ready` when everything is written. `saw` decides about what was read.
     fn poll<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
         buf: &mut [u8],
-        mut saw: impl FnMut(&[u8]) -> bool,
+        mut saw: impl FnMut(&[u8]) -> Verdict,
     ) -> Poll<Result<(), Broken>> {
         let (mut from, mut to) = (Pin::new(from), Pin::new(to));
         loop {
@@ -268,25 +344,36 @@ impl Pipe {
                 }
                 return Poll::Ready(Ok(()));
             }
+            let first = std::mem::take(&mut self.first);
             let mut read = ReadBuf::new(&mut *buf);
-            match from.as_mut().poll_read(cx, &mut read) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::From(error))),
-                Poll::Pending => {
-                    if self.unflushed {
-                        ready!(to.as_mut().poll_flush(cx)).map_err(Broken::To)?;
-                        self.unflushed = false;
+            let bytes = if first.is_empty() {
+                match from.as_mut().poll_read(cx, &mut read) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::From(error))),
+                    Poll::Pending => {
+                        if self.unflushed {
+                            ready!(to.as_mut().poll_flush(cx)).map_err(Broken::To)?;
+                            self.unflushed = false;
+                        }
+                        return Poll::Pending;
                     }
-                    return Poll::Pending;
                 }
-            }
-            let bytes = read.filled();
-            self.ended = bytes.is_empty();
-            if self.ended {
-                continue;
-            }
-            if !saw(bytes) {
-                return Poll::Pending;
+                self.ended = read.filled().is_empty();
+                if self.ended {
+                    continue;
+                }
+                read.filled()
+            } else {
+                &first
+            };
+            match saw(bytes) {
+                Verdict::Pass => {}
+                Verdict::Replace(bytes) => {
+                    (self.moved, self.unflushed) = (true, self.unflushed || !bytes.is_empty());
+                    self.waiting = bytes;
+                    continue;
+                }
+                Verdict::Stop => return Poll::Pending,
             }
             (self.moved, self.unflushed) = (true, true);
             let written = match to.as_mut().poll_write(cx, bytes) {
@@ -306,6 +393,8 @@ pub(super) struct UpgradedConnections(Rc<Inner>);
 struct Inner {
     /// The read buffer of all of them.
     scratch: Scratch,
+    /// The configuration in use.
+    snapshot: RefCell<Option<Arc<Snapshot>>>,
     stops: Cell<bool>,
     stop: Notify,
     running: LocalCount,
@@ -313,8 +402,25 @@ struct Inner {
 
 impl UpgradedConnections {
     pub(super) fn new(scratch: Scratch) -> Self {
-        let running = LocalCount::default();
-        Self(Rc::new(Inner { scratch, stops: Cell::new(false), stop: Notify::new(), running }))
+        let (snapshot, running) = (RefCell::default(), LocalCount::default());
+        Self(Rc::new(Inner { scratch, snapshot, stops: Cell::new(false), stop: Notify::new(), running }))
+    }
+
+    /// Uses the keys of this configuration, also for running sessions.
+    pub(super) fn adopt(&self, snapshot: Arc<Snapshot>) {
+        *self.0.snapshot.borrow_mut() = Some(snapshot);
+    }
+
+    /// The key of the session's client, if it has one.
+    fn key_of(&self, session: &mut Session) -> Option<SessionKey> {
+        let (client, id) = session.key()?;
+        Some(SessionKey { client, id, upgraded: self.clone() })
+    }
+
+    /// A gate for the client's messages, if limits apply to what they ask for.
+    fn gate_of(&self, session: &mut Session) -> Option<Box<TurnGate>> {
+        let bodies = self.0.snapshot.borrow().as_ref()?.bodies.clone();
+        session.limits_turns().then(|| Box::new(TurnGate::new(bodies, session.client())))
     }
 
     /// Grants the client the upgrade that the upstream granted. From here on the session owns the

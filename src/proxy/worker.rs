@@ -73,6 +73,7 @@ impl Worker {
         let stored_ids = snapshot.stored_ids.map(|binding| {
             Rc::new(StoredIds::new(&self.shared.health, binding.to_client, upstreams.values()))
         });
+        self.upgraded.adopt(Arc::clone(&snapshot));
         let next = WorkerSnapshot { snapshot, routes, stored_ids, upstreams, has_choice };
         *self.current.borrow_mut() = Rc::new(next);
     }

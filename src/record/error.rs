@@ -147,10 +147,10 @@ impl Error {
             | Kind::FirstByteTimeout { .. }
             | Kind::IdleTimeout { .. }
             | Kind::TotalTimeout { .. } => Outcome::TimedOut,
-            Kind::Truncated | Kind::Stopped => Outcome::Truncated,
+            Kind::Truncated => Outcome::Truncated,
             Kind::BodyIncomplete => Outcome::ClientDisconnected,
             Kind::UpstreamsRateLimited { .. } => Outcome::RateLimited,
-            Kind::BudgetExhausted(_) | Kind::KeyRevoked => Outcome::Cut,
+            Kind::BudgetExhausted(_) | Kind::KeyRevoked | Kind::Stopped => Outcome::Cut,
             _ if self.blame() == Blame::Upstream => Outcome::UpstreamError,
             _ => Outcome::Rejected,
         }
@@ -201,6 +201,8 @@ mod tests {
             (Kind::BodyIncomplete, Outcome::ClientDisconnected),
             (Kind::IdleTimeout { limit }, Outcome::TimedOut),
             (Kind::Truncated, Outcome::Truncated),
+            (Kind::Stopped, Outcome::Cut),
+            (Kind::KeyRevoked, Outcome::Cut),
             (Kind::Protocol, Outcome::UpstreamError),
         ] {
             assert_eq!(kind.at("u").outcome(), outcome);

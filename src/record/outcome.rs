@@ -29,8 +29,8 @@ pub enum Outcome {
     TimedOut,
     /// This proxy refused the request.
     Rejected,
-    /// This proxy ended the response: a limit with `at_limit = "cut"` had no room for more, or the
-    /// request's key was revoked with `--now`.
+    /// This proxy ended the response: a limit that cuts had no room for more, the process was stopped,
+    /// or the client's key was revoked.
     Cut,
 }
 

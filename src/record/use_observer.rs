@@ -2,8 +2,9 @@
 
 use std::fmt::Debug;
 
-use super::error::Error;
+use super::error::{Error, Result};
 use super::{Note, UsageRecord};
+use crate::llm::usage::TurnStep;
 
 /// Observes a request: it counts against limits, for example. Dropping the observer means that the
 /// record was lost.
@@ -17,9 +18,38 @@ pub trait UseObserver: Debug + Send {
         None
     }
 
+    /// The observer of the turns of a WebSocket session. `None`: turns are not observed.
+    fn turns(&mut self) -> Option<&mut dyn TurnObserver> {
+        None
+    }
+
     /// Called when the exchange has ended and its record waits for an estimate.
     fn on_end(&mut self);
 
     /// Called once, with the record as the sinks get it.
     fn on_close(self: Box<Self>, record: &UsageRecord);
+}
+
+/// Observes the turns of a session, each of which is a response.
+pub trait TurnObserver {
+    /// Called with each message of the client.
+    ///
+    /// # Errors
+    /// Fails if the message must not pass. The session ends unless it is [`MessageRefusal::Turn`].
+    fn on_message(&mut self, text: &[u8]) -> std::result::Result<(), MessageRefusal>;
+
+    /// Called with each step of a turn.
+    ///
+    /// # Errors
+    /// Fails if the session must end.
+    fn on_step(&mut self, step: &TurnStep) -> Result<()>;
+}
+
+/// The reason why a message of a client must not pass.
+#[derive(Clone, Debug)]
+pub enum MessageRefusal {
+    /// The client gets the error, and the session goes on. With the client's own id of the message.
+    Turn(Error, Option<String>),
+    /// The session ends.
+    Session(Error),
 }

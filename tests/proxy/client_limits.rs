@@ -316,22 +316,6 @@ fn concurrent_counts_requests_until_their_end_or_departure() {
 }
 
 #[test]
-fn websocket_under_a_limit_of_tokens_needs_all_endpoints() {
-    let upgrade = "GET /v1/realtime?model=m HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sg-other-01234567890\r\n\
-                   connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
-                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    // The limit is that of the client's team.
-    let proxy = limited("", "{ tokens = 1000, per = \"hour\" }");
-    let refused = proxy.client().send(upgrade).response();
-    assert_eq!(refused.status(), 403, "{}", refused.text());
-    let error = refused.error();
-    assert_eq!(error["code"], "endpoint_not_allowed");
-    assert!(error["message"].as_str().unwrap().contains("\"realtime\" as a WebSocket"), "{error}");
-    let proxy = limited("", "{ requests = 1000, per = \"hour\" }");
-    assert_eq!(proxy.client().send(upgrade).response().status(), 200, "no limit of tokens");
-}
-
-#[test]
 fn limit_that_warns_lets_requests_pass_with_a_note() {
     let proxy = limited("{ requests = 1, per = \"hour\", at_limit = \"warn\" }", "");
     assert_eq!(ask(&proxy).status(), 200);

@@ -244,7 +244,7 @@ fn drain_end_cuts_stream_with_error_event() {
         let last = events(&text).pop().unwrap();
         assert!(last.1.contains("stopped"), "{path}: {text}");
         assert_eq!(records.len(), 1);
-        assert_eq!(records[0]["outcome"], "truncated");
+        assert_eq!(records[0]["outcome"], "cut");
         assert!(records[0]["error"].as_str().unwrap().contains("stopped"), "{}", records[0]);
     }
 }
@@ -263,7 +263,7 @@ fn drain_end_cuts_stream_that_has_only_comments() {
     let reader = std::thread::spawn(move || client.cut_body(&head));
     let records = proxy.stop();
     assert_last_is_error(&reader.join().unwrap(), "/v1/messages", "stopped");
-    assert_eq!((records.len(), &records[0]["outcome"]), (1, &"truncated".into()));
+    assert_eq!((records.len(), &records[0]["outcome"]), (1, &"cut".into()));
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn drain_end_does_not_wait_for_client_that_takes_nothing() {
     let begun = std::time::Instant::now();
     let records = proxy.stop();
     assert!(begun.elapsed() < std::time::Duration::from_secs(10));
-    assert_eq!((records.len(), &records[0]["outcome"]), (1, &"truncated".into()));
+    assert_eq!((records.len(), &records[0]["outcome"]), (1, &"cut".into()));
 }
 
 /// Sends a request over HTTP/2, and returns the received data and the reason of the reset.
@@ -332,7 +332,7 @@ fn http2_stream_beyond_the_drain_is_reset_after_its_error_event() {
     assert_eq!(reason, Some(h2::Reason::INTERNAL_ERROR), "{text}");
     assert_last_is_error(&text, "/v1/messages", "stopped");
     running.finish().unwrap();
-    assert_eq!(proxy.record()["outcome"], "truncated");
+    assert_eq!(proxy.record()["outcome"], "cut");
 }
 
 #[test]

@@ -227,5 +227,5 @@ fn stop_serves_waiting_requests_and_ends_those_that_are_late() {
     stopped.finish().unwrap();
     drop(second);
     let outcomes: Vec<_> = (0..3).map(|_| proxy.record()["outcome"].clone()).collect();
-    assert_eq!(outcomes, ["complete", "truncated", "truncated"]);
+    assert_eq!(outcomes, ["complete", "cut", "cut"]);
 }

@@ -111,4 +111,5 @@ mod unread;
 mod ways_out;
 mod websocket;
 mod websocket_http2;
+mod websocket_turns;
 mod workers;

@@ -84,6 +84,6 @@ fn drain_timeout_is_that_of_the_latest_configuration() {
     client.post("/v1/chat/completions", CHAT_REQUEST).head();
     let begun = Instant::now();
     let records = proxy.stop();
-    assert_eq!(records[0]["outcome"], "truncated");
+    assert_eq!(records[0]["outcome"], "cut");
     assert!(begun.elapsed() < Duration::from_secs(60));
 }

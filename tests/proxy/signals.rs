@@ -165,7 +165,7 @@ fn second_signal_after_half_a_second_ends_at_once() {
     assert!(!is_whole(&mut client));
     serving.end();
     assert!(second.elapsed() < Duration::from_secs(10), "not after the stream's minute");
-    assert_eq!(records(&program.path("usage.jsonl"))[0]["outcome"], "truncated");
+    assert_eq!(records(&program.path("usage.jsonl"))[0]["outcome"], "cut");
 }
 
 #[test]

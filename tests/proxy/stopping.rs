@@ -53,6 +53,6 @@ fn stream_that_outlasts_the_drain_is_cut_and_recorded() {
     client.post("/v1/chat/completions", CHAT_REQUEST).head();
     let records = proxy.stop();
     assert_eq!(records.len(), 1);
-    assert_eq!(records[0]["outcome"], "truncated");
+    assert_eq!(records[0]["outcome"], "cut");
     assert!(records[0]["error"].as_str().unwrap().contains("stopped"));
 }

@@ -10,12 +10,12 @@ use crate::harness::{Client, Connection, Tunnels, Upstream, header, proxy, sized
 const GRANTED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-protocol: realtime\r\n\r\n";
 
 const CREATED: &str = r#"{"type":"session.created","session":{"model":"gpt-realtime-real"}}"#;
-const BEGUN: &str = r#"{"type":"response.created","response":{"usage":null}}"#;
-const DELTA: &str = r#"{"type":"response.output_text.delta","delta":"Hi"}"#;
-const DONE: &str = r#"{"type":"response.done","response":{"usage":{"total_tokens":11,"input_tokens":9,"output_tokens":2,"input_token_details":{"cached_tokens":4,"audio_tokens":3},"output_token_details":{"audio_tokens":1}}}}"#;
+pub(crate) const BEGUN: &str = r#"{"type":"response.created","response":{"usage":null}}"#;
+pub(crate) const DELTA: &str = r#"{"type":"response.output_text.delta","delta":"Hi"}"#;
+pub(crate) const DONE: &str = r#"{"type":"response.done","response":{"usage":{"total_tokens":11,"input_tokens":9,"output_tokens":2,"input_token_details":{"cached_tokens":4,"audio_tokens":3},"output_token_details":{"audio_tokens":1}}}}"#;
 
 /// A frame of less than 64 KB; a client must use a mask.
-fn frame(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     let bit = if mask.is_some() { 0x80 } else { 0 };
     let mut frame = vec![first];
     match payload.len() {
@@ -31,25 +31,25 @@ fn frame(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     frame
 }
 
-fn text(payload: &str) -> Vec<u8> {
+pub(crate) fn text(payload: &str) -> Vec<u8> {
     frame(0x81, payload.as_bytes(), None)
 }
 
-fn close(code: u16, mask: Option<[u8; 4]>) -> Vec<u8> {
+pub(crate) fn close(code: u16, mask: Option<[u8; 4]>) -> Vec<u8> {
     frame(0x88, &code.to_be_bytes(), mask)
 }
 
-const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
+pub(crate) const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 
 /// Requests a session as an SDK does.
-fn ask<'a>(client: &'a mut Client, target: &str, more: &str) -> &'a mut Client {
+pub(crate) fn ask<'a>(client: &'a mut Client, target: &str, more: &str) -> &'a mut Client {
     client.send(format!(
         "GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-extensions: permessage-deflate\r\n{more}\r\n"
     ))
 }
 
 /// An upstream that grants every session, and then runs `script`.
-fn granting(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Upstream {
+pub(crate) fn granting(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Upstream {
     upstream(move |connection| {
         if connection.head().is_some() {
             connection.send(GRANTED);
@@ -244,7 +244,7 @@ fn session_outlives_start_of_drain_and_gets_1001_at_its_end() {
     let rest = waiter.join().unwrap();
     assert_eq!((rest[0], &rest[2..4]), (0x88, &1001_u16.to_be_bytes()[..]), "{rest:?}");
     assert_eq!(records.len(), 1);
-    assert_eq!(records[0]["outcome"], "truncated");
+    assert_eq!(records[0]["outcome"], "cut");
     assert_eq!(records[0]["error"], "the proxy was stopped before the session ended");
     assert_eq!((&records[0]["usage_source"], &records[0]["input_tokens"]), (&"reported".into(), &9.into()));
 }

@@ -141,26 +141,55 @@ impl Frames {
             return Err(error);
         }
         while !bytes.is_empty() {
-            let read = match &mut self.at {
-                At::Head { bytes: head, have } => {
-                    // Each byte may change the head's length, so it is read byte by byte.
-                    head[*have] = bytes[0];
-                    *have += 1;
-                    let (head, have) = (*head, *have);
-                    self.head(&head[..have]).inspect_err(|error| self.failed = Some(*error))?;
-                    1
-                }
-                At::Payload(payload) => payload.read(bytes, sink),
-            };
+            let (read, _) = self.step(bytes, sink)?;
             bytes = &bytes[read..];
-            self.end_frame(sink);
         }
         Ok(())
+    }
+
+    /// Reads a piece up to the end of the current frame, and returns the number of bytes read.
+    ///
+    /// # Errors
+    /// Fails like [`Frames::push`].
+    pub fn push_frame(&mut self, bytes: &[u8], sink: &mut impl FrameHandler) -> Result<usize, FrameError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let mut at = 0;
+        while at < bytes.len() {
+            let (read, has_ended) = self.step(&bytes[at..], sink)?;
+            at += read;
+            if has_ended {
+                break;
+            }
+        }
+        Ok(at)
+    }
+
+    /// Reads a part of `bytes`, which are not empty. Returns its length, and whether a frame ended.
+    fn step(&mut self, bytes: &[u8], sink: &mut impl FrameHandler) -> Result<(usize, bool), FrameError> {
+        let read = match &mut self.at {
+            At::Head { bytes: head, have } => {
+                // Each byte may change the head's length, so it is read byte by byte.
+                head[*have] = bytes[0];
+                *have += 1;
+                let (head, have) = (*head, *have);
+                self.head(&head[..have]).inspect_err(|error| self.failed = Some(*error))?;
+                1
+            }
+            At::Payload(payload) => payload.read(bytes, sink),
+        };
+        Ok((read, self.end_frame(sink)))
     }
 
     /// Returns true if a frame may be inserted here.
     pub fn is_between_frames(&self) -> bool {
         self.failed.is_none() && matches!(self.at, At::Head { have: 0, .. })
+    }
+
+    /// Returns true if a message may be inserted here.
+    pub fn is_between_messages(&self) -> bool {
+        self.is_between_frames() && self.message.is_none()
     }
 
     /// Returns true after an error.
@@ -210,9 +239,9 @@ impl Frames {
         Ok(())
     }
 
-    /// Ends the frame if it is complete.
-    fn end_frame(&mut self, sink: &mut impl FrameHandler) {
-        let At::Payload(Payload { kind, is_final, left: 0, .. }) = &self.at else { return };
+    /// Ends the frame if it is complete, and returns true then.
+    fn end_frame(&mut self, sink: &mut impl FrameHandler) -> bool {
+        let At::Payload(Payload { kind, is_final, left: 0, .. }) = &self.at else { return false };
         match kind {
             Kind::Data { is_text } => {
                 self.message = Some(*is_text).filter(|_| !is_final);
@@ -223,6 +252,7 @@ impl Frames {
             Kind::Control { opcode, held } => sink.control(*opcode, held),
         }
         self.at = At::default();
+        true
     }
 }
 

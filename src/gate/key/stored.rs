@@ -56,6 +56,10 @@ impl LiveKeys {
 }
 
 impl StoredKeys {
+    pub(in crate::gate) fn has(&self, client: &str, id: &str, now: Timestamp) -> bool {
+        self.0.values().any(|key| *key.client == *client && *key.id == *id && !key.has_expired(now))
+    }
+
     pub(in crate::gate) fn get(&self, digest: &KeyDigest) -> Option<&KnownKey<Arc<str>>> {
         self.0.get(digest)
     }

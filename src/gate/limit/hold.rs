@@ -1,5 +1,7 @@
 //! The holds of a request on all limits that apply to it, from its admission to its end.
 
+mod turns;
+
 use std::mem;
 use std::sync::Arc;
 
@@ -27,6 +29,8 @@ struct Part {
     held: Units,
     /// Other requests wait for the limit if it has no room.
     waits: bool,
+    /// The use of turns that have ended, which counts already.
+    counted: Units,
 }
 
 /// The limit that has no room for a request.
@@ -74,7 +78,8 @@ impl LimitHold {
                 None => match limit.take(want, started, now) {
                     Ok(Taken { place, is_exceeded, waits }) => {
                         hold.exceeded += usize::from(is_exceeded);
-                        hold.parts.push(Part { limit: Arc::clone(limit), place, held: want, waits });
+                        let (limit, counted) = (Arc::clone(limit), Units::default());
+                        hold.parts.push(Part { limit, place, held: want, waits, counted });
                         waiting.iter_mut().filter(|_| waits).for_each(|waiting| waiting.push(index));
                         continue;
                     }
@@ -122,7 +127,8 @@ impl LimitHold {
         now: Now,
     ) -> Result<Self, RoomFrom> {
         let place = limit.take_after_wait(want, started, now)?;
-        let part = Part { limit: Arc::clone(limit), place, held: want, waits: true };
+        let limit = Arc::clone(limit);
+        let part = Part { limit, place, held: want, waits: true, counted: Units::default() };
         Ok(Self { parts: vec![part], requests: 0, now, exceeded: 0 })
     }
 
@@ -197,10 +203,10 @@ impl LimitHold {
     }
 
     fn release(&mut self, recorded: &Use, seen: &Use) {
-        for Part { limit, place, held, .. } in mem::take(&mut self.parts) {
+        for Part { limit, place, held, counted, .. } in mem::take(&mut self.parts) {
             let used = if matches!(place, Place::Period(_)) { recorded } else { seen };
             limit.note_unpriced(used);
-            limit.settle(place, held, limit.quantity.of(used), self.now);
+            limit.settle_rest(place, held, counted, limit.quantity.of(used), self.now);
         }
     }
 }

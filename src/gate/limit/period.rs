@@ -102,11 +102,12 @@ impl PeriodCount {
         }
     }
 
-    /// Replaces what is held by what was used. A period that is over for good ignores it.
-    pub(super) fn settle(&mut self, period: InPeriod, held: Units, used: Units) {
+    /// Replaces what is held, and the part of the use that counts already, by what was used. A period
+    /// that is over for good ignores it.
+    pub(super) fn settle(&mut self, period: InPeriod, held: Units, counted: Units, used: Units) {
         if let Some(count) = self.count(period) {
             count.held = count.held.minus(held);
-            count.used = count.used.plus(used);
+            count.used = count.used.plus(used).minus(counted);
         }
     }
 

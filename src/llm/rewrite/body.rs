@@ -7,6 +7,7 @@
 
 mod bounds;
 mod conversation;
+mod message;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -18,6 +19,7 @@ use crate::codec::json::{Cursor, Error, Text};
 
 pub use bounds::{asked_output, asked_tiers, output_bounds};
 pub use conversation::Conversation;
+pub use message::SessionMessage;
 
 /// The body is no JSON object, so that it can only be forwarded as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

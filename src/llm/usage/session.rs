@@ -36,12 +36,43 @@ pub struct SessionMeter {
     transcribed: Option<Usage>,
     /// Responses under way.
     under_way: u64,
+    /// Responses that have begun.
+    begun: u64,
     first_token: bool,
+    /// The steps since they were taken last. `None`: they are not wanted.
+    steps: Option<Vec<TurnStep>>,
+}
+
+/// A step of a turn, as a service's message shows it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TurnStep {
+    Begun,
+    /// A message with output.
+    Output,
+    /// The response has ended, with its usage if that is reported.
+    Ended(Option<Usage>),
+    /// The service refuses something that it was asked for.
+    Refused,
 }
 
 impl SessionMeter {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Keeps the steps of turns, for [`Self::take_steps`].
+    pub fn keep_steps(&mut self) {
+        self.steps = Some(Vec::new());
+    }
+
+    /// The steps of turns since the last call.
+    pub fn take_steps(&mut self) -> Vec<TurnStep> {
+        self.steps.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The number of responses that have begun.
+    pub fn begun(&self) -> u64 {
+        self.begun
     }
 
     pub fn text(&mut self, piece: &[u8]) {
@@ -54,6 +85,9 @@ impl SessionMeter {
         if let Some(extracted) = self.scan.take().and_then(|scan| scan.into_whole()) {
             progress.first_token = extracted.content && !self.first_token;
             self.first_token |= extracted.content;
+            if extracted.content {
+                self.note(TurnStep::Output);
+            }
             self.take(extracted);
         }
         progress
@@ -76,6 +110,10 @@ impl SessionMeter {
         tally
     }
 
+    fn note(&mut self, step: TurnStep) {
+        self.steps.iter_mut().for_each(|steps| steps.push(step));
+    }
+
     fn take(&mut self, mut extracted: Extracted) {
         let counted = extracted.counted_calls();
         let report = extracted.take_report().map(|report| *report).unwrap_or_default();
@@ -84,11 +122,14 @@ impl SessionMeter {
         let sum = match extracted.kind {
             EventKind::Begun => {
                 self.under_way += 1;
+                self.begun += 1;
+                self.note(TurnStep::Begun);
                 None
             }
             EventKind::Done | EventKind::Completed => {
                 self.under_way = self.under_way.saturating_sub(1);
                 self.tally.events += 1;
+                self.note(TurnStep::Ended(usage));
                 let reported = report.calls.or(counted);
                 let calls =
                     CallCounts { reported, listed: extracted.listed_calls(), ..CallCounts::default() };
@@ -107,6 +148,10 @@ impl SessionMeter {
                 Some(&mut self.tally.usage)
             }
             EventKind::Transcribed => Some(&mut self.transcribed),
+            EventKind::Error => {
+                self.note(TurnStep::Refused);
+                None
+            }
             _ => None,
         };
         if let (Some(sum), Some(usage)) = (sum, usage) {

@@ -1,5 +1,6 @@
 //! One WebSocket session: its meter and its record.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::IdWatch;
@@ -7,7 +8,7 @@ use crate::codec::websocket::{Close, FrameHandler, Frames, Opcode};
 use crate::llm::provider::UsageOwner;
 use crate::llm::usage::{AskedModel, NamedIdReader, Progress, SessionMeter};
 use crate::record::error::{Error, Kind};
-use crate::record::{Entry, Outcome};
+use crate::record::{Entry, MessageRefusal, Outcome};
 
 /// Endpoints in whose sessions the client's messages name the model. In sessions of the others,
 /// most messages are audio.
@@ -31,6 +32,15 @@ pub enum SessionEnd {
     Stopped,
 }
 
+/// The reason why a message of the client does not pass.
+#[derive(Debug)]
+pub enum TurnRefusal {
+    /// The client is sent this message, and the session goes on.
+    Turn(String),
+    /// The session ends.
+    Session(Error),
+}
+
 /// Meters a session into one record, with the sum of the usage of its responses.
 ///
 /// Dropping it closes the record of a session that did not end by [`Session::close`].
@@ -38,6 +48,10 @@ pub struct Session {
     entry: Entry,
     /// `None` after the result went into the record.
     reading: Option<Box<Reading>>,
+    /// The error with which a limit ends the session.
+    cut: Option<Error>,
+    /// The reason why the first turn was refused.
+    refused: Option<String>,
 }
 
 /// The two directions of a WebSocket.
@@ -81,7 +95,63 @@ impl Session {
         let names_model = row.endpoint.as_deref().is_some_and(|endpoint| MODEL_IS_ASKED.contains(&endpoint));
         let mut reading = Box::<Reading>::default();
         reading.heard.asked = names_model.then(AskedModel::default);
-        Self { entry, reading: Some(reading) }
+        if entry.turns().is_some() {
+            reading.heard.usage.keep_steps();
+        }
+        Self { entry, reading: Some(reading), cut: None, refused: None }
+    }
+
+    /// Returns true if limits apply to the turns, so that each message of the client is shown to
+    /// [`Self::ask`] before it passes.
+    pub fn limits_turns(&mut self) -> bool {
+        self.entry.turns().is_some()
+    }
+
+    pub fn client(&mut self) -> Arc<str> {
+        Arc::clone(&self.entry.row().client)
+    }
+
+    /// The client, and the id of its key. `None`: it has none.
+    pub fn key(&mut self) -> Option<(Arc<str>, Arc<str>)> {
+        let row = self.entry.row();
+        Some((Arc::clone(&row.client), row.key_id.clone()?))
+    }
+
+    /// Admits a message of the client. A refusal has the message for the client.
+    ///
+    /// # Errors
+    /// Fails if the message must not pass.
+    pub fn ask(&mut self, text: &[u8]) -> Result<(), TurnRefusal> {
+        let Some(turns) = self.entry.turns() else { return Ok(()) };
+        match turns.on_message(text) {
+            Ok(()) => Ok(()),
+            Err(MessageRefusal::Session(error)) => Err(TurnRefusal::Session(error)),
+            Err(MessageRefusal::Turn(error, event_id)) => {
+                let id = self.entry.uuid().to_string();
+                let message =
+                    error.to_message(self.entry.row().endpoint.as_deref(), &id, event_id.as_deref());
+                self.refused.get_or_insert_with(|| format!("a turn was refused: {}: {error}", error.code()));
+                Err(TurnRefusal::Turn(message))
+            }
+        }
+    }
+
+    /// The error with which the session must end, once a close frame may be inserted.
+    pub fn take_cut(&mut self) -> Option<Error> {
+        let can_close = self.takes_close(Peer::Upstream)
+            || self.reading.as_deref().is_none_or(|reading| reading.upstream.has_failed());
+        self.cut.take_if(|_| can_close)
+    }
+
+    /// The number of responses that have begun.
+    pub fn begun(&self) -> u64 {
+        self.reading.as_deref().map_or(0, |reading| reading.heard.usage.begun())
+    }
+
+    /// Returns true if a message of ours may be inserted for the client.
+    pub fn takes_message(&self) -> bool {
+        self.takes_close(Peer::Upstream)
+            && self.reading.as_deref().is_some_and(|reading| reading.upstream.is_between_messages())
     }
 
     /// The reason for which a message of the client must not be passed on: an id is another client's,
@@ -116,6 +186,12 @@ impl Session {
                 let _ = upstream.push(bytes, &mut FromUpstream(heard));
                 if heard.progress.first_token {
                     self.entry.first_token(now);
+                }
+                for step in heard.usage.take_steps() {
+                    let observed = self.entry.turns().map_or(Ok(()), |turns| turns.on_step(&step));
+                    if let Err(error) = observed {
+                        self.cut.get_or_insert(error);
+                    }
                 }
                 if heard.progress.events > 0 {
                     *events = Some((events.map_or(now, |(first, _)| first), now));
@@ -157,11 +233,13 @@ impl Session {
             (None, SessionEnd::Left(Peer::Upstream)) => (Outcome::Complete, None),
             (None, SessionEnd::Failed(error)) => (error.outcome(), Some(error.to_string())),
             (None, SessionEnd::Stopped) => {
-                (Outcome::Truncated, Some("the proxy was stopped before the session ended".to_owned()))
+                (Outcome::Cut, Some("the proxy was stopped before the session ended".to_owned()))
             }
         };
         if let Some(error) = error {
             self.entry.row().error = Some(error.into());
+        } else if let Some(refused) = self.refused.take() {
+            self.entry.row().error.get_or_insert_with(|| refused.into());
         }
         self.entry.close(outcome);
     }

@@ -18,6 +18,7 @@ use super::Routed;
 use super::limit_wait::LimitWait;
 use super::member_limits::MemberLimits;
 use super::permitted::permit_endpoint;
+use super::turns::{SessionUse, Turns};
 use super::used::{self, Seen};
 use crate::codec::head::Headers;
 use crate::gate::KnownClient;
@@ -93,8 +94,41 @@ impl Routed<'_> {
             let limits = of_members.into_iter().cloned().collect();
             Arc::new(MemberLimits::new(limits, expected.used(), entry.row().started_at))
         });
+        if self.inbound.is_session {
+            self.hold_session(expected, &all, members.clone(), entry)?;
+            return Ok(Admitted { members, wait: None });
+        }
         let wait = hold(expected, &all, members.clone(), client, entry)?;
         Ok(Admitted { members, wait })
+    }
+
+    /// Holds what a session is expected to use before its first turn.
+    fn hold_session(
+        &self,
+        expected: Expected,
+        limits: &[&AppliedLimit],
+        members: Option<Arc<MemberLimits>>,
+        entry: &mut Entry,
+    ) -> Result<()> {
+        let Some(client) = self.buffered.client.clone() else { return Ok(()) };
+        let (target, row) = (self.target, entry.row());
+        let session = SessionUse {
+            hold: take(limits, &expected.used(), row.started_at, None)?,
+            limits: limits.iter().map(|applied| (*applied).clone()).collect(),
+            members,
+            client,
+            model: row.model_requested.as_deref().map(str::to_owned),
+            upstreams: (0..target.len()).map(|at| Arc::clone(target.member(at).spec.id.name())).collect(),
+            endpoint: Endpoint::of(self.inbound.path).name,
+            started: row.started_at,
+            rates: expected.rates,
+            turns: Turns::default(),
+        };
+        if session.hold.exceeded() > 0 {
+            entry.note(Note::LimitExceeded);
+        }
+        entry.observe(Box::new(session));
+        Ok(())
     }
 
     /// Returns true if a filter takes the request, which names the model `requested`. If it names
@@ -210,7 +244,7 @@ pub(super) struct Admitted {
 }
 
 /// The expected tokens of a request whose body is not read: it is admitted while there is no debt.
-const UNREAD: u64 = 1;
+pub(super) const UNREAD: u64 = 1;
 
 /// Checks a request without a model that streamgauge itself responds to. Returns the wait that
 /// precedes it, if there is one.
@@ -324,17 +358,17 @@ pub(super) fn take(
 
 /// The expected use of a request.
 #[derive(Debug, Default)]
-struct Expected {
-    input: u64,
+pub(super) struct Expected {
+    pub(super) input: u64,
     /// The size from which `input` is expected.
-    size: InputSize,
+    pub(super) size: InputSize,
     /// `None`: no limit counts output of the request.
-    slices: Option<Slices>,
+    pub(super) slices: Option<Slices>,
     /// Counts that are not reported are replaced by those that were seen. False: they belong to
     /// another request, or the body was not read.
-    is_own: bool,
+    pub(super) is_own: bool,
     /// `None`: no cost is held.
-    rates: Option<Rates>,
+    pub(super) rates: Option<Rates>,
 }
 
 impl Expected {
@@ -343,7 +377,7 @@ impl Expected {
         Billable { input: self.input, output, ..Billable::default() }
     }
 
-    fn used(&self) -> Use {
+    pub(super) fn used(&self) -> Use {
         let billable @ Billable { output, .. } = self.billable();
         let kinds = Kinds { input: self.input, output, ..Kinds::default() };
         let mut cost = Cost::default();
@@ -380,6 +414,15 @@ pub(super) struct Full {
     pub(super) now: Now,
 }
 
+impl Full {
+    /// The error of what was running, and is ended.
+    pub(super) fn cut(self) -> Error {
+        let Self { applied, no_room: NoRoom { want, room_from, .. }, now } = self;
+        applied.limit.record_cut();
+        Kind::BudgetExhausted(limit_reached(&applied, want, room_from, now)).into()
+    }
+}
+
 impl Running {
     /// Holds more for the output that has passed. Returns the limit that has no room, if the request
     /// has used up what it holds.
@@ -404,7 +447,7 @@ impl UseObserver for Running {
     fn on_progress(&mut self, events: u64, output_tokens: Option<u64>) -> Option<Error> {
         // An event has at least one token.
         self.output = output_tokens.unwrap_or(0).max(events);
-        let Some(Full { applied, no_room, now }) = self.grow() else {
+        let Some(full) = self.grow() else {
             self.lacks_room = false;
             return None;
         };
@@ -413,9 +456,7 @@ impl UseObserver for Running {
         if !std::mem::replace(&mut self.lacks_room, true) {
             return None;
         }
-        applied.limit.record_cut();
-        let NoRoom { want, room_from, .. } = no_room;
-        Some(Kind::BudgetExhausted(limit_reached(&applied, want, room_from, now)).into())
+        Some(full.cut())
     }
 
     fn note(&self) -> Option<Note> {

@@ -84,6 +84,26 @@ impl MemberLimits {
         Some(Full { applied, no_room, now })
     }
 
+    /// Holds what a session is expected to use with a further turn.
+    ///
+    /// # Errors
+    /// Fails if a limit has no room.
+    pub(super) fn begin_turn(&self, expected: &Use, now: Now) -> std::result::Result<(), Box<Full>> {
+        let attempts = &mut *self.attempts();
+        let Some(current) = attempts.current() else { return Ok(()) };
+        let Err(no_room) = current.begin_turn(expected, self.started, now) else { return Ok(()) };
+        let upstream = attempts.holds.last().map(|(upstream, _)| &**upstream).unwrap_or_default();
+        match self.limits_of(upstream).nth(no_room.limit) {
+            Some(applied) => Err(Box::new(Full { applied: applied.clone(), no_room, now })),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts what a turn has used.
+    pub(super) fn end_turn(&self, expected: &Use, used: &Use, now: Now) {
+        self.attempts().current().into_iter().for_each(|current| current.end_turn(expected, used, now));
+    }
+
     fn limits_of<'a>(&'a self, upstream: &'a str) -> impl Iterator<Item = &'a AppliedLimit> {
         self.limits.iter().filter(move |applied| applied.limit.filter().takes_upstream(Some(upstream)))
     }

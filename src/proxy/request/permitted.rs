@@ -33,7 +33,7 @@ impl Routed<'_> {
     pub(super) fn permit(&self, client: &KnownClient) -> Result<()> {
         let endpoint = Endpoint::of(self.inbound.path);
         if client.endpoints == AllowedEndpoints::Metered
-            && let Some(reason) = self.not_metered(endpoint, client)
+            && let Some(reason) = self.not_metered(endpoint)
         {
             let (endpoint, client) = (endpoint.name, client.name.to_string());
             return Err(Kind::EndpointNotAllowed { endpoint, reason, client }.into());
@@ -61,15 +61,11 @@ impl Routed<'_> {
     }
 
     /// The reason why the tokens of the request are not counted in its own record. `None`: they are.
-    fn not_metered(&self, endpoint: Endpoint, client: &KnownClient) -> Option<NotMetered> {
+    fn not_metered(&self, endpoint: Endpoint) -> Option<NotMetered> {
         let Self { buffered, peek, inbound, .. } = self;
         let method = &buffered.head.method;
         if !endpoint.is_metered(method, inbound.path, inbound.is_session) {
             return Some(NotMetered::Endpoint);
-        }
-        // A session is admitted once, and has any number of turns.
-        if inbound.is_session && client.counts_tokens() {
-            return Some(NotMetered::Session);
         }
         let background = peek.as_ref().map(|peek| peek.background);
         match endpoint.usage_owner(method, inbound.path, background) {
@@ -101,7 +97,12 @@ impl Routed<'_> {
                 Some(model) if !models.allows(model) => refused(model),
                 _ => Ok(()),
             },
-            ModelPlace::Messages => Err(unknown()),
+            // Limits look at the messages, which have to name the URL's model.
+            ModelPlace::Messages => match self.asked() {
+                Some(model) if !client.limits.is_empty() && models.allows(model) => Ok(()),
+                Some(model) if !client.limits.is_empty() => refused(model),
+                _ => Err(unknown()),
+            },
             ModelPlace::Path(None) => Err(unknown()),
             // The path decides, and limits would count for the body's model.
             ModelPlace::Path(Some(deployment))

@@ -57,8 +57,7 @@ fn of(record: &UsageRecord, own: &Usage, at: Option<&str>, prices: Option<&Price
             at: record.started_at,
             tier: record.service_tier.as_deref(),
         };
-        // A request that was refused after its admission has used nothing.
-        let requests = u64::from(record.outcome != Outcome::Rejected);
+        let requests = requests(record.status, record.events, record.outcome == Outcome::Rejected);
         Use { requests, cost: cost(own, record.tool_calls, &served), ..tokens(own, endpoint) }
     });
     let attempts = record.group_use.iter().flat_map(|group_use| group_use.attempts.iter());
@@ -70,6 +69,18 @@ fn of(record: &UsageRecord, own: &Usage, at: Option<&str>, prices: Option<&Price
     });
     own.into_iter().chain(thrown_away).fold(Use::default(), |sum, used| sum.plus(&used))
 }
+
+/// The requests in a record: 1, or none if it was refused, also after its admission. Those of a
+/// WebSocket session are its responses.
+pub fn requests(status: Option<u16>, events: Option<u64>, is_refused: bool) -> u64 {
+    match status {
+        Some(SWITCHING) => events.unwrap_or(0),
+        _ => u64::from(!is_refused),
+    }
+}
+
+/// The status of a session.
+const SWITCHING: u16 = 101;
 
 /// The use of one response at this endpoint, without its cost.
 pub fn tokens(usage: &Usage, endpoint: Option<&str>) -> Use {

@@ -100,7 +100,7 @@ impl Entry {
             row.error.get_or_insert_with(|| "the proxy was stopped before the response ended".into());
         }
         if self.open.journal.is_cutting() && !self.has_client_left() {
-            self.close(Outcome::Truncated);
+            self.close(Outcome::Cut);
         } else {
             self.close(Outcome::ClientDisconnected);
         }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::{Entry, millis};
 use crate::codec::head::Headers;
 use crate::llm::usage::Room;
-use crate::record::{GroupUse, UseObserver};
+use crate::record::{GroupUse, TurnObserver, UseObserver};
 
 /// A remark about a request that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,11 @@ impl Entry {
     /// Adds the observer of the request's use.
     pub fn observe(&mut self, observer: Box<dyn UseObserver>) {
         self.open.observer = Some(observer);
+    }
+
+    /// The observer of the turns of a session.
+    pub fn turns(&mut self) -> Option<&mut dyn TurnObserver> {
+        self.open.observer.as_mut()?.turns()
     }
 
     /// A counter for the bytes of a request body that passes through; the record takes it over when

@@ -51,7 +51,7 @@ fn response_cut_at_shutdown_is_not_blamed_on_the_client() {
     let entry = Entry::open(&journal, &anonymous());
     journal.cut();
     drop(entry);
-    assert_eq!(journal.take()[0].outcome, Outcome::Truncated);
+    assert_eq!(journal.take()[0].outcome, Outcome::Cut);
 }
 
 #[test]

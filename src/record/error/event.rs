@@ -77,6 +77,22 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The error as a message of a WebSocket session, about the client's message `event_id`. `id` is
+    /// that of the record.
+    pub fn to_message(&self, endpoint: Option<&str>, id: &str, event_id: Option<&str>) -> String {
+        let mut error =
+            json!({ "message": self.to_string(), "type": ERROR_TYPE, "param": null, "code": self.code() });
+        let message = if endpoint == Some("responses") {
+            json!({ "type": "error", "status": self.status().as_u16(), "error": error })
+        } else {
+            error["event_id"] = event_id.into();
+            json!({ "type": "error", "event_id": format!("event_{id}"), "error": error })
+        };
+        message.to_string()
+    }
+}
+
 /// An upstream's error body as one whole event of `stream`. `None` if clients do not know its form.
 pub fn upstream_error_event(body: &[u8], stream: &EventStream) -> Option<Vec<u8>> {
     let body: Value = serde_json::from_slice(body).ok()?;

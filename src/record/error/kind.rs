@@ -80,8 +80,6 @@ pub enum NotMetered {
     /// The request works in the background, or may do so: its tokens are counted when its result is
     /// retrieved.
     Background,
-    /// The request opens a WebSocket, whose turns no limit of tokens can refuse.
-    Session,
 }
 
 /// `Name { fields } = status, code, blame, retry, meaning;`
@@ -162,7 +160,7 @@ kinds! {
     KeyExpired = UNAUTHORIZED, "invalid_api_key", Client, Never,
         "The request's key has expired.";
     KeyRevoked = UNAUTHORIZED, "key_revoked", Client, Never,
-        "The request's key was revoked with `--now` while the request ran.";
+        "The request's key was revoked while the request ran: with `--now`, or before the next response of a WebSocket.";
     CertificateNotTrusted = UNAUTHORIZED, "certificate_not_trusted", Client, Never,
         "Clients need a certificate, and the present authorities do not trust that of this open connection.";
     ModelRequired = BAD_REQUEST, "model_required", Client, Never,
@@ -192,6 +190,10 @@ kinds! {
         "The JSON body is in UTF-16 or UTF-32.";
     BodyNotJson = BAD_REQUEST, "body_not_json", Client, Never,
         "The body is not valid JSON, and may name another client's stored object.";
+    MessageUnreadable = BAD_REQUEST, "message_unreadable", Client, Never,
+        "A message of a WebSocket is not a JSON object in plain frames, and limits apply to what it may ask for.";
+    TurnsUnanswered { most: usize } = TOO_MANY_REQUESTS, "too_many_turns", Client, Never,
+        "A WebSocket has asked for as many responses as may wait for their beginning: ask for the next one after one has begun.";
     HeaderValue { name: &'static str, values: &'static str } = BAD_REQUEST, "invalid_header", Client, Never,
         "A header of streamgauge's own has an unknown value.";
     Unreachable = BAD_GATEWAY, "upstream_unreachable", Upstream, NotSent,

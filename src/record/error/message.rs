@@ -106,6 +106,12 @@ impl Error {
             Kind::KeyExpired => f.write_str(
                 "This API key has expired. Send the key that replaced it, or ask the operator of this proxy for a new one.",
             ),
+            Kind::TurnsUnanswered { most } => {
+                write!(f, "{most} responses of this session have not ended. Ask for the next one after one of them.")
+            }
+            Kind::MessageUnreadable => f.write_str(
+                "A message must be a JSON object in frames without compression, since limits apply to this client.",
+            ),
             Kind::CertificateNotTrusted => f.write_str(
                 "The authorities of client certificates have changed since this connection was opened. Open another one, with a \
                  certificate of a present authority.",
@@ -142,7 +148,6 @@ impl Error {
                 match reason {
                     NotMetered::Endpoint => "",
                     NotMetered::Background => " with background = true, or with a body that cannot be read here,",
-                    NotMetered::Session => " as a WebSocket, whose turns no limit of tokens can refuse,",
                 }
             ),
             Kind::OutputTooLarge { field, asked, most, client } => write!(

@@ -78,7 +78,7 @@ fn request_over_midnight_counts_and_holds_only_yesterday() {
     let yesterday = scene.take(4, "2026-11-29T23:59:00Z").unwrap();
     assert_eq!(scene.used("2026-11-30T00:00:00Z"), (0, 0));
     scene.1.owe(yesterday, Units(3));
-    scene.1.settle(yesterday, Units(7), Units(6));
+    scene.1.settle(yesterday, Units(7), Units(0), Units(6));
     assert_eq!(scene.used("2026-11-30T00:00:01Z"), (0, 0));
     assert_eq!(scene.1.last.unwrap().used, Units(6));
     // Admitted today, but begun yesterday.
@@ -92,9 +92,9 @@ fn request_over_midnight_counts_and_holds_only_yesterday() {
 fn clock_that_steps_back_opens_no_period_again() {
     let mut scene = Scene::new(calendar(Period::Day, "UTC"), "2026-11-29T12:00:00Z");
     let first = scene.take(6, "2026-11-29T12:00:00Z").unwrap();
-    scene.1.settle(first, Units(6), Units(6));
+    scene.1.settle(first, Units(6), Units(0), Units(6));
     let second = scene.take(10, "2026-11-30T00:00:00Z").unwrap();
-    scene.1.settle(second, Units(10), Units(10));
+    scene.1.settle(second, Units(10), Units(0), Units(10));
     // Back to yesterday, which has 4 left: today is used up.
     assert_eq!(scene.take(1, "2026-11-29T23:30:00Z"), Err(at("2026-12-01T00:00:00Z")));
     // A day before both.
@@ -108,8 +108,8 @@ fn last_count_is_kept_until_the_next_period_ends() {
     let old = scene.take(2, "2026-11-28T12:00:00Z").unwrap();
     let last = scene.take(3, "2026-11-29T12:00:00Z").unwrap();
     scene.take(1, "2026-11-30T12:00:00Z").unwrap();
-    scene.1.settle(old, Units(2), Units(9));
-    scene.1.settle(last, Units(3), Units(5));
+    scene.1.settle(old, Units(2), Units(0), Units(9));
+    scene.1.settle(last, Units(3), Units(0), Units(5));
     assert_eq!(scene.1.last.map(|last| (last.used, last.held)), Some((Units(5), Units(0))));
     assert_eq!(scene.used("2026-11-30T12:00:00Z"), (0, 1));
 }
@@ -119,7 +119,7 @@ fn request_for_more_than_the_limit_needs_all_of_it() {
     let mut scene = Scene::new(calendar(Period::Day, "UTC"), "2026-11-29T12:00:00Z");
     let small = scene.take(1, "2026-11-29T12:00:00Z").unwrap();
     assert!(scene.take(50, "2026-11-29T12:00:00Z").is_err());
-    scene.1.settle(small, Units(1), Units(0));
+    scene.1.settle(small, Units(1), Units(0), Units(0));
     assert!(scene.take(50, "2026-11-29T12:00:00Z").is_ok());
     assert!(scene.take(1, "2026-11-29T12:00:00Z").is_err());
 }
@@ -147,14 +147,14 @@ fn counts_agree_with_the_list_of_all_requests() {
             } else if !running.is_empty() {
                 let (started, period, held) = running.swap_remove(random.usize(..running.len()));
                 let settled = Units::from(random.u64(0..8));
-                count.settle(period, held, settled);
+                count.settle(period, held, Units(0), settled);
                 *used.entry(day(started)).or_default() += settled.0;
             }
             // No request of the test runs for longer than a day.
             running.retain(|(started, period, held)| {
                 let is_young = *started + SignedDuration::from_hours(20) > now;
                 if !is_young {
-                    count.settle(*period, *held, Units(0));
+                    count.settle(*period, *held, Units(0), Units(0));
                 }
                 is_young
             });

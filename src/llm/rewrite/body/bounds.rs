@@ -50,7 +50,7 @@ pub fn asked_tiers(body: &[u8]) -> Vec<String> {
 
 /// Passes the keys, without escapes, and the values of the members of an object to `seen`, up to the
 /// first mistake: the upstream refuses such a body.
-fn each_member(body: &[u8], mut seen: impl FnMut(&[u8], &[u8])) {
+pub(super) fn each_member(body: &[u8], mut seen: impl FnMut(&[u8], &[u8])) {
     let mut read = || -> Result<(), Error> {
         let mut cursor = Cursor::new(body);
         if body.starts_with(BOM) {

@@ -141,8 +141,8 @@ fn drop_after_the_end_records_nothing_more() {
 }
 
 #[test]
-fn drop_at_shutdown_is_truncated_before_the_last_event() {
-    for (pieces, outcome) in [(&[TOKEN][..], Outcome::Truncated), (&[TOKEN, DONE], Outcome::Complete)] {
+fn drop_at_shutdown_is_cut_before_the_last_event() {
+    for (pieces, outcome) in [(&[TOKEN][..], Outcome::Cut), (&[TOKEN, DONE], Outcome::Complete)] {
         let scene = Scene::new();
         let mut exchange = scene.events(Script::data(pieces.iter().copied()).and(Step::Stall));
         read(&mut exchange);
@@ -154,7 +154,7 @@ fn drop_at_shutdown_is_truncated_before_the_last_event() {
 
 #[test]
 fn stop_after_last_event_is_complete() {
-    for (pieces, outcome) in [(&[TOKEN][..], Outcome::Truncated), (&[TOKEN, DONE], Outcome::Complete)] {
+    for (pieces, outcome) in [(&[TOKEN][..], Outcome::Cut), (&[TOKEN, DONE], Outcome::Complete)] {
         let scene = Scene::new();
         let mut exchange = scene.events(Script::data(pieces.iter().copied()).and(Step::Stall));
         read(&mut exchange);

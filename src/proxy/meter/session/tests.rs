@@ -53,7 +53,7 @@ fn session_outcome_follows_its_first_close_frame_then_its_end() {
     assert_eq!(ends(&[], left(Peer::Client)), Outcome::ClientDisconnected);
     assert_eq!(ends(&[], left(Peer::Upstream)), Outcome::Complete);
     assert_eq!(ends(&[], SessionEnd::Failed(truncated())), Outcome::Truncated);
-    assert_eq!(ends(&[], SessionEnd::Stopped), Outcome::Truncated);
+    assert_eq!(ends(&[], SessionEnd::Stopped), Outcome::Cut);
     assert_eq!(ends(&[close(Peer::Client, 1000)], left(Peer::Client)), Outcome::Complete);
     assert_eq!(ends(&[close(Peer::Client, 1000)], SessionEnd::Failed(truncated())), Outcome::Complete);
     assert_eq!(ends(&[close(Peer::Upstream, GOING_AWAY)], SessionEnd::Stopped), Outcome::Complete);
@@ -75,7 +75,7 @@ fn usage_of_a_session_with_a_response_under_way_is_partial() {
 
 #[test]
 fn dropped_session_is_recorded_with_its_usage() {
-    for (cuts, outcome) in [(false, Outcome::ClientDisconnected), (true, Outcome::Truncated)] {
+    for (cuts, outcome) in [(false, Outcome::ClientDisconnected), (true, Outcome::Cut)] {
         let scene = Scene::at("realtime");
         let mut session = Session::new(scene.entry(), 101);
         session.saw(Peer::Upstream, &message(DONE));

@@ -36,6 +36,10 @@ pub struct RowUse<'a, const N: usize> {
     pub group: Option<&'a str>,
     /// `None`: an attempt, which is no request.
     pub outcome: Option<&'a str>,
+    /// The status of the response.
+    pub status: Option<u16>,
+    /// The events of a stream, or the responses of a session.
+    pub events: Option<u64>,
     /// The counts by which limits count.
     pub usage: Usage,
     /// The cost at the prices of the request's start, for each list of prices.
@@ -45,7 +49,8 @@ pub struct RowUse<'a, const N: usize> {
 /// The columns. Files of earlier versions lack those of the second line.
 const COLUMNS: [&str; 2] = [
     "started_at, client, user, method, endpoint, model_requested, model, upstream, outcome,
-     input_tokens, cached_input_tokens, cache_write_input_tokens, output_tokens, reasoning_tokens",
+     input_tokens, cached_input_tokens, cache_write_input_tokens, output_tokens, reasoning_tokens,
+     status, events",
     "cache_write_1h_input_tokens, service_tier, tool_calls, attempts, \"group\"",
 ];
 
@@ -117,7 +122,7 @@ fn read_row<const N: usize>(
         cache_write_input_tokens: number(11)?,
         output_tokens: number(12)?,
         reasoning_tokens: number(13)?,
-        cache_write_1h_input_tokens: number(14)?,
+        cache_write_1h_input_tokens: number(16)?,
         ..Usage::default()
     };
     let own = RowUse {
@@ -128,24 +133,26 @@ fn read_row<const N: usize>(
         endpoint: words(4)?,
         model_requested: words(5)?,
         upstream: words(7)?,
-        group: words(18)?,
+        group: words(20)?,
         outcome: Some(words(8)?.unwrap_or_default()),
+        status: number(14)?.and_then(|status| u16::try_from(status).ok()),
+        events: number(15)?,
         usage,
         costs: std::array::from_fn(|_| Cost::default()),
     };
-    let calls_json = text(row.get_ref(16)?);
+    let calls_json = text(row.get_ref(18)?);
     let calls = calls_json.and_then(tool_calls);
     let is_readable = calls_json.is_some() == calls.is_some();
     let served = ServedBy {
         model: words(6)?.or(own.model_requested).filter(|_| is_readable),
         upstream: own.upstream,
         at: started_at,
-        tier: words(15)?,
+        tier: words(17)?,
     };
     let counts = TokenCounts::new(&usage, calls, own.endpoint);
     let own = RowUse { costs: prices.map(|prices| prices.cost(&counts, &served)), ..own };
     read(&own);
-    let Some(attempts) = text(row.get_ref(17)?) else { return Ok(()) };
+    let Some(attempts) = text(row.get_ref(19)?) else { return Ok(()) };
     let attempts: Vec<Attempt<'_>> = serde_json::from_slice(attempts)
         .map_err(|error| Reason::Row(format!("a row has attempts that are not readable: {error}")))?;
     for Attempt { upstream, model, tokens } in &attempts {

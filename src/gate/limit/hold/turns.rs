@@ -1,0 +1,48 @@
+//! The turns of a session, which share its hold.
+
+use jiff::Timestamp;
+
+use super::{LimitHold, NoRoom};
+use crate::gate::limit::{Now, Units, Use};
+
+impl LimitHold {
+    /// Holds what the session, which began at `started`, is expected to use with a further turn.
+    /// Returns the number of limits that had no room, and let the turn pass.
+    ///
+    /// # Errors
+    /// Fails if a limit has no room for the turn; the session then holds what it held before.
+    pub fn begin_turn(&mut self, expected: &Use, started: Timestamp, now: Now) -> Result<usize, NoRoom> {
+        self.now = now;
+        let before: Vec<_> = self.parts.iter().map(|part| part.held).collect();
+        let mut exceeded = 0;
+        for (index, part) in self.parts.iter_mut().enumerate() {
+            let want = part.limit.quantity.held_for(expected).minus(part.held);
+            match part.limit.take_turn(part.place, want, started, now) {
+                Ok(is_exceeded) => {
+                    exceeded += usize::from(is_exceeded);
+                    part.held = part.held.plus(want);
+                }
+                Err(room_from) => {
+                    for (part, before) in self.parts.iter_mut().zip(before) {
+                        let more = part.held.minus(before);
+                        part.limit.settle(part.place, more, Units::default(), now);
+                        part.held = before;
+                    }
+                    return Err(NoRoom { limit: index, want, room_from });
+                }
+            }
+        }
+        Ok(exceeded)
+    }
+
+    /// Counts what a turn has `used`, and holds only what the session is still `expected` to use.
+    pub fn end_turn(&mut self, expected: &Use, used: &Use, now: Now) {
+        self.now = now;
+        for part in &mut self.parts {
+            let left = part.limit.quantity.held_for(expected).min(part.held);
+            let used = part.limit.quantity.of(used);
+            part.limit.settle(part.place, part.held.minus(left), used, now);
+            (part.held, part.counted) = (left, part.counted.plus(used));
+        }
+    }
+}
