@@ -232,11 +232,6 @@ impl UpstreamGroup {
         self.room.enter(plan, turn, now)
     }
 
-    /// The number of a client in [`WaitTurn`].
-    pub fn client_number(&self, client: &str) -> u64 {
-        self.registry.hash(&client)
-    }
-
     /// The number of waiting requests.
     pub fn waiting(&self) -> usize {
         self.room.len()

@@ -52,7 +52,7 @@ pub use filter::LimitFilter;
 pub use hold::{LimitHold, NoRoom};
 pub use input_ratio::InputRatios;
 pub use period::Calendar;
-pub use queue::{LimitBlocked, LimitWant};
+pub use queue::LimitWant;
 pub use slices::Slices;
 pub use spec::{AtLimit, LimitBound, LimitSpec, Unpriced};
 pub use units::Units;
@@ -88,7 +88,7 @@ pub struct UseLimit {
 /// Numbers of requests.
 #[derive(Debug, Default)]
 struct Counts {
-    /// The requests for which there was no room.
+    /// The requests that were refused or ended for lack of room, or let pass by `at_limit = "warn"`.
     exceeded: AtomicU64,
     /// The requests that counted as 0 because a part of their cost is unknown.
     unpriced: AtomicU64,
@@ -215,8 +215,8 @@ impl UseLimit {
         self.waiting.notify();
     }
 
-    /// Counts a running request that is ended for lack of room.
-    pub fn record_cut(&self) {
+    /// Counts a request that the caller ends for lack of room: a running or a waiting one.
+    pub fn record_exceeded(&self) {
         self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -243,7 +243,8 @@ impl UseLimit {
         }
     }
 
-    /// The number of requests for which there was no room.
+    /// The number of requests that were refused or ended for lack of room, or let pass by
+    /// `at_limit = "warn"`.
     pub fn exceeded(&self) -> u64 {
         self.counts.exceeded.load(Ordering::Relaxed)
     }
@@ -260,17 +261,20 @@ impl UseLimit {
         Some(room_from)
     }
 
-    /// Holds `want` for a request that began at `started`. A limit for which others wait has no room
-    /// for a new request.
-    fn take(&self, want: Units, started: Timestamp, now: Now) -> Result<Taken, NoPlace> {
+    /// Holds `want` for a request that began at `started`, and may wait if `may_wait`. A limit for
+    /// which others wait has no room for a new request. One that uses nothing never waits.
+    fn take(&self, want: Units, started: Timestamp, now: Now, may_wait: bool) -> Result<Taken, NoPlace> {
         let state = &mut *self.state();
-        let waits = matches!(state.at_limit, AtLimit::Wait(_));
+        let has_queue = matches!(state.at_limit, AtLimit::Wait(_)) && want > Units::default();
+        let waits = has_queue && may_wait;
         let mut room = state.check(want, started, now);
-        if waits && want > Units::default() && !self.waiting.is_empty() {
+        if has_queue && !self.waiting.is_empty() {
             room = room.and(Err(RoomFrom::After(0)));
         }
         if let Err(room_from) = room {
-            self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
+            if !waits {
+                self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
+            }
             if state.at_limit != AtLimit::Warn {
                 return Err(NoPlace { room_from, waits });
             }

@@ -66,12 +66,6 @@ struct Waiting<T> {
     tickets: VecDeque<(TicketId, u64, T)>,
 }
 
-impl<T> Default for WaitQueue<T> {
-    fn default() -> Self {
-        Self::new(0)
-    }
-}
-
 impl<T> WaitQueue<T> {
     /// Creates an empty queue for at most `limit` requests.
     pub fn new(limit: usize) -> Self {

@@ -1,13 +1,14 @@
 //! A room in which requests wait for a place: at a member of a group, or in a limit.
 //!
 //! The holder of a place that frees it notifies the room, which wakes one waiting request. When that
-//! one is polled, it gives places to all that can be served, in the order of the [`WaitQueue`]: a request
-//! has its place before it is polled again, so that a newcomer cannot overtake. Timers are the
-//! caller's.
+//! one is polled, it gives places to all that can be served, in the order of the [`WaitQueue`]: a
+//! request has its place before it is polled again, so that a newcomer cannot overtake. Timers are
+//! the caller's.
 
 mod pass;
 
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize, fence};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -24,7 +25,8 @@ pub trait Waits: Debug + Sized {
     type Class: Copy + PartialEq;
     /// A place, the end, or the need to wait.
     type Step: Debug;
-    /// True if all requests of a room have one class. Then one of them has the timer of all.
+    /// True if all requests of a room have one class. Then one of them has the timer of all, and the
+    /// order of the queue is strict.
     const HAS_ONE_CLASS: bool;
 
     fn class(&self) -> Self::Class;
@@ -61,7 +63,7 @@ pub struct WaitTurn {
 pub enum WaitEnd<W: Waits> {
     /// The next step is known: a place, or the end.
     Served(W, W::Step),
-    /// The queue was full.
+    /// The queue was full, or the time was over and the order is strict.
     Refused(W),
 }
 
@@ -236,15 +238,17 @@ impl<W: Waits> WaitRoom<W> {
     /// Ends the wait of this request.
     fn end(&self, id: TicketId, now: W::Time, random: u64) -> Option<WaitEnd<W>> {
         let Waiter { mut request, .. } = self.with_queue(|queue| queue.remove(id))?;
-        let step = request.step(now, random);
         if W::HAS_ONE_CLASS {
             self.notify();
+            // The request in whose turn there is a place has been served.
+            return Some(WaitEnd::Refused(request));
         }
+        let step = request.step(now, random);
         Some(WaitEnd::Served(request, step))
     }
 
     fn is_first(&self, id: TicketId) -> bool {
-        self.queue.lock().expect("no holder panics").first().is_some_and(|(first, _)| first == id)
+        self.with_queue(|queue| queue.first().is_some_and(|(first, _)| first == id))
     }
 }
 
@@ -275,7 +279,12 @@ impl<W: Waits> Wait<W> {
             && let Some(blocked) = self.room.serve(id, now, &mut random)
         {
             let has_timer = !W::HAS_ONE_CLASS || self.room.is_first(id);
-            self.until = blocked.and_then(|blocked| blocked.until).filter(|_| has_timer);
+            let until = blocked.and_then(|blocked| blocked.until);
+            self.until = until.filter(|_| has_timer);
+            if until.is_some() && !has_timer {
+                // This entry may have changed the turn, and with it the time.
+                self.room.notify();
+            }
             let is_over =
                 now >= self.deadline || blocked.is_some_and(|blocked| blocked.ends_after(self.deadline));
             if is_over && let Some(end) = self.room.end(id, now, random.u64(..)) {
@@ -307,6 +316,15 @@ impl<W: Waits> Drop for Wait<W> {
         let result = self.slot.lock().result.take();
         drop(result);
         self.room.notify();
+    }
+}
+
+impl WaitTurn {
+    pub fn new(client: &str, share: u32, priority: u32, cost: u32) -> Self {
+        let mut hasher = DefaultHasher::new();
+        client.hash(&mut hasher);
+        let priority = i32::try_from(priority).unwrap_or(i32::MAX);
+        Self { client: hasher.finish(), share, priority, cost }
     }
 }
 

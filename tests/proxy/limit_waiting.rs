@@ -27,11 +27,15 @@ fn ask(proxy: &Proxy, client: &str, name: &str) -> Client {
 }
 
 fn ask_with(proxy: &Proxy, client: &str, headers: &str) -> Client {
+    ask_padded(proxy, client, headers, "")
+}
+
+fn ask_padded(proxy: &Proxy, client: &str, headers: &str, padding: &str) -> Client {
     let mut connection = proxy.client();
     connection.send(format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sk-{client}-0123456789\r\n\
-         {headers}content-length: {}\r\n\r\n{CHAT_REQUEST}",
-        CHAT_REQUEST.len()
+         {headers}content-length: {}\r\n\r\n{CHAT_REQUEST}{padding}",
+        CHAT_REQUEST.len() + padding.len()
     ));
     connection
 }
@@ -39,6 +43,10 @@ fn ask_with(proxy: &Proxy, client: &str, headers: &str) -> Client {
 fn wait_for_queue(proxy: &Proxy, count: usize) {
     let name = "streamgauge_limit_waiting{whose=\"teams.all\",limit=\"limits[0]\"}";
     until(PATIENCE, "the requests wait", || (proxy.metric(name) == count as f64).then_some(()));
+}
+
+fn exceeded(proxy: &Proxy) -> f64 {
+    proxy.metric("streamgauge_limit_exceeded_total{whose=\"teams.all\",limit=\"limits[0]\"}")
 }
 
 const ONE_RUNS: &str = "{ concurrent = 1, at_limit = \"wait\", wait = \"60s\" }";
@@ -64,6 +72,7 @@ fn request_waits_for_its_place_in_a_limit_and_says_how_long() {
     assert!((waited(&record) - millis).abs() <= 0.5, "{millis}: {record}");
     assert_eq!(record["outcome"], "complete");
     wait_for_queue(&proxy, 0);
+    assert_eq!(exceeded(&proxy), 0.0, "a request that was served is not over the limit");
 }
 
 #[test]
@@ -119,6 +128,7 @@ fn request_without_room_in_time_is_refused_as_without_a_wait() {
     let record = proxy.record();
     assert_eq!((&record["outcome"], &record["status"]), (&"rejected".into(), &429.into()));
     assert!((100.0..5_000.0).contains(&waited(&record)), "{record}");
+    assert_eq!(exceeded(&proxy), 1.0);
     running.serve();
     assert_eq!(first.response().status(), 200);
     // The refused request counts nowhere.
@@ -134,13 +144,14 @@ fn rate_that_has_no_room_in_time_is_refused_at_once() {
     let limits = "{ requests = 1, per = \"hour\", at_limit = \"wait\", wait = \"60s\" }";
     let proxy = limited(&gate, limits, "").run();
     let mut first = ask(&proxy, "large", "first");
-    gate.next().serve();
-    assert_eq!(first.response().status(), 200);
-    proxy.record();
+    let running = gate.next();
+    // Also while the first runs, whose end gives nothing back.
     let began = Instant::now();
     let refused = ask(&proxy, "large", "second").response();
     assert_eq!((refused.status(), refused.header("x-should-retry")), (429, Some("false")));
     assert!(began.elapsed() < Duration::from_secs(30));
+    running.serve();
+    assert_eq!(first.response().status(), 200);
 }
 
 #[test]
@@ -182,6 +193,55 @@ fn client_that_leaves_the_queue_of_a_limit_gives_its_place_up() {
     // A request whose client left was not refused, so that the ledger counts it.
     let used = "streamgauge_limit_used_ratio{whose=\"teams.all\",limit=\"limits[1]\"}";
     assert_eq!(proxy.metric(used), 0.3);
+}
+
+#[test]
+fn headers_about_limits_include_the_request_that_has_waited() {
+    let gate = gate();
+    let limits = format!("{ONE_RUNS}, {{ requests = 10, per = \"day\" }}");
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = limited(&gate, &limits, "limit_headers = true").ledger(&folder.path().join("usage.db")).run();
+    let mut clients = vec![ask(&proxy, "large", "first")];
+    let mut running = gate.next();
+    for (number, name) in ["second", "third"].into_iter().enumerate() {
+        clients.push(ask(&proxy, "small", name));
+        wait_for_queue(&proxy, number + 1);
+    }
+    for _ in 0..2 {
+        running.serve();
+        running = gate.next();
+    }
+    running.serve();
+    let left: Vec<_> = clients
+        .iter_mut()
+        .map(|client| client.response().header("x-streamgauge-remaining-requests").map(str::to_owned))
+        .collect();
+    // The third one held its part before the second one began to run.
+    assert_eq!(left, [None, Some("7".to_owned()), Some("7".to_owned())]);
+}
+
+#[test]
+fn large_requests_take_fewer_turns_than_small_ones() {
+    let gate = gate();
+    let proxy = limited(&gate, ONE_RUNS, "").run();
+    let mut clients = vec![ask(&proxy, "large", "running")];
+    let mut running = gate.next();
+    let padding = " ".repeat(20 * CHAT_REQUEST.len());
+    for (number, (client, padding)) in
+        [("large", &*padding), ("small", ""), ("small", ""), ("small", "")].into_iter().enumerate()
+    {
+        clients.push(ask_padded(&proxy, client, &format!("x-name: {number}\r\n"), padding));
+        wait_for_queue(&proxy, number + 1);
+    }
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        running.serve();
+        running = gate.next();
+        order.push(running.name().to_owned());
+    }
+    running.serve();
+    assert_eq!(order, ["1", "2", "3", "0"]);
+    assert!(clients.iter_mut().all(|client| client.response().status() == 200));
 }
 
 #[test]

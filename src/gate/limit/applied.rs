@@ -1,8 +1,8 @@
 //! The limits in use, by their owners.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::{fmt, mem};
 
 use super::{
     InputRatios, LimitFilter, LimitSpec, LimitStatus, LimitTime, Now, Quantity, UseLimit, UserLimits,
@@ -110,13 +110,21 @@ impl LimitRegistry {
         (by_owner, next)
     }
 
-    /// Uses planned limits, and forgets all others.
+    /// Uses planned limits, and forgets all others: no request waits for them any longer.
     pub fn take_over(&self, next: NextLimits, now: Now) {
         for (AppliedLimit { limit, users, .. }, spec) in next.changes {
             limit.change(&spec, now);
             users.iter().for_each(|users| users.change(&spec, now));
         }
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = next.limits;
+        let mut known = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = mem::replace(&mut *known, next.limits.clone());
+        drop(known);
+        for (place, AppliedLimit { limit, users, .. }) in &old {
+            if next.limits.get(place).is_none_or(|kept| !Arc::ptr_eq(&kept.limit, limit)) {
+                limit.retire();
+                users.iter().for_each(|users| users.retire());
+            }
+        }
     }
 
     /// All limits, in the order of their owners.
@@ -259,7 +267,11 @@ mod tests {
         assert!(cost[0].needs_price());
         replaced(&registry, &[allowed]);
         assert!(!cost[0].needs_price());
+        let waits = LimitSpec { at_limit: AtLimit::Wait(9), ..spec(requests, 7) };
+        let waited_for = replaced(&registry, &[waits]);
+        assert!(waited_for[0].longest_wait().is_some());
         let third = replaced(&registry, &[]);
+        assert_eq!(waited_for[0].longest_wait(), None, "a limit that is gone lets its queue pass");
         assert!(third.is_empty() && registry.all().is_empty());
     }
 

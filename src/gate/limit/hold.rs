@@ -75,7 +75,7 @@ impl LimitHold {
         for (index, limit) in limits.into_iter().enumerate() {
             let want = limit.quantity.held_for(expected);
             let room_from = match refused {
-                None => match limit.take(want, started, now) {
+                None => match limit.take(want, started, now, waiting.is_some()) {
                     Ok(Taken { place, is_exceeded, waits }) => {
                         hold.exceeded += usize::from(is_exceeded);
                         let (limit, counted) = (Arc::clone(limit), Units::default());

@@ -1,14 +1,14 @@
 //! The requests that wait for a limit with `at_limit = "wait"`.
 //!
-//! The requests have one order: while the first has no room, none has. So a large request is not overtaken
-//! forever by small ones.
+//! The requests have one order: while the first has no room, none has. So a large request is not
+//! overtaken forever by small ones.
 
 use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{AtLimit, LimitHold, Now, Place, RoomFrom, Units, UseLimit};
+use super::{AtLimit, LimitHold, Now, Place, Quantity, RoomFrom, Units, UseLimit};
 use crate::support::wait_room::{Blocked, Wait, WaitRoom, WaitTurn, Waits};
 
 /// The largest number of requests that wait for one limit. Beyond it the newest of the client with
@@ -25,16 +25,6 @@ pub struct LimitWant {
     want: Units,
     /// The beginning of the request.
     started: Timestamp,
-}
-
-/// The state of a limit that has no room yet.
-#[derive(Clone, Copy, Debug)]
-pub struct LimitBlocked {
-    pub room_from: RoomFrom,
-    /// The time in nanoseconds at which there is room, if nothing is given back. `None`: unknown.
-    until: Option<u64>,
-    /// Running requests may give back what they hold.
-    may_be_sooner: bool,
 }
 
 impl UseLimit {
@@ -63,7 +53,17 @@ impl UseLimit {
         self.waiting.len()
     }
 
-    /// Holds `want` for a request that is served in its turn.
+    /// Lets all waiting requests pass, since the limit is in use no longer.
+    pub(super) fn retire(&self) {
+        let mut state = self.state();
+        if matches!(state.at_limit, AtLimit::Wait(_)) {
+            state.at_limit = AtLimit::Warn;
+        }
+        drop(state);
+        self.waiting.notify();
+    }
+
+    /// Holds `want` for a request that is served in its turn, or after a change of `at_limit`.
     pub(super) fn take_after_wait(
         &self,
         want: Units,
@@ -71,7 +71,9 @@ impl UseLimit {
         now: Now,
     ) -> Result<Place, RoomFrom> {
         let state = &mut *self.state();
-        state.check(want, started, now)?;
+        if state.at_limit != AtLimit::Warn {
+            state.check(want, started, now)?;
+        }
         state.owe(Place::Here, want, now);
         Ok(Place::Here)
     }
@@ -89,7 +91,8 @@ impl Waits for LimitWant {
     /// Nanoseconds of [`Now`].
     type Time = u64;
     type Class = ();
-    type Step = Result<LimitHold, LimitBlocked>;
+    /// `Err(None)`: there is no room, and since a reload the limit refuses.
+    type Step = Result<LimitHold, Option<Blocked<u64>>>;
     const HAS_ONE_CLASS: bool = true;
 
     fn class(&self) {}
@@ -97,19 +100,20 @@ impl Waits for LimitWant {
     fn step(&mut self, now: u64, _: u64) -> Self::Step {
         // Only rates and running requests are waited for, which do not depend on the time of day.
         let at = Now { nanos: now, time: self.started };
-        LimitHold::after_wait(&self.limit, self.want, self.started, at).map_err(|room_from| LimitBlocked {
-            room_from,
-            until: match room_from {
+        LimitHold::after_wait(&self.limit, self.want, self.started, at).map_err(|room_from| {
+            let until = match room_from {
                 RoomFrom::After(nanos) => Some(now.saturating_add(nanos)),
                 RoomFrom::AnEnd | RoomFrom::Time(_) => None,
-            },
-            may_be_sooner: self.limit.state().held > Units::default(),
+            };
+            let state = self.limit.state();
+            // A request that has run is counted.
+            let may_be_sooner = self.limit.quantity != Quantity::Requests && state.held > Units::default();
+            matches!(state.at_limit, AtLimit::Wait(_)).then_some(Blocked { until, may_be_sooner })
         })
     }
 
     fn blocked(step: &Self::Step) -> Option<Blocked<u64>> {
-        let LimitBlocked { until, may_be_sooner, .. } = step.as_ref().err()?;
-        Some(Blocked { until: *until, may_be_sooner: *may_be_sooner })
+        *step.as_ref().err()?
     }
 }
 

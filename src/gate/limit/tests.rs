@@ -163,7 +163,7 @@ fn limit_that_cuts_is_asked_before_a_hold_grows() {
         assert_eq!((no_room.limit, no_room.want), (0, tokens(1)));
         assert_eq!(limit.status(now(0)).held, tokens(1_000), "it holds what it held before");
         assert_eq!(limit.exceeded(), 0);
-        limit.record_cut();
+        limit.record_exceeded();
         assert_eq!(limit.exceeded(), 1);
         drop(second);
         first.grow(&use_of(501), now(0)).unwrap();

@@ -79,6 +79,11 @@ impl UserLimits {
         users.spec = spec.clone();
     }
 
+    /// Lets all waiting requests pass, since the limit is in use no longer.
+    pub(super) fn retire(&self) {
+        self.users().by_name.values().for_each(|(_, limit)| limit.retire());
+    }
+
     /// The number of users that are counted.
     pub fn len(&self) -> usize {
         self.users().by_name.len()

@@ -89,9 +89,7 @@ impl GroupRequest {
     pub(in crate::proxy) fn enter_queue(&self, plan: Plan) -> Waiting {
         let now = Instant::now();
         let upstreams = Arc::clone(plan.group());
-        let client = upstreams.client_number(&self.client);
-        let priority = i32::try_from(self.priority).unwrap_or(i32::MAX);
-        let turn = WaitTurn { client, share: self.share, priority, cost: plan.tokens() };
+        let turn = WaitTurn::new(&self.client, self.share, self.priority, plan.tokens());
         self.notes.borrow_mut().begin_wait(now);
         upstreams.wait(plan, turn, now)
     }

@@ -7,7 +7,6 @@
 //! counts what the ledger has.
 
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use super::Routed;
 use super::limit_wait::LimitWait;
 use super::member_limits::MemberLimits;
 use super::permitted::permit_endpoint;
+use super::planned::estimate;
 use super::turns::{SessionUse, Turns};
 use super::used::{self, Seen};
 use crate::codec::head::Headers;
@@ -98,7 +98,8 @@ impl Routed<'_> {
             self.hold_session(expected, &all, members.clone(), entry)?;
             return Ok(Admitted { members, wait: None });
         }
-        let wait = hold(expected, &all, members.clone(), client, entry)?;
+        let cost = estimate(self.buffered.text());
+        let wait = hold(expected, cost, &all, members.clone(), client, entry)?;
         Ok(Admitted { members, wait })
     }
 
@@ -260,7 +261,7 @@ pub(in crate::proxy) fn check_client(
     permit_endpoint(client, method, &Inbound { path, query: None, is_session: false })?;
     let limits = limits_for(client, entry);
     let limits: Vec<_> = limits.iter().filter(|applied| applied.limit.filter().is_empty()).collect();
-    if limits.is_empty() { Ok(None) } else { hold(Expected::default(), &limits, None, client, entry) }
+    if limits.is_empty() { Ok(None) } else { hold(Expected::default(), 1, &limits, None, client, entry) }
 }
 
 /// The limits of a client, with those of the request's user where each has its own.
@@ -272,8 +273,10 @@ fn limits_for<'c>(client: &'c KnownClient, entry: &mut Entry) -> Cow<'c, [Applie
     client.limits.iter().map(|applied| applied.for_user(user, now)).collect()
 }
 
+/// `cost`: see [`WaitTurn`].
 fn hold(
     expected: Expected,
+    cost: u32,
     limits: &[&AppliedLimit],
     members: Option<Arc<MemberLimits>>,
     client: &KnownClient,
@@ -284,9 +287,6 @@ fn hold(
     if hold.exceeded() > 0 {
         entry.note(Note::LimitExceeded);
     }
-    if client.limit_headers {
-        entry.add_headers(remaining(limits));
-    }
     let (ratios, prices) = (client.input_ratios.clone(), client.prices.clone());
     let of_hold = || (0..limits.len()).filter(|index| !waiting.contains(index)).map(|index| limits[index]);
     let cuts = of_hold().any(|applied| applied.limit.cuts());
@@ -295,17 +295,16 @@ fn hold(
         Running { hold, limits: of_hold, members, ratios, prices, expected, output: 0, lacks_room: false };
     let running = Box::new(running);
     if waiting.is_empty() {
+        if client.limit_headers {
+            entry.add_headers(remaining(limits.iter().copied()));
+        }
         entry.observe(running);
         return Ok(None);
     }
-    let turn = WaitTurn {
-        client: hash(&entry.row().client),
-        share: client.share,
-        priority: i32::try_from(client.priority).unwrap_or(i32::MAX),
-        cost: u32::try_from(used.reported).unwrap_or(u32::MAX),
-    };
+    let turn = WaitTurn::new(&entry.row().client, client.share, client.priority, cost);
     let waiting = waiting.into_iter().map(|index| limits[index].clone());
-    Ok(Some(LimitWait::new(running, waiting, &used, turn)))
+    let of_headers = limits.iter().copied().filter(|_| client.limit_headers).cloned().collect();
+    Ok(Some(LimitWait::new(running, of_headers, waiting, &used, turn)))
 }
 
 /// Returns true if a header is about limits of this quantity.
@@ -313,7 +312,7 @@ type IsKind = fn(Quantity) -> bool;
 
 /// Headers with what is left of the tightest limit of requests, tokens and cost. Running requests
 /// are limited for a moment only, and have none.
-fn remaining(limits: &[&AppliedLimit]) -> Headers {
+pub(super) fn remaining<'l>(limits: impl IntoIterator<Item = &'l AppliedLimit> + Clone) -> Headers {
     let now = limit_time();
     let mut headers = Headers::default();
     let kinds: [(&str, IsKind); 3] = [
@@ -322,7 +321,8 @@ fn remaining(limits: &[&AppliedLimit]) -> Headers {
         ("x-streamgauge-remaining-cost", |quantity| matches!(quantity, Quantity::Cost(_))),
     ];
     for (name, is_of_kind) in kinds {
-        let of_kind = limits.iter().filter(|applied| is_of_kind(applied.limit.quantity()));
+        let limits = limits.clone().into_iter();
+        let of_kind = limits.filter(|applied| is_of_kind(applied.limit.quantity()));
         let least = of_kind
             .map(|applied| (applied.limit.status(now).remaining(), applied.limit.quantity()))
             .min_by_key(|(remaining, _)| *remaining);
@@ -331,13 +331,6 @@ fn remaining(limits: &[&AppliedLimit]) -> Headers {
         }
     }
     headers
-}
-
-/// The number of a client in [`WaitTurn`].
-fn hash(client: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    client.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Holds what a request that began at `started` is expected to use of each limit. `waiting`: see
@@ -418,7 +411,7 @@ impl Full {
     /// The error of what was running, and is ended.
     pub(super) fn cut(self) -> Error {
         let Self { applied, no_room: NoRoom { want, room_from, .. }, now } = self;
-        applied.limit.record_cut();
+        applied.limit.record_exceeded();
         Kind::BudgetExhausted(limit_reached(&applied, want, room_from, now)).into()
     }
 }
@@ -519,7 +512,7 @@ fn limit_reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: 
         want: shown(want),
         most: shown(most),
         remaining: shown(status.remaining()),
-        is_rate: !matches!(room_from, RoomFrom::AnEnd),
+        is_rate: limit.quantity() != Quantity::Concurrent,
         retry_after,
         until,
     })

@@ -1,12 +1,12 @@
 //! A request that waits for limits with `at_limit = "wait"`.
 //!
-//! The request waits for one after the other: for rates before places of running requests, which others
-//! could use meanwhile. All other limits hold what it is expected to use. So a request whose client
-//! leaves counts as one in their periods, as it does in the ledger.
+//! The request waits for one after the other: for rates before places of running requests, which
+//! others could use meanwhile. All other limits hold what it is expected to use. So a request whose
+//! client leaves counts as one in their periods, as it does in the ledger.
 
 use std::time::Duration;
 
-use super::admitted::{EPOCH, Running, limit_time, reached};
+use super::admitted::{EPOCH, Running, limit_time, reached, remaining};
 use crate::balance::{CLIENT_MARGIN, client_deadline};
 use crate::codec::head::Headers;
 use crate::gate::limit::{AppliedLimit, Quantity, Units, Use};
@@ -21,12 +21,15 @@ pub(in crate::proxy) struct LimitWait {
     /// The limits to wait for, in their order, and the amounts.
     limits: Vec<(AppliedLimit, Units)>,
     turn: WaitTurn,
+    /// All limits of the client, if it gets headers about them.
+    of_headers: Vec<AppliedLimit>,
 }
 
 impl LimitWait {
     /// `running` holds all other limits.
     pub(super) fn new(
         running: Box<Running>,
+        of_headers: Vec<AppliedLimit>,
         limits: impl Iterator<Item = AppliedLimit>,
         expected: &Use,
         turn: WaitTurn,
@@ -38,7 +41,7 @@ impl LimitWait {
         let mut limits: Vec<_> = limits.map(wanted).collect();
         // In the same order for all requests, so that none waits for another that waits for it.
         limits.sort_by_key(|(applied, _)| applied.limit.quantity() == Quantity::Concurrent);
-        Box::new(Self { running, limits, turn })
+        Box::new(Self { running, limits, turn, of_headers })
     }
 
     /// Waits for room in each limit, for at most its `wait`, and for no longer than the client.
@@ -70,14 +73,18 @@ impl LimitWait {
                     self.running.hold.join(hold);
                     continue;
                 }
-                WaitEnd::Served(_, Err(blocked)) => blocked.room_from,
-                // The queue was full.
-                WaitEnd::Refused(waiting) => waiting.room_from(limit_time()),
+                WaitEnd::Served(waiting, Err(_)) | WaitEnd::Refused(waiting) => {
+                    waiting.room_from(limit_time())
+                }
             };
+            applied.limit.record_exceeded();
             self.running.hold.leave(limit_time());
             return Err(reached(applied, *want, room_from, limit_time()));
         }
         drop(waits);
+        if !self.of_headers.is_empty() {
+            entry.add_headers(remaining(&self.of_headers));
+        }
         entry.observe(self.running);
         Ok(())
     }

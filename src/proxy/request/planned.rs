@@ -234,6 +234,6 @@ fn is_of_member(error: &Error) -> bool {
 }
 
 /// An estimate of a request's tokens: four bytes each.
-fn estimate(body: &[u8]) -> u32 {
+pub(super) fn estimate(body: &[u8]) -> u32 {
     u32::try_from(body.len() / 4).unwrap_or(u32::MAX)
 }

@@ -31,7 +31,8 @@ impl Collector for LimitMetrics {
             let ratio = applied.status(now).used_ratio();
             ConstGauge::new(ratio).encode(family.encode_family(&labels(applied))?)?;
         }
-        let help = "Requests for which a limit had no room";
+        let help =
+            "Requests that a limit refused or ended for lack of room, or let pass with at_limit = \"warn\"";
         let mut family = encoder.encode_descriptor("limit_exceeded", help, None, MetricType::Counter)?;
         for applied in &limits {
             let count = applied.limit.exceeded();

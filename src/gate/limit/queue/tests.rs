@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::super::{BucketRate, LimitBound, LimitFilter, LimitSpec, Quantity, Unpriced};
+use super::super::{BucketRate, LimitBound, LimitFilter, LimitSpec, Quantity, Unpriced, Use, Weights};
 use super::*;
 use crate::support::wait_room::WaitEnd;
 
@@ -47,18 +47,26 @@ struct Task {
 
 impl Task {
     fn new(limit: &Arc<UseLimit>, client: u64, number: usize, want: u64) -> Self {
-        let turn = WaitTurn { client, share: 1, priority: 0, cost: 10 };
-        let waiting = limit.wait(want.into(), Timestamp::UNIX_EPOCH, turn, LONGEST);
+        Self::until(limit, client, number, want, LONGEST)
+    }
+
+    fn until(limit: &Arc<UseLimit>, client: u64, number: usize, want: u64, deadline: u64) -> Self {
+        let turn = WaitTurn { client, share: 1, priority: 0, cost: want as u32 };
+        let waiting = limit.wait(want.into(), Timestamp::UNIX_EPOCH, turn, deadline);
         Self { client, number, waiting, flag: Arc::new(Flag(true.into())) }
     }
 
     fn poll(&mut self, nanos: u64) -> Option<LimitHold> {
-        let waker = Waker::from(Arc::clone(&self.flag));
-        match self.waiting.poll(&mut Context::from_waker(&waker), nanos, 0) {
+        match self.poll_end(nanos) {
             Poll::Ready(WaitEnd::Served(_, Ok(hold))) => Some(hold),
             Poll::Ready(other) => panic!("{other:?}"),
             Poll::Pending => None,
         }
+    }
+
+    fn poll_end(&mut self, nanos: u64) -> Poll<WaitEnd<LimitWant>> {
+        let waker = Waker::from(Arc::clone(&self.flag));
+        self.waiting.poll(&mut Context::from_waker(&waker), nanos, 0)
     }
 }
 
@@ -109,8 +117,81 @@ fn rate_serves_as_soon_as_there_is_room_and_in_order() {
     }
 }
 
-fn one() -> super::super::Use {
-    super::super::Use { requests: 1, ..Default::default() }
+#[test]
+fn timer_is_that_of_the_turn_for_requests_of_any_size() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (limit, burst) = (random.u64(1..20), random.u64(1..30));
+        let limit_of = requests(limit, burst);
+        let (mut tasks, mut nanos) = (Vec::<Task>::new(), 0);
+        for number in 0..60 {
+            match random.u8(..6) {
+                0 if !tasks.is_empty() => drop(tasks.remove(random.usize(..tasks.len()))),
+                0..=3 => {
+                    tasks.push(Task::new(&limit_of, random.u64(..3), number, random.u64(1..=burst + 2)));
+                }
+                _ => nanos = tasks.iter().map(|task| task.waiting.wake_at()).min().unwrap_or(nanos),
+            }
+            // The end of a request may give places to others.
+            let mut served = settle(&mut tasks, nanos);
+            while let Some((.., hold)) = served.pop() {
+                let mut whole = LimitHold::take([], &one(), Timestamp::UNIX_EPOCH, now(nanos)).unwrap();
+                whole.join(hold);
+                whole.settle(&Use { requests: random.u64(..burst), ..one() }, now(nanos));
+                served.extend(settle(&mut tasks, nanos));
+            }
+            // All look again, and find neither a place nor an earlier time.
+            let earliest = tasks.iter().map(|task| task.waiting.wake_at()).min();
+            assert!(tasks.iter_mut().all(|task| task.poll(nanos).is_none()), "seed {seed}: room is idle");
+            let true_time = tasks.iter().map(|task| task.waiting.wake_at()).min();
+            assert_eq!(earliest, true_time, "seed {seed} at {nanos}");
+        }
+    }
+}
+
+#[test]
+fn request_whose_time_is_over_does_not_overtake_a_large_one() {
+    let limit = requests(1, 5);
+    LimitHold::take([&limit], &Use { requests: 5, ..one() }, Timestamp::UNIX_EPOCH, now(0))
+        .unwrap()
+        .settle(&Use { requests: 5, ..one() }, now(0));
+    let mut tasks = vec![Task::new(&limit, 1, 0, 5)];
+    assert!(settle(&mut tasks, 0).is_empty());
+    // Nothing is given back, so that the second one has no room in time.
+    for nanos in [0, 2 * SECOND] {
+        let mut small = Task::until(&limit, 1, 1, 1, SECOND);
+        let end = small.poll_end(nanos);
+        assert!(matches!(end, Poll::Ready(WaitEnd::Refused(_))), "{end:?}");
+    }
+    assert!(settle(&mut tasks, 5 * SECOND - 1).is_empty());
+    assert_eq!(settle(&mut tasks, 5 * SECOND).len(), 1);
+}
+
+#[test]
+fn limit_that_no_longer_waits_releases_its_queue() {
+    for at_limit in [AtLimit::Warn, AtLimit::Refuse, AtLimit::Cut] {
+        let limit = requests(1, 1);
+        let _running = LimitHold::take([&limit], &one(), Timestamp::UNIX_EPOCH, now(0)).unwrap();
+        let mut tasks: Vec<_> = (0..3).map(|number| Task::new(&limit, 1, number, 1)).collect();
+        assert!(settle(&mut tasks, 0).is_empty());
+        let bound = limit.state().bound.clone();
+        let (quantity, filter) = (limit.quantity(), limit.filter().clone());
+        limit.change(&LimitSpec { quantity, bound, at_limit, filter, unpriced: Unpriced::Refuse }, now(0));
+        let ends: Vec<_> = tasks.iter_mut().map(|task| task.poll_end(0)).collect();
+        let passes = |end: &Poll<WaitEnd<LimitWant>>| match end {
+            Poll::Ready(WaitEnd::Served(_, step)) => step.is_ok(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            ends.iter().filter(|end| passes(end)).count(),
+            if at_limit == AtLimit::Warn { 3 } else { 0 }
+        );
+        assert_eq!(limit.waiting(), 0);
+    }
+}
+
+fn one() -> Use {
+    Use { requests: 1, ..Default::default() }
 }
 
 #[test]
@@ -163,7 +244,11 @@ fn request_that_has_to_wait_holds_the_limits_that_do_not_wait() {
         },
         now(0),
     ));
-    let limits = [&running, &refusing, &rate];
+    // The request is expected to use no tokens.
+    let rate_of_tokens = LimitBound::Rate(BucketRate { limit: Units(1), period: SECOND, burst: Units(1) });
+    let tokens = waiting_limit(Quantity::Tokens(Weights::Reported), rate_of_tokens);
+    let _waiting = Task::new(&tokens, 1, 0, 1);
+    let limits = [&running, &refusing, &rate, &tokens];
     let take = |waiting: &mut Vec<usize>| {
         LimitHold::take_or_wait(limits, &one(), Timestamp::UNIX_EPOCH, now(0), Some(waiting)).unwrap()
     };
@@ -173,9 +258,10 @@ fn request_that_has_to_wait_holds_the_limits_that_do_not_wait() {
     let second = take(&mut waiting);
     assert_eq!(waiting, [0, 2], "both are waited for, in the order of the caller");
     let held = limits.map(|limit| limit.status(now(0)).held);
-    assert_eq!(held, [Units(1), Units(2), Units(1)]);
+    assert_eq!(held, [Units(1), Units(2), Units(1), Units(0)]);
     drop((first, second));
-    assert_eq!(limits.map(|limit| limit.status(now(0)).held), [Units(0); 3]);
+    assert_eq!(limits.map(|limit| limit.status(now(0)).held), [Units(0); 4]);
+    assert!(limits.iter().all(|limit| limit.exceeded() == 0));
 }
 
 #[test]
