@@ -29,7 +29,7 @@ pub(super) fn client(client: &Client, settings: &Settings) -> Option<String> {
         push(&mut text, format_args!("at most {most} tokens of output asked for"));
     }
     if client.limit_headers {
-        push(&mut text, format_args!("told what is left of its limits"));
+        push(&mut text, format_args!("gets headers with what is left of its limits"));
     }
     if client.priority != 0 {
         push(&mut text, format_args!("priority {}", client.priority));
