@@ -1,7 +1,7 @@
 //! The life of a request: read [`Proxy::prepare`] first, then `serve`.
 //!
 //! Each stage consumes the type of the stage before and returns the next, so that no stage can be
-//! skipped: [`Received`] → [`Authenticated`](request::Authenticated) → [`Buffered`] →
+//! skipped: [`Received`] → [`Authenticated`] → [`Buffered`] →
 //! [`Routed`](request::Routed) → [`Prepared`] → [`Accepted`]. Each stage adds to the usage record.
 //! The client is authenticated before its body is read, so that no body of an unknown client is
 //! buffered.
@@ -70,9 +70,9 @@ use crate::record::{Entry, Journal, Seen, WorkerRequests};
 use crate::server::{ClientRequest, ClientResponse, Handler};
 use attempt::Accepted;
 use model_list::Listing;
-use pending_response::{PendingResponse, SendState, until_cut};
+use pending_response::{PendingResponse, SendState, unless_cut, until_cut};
 use probe::{Handled, Rare};
-use request::{Buffered, Prepared, Received};
+use request::{Authenticated, Buffered, Prepared, Received};
 use worker::{Worker, WorkerSnapshot, WorkerUpstream};
 
 /// One worker's proxy.
@@ -181,7 +181,7 @@ impl Proxy {
         })
     }
 
-    /// All stages before the first attempt.
+    /// All stages before the first attempt. They end when the key of the request is revoked.
     async fn prepare(
         snapshot: &WorkerSnapshot,
         received: Received,
@@ -194,6 +194,20 @@ impl Proxy {
         if let Some(rules) = &snapshot.tags {
             authenticated.read_tags(rules, entry);
         }
+        match authenticated.cut() {
+            None => Self::prepare_authenticated(snapshot, authenticated, entry).await,
+            Some(cut) => {
+                let preparing = Self::prepare_authenticated(snapshot, authenticated, entry);
+                Box::pin(unless_cut(preparing, &cut)).await
+            }
+        }
+    }
+
+    async fn prepare_authenticated(
+        snapshot: &WorkerSnapshot,
+        authenticated: Authenticated,
+        entry: &mut Entry,
+    ) -> Result<(Prepared, Box<Buffered>)> {
         let (mut buffered, body) = authenticated.buffer(snapshot, entry).await?;
         if snapshot.stored_ids.is_some() {
             buffered.find_state(snapshot, entry)?;

@@ -68,12 +68,24 @@ impl PendingResponse {
     }
 }
 
-/// Waits for a response until `cut` is thrown.
+/// Does the work until `cut` is thrown, which drops it.
+///
+/// # Errors
+/// Fails if `cut` is thrown.
+pub(super) async fn unless_cut<T>(work: impl Future<Output = Result<T>>, cut: &CutSwitch) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = cut.thrown() => Err(Kind::KeyRevoked.into()),
+        result = work => result,
+    }
+}
+
+/// Waits for a response until `cut` is thrown. Nothing is sent if it is thrown already.
 pub(super) async fn until_cut(pending: &mut PendingResponse, cut: &CutSwitch) -> (Result<Accepted>, Entry) {
     tokio::select! {
         biased;
-        response = &mut *pending => return response,
         () = cut.thrown() => pending.end_with(Kind::KeyRevoked.into()),
+        response = &mut *pending => return response,
     }
     pending.await
 }

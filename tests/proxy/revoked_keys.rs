@@ -28,6 +28,11 @@ struct Keyed {
 impl Keyed {
     /// Each request gets `response`, and then nothing more.
     fn new(response: Vec<u8>) -> Self {
+        Self::limited(response, "")
+    }
+
+    /// The same, with further keys of the client.
+    fn limited(response: Vec<u8>, lines: &str) -> Self {
         let (leave, left) = mpsc::channel();
         let up = upstream(move |connection| {
             if connection.request().is_some() {
@@ -38,7 +43,7 @@ impl Keyed {
         });
         let program = Program::unconfigured();
         let admin = format!("listen = \"127.0.0.1:0\"\ntoken = {{ value = {TOKEN:?} }}");
-        let built = proxy().admin_lines(&admin).upstream(&up).tables("[clients.search]\n");
+        let built = proxy().admin_lines(&admin).upstream(&up).tables(&format!("[clients.search]\n{lines}"));
         program.configure(&built.text());
         let proxy = proxy().run_from(&program.path("streamgauge.toml"));
         Self { program, proxy, left, _up: up }
@@ -65,6 +70,17 @@ impl Keyed {
             "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\ncontent-length: {length}\r\n\r\n{CHAT_REQUEST}"
         ));
         client
+    }
+
+    fn wait_for_queue(&self, count: usize) {
+        let line =
+            format!("streamgauge_limit_waiting{{whose=\"clients.search\",limit=\"limits[0]\"}} {count}.0\n");
+        let admin = self.proxy.admin();
+        crate::harness::until(SOON, "the queue of the limit", || {
+            let request =
+                format!("GET /metrics HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+            Client::connect(admin).send(request).response().text().contains(&line).then_some(())
+        });
     }
 
     /// Checks the record of a request that was cut, and that the upstream was left.
@@ -124,6 +140,46 @@ fn request_without_a_response_is_refused() {
     let refused = waiting.response();
     assert_eq!((refused.status(), &refused.error()["code"]), (401, &"key_revoked".into()));
     keyed.assert_cut();
+}
+
+#[test]
+fn request_that_waits_for_a_limit_is_refused_and_never_sent() {
+    let limits = "limits = [{ concurrent = 1, at_limit = \"wait\", wait = \"10m\" }]\n";
+    let keyed = Keyed::limited(Vec::new(), limits);
+    let (kept, cut) = (keyed.create(), keyed.create());
+    let mut running = keyed.send(&kept);
+    crate::harness::until(SOON, "the first request", || (keyed._up.accepted() > 0).then_some(()));
+    let mut waiting = keyed.send(&cut);
+    keyed.wait_for_queue(1);
+    keyed.keys(&["revoke", &id(&cut), "--now"]);
+    let refused = waiting.response();
+    assert_eq!((refused.status(), &refused.error()["code"]), (401, &"key_revoked".into()));
+    assert_eq!(keyed.proxy.record()["outcome"], "cut");
+    keyed.wait_for_queue(0);
+    // The place of the first one is free, and nothing takes it.
+    keyed.keys(&["revoke", &id(&kept), "--now"]);
+    assert_eq!(running.response().status(), 401);
+    keyed.assert_cut();
+    assert_eq!(keyed._up.accepted(), 1);
+}
+
+#[test]
+fn request_whose_body_has_not_arrived_is_refused() {
+    let keyed = Keyed::new(Vec::new());
+    let key = keyed.create();
+    let mut client = keyed.proxy.client();
+    client.send(format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\n\
+         content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 90\r\n\r\n"
+    ));
+    // Sent when the body is read.
+    let interim = client.head();
+    assert!(interim.starts_with("HTTP/1.1 100"), "{interim}");
+    keyed.keys(&["revoke", &id(&key), "--now"]);
+    let refused = client.response();
+    assert_eq!((refused.status(), &refused.error()["code"]), (401, &"key_revoked".into()));
+    assert_eq!(keyed.proxy.record()["outcome"], "cut");
+    assert_eq!(keyed._up.accepted(), 0);
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::proxy::passing::{Passing, Watched};
 use crate::proxy::worker::WorkerSnapshot;
 use crate::record::Entry;
 use crate::record::error::{Kind, Result};
+use crate::support::CutSwitch;
 
 /// The longest body that is read before limits are checked, so that a refusal leaves the connection
 /// open.
@@ -36,6 +37,11 @@ impl Authenticated {
     pub(in crate::proxy) fn into_head(self) -> (RequestHead, Option<Arc<KnownClient>>) {
         let Buffered { head, client, .. } = *self.0.request;
         (head, client)
+    }
+
+    /// The switch that ends the request, if its key can be revoked.
+    pub(in crate::proxy) fn cut(&self) -> Option<Arc<CutSwitch>> {
+        self.0.request.cut.clone()
     }
 
     /// Records the tags of the head and of the client.
