@@ -119,9 +119,13 @@ impl Keyring {
     }
 
     /// Uses the stored keys of a new configuration. If others were taken over since the beginning of
-    /// `reading`, those stay, since a revoked key must not come back.
+    /// `reading`, those stay, since a revoked key must not come back. Those of a table always stay:
+    /// no configuration has them.
     pub(super) fn adopt(&self, settings: &mut Settings, files: &mut Files, Reading(before): Reading) {
         let mut state = self.state();
+        if self.0.table.is_some() {
+            settings.keys.stored.clone_from(&state.settings.keys.stored);
+        }
         let is_older = state.taken != before || !files.has_read_keys();
         if is_older && state.settings.keys.storage == settings.keys.storage {
             settings.keys.stored.clone_from(&state.settings.keys.stored);

@@ -43,6 +43,7 @@ fn prometheus_takes_the_configuration_and_evaluates_every_alert() {
         "Panics",
         "LogLost",
         "LedgerDisconnected",
+        "KeysUnknown",
         "LedgerRefused",
         "CertificateBroken",
     ] {

@@ -142,6 +142,29 @@ fn last_known_keys_stay_while_the_database_is_away() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn reload_that_changes_the_store_keeps_the_keys_in_use() {
+    let mut server = Server::start();
+    let program = instance(&server);
+    migrate(&program);
+    let revoked = text(keys(&program, &["create", "search"]));
+    let serving = program.serve();
+    let created = text(keys(&program, &["create", "search"]));
+    text(keys(&program, &["revoke", &id(&revoked)]));
+    wait_for(&serving, &created, 200, SOON);
+    wait_for(&serving, &revoked, 401, SOON);
+    // No later reading replaces what the reload puts in use.
+    server.kill();
+    until(PATIENCE, "the outage", || serving.has_logged("the stored keys cannot be read").then_some(()));
+    let configured = std::fs::read_to_string(program.path("streamgauge.toml")).unwrap();
+    program.configure(&configured.replace("store = \"postgres\"", "store = \"file\""));
+    serving.signal("-HUP");
+    until(PATIENCE, "the reload", || serving.has_logged("keys.store").then_some(()));
+    assert_eq!((status(&serving, &created), status(&serving, &revoked)), (200, 401));
+    end(serving);
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn keys_wait_for_the_migration_of_the_database() {
     let server = Server::start();
     let program = instance(&server);

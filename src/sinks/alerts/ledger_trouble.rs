@@ -30,7 +30,8 @@ pub(super) struct LedgerWatch {
 /// A counter of lost records.
 #[derive(Debug, Default)]
 struct Losses {
-    known: u64,
+    /// `None` before the first look: what was lost before is no news.
+    known: Option<u64>,
     /// The time of the latest loss, with the count of that time.
     latest: Option<(Instant, u64)>,
 }
@@ -38,10 +39,10 @@ struct Losses {
 impl Losses {
     /// The number of records that were lost in the trouble of this time.
     fn look(&mut self, lost: u64, now: Instant) -> Option<u64> {
-        if lost > self.known {
+        let known = self.known.replace(lost).unwrap_or(lost);
+        if lost > known {
             let before = self.latest.map_or(0, |(_, count)| count);
-            self.latest = Some((now, before + lost - self.known));
-            self.known = lost;
+            self.latest = Some((now, before + lost - known));
         }
         self.latest.take_if(|(at, _)| now.saturating_duration_since(*at) >= LOSS);
         self.latest.map(|(_, count)| count)
@@ -93,6 +94,7 @@ fn of(subject: &str, value: &str, message: String) -> Trouble {
     Trouble {
         kind: TroubleKind::Ledger,
         subject,
+        aspect: value.clone(),
         value,
         message: format!("streamgauge: {message}"),
         cost: 0.0,
@@ -109,12 +111,13 @@ mod tests {
         let (mut losses, begin) = (Losses::default(), Instant::now());
         let at = |seconds| begin + Duration::from_secs(seconds);
         for (second, lost, expected) in [
-            (0, 0, None),
-            (1, 3, Some(3)),
-            (2, 3, Some(3)),
-            (50, 5, Some(5)),
-            (111, 5, None),
-            (112, 6, Some(1)),
+            // From before the first webhook.
+            (0, 7, None),
+            (1, 10, Some(3)),
+            (2, 10, Some(3)),
+            (50, 12, Some(5)),
+            (111, 12, None),
+            (112, 13, Some(1)),
         ] {
             assert_eq!(losses.look(lost, at(second)), expected, "{second}");
         }

@@ -61,7 +61,8 @@ fn found(present: &Costs, usual: &Costs, hour: Timestamp) -> Vec<Trouble> {
             let message = format!(
                 "streamgauge: client {client} has cost {value} in the hour from {hour}; its median hour of the {DAYS} days before cost {median:.2}"
             );
-            Trouble { kind: TroubleKind::Spike, subject: client.clone(), value, message, cost }
+            let (subject, aspect) = (client.clone(), currency.as_str().to_owned());
+            Trouble { kind: TroubleKind::Spike, subject, aspect, value, message, cost }
         })
     };
     present.iter().filter_map(spike).collect()

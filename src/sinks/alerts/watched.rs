@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::config::{Alert, AlertField};
 
-/// The time within which trouble that is there again is not told of again: an upstream that fails all
+/// The time within which trouble that comes back gives no second notice: an upstream that fails all
 /// the time is let in for a moment now and then.
 const QUIET: Duration = Duration::from_secs(5 * 60);
 
@@ -45,6 +45,9 @@ pub(super) struct Trouble {
     pub(super) kind: TroubleKind,
     /// The name of what it is about.
     pub(super) subject: String,
+    /// The part of the subject that is a fault of its own: the kind of a ledger's trouble, the
+    /// currency of a spike. Empty for an upstream, whose reason may change.
+    pub(super) aspect: String,
     pub(super) value: String,
     pub(super) message: String,
     /// The size of a spike: webhooks whose `spikes` is lower get it.
@@ -67,13 +70,14 @@ impl Trouble {
         Self {
             kind: TroubleKind::Upstream,
             subject: name.to_owned(),
+            aspect: String::new(),
             value: reason.to_owned(),
             message: format!("streamgauge: upstream {name} is out ({reason}) and gets no requests"),
             cost: 0.0,
         }
     }
 
-    fn is_told_to(&self, alert: &Alert) -> bool {
+    fn concerns(&self, alert: &Alert) -> bool {
         match self.kind {
             TroubleKind::Upstream => alert.upstreams,
             TroubleKind::Ledger => alert.ledger,
@@ -111,7 +115,7 @@ pub(super) struct Watched {
     /// By limit: the period, and the highest threshold of it.
     limits: HashMap<usize, (Timestamp, f64)>,
     /// The times of the notices of trouble that is there, or was a while ago.
-    troubles: HashMap<(TroubleKind, String), Timestamp>,
+    troubles: HashMap<(TroubleKind, String, String), Timestamp>,
 }
 
 impl Watched {
@@ -127,8 +131,8 @@ impl Watched {
         self.limits.retain(|id, _| limits.iter().any(|seen| seen.id == *id));
         let mut notices: Vec<_> =
             limits.iter().filter_map(|seen| self.of_limit(&alert.thresholds, seen, now)).collect();
-        let key = |trouble: &Trouble| (trouble.kind, trouble.subject.clone());
-        let told: Vec<_> = troubles.iter().filter(|trouble| trouble.is_told_to(alert)).collect();
+        let key = |trouble: &Trouble| (trouble.kind, trouble.subject.clone(), trouble.aspect.clone());
+        let told: Vec<_> = troubles.iter().filter(|trouble| trouble.concerns(alert)).collect();
         let is_recent = |at: &Timestamp| now.duration_since(*at).unsigned_abs() < QUIET;
         self.troubles.retain(|known, at| told.iter().any(|trouble| key(trouble) == *known) || is_recent(at));
         for trouble in told {
@@ -172,6 +176,11 @@ mod tests {
              [[prices]]\nmodel = \"*\"\ninput = 1\noutput = 1\n"
         );
         from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings.alerts.remove(0)
+    }
+
+    fn trouble(kind: TroubleKind, aspect: &str, cost: f64) -> Trouble {
+        let (aspect, value) = (aspect.to_owned(), aspect.to_owned());
+        Trouble { kind, subject: "a".to_owned(), aspect, value, message: String::new(), cost }
     }
 
     fn at(second: i64) -> Timestamp {
@@ -222,17 +231,10 @@ mod tests {
 
     #[test]
     fn each_kind_of_trouble_is_told_by_its_own_key() {
-        let trouble = |kind, cost| Trouble {
-            kind,
-            subject: "a".to_owned(),
-            value: String::new(),
-            message: String::new(),
-            cost,
-        };
         let all = [
-            trouble(TroubleKind::Upstream, 0.0),
-            trouble(TroubleKind::Ledger, 0.0),
-            trouble(TroubleKind::Spike, 12.0),
+            trouble(TroubleKind::Upstream, "", 0.0),
+            trouble(TroubleKind::Ledger, "lost", 0.0),
+            trouble(TroubleKind::Spike, "USD", 12.0),
         ];
         for (keys, told) in [
             ("", &["upstream", "ledger"][..]),
@@ -242,6 +244,24 @@ mod tests {
             let notices = Watched::default().notices(&alert(keys), &[], &all, at(0));
             let kinds: Vec<_> = notices.iter().map(|notice| notice.kind).collect();
             assert_eq!(kinds, told, "{keys}");
+        }
+    }
+
+    #[test]
+    fn other_trouble_of_one_subject_has_its_own_notice() {
+        let [stuck, lost] = ["stuck", "lost"].map(|aspect| trouble(TroubleKind::Ledger, aspect, 0.0));
+        let [dollars, euros] = ["USD", "EUR"].map(|aspect| trouble(TroubleKind::Spike, aspect, 12.0));
+        let (mut watched, alert) = (Watched::default(), alert("spikes = 10"));
+        for (second, troubles, expected) in [
+            (0, vec![&stuck, &dollars], vec!["stuck", "USD"]),
+            (1, vec![&lost, &dollars, &euros], vec!["lost", "EUR"]),
+            (2, vec![&lost, &dollars, &euros], vec![]),
+            (3, vec![&stuck, &euros], vec![]),
+        ] {
+            let troubles: Vec<_> = troubles.into_iter().cloned().collect();
+            let notices = watched.notices(&alert, &[], &troubles, at(second));
+            let values: Vec<_> = notices.iter().map(|notice| notice.value.as_str()).collect();
+            assert_eq!(values, expected, "{second}");
         }
     }
 
