@@ -4,13 +4,19 @@
 //! counts as a fixed number of tokens: one that begins with `data:`, and the base64 fields
 //! `file_data`, `input_audio.data` and Anthropic's `source.data`.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 /// The tokens of an image, a sound or a file.
 const FILE_TOKENS: u64 = 1_500;
 
 /// Fields that name input which the service has already. It is not in the body.
-const STORED: [&[u8]; 2] = [b"\"previous_response_id\"", b"\"conversation\""];
+static STORED: LazyLock<[Finder<'_>; 2]> =
+    LazyLock::new(|| ["\"previous_response_id\"", "\"conversation\""].map(Finder::new));
+
+/// Marks, of which a body with a file has one.
+static FILES: LazyLock<[Finder<'_>; 2]> = LazyLock::new(|| ["\"data", "file_data\""].map(Finder::new));
 
 /// The size of a request's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,9 +31,9 @@ pub struct InputSize {
 impl InputSize {
     /// Measures a body. One that is not JSON counts by its length.
     pub fn of(body: &[u8]) -> Self {
-        let has = |marks: &[&[u8]]| marks.iter().any(|mark| memmem::find(body, mark).is_some());
-        let has_stored = has(&STORED);
-        if !has(&[b"\"data", b"file_data\""]) {
+        let has = |marks: &[Finder<'_>]| marks.iter().any(|mark| mark.find(body).is_some());
+        let has_stored = has(&*STORED);
+        if !has(&*FILES) {
             return Self { text: body.len() as u64, files: 0, has_stored };
         }
         let (mut files, mut in_files) = (0, 0);
