@@ -132,7 +132,7 @@ async fn drain_is_not_begun_at_shutdown() {
     exchange.frame().await;
     scene.journal.cut();
     counters.drains.take_over(exchange);
-    assert_eq!((scene.record().outcome, counters.count()), (Outcome::Truncated, (0, 0)));
+    assert_eq!((scene.record().outcome, counters.count()), (Outcome::Cut, (0, 0)));
 }
 
 #[cfg(feature = "moved-clock")]
