@@ -212,7 +212,12 @@ impl Proxy {
         if snapshot.stored_ids.is_some() {
             buffered.find_state(snapshot, entry)?;
         }
-        let routed = buffered.route(snapshot, entry)?;
+        let routed = match buffered.route(snapshot, entry) {
+            Err(error) if buffered.lacks_grant(&error) => {
+                Box::pin(buffered.route_with_grants(snapshot, entry)).await?
+            }
+            routed => routed?,
+        };
         let mut prepared = match routed.has_to_wait() {
             false => routed.prepare(body, entry)?,
             true => Box::pin(routed.prepare_after_wait(body, entry)).await?,

@@ -104,7 +104,7 @@ fn sums<'a, const N: usize>(
 const INTERVAL: Duration = Duration::from_secs(600);
 
 /// The time for which records are on their way to the ledger: some ten times of what it takes.
-const ON_THE_WAY: Duration = Duration::from_secs(2);
+pub(super) const ON_THE_WAY: Duration = Duration::from_secs(2);
 
 /// The schedule of comparisons.
 pub(super) struct Comparisons {

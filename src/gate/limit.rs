@@ -12,6 +12,7 @@
 //! | `hold` | what a request holds of all limits that apply to it |
 //! | `queue` | the requests that wait for a limit |
 //! | `users` | the counts of a limit by user |
+//! | `grant` | the part of a limit that this instance may spend, if a fleet shares the limit |
 //!
 //! Everything is pure: the caller passes the time.
 //!
@@ -30,6 +31,7 @@ mod applied;
 mod bucket;
 mod estimate;
 mod filter;
+mod grant;
 mod hold;
 mod input_ratio;
 mod period;
@@ -49,6 +51,7 @@ pub use applied::{AppliedLimit, LimitRegistry, NextLimits, Owner};
 pub use bucket::BucketRate;
 pub use estimate::InputSize;
 pub use filter::LimitFilter;
+pub use grant::{Ask, AskedRate, Fleet, RENEWAL, Reply, WhenAway};
 pub use hold::{LimitHold, NoRoom};
 pub use input_ratio::InputRatios;
 pub use period::Calendar;
@@ -61,6 +64,7 @@ pub use weights::{Kinds, Quantity, Use, Weights};
 
 use crate::support::wait_room::WaitRoom;
 use bucket::Bucket;
+use grant::{Grant, Lack, Standing};
 use period::{InPeriod, PeriodCount};
 use spec::LimitTime;
 
@@ -78,6 +82,8 @@ pub struct Now {
 pub struct UseLimit {
     quantity: Quantity,
     filter: LimitFilter,
+    /// The fleet that shares the limit.
+    fleet: Option<Arc<Fleet>>,
     state: Mutex<State>,
     /// Those of a limit by user are counted together.
     counts: Arc<Counts>,
@@ -102,6 +108,8 @@ struct State {
     counter: Counter,
     /// The sum of all holds.
     held: Units,
+    /// `None`: the limit is this process's own.
+    grant: Option<Box<Grant>>,
     /// See [`UseLimit::drift`].
     drift: Option<f64>,
 }
@@ -140,6 +148,10 @@ struct NoPlace {
 /// The time from which there is room again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RoomFrom {
+    /// The next reply of the store in which the fleet shares its limits.
+    AReply,
+    /// The return of that store.
+    TheStore,
     /// The end of a running request.
     AnEnd,
     /// After this time in nanoseconds, if nothing else is used until then.
@@ -155,6 +167,8 @@ pub struct LimitStatus {
     pub used: Units,
     /// The sum of the holds of running requests.
     pub held: Units,
+    /// The amount that other instances of the fleet use or hold, as far as it is known.
+    pub elsewhere: Units,
     pub limit: Units,
     /// The current period.
     pub period: Option<(Timestamp, Timestamp)>,
@@ -165,20 +179,31 @@ pub struct LimitStatus {
 impl UseLimit {
     /// A limit of which nothing is used.
     pub fn new(spec: LimitSpec, now: Now) -> Self {
-        let LimitSpec { quantity, bound, at_limit, filter, unpriced } = spec;
-        let counter = bound.counter(now);
-        let state = State { bound, at_limit, unpriced, counter, held: Units::default(), drift: None };
-        let state = Mutex::new(state);
-        Self { quantity, filter, state, counts: Arc::default(), waiting: queue::room() }
+        Self::shared(spec, None, now)
     }
 
-    /// A limit of one user, of which nothing is used.
+    /// A limit of which nothing is used, and which `fleet` shares.
+    pub fn shared(spec: LimitSpec, fleet: Option<Arc<Fleet>>, now: Now) -> Self {
+        let LimitSpec { quantity, bound, at_limit, filter, unpriced } = spec;
+        let counter = bound.counter(now);
+        let grant = fleet.clone().map(|fleet| Box::new(Grant::new(fleet)));
+        let state = State { bound, at_limit, unpriced, counter, held: Units::default(), grant, drift: None };
+        let state = Mutex::new(state);
+        Self { quantity, filter, fleet, state, counts: Arc::default(), waiting: queue::room() }
+    }
+
+    /// A limit of one user, of which nothing is used. No fleet shares it.
     fn for_user(&self, spec: LimitSpec, now: Now) -> Self {
         Self { counts: Arc::clone(&self.counts), ..Self::new(spec, now) }
     }
 
     pub fn quantity(&self) -> Quantity {
         self.quantity
+    }
+
+    /// The fleet that shares the limit.
+    pub fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.fleet.as_ref()
     }
 
     /// The requests to which the limit applies.
@@ -197,6 +222,11 @@ impl UseLimit {
             }
             _ => false,
         }
+    }
+
+    /// The time in which it counts.
+    fn time(&self) -> LimitTime {
+        self.state().bound.time()
     }
 
     /// Takes over the rest of a limit to whose bound this one [can change](Self::can_change_to). The
@@ -250,34 +280,53 @@ impl UseLimit {
     }
 
     /// Returns the time from which there is room, if there is none for `want` now and the limit
-    /// refuses at once. Such a request counts in [`Self::exceeded`].
+    /// refuses at once. Such a request counts in [`Self::exceeded`]. `None` also if the fleet's store
+    /// has to be asked, which begins here.
     pub fn room(&self, want: Units, started: Timestamp, now: Now) -> Option<RoomFrom> {
         let state = &mut *self.state();
         if matches!(state.at_limit, AtLimit::Warn | AtLimit::Wait(_)) {
             return None;
         }
-        let room_from = state.check(want, started, now).err()?;
+        let room_from = state.check(want, started, now, true).err().filter(|from| from.is_known())?;
         self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
         Some(room_from)
     }
 
-    /// Holds `want` for a request that began at `started`, and may wait if `may_wait`. A limit for
-    /// which others wait has no room for a new request. One that uses nothing never waits.
-    fn take(&self, want: Units, started: Timestamp, now: Now, may_wait: bool) -> Result<Taken, NoPlace> {
+    /// Returns true if the request has to wait until the fleet's store grants what it is `expected`
+    /// to use.
+    pub fn lacks_grant(&self, expected: &Use, started: Timestamp, now: Now) -> bool {
+        let want = self.quantity.held_for(expected);
+        let state = &mut *self.state();
+        state.at_limit != AtLimit::Warn && state.check(want, started, now, true) == Err(RoomFrom::AReply)
+    }
+
+    /// Holds `want` for a request that began at `started`, which may wait in the queue if `may_wait`,
+    /// and for the fleet's store if `may_ask`. A limit for which others wait has no room for a new
+    /// request. One that uses nothing never waits.
+    fn take(
+        &self,
+        want: Units,
+        started: Timestamp,
+        now: Now,
+        may_ask: bool,
+        may_wait: bool,
+    ) -> Result<Taken, NoPlace> {
         let state = &mut *self.state();
         let has_queue = matches!(state.at_limit, AtLimit::Wait(_)) && want > Units::default();
         let waits = has_queue && may_wait;
-        let mut room = state.check(want, started, now);
-        if has_queue && !self.waiting.is_empty() {
+        let is_behind = has_queue && !self.waiting.is_empty();
+        let mut room = state.check(want, started, now, may_ask && !is_behind);
+        if is_behind {
             room = room.and(Err(RoomFrom::After(0)));
         }
-        if let Err(room_from) = room {
-            if !waits {
-                self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
-            }
-            if state.at_limit != AtLimit::Warn {
-                return Err(NoPlace { room_from, waits });
-            }
+        let is_exceeded = room.is_err_and(RoomFrom::is_known);
+        if is_exceeded && !waits {
+            self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Err(room_from) = room
+            && state.at_limit != AtLimit::Warn
+        {
+            return Err(NoPlace { room_from, waits: waits && is_exceeded });
         }
         let place = match (&mut state.counter, &state.bound) {
             (Counter::Period(count), LimitBound::Period { calendar, .. }) => {
@@ -286,22 +335,25 @@ impl UseLimit {
             _ => Place::Here,
         };
         state.owe(place, want, now);
-        Ok(Taken { place, is_exceeded: room.is_err(), waits })
+        Ok(Taken { place, is_exceeded, waits })
     }
 
     /// Holds more for a further turn of what began at `started` and counts in `place`. True: there was
     /// no room, and the limit only warns.
     fn take_turn(&self, place: Place, more: Units, started: Timestamp, now: Now) -> Result<bool, RoomFrom> {
         let state = &mut *self.state();
-        let room = state.check(more, started, now);
-        if let Err(room_from) = room {
+        let room = state.check(more, started, now, false);
+        let is_exceeded = room.is_err_and(RoomFrom::is_known);
+        if is_exceeded {
             self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
-            if state.at_limit != AtLimit::Warn {
-                return Err(room_from);
-            }
+        }
+        if let Err(room_from) = room
+            && state.at_limit != AtLimit::Warn
+        {
+            return Err(room_from);
         }
         state.owe(place, more, now);
-        Ok(room.is_err())
+        Ok(is_exceeded)
     }
 
     /// Holds more for a running request. A limit that cuts is asked for room.
@@ -334,7 +386,47 @@ impl UseLimit {
             }
             _ => {}
         }
+        if let (Some(grant), Counter::Rate(_)) = (&mut state.grant, &state.counter) {
+            grant.spent += used.signed() - held.signed() - counted.signed();
+        }
         state.held = state.held.minus(held);
+        drop(guard);
+        self.waiting.notify();
+    }
+
+    /// The questions to the fleet's store for which it is time: about the current period, or the
+    /// rate, and about the last period.
+    pub fn asks(&self, now: Now) -> [Option<Ask>; 2] {
+        let state = &mut *self.state();
+        let Some(grant) = &mut state.grant else { return [None, None] };
+        let is_all_own = grant.fleet().owns_ledger();
+        let foreign = |seeded| if is_all_own { Units::default() } else { seeded };
+        let (mut period, mut last, none) = (None, None, Units::default());
+        let parts = match (&mut state.counter, &state.bound) {
+            (Counter::Period(count), LimitBound::Period { calendar, .. }) => {
+                let (used, held, begin, end) = count.current(calendar, now.time);
+                period = Some((begin, end));
+                last = count.last();
+                (used.signed(), foreign(count.seeded()), held)
+            }
+            (Counter::Rate(_), _) => (grant.spent, none, none),
+            _ => (0, none, state.held),
+        };
+        let standing = standing(&mut state.counter, &state.bound, state.held, grant.spent, now);
+        let current = grant.next_ask(&standing, period, parts, now.nanos);
+        let last = last.filter(|_| current.is_some()).and_then(|last| {
+            grant.ask_last(last.period, (last.used, foreign(last.seeded), last.held), now.nanos)
+        });
+        [current, last]
+    }
+
+    /// Takes over the reply of the fleet's store.
+    pub fn reply(&self, ask: &Ask, reply: Reply, now: Now) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if let Some(grant) = &mut state.grant {
+            grant.record_reply(ask, reply, now.nanos);
+        }
         drop(guard);
         self.waiting.notify();
     }
@@ -369,28 +461,10 @@ impl UseLimit {
 
     pub fn status(&self, now: Now) -> LimitStatus {
         let state = &mut *self.state();
-        let held = state.held;
-        match (&mut state.counter, &state.bound) {
-            (Counter::Rate(bucket), LimitBound::Rate(rate)) => LimitStatus {
-                used: bucket.used(rate, now.nanos),
-                held,
-                limit: rate.burst,
-                period: None,
-                holds_in_used: true,
-            },
-            (Counter::Period(count), LimitBound::Period { limit, calendar }) => {
-                let (used, held, begin, end) = count.current(calendar, now.time);
-                LimitStatus { used, held, limit: *limit, period: Some((begin, end)), holds_in_used: false }
-            }
-            (_, LimitBound::Concurrent(limit)) => LimitStatus {
-                used: Units::default(),
-                held,
-                limit: *limit,
-                period: None,
-                holds_in_used: false,
-            },
-            _ => unreachable!("the counter was made for the bound"),
-        }
+        let own = state.own_status(now);
+        let Some(grant) = &state.grant else { return own };
+        let standing = standing(&mut state.counter, &state.bound, state.held, grant.spent, now);
+        LimitStatus { elsewhere: grant.elsewhere(&standing, own.used, now.nanos), ..own }
     }
 
     /// A panic of another thread leaves whole numbers behind, so that the count goes on.
@@ -400,12 +474,70 @@ impl UseLimit {
 }
 
 impl State {
-    /// Checks that there is room for `want`.
-    fn check(&mut self, want: Units, started: Timestamp, now: Now) -> Result<(), RoomFrom> {
+    /// The status without other instances.
+    fn own_status(&mut self, now: Now) -> LimitStatus {
+        let (held, elsewhere) = (self.held, Units::default());
+        match (&mut self.counter, &self.bound) {
+            (Counter::Rate(bucket), LimitBound::Rate(rate)) => LimitStatus {
+                used: bucket.used(rate, now.nanos),
+                held,
+                elsewhere,
+                limit: rate.burst,
+                period: None,
+                holds_in_used: true,
+            },
+            (Counter::Period(count), LimitBound::Period { limit, calendar }) => {
+                let (used, held, begin, end) = count.current(calendar, now.time);
+                let period = Some((begin, end));
+                LimitStatus { used, held, elsewhere, limit: *limit, period, holds_in_used: false }
+            }
+            (_, LimitBound::Concurrent(limit)) => LimitStatus {
+                used: Units::default(),
+                held,
+                elsewhere,
+                limit: *limit,
+                period: None,
+                holds_in_used: false,
+            },
+            _ => unreachable!("the counter was made for the bound"),
+        }
+    }
+
+    /// Checks that there is room for `want`, here and in the fleet.
+    fn check(&mut self, want: Units, started: Timestamp, now: Now, may_wait: bool) -> Result<(), RoomFrom> {
         // A request that uses nothing waits for no debt.
-        if want == Units::default() {
+        if want == Units::default() || self.grant.as_ref().is_some_and(|grant| grant.is_free()) {
             return Ok(());
         }
+        self.check_own(want, started, now)?;
+        self.check_grant(now, |grant, standing| {
+            grant.check(standing, want.min(standing.most), may_wait, now.nanos)
+        })
+    }
+
+    /// Checks the grant, if the limit is shared.
+    fn check_grant(
+        &mut self,
+        now: Now,
+        check: impl FnOnce(&mut Grant, &Standing<'_>) -> Result<(), Lack>,
+    ) -> Result<(), RoomFrom> {
+        let Some(grant) = &mut self.grant else { return Ok(()) };
+        let standing = standing(&mut self.counter, &self.bound, self.held, grant.spent, now);
+        let Err(lack) = check(grant, &standing) else { return Ok(()) };
+        Err(match (lack, &self.counter, standing.rate) {
+            (Lack::Grant, ..) => RoomFrom::AReply,
+            (Lack::Store, ..) => RoomFrom::TheStore,
+            (Lack::Room(missing), _, Some(rate)) => RoomFrom::After(rate.time_for(missing)),
+            (Lack::Room(missing), Counter::Period(count), _) => match grant.unused_elsewhere(missing) {
+                Some(nanos) => RoomFrom::After(nanos),
+                None => RoomFrom::Time(count.end()),
+            },
+            (Lack::Room(_), ..) => RoomFrom::AnEnd,
+        })
+    }
+
+    /// Checks that there is room for `want` besides what this process uses.
+    fn check_own(&mut self, want: Units, started: Timestamp, now: Now) -> Result<(), RoomFrom> {
         match (&mut self.counter, &self.bound) {
             (Counter::Rate(bucket), LimitBound::Rate(rate)) => {
                 bucket.check(rate, want, now.nanos).map_err(RoomFrom::After)
@@ -421,15 +553,23 @@ impl State {
 
     /// Checks that there is room for `more` of a request that counts in `place`.
     fn check_more(&mut self, place: Place, more: Units, now: Now) -> Result<(), RoomFrom> {
+        if self.grant.as_ref().is_some_and(|grant| grant.is_free()) {
+            return Ok(());
+        }
         match (&mut self.counter, &self.bound, place) {
             (Counter::Rate(bucket), LimitBound::Rate(rate), _) => {
-                bucket.check(rate, more, now.nanos).map_err(RoomFrom::After)
+                bucket.check(rate, more, now.nanos).map_err(RoomFrom::After)?;
             }
             (Counter::Period(count), LimitBound::Period { limit, .. }, Place::Period(period)) => {
-                count.check_more(period, *limit, more).map_err(RoomFrom::Time)
+                count.check_more(period, *limit, more).map_err(RoomFrom::Time)?;
+                // The fleet is only asked about the current period.
+                if !count.is_current(period) {
+                    return Ok(());
+                }
             }
-            _ => Ok(()),
+            _ => return Ok(()),
         }
+        self.check_grant(now, |grant, standing| grant.check_more(standing, more, now.nanos))
     }
 
     /// Holds more without asking.
@@ -440,6 +580,43 @@ impl State {
             _ => {}
         }
         self.held = self.held.plus(more);
+        if let Some(grant) = &mut self.grant {
+            if matches!(self.counter, Counter::Rate(_)) {
+                grant.spent += more.signed();
+            }
+            let standing = standing(&mut self.counter, &self.bound, self.held, grant.spent, now);
+            grant.record_taken(&standing, more);
+        }
+    }
+}
+
+/// The use of a shared limit. `spent`: that of a rate.
+fn standing<'a>(
+    counter: &mut Counter,
+    bound: &'a LimitBound,
+    held: Units,
+    spent: i128,
+    now: Now,
+) -> Standing<'a> {
+    match (counter, bound) {
+        (Counter::Period(count), LimitBound::Period { limit, calendar }) => {
+            let (used, held, begin, _) = count.current(calendar, now.time);
+            let taken = used.signed() + held.signed();
+            Standing { period: Some(begin), taken, most: *limit, rate: None }
+        }
+        (_, LimitBound::Rate(rate)) => {
+            Standing { period: None, taken: spent, most: rate.burst, rate: Some(rate) }
+        }
+        (_, LimitBound::Concurrent(limit) | LimitBound::Period { limit, .. }) => {
+            Standing { period: None, taken: held.signed(), most: *limit, rate: None }
+        }
+    }
+}
+
+impl RoomFrom {
+    /// Returns true if there is no room before this time.
+    fn is_known(self) -> bool {
+        !matches!(self, Self::AReply | Self::TheStore)
     }
 }
 
@@ -466,9 +643,10 @@ impl LimitStatus {
         self.limit.minus(self.taken())
     }
 
-    /// The sum of the used and the held amount.
+    /// The sum of the used and the held amount, with those of other instances.
     pub fn taken(&self) -> Units {
-        if self.holds_in_used { self.used } else { self.used.plus(self.held) }
+        let own = if self.holds_in_used { self.used } else { self.used.plus(self.held) };
+        own.plus(self.elsewhere)
     }
 }
 

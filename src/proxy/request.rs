@@ -4,6 +4,7 @@
 mod admitted;
 mod authenticated;
 mod buffered;
+mod granted;
 mod limit_wait;
 mod look;
 mod member_limits;

@@ -118,6 +118,7 @@ impl Error {
             | Kind::QueueFull
             | Kind::Overloaded
             | Kind::ClientOverloaded
+            | Kind::LimitsUnavailable
             | Kind::NoPlace => Some(UNTIL_A_PLACE),
             Kind::LimitReached(ref reached) => reached.retry_after,
             _ => None,

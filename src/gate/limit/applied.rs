@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, mem};
 
 use super::{
-    InputRatios, LimitFilter, LimitSpec, LimitStatus, LimitTime, Now, Quantity, UseLimit, UserLimits,
+    Fleet, InputRatios, LimitFilter, LimitSpec, LimitStatus, LimitTime, Now, Quantity, UseLimit, UserLimits,
+    Weights,
 };
 
 /// The owner of limits.
@@ -26,6 +27,8 @@ pub struct AppliedLimit {
     pub owner: Owner,
     /// The position in the owner's `limits`.
     pub index: usize,
+    /// The position among those that count the same in the same time.
+    nth: usize,
     /// The limit of one user, if that is known. Where only `users` are known, it counts nothing.
     pub limit: Arc<UseLimit>,
     /// The limits of each user, if the requests of each count for themselves.
@@ -41,6 +44,8 @@ pub struct LimitRegistry {
     limits: Mutex<HashMap<Place, AppliedLimit>>,
     /// The ratios for expected input, which are learned across reloads.
     pub input_ratios: Arc<InputRatios>,
+    /// The fleet that shares them.
+    fleet: Option<Arc<Fleet>>,
 }
 
 /// The owner, what is counted, in which time, of which requests, and the position among the limits
@@ -73,6 +78,16 @@ impl NextLimits {
 }
 
 impl LimitRegistry {
+    /// Limits that `fleet` shares.
+    pub fn shared(fleet: Option<Arc<Fleet>>) -> Self {
+        Self { fleet, ..Self::default() }
+    }
+
+    /// The fleet that shares the limits.
+    pub fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.fleet.as_ref()
+    }
+
     /// The limits of each owner: those in use, and new ones. Nothing changes before
     /// [`Self::take_over`].
     pub fn plan<'a>(
@@ -91,13 +106,17 @@ impl LimitRegistry {
                 let known = known.get(&place).filter(|known| known.limit.can_change_to(&spec.bound));
                 let limit = match known {
                     Some(known) => Arc::clone(&known.limit),
-                    None => Arc::new(UseLimit::new(spec.clone(), now)),
+                    None => {
+                        // The counts of users are each process's own.
+                        let fleet = self.fleet.clone().filter(|_| !spec.filter.each_user);
+                        Arc::new(UseLimit::shared(spec.clone(), fleet, now))
+                    }
                 };
                 let users = match known {
                     Some(known) => known.users.clone(),
                     None => spec.filter.each_user.then(|| Arc::new(UserLimits::new(spec.clone()))),
                 };
-                let applied = AppliedLimit { owner: owner.clone(), index, limit, users, user: None };
+                let applied = AppliedLimit { owner: owner.clone(), index, nth, limit, users, user: None };
                 match known {
                     Some(_) => next.changes.push((applied.clone(), spec.clone())),
                     None => next.begun.push(applied.clone()),
@@ -186,6 +205,29 @@ impl AppliedLimit {
             None => format!("limits[{}]", self.index),
             Some(table) => format!("{table}.limits[{}]", self.index),
         }
+    }
+
+    /// The name that all instances of a fleet have for it, whatever its place and its amount are.
+    pub fn shared_name(&self) -> String {
+        let quantity = match self.limit.quantity() {
+            Quantity::Requests => "requests".to_owned(),
+            Quantity::Tokens(Weights::Reported) => "tokens".to_owned(),
+            Quantity::Tokens(Weights::ByKind { input, cached_input, cache_write, output, reasoning }) => {
+                format!("tokens-{input}-{cached_input}-{cache_write}-{output}-{reasoning}")
+            }
+            Quantity::Cost(currency) => format!("cost-{currency}"),
+            Quantity::Concurrent => "concurrent".to_owned(),
+        };
+        let time = match self.limit.time() {
+            LimitTime::Rate(nanos) => format!("{}s", nanos / 1_000_000_000),
+            LimitTime::Calendar(period) => format!("{period:?}").to_lowercase(),
+            LimitTime::Present => "now".to_owned(),
+        };
+        let LimitFilter { model, upstream, .. } = self.limit.filter();
+        let model = model.as_ref().map(|model| format!(":model={model}")).unwrap_or_default();
+        let upstream = upstream.as_ref().map(|name| format!(":upstream={name}")).unwrap_or_default();
+        let owner = self.owner.table().unwrap_or_else(|| "all".to_owned());
+        format!("{owner}:{quantity}:{time}{model}{upstream}:{}", self.nth)
     }
 }
 

@@ -90,6 +90,12 @@ impl BucketRate {
     pub const PERIODS: [(&str, u64); 3] =
         [("second", 1_000_000_000), ("minute", 60_000_000_000), ("hour", 3_600_000_000_000)];
 
+    /// The time in nanoseconds in which a bucket gets `units`.
+    pub(super) fn time_for(&self, units: Units) -> u64 {
+        let wait = (self.scaled(units) + self.limit.signed() - 1) / self.limit.signed();
+        u64::try_from(wait).unwrap_or(u64::MAX)
+    }
+
     fn scaled(&self, units: Units) -> i128 {
         units.signed() * i128::from(self.period)
     }

@@ -54,19 +54,22 @@ impl LimitHold {
         started: Timestamp,
         now: Now,
     ) -> Result<Self, NoRoom> {
-        Self::take_or_wait(limits, expected, started, now, None)
+        Self::take_or_wait(limits, expected, started, now, false, None)
     }
 
     /// Does the same for a request that may wait. If a limit for which it may wait has no room,
-    /// `waiting` gets the indices of all such limits, of which nothing is held yet.
+    /// `waiting` gets the indices of all such limits, of which nothing is held yet. `may_ask`: the
+    /// request can wait for the fleet's store.
     ///
     /// # Errors
-    /// Fails if another limit has no room; nothing is held then.
+    /// Fails if another limit has no room, or lacks a grant for which the request then has to wait;
+    /// nothing is held then.
     pub fn take_or_wait<'a>(
         limits: impl IntoIterator<Item = &'a Arc<UseLimit>>,
         expected: &Use,
         started: Timestamp,
         now: Now,
+        may_ask: bool,
         mut waiting: Option<&mut Vec<usize>>,
     ) -> Result<Self, NoRoom> {
         let mut has_to_wait = false;
@@ -75,7 +78,7 @@ impl LimitHold {
         for (index, limit) in limits.into_iter().enumerate() {
             let want = limit.quantity.held_for(expected);
             let room_from = match refused {
-                None => match limit.take(want, started, now, waiting.is_some()) {
+                None => match limit.take(want, started, now, may_ask, waiting.is_some()) {
                     Ok(Taken { place, is_exceeded, waits }) => {
                         hold.exceeded += usize::from(is_exceeded);
                         let (limit, counted) = (Arc::clone(limit), Units::default());

@@ -31,11 +31,24 @@ struct Count {
     end: Timestamp,
     used: Units,
     held: Units,
+    /// The part of `used` that the ledger had at the start.
+    seeded: Units,
 }
 
 /// The period in which a request counts, by its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InPeriod(Timestamp);
+
+/// The use of the last period.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastPeriod {
+    /// Its beginning and end.
+    pub(super) period: (Timestamp, Timestamp),
+    pub(super) used: Units,
+    /// The part of `used` that the ledger had at the start.
+    pub(super) seeded: Units,
+    pub(super) held: Units,
+}
 
 impl PeriodCount {
     /// An empty count of the period that contains `now`.
@@ -115,7 +128,7 @@ impl PeriodCount {
     /// over for good stays as it is.
     pub(super) fn seed(&mut self, used: Units, at: Timestamp) {
         if let Some(count) = self.around(at) {
-            count.used = used;
+            (count.used, count.seeded) = (used, used);
         }
     }
 
@@ -139,8 +152,29 @@ impl PeriodCount {
         now: Timestamp,
     ) -> (Units, Units, Timestamp, Timestamp) {
         self.advance(calendar, now);
-        let Count { begin, end, used, held } = self.current;
+        let Count { begin, end, used, held, .. } = self.current;
         (used, held, begin, end)
+    }
+
+    /// The end of the current period.
+    pub(super) fn end(&self) -> Timestamp {
+        self.current.end
+    }
+
+    /// Returns true if `period` is the current one.
+    pub(super) fn is_current(&self, InPeriod(begin): InPeriod) -> bool {
+        self.current.begin == begin
+    }
+
+    /// The part of the use in the current period that the ledger had at the start.
+    pub(super) fn seeded(&self) -> Units {
+        self.current.seeded
+    }
+
+    /// The last period.
+    pub(super) fn last(&self) -> Option<LastPeriod> {
+        let Count { begin, end, used, held, seeded } = self.last?;
+        Some(LastPeriod { period: (begin, end), used, seeded, held })
     }
 
     fn advance(&mut self, calendar: &Calendar, at: Timestamp) {
@@ -179,7 +213,7 @@ impl PeriodCount {
 impl Count {
     fn around(calendar: &Calendar, at: Timestamp) -> Self {
         let (begin, end) = calendar.period.around(at, &calendar.zone);
-        Self { begin, end, used: Units::default(), held: Units::default() }
+        Self { begin, end, used: Units::default(), held: Units::default(), seeded: Units::default() }
     }
 }
 

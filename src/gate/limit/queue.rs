@@ -15,6 +15,9 @@ use crate::support::wait_room::{Blocked, Wait, WaitRoom, WaitTurn, Waits};
 /// the most is refused.
 const MOST_WAITING: usize = 1_000;
 
+/// The time in nanoseconds after which a shared limit without room is asked again.
+const ASK_AGAIN: u64 = 100_000_000;
+
 pub(super) fn room() -> Arc<WaitRoom<LimitWant>> {
     Arc::new(WaitRoom::new(MOST_WAITING, &Arc::default()))
 }
@@ -72,7 +75,7 @@ impl UseLimit {
     ) -> Result<Place, RoomFrom> {
         let state = &mut *self.state();
         if state.at_limit != AtLimit::Warn {
-            state.check(want, started, now)?;
+            state.check(want, started, now, true)?;
         }
         state.owe(Place::Here, want, now);
         Ok(Place::Here)
@@ -82,7 +85,7 @@ impl UseLimit {
 impl LimitWant {
     /// The time from which there is room for a request that waits no longer.
     pub fn room_from(&self, now: Now) -> RoomFrom {
-        let room = self.limit.state().check(self.want, self.started, now);
+        let room = self.limit.state().check(self.want, self.started, now, false);
         room.err().unwrap_or(RoomFrom::AnEnd)
     }
 }
@@ -103,11 +106,15 @@ impl Waits for LimitWant {
         LimitHold::after_wait(&self.limit, self.want, self.started, at).map_err(|room_from| {
             let until = match room_from {
                 RoomFrom::After(nanos) => Some(now.saturating_add(nanos)),
-                RoomFrom::AnEnd | RoomFrom::Time(_) => None,
+                RoomFrom::AnEnd | RoomFrom::Time(_) | RoomFrom::AReply | RoomFrom::TheStore => None,
             };
+            // Other instances may give back, of which this one is not notified.
+            let again = self.limit.fleet().map(|_| now.saturating_add(ASK_AGAIN));
+            let until = [until, again].into_iter().flatten().min();
             let state = self.limit.state();
             // A request that has run is counted.
-            let may_be_sooner = self.limit.quantity != Quantity::Requests && state.held > Units::default();
+            let gives_back = self.limit.quantity != Quantity::Requests && state.held > Units::default();
+            let may_be_sooner = again.is_some() || gives_back;
             matches!(state.at_limit, AtLimit::Wait(_)).then_some(Blocked { until, may_be_sooner })
         })
     }

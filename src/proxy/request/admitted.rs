@@ -67,7 +67,7 @@ impl Routed<'_> {
     /// closed.
     ///
     /// # Errors
-    /// Fails if a limit has no room, or needs a price that there is not.
+    /// Fails if a limit has no room, needs a price that there is not, or lacks a grant.
     pub(super) fn admit(&self, client: &KnownClient, entry: &mut Entry) -> Result<Admitted> {
         let limits = limits_for(client, entry);
         let of_model = limits.iter().filter(|applied| {
@@ -90,16 +90,20 @@ impl Routed<'_> {
             let limits = all.iter().chain(&of_members).copied();
             expected.rates = self.rates(limits, &prices.peek(), &expected.billable(), entry)?;
         }
+        let may_ask = self.buffered.may_ask();
+        if may_ask && lacks_grant(&of_members, &expected.used(), entry.row().started_at) {
+            return Err(Kind::LimitsUnavailable.into());
+        }
         let members = (!of_members.is_empty()).then(|| {
             let limits = of_members.into_iter().cloned().collect();
             Arc::new(MemberLimits::new(limits, expected.used(), entry.row().started_at))
         });
         if self.inbound.is_session {
-            self.hold_session(expected, &all, members.clone(), entry)?;
+            self.hold_session(expected, &all, members.clone(), may_ask, entry)?;
             return Ok(Admitted { members, wait: None });
         }
         let cost = estimate(self.buffered.text());
-        let wait = hold(expected, cost, &all, members.clone(), client, entry)?;
+        let wait = hold(expected, cost, &all, members.clone(), client, may_ask, entry)?;
         Ok(Admitted { members, wait })
     }
 
@@ -109,12 +113,13 @@ impl Routed<'_> {
         expected: Expected,
         limits: &[&AppliedLimit],
         members: Option<Arc<MemberLimits>>,
+        may_ask: bool,
         entry: &mut Entry,
     ) -> Result<()> {
         let Some(client) = self.buffered.client.clone() else { return Ok(()) };
         let (target, row) = (self.target, entry.row());
         let session = SessionUse {
-            hold: take(limits, &expected.used(), row.started_at, None)?,
+            hold: take(limits, &expected.used(), row.started_at, may_ask, None)?,
             limits: limits.iter().map(|applied| (*applied).clone()).collect(),
             members,
             client,
@@ -261,7 +266,10 @@ pub(in crate::proxy) fn check_client(
     permit_endpoint(client, method, &Inbound { path, query: None, is_session: false })?;
     let limits = limits_for(client, entry);
     let limits: Vec<_> = limits.iter().filter(|applied| applied.limit.filter().is_empty()).collect();
-    if limits.is_empty() { Ok(None) } else { hold(Expected::default(), 1, &limits, None, client, entry) }
+    if limits.is_empty() {
+        return Ok(None);
+    }
+    hold(Expected::default(), 1, &limits, None, client, false, entry)
 }
 
 /// The limits of a client, with those of the request's user where each has its own.
@@ -280,10 +288,11 @@ fn hold(
     limits: &[&AppliedLimit],
     members: Option<Arc<MemberLimits>>,
     client: &KnownClient,
+    may_ask: bool,
     entry: &mut Entry,
 ) -> Result<Option<Box<LimitWait>>> {
     let (used, mut waiting) = (expected.used(), Vec::new());
-    let hold = take(limits, &used, entry.row().started_at, Some(&mut waiting))?;
+    let hold = take(limits, &used, entry.row().started_at, may_ask, Some(&mut waiting))?;
     if hold.exceeded() > 0 {
         entry.note(Note::LimitExceeded);
     }
@@ -333,19 +342,33 @@ pub(super) fn remaining<'l>(limits: impl IntoIterator<Item = &'l AppliedLimit> +
     headers
 }
 
-/// Holds what a request that began at `started` is expected to use of each limit. `waiting`: see
-/// [`LimitHold::take_or_wait`].
+/// Returns true if one of the limits lacks a grant, for which it asks. `limits` are those of members,
+/// where a request cannot wait later.
+fn lacks_grant(limits: &[&AppliedLimit], expected: &Use, started: Timestamp) -> bool {
+    let now = limit_time();
+    let lacks = |applied: &&&AppliedLimit| {
+        let limit = &applied.limit;
+        limit.fleet().is_some() && limit.lacks_grant(expected, started, now)
+    };
+    // Each of them asks.
+    limits.iter().filter(lacks).count() > 0
+}
+
+/// Holds what a request that began at `started` is expected to use of each limit. `may_ask` and
+/// `waiting`: see [`LimitHold::take_or_wait`].
 ///
 /// # Errors
-/// Fails if a limit has no room.
+/// Fails if a limit has no room, or lacks a grant for which the request can wait.
 pub(super) fn take(
     limits: &[&AppliedLimit],
     expected: &Use,
     started: Timestamp,
+    may_ask: bool,
     waiting: Option<&mut Vec<usize>>,
 ) -> Result<LimitHold> {
     let now = limit_time();
-    LimitHold::take_or_wait(limits.iter().map(|applied| &applied.limit), expected, started, now, waiting)
+    let limits_in_use = limits.iter().map(|applied| &applied.limit);
+    LimitHold::take_or_wait(limits_in_use, expected, started, now, may_ask, waiting)
         .map_err(|NoRoom { limit, want, room_from }| reached(limits[limit], want, room_from, now))
 }
 
@@ -486,6 +509,9 @@ fn learn(ratios: &InputRatios, size: &InputSize, record: &UsageRecord) {
 
 /// The error of a request for which a limit has no room.
 pub(super) fn reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -> Error {
+    if matches!(room_from, RoomFrom::AReply | RoomFrom::TheStore) {
+        return Kind::LimitsUnavailable.into();
+    }
     let reached = limit_reached(applied, want, room_from, now);
     let is_period = reached.until.is_some();
     if is_period { Kind::QuotaReached(reached).into() } else { Kind::LimitReached(reached).into() }
@@ -502,7 +528,7 @@ fn limit_reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: 
     let (retry_after, until) = match room_from {
         RoomFrom::After(nanos) => (Some(Duration::from_nanos(nanos)), None),
         RoomFrom::Time(until) => (None, Some(until)),
-        RoomFrom::AnEnd => (Some(AN_END), None),
+        RoomFrom::AnEnd | RoomFrom::AReply | RoomFrom::TheStore => (Some(AN_END), None),
     };
     Box::new(LimitReached {
         whose: applied.whose(),

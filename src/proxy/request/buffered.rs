@@ -1,5 +1,6 @@
 //! A request whose body is buffered as far as it is needed: it can be routed.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ pub(in crate::proxy) struct Buffered {
     pub(super) url_model: Option<String>,
     /// The body came with its head, and no time has passed since.
     pub(super) came_at_once: bool,
+    /// Limits that lack a grant decide without it.
+    pub(super) decides_alone: Cell<bool>,
     /// The stored state that the request names.
     pub(in crate::proxy) state: NamedState,
     /// The body's memory, until no further attempt is possible.
@@ -91,6 +94,7 @@ impl Buffered {
             upgrade: None,
             url_model: None,
             came_at_once: false,
+            decides_alone: Cell::new(false),
             state: NamedState::default(),
             _reserved: None,
             _head: None,

@@ -64,7 +64,7 @@ impl MemberLimits {
         if limits.is_empty() {
             return Ok(());
         }
-        let hold = take(&limits, &attempts.expected, self.started, None)?;
+        let hold = take(&limits, &attempts.expected, self.started, false, None)?;
         attempts.has_exceeded |= hold.exceeded() > 0;
         // One hold settles all use of an upstream that is tried again.
         attempts.holds.retain(|(earlier, _)| earlier != upstream);

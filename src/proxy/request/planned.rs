@@ -229,7 +229,11 @@ impl NoMember {
 fn is_of_member(error: &Error) -> bool {
     matches!(
         error.kind(),
-        Kind::UnknownPath(_) | Kind::ModelRequired | Kind::LimitReached(_) | Kind::QuotaReached(_)
+        Kind::UnknownPath(_)
+            | Kind::ModelRequired
+            | Kind::LimitReached(_)
+            | Kind::QuotaReached(_)
+            | Kind::LimitsUnavailable
     )
 }
 

@@ -312,6 +312,10 @@ impl Error {
                     None => Ok(()),
                 }
             }
+            Kind::LimitsUnavailable => f.write_str(
+                "The store of the limits that the replicas of this proxy share does not respond, and without it no request of a \
+                 client with limits is served (redis.when_away). Try again shortly.",
+            ),
             Kind::ClientOverloaded => f.write_str(
                 "The bodies of this client's requests hold as much memory as one client may while there are several: half of \
                  server.max_buffered_bytes. Try again shortly.",

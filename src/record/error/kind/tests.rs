@@ -85,6 +85,7 @@ fn refusal_has_retry_after_exactly_if_repeated_after_a_pause() {
         Kind::UpstreamBusy,
         Kind::QueueFull,
         Kind::LimitReached(Box::new(reached)),
+        Kind::LimitsUnavailable,
         Kind::Overloaded,
         Kind::ClientOverloaded,
         Kind::NoPlace,

@@ -1,0 +1,561 @@
+//! The part of a limit that this instance may spend without asking, where a fleet shares the limit.
+//!
+//! The instances of a fleet keep what each has spent of a limit in a store. An instance spends from
+//! a *grant*: an amount that the store has set aside for it, so that no request waits for the store.
+//! It asks for more when half of a grant is spent. Near the limit a grant is no more than what
+//! requests want, and a request waits for the reply.
+//!
+//! An ask is absolute: it says what this instance has spent in all and what it holds, so that a
+//! repeated, late or lost one does no harm. The store promises that the sum of what all have spent
+//! and what all are granted is at most the limit. This instance promises to spend no more than its
+//! grant, except for what running requests use beyond their holds, and to spend nothing of a grant
+//! whose time is over.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use jiff::Timestamp;
+
+use super::{BucketRate, Units};
+
+/// The time after which an instance asks again in any case. With the interval of looks, two seconds.
+pub const RENEWAL: u64 = 18 * SECOND / 10;
+
+/// The time for which the store keeps a grant, except for one of a rate.
+const VALID: u64 = 15 * SECOND;
+
+/// The time for which the store keeps a grant of a rate, whose bucket fills again meanwhile.
+const RATE_VALID: u64 = 5 * SECOND;
+
+/// The time for which the store is not asked again after it had no room.
+const NO_ROOM: u64 = SECOND / 10;
+
+/// The time whose use a grant covers.
+const COVERED: u64 = 5 * SECOND;
+
+/// The part of a limit that all instances together keep in reserve, also while they are idle, so
+/// that their first requests need not wait.
+const IDLE_PART: u128 = 64;
+
+/// The part of what is left that all instances together may be granted beyond what they want.
+const GRANTED_PART: i128 = 4;
+
+/// The part of a limit below which an instance's part of what is left is nothing: near the limit it is
+/// granted no more than what requests want. The same number is in `grant.lua`.
+const NEAR_PART: i128 = 1_024;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// The treatment of requests while the store is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenAway {
+    /// Each instance spends its grants, and its part of what is left.
+    #[default]
+    Local,
+    /// Requests of clients with limits are refused.
+    Refuse,
+    /// Nothing is limited.
+    Allow,
+}
+
+/// The fleet as this instance sees it, for all shared limits. All threads share it.
+#[derive(Debug)]
+pub struct Fleet {
+    when_away: WhenAway,
+    is_away: AtomicBool,
+    /// The number of instances that were seen last, this one included.
+    instances: AtomicU32,
+    /// This instance reports what the whole ledger has, and not only what it has added.
+    owns_ledger: AtomicBool,
+    /// This instance ends, and gives back all that it does not use.
+    is_leaving: AtomicBool,
+    /// Wakes the thread that asks the store.
+    waker: Waker,
+    /// The numbers of the rounds of asks that have begun and ended.
+    begun: AtomicU64,
+    ended: AtomicU64,
+    /// The round that replies to the latest ask of a request.
+    asked: AtomicU64,
+    /// The requests that wait for the end of a round. Bounded by the running requests.
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Fleet {
+    /// The fleet before the store is reached. `waker` wakes the thread that asks it.
+    pub fn new(when_away: WhenAway, waker: Waker) -> Arc<Self> {
+        Arc::new(Self {
+            when_away,
+            is_away: AtomicBool::new(false),
+            instances: AtomicU32::new(1),
+            owns_ledger: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
+            waker,
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            waiting: Mutex::default(),
+        })
+    }
+
+    pub fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::Acquire)
+    }
+
+    /// Sets whether the store is away. Requests that wait for it are decided.
+    pub fn set_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::Release);
+        self.wake_waiting();
+    }
+
+    /// From now on, this instance reports what the whole ledger has.
+    pub fn own_ledger(&self) {
+        self.owns_ledger.store(true, Ordering::Release);
+    }
+
+    pub fn owns_ledger(&self) -> bool {
+        self.owns_ledger.load(Ordering::Acquire)
+    }
+
+    /// From now on, this instance gives back all that it does not use.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
+    }
+
+    /// Begins a round: limits are asked for what they want from here on.
+    pub fn begin_round(&self) {
+        self.begun.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Ends the round: its replies are known to the limits.
+    pub fn end_round(&self) {
+        self.ended.store(self.begun.load(Ordering::Acquire), Ordering::Release);
+        self.wake_waiting();
+    }
+
+    /// Asks for a further round, for what a limit wants from here on.
+    fn ask(&self) {
+        // The wake comes last, so that this round is not over when the thread has its notice.
+        self.asked.fetch_max(self.begun.load(Ordering::Acquire) + 1, Ordering::AcqRel);
+        self.waker.wake_by_ref();
+    }
+
+    /// The round that replies to all that limits have wanted before this call.
+    pub fn asked_round(&self) -> u64 {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Waits until `round` has ended, or the store is away.
+    pub fn poll_round(&self, round: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let is_over = || self.ended.load(Ordering::Acquire) >= round || self.is_away();
+        if !is_over() {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.retain(|waker| !waker.will_wake(cx.waker()));
+            waiting.push(cx.waker().clone());
+        }
+        if is_over() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn wake_waiting(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    fn instances(&self) -> u32 {
+        self.instances.load(Ordering::Relaxed)
+    }
+}
+
+/// The reason for which a request cannot spend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// The grant is used up; the store was asked for more.
+    Grant,
+    /// The store is away, and requests are refused meanwhile.
+    Store,
+    /// The fleet has no room for this amount more than it has left.
+    Room(Units),
+}
+
+/// The use of a limit here, when a request asks for more of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing<'a> {
+    /// The beginning of the current period.
+    pub(super) period: Option<Timestamp>,
+    /// The used and the held amount of this instance. Ever larger for a rate.
+    pub(super) taken: i128,
+    /// The most that all instances may take; the content of a full bucket for a rate.
+    pub(super) most: Units,
+    pub(super) rate: Option<&'a BucketRate>,
+}
+
+/// A question to the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// The period that it is about.
+    pub period: Option<(Timestamp, Timestamp)>,
+    /// The amount that this instance has spent in all. For a rate also what running requests hold.
+    pub spent: i128,
+    /// The part of `spent` that another instance with the same ledger reports.
+    pub foreign: Units,
+    /// The amount that running requests hold, and have not spent.
+    pub held: Units,
+    /// The amount that requests wait for.
+    pub want: Units,
+    /// The grant that this instance keeps.
+    pub keep: Units,
+    /// The amount that it is likely to use soon.
+    pub soon: Units,
+    /// The amount that all instances keep in reserve.
+    pub idle: Units,
+    pub most: Units,
+    pub rate: Option<AskedRate>,
+    /// The store has replied to an ask about this period before.
+    pub is_known: bool,
+    /// The amount that this instance may take if the store has lost what others have spent.
+    pub alone: Units,
+    /// The instances that were seen last.
+    pub instances: u32,
+    /// The time for which the grant is kept, in nanoseconds.
+    pub valid: u64,
+    /// The time of the ask.
+    at: u64,
+}
+
+/// The part of an ask that is about a rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AskedRate {
+    /// Units per millisecond.
+    pub refill: f64,
+    /// The part of `spent` of which the store has not said that it is known.
+    pub unconfirmed: i128,
+    /// The level that the bucket should have, if the store does not know it.
+    pub level: i128,
+}
+
+/// The reply of the store.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reply {
+    /// The grant that is not spent: at least what running requests hold, except for a rate.
+    pub granted: Units,
+    /// The amount that is neither spent nor granted; negative if too much is spent.
+    pub left: i128,
+    /// The instances with grants, this one included.
+    pub instances: u32,
+    /// The amount that others have spent or hold. For a rate, what is missing in the bucket.
+    pub elsewhere: Units,
+    /// The grants of others that they neither spend nor hold.
+    pub unused: Units,
+}
+
+/// The grant of one limit, and the last reply about it.
+#[derive(Debug)]
+pub(super) struct Grant {
+    fleet: Arc<Fleet>,
+    /// The period of all that follows.
+    period: Option<Timestamp>,
+    /// The amount that may be taken.
+    ceiling: i128,
+    /// The time until which it may be.
+    valid_until: u64,
+    /// The grant that was left after the last reply.
+    reserve: i128,
+    reply: Option<(u64, Reply)>,
+    no_room_until: u64,
+    /// The amount that requests wait for since the last ask.
+    wanted: Units,
+    /// More is asked for without waiting for the renewal.
+    is_due: bool,
+    asked_at: Option<u64>,
+    /// The amounts taken since the last ask, and in the time that grants cover before it.
+    fresh: Units,
+    recent: f64,
+    /// The amount that a rate has taken, less what was given back; and the part that the store
+    /// knows.
+    pub(super) spent: i128,
+    confirmed: i128,
+    /// The end of the last period as the store knows it.
+    last_known: Option<(Timestamp, Units, Units)>,
+    /// The amount that a rate may take while the store is away, and the time of it.
+    apart: Option<(i128, u64)>,
+}
+
+impl Grant {
+    pub(super) fn new(fleet: Arc<Fleet>) -> Self {
+        Self {
+            fleet,
+            period: None,
+            ceiling: 0,
+            valid_until: 0,
+            reserve: 0,
+            reply: None,
+            no_room_until: 0,
+            wanted: Units::default(),
+            is_due: false,
+            asked_at: None,
+            fresh: Units::default(),
+            recent: 0.0,
+            spent: 0,
+            confirmed: 0,
+            last_known: None,
+            apart: None,
+        }
+    }
+
+    pub(super) fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Checks that `need` may be taken. `may_wait`: the request can wait for a reply.
+    pub(super) fn check(
+        &mut self,
+        standing: &Standing<'_>,
+        need: Units,
+        may_wait: bool,
+        now: u64,
+    ) -> Result<(), Lack> {
+        self.turn(standing.period);
+        if self.fleet.is_away() {
+            return self.check_away(standing, need, now);
+        }
+        self.apart = None;
+        if now < self.valid_until && standing.taken + need.signed() <= self.ceiling {
+            return Ok(());
+        }
+        if now < self.no_room_until {
+            return Err(Lack::Room(self.missing(standing, need)));
+        }
+        if !may_wait {
+            return self.check_away(standing, need, now);
+        }
+        self.ask_for(need);
+        Err(Lack::Grant)
+    }
+
+    /// Checks that a running request may take `more`. It does not wait: it fails only if the store
+    /// has said that there is no room.
+    pub(super) fn check_more(&mut self, standing: &Standing<'_>, more: Units, now: u64) -> Result<(), Lack> {
+        match self.check(standing, more, true, now) {
+            Err(Lack::Grant | Lack::Store) => Ok(()),
+            checked => checked,
+        }
+    }
+
+    /// Counts what was taken. Asks for more when half of the grant is spent; one that is no more
+    /// than what requests wanted is not renewed before the next of them.
+    pub(super) fn record_taken(&mut self, standing: &Standing<'_>, more: Units) {
+        self.fresh = self.fresh.plus(more);
+        let is_half_spent = self.ceiling - standing.taken < self.reserve / 2;
+        if is_half_spent && self.reserve > 0 && !self.is_due {
+            self.is_due = true;
+            self.fleet.waker.wake_by_ref();
+        }
+    }
+
+    /// The missing amount, if the fleet has less left than `need`.
+    fn missing(&self, standing: &Standing<'_>, need: Units) -> Units {
+        let left = self.reply.map_or(0, |(_, reply)| reply.left);
+        Units::from_signed(need.signed() - (self.ceiling - standing.taken).max(0) - left)
+    }
+
+    fn ask_for(&mut self, need: Units) {
+        self.wanted = self.wanted.plus(need);
+        self.fleet.ask();
+    }
+
+    /// Forgets the grant of another period.
+    fn turn(&mut self, period: Option<Timestamp>) {
+        if self.period != period {
+            (self.period, self.ceiling, self.valid_until, self.reserve) = (period, 0, 0, 0);
+            (self.reply, self.no_room_until, self.wanted) = (None, 0, Units::default());
+        }
+    }
+
+    /// Returns true if nothing is limited now.
+    pub(super) fn is_free(&self) -> bool {
+        self.fleet.when_away == WhenAway::Allow && self.fleet.is_away()
+    }
+
+    /// Decides without the store.
+    fn check_away(&mut self, standing: &Standing<'_>, need: Units, now: u64) -> Result<(), Lack> {
+        let instances = i128::from(self.fleet.instances());
+        let mut part = standing.most.signed() / instances;
+        let mut need = need.signed();
+        let allowed = match (self.fleet.when_away, standing.rate) {
+            (WhenAway::Allow, _) => return Ok(()),
+            (WhenAway::Refuse, _) => return Err(Lack::Store),
+            (WhenAway::Local, None) => match self.reply {
+                Some((_, reply)) => self.ceiling + reply.left.max(0) / instances,
+                None => part,
+            },
+            (WhenAway::Local, Some(rate)) => {
+                part = part.max(1);
+                need = need.min(part);
+                let (begin, since) = match (self.apart, self.reply) {
+                    (Some(apart), _) => apart,
+                    (None, Some((at, reply))) => (self.ceiling + reply.left.max(0) / instances, at),
+                    (None, None) => (standing.taken + part, now),
+                };
+                let refill = rate.limit.signed().saturating_mul(now.saturating_sub(since).into());
+                let allowed = begin.saturating_add(refill / (i128::from(rate.period) * instances));
+                // A bucket of this instance alone holds its part of the burst.
+                let full = standing.taken + part;
+                self.apart = Some(if allowed > full { (full, now) } else { (begin, since) });
+                allowed.min(full)
+            }
+        };
+        let missing = standing.taken + need - allowed;
+        if missing <= 0 { Ok(()) } else { Err(Lack::Room(Units::from_signed(missing * instances))) }
+    }
+
+    /// The time from which there may be room in a period although the fleet has none left: others
+    /// give back what they are granted and do not use.
+    pub(super) fn unused_elsewhere(&self, missing: Units) -> Option<u64> {
+        let (_, reply) = self.reply.filter(|_| !self.fleet.is_away())?;
+        (missing <= reply.unused).then_some(RENEWAL)
+    }
+
+    /// The use of others, as far as it is known. `own`: the missing content of a rate's own bucket.
+    pub(super) fn elsewhere(&self, standing: &Standing<'_>, own: Units, now: u64) -> Units {
+        match (self.reply, standing.rate) {
+            (Some(_), Some(rate)) => {
+                Units::from_signed(rate.burst.signed() - self.level(rate, now)).minus(own)
+            }
+            (Some((_, reply)), None) if self.period == standing.period => reply.elsewhere,
+            _ => Units::default(),
+        }
+    }
+
+    /// The next ask, if it is time for one. `spent` and `held` make up what is taken, except for a
+    /// rate.
+    pub(super) fn next_ask(
+        &mut self,
+        standing: &Standing<'_>,
+        period: Option<(Timestamp, Timestamp)>,
+        (spent, foreign, held): (i128, Units, Units),
+        now: u64,
+    ) -> Option<Ask> {
+        self.turn(standing.period);
+        let is_leaving = self.fleet.is_leaving();
+        let is_due = self.is_due || is_leaving || self.wanted > Units::default();
+        let since = self.asked_at.map(|asked| now.saturating_sub(asked));
+        if !is_due && since.is_some_and(|since| since < RENEWAL) {
+            return None;
+        }
+        self.note_use(since.unwrap_or(COVERED));
+        (self.asked_at, self.is_due) = (Some(now), false);
+        let (idle, soon) = match is_leaving {
+            true => (Units::default(), Units::default()),
+            false => (Units(standing.most.0 / IDLE_PART), Units(self.recent as u128)),
+        };
+        let instances = self.fleet.instances();
+        let alone = self.reply.map_or(0, |(_, reply)| {
+            self.ceiling + reply.left.max(0) / i128::from(instances) - standing.taken
+        });
+        let keep = self.keep(standing, soon, idle, now);
+        let rate = standing.rate.map(|rate| AskedRate {
+            refill: rate.limit.0 as f64 / (rate.period as f64 / 1e6),
+            unconfirmed: self.spent - self.confirmed,
+            level: self.level(rate, now),
+        });
+        Some(Ask {
+            period,
+            spent,
+            foreign,
+            held,
+            want: std::mem::take(&mut self.wanted),
+            keep,
+            soon,
+            idle,
+            most: standing.most,
+            is_known: self.reply.is_some(),
+            alone: Units::from_signed(alone),
+            instances,
+            valid: if rate.is_some() { RATE_VALID } else { VALID },
+            rate,
+            at: now,
+        })
+    }
+
+    /// Gives back what the grant has beyond this instance's part, before the store may grant it to
+    /// others. Returns what is kept.
+    fn keep(&mut self, standing: &Standing<'_>, soon: Units, idle: Units, now: u64) -> Units {
+        let instances = i128::from(self.fleet.instances());
+        let granted = if now < self.valid_until { (self.ceiling - standing.taken).max(0) } else { 0 };
+        let left = self.reply.map_or(0, |(_, reply)| reply.left.max(0)) + granted;
+        let part = left / (GRANTED_PART * instances);
+        let part = if part < standing.most.signed() / NEAR_PART { 0 } else { part };
+        let keep = soon.signed().max(idle.signed() / instances).min(part).min(granted);
+        // Use beyond the grant does not raise it.
+        self.ceiling = self.ceiling.min(standing.taken + keep);
+        Units::from_signed(keep)
+    }
+
+    /// The level of the fleet's bucket, as far as it is known.
+    fn level(&self, rate: &BucketRate, now: u64) -> i128 {
+        let burst = rate.burst.signed();
+        let Some((at, reply)) = self.reply else { return burst };
+        let refill = rate.limit.signed().saturating_mul(now.saturating_sub(at).into());
+        let level = burst - reply.elsewhere.signed() - (self.spent - self.confirmed);
+        level.saturating_add(refill / i128::from(rate.period)).min(burst)
+    }
+
+    /// Counts the use since the last ask, `since` nanoseconds ago.
+    fn note_use(&mut self, since: u64) {
+        let decay = (-(since as f64) / COVERED as f64).exp();
+        self.recent = self.recent * decay + std::mem::take(&mut self.fresh).0 as f64;
+    }
+
+    /// Takes over the reply to an ask.
+    pub(super) fn record_reply(&mut self, ask: &Ask, reply: Reply, now: u64) {
+        if ask.rate.is_some() {
+            self.confirmed = ask.spent;
+        }
+        self.fleet.instances.store(reply.instances.max(1), Ordering::Relaxed);
+        let period = ask.period.map(|(begin, _)| begin);
+        if period != self.period {
+            // A reply about the last period.
+            self.last_known = period.map(|begin| (begin, Units::from_signed(ask.spent), ask.held));
+            return;
+        }
+        self.ceiling = ask.spent + reply.granted.signed();
+        self.valid_until = ask.at + ask.valid;
+        self.reserve = (reply.granted.signed() - ask.held.signed()).max(0);
+        self.reply = Some((now, reply));
+        self.no_room_until = if self.reserve < ask.want.signed() { now + NO_ROOM } else { 0 };
+    }
+
+    /// The ask about the last period, unless the store knows its `used` and `held` amounts.
+    pub(super) fn ask_last(
+        &self,
+        period: (Timestamp, Timestamp),
+        (used, foreign, held): (Units, Units, Units),
+        now: u64,
+    ) -> Option<Ask> {
+        let none = Units::default();
+        (self.last_known != Some((period.0, used, held))).then(|| Ask {
+            period: Some(period),
+            spent: used.signed(),
+            foreign,
+            held,
+            want: none,
+            keep: none,
+            soon: none,
+            idle: none,
+            most: none,
+            rate: None,
+            is_known: false,
+            alone: none,
+            instances: 1,
+            valid: VALID,
+            at: now,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,394 @@
+//! Several instances on one store under a simulated clock, with lost asks and replies, restarts and
+//! outages.
+
+use std::collections::BTreeMap;
+use std::task::Waker;
+
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
+
+use super::super::{
+    AtLimit, Calendar, LimitBound, LimitFilter, LimitHold, LimitSpec, NoRoom, Now, Quantity, RoomFrom,
+    Unpriced, Use, UseLimit, Weights,
+};
+use super::*;
+use crate::support::calendar::Period;
+
+fn now(nanos: u64) -> Now {
+    let begin: Timestamp = "2026-11-30T01:00:00Z".parse().unwrap();
+    Now { nanos, time: begin + SignedDuration::from_nanos(nanos as i64) }
+}
+
+/// The store, as `grant.lua` keeps it.
+#[derive(Default)]
+struct Store {
+    spent: BTreeMap<usize, i128>,
+    /// The grant, the part that is held, and the end.
+    granted: BTreeMap<usize, (i128, i128, u64)>,
+    /// The level of a rate, and its time.
+    level: Option<(f64, u64)>,
+}
+
+impl Store {
+    fn reply(&mut self, who: usize, ask: &Ask, now: u64) -> Reply {
+        let held = ask.held.signed();
+        let others = |part: &BTreeMap<usize, i128>| {
+            part.iter().filter(|(other, _)| **other != who).map(|(_, spent)| *spent).sum::<i128>()
+        };
+        let over: Vec<_> =
+            self.granted.iter().filter(|(_, (.., ends))| *ends <= now).map(|(who, _)| *who).collect();
+        let mut lost = 0;
+        for over in over.into_iter().filter(|over| *over != who) {
+            let (amount, ..) = self.granted.remove(&over).unwrap();
+            if ask.rate.is_some() {
+                lost += amount;
+                self.spent.remove(&over);
+            }
+        }
+        let live = || self.granted.iter().filter(|(other, _)| **other != who).map(|(_, granted)| *granted);
+        let granted: i128 = live().map(|(amount, ..)| amount).sum();
+        let holds: i128 = live().map(|(_, holds, _)| holds).sum();
+        let instances = live().count() as u32 + 1;
+        let most = ask.most.signed();
+        let (left, elsewhere) = match &ask.rate {
+            None => {
+                let used = others(&self.spent);
+                (most - used - granted - ask.spent - held, used + holds)
+            }
+            Some(rate) => {
+                let mut level = rate.level as f64;
+                if let Some((known, at)) = self.level {
+                    let known = (known + (now - at) as f64 / 1e6 * rate.refill).min(most as f64);
+                    let mine = self.spent.get(&who).map(|mine| ask.spent - mine);
+                    level = known - (lost + mine.unwrap_or(rate.unconfirmed)) as f64;
+                }
+                let level = level.min(most as f64);
+                self.level = Some((level, now));
+                ((level - granted as f64).floor() as i128, most - level.floor() as i128)
+            }
+        };
+        let part = left.max(0) / (4 * i128::from(instances));
+        let part = if part < most / NEAR_PART { 0 } else { part };
+        let likely = ask.soon.signed().max(ask.idle.signed() / i128::from(instances)).min(part);
+        let more = ask.keep.signed().max(ask.want.signed()).max(likely).min(left).max(0);
+        self.spent.insert(who, ask.spent);
+        self.granted.insert(who, (held + more, held, now + ask.valid));
+        Reply {
+            granted: Units::from_signed(held + more),
+            left: left - more,
+            instances,
+            elsewhere: Units::from_signed(elsewhere),
+            unused: Units::from_signed(granted - holds),
+        }
+    }
+}
+
+struct Instance {
+    who: usize,
+    fleet: Arc<Fleet>,
+    limit: Arc<UseLimit>,
+    holds: Vec<(LimitHold, u64)>,
+}
+
+impl Instance {
+    fn new(who: usize, quantity: Quantity, bound: &LimitBound, when_away: WhenAway, at: u64) -> Self {
+        let fleet = Fleet::new(when_away, Waker::noop().clone());
+        fleet.own_ledger();
+        let spec = LimitSpec {
+            quantity,
+            bound: bound.clone(),
+            at_limit: AtLimit::Refuse,
+            filter: LimitFilter::default(),
+            unpriced: Unpriced::Refuse,
+        };
+        let limit = Arc::new(UseLimit::shared(spec, Some(Arc::clone(&fleet)), now(at)));
+        Self { who, fleet, limit, holds: Vec::new() }
+    }
+
+    fn exchange(&self, store: &mut Store, at: u64) {
+        self.exchange_through(store, at, |_| true);
+    }
+
+    /// `arrives`: the way there, and the way back.
+    fn exchange_through(&self, store: &mut Store, at: u64, mut arrives: impl FnMut(bool) -> bool) {
+        for ask in self.limit.asks(now(at)).into_iter().flatten() {
+            if arrives(true) {
+                let reply = store.reply(self.who, &ask, at);
+                if arrives(false) {
+                    self.limit.reply(&ask, reply, now(at));
+                }
+            }
+        }
+    }
+
+    fn take(&self, want: u64, at: u64) -> Result<LimitHold, RoomFrom> {
+        let expected = Use { requests: 1, reported: want, ..Use::default() };
+        LimitHold::take_or_wait([&self.limit], &expected, now(at).time, now(at), true, None)
+            .map_err(|NoRoom { room_from, .. }| room_from)
+    }
+
+    /// Takes it, and asks the store if that is necessary.
+    fn take_asking(&self, want: u64, store: &mut Store, at: u64) -> Result<LimitHold, RoomFrom> {
+        match self.take(want, at) {
+            Err(RoomFrom::AReply) => {
+                self.exchange(store, at);
+                self.take(want, at)
+            }
+            taken => taken,
+        }
+    }
+
+    fn taken(&self, at: u64) -> u128 {
+        let status = self.limit.status(now(at));
+        status.used.plus(status.held).0
+    }
+}
+
+fn tokens(tokens: u64) -> Units {
+    Units(u128::from(tokens) * u128::from(Weights::ONE))
+}
+
+const TOKENS: Quantity = Quantity::Tokens(Weights::Reported);
+
+fn per_day(limit: Units) -> LimitBound {
+    LimitBound::Period { limit, calendar: Calendar { period: Period::Day, zone: TimeZone::UTC } }
+}
+
+fn used(tokens: u64) -> Use {
+    Use { requests: 1, reported: tokens, ..Use::default() }
+}
+
+#[test]
+fn fleet_never_exceeds_a_period_and_uses_all_of_it() {
+    for seed in 0..30 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (limit, mut store, mut at) = (tokens(200_000), Store::default(), 0);
+        let bound = per_day(limit);
+        let new = |who, at| Instance::new(who, TOKENS, &bound, WhenAway::Local, at);
+        let mut fleet: Vec<_> = (0..3).map(|who| new(who, 0)).collect();
+        for step in 0..3_000 {
+            at += random.u64(0..100) * SECOND / 1_000;
+            let index = random.usize(..fleet.len());
+            match random.u8(0..10) {
+                0..4 => {
+                    let want = random.u64(1..400);
+                    let mut taken = fleet[index].take(want, at);
+                    if taken.as_ref().is_err_and(|from| *from == RoomFrom::AReply) {
+                        fleet[index].exchange_through(&mut store, at, |_| random.u8(0..10) > 0);
+                        taken = fleet[index].take(want, at);
+                    }
+                    fleet[index].holds.extend(taken.map(|hold| (hold, want)));
+                }
+                4..8 if !fleet[index].holds.is_empty() => {
+                    let holds = &mut fleet[index].holds;
+                    let (hold, want) = holds.swap_remove(random.usize(..holds.len()));
+                    hold.settle(&used(random.u64(0..=want)), now(at));
+                }
+                8 => fleet[index].exchange_through(&mut store, at, |_| random.u8(0..10) > 0),
+                9 if random.u8(0..20) == 0 => {
+                    // A restart: what runs is lost, and the ledger has the rest. The first ask
+                    // replaces what the process before has reported.
+                    fleet[index].holds.clear();
+                    let used = fleet[index].limit.status(now(at)).used;
+                    fleet[index] = new(index, at);
+                    fleet[index].limit.seed(used, now(at).time);
+                }
+                _ => {}
+            }
+            let taken: u128 = fleet.iter().map(|instance| instance.taken(at)).sum();
+            assert!(taken <= limit.0, "seed {seed}, step {step}: {taken}");
+        }
+        fleet.iter_mut().for_each(|instance| instance.holds.clear());
+        // One instance can have all that is left, two renewals after the others have stopped.
+        for _ in 0..40 {
+            at += RENEWAL;
+            fleet.iter().for_each(|instance| instance.exchange(&mut store, at));
+            for want in [500, 20, 1] {
+                while let Ok(hold) = fleet[0].take_asking(want, &mut store, at) {
+                    hold.settle(&used(want), now(at));
+                }
+            }
+        }
+        let taken: u128 = fleet.iter().map(|instance| instance.taken(at)).sum();
+        assert_eq!(taken, limit.0, "seed {seed}");
+        assert!(matches!(fleet[0].take_asking(1, &mut store, at), Err(RoomFrom::Time(_))));
+    }
+}
+
+#[test]
+fn fleet_never_exceeds_the_bucket_of_a_rate() {
+    for seed in 0..30 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let rate = BucketRate { limit: tokens(6_000), period: 60 * SECOND, burst: tokens(2_000) };
+        let bound = LimitBound::Rate(rate);
+        let (mut store, mut at, mut taken) = (Store::default(), 0, 0);
+        let fleet: Vec<_> =
+            (0..3).map(|who| Instance::new(who, TOKENS, &bound, WhenAway::Local, 0)).collect();
+        for _ in 0..3_000 {
+            at += random.u64(0..200) * SECOND / 1_000;
+            let instance = &fleet[random.usize(..3)];
+            let want = random.u64(1..200);
+            if random.u8(0..4) == 0 {
+                instance.exchange_through(&mut store, at, |_| random.u8(0..10) > 0);
+            } else if let Ok(hold) = instance.take_asking(want, &mut store, at) {
+                let spent = random.u64(want / 2..=want);
+                hold.settle(&used(spent), now(at));
+                taken += u128::from(spent) * 1_000;
+            }
+            let refill = rate.limit.0 * u128::from(at) / u128::from(rate.period);
+            assert!(taken <= rate.burst.0 + refill + 1_000, "seed {seed}: {taken} at {at}");
+        }
+        // Most of it is used.
+        assert!(taken > rate.limit.0 * u128::from(at) / u128::from(rate.period) / 2, "seed {seed}: {taken}");
+    }
+}
+
+#[test]
+fn fleet_never_runs_more_than_its_permits() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let bound = LimitBound::Concurrent(Units(7));
+    let (mut store, mut at, mut most) = (Store::default(), 0, 0);
+    let mut fleet: Vec<_> =
+        (0..3).map(|who| Instance::new(who, Quantity::Concurrent, &bound, WhenAway::Local, 0)).collect();
+    for _ in 0..5_000 {
+        at += random.u64(0..100) * SECOND / 1_000;
+        let instance = &mut fleet[random.usize(..3)];
+        match random.u8(0..4) {
+            0..2 => {
+                let taken = instance.take_asking(1, &mut store, at);
+                instance.holds.extend(taken.map(|hold| (hold, 1)));
+            }
+            2 if !instance.holds.is_empty() => drop(instance.holds.pop()),
+            _ => instance.exchange(&mut store, at),
+        }
+        let running = fleet.iter().map(|instance| instance.holds.len()).sum::<usize>();
+        assert!(running <= 7, "{running}");
+        most = most.max(running);
+    }
+    assert_eq!(most, 7);
+}
+
+#[test]
+fn idle_fleet_grants_the_first_request_without_an_reply() {
+    let bound = per_day(tokens(1_000_000));
+    let mut store = Store::default();
+    let fleet = [0, 1].map(|who| Instance::new(who, TOKENS, &bound, WhenAway::Local, 0));
+    fleet.iter().for_each(|instance| instance.exchange(&mut store, 0));
+    assert!(fleet[0].take(2_000, 1).is_ok());
+    // More is asked for when half is spent, and not before.
+    let busy = &fleet[0];
+    let taken =
+        (0..200).take_while(|_| busy.take(100, 2).map(|hold| hold.settle(&used(100), now(2))).is_ok());
+    assert!(taken.count() > 20);
+    assert!(busy.limit.asks(now(3))[0].is_some() && fleet[1].limit.asks(now(3))[0].is_none());
+}
+
+#[test]
+fn grant_whose_time_is_over_is_not_spent() {
+    let bound = per_day(tokens(1_000_000));
+    let mut store = Store::default();
+    let one = Instance::new(0, TOKENS, &bound, WhenAway::Local, 0);
+    one.exchange(&mut store, 0);
+    assert!(one.take(10, VALID - 1).is_ok());
+    assert_eq!(one.take(10, VALID).err(), Some(RoomFrom::AReply));
+}
+
+#[test]
+fn request_without_room_is_refused_without_another_ask() {
+    let bound = per_day(tokens(100));
+    let mut store = Store::default();
+    let [one, other] = [0, 1].map(|who| Instance::new(who, TOKENS, &bound, WhenAway::Local, 0));
+    other.take_asking(90, &mut store, 0).unwrap().settle(&used(90), now(0));
+    other.exchange(&mut store, RENEWAL);
+    let end = RoomFrom::Time("2026-12-01T00:00:00Z".parse().unwrap());
+    assert_eq!(one.take_asking(20, &mut store, RENEWAL).err(), Some(end));
+    assert_eq!(one.take(20, RENEWAL + NO_ROOM - 1).err(), Some(end));
+    assert!(one.limit.asks(now(RENEWAL + 1))[0].is_none());
+    assert_eq!(one.limit.status(now(RENEWAL)).taken(), tokens(90), "with what others have used");
+    assert!(one.take(7, RENEWAL + 1).is_ok());
+}
+
+#[test]
+fn isolated_instance_spends_its_part_of_what_is_left() {
+    for (when_away, expected) in [(WhenAway::Local, 50), (WhenAway::Allow, 1_000), (WhenAway::Refuse, 0)] {
+        let bound = per_day(Units(100));
+        let mut store = Store::default();
+        let [one, other] = [0, 1].map(|who| Instance::new(who, Quantity::Requests, &bound, when_away, 0));
+        for at in [0, RENEWAL] {
+            [&one, &other].iter().for_each(|instance| instance.exchange(&mut store, at));
+        }
+        [&one, &other].iter().for_each(|instance| instance.fleet.set_away(true));
+        let admitted = |instance: &Instance| {
+            (0..1_000).filter(|_| instance.take(1, RENEWAL + 1).map(drop).is_ok()).count()
+        };
+        let counts = [admitted(&one), admitted(&other)];
+        assert!(counts.iter().all(|count| count.abs_diff(expected) <= 1), "{when_away:?}: {counts:?}");
+        // Nor does an attempt to ask grant anything.
+        one.limit.asks(now(2 * RENEWAL));
+        let refused = one.take(1, 2 * RENEWAL).err();
+        match when_away {
+            WhenAway::Local => assert!(matches!(refused, Some(RoomFrom::Time(_)))),
+            WhenAway::Refuse => assert_eq!(refused, Some(RoomFrom::TheStore)),
+            WhenAway::Allow => assert_eq!(refused, None),
+        }
+    }
+}
+
+#[test]
+fn isolated_instance_has_its_part_of_a_rate() {
+    let rate = BucketRate { limit: Units(60), period: 60 * SECOND, burst: Units(20) };
+    let mut store = Store::default();
+    let bound = LimitBound::Rate(rate);
+    let [one, other] = [0, 1].map(|who| Instance::new(who, Quantity::Requests, &bound, WhenAway::Local, 0));
+    for at in [0, RENEWAL] {
+        [&one, &other].iter().for_each(|instance| instance.exchange(&mut store, at));
+    }
+    one.fleet.set_away(true);
+    let later = |seconds: u64| RENEWAL + seconds * SECOND;
+    let admitted = |at| (0..1_000).filter(|_| one.take(1, at).map(drop).is_ok()).count();
+    assert_eq!(admitted(later(0)), 10, "half of the burst");
+    assert_eq!(admitted(later(10)), 5, "half of the refill");
+    assert_eq!(one.take(1, later(10)).err(), Some(RoomFrom::After(2 * SECOND)));
+    assert_eq!(admitted(later(3_600)), 10);
+}
+
+#[test]
+fn last_period_is_reported_until_it_is_known() {
+    let bound = per_day(tokens(1_000));
+    let mut store = Store::default();
+    let one = Instance::new(0, TOKENS, &bound, WhenAway::Local, 0);
+    let hold = one.take_asking(100, &mut store, 0).unwrap();
+    let tomorrow = 24 * 3_600 * SECOND;
+    let last = |at: u64| {
+        let [current, last] = one.limit.asks(now(at));
+        let reply = Reply { granted: Units(0), left: 0, instances: 1, elsewhere: Units(0), unused: Units(0) };
+        for ask in [&current, &last].into_iter().flatten() {
+            one.limit.reply(ask, reply, now(at));
+        }
+        last.map(|ask| (ask.spent, ask.held))
+    };
+    assert_eq!(last(tomorrow), Some((0, tokens(100))));
+    assert_eq!(last(tomorrow + RENEWAL), None);
+    hold.settle(&used(70), now(tomorrow + RENEWAL));
+    assert_eq!(last(tomorrow + 2 * RENEWAL), Some((70_000, Units(0))));
+    assert_eq!(last(tomorrow + 3 * RENEWAL), None);
+}
+
+#[test]
+fn round_that_has_begun_ends_no_later_wait() {
+    let fleet = Fleet::new(WhenAway::Local, Waker::noop().clone());
+    let mut context = Context::from_waker(Waker::noop());
+    fleet.begin_round();
+    fleet.ask();
+    // The next one may begin before the request waits.
+    for is_over in [false, true] {
+        fleet.end_round();
+        assert_eq!(fleet.poll_round(fleet.asked_round(), &mut context).is_ready(), is_over);
+        fleet.begin_round();
+    }
+    fleet.ask();
+    let round = fleet.asked_round();
+    assert!(fleet.poll_round(round, &mut context).is_pending());
+    fleet.set_away(true);
+    assert!(fleet.poll_round(round, &mut context).is_ready());
+}

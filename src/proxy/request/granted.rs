@@ -1,0 +1,58 @@
+//! The wait of a request for a grant of a limit that a fleet shares.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Buffered, Routed};
+use crate::gate::limit::Fleet;
+use crate::proxy::worker::WorkerSnapshot;
+use crate::record::Entry;
+use crate::record::error::{Error, Kind, Result};
+
+/// The longest wait of a request for all its grants. Then it is decided as while the store is away.
+const LONGEST: Duration = Duration::from_millis(50);
+
+impl Buffered {
+    /// Returns true if limits are asked for grants, and false if they decide without them.
+    pub(super) fn may_ask(&self) -> bool {
+        !self.decides_alone.get()
+    }
+
+    /// Returns true if the request failed only for lack of a grant, for which it can wait.
+    pub(in crate::proxy) fn lacks_grant(&self, error: &Error) -> bool {
+        *error.kind() == Kind::LimitsUnavailable
+            && self.may_ask()
+            && self.fleet().is_some_and(|fleet| !fleet.is_away())
+    }
+
+    /// Waits for the grants that the request lacks, and finds its target.
+    ///
+    /// # Errors
+    /// Fails like [`Self::route`].
+    #[cold]
+    pub(in crate::proxy) async fn route_with_grants<'a>(
+        &'a self,
+        snapshot: &'a WorkerSnapshot,
+        entry: &mut Entry,
+    ) -> Result<Routed<'a>> {
+        let until = Instant::now() + LONGEST;
+        loop {
+            if let Some(fleet) = self.fleet() {
+                let round = fleet.asked_round();
+                let replied = timeout_at(until, poll_fn(|cx| fleet.poll_round(round, cx))).await;
+                self.decides_alone.set(replied.is_err());
+            }
+            match self.route(snapshot, entry) {
+                Err(error) if self.lacks_grant(&error) => {}
+                routed => return routed,
+            }
+        }
+    }
+
+    fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.client.as_ref()?.limits.iter().find_map(|applied| applied.limit.fleet())
+    }
+}
