@@ -65,6 +65,7 @@ mod prices;
 mod probe;
 mod query;
 mod reader;
+mod redis;
 pub mod reload;
 mod routes;
 mod schema;
@@ -100,8 +101,8 @@ pub use probe::{AdminPort, check_file, load_admin_port, load_admin_token};
 pub use settings::{
     AccessLines, AdminSettings, Alert, Client, ClientKey, Database, DrainLimits, ForwardProxy, GroupSettings,
     HttpVersion, JsonlTarget, KeySettings, KeyStorage, LedgerSettings, Log, MemberSettings, OnDisconnect,
-    OtlpSettings, PoolLimits, Postgres, Route, RouteTarget, Server, Settings, StoredKey, Team, Timeouts,
-    Upstream, WebhookUrl,
+    OtlpSettings, PoolLimits, Postgres, Redis, RedisAddress, Route, RouteTarget, Sentinel, Server, Settings,
+    StoredKey, Team, Timeouts, Upstream, WebhookUrl,
 };
 pub use stored_keys::{LoadedKeys, load_keys_again, warn_of_table};
 pub use time_zone::{time_zone, time_zone_name};
@@ -298,6 +299,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let admin = root.section("admin", sections::admin);
     let ledger = root.section("ledger", sections::ledger);
     let log = root.section("log", sections::log);
+    let redis = root.table("redis", redis::redis);
     let zone = ledger.as_ref().map_or(TimeZone::UTC, |ledger| ledger.time_zone.clone());
     let (upstream_names, group_names) = (root.keys("upstreams"), root.keys("groups"));
     let limits = clients::LimitContext {
@@ -335,6 +337,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     }
     if let (Ok(clients), Ok(teams), Ok(routes)) = (&clients, &teams, &routes) {
         clients::warn_of_unused(root, clients, teams, routes);
+        redis::warn_of_unused(root, clients, teams);
     }
     if let (Ok(keys), Ok(clients)) = (&keys, &clients) {
         stored_keys::check(root, keys, clients, has_certificates, &ledger);
@@ -360,6 +363,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         server: server?,
         admin: admin?,
         ledger,
+        redis: redis?,
         otlp: otlp?,
         log: log?,
         clients: clients?,

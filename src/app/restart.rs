@@ -29,6 +29,7 @@ pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
     if is_table(new) != is_table(in_use) {
         differing.pin("keys.store", &mut new.keys, &in_use.keys);
     }
+    differing.pin("redis", &mut new.redis, &in_use.redis);
     differing.pin("otlp", &mut new.otlp, &in_use.otlp);
     differing.pin("log.format", &mut new.log.format, &in_use.log.format);
     // The sink exists, or does not, for as long as the process runs.

@@ -22,7 +22,7 @@ use crate::codec::traceparent::Sampling;
 use crate::config::forward_proxy::ProxyAddress;
 use crate::gate::TagRule;
 use crate::gate::browser::{Origins, OwnHosts};
-use crate::gate::limit::LimitSpec;
+use crate::gate::limit::{LimitSpec, WhenAway};
 use crate::llm::price::Prices;
 use crate::llm::provider::{ApiVersion, BaseUrl, FixedQuery, IncludeUsage, Provider};
 use crate::llm::rewrite::names::HeaderNames;
@@ -36,6 +36,7 @@ pub struct Settings {
     pub server: Server,
     pub admin: AdminSettings,
     pub ledger: LedgerSettings,
+    pub redis: Option<Redis>,
     pub otlp: Option<OtlpSettings>,
     pub log: Log,
     /// The clients in the order of the file. No two have the same key. Empty: no authentication.
@@ -176,6 +177,38 @@ pub struct Postgres {
     /// `None`: for ever.
     pub retention: Option<Duration>,
     pub read: bool,
+}
+
+/// The Redis or Valkey in which the replicas of a fleet share their limits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Redis {
+    /// A server, nodes of a cluster, or sentinels; at least one.
+    pub nodes: Vec<RedisAddress>,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    /// Not negative; 0 if there are several nodes without sentinels.
+    pub database: i64,
+    /// `None`: connections are plain.
+    pub tls: Option<ClientSettings>,
+    /// The nodes are sentinels.
+    pub sentinel: Option<Sentinel>,
+    /// Not empty; without braces and spaces.
+    pub prefix: String,
+    pub when_away: WhenAway,
+}
+
+/// The service of sentinels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sentinel {
+    pub service: String,
+    /// The password of the sentinels themselves.
+    pub password: Option<Secret>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RedisAddress {
+    Tcp(String, u16),
+    Unix(PathBuf),
 }
 
 /// An OpenTelemetry collector, which gets spans or metrics or both.

@@ -12,6 +12,7 @@ mod places;
 mod postgres;
 mod precedence;
 mod prices;
+mod redis;
 mod secrets;
 mod stored_keys;
 mod tags;

@@ -126,6 +126,7 @@ fn alone(settings: &Settings, upstream: &Upstream) -> Settings {
     alone.ledger.path = None;
     alone.ledger.jsonl = None;
     alone.ledger.postgres = None;
+    alone.redis = None;
     alone.otlp = None;
     alone.clients = Vec::new();
     alone.routes = Vec::new();

@@ -10,7 +10,7 @@ use crate::llm::provider::{ApiVersion, Provider};
 use crate::support::telemetry::LogFormat;
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 22] = [
+const VARIABLES: [(&str, &str); 24] = [
     ("ALERTS_URL", "https://hooks.example/services/T0/B0/secret"),
     ("ALERTS_KEY", "alerts-0123456789"),
     ("OPENAI_API_KEY", "sk-openai"),
@@ -28,6 +28,8 @@ const VARIABLES: [(&str, &str); 22] = [
     ("GATEWAY_KEY", "gw-key"),
     ("PROXY_PASSWORD", "proxy-password"),
     ("LEDGER_URL", "postgres://streamgauge:db-password@db.internal/usage"),
+    ("REDIS_URL", "rediss://:redis-password@redis.internal"),
+    ("SENTINEL_PASSWORD", "sentinel-password"),
     ("OTLP_AUTHORIZATION", "Bearer otlp"),
     ("SERVER_KEY_PASSPHRASE", "pass"),
     ("CLIENT_KEY_PASSPHRASE", "pass"),
