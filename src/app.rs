@@ -14,6 +14,7 @@ pub(crate) mod preflight;
 mod reload;
 mod restart;
 mod running;
+mod shared_limits;
 mod shares;
 mod sinks;
 mod snapshot;
@@ -40,6 +41,7 @@ use crate::tls::ServerTls;
 use crate::upstream::ConnectObserver;
 use open_files::{make_room, raise_limit};
 use reload::{Reloader, Source};
+use shared_limits::Inheritance;
 use shares::{Shares, open_now};
 use sinks::Sinks;
 use worker::{Parts, on_this_thread, work};
@@ -47,8 +49,8 @@ use worker::{Parts, on_this_thread, work};
 pub use running::Running;
 
 /// The number of threads besides the workers: one per sink, those of records, estimates, reloads,
-/// checkpoints and the admin pages, and a few for name lookups.
-const OTHER_THREADS: usize = 16;
+/// checkpoints, shared limits and the admin pages, and a few for name lookups.
+const OTHER_THREADS: usize = 17;
 
 /// The silence after which a connection without a request is closed for a new one: the round trip
 /// of a distant client, with TLS.
@@ -205,6 +207,12 @@ impl App {
         reloader.tell(webhooks);
         let alerts = Arc::clone(&reloader.alerts);
         let Sinks { all, ledger_mark } = sinks;
+        reloader.inheritance = Inheritance::new(ledger_mark.clone());
+        let exchange = reloader.sharing.take().map(|sharing| {
+            let path = reloader.settings.ledger.path.as_deref();
+            sharing.spawn(&parts.shared.limits, (path, ledger_mark.as_deref()), &parts.journal)
+        });
+        let exchange = exchange.transpose()?;
         let writer = Writer::spawn(&parts.journal, all)?;
         reloader.controls.attach(writer.lanes());
         let mut running = Running {
@@ -220,6 +228,7 @@ impl App {
             reload: reload.clone(),
             reloading: reloader.spawn(&threads)?,
             taking_keys: keyring.spawn(&threads)?,
+            exchange,
             refusals: Some(RefusalCounter::spawn(&parts.journal)?),
             estimator: Estimator::spawn(&parts.journal)?,
             writer,

@@ -8,7 +8,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `alerts` | looks at limits, upstreams and the ledger instead of records |
-//! | 2 | `access_log`, `jsonl`, `ledger`, `otlp`, `prometheus` | one sink each |
+//! | 2 | `access_log`, `jsonl`, `ledger`, `otlp`, `prometheus`, `redis` | one sink each; `redis` shares limits |
 
 pub mod access_log;
 pub mod alerts;
@@ -16,3 +16,4 @@ pub mod jsonl;
 pub mod ledger;
 pub mod otlp;
 pub mod prometheus;
+pub mod redis;

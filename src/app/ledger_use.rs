@@ -15,15 +15,21 @@ use rustix::fs::{FlockOperation, flock};
 /// The file stays open until then: closing it would release SQLite's own locks of this process
 /// (fcntl(2)). The mark is a lock of flock(2), which is independent of those.
 #[derive(Debug)]
-pub(super) struct Mark(#[expect(dead_code, reason = "held, never read")] File);
+pub(super) struct Mark(File);
+
+impl Mark {
+    /// Marks the ledger if no other process has it marked any more. Returns false if one has. A file
+    /// system without such locks has no marks.
+    pub(super) fn take(&self) -> bool {
+        try_lock(&self.0)
+    }
+}
 
 /// Marks the ledger. The warning names the process that had marked it before. `None` if there is
 /// none, or if the file system has no such locks.
 pub(super) fn mark(path: &Path) -> (Option<Mark>, Option<String>) {
     let Ok(file) = File::open(path) else { return (None, None) };
-    let is_taken = flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK);
-    let warning = is_taken.then(|| {
+    let warning = (!try_lock(&file)).then(|| {
         let who = holder(&file).map_or_else(|| "another process".to_owned(), |id| format!("the process {id}"));
         format!(
             "ledger.path: {who} writes to {} too, and reports count the records of both; unless this process replaces \
@@ -32,6 +38,12 @@ pub(super) fn mark(path: &Path) -> (Option<Mark>, Option<String>) {
         )
     });
     (Some(Mark(file)), warning)
+}
+
+/// Locks the file. Returns false if another process has it locked.
+fn try_lock(file: &File) -> bool {
+    !flock(file, FlockOperation::NonBlockingLockExclusive)
+        .is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
 }
 
 /// The process that has the lock, by `/proc/locks` (proc(5)).
@@ -57,7 +69,11 @@ mod tests {
         let (second, warning) = mark(ledger.path());
         let warning = warning.expect("it is marked");
         assert!(warning.contains(&format!("the process {}", std::process::id())), "{warning}");
-        drop((first, second));
+        let [first, second] = [first.unwrap(), second.unwrap()];
+        assert!(first.take() && !second.take());
+        drop(first);
+        assert!(second.take());
+        drop(second);
         assert_eq!(mark(ledger.path()).1, None);
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::keyring::{Keyring, Reading};
 use super::limits::{self, Comparisons, Repriced};
 use super::restart;
+use super::shared_limits::{Inheritance, SharedLimits};
 use super::sinks::{Controls, Lines};
 use super::snapshot::{self, has_several_clients, put_limits_in_use, snapshot};
 use super::worker::Update;
@@ -81,6 +82,9 @@ pub(super) struct Reloader {
     secrets: Secrets,
     /// The contents of the files at the latest comparison, if they differ from those in use.
     suspect: Option<Files>,
+    /// The thread that shares limits with other replicas, before its start.
+    pub(super) sharing: Option<SharedLimits>,
+    pub(super) inheritance: Inheritance,
     /// The comparisons of limits with the ledger.
     comparisons: Comparisons,
     /// The mistakes of the latest configuration, if it was refused.
@@ -119,7 +123,9 @@ impl Reloader {
         let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
         let budget = snapshot::budget(settings, stream_metrics.limits());
-        let (health, limits) = (HealthRegistry::new(Instant::now()), Arc::new(LimitRegistry::default()));
+        let sharing = settings.redis.as_ref().map(SharedLimits::new);
+        let fleet = sharing.as_ref().map(|sharing| Arc::clone(&sharing.fleet));
+        let (health, limits) = (HealthRegistry::new(Instant::now()), Arc::new(LimitRegistry::shared(fleet)));
         let keyring = Keyring::new(settings, &reload, journal);
         let prices = Live::new(settings.prices.clone());
         let parts = snapshot::Parts {
@@ -176,6 +182,8 @@ impl Reloader {
             snapshot,
             reload,
             secrets,
+            sharing,
+            inheritance: Inheritance::new(None),
             comparisons: Comparisons::new(Instant::now()),
             suspect: None,
             refused: None,

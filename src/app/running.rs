@@ -13,6 +13,7 @@ use crate::record::{Estimator, RefusalCounter, Writer};
 use crate::server::Balance;
 use crate::sinks::alerts::Alerts;
 use crate::sinks::jsonl::Switch;
+use crate::sinks::redis::GrantExchange;
 use crate::support::Live;
 use crate::support::drain::{Phase, Stop};
 use crate::support::threads::{Deadline, Thread, Threads};
@@ -39,7 +40,7 @@ pub struct Running {
     /// Reopens the JSON-lines file.
     pub(super) jsonl: Switch,
     /// Marks the ledger as used, for other processes.
-    pub(super) _ledger_mark: Option<Mark>,
+    pub(super) _ledger_mark: Option<Arc<Mark>>,
     /// Ended when the reloads have ended too.
     pub(super) _alerts: Arc<Mutex<Alerts>>,
     /// The requests and outcomes of reloads.
@@ -54,6 +55,9 @@ pub struct Running {
     pub(super) estimator: Estimator,
     /// Ended last, after the workers that write records.
     pub(super) writer: Writer,
+    /// Shares the limits of clients; ended when all they have counted is known. `None`: they are not
+    /// shared.
+    pub(super) exchange: Option<GrantExchange>,
     /// True after the end was waited for, so that `Drop` does not wait again.
     pub(super) is_over: bool,
 }
@@ -124,6 +128,7 @@ impl Running {
         if !self.estimator.end(deadline) {
             late.push("estimates".to_owned());
         }
+        self.exchange = None;
         let are_written = self.writer.end(&deadline.clone().at_least(SINKS));
         if let Some((name, reason)) = self.threads.fatal() {
             return Err(io::Error::other(format!("the thread {name} ended unexpectedly: {reason}")));

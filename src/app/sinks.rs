@@ -24,7 +24,7 @@ use crate::support::Live;
 pub(super) struct Sinks {
     pub(super) all: Vec<Box<dyn Sink>>,
     /// Marks the ledger as used, for other processes.
-    pub(super) ledger_mark: Option<Mark>,
+    pub(super) ledger_mark: Option<Arc<Mark>>,
 }
 
 impl Sinks {
@@ -77,7 +77,7 @@ impl Sinks {
         let ledger = ledger.map_err(|error| format!("ledger.path: {error}"))?;
         self.all.push(Box::new(ledger.following(Arc::clone(retention))));
         let (mark, warning) = ledger_use::mark(path);
-        self.ledger_mark = mark;
+        self.ledger_mark = mark.map(Arc::new);
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
         }

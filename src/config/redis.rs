@@ -60,7 +60,8 @@ pub(super) fn redis(table: &Table<'_>) -> Read<Redis> {
 
 /// Warns if there is nothing to share.
 pub(super) fn warn_of_unused(root: &Table<'_>, clients: &[Client], teams: &[Team]) {
-    let is_limited = clients.iter().any(|client| !client.limits.is_empty())
+    let is_limited = root.at(&["limits"]).is_some()
+        || clients.iter().any(|client| !client.limits.is_empty())
         || teams.iter().any(|team| !team.limits.is_empty());
     if !is_limited && let Some(entry) = root.at(&["redis", "url"]) {
         entry.warning("has no effect: no client and no team has limits");

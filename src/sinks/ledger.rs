@@ -67,8 +67,8 @@ pub use file::refusal;
 pub use groups::{Estimated, Group, Key, SOURCES, Sums};
 pub use order::Order;
 pub use query::{
-    Bounds, Next, Overview, Page, Percentiles, Record, RowUse, Selection, overview, record, records, report,
-    uses,
+    Bounds, Next, Overview, Page, Percentiles, Record, RowUse, Selection, ledger_id, overview, record,
+    records, report, uses,
 };
 pub use report::{Report, Rest};
 pub use sink::Ledger;

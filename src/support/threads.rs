@@ -19,6 +19,7 @@
 //! | `ledger-ship` | PostgreSQL (asynchronously), reads of the ledger's file | the deadline of the stop | started again |
 //! | `otlp-export` | the collector (asynchronously) | its queue; the deadline of the stop | started again |
 //! | `alerts` | webhooks (asynchronously) | its queues; the deadline of the stop | started again |
+//! | `redis` | Redis (asynchronously) | timeouts of 50 ms; the deadline of the stop | started again |
 //! | `refusals` | its own second to end | | started again |
 //! | `estimates` | nothing: it computes | its queue; a second at the stop | started again |
 //! | `lookup` | the system's `getaddrinfo`, for as long as that takes | no code waits for it without a deadline | the next request looks up again |

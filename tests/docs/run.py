@@ -190,7 +190,8 @@ def complete(text, folder):
         for table in ("server", "admin")
     }
     secrets = {name: f"{KEY}-{name}" for name in re.findall(r'env = "(\w+)"', text)}
-    urls = {name: "postgres://u:p@127.0.0.1/usage" for name in secrets if name.endswith("_URL")}
+    schemes = {"REDIS_URL": "redis"}
+    urls = {name: f"{schemes.get(name, 'postgres')}://u:p@127.0.0.1/0" for name in secrets if name.endswith("_URL")}
     urls |= {name: "https://hooks.example/secret" for name in urls if name == "ALERTS_URL"}
     return text, {**listen, **secrets, **urls}
 
@@ -490,6 +491,8 @@ def check_metrics(scene):
     # Only a request that waits at a group has the first, which tests/proxy/group_waiting.rs checks, and only a proxy whose keys are
     # in PostgreSQL the second.
     rare = {"streamgauge_time_waiting_seconds", "streamgauge_key_store_up"}
+    # Exported with [redis] only.
+    rare |= {"streamgauge_redis_connected", "streamgauge_redis_grants_total", "streamgauge_redis_grant_seconds"}
     for name in sorted(table - exported - rare):
         fail(METRIC_PAGE, f"{name} is not exported")
 

@@ -10,7 +10,7 @@
 //! | `tunnel` | forward proxies, and TLS in front of a server |
 //! | `tls`, `certificates` | both ends of TLS, under certificates made for the run |
 //! | `encoders` | bodies under content codings |
-//! | `collector`, `postgres` | an OpenTelemetry collector and a PostgreSQL server |
+//! | `collector`, `postgres`, `redis` | an OpenTelemetry collector, and servers of PostgreSQL and Redis |
 
 #![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 
@@ -24,6 +24,7 @@ pub mod listen;
 pub mod postgres;
 pub mod program;
 pub mod proxy;
+pub mod redis;
 pub mod service;
 pub mod tls;
 mod tunnel;

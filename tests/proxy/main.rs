@@ -94,6 +94,7 @@ mod reload_storm;
 mod resend;
 mod resend_versions;
 mod revoked_keys;
+mod shared_limits;
 mod side_by_side;
 mod signals;
 mod sinks;

@@ -56,6 +56,7 @@ impl Reloader {
                     next = Instant::now() + INTERVAL;
                     self.look();
                     let limits = &self.shared.limits;
+                    self.inheritance.look(limits, &self.settings, Instant::now());
                     self.comparisons.look(|| limits.all(), &self.settings, Instant::now());
                 }
                 Err(RecvTimeoutError::Disconnected) => return,

@@ -46,7 +46,7 @@ pub(super) use page::Filling;
 pub use page::{Next, Page};
 pub use records::{Record, record, records};
 pub use selection::{Bounds, Selection};
-pub use uses::{RowUse, uses};
+pub use uses::{RowUse, ledger_id, uses};
 
 /// The time to wait for a file that is being opened or recovered. Writers do not block readers.
 const PATIENCE: Duration = Duration::from_secs(5);

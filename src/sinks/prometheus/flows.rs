@@ -98,7 +98,7 @@ impl FlowMetrics {
     }
 }
 
-fn encode_counts(counts: &Counts, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+pub(super) fn encode_counts(counts: &Counts, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
     let none: Option<&HashMap<usize, Exemplar<NoLabels, f64>>> = None;
     encoder.encode_histogram(counts.sum().as_secs_f64(), counts.count(), &counts.by_bound(), none)
 }

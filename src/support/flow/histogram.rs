@@ -19,6 +19,13 @@ pub struct Histogram {
 }
 
 impl Histogram {
+    /// Its counts.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        counts.add(self);
+        counts
+    }
+
     /// Counts a duration several times. Only one thread may call this.
     pub fn observe(&self, nanoseconds: u64, times: u64) {
         add(&self.counts[place(nanoseconds)], times);

@@ -106,6 +106,18 @@ pub fn uses<const N: usize>(
     each().map_err(|reason: Reason| LedgerError::new(path, reason))
 }
 
+/// The identity of the ledger at `path`.
+///
+/// # Errors
+/// Fails if there is no ledger, or one of an earlier version that nothing has written to since.
+pub fn ledger_id(path: &Path) -> Result<String, LedgerError> {
+    let read = || -> Result<String, Reason> {
+        let connection = open_bounded(path, &Bounds::default())?;
+        Ok(connection.query_row("SELECT id FROM streamgauge_ledger", [], |row| row.get(0))?)
+    };
+    read().map_err(|reason| LedgerError::new(path, reason))
+}
+
 fn read_row<const N: usize>(
     row: &Row<'_>,
     prices: [&Prices; N],

@@ -1,0 +1,21 @@
+//! The limits that the replicas of a fleet share through Redis or Valkey.
+//!
+//! A thread of its own keeps the grants of all limits: it asks the server when a limit wants more,
+//! and every two seconds in any case. A request waits for it only near a limit, and never for long.
+//! The arithmetic is in [`gate::limit`](crate::gate::limit); here is the conversation.
+//!
+//! | module | purpose |
+//! |---|---|
+//! | `exchange` | the thread: asks, passes on the replies, backs off |
+//! | `servers` | the server that has a key: one, the primary that sentinels name, or a node of a cluster |
+//! | `connection` | a connection within its time, through TLS |
+//! | `script` | an ask as a call of the script `grant.lua`, and its reply |
+//! | `trouble` | the reasons for which the server is away |
+
+mod connection;
+mod exchange;
+mod script;
+mod servers;
+mod trouble;
+
+pub use exchange::{GrantExchange, Instance, fleet};

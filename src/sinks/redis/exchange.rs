@@ -1,0 +1,357 @@
+//! The thread that asks the server for grants.
+//!
+//! Each round is about all limits that want more or whose renewal is due, asked at the same
+//! time. A round in which the server is silent three times in a row, or refuses, ends the
+//! connection: the server is away. The thread tries again after a pause, which doubles while the
+//! server is silent. One that refuses connections is tried every second, since that costs nothing.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use redis::{ErrorKind, FromRedisValue as _, Value};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::connection::COMMAND;
+use super::script::{Writer, call, key, reply};
+use super::servers::Servers;
+use super::trouble::Trouble;
+use crate::config::Redis;
+use crate::gate::limit::{AppliedLimit, Ask, Fleet, LimitRegistry, Now};
+use crate::record::{GrantCounts, Journal};
+use crate::support::threads::{Deadline, Thread, block_on_this_thread, fault};
+use crate::support::{Backoff, OutageNotice};
+
+/// The interval at which limits are looked at without being woken.
+const TICK: Duration = Duration::from_millis(200);
+
+/// The number of silent rounds in a row after which the server is away.
+const SILENT_ROUNDS: u32 = 3;
+
+/// The first and the longest pause before the next attempt.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The largest number of asks at the same time.
+const MAX_ASKS: usize = 1_000;
+
+/// The time that the end waits for the thread.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The process as the other instances see it.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// The identity of its ledger. `None`: it has none, and its use ends with it.
+    pub ledger: Option<String>,
+}
+
+/// The thread. Dropping it gives back what is granted and not used, and ends it.
+#[derive(Debug)]
+pub struct GrantExchange {
+    closing: watch::Sender<bool>,
+    thread: Thread,
+}
+
+/// The fleet, and the notice for the thread that some limit wants more.
+pub fn fleet(settings: &Redis) -> (Arc<Fleet>, Arc<Notify>) {
+    struct Notice(Arc<Notify>);
+    impl Wake for Notice {
+        fn wake(self: Arc<Self>) {
+            self.0.notify_one();
+        }
+    }
+    let notify = Arc::new(Notify::new());
+    (Fleet::new(settings.when_away, Waker::from(Arc::new(Notice(Arc::clone(&notify))))), notify)
+}
+
+impl GrantExchange {
+    /// Starts the thread for `limits`, which are those of a fleet. Its results are counted in the
+    /// health of `journal`.
+    ///
+    /// # Errors
+    /// Fails if the system provides no thread.
+    pub fn spawn(
+        settings: Redis,
+        limits: &Arc<LimitRegistry>,
+        wanted: Arc<Notify>,
+        instance: Instance,
+        now: fn() -> Now,
+        journal: &Journal,
+    ) -> io::Result<Self> {
+        let Some(fleet) = limits.fleet().cloned() else {
+            return Err(io::Error::other("the limits are not shared"));
+        };
+        let (closing, closed) = watch::channel(false);
+        let writer = uuid::Uuid::now_v7().simple().to_string();
+        let writer = Writer { ledger: instance.ledger.unwrap_or_else(|| writer.clone()), writer };
+        journal.health().grants.get_or_init(GrantCounts::default);
+        let mut asking = Asking {
+            settings,
+            limits: Arc::clone(limits),
+            fleet,
+            wanted,
+            writer,
+            now,
+            journal: journal.clone(),
+            closed,
+            known: Vec::new(),
+            inherited: HashMap::new(),
+            outage: OutageNotice::default(),
+            is_policy_known: false,
+        };
+        let thread = journal.threads().spawn("redis", move || {
+            fault::strike("redis");
+            block_on_this_thread(asking.run())
+        })?;
+        Ok(Self { closing, thread })
+    }
+}
+
+impl Drop for GrantExchange {
+    fn drop(&mut self) {
+        let _ = self.closing.send(true);
+        self.thread.wait(&Deadline::after(PATIENCE));
+    }
+}
+
+/// The work of the thread.
+struct Asking {
+    settings: Redis,
+    limits: Arc<LimitRegistry>,
+    fleet: Arc<Fleet>,
+    wanted: Arc<Notify>,
+    writer: Writer,
+    now: fn() -> Now,
+    journal: Journal,
+    closed: watch::Receiver<bool>,
+    /// The limits with their names, as of the last tick.
+    known: Vec<(String, AppliedLimit)>,
+    /// The beginnings of the periods in which this process has taken over what earlier ones of the
+    /// same ledger have reported, by the limit.
+    inherited: HashMap<String, Option<i64>>,
+    outage: OutageNotice<String>,
+    is_policy_known: bool,
+}
+
+/// An ask on its way.
+struct Sent {
+    limit: AppliedLimit,
+    name: String,
+    key: String,
+    ask: Ask,
+    is_heir: bool,
+}
+
+impl Asking {
+    async fn run(&mut self) {
+        let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut closed = self.closed.clone();
+        loop {
+            let Err(trouble) = self.session(&mut pauses).await else { return };
+            self.record_outage(&trouble);
+            let pause = if trouble.is_silence() { pauses.take_next() } else { FIRST_PAUSE };
+            if let Ok(Ok(_)) = timeout(pause, closed.wait_for(|closed| *closed)).await {
+                return;
+            }
+        }
+    }
+
+    /// Runs connections to their end. Returns `Ok` if the process ends.
+    async fn session(&mut self, pauses: &mut Backoff) -> Result<(), Trouble> {
+        let mut closed = self.closed.clone();
+        let mut servers = self.connect().await?;
+        let (mut silent, mut looked) = (0, None::<Instant>);
+        loop {
+            if looked.is_none_or(|looked| looked.elapsed() >= TICK) {
+                looked = Some(Instant::now());
+                self.look();
+            }
+            self.fleet.begin_round();
+            let done = self.round(&mut servers).await;
+            match done {
+                Ok(()) => {
+                    silent = 0;
+                    pauses.reset();
+                    self.record_success();
+                    self.fleet.end_round();
+                }
+                Err(trouble) => {
+                    silent += 1;
+                    if !trouble.is_silence() || silent == SILENT_ROUNDS {
+                        return Err(trouble);
+                    }
+                    self.fleet.end_round();
+                    continue;
+                }
+            }
+            if self.fleet.is_leaving() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = self.wanted.notified() => {}
+                () = sleep(TICK) => {}
+                _ = closed.wait_for(|closed| *closed) => self.fleet.leave(),
+            }
+        }
+    }
+
+    /// Connects. Requests do not wait for a server that takes long.
+    async fn connect(&mut self) -> Result<Servers, Trouble> {
+        let settings = self.settings.clone();
+        let mut connecting = pin!(Servers::connect(&settings));
+        let mut servers = match timeout(COMMAND * SILENT_ROUNDS, &mut connecting).await {
+            Ok(connected) => connected?,
+            Err(_) => {
+                self.fleet.set_away(true);
+                connecting.await?
+            }
+        };
+        if !self.is_policy_known {
+            self.check_policy(&mut servers).await?;
+        }
+        Ok(servers)
+    }
+
+    /// Warns of a server that may delete counts when it is full.
+    async fn check_policy(&mut self, servers: &mut Servers) -> Result<(), Trouble> {
+        let mut info = redis::cmd("INFO");
+        info.arg("memory");
+        let text = match servers.ask(info).await {
+            Ok(info) => String::from_redis_value(&info).unwrap_or_default(),
+            // A user without the right to ask.
+            Err(Trouble::Server(_)) => String::new(),
+            Err(trouble) => return Err(trouble),
+        };
+        self.is_policy_known = true;
+        let policy = text.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(str::trim);
+        if let Some(policy) = policy.filter(|policy| *policy != "noeviction") {
+            tracing::warn!(
+                policy,
+                "redis.url: the server deletes keys when its memory is full (maxmemory-policy), and limits then count too \
+                 little for two seconds: set it to noeviction"
+            );
+        }
+        Ok(())
+    }
+
+    /// Notes the limits in use, which a reload changes.
+    fn look(&mut self) {
+        let mut all = self.limits.all();
+        all.retain(|applied| applied.limit.fleet().is_some());
+        let is_same = |((_, known), now): (&(String, AppliedLimit), &AppliedLimit)| {
+            Arc::ptr_eq(&known.limit, &now.limit)
+        };
+        if all.len() != self.known.len() || !self.known.iter().zip(&all).all(is_same) {
+            self.known = all.into_iter().map(|applied| (applied.shared_name(), applied)).collect();
+            let known = &self.known;
+            self.inherited.retain(|name, _| known.iter().any(|(known, _)| known == name));
+        }
+    }
+
+    /// Asks about each limit for which it is time.
+    async fn round(&mut self, servers: &mut Servers) -> Result<(), Trouble> {
+        let now = (self.now)();
+        let (mut asked, mut trouble) = (Vec::new(), None);
+        let owns_ledger = self.fleet.owns_ledger();
+        for (name, limit) in &self.known {
+            let [current, last] = limit.limit.asks(now);
+            let begin = |ask: &Ask| ask.period.map(|(begin, _)| begin.as_second());
+            let is_inherited = |ask: &Ask| self.inherited.get(name) == Some(&begin(ask));
+            let current = current.map(|ask| (owns_ledger && !is_inherited(&ask), ask));
+            for (is_heir, ask) in current.into_iter().chain(last.map(|ask| (false, ask))) {
+                let key = key(&self.settings.prefix, name, &ask);
+                asked.push(Sent { limit: limit.clone(), name: name.clone(), key, ask, is_heir });
+            }
+        }
+        while !asked.is_empty() {
+            let rest = asked.split_off(asked.len().min(MAX_ASKS));
+            if let Err(failed) = self.exchange(servers, std::mem::replace(&mut asked, rest)).await {
+                let is_known = matches!(trouble, Some(ref known) if !matches!(known, Trouble::Silence(_)));
+                trouble = trouble.filter(|_| is_known).or(Some(failed));
+                break;
+            }
+        }
+        trouble.map_or(Ok(()), Err)
+    }
+
+    /// Sends all asks at the same time, and passes the replies to their limits.
+    async fn exchange(&mut self, servers: &mut Servers, asked: Vec<Sent>) -> Result<(), Trouble> {
+        let mut running = JoinSet::new();
+        let begun = Instant::now();
+        for (index, Sent { key, ask, is_heir, .. }) in asked.iter().enumerate() {
+            let response = servers.send(key, call(key, ask, &self.writer, true, *is_heir)).await?;
+            running.spawn_local(async move { (index, response.await, begun.elapsed()) });
+        }
+        let mut failed = None;
+        while let Some(ended) = running.join_next().await {
+            let Ok((index, response, time)) = ended else { continue };
+            let sent = &asked[index];
+            let response = match response {
+                Err(trouble @ Trouble::Server(_)) => self.again(servers, sent, trouble).await,
+                response => response,
+            };
+            match response {
+                Ok(value) => self.take(sent, &value, time),
+                Err(trouble) => failed = Some(trouble),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Sends the whole script to a server that does not know it, or to the node that has the key.
+    async fn again(&self, servers: &mut Servers, sent: &Sent, trouble: Trouble) -> Result<Value, Trouble> {
+        let Sent { key, ask, is_heir, .. } = sent;
+        let whole = call(key, ask, &self.writer, false, *is_heir);
+        let trouble = match &trouble {
+            Trouble::Server(error) if error.kind() == ErrorKind::NoScriptError => {
+                match servers.send(key, whole.clone()).await?.await {
+                    Err(trouble @ Trouble::Server(_)) => trouble,
+                    response => return response,
+                }
+            }
+            _ => trouble,
+        };
+        servers.follow(key, &whole, trouble).await
+    }
+
+    fn take(&mut self, sent: &Sent, value: &Value, time: Duration) {
+        let Some(reply) = reply(value) else { return };
+        let counts = self.counts();
+        counts.grants.fetch_add(1, Ordering::Relaxed);
+        counts.times.observe(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), 1);
+        sent.limit.limit.reply(&sent.ask, reply, (self.now)());
+        if sent.is_heir {
+            let begin = sent.ask.period.map(|(begin, _)| begin.as_second());
+            self.inherited.insert(sent.name.clone(), begin);
+        }
+    }
+
+    fn record_outage(&mut self, trouble: &Trouble) {
+        self.counts().is_connected.store(false, Ordering::Relaxed);
+        self.fleet.set_away(true);
+        if self.outage.record_failure(trouble.kind()) {
+            let when_away = self.settings.when_away;
+            tracing::warn!(reason = %trouble, ?when_away, "Redis is away, and limits are not shared until it is back");
+        }
+    }
+
+    fn record_success(&mut self) {
+        self.counts().is_connected.store(true, Ordering::Relaxed);
+        if self.fleet.is_away() {
+            self.fleet.set_away(false);
+        }
+        if self.outage.record_success() {
+            tracing::info!("Redis is back, and limits are shared again");
+        }
+    }
+
+    fn counts(&self) -> &GrantCounts {
+        self.journal.health().grants.get_or_init(GrantCounts::default)
+    }
+}

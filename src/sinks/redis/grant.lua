@@ -1,0 +1,90 @@
+-- Keeps what each instance has spent of a limit and is granted of it, and grants more if there is
+-- room. The only key is a hash with these fields:
+--   s:<instance>  what it has spent in all
+--   g:<instance>  what it is granted and has not spent, the part of that which running requests
+--                 hold, and the time in milliseconds until which it is granted
+--   l             a rate's level and the time of it
+--   e             the time in milliseconds at which an instance missed what it had reported
+-- Everything that an instance says is absolute: its fields are replaced.
+local key, me = KEYS[1], ARGV[1]
+local spent, held, want, keep = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local soon, idle, most = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local valid, kept = tonumber(ARGV[9]), ARGV[10]
+-- The beginning of earlier instances of the same ledger, whose use this one reports too.
+local heir = ARGV[11]
+-- It has reported this limit before: "1". What it may take without knowing the others, of which it
+-- has seen so many.
+local known, alone, seen = ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14])
+-- A rate: units per millisecond, what of `spent` is not known here, and the level to begin with.
+local refill, unconfirmed, level = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local fields = redis.call('HGETALL', key)
+local instances, used, holds, granted, lost = 1, 0, 0, 0, 0
+local mine, levelled, emptied
+for i = 1, #fields, 2 do
+  local kind, who, value = string.sub(fields[i], 1, 2), string.sub(fields[i], 3), fields[i + 1]
+  if fields[i] == 'l' then
+    local was, at = string.match(value, '^(%S+) (%S+)$')
+    levelled = tonumber(was) + math.max(now - tonumber(at), 0) * (refill or 0)
+  elseif fields[i] == 'e' then
+    emptied = tonumber(value)
+  elseif who == me then
+    if kind == 's:' then mine = tonumber(value) end
+  elseif heir ~= '' and string.sub(who, 1, #heir) == heir then
+    redis.call('HDEL', key, fields[i])
+  elseif kind == 's:' then
+    used = used + tonumber(value)
+  elseif kind == 'g:' then
+    local amount, running, ends = string.match(value, '^(%S+) (%S+) (%S+)$')
+    if tonumber(ends) > now then
+      instances = instances + 1
+      granted = granted + tonumber(amount)
+      holds = holds + tonumber(running)
+    else
+      redis.call('HDEL', key, fields[i])
+      if refill then
+        -- It may have been spent.
+        lost = lost + tonumber(amount)
+        redis.call('HDEL', key, 's:' .. who)
+      end
+    end
+  end
+end
+
+local left, elsewhere
+if refill then
+  if levelled then
+    level = math.min(levelled, most) - lost - (mine and spent - mine or unconfirmed)
+  end
+  level = math.min(level, most)
+  left, elsewhere = level - granted, most - level
+  redis.call('HSET', key, 'l', string.format('%.17g %.0f', level, now))
+else
+  left, elsewhere = most - used - granted - spent - held, used + holds
+end
+
+local part = math.max(left, 0) / (4 * instances)
+-- Near the limit nothing is granted but what requests want.
+if part < most / 1024 then part = 0 end
+local more = math.max(keep, want, math.min(math.max(soon, idle / instances), part))
+more = math.max(math.min(more, left), 0)
+-- Everything was lost: until all have reported again, none gets more than it would without them.
+if known == '1' and not mine and not refill then
+  emptied = now
+  redis.call('HSET', key, 'e', string.format('%.0f', now))
+end
+if emptied and now - emptied < 2500 then
+  instances = math.max(instances, seen)
+  more = math.min(more, alone)
+  left = math.min(left, more + (alone - more) * instances)
+end
+more = math.floor(more)
+local amount = string.format('%.0f', held + more)
+redis.call('HSET', key, 's:' .. me, ARGV[2], 'g:' .. me, string.format('%s %s %.0f', amount, ARGV[3], now + valid))
+redis.call('EXPIRE', key, kept)
+return {
+  amount, string.format('%.0f', math.floor(left - more)), instances,
+  string.format('%.0f', math.ceil(elsewhere)), string.format('%.0f', granted - holds),
+}

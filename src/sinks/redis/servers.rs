@@ -1,0 +1,168 @@
+//! The server that has a key: the only one, the primary that sentinels name, or a node of a cluster.
+//!
+//! A cluster is followed rather than known: a node that does not have a key names the one that has
+//! (`MOVED`), which is remembered for the key.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use redis::{Cmd, ErrorKind, FromRedisValue as _, Value};
+use rustls::ClientConfig;
+
+use super::connection::{Connection, Login};
+use super::trouble::Trouble;
+use crate::config::{Redis, RedisAddress, Sentinel};
+
+/// The longest way to the node that has a key: a failover adds one step.
+const MAX_STEPS: usize = 4;
+
+/// The largest number of nodes that are remembered.
+const MAX_NODES: usize = 1_000;
+
+/// The connections to all servers in use.
+pub(super) struct Servers {
+    login: Login,
+    tls: Option<Arc<ClientConfig>>,
+    /// The server that is asked about a key for the first time.
+    first: RedisAddress,
+    connections: HashMap<RedisAddress, Rc<Connection>>,
+    /// The nodes of keys that others have. Bounded by the limits.
+    moved: HashMap<String, RedisAddress>,
+}
+
+impl Servers {
+    /// Connects to the first server that can be used.
+    ///
+    /// # Errors
+    /// Fails with the last reason if there is none.
+    pub(super) async fn connect(settings: &Redis) -> Result<Self, Trouble> {
+        let tls = settings.tls.as_ref().map(|tls| tls.config(&[]).map(Arc::new));
+        let tls = tls.transpose().map_err(Trouble::Tls)?;
+        let password = settings.password.as_ref().map(|password| password.expose().to_owned());
+        let login = Login { user: settings.user.clone(), password, database: settings.database };
+        let mut servers = Self {
+            login,
+            tls,
+            first: settings.nodes[0].clone(),
+            connections: HashMap::new(),
+            moved: HashMap::new(),
+        };
+        let mut failed = None;
+        for node in &settings.nodes {
+            let found = match &settings.sentinel {
+                Some(sentinel) => servers.primary(node, sentinel).await,
+                None => servers.connection(node).await.map(|_| node.clone()),
+            };
+            match found {
+                Ok(address) => {
+                    servers.first = address;
+                    return Ok(servers);
+                }
+                Err(trouble) => failed = Some(trouble),
+            }
+        }
+        Err(failed.unwrap_or(Trouble::Astray))
+    }
+
+    /// The primary that a sentinel names, to which it connects.
+    async fn primary(&mut self, sentinel: &RedisAddress, of: &Sentinel) -> Result<RedisAddress, Trouble> {
+        let password = of.password.as_ref().map(|password| password.expose().to_owned());
+        let login = Login { user: None, password, database: 0 };
+        let connection = Connection::open(sentinel, &login, self.tls.as_ref()).await?;
+        let mut ask = redis::cmd("SENTINEL");
+        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&of.service);
+        let named = connection.send(ask).await?;
+        let named = Option::<(String, u16)>::from_redis_value(&named).ok().flatten();
+        let (host, port) = named.ok_or_else(|| Trouble::NoPrimary(of.service.clone()))?;
+        let address = RedisAddress::Tcp(host, port);
+        let role = self.connection(&address).await?.send(redis::cmd("ROLE")).await?;
+        // A sentinel may name the former primary for a moment.
+        let is_primary = matches!(&role, Value::Array(parts) if parts.first().is_some_and(is_primary));
+        if is_primary { Ok(address) } else { Err(Trouble::NotPrimary) }
+    }
+
+    /// The connection to a server, which is opened if there is none.
+    async fn connection(&mut self, address: &RedisAddress) -> Result<Rc<Connection>, Trouble> {
+        if let Some(connection) = self.connections.get(address).filter(|connection| connection.is_open()) {
+            return Ok(Rc::clone(connection));
+        }
+        let connection = Rc::new(Connection::open(address, &self.login, self.tls.as_ref()).await?);
+        if self.connections.len() >= MAX_NODES {
+            self.connections.clear();
+        }
+        self.connections.insert(address.clone(), Rc::clone(&connection));
+        Ok(connection)
+    }
+
+    /// Sends a command about `key`. Returns a future of its own, so that several are sent at the
+    /// same time.
+    ///
+    /// # Errors
+    /// Fails if no connection to the key's server can be opened.
+    pub(super) async fn send(
+        &mut self,
+        key: &str,
+        command: Cmd,
+    ) -> Result<impl Future<Output = Result<Value, Trouble>> + use<>, Trouble> {
+        let address = self.moved.get(key).unwrap_or(&self.first).clone();
+        match self.connection(&address).await {
+            Ok(connection) => Ok(connection.send(command)),
+            Err(trouble) => {
+                // Another node takes its place.
+                self.moved.remove(key);
+                Err(trouble)
+            }
+        }
+    }
+
+    /// Follows a node's response that another node has `key`: sends `command` there.
+    ///
+    /// # Errors
+    /// Fails with `trouble` if it names no other node, or if that does not respond.
+    pub(super) async fn follow(
+        &mut self,
+        key: &str,
+        command: &Cmd,
+        mut trouble: Trouble,
+    ) -> Result<Value, Trouble> {
+        for _ in 0..MAX_STEPS {
+            let (address, is_asking) = redirection(&trouble).ok_or(trouble)?;
+            let connection = self.connection(&address).await?;
+            if is_asking {
+                // The key is on its way to that node.
+                connection.send(redis::cmd("ASKING")).await?;
+            } else {
+                self.moved.insert(key.to_owned(), address);
+            }
+            trouble = match connection.send(command.clone()).await {
+                Ok(value) => return Ok(value),
+                Err(trouble) => trouble,
+            };
+        }
+        Err(Trouble::Astray)
+    }
+
+    /// Sends a command to the first server.
+    ///
+    /// # Errors
+    /// Fails if it does not respond or refuses.
+    pub(super) async fn ask(&mut self, command: Cmd) -> Result<Value, Trouble> {
+        let first = self.first.clone();
+        self.connection(&first).await?.send(command).await
+    }
+}
+
+/// Returns true if a part of the response to `ROLE` is that of a primary.
+fn is_primary(role: &Value) -> bool {
+    String::from_redis_value(role).is_ok_and(|role| role == "master")
+}
+
+/// The node to which a response points, and whether only this time.
+fn redirection(trouble: &Trouble) -> Option<(RedisAddress, bool)> {
+    let Trouble::Server(error) = trouble else { return None };
+    let (node, _) = error.redirect_node()?;
+    let (host, port) = node.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some((RedisAddress::Tcp(host.to_owned(), port.parse().ok()?), error.kind() == ErrorKind::Ask))
+}
