@@ -1,0 +1,299 @@
+#!/usr/bin/env python3
+"""Three proxies share their limits through one Redis, which is killed, emptied, frozen and failed over while requests run.
+
+Requests go to all three at random until the limit of --requests a day is used up. Each time, once no request runs:
+
+* Redis has the sums of all ledgers again within two seconds: requests and tokens, of living proxies and of one that has lost its ledger.
+* Never more requests were admitted than the limit allows; when it is used up at the end, exactly as many.
+* No request has waited for Redis longer than 50 ms: --slack is what the machine may add.
+
+--requests is the limit. STREAMGAUGE_BIN names the binary (target/debug/streamgauge if unset).
+"""
+
+import argparse
+import asyncio
+import collections
+import contextlib
+import json
+import pathlib
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "support"))
+from programs import BIN, accepts, free_port, simulator, started, until, upstream  # noqa: E402
+
+KEY = "alice-0123456789abcdef"
+
+# The requests that run at once.
+RUNNING = 24
+
+# The longest wait for Redis, in seconds, and the time within which the sums are back, with the interval of looks.
+WAIT, BACK = 0.05, 2.0 + 0.5
+
+
+def tables(url, more, limit):
+    return (
+        f'[redis]\nurl = {{ value = "{url}" }}\n{more}\n[clients.alice]\nkey = {{ value = "{KEY}" }}\n'
+        f'limits = [{{ requests = {limit}, per = "day" }}, {{ tokens = {1 << 39}, per = "day" }}, {{ tokens = {1 << 39}, per = "minute" }}, '
+        "{ concurrent = 1000 }]\n"
+    )
+
+
+class Redis:
+    """A server, or a sentinel, without anything on disk."""
+
+    def __init__(self, folder, lines="", program="redis-server"):
+        self.port, self.program, self.folder = free_port(), program, folder / f"{program}-{free_port()}"
+        self.folder.mkdir()
+        self.config = self.folder / "redis.conf"
+        keep = "" if program == "redis-sentinel" else 'save ""\nappendonly no\n'
+        self.config.write_text(f"bind 127.0.0.1\nport {self.port}\ndir {self.folder}\n{keep}{lines}\n")
+        self.start()
+
+    def start(self):
+        self.child = subprocess.Popen([self.program, str(self.config)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        until(f"{self.program} listens", lambda: accepts(self.port))
+
+    def signal(self, number):
+        self.child.send_signal(number)
+
+    def kill(self):
+        self.child.kill()
+        self.child.wait()
+
+    def ask(self, *command):
+        done = subprocess.run(["redis-cli", "-p", str(self.port), *command], check=True, capture_output=True, text=True, timeout=10)
+        return done.stdout
+
+    def spent(self):
+        """What all instances have reported: requests, and thousandths of tokens."""
+        sums = {}
+        for unit in ("requests", "tokens"):
+            [key] = [key for key in self.ask("KEYS", f"*:{unit}:day:*").splitlines() if key] or [None]
+            fields = self.ask("HGETALL", key).splitlines() if key else []
+            pairs = zip(fields[::2], fields[1::2], strict=True)
+            sums[unit] = sum(int(value) for name, value in pairs if name.startswith("s:"))
+        return sums
+
+
+class Load:
+    """Requests to all proxies at random."""
+
+    def __init__(self, ports, options):
+        self.ports, self.random = ports, random.Random(options.seed)
+        # Disturbances take some 15 seconds in all, in which a half of the limit may be used.
+        self.pause = RUNNING * 30 / options.requests
+        self.statuses, self.times = collections.Counter(), []
+
+    @property
+    def admitted(self):
+        return self.statuses[200]
+
+    async def one(self):
+        body = {"model": "sim:events=2", "stream": self.random.random() < 0.5, "max_tokens": 20, "messages": [{"role": "user", "content": "hi"}]}
+        data = json.dumps(body).encode()
+        port = self.random.choice(self.ports)
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer {KEY}\r\nhost: localhost\r\nconnection: close\r\n"
+        begun, writer = time.monotonic(), None
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data)
+            status = int((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
+            self.times.append(time.monotonic() - begun)
+            await reader.read()
+            self.statuses[status] += 1
+        finally:
+            if writer:
+                writer.close()
+
+    async def run(self, count, meanwhile=None):
+        """Sends `count` requests, and further ones until `meanwhile` is over, which begins in their middle."""
+        sent, running = 0, None
+
+        async def worker():
+            nonlocal sent, running
+            while sent < count or (running and not running.done()):
+                sent += 1
+                if meanwhile and sent == count // 2:
+                    running = asyncio.ensure_future(meanwhile())
+                if meanwhile:
+                    await asyncio.sleep(2 * self.pause * self.random.random())
+                await self.one()
+
+        self.times = []
+        await asyncio.gather(*(worker() for _ in range(RUNNING)))
+        if running:
+            await running
+
+
+class Fleet:
+    """Three proxies with ledgers of their own."""
+
+    def __init__(self, folder, programs, url, more, limit, up):
+        self.folder, self.programs, self.limit, self.mistakes = folder, programs, limit, []
+        self.ports, self.children, self.configs, self.lost = [], [], [], []
+        for number in range(3):
+            home = folder / f"proxy-{number}"
+            home.mkdir(parents=True)
+            port, config = free_port(), home / "streamgauge.toml"
+            config.write_text(
+                f'[server]\nlisten = "127.0.0.1:{port}"\nworkers = 1\n[admin]\nlisten = ""\n[ledger]\npath = "{home / "ledger.db"}"\n'
+                + upstream(up, "plain", '{ value = "none" }')
+                + tables(url, more, limit)
+            )
+            self.ports.append(port)
+            self.configs.append(config)
+            self.children.append(None)
+            self.start(number)
+
+    def start(self, number):
+        command, log = [BIN, "serve", "--config", str(self.configs[number])], self.folder / f"log-{number}"
+        with open(log, "ab") as output:
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        self.programs.callback(child.kill)
+        self.children[number] = child
+        until("the proxy listens", lambda: accepts(self.ports[number]))
+
+    def stop(self, number):
+        self.children[number].terminate()
+        self.children[number].wait(20)
+
+    def recorded(self):
+        """The requests and thousandths of tokens of all ledgers."""
+        sums = collections.Counter()
+        for ledger in [config.parent / "ledger.db" for config in self.configs] + self.lost:
+            command = [BIN, "usage", "--ledger", str(ledger), "--attempts", "--by", "outcome", "--since", "today", "--format", "json"]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+            for row in json.loads(done.stdout)["groups"]:
+                sums["requests"] += row["requests"] if row["outcome"] != "rejected" else 0
+                sums["tokens"] += 1000 * ((row["input_tokens"] or 0) + (row["output_tokens"] or 0))
+        return dict(sums)
+
+    def check(self, what, is_right, text):
+        print(f"{'ok    ' if is_right else 'FAILED'} {what}: {text}", flush=True)
+        self.mistakes += [] if is_right else [what]
+
+    def check_at_rest(self, when, redis, load, slack):
+        """The sums of Redis are those of the ledgers, within two seconds."""
+        begun = time.monotonic()
+        sums = recorded = None
+        while time.monotonic() - begun < 15 and (not sums or sums != recorded):
+            sums, recorded = redis.spent(), self.recorded()
+        taken = time.monotonic() - begun
+        self.check(f"{when}: the sums are those of the ledgers", sums == recorded, f"{sums} after {taken:.1f} s; the ledgers have {recorded}")
+        self.check(f"{when}: in time", taken < BACK, f"{taken:.1f} s")
+        self.check(f"{when}: not over the limit", load.admitted <= self.limit, f"{load.admitted} of {self.limit} admitted")
+        longest, half = max(load.times), statistics.median(load.times)
+        text = f"median {half * 1e3:.1f} ms, longest {longest * 1e3:.1f} ms of {len(load.times)} requests"
+        self.check(f"{when}: no request waits for Redis", longest < WAIT + slack, text)
+
+
+async def disturbed(fleet, redis, load, options):
+    """One server that is killed, emptied and frozen; and a proxy that loses its ledger."""
+    part = options.requests // 16
+    await load.run(part)
+    fleet.check_at_rest("undisturbed", redis, load, options.slack)
+
+    async def killed():
+        redis.kill()
+        await asyncio.sleep(1.5)
+        redis.start()
+        await asyncio.sleep(1.5)
+
+    async def emptied():
+        redis.ask("FLUSHALL")
+        await asyncio.sleep(1)
+
+    async def frozen():
+        redis.signal(signal.SIGSTOP)
+        await asyncio.sleep(1.5)
+        redis.signal(signal.SIGCONT)
+        await asyncio.sleep(1.5)
+
+    for name, meanwhile in (("killed and back empty", killed), ("emptied", emptied), ("frozen", frozen)):
+        await load.run(part, meanwhile)
+        fleet.check_at_rest(name, redis, load, options.slack)
+    fleet.stop(2)
+    ledger = fleet.configs[2].parent / "ledger.db"
+    lost = fleet.folder / "lost.db"
+    for suffix in ("", "-wal", "-shm"):
+        if (path := ledger.with_name(ledger.name + suffix)).exists():
+            shutil.move(path, lost.with_name(lost.name + suffix))
+    fleet.lost.append(lost)
+    fleet.start(2)
+    fleet.stop(1)
+    fleet.start(1)
+    await load.run(part)
+    fleet.check_at_rest("after restarts, one with an empty ledger", redis, load, options.slack)
+    await use_up(fleet, redis, load, options)
+
+
+async def failed_over(fleet, primary, replica, load, options):
+    """A primary that is killed, and its replica that takes its place."""
+    part = options.requests // 16
+    await load.run(part)
+
+    async def failover():
+        primary.kill()
+        while not replica.ask("ROLE").startswith("master"):
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(2)
+
+    await load.run(part, failover)
+    fleet.check_at_rest("failed over", replica, load, options.slack)
+    await use_up(fleet, replica, load, options)
+
+
+async def use_up(fleet, redis, load, options):
+    """Sends requests until none is admitted for three seconds."""
+    last = time.monotonic()
+    while time.monotonic() - last < 3:
+        before = load.admitted
+        await load.run(200)
+        last = time.monotonic() if load.admitted > before else last
+    fleet.check_at_rest("used up", redis, load, options.slack)
+    fleet.check("the limit is used up exactly", load.admitted == fleet.limit, f"{load.admitted} of {fleet.limit}: {dict(load.statuses)}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--requests", type=int, default=3000)
+    parser.add_argument("--slack", type=float, default=0.5)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    mistakes = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as programs:
+        folder, up = pathlib.Path(folder), free_port()
+        programs.enter_context(started("the upstream", simulator(up), up))
+        redis = Redis(folder)
+        programs.callback(lambda: redis.kill())
+        fleet = Fleet(folder / "one", programs, f"redis://127.0.0.1:{redis.port}", "", options.requests, up)
+        asyncio.run(disturbed(fleet, redis, Load(fleet.ports, options), options))
+        mistakes += fleet.mistakes
+        for number in range(3):
+            fleet.stop(number)
+
+        primary = Redis(folder)
+        replica = Redis(folder, f"replicaof 127.0.0.1 {primary.port}")
+        watched = f"sentinel monitor mymaster 127.0.0.1 {primary.port} 1\nsentinel down-after-milliseconds mymaster 500\n"
+        sentinel = Redis(folder, watched + "sentinel failover-timeout mymaster 2000", "redis-sentinel")
+        for server in (primary, replica, sentinel):
+            programs.callback(server.kill)
+        until("the sentinel knows the replica", lambda: str(replica.port) in sentinel.ask("SENTINEL", "REPLICAS", "mymaster") or None)
+        url = f"redis://127.0.0.1:{sentinel.port}"
+        fleet = Fleet(folder / "two", programs, url, 'sentinel = "mymaster"', options.requests // 2, up)
+        asyncio.run(failed_over(fleet, primary, replica, Load(fleet.ports, options), options))
+        mistakes += fleet.mistakes
+    print(f"shared limits: {len(mistakes)} failed")
+    return 1 if mistakes else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
