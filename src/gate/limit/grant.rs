@@ -102,6 +102,11 @@ impl Fleet {
         self.is_away.load(Ordering::Acquire)
     }
 
+    /// Returns true if the store has replied, and is not away.
+    fn is_reached(&self) -> bool {
+        self.ended.load(Ordering::Acquire) > 0 && !self.is_away()
+    }
+
     /// Sets whether the store is away. Requests that wait for it are decided.
     pub fn set_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::Release);
@@ -163,10 +168,6 @@ impl Fleet {
     fn wake_waiting(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         waiting.into_iter().for_each(Waker::wake);
-    }
-
-    fn instances(&self) -> u32 {
-        self.instances.load(Ordering::Relaxed)
     }
 }
 
@@ -329,11 +330,8 @@ impl Grant {
         if now < self.no_room_until {
             return Err(Lack::Room(self.missing(standing, need)));
         }
-        if !may_wait {
-            return self.check_away(standing, need, now);
-        }
         self.ask_for(need);
-        Err(Lack::Grant)
+        if may_wait { Err(Lack::Grant) } else { self.check_away(standing, need, now) }
     }
 
     /// Checks that a running request may take `more`. It does not wait: it fails only if the store
@@ -354,6 +352,12 @@ impl Grant {
             self.is_due = true;
             self.fleet.waker.wake_by_ref();
         }
+    }
+
+    /// The instances that were seen last, by this limit if it has a reply.
+    fn instances(&self) -> u32 {
+        let seen = || self.fleet.instances.load(Ordering::Relaxed);
+        self.reply.map_or_else(seen, |(_, reply)| reply.instances.max(1))
     }
 
     /// The missing amount, if the fleet has less left than `need`.
@@ -380,19 +384,20 @@ impl Grant {
         self.fleet.when_away == WhenAway::Allow && self.fleet.is_away()
     }
 
-    /// Decides without the store.
+    /// Decides without the store. While it is not away, a request that cannot wait for it gets this
+    /// instance's part of what is left.
     fn check_away(&mut self, standing: &Standing<'_>, need: Units, now: u64) -> Result<(), Lack> {
-        let instances = i128::from(self.fleet.instances());
+        let instances = i128::from(self.instances());
         let mut part = standing.most.signed() / instances;
         let mut need = need.signed();
         let allowed = match (self.fleet.when_away, standing.rate) {
-            (WhenAway::Allow, _) => return Ok(()),
-            (WhenAway::Refuse, _) => return Err(Lack::Store),
-            (WhenAway::Local, None) => match self.reply {
+            (WhenAway::Allow, _) if self.fleet.is_away() => return Ok(()),
+            (WhenAway::Refuse, _) if !self.fleet.is_reached() => return Err(Lack::Store),
+            (_, None) => match self.reply {
                 Some((_, reply)) => self.ceiling + reply.left.max(0) / instances,
                 None => part,
             },
-            (WhenAway::Local, Some(rate)) => {
+            (_, Some(rate)) => {
                 part = part.max(1);
                 need = need.min(part);
                 let (begin, since) = match (self.apart, self.reply) {
@@ -452,7 +457,7 @@ impl Grant {
             true => (Units::default(), Units::default()),
             false => (Units(standing.most.0 / IDLE_PART), Units(self.recent as u128)),
         };
-        let instances = self.fleet.instances();
+        let instances = self.instances();
         let alone = self.reply.map_or(0, |(_, reply)| {
             self.ceiling + reply.left.max(0) / i128::from(instances) - standing.taken
         });
@@ -484,7 +489,7 @@ impl Grant {
     /// Gives back what the grant has beyond this instance's part, before the store may grant it to
     /// others. Returns what is kept.
     fn keep(&mut self, standing: &Standing<'_>, soon: Units, idle: Units, now: u64) -> Units {
-        let instances = i128::from(self.fleet.instances());
+        let instances = i128::from(self.instances());
         let granted = if now < self.valid_until { (self.ceiling - standing.taken).max(0) } else { 0 };
         let left = self.reply.map_or(0, |(_, reply)| reply.left.max(0)) + granted;
         let part = left / (GRANTED_PART * instances);
@@ -515,13 +520,13 @@ impl Grant {
         if ask.rate.is_some() {
             self.confirmed = ask.spent;
         }
-        self.fleet.instances.store(reply.instances.max(1), Ordering::Relaxed);
         let period = ask.period.map(|(begin, _)| begin);
         if period != self.period {
             // A reply about the last period.
             self.last_known = period.map(|begin| (begin, Units::from_signed(ask.spent), ask.held));
             return;
         }
+        self.fleet.instances.store(reply.instances.max(1), Ordering::Relaxed);
         self.ceiling = ask.spent + reply.granted.signed();
         self.valid_until = ask.at + ask.valid;
         self.reserve = (reply.granted.signed() - ask.held.signed()).max(0);

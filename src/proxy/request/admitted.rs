@@ -345,13 +345,14 @@ pub(super) fn remaining<'l>(limits: impl IntoIterator<Item = &'l AppliedLimit> +
 /// Returns true if one of the limits lacks a grant, for which it asks. `limits` are those of members,
 /// where a request cannot wait later.
 fn lacks_grant(limits: &[&AppliedLimit], expected: &Use, started: Timestamp) -> bool {
-    let now = limit_time();
-    let lacks = |applied: &&&AppliedLimit| {
-        let limit = &applied.limit;
-        limit.fleet().is_some() && limit.lacks_grant(expected, started, now)
-    };
-    // Each of them asks.
-    limits.iter().filter(lacks).count() > 0
+    // The time is read only if limits are shared.
+    let mut now = None;
+    let mut lacks = false;
+    for limit in limits.iter().map(|applied| &applied.limit).filter(|limit| limit.fleet().is_some()) {
+        // Each of them asks.
+        lacks |= limit.lacks_grant(expected, started, *now.get_or_insert_with(limit_time));
+    }
+    lacks
 }
 
 /// Holds what a request that began at `started` is expected to use of each limit. `may_ask` and

@@ -12,7 +12,7 @@ use crate::proxy::worker::WorkerSnapshot;
 use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
 
-/// The longest wait of a request for all its grants. Then it is decided as while the store is away.
+/// The longest wait of a request for all its grants. Then it is decided without the reply.
 const LONGEST: Duration = Duration::from_millis(50);
 
 impl Buffered {

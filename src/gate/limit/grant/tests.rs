@@ -335,6 +335,28 @@ fn isolated_instance_spends_its_part_of_what_is_left() {
 }
 
 #[test]
+fn request_that_cannot_wait_has_its_part_of_what_is_left() {
+    let mut store = Store::default();
+    let bound = per_day(Units(10));
+    let one = Instance::new(0, Quantity::Requests, &bound, WhenAway::Refuse, 0);
+    let expected = Use { requests: 1, ..Use::default() };
+    let take = |at| {
+        LimitHold::take_or_wait([&one.limit], &expected, now(at).time, now(at), false, None)
+            .map_err(|NoRoom { room_from, .. }| room_from)
+    };
+    assert_eq!(take(0).err(), Some(RoomFrom::TheStore), "the store was never reached");
+    one.fleet.begin_round();
+    one.exchange(&mut store, 0);
+    one.fleet.end_round();
+    let holds: Vec<_> = (0..4).map(|_| take(1).expect("there is room")).collect();
+    let [ask, _] = one.limit.asks(now(2));
+    assert_eq!(ask.map(|ask| (ask.held, ask.want)), Some((Units(4), Units(3))), "all beyond the grant");
+    one.fleet.set_away(true);
+    assert_eq!(take(3).err(), Some(RoomFrom::TheStore));
+    drop(holds);
+}
+
+#[test]
 fn isolated_instance_has_its_part_of_a_rate() {
     let rate = BucketRate { limit: Units(60), period: 60 * SECOND, burst: Units(20) };
     let mut store = Store::default();
@@ -361,9 +383,13 @@ fn last_period_is_reported_until_it_is_known() {
     let tomorrow = 24 * 3_600 * SECOND;
     let last = |at: u64| {
         let [current, last] = one.limit.asks(now(at));
-        let reply = Reply { granted: Units(0), left: 0, instances: 1, elsewhere: Units(0), unused: Units(0) };
-        for ask in [&current, &last].into_iter().flatten() {
-            one.limit.reply(ask, reply, now(at));
+        // Only this one of the three instances still has to do with the last period.
+        let seen = current.as_ref().map(|ask| ask.instances);
+        assert_eq!(seen, Some(if at == tomorrow { 1 } else { 3 }));
+        for (ask, instances) in [(&current, 3), (&last, 1)] {
+            let none = Units(0);
+            let reply = Reply { granted: none, left: 0, instances, elsewhere: none, unused: none };
+            ask.iter().for_each(|ask| one.limit.reply(ask, reply, now(at)));
         }
         last.map(|ask| (ask.spent, ask.held))
     };
