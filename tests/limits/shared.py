@@ -5,6 +5,7 @@ Requests go to all three at random until the limit of --requests a day is used u
 
 * Redis has the sums of all ledgers again within two seconds: requests and tokens, of living proxies and of one that has lost its ledger.
 * Never more requests were admitted than the limit allows; when it is used up at the end, exactly as many.
+* Where all proxies lose Redis for good, and use up the rest alone: no more than the limit, and what was granted in the two seconds before.
 * No request has waited for Redis longer than 50 ms: --slack is what the machine may add.
 
 --requests is the limit. STREAMGAUGE_BIN names the binary (target/debug/streamgauge if unset).
@@ -72,15 +73,19 @@ class Redis:
         done = subprocess.run(["redis-cli", "-p", str(self.port), *command], check=True, capture_output=True, text=True, timeout=10)
         return done.stdout
 
+    def fields(self, unit):
+        """The fields of the limit of a day."""
+        [key] = [key for key in self.ask("KEYS", f"*:{unit}:day:*").splitlines() if key] or [None]
+        fields = self.ask("HGETALL", key).splitlines() if key else []
+        return list(zip(fields[::2], fields[1::2], strict=True))
+
     def spent(self):
         """What all instances have reported: requests, and thousandths of tokens."""
-        sums = {}
-        for unit in ("requests", "tokens"):
-            [key] = [key for key in self.ask("KEYS", f"*:{unit}:day:*").splitlines() if key] or [None]
-            fields = self.ask("HGETALL", key).splitlines() if key else []
-            pairs = zip(fields[::2], fields[1::2], strict=True)
-            sums[unit] = sum(int(value) for name, value in pairs if name.startswith("s:"))
-        return sums
+        return {unit: sum(int(value) for name, value in self.fields(unit) if name.startswith("s:")) for unit in ("requests", "tokens")}
+
+    def granted(self):
+        """The requests that all instances have spent or may spend."""
+        return sum(int(value.split()[0]) for name, value in self.fields("requests") if name[:2] in ("s:", "g:"))
 
 
 class Load:
@@ -138,6 +143,8 @@ class Fleet:
 
     def __init__(self, folder, programs, url, more, limit, up):
         self.folder, self.programs, self.limit, self.mistakes = folder, programs, limit, []
+        # What a loss of Redis may add to the limit.
+        self.over = 0
         self.ports, self.children, self.configs, self.lost = [], [], [], []
         for number in range(3):
             home = folder / f"proxy-{number}"
@@ -189,7 +196,7 @@ class Fleet:
         taken = time.monotonic() - begun
         self.check(f"{when}: the sums are those of the ledgers", sums == recorded, f"{sums} after {taken:.1f} s; the ledgers have {recorded}")
         self.check(f"{when}: in time", taken < BACK, f"{taken:.1f} s")
-        self.check(f"{when}: not over the limit", load.admitted <= self.limit, f"{load.admitted} of {self.limit} admitted")
+        self.check(f"{when}: not over the limit", load.admitted <= self.limit + self.over, f"{load.admitted} of {self.limit} + {self.over} admitted")
         longest, half = max(load.times), statistics.median(load.times)
         text = f"median {half * 1e3:.1f} ms, longest {longest * 1e3:.1f} ms of {len(load.times)} requests"
         self.check(f"{when}: no request waits for Redis", longest < WAIT + slack, text)
@@ -251,6 +258,30 @@ async def failed_over(fleet, primary, replica, load, options):
     await use_up(fleet, replica, load, options)
 
 
+async def lost(fleet, redis, load, options):
+    """A server that all lose at once. They use up what is left without it, each its part."""
+    await load.run(options.requests // 16)
+
+    async def killed():
+        # In this time each has had a reply.
+        begun, earlier = time.monotonic(), [redis.granted()]
+        while time.monotonic() - begun < 2.5:
+            await asyncio.sleep(0.1)
+            earlier.append(redis.granted())
+        redis.kill()
+        fleet.over = earlier[-1] - min(earlier)
+
+    await load.run(options.requests // 16, killed)
+    before = None
+    while before != load.admitted:
+        before = load.admitted
+        await load.run(200)
+    redis.start()
+    await asyncio.sleep(1.5)
+    fleet.check_at_rest("used up alone", redis, load, options.slack)
+    fleet.check("most of what is left is used alone", load.admitted > 0.9 * fleet.limit, f"{load.admitted} of {fleet.limit}")
+
+
 async def use_up(fleet, redis, load, options):
     """Sends requests until none is admitted for three seconds."""
     last = time.monotonic()
@@ -276,6 +307,14 @@ def main():
         programs.callback(lambda: redis.kill())
         fleet = Fleet(folder / "one", programs, f"redis://127.0.0.1:{redis.port}", "", options.requests, up)
         asyncio.run(disturbed(fleet, redis, Load(fleet.ports, options), options))
+        mistakes += fleet.mistakes
+        for number in range(3):
+            fleet.stop(number)
+        redis.kill()
+
+        redis = Redis(folder)
+        fleet = Fleet(folder / "alone", programs, f"redis://127.0.0.1:{redis.port}", "", options.requests // 2, up)
+        asyncio.run(lost(fleet, redis, Load(fleet.ports, options), options))
         mistakes += fleet.mistakes
         for number in range(3):
             fleet.stop(number)
