@@ -395,8 +395,8 @@ impl UseLimit {
     }
 
     /// The questions to the fleet's store for which it is time: about the current period, or the
-    /// rate, and about the last period.
-    pub fn asks(&self, now: Now) -> [Option<Ask>; 2] {
+    /// rate, and about the last period. Those that only renew may be put off.
+    pub fn asks(&self, now: Now, renews: bool) -> [Option<Ask>; 2] {
         let state = &mut *self.state();
         let Some(grant) = &mut state.grant else { return [None, None] };
         let is_all_own = grant.fleet().owns_ledger();
@@ -413,7 +413,7 @@ impl UseLimit {
             _ => (0, none, state.held),
         };
         let standing = standing(&mut state.counter, &state.bound, state.held, grant.spent, now);
-        let current = grant.next_ask(&standing, period, parts, now.nanos);
+        let current = grant.next_ask(&standing, period, parts, now.nanos, renews);
         let last = last.filter(|_| current.is_some()).and_then(|last| {
             grant.ask_last(last.period, (last.used, foreign(last.seeded), last.held), now.nanos)
         });

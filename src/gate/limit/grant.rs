@@ -64,6 +64,8 @@ pub enum WhenAway {
 pub struct Fleet {
     when_away: WhenAway,
     is_away: AtomicBool,
+    /// The number of times at which the store went away.
+    outages: AtomicU64,
     /// The number of instances that were seen last, this one included.
     instances: AtomicU32,
     /// This instance reports what the whole ledger has, and not only what it has added.
@@ -87,6 +89,7 @@ impl Fleet {
         Arc::new(Self {
             when_away,
             is_away: AtomicBool::new(false),
+            outages: AtomicU64::new(0),
             instances: AtomicU32::new(1),
             owns_ledger: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
@@ -109,7 +112,9 @@ impl Fleet {
 
     /// Sets whether the store is away. Requests that wait for it are decided.
     pub fn set_away(&self, is_away: bool) {
-        self.is_away.store(is_away, Ordering::Release);
+        if !self.is_away.swap(is_away, Ordering::AcqRel) && is_away {
+            self.outages.fetch_add(1, Ordering::AcqRel);
+        }
         self.wake_waiting();
     }
 
@@ -217,14 +222,17 @@ pub struct Ask {
     pub rate: Option<AskedRate>,
     /// The store has replied to an ask about this period before.
     pub is_known: bool,
-    /// The amount that this instance may take if the store has lost what others have spent.
+    /// The store was away since, so that it may not know what others have spent.
+    pub was_away: bool,
+    /// The amount that this instance may take if the store does not know what others have spent.
     pub alone: Units,
     /// The instances that were seen last.
     pub instances: u32,
     /// The time for which the grant is kept, in nanoseconds.
     pub valid: u64,
-    /// The time of the ask.
+    /// The time of the ask, and the number of outages before it.
     at: u64,
+    outages: u64,
 }
 
 /// The part of an ask that is about a rate.
@@ -266,6 +274,8 @@ pub(super) struct Grant {
     /// The grant that was left after the last reply.
     reserve: i128,
     reply: Option<(u64, Reply)>,
+    /// The number of outages before the ask to which that is the reply.
+    outages: u64,
     no_room_until: u64,
     /// The amount that requests wait for since the last ask.
     wanted: Units,
@@ -294,6 +304,7 @@ impl Grant {
             valid_until: 0,
             reserve: 0,
             reply: None,
+            outages: 0,
             no_room_until: 0,
             wanted: Units::default(),
             is_due: false,
@@ -436,19 +447,20 @@ impl Grant {
     }
 
     /// The next ask, if it is time for one. `spent` and `held` make up what is taken, except for a
-    /// rate.
+    /// rate. One that only renews is put off unless `renews`.
     pub(super) fn next_ask(
         &mut self,
         standing: &Standing<'_>,
         period: Option<(Timestamp, Timestamp)>,
         (spent, foreign, held): (i128, Units, Units),
         now: u64,
+        renews: bool,
     ) -> Option<Ask> {
         self.turn(standing.period);
         let is_leaving = self.fleet.is_leaving();
         let is_due = self.is_due || is_leaving || self.wanted > Units::default();
         let since = self.asked_at.map(|asked| now.saturating_sub(asked));
-        if !is_due && since.is_some_and(|since| since < RENEWAL) {
+        if !is_due && (!renews || since.is_some_and(|since| since < RENEWAL)) {
             return None;
         }
         self.note_use(since.unwrap_or(COVERED));
@@ -467,6 +479,7 @@ impl Grant {
             unconfirmed: self.spent - self.confirmed,
             level: self.level(rate, now),
         });
+        let outages = self.fleet.outages.load(Ordering::Acquire);
         Some(Ask {
             period,
             spent,
@@ -478,11 +491,13 @@ impl Grant {
             idle,
             most: standing.most,
             is_known: self.reply.is_some(),
+            was_away: self.outages != outages,
             alone: Units::from_signed(alone),
             instances,
             valid: if rate.is_some() { RATE_VALID } else { VALID },
             rate,
             at: now,
+            outages,
         })
     }
 
@@ -530,7 +545,7 @@ impl Grant {
         self.ceiling = ask.spent + reply.granted.signed();
         self.valid_until = ask.at + ask.valid;
         self.reserve = (reply.granted.signed() - ask.held.signed()).max(0);
-        self.reply = Some((now, reply));
+        (self.reply, self.outages) = (Some((now, reply)), ask.outages);
         self.no_room_until = if self.reserve < ask.want.signed() { now + NO_ROOM } else { 0 };
     }
 
@@ -554,10 +569,12 @@ impl Grant {
             most: none,
             rate: None,
             is_known: false,
+            was_away: false,
             alone: none,
             instances: 1,
             valid: VALID,
             at: now,
+            outages: self.outages,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The thread that asks the server for grants.
 //!
-//! Each round is about all limits that want more or whose renewal is due, asked at the same
-//! time. A round in which the server is silent three times in a row, or refuses, ends the
+//! Each round is about all limits that want more, and some of those whose renewal is due, asked at
+//! the same time. Three silent rounds in a row, or one in which the server refuses, end the
 //! connection: the server is away. The thread tries again after a pause, which doubles while the
 //! server is silent. One that refuses connections is tried every second, since that costs nothing.
 
@@ -38,8 +38,9 @@ const SILENT_ROUNDS: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The largest number of asks at the same time.
-const MAX_ASKS: usize = 1_000;
+/// The largest number of asks at the same time, and of renewals in a round. A server that runs some
+/// 10,000 scripts a second has done them long before its time is over, also for several instances.
+const MAX_ASKS: usize = 32;
 
 /// The time that the end waits for the thread.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -102,6 +103,7 @@ impl GrantExchange {
             closed,
             known: Vec::new(),
             inherited: HashMap::new(),
+            turn: 0,
             outage: OutageNotice::default(),
             is_policy_known: false,
         };
@@ -135,6 +137,8 @@ struct Asking {
     /// The beginnings of the periods in which this process has taken over what earlier ones of the
     /// same ledger have reported, by the limit.
     inherited: HashMap<String, Option<i64>>,
+    /// The limit with which the next round begins, so that each has its turn of renewal.
+    turn: usize,
     outage: OutageNotice<String>,
     is_policy_known: bool,
 }
@@ -167,35 +171,37 @@ impl Asking {
         let mut closed = self.closed.clone();
         let mut servers = self.connect().await?;
         let (mut silent, mut looked) = (0, None::<Instant>);
+        // The latest round had replies.
+        let mut is_sure = false;
         loop {
             if looked.is_none_or(|looked| looked.elapsed() >= TICK) {
                 looked = Some(Instant::now());
                 self.look();
             }
             self.fleet.begin_round();
-            let done = self.round(&mut servers).await;
-            match done {
-                Ok(()) => {
-                    silent = 0;
+            let pause = match self.round(&mut servers, is_sure).await {
+                Ok(has_more) => {
+                    (silent, is_sure) = (0, true);
                     pauses.reset();
                     self.record_success();
                     self.fleet.end_round();
+                    if has_more { Duration::ZERO } else { TICK }
                 }
                 Err(trouble) => {
-                    silent += 1;
+                    (silent, is_sure) = (silent + 1, false);
                     if !trouble.is_silence() || silent == SILENT_ROUNDS {
                         return Err(trouble);
                     }
                     self.fleet.end_round();
                     continue;
                 }
-            }
+            };
             if self.fleet.is_leaving() {
                 return Ok(());
             }
             tokio::select! {
                 () = self.wanted.notified() => {}
-                () = sleep(TICK) => {}
+                () = sleep(pause) => {}
                 _ = closed.wait_for(|closed| *closed) => self.fleet.leave(),
             }
         }
@@ -254,13 +260,20 @@ impl Asking {
         }
     }
 
-    /// Asks about each limit for which it is time.
-    async fn round(&mut self, servers: &mut Servers) -> Result<(), Trouble> {
+    /// Asks about limits for which it is time, and returns true if there are more of them. Unless it
+    /// `is_sure` that the server responds, it asks in any case.
+    async fn round(&mut self, servers: &mut Servers, is_sure: bool) -> Result<bool, Trouble> {
         let now = (self.now)();
         let (mut asked, mut trouble) = (Vec::new(), None);
         let owns_ledger = self.fleet.owns_ledger();
-        for (name, limit) in &self.known {
-            let [current, last] = limit.limit.asks(now);
+        let known = self.known.iter().enumerate();
+        let first = self.turn % known.len().max(1);
+        for (index, (name, limit)) in known.clone().skip(first).chain(known.take(first)) {
+            let renews = asked.len() < MAX_ASKS;
+            let [current, last] = limit.limit.asks(now, renews);
+            if renews {
+                self.turn = index + 1;
+            }
             let begin = |ask: &Ask| ask.period.map(|(begin, _)| begin.as_second());
             let is_inherited = |ask: &Ask| self.inherited.get(name) == Some(&begin(ask));
             let current = current.map(|ask| (owns_ledger && !is_inherited(&ask), ask));
@@ -268,6 +281,10 @@ impl Asking {
                 let key = key(&self.settings.prefix, name, &ask);
                 asked.push(Sent { limit: limit.clone(), name: name.clone(), key, ask, is_heir });
             }
+        }
+        let has_more = asked.len() >= MAX_ASKS;
+        if asked.is_empty() && !is_sure {
+            servers.ask(redis::cmd("PING")).await?;
         }
         while !asked.is_empty() {
             let rest = asked.split_off(asked.len().min(MAX_ASKS));
@@ -277,7 +294,7 @@ impl Asking {
                 break;
             }
         }
-        trouble.map_or(Ok(()), Err)
+        trouble.map_or(Ok(has_more), Err)
     }
 
     /// Sends all asks at the same time, and passes the replies to their limits.

@@ -4,7 +4,8 @@
 --   g:<instance>  what it is granted and has not spent, the part of that which running requests
 --                 hold, and the time in milliseconds until which it is granted
 --   l             a rate's level and the time of it
---   e             the time in milliseconds at which an instance missed what it had reported
+--   e             the latest time in milliseconds at which an instance missed what it had reported, or
+--                 came back from a time without this server
 -- Everything that an instance says is absolute: its fields are replaced.
 local key, me = KEYS[1], ARGV[1]
 local spent, held, want, keep = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -12,11 +13,11 @@ local soon, idle, most = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local valid, kept = tonumber(ARGV[9]), ARGV[10]
 -- The beginning of earlier instances of the same ledger, whose use this one reports too.
 local heir = ARGV[11]
--- It has reported this limit before: "1". What it may take without knowing the others, of which it
--- has seen so many.
-local known, alone, seen = ARGV[12], tonumber(ARGV[13]), tonumber(ARGV[14])
+-- Not empty: this server was away for it since its latest report, and it has reported this limit
+-- before. What it may take without knowing the others, of which it has seen so many.
+local away, known, alone, seen = ARGV[12], ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15])
 -- A rate: units per millisecond, what of `spent` is not known here, and the level to begin with.
-local refill, unconfirmed, level = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
+local refill, unconfirmed, level = tonumber(ARGV[16]), tonumber(ARGV[17]), tonumber(ARGV[18])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -70,15 +71,19 @@ local part = math.max(left, 0) / (4 * instances)
 if part < most / 1024 then part = 0 end
 local more = math.max(keep, want, math.min(math.max(soon, idle / instances), part))
 more = math.max(math.min(more, left), 0)
--- Everything was lost: until all have reported again, none gets more than it would without them.
-if known == '1' and not mine and not refill then
+-- Everything was lost, or others may have spent without this server: until all have reported again,
+-- none gets more than it would without them.
+if not refill and (away ~= '' or known ~= '' and not mine) then
   emptied = now
   redis.call('HSET', key, 'e', string.format('%.0f', now))
 end
-if emptied and now - emptied < 2500 then
+local unused = granted - holds
+if emptied and math.abs(now - emptied) < 2500 then
   instances = math.max(instances, seen)
   more = math.min(more, alone)
-  left = math.min(left, more + (alone - more) * instances)
+  local known_left = math.min(left, more + (alone - more) * instances)
+  -- The rest is granted when all have reported.
+  unused, left = unused + left - known_left, known_left
 end
 more = math.floor(more)
 local amount = string.format('%.0f', held + more)
@@ -86,5 +91,5 @@ redis.call('HSET', key, 's:' .. me, ARGV[2], 'g:' .. me, string.format('%s %s %.
 redis.call('EXPIRE', key, kept)
 return {
   amount, string.format('%.0f', math.floor(left - more)), instances,
-  string.format('%.0f', math.ceil(elsewhere)), string.format('%.0f', granted - holds),
+  string.format('%.0f', math.ceil(elsewhere)), string.format('%.0f', math.floor(unused)),
 }

@@ -56,7 +56,8 @@ pub(super) fn call(key: &str, ask: &Ask, writer: &Writer, is_known: bool, is_hei
         .arg(ask.valid / NANOS_PER_MILLI)
         .arg(kept)
         .arg(if is_heir { format!("{}/", writer.ledger) } else { String::new() })
-        .arg(if ask.is_known { "1" } else { "" })
+        .arg(if ask.was_away { "away" } else { "" })
+        .arg(if ask.is_known { "known" } else { "" })
         .arg(ask.alone.0.to_string())
         .arg(ask.instances);
     if let Some(rate) = &ask.rate {

@@ -111,7 +111,7 @@ impl Instance {
 
     /// `arrives`: the way there, and the way back.
     fn exchange_through(&self, store: &mut Store, at: u64, mut arrives: impl FnMut(bool) -> bool) {
-        for ask in self.limit.asks(now(at)).into_iter().flatten() {
+        for ask in self.limit.asks(now(at), true).into_iter().flatten() {
             if arrives(true) {
                 let reply = store.reply(self.who, &ask, at);
                 if arrives(false) {
@@ -280,7 +280,7 @@ fn idle_fleet_grants_the_first_request_without_an_reply() {
     let taken =
         (0..200).take_while(|_| busy.take(100, 2).map(|hold| hold.settle(&used(100), now(2))).is_ok());
     assert!(taken.count() > 20);
-    assert!(busy.limit.asks(now(3))[0].is_some() && fleet[1].limit.asks(now(3))[0].is_none());
+    assert!(busy.limit.asks(now(3), true)[0].is_some() && fleet[1].limit.asks(now(3), true)[0].is_none());
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn request_without_room_is_refused_without_another_ask() {
     let end = RoomFrom::Time("2026-12-01T00:00:00Z".parse().unwrap());
     assert_eq!(one.take_asking(20, &mut store, RENEWAL).err(), Some(end));
     assert_eq!(one.take(20, RENEWAL + NO_ROOM - 1).err(), Some(end));
-    assert!(one.limit.asks(now(RENEWAL + 1))[0].is_none());
+    assert!(one.limit.asks(now(RENEWAL + 1), true)[0].is_none());
     assert_eq!(one.limit.status(now(RENEWAL)).taken(), tokens(90), "with what others have used");
     assert!(one.take(7, RENEWAL + 1).is_ok());
 }
@@ -324,7 +324,7 @@ fn isolated_instance_spends_its_part_of_what_is_left() {
         let counts = [admitted(&one), admitted(&other)];
         assert!(counts.iter().all(|count| count.abs_diff(expected) <= 1), "{when_away:?}: {counts:?}");
         // Nor does an attempt to ask grant anything.
-        one.limit.asks(now(2 * RENEWAL));
+        one.limit.asks(now(2 * RENEWAL), true);
         let refused = one.take(1, 2 * RENEWAL).err();
         match when_away {
             WhenAway::Local => assert!(matches!(refused, Some(RoomFrom::Time(_)))),
@@ -349,7 +349,7 @@ fn request_that_cannot_wait_has_its_part_of_what_is_left() {
     one.exchange(&mut store, 0);
     one.fleet.end_round();
     let holds: Vec<_> = (0..4).map(|_| take(1).expect("there is room")).collect();
-    let [ask, _] = one.limit.asks(now(2));
+    let [ask, _] = one.limit.asks(now(2), true);
     assert_eq!(ask.map(|ask| (ask.held, ask.want)), Some((Units(4), Units(3))), "all beyond the grant");
     one.fleet.set_away(true);
     assert_eq!(take(3).err(), Some(RoomFrom::TheStore));
@@ -382,7 +382,7 @@ fn last_period_is_reported_until_it_is_known() {
     let hold = one.take_asking(100, &mut store, 0).unwrap();
     let tomorrow = 24 * 3_600 * SECOND;
     let last = |at: u64| {
-        let [current, last] = one.limit.asks(now(at));
+        let [current, last] = one.limit.asks(now(at), true);
         // Only this one of the three instances still has to do with the last period.
         let seen = current.as_ref().map(|ask| ask.instances);
         assert_eq!(seen, Some(if at == tomorrow { 1 } else { 3 }));
@@ -417,4 +417,19 @@ fn round_that_has_begun_ends_no_later_wait() {
     assert!(fleet.poll_round(round, &mut context).is_pending());
     fleet.set_away(true);
     assert!(fleet.poll_round(round, &mut context).is_ready());
+}
+
+#[test]
+fn first_ask_after_an_outage_says_so() {
+    let mut store = Store::default();
+    let one = Instance::new(0, TOKENS, &per_day(tokens(1_000)), WhenAway::Local, 0);
+    one.exchange(&mut store, 0);
+    one.fleet.set_away(true);
+    one.fleet.set_away(false);
+    let was_away = |at: u64| one.limit.asks(now(at), true)[0].as_ref().map(|ask| ask.was_away);
+    // Until the store has replied.
+    assert_eq!(was_away(RENEWAL), Some(true));
+    assert_eq!(was_away(2 * RENEWAL), Some(true));
+    one.exchange(&mut store, 3 * RENEWAL);
+    assert_eq!(was_away(4 * RENEWAL), Some(false));
 }
