@@ -11,6 +11,7 @@ macro_rules! say {
 
 mod admin_client;
 mod check;
+mod completions;
 mod config;
 mod control;
 #[cfg(feature = "simulator")]
@@ -18,6 +19,7 @@ mod demo;
 mod health;
 mod keys;
 mod ledger;
+mod man;
 mod output;
 mod reload;
 mod serve;
@@ -87,6 +89,10 @@ enum Command {
     Keys(keys::KeysArgs),
     /// Maintain the ledger
     Ledger(ledger::LedgerArgs),
+    /// Print a script that completes this command line in a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write those of all commands into a folder
+    Man(man::ManArgs),
 }
 
 /// Parses the process's command line and runs the command.
@@ -109,6 +115,8 @@ pub fn run() -> ExitCode {
         Command::Usage(args) => usage::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Ledger(args) => ledger::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 
@@ -138,12 +146,9 @@ impl Cli {
             Command::Usage(args) => args.config = config,
             Command::Keys(args) => args.config = config,
             Command::Ledger(args) => args.config = config,
-            #[cfg(feature = "simulator")]
-            Command::Demo(_) if config.is_some() => return conflict("--config", "demo"),
-            #[cfg(feature = "simulator")]
-            Command::Simulate(_) if config.is_some() => return conflict("--config", "simulate"),
-            #[cfg(feature = "simulator")]
-            Command::Demo(_) | Command::Simulate(_) => {}
+            // They read no configuration.
+            other if config.is_some() => return conflict("--config", other.name()),
+            _ => {}
         }
         let before = [("--listen", serve.listen.is_some()), ("--log", serve.log.is_some())];
         match before.into_iter().find(|(_, is_there)| *is_there) {
@@ -174,6 +179,8 @@ impl Command {
             Self::Usage(_) => "usage",
             Self::Keys(_) => "keys",
             Self::Ledger(_) => "ledger",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
         }
     }
 }
@@ -245,6 +252,8 @@ mod tests {
         for (words, option) in [
             ("--listen 127.0.0.1:1 usage", "--listen"),
             ("--log debug check", "--log"),
+            ("-c a.toml man", "--config"),
+            ("--config a.toml completions bash", "--config"),
             #[cfg(feature = "simulator")]
             ("-c a.toml demo", "--config"),
             #[cfg(feature = "simulator")]
