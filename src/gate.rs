@@ -362,6 +362,15 @@ mod tests {
         assert!(one.is_thrown() && !two.is_thrown());
         assert_eq!(known("one").map(drop), Err(Unauthorized::Expired));
         assert!(known("two").is_ok());
+        // Accepted again.
+        use_keys([false; 2]);
+        let again = known("one").unwrap().unwrap().cut.unwrap();
+        assert!(one.is_thrown() && !again.is_thrown());
+        // Revoked, and cut afterwards.
+        live.replace([]);
+        assert!(!again.is_thrown());
+        use_keys([true, false]);
+        assert!(again.is_thrown() && !two.is_thrown());
     }
 
     #[test]

@@ -75,7 +75,7 @@ struct RotateArgs {
     /// The name of the client, as in [clients.NAME]
     client: String,
     /// The time for which the client's other stored keys are still accepted; 0s: not at all
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = config::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = config::duration, allow_hyphen_values = true)]
     grace: Duration,
     /// The end of the new key, as in `keys create`
     #[arg(long, value_name = "TIME")]

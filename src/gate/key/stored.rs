@@ -1,7 +1,7 @@
 //! Keys that are stored beside the configuration, and change without it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use jiff::Timestamp;
 
@@ -13,6 +13,8 @@ use crate::support::{CutSwitch, Live};
 #[derive(Debug, Default)]
 pub struct LiveKeys {
     pub(in crate::gate) stored: Live<StoredKeys>,
+    /// The switches of keys that are no longer stored, for as long as requests with them run.
+    removed: Mutex<HashMap<KeyDigest, Weak<CutSwitch>>>,
     pub unknown: UnknownKeys,
 }
 
@@ -37,11 +39,15 @@ impl LiveKeys {
     /// Uses these keys from now on, instead of the earlier ones.
     pub fn replace<'a>(&self, keys: impl IntoIterator<Item = LiveKey<'a>>) {
         let earlier = self.stored.load();
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut cut = Vec::new();
         let mut stored = HashMap::new();
         for LiveKey { digest, client, until, is_cut } in keys {
-            // Running requests have the switch of the same key before.
-            let switch = earlier.get(&digest).and_then(|key| key.cut.clone()).unwrap_or_default();
+            // Running requests have the switch of the same key before. A key that is accepted again
+            // after a cut begins with another.
+            let before = earlier.get(&digest).and_then(|key| key.cut.clone());
+            let before = before.or_else(|| removed.remove(&digest)?.upgrade());
+            let switch = before.filter(|switch| is_cut || !switch.is_thrown()).unwrap_or_default();
             if is_cut {
                 cut.push(Arc::clone(&switch));
             }
@@ -49,7 +55,11 @@ impl LiveKeys {
             let key = KnownKey { client: client.into(), id: digest.id().into(), until, cut: Some(switch) };
             stored.insert(digest, key);
         }
+        let gone = earlier.0.iter().filter(|(digest, _)| !stored.contains_key(digest));
+        removed.extend(gone.filter_map(|(digest, key)| Some((*digest, Arc::downgrade(key.cut.as_ref()?)))));
         self.stored.replace(StoredKeys(stored));
+        drop(earlier);
+        removed.retain(|_, switch| switch.strong_count() > 0);
         // From here on no request begins with them.
         cut.iter().for_each(|switch: &Arc<CutSwitch>| switch.throw());
     }
