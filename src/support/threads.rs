@@ -28,11 +28,13 @@
 //! | `log-writer` | `write` on stderr, for as long as that takes | its buffer; a moment at the end | started again |
 //!
 //! `records` and the threads of sinks run at a lower priority than the workers
-//! ([`enter_background`]), so that they displace no worker on a busy core.
+//! ([`enter_background`]), so that they displace no worker on a busy core. The ledger's works in
+//! short [stints](Stints) when there is much to write, so that no worker waits long for it.
 //!
 //! No thread waits for a thread that may block, except at the end, with a deadline.
 
 pub mod fault;
+mod stint;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -45,6 +47,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::support::drain::{Phase, Stop};
+pub use stint::Stints;
 
 /// The largest number of restarts within [`WINDOW`].
 pub const RESTARTS: usize = 3;

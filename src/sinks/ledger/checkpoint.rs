@@ -12,13 +12,14 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::Reason;
 use super::log::{Place, State, Watch, copy_no_more};
-use crate::support::threads::{Deadline, Thread, Threads, fault};
+use crate::support::threads::{Deadline, Thread, Threads, enter_background, fault};
 
-/// The length in pages of 4 KiB at which the log is copied: 16 MiB.
-const COPIED_FROM: u64 = 4096;
+/// The length in pages of 4 KiB at which the log is copied: 1 MiB, since a copy is one step of this
+/// thread, for which a worker may wait. Retried after as many more pages if a concurrent commit or
+/// reader prevented the log from restarting.
+const COPIED_FROM: u64 = 256;
 
-/// Retry after this many more pages of the log if a concurrent commit or reader prevented the
-/// checkpoint from restarting the log.
+/// The pages by which the log may grow beyond its bound between two waits for a reader.
 const AGAIN_AFTER: u64 = 1024;
 
 /// The bound of the log, 64 MiB: the next commit waits until the whole log is copied and restarts.
@@ -99,6 +100,7 @@ impl Checkpointer {
         let (copying, committed) = (Arc::clone(&shared), Arc::clone(&shared));
         let copying = Copying { shared: copying, connection };
         let thread = threads.spawn("checkpoint", move || {
+            enter_background();
             copying.shared.run(&copying.connection, &watch);
             Ok(())
         })?;
@@ -177,7 +179,7 @@ impl Shared {
         let is_short = |log: &mut Log| log.end.pages < log.due && !log.held && !log.closed;
         let waited = self.due.wait_while(self.log(), is_short);
         let mut log = waited.unwrap_or_else(PoisonError::into_inner);
-        log.due = log.end.pages + AGAIN_AFTER;
+        log.due = log.end.pages + COPIED_FROM;
         (!log.closed).then_some((log.held, log.end.round))
     }
 
@@ -248,9 +250,11 @@ mod tests {
     use std::time::Instant;
 
     use super::super::repair::with;
+    use super::super::row::insert;
     use super::super::store::Store;
     use super::super::support::{batch, count_at};
     use super::*;
+    use crate::support::threads::Stints;
 
     const PAGE: u64 = 4096;
     const BOUND: u64 = super::BOUND as u64;
@@ -265,12 +269,17 @@ mod tests {
     fn commit_copies_nothing_into_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
-        let mut store = Store::open(&path).unwrap();
+        drop(Store::open(&path).unwrap());
+        let mut connection = Connection::open(&path).unwrap();
+        let watch = Watch::begin(&path);
+        drop(Checkpointer::begin(&path, &mut connection, &watch, &Threads::default()).unwrap());
         let before = fs::metadata(&path).unwrap();
-        // Four times as long as SQLite's default limit of the log, and shorter than ours.
-        let batch = batch(5000);
-        while log_pages(&path) < COPIED_FROM * 3 / 4 {
-            store.write(std::slice::from_ref(&batch)).unwrap();
+        // Four times as long as SQLite's default limit of the log. The thread has ended.
+        let batch = batch(1000);
+        while log_pages(&path) < 4000 {
+            let transaction = connection.transaction().unwrap();
+            insert(&transaction, batch.iter(), &mut Stints::default()).unwrap();
+            transaction.commit().unwrap();
         }
         let after = fs::metadata(&path).unwrap();
         assert_eq!((before.len(), before.modified().unwrap()), (after.len(), after.modified().unwrap()));

@@ -16,6 +16,7 @@ use crate::llm::provider::Provider;
 use crate::llm::usage::ToolCalls;
 use crate::record::{GroupUse, UsageRecord};
 use crate::support::tags::Tags;
+use crate::support::threads::Stints;
 
 /// The rows of one statement. More rows save hardly any time, and the last few of a batch need one
 /// statement each.
@@ -36,6 +37,7 @@ fn sql(rows: usize) -> String {
 pub(super) fn insert<'r>(
     connection: &Connection,
     records: impl Iterator<Item = &'r UsageRecord>,
+    stints: &mut Stints,
 ) -> rusqlite::Result<()> {
     let mut several = None;
     let mut group: Vec<&UsageRecord> = Vec::with_capacity(ROWS);
@@ -50,6 +52,7 @@ pub(super) fn insert<'r>(
             }
             .execute(&group)?;
             group.clear();
+            stints.pause_if_due();
         }
     }
     let mut one = Insert::new(connection, &ONE, 1)?;

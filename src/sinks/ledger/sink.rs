@@ -26,11 +26,12 @@ use crate::record::{CAPACITY, Journal, Sink, Turn, UsageRecord, count};
 use crate::support::{Backoff, Gathering, Live, OutageNotice};
 
 /// The time for which batches are gathered after the first one. With the journal's own 20 ms a
-/// record is committed 100 ms after its end, and there are at most ten commits a second.
+/// record is committed 100 ms after its end, and few records cost at most ten commits a second.
 const GATHER: Duration = Duration::from_millis(80);
 
-/// The number of records that are written without further gathering.
-const ENOUGH: usize = CAPACITY / 4;
+/// The number of records that are written without further gathering: a commit is one step of this
+/// thread, for which a worker may wait.
+const ENOUGH: usize = 512;
 
 /// The first and the longest pause between attempts while the file cannot be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -19,8 +19,12 @@ use super::row::insert;
 use super::sink::Batch;
 use super::spill::TakenIn;
 use super::{repair, retention, spill};
-use crate::support::threads::Threads;
+use crate::record::count;
+use crate::support::threads::{Stints, Threads};
 use open::{Open, open};
+
+/// The number of records from which on writing them takes longer than a stint.
+const PAUSED_FROM: usize = 128;
 
 /// A ledger's file. It repairs itself: a damaged file is moved aside, a deleted one is created
 /// again, and commits that another program truncated from the log are written again. Each is logged
@@ -264,8 +268,10 @@ impl Store {
     fn insert(&mut self, batches: &[Batch]) -> Result<(), Reason> {
         let Open { checkpointer, connection, .. } = self.connect()?;
         checkpointer.wait();
+        let mut stints = if count(batches) < PAUSED_FROM { Stints::default() } else { Stints::begin() };
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        insert(&transaction, batches.iter().flat_map(|batch| batch.iter()))?;
+        insert(&transaction, batches.iter().flat_map(|batch| batch.iter()), &mut stints)?;
+        stints.pause();
         // If it fails, dropping the transaction rolls everything back.
         transaction.commit()?;
         let last = connection.last_insert_rowid();
