@@ -223,7 +223,7 @@ impl Proxy {
             true => Box::pin(routed.prepare_after_wait(body, entry)).await?,
         };
         if let Some(stored) = &snapshot.stored_ids {
-            prepared.ids = stored.watching(&buffered, buffered.endpoint(snapshot), &entry.row().client);
+            prepared.ids = stored.watching(&buffered, &entry.row().client);
         }
         Ok((prepared, buffered))
     }

@@ -7,10 +7,10 @@
 //! None of this exists if all routes lead to one upstream, and clients are not distinguished.
 
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::Method;
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::request::Buffered;
 use super::snapshot::UpstreamSpec;
@@ -24,7 +24,12 @@ use crate::record::error::{Kind, Result};
 use crate::support::UpstreamId;
 
 /// Keys of bodies that name or request state at endpoints whose requests rarely do.
-const RARE_KEYS: [&[u8]; 5] = [b"\"file_id\"", b"\"audio\"", b"\"container\"", b"\"store\"", b"\"voice\""];
+static RARE_KEYS: LazyLock<[Finder<'_>; 5]> = LazyLock::new(|| {
+    ["\"file_id\"", "\"audio\"", "\"container\"", "\"store\"", "\"voice\""].map(Finder::new)
+});
+
+/// The beginning of the escape of an ASCII character.
+static ESCAPE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\\u00"));
 
 /// One worker's way from ids to upstreams.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ pub(super) struct NamedState {
     account: Option<Account>,
     /// The path names an object whose account is unknown: any upstream may have it.
     pub(super) is_sought: bool,
+    /// The response may have ids of stored state.
+    may_bring_ids: bool,
 }
 
 /// Watches the ids in the response to a request.
@@ -81,11 +88,17 @@ impl StoredIds {
         client: &str,
     ) -> Result<NamedState> {
         let mut search = Search { ids: self, client, account: None, foreign: None };
-        for id in path_ids(request.head.path(), request.head.query()) {
+        let path = if endpoint.may_name_id() { request.head.path() } else { "" };
+        for id in path_ids(path, request.head.query()) {
             search.look(&id);
         }
+        let may_bring_ids = match endpoint.holds_state() {
+            HoldsState::Never => false,
+            HoldsState::OnRequest => has_rare_key(request.text()),
+            HoldsState::Always => true,
+        };
         let is_sought = search.account.is_none() && endpoint.names_id();
-        if let Some(body) = named_in_body(request, endpoint) {
+        if let Some(body) = named_in_body(request, endpoint, may_bring_ids) {
             let read = named_ids(body, |id| search.look(id));
             if read.is_err() && self.is_bound {
                 let kind = if is_utf16_or_32(body) { Kind::BodyNotUtf8 } else { Kind::BodyNotJson };
@@ -94,7 +107,7 @@ impl StoredIds {
         }
         match search.foreign {
             Some(id) => Err(Kind::StoredIdUnknown(id).into()),
-            None => Ok(NamedState { account: search.account, is_sought }),
+            None => Ok(NamedState { account: search.account, is_sought, may_bring_ids }),
         }
     }
 
@@ -117,7 +130,7 @@ impl StoredIds {
             return false;
         }
         let mut is_named = request.state.is_sought && status == 404;
-        if let Some(body) = named_in_body(request, endpoint) {
+        if let Some(body) = named_in_body(request, endpoint, request.state.may_bring_ids) {
             let _ = named_ids(body, |id| is_named |= message.contains(id));
         }
         is_named
@@ -130,27 +143,20 @@ impl StoredIds {
             let ids = endpoint.ids_in(request.head.path()).filter(|id| id.len() >= MIN_ID);
             ids.for_each(|id| self.pins().insert(&id, None, account));
         }
-        if let Some(body) = named_in_body(request, endpoint) {
+        if let Some(body) = named_in_body(request, endpoint, request.state.may_bring_ids) {
             let _ = named_ids(body, |id| self.pins().insert(id, None, account));
         }
     }
 
     /// Watches the response to a request, if it may have ids of stored state.
-    pub(super) fn watching(
-        self: &Rc<Self>,
-        request: &Buffered,
-        endpoint: Endpoint,
-        client: &Arc<str>,
-    ) -> Option<Box<Watching>> {
-        let may_have_ids = match endpoint.holds_state() {
-            HoldsState::Never => false,
-            HoldsState::OnRequest => has_rare_key(request.text()),
-            HoldsState::Always => true,
-        };
+    pub(super) fn watching(self: &Rc<Self>, request: &Buffered, client: &Arc<str>) -> Option<Box<Watching>> {
         let method = &request.head.method;
+        if !request.state.may_bring_ids || *method == Method::HEAD {
+            return None;
+        }
         let creates = self.is_bound && (may_create(method) || request.upgrade.is_some());
         let client = creates.then(|| Arc::clone(client));
-        (may_have_ids && *method != Method::HEAD).then(|| Box::new(Watching { ids: Rc::clone(self), client }))
+        Some(Box::new(Watching { ids: Rc::clone(self), client }))
     }
 
     fn pins(&self) -> &Pins {
@@ -176,23 +182,27 @@ fn account_name(spec: &UpstreamSpec) -> String {
     format!("{} {}", spec.id, spec.dialect.base())
 }
 
-/// The body, if it may name state.
-fn named_in_body(request: &Buffered, endpoint: Endpoint) -> Option<&[u8]> {
+/// The body, if it may name state. `brings_ids`: see [`NamedState::may_bring_ids`].
+fn named_in_body(request: &Buffered, endpoint: Endpoint, brings_ids: bool) -> Option<&[u8]> {
     let text = request.text();
-    let may_name = || endpoint.often_names_state() || has_rare_key(text);
-    (request.form().is_none() && endpoint.may_name_state() && may_name()).then_some(&**text)
+    // Some endpoints only use state: their responses have no ids.
+    let only_names = || {
+        endpoint.holds_state() == HoldsState::Never
+            && endpoint.may_name_state()
+            && (endpoint.often_names_state() || has_rare_key(text))
+    };
+    (request.form().is_none() && (brings_ids || only_names())).then_some(&**text)
 }
 
 /// Returns true if the text has one of [`RARE_KEYS`], or may have it with escapes.
 fn has_rare_key(text: &[u8]) -> bool {
-    RARE_KEYS.iter().any(|key| memmem::find(text, key).is_some()) || has_escaped_letter(text)
+    RARE_KEYS.iter().any(|key| key.find(text).is_some()) || has_escaped_letter(text)
 }
 
 /// Returns true if an escape is a character of keys: `_` or a small letter. Encoders do not escape
 /// those.
 fn has_escaped_letter(text: &[u8]) -> bool {
-    let mut escapes = memmem::find_iter(text, b"\\u00");
-    escapes.any(|at| matches!(text.get(at + 4), Some(b'5'..=b'7')))
+    ESCAPE.find_iter(text).any(|at| matches!(text.get(at + 4), Some(b'5'..=b'7')))
 }
 
 /// The search for the account of a request.

@@ -69,7 +69,16 @@ impl Endpoint {
 
     /// Returns true if the path has an id in a known place.
     pub fn names_id(self) -> bool {
-        self.pattern.contains("/*") && !self.pattern.contains("**")
+        self.has_star() && !self.pattern.contains("**")
+    }
+
+    /// Returns true if the path may have an id, also in an unknown place.
+    pub fn may_name_id(self) -> bool {
+        self.pattern.is_empty() || self.has_star()
+    }
+
+    fn has_star(self) -> bool {
+        self.pattern.as_bytes().contains(&b'*')
     }
 
     /// The decoded ids in a path of this endpoint, which may have its route's prefix.
@@ -137,6 +146,11 @@ mod tests {
             Some("file-1")
         );
         assert_eq!(Endpoint::of("/v1/files").ids_in("/v1/files").next(), None);
+        let may_name_id = |path| Endpoint::of(path).may_name_id();
+        assert!(
+            may_name_id("/v1/responses/resp_1") && may_name_id("/v1/new/n_1") && may_name_id("/v1/models/m")
+        );
+        assert!(!may_name_id("/v1/responses") && !may_name_id("/openai/deployments/d/chat/completions"));
         assert!(!names_id("/v1/responses") && !names_id("/v1/models/m") && !names_id("/v1/new/n_1"));
     }
 }
