@@ -181,12 +181,12 @@ impl Proxy {
         })
     }
 
-    /// All stages before the first attempt. They end when the key of the request is revoked.
-    async fn prepare(
+    /// The stage that needs only the head.
+    fn authenticate(
         snapshot: &WorkerSnapshot,
         received: Received,
         entry: &mut Entry,
-    ) -> Result<(Prepared, Box<Buffered>)> {
+    ) -> Result<Authenticated> {
         let authenticated = received.check_head(&snapshot.admission).and_then(|received| {
             received.authenticate(&snapshot.clients, snapshot.requires_certificates, entry)
         });
@@ -194,16 +194,11 @@ impl Proxy {
         if let Some(rules) = &snapshot.tags {
             authenticated.read_tags(rules, entry);
         }
-        match authenticated.cut() {
-            None => Self::prepare_authenticated(snapshot, authenticated, entry).await,
-            Some(cut) => {
-                let preparing = Self::prepare_authenticated(snapshot, authenticated, entry);
-                Box::pin(unless_cut(preparing, &cut)).await
-            }
-        }
+        Ok(authenticated)
     }
 
-    async fn prepare_authenticated(
+    /// All further stages before the first attempt.
+    async fn prepare(
         snapshot: &WorkerSnapshot,
         authenticated: Authenticated,
         entry: &mut Entry,
@@ -237,16 +232,27 @@ impl Proxy {
         mut entry: Entry,
     ) -> impl Future<Output = ClientResponse<ProxyBody>> {
         async move {
-            let (mut prepared, buffered) = match Self::prepare(&snapshot, received, &mut entry).await {
-                Ok(prepared) => prepared,
+            let mut authenticated = match Self::authenticate(&snapshot, received, &mut entry) {
+                Ok(authenticated) => authenticated,
                 Err(error) if error.is_slowed() => {
                     return Box::pin(respond::refuse_slowly(error, entry)).await;
                 }
                 Err(error) => return respond::refuse(&error, entry),
             };
+            let cut = authenticated.take_cut();
+            let prepared = match &cut {
+                None => Self::prepare(&snapshot, authenticated, &mut entry).await,
+                Some(cut) => {
+                    let preparing = Self::prepare(&snapshot, authenticated, &mut entry);
+                    Box::pin(unless_cut(preparing, cut)).await
+                }
+            };
+            let (mut prepared, buffered) = match prepared {
+                Ok(prepared) => prepared,
+                Err(error) => return respond::refuse(&error, entry),
+            };
             entry.show();
             let (keep_alive, on_disconnect) = (prepared.keep_alive(), prepared.on_disconnect);
-            let cut = buffered.cut.clone();
             if keep_alive.is_none() && on_disconnect == OnDisconnect::Cancel && cut.is_none() {
                 return match prepared.send(buffered, Rc::clone(&snapshot)).await {
                     Ok(accepted) if accepted.response.body.is_upgraded() => {

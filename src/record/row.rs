@@ -205,16 +205,16 @@ impl UsageRecord {
 
     /// Cuts texts that are longer than [`MAX_TEXT`], between two characters.
     pub(super) fn clip(&mut self) {
-        clip(&mut self.user);
-        clip(&mut self.model_requested);
-        clip(&mut self.model);
-        clip(&mut self.upstream_request_id);
-        clip(&mut self.error);
+        clip(&mut self.user, |text| text.len());
+        clip(&mut self.model_requested, ShortText::len);
+        clip(&mut self.model, ShortText::len);
+        clip(&mut self.upstream_request_id, ShortText::len);
+        clip(&mut self.error, |text| text.len());
     }
 }
 
-fn clip<T: Deref<Target = str> + for<'a> From<&'a str>>(text: &mut Option<T>) {
-    if let Some(text) = text.as_mut().filter(|text| text.len() > MAX_TEXT) {
+fn clip<T: Deref<Target = str> + for<'a> From<&'a str>>(text: &mut Option<T>, length: impl Fn(&T) -> usize) {
+    if let Some(text) = text.as_mut().filter(|text| length(text) > MAX_TEXT) {
         *text = text[..text.floor_char_boundary(MAX_TEXT)].into();
     }
 }

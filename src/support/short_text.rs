@@ -32,6 +32,18 @@ impl<const INLINE: usize> ShortText<INLINE> {
         }
     }
 
+    /// The length in bytes. The text itself is checked for UTF-8 each time that it is read.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Inner::Inline { length, .. } => usize::from(*length),
+            Inner::Long(text) => text.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn inline(text: &str) -> Option<Self> {
         let mut bytes = [0; INLINE];
         bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());

@@ -40,8 +40,8 @@ impl Authenticated {
     }
 
     /// The switch that ends the request, if its key can be revoked.
-    pub(in crate::proxy) fn cut(&self) -> Option<Arc<CutSwitch>> {
-        self.0.request.cut.clone()
+    pub(in crate::proxy) fn take_cut(&mut self) -> Option<Arc<CutSwitch>> {
+        self.0.request.cut.take()
     }
 
     /// Records the tags of the head and of the client.
@@ -62,8 +62,9 @@ impl Authenticated {
         let Received { request: mut buffered, body, .. } = self.0;
         let head = &mut buffered.head;
         buffered.upgrade = WebSocketUpgrade::take(&head.method, head.version, &mut head.headers);
-        buffered.url_model = query_model(head.path(), head.query(), buffered.upgrade.is_some())
-            .or_else(|| path_model(&head.method, head.path()));
+        let path = head.path();
+        buffered.url_model = query_model(path, head.query(), buffered.upgrade.is_some())
+            .or_else(|| path_model(&head.method, path));
         let limits = &snapshot.bodies;
         buffered._head = reserve_head(&buffered.head, &limits.budget, &entry.row().client)?;
         if body.is_end_stream() {

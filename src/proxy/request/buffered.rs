@@ -39,7 +39,7 @@ pub(in crate::proxy) struct Buffered {
     /// The rules of the client, if there are any.
     pub(super) client: Option<Arc<KnownClient>>,
     /// Thrown when the request must end, since its key was revoked.
-    pub(in crate::proxy) cut: Option<Arc<CutSwitch>>,
+    pub(super) cut: Option<Arc<CutSwitch>>,
     /// The client asks for a WebSocket.
     pub(in crate::proxy) upgrade: Option<WebSocketUpgrade>,
     /// The model that the query or the path names.

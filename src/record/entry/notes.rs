@@ -45,9 +45,12 @@ impl Notes {
 
     /// The texts of all notes. `None`: there are none.
     pub(super) fn text(self) -> Option<Box<str>> {
+        if self.0 == 0 {
+            return None;
+        }
         let has = |note: &Note| self.0 & (1 << *note as u8) != 0;
         let texts: Vec<_> = Note::ALL.into_iter().filter(has).map(Note::text).collect();
-        (!texts.is_empty()).then(|| texts.join("; ").into())
+        Some(texts.join("; ").into())
     }
 }
 
