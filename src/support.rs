@@ -9,7 +9,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `flow`, `queue`, `telemetry`, `wait_room` | metrics of streams, the bounded queue, the log, requests that wait |
-//! | 2 | `backoff`, `calendar`, `cut_switch`, `hex`, `hosts`, `live`, `local_count`, `networks`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `tags`, `threads`, `upstream_id`, `wait_queue`, `whole_file` | mechanisms |
+//! | 2 | `backoff`, `calendar`, `cut_switch`, `hex`, `hosts`, `live`, `local_count`, `networks`, `no_hasher`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `tags`, `threads`, `upstream_id`, `wait_queue`, `whole_file` | mechanisms |
 //! | 3 | `drain` | the stop of the process |
 
 mod backoff;
@@ -22,6 +22,7 @@ mod hosts;
 mod live;
 mod local_count;
 mod networks;
+pub mod no_hasher;
 mod outage;
 pub mod pieces;
 mod queue;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::limit::{AppliedLimit, InputRatios, Quantity, UseLimit};
+use super::limit::{AppliedLimit, InputRatios, Quantity};
 use crate::llm::price::Prices;
 use crate::llm::route::Glob;
 use crate::support::Live;
@@ -26,6 +26,8 @@ pub struct KnownClient {
     pub limit_headers: bool,
     /// Some limits count the requests of each user for themselves.
     pub has_limits_of_users: bool,
+    /// Some limits are for some models.
+    pub has_limits_by_model: bool,
     /// The limits that apply to it: its own, those of its teams, and those of all clients.
     pub limits: Vec<AppliedLimit>,
     /// The fixed tags of its requests, if it has any.
@@ -68,6 +70,7 @@ impl KnownClient {
             max_output: None,
             limit_headers: false,
             has_limits_of_users: false,
+            has_limits_by_model: false,
             limits: Vec::new(),
             tags: None,
             input_ratios: None,
@@ -87,6 +90,7 @@ impl KnownClient {
         let counts_cost = counts(|quantity| matches!(quantity, Quantity::Cost(_)));
         let counts_tokens = counts(|quantity| matches!(quantity, Quantity::Tokens(_) | Quantity::Cost(_)));
         Self {
+            has_limits_by_model: limits.iter().any(|applied| applied.limit.filter().model.is_some()),
             has_limits_of_users: limits.iter().any(|applied| applied.users.is_some()),
             input_ratios: counts_tokens.then(|| Arc::clone(input_ratios)),
             prices: counts_cost.then(|| Arc::clone(prices)),
@@ -108,8 +112,9 @@ impl KnownClient {
 
     /// Returns true if a limit is for some models or needs their prices.
     pub fn has_limits_of_models(&self) -> bool {
-        let needs_model = |limit: &UseLimit| limit.filter().model.is_some() || limit.needs_price();
-        self.limits.iter().any(|applied| needs_model(&applied.limit))
+        // Only limits of cost need prices.
+        let needs_price = || self.limits.iter().any(|applied| applied.limit.needs_price());
+        self.has_limits_by_model || (self.prices.is_some() && needs_price())
     }
 
     /// Returns true if the body of a request must be read: for its model, or since the output that it

@@ -49,11 +49,11 @@ use jiff::Timestamp;
 
 pub use applied::{AppliedLimit, LimitRegistry, NextLimits, Owner};
 pub use bucket::BucketRate;
-pub use estimate::InputSize;
+pub use estimate::{InputSize, names_stored};
 pub use filter::LimitFilter;
 pub use grant::{Ask, AskedRate, Fleet, RENEWAL, Reply, WhenAway};
 pub use hold::{LimitHold, NoRoom};
-pub use input_ratio::InputRatios;
+pub use input_ratio::{InputRatios, RatioKey};
 pub use period::Calendar;
 pub use queue::LimitWant;
 pub use slices::Slices;
@@ -136,6 +136,8 @@ struct Taken {
     is_exceeded: bool,
     /// Other requests wait for the limit if it has no room.
     waits: bool,
+    /// Running requests are ended for lack of room.
+    cuts: bool,
 }
 
 /// A limit without room.
@@ -250,11 +252,6 @@ impl UseLimit {
         self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns true if running requests are ended for lack of room.
-    pub fn cuts(&self) -> bool {
-        self.state().at_limit == AtLimit::Cut
-    }
-
     /// Returns true if the limit counts cost, and refuses requests without a price.
     pub fn needs_price(&self) -> bool {
         matches!(self.quantity, Quantity::Cost(_)) && self.state().unpriced == Unpriced::Refuse
@@ -335,7 +332,7 @@ impl UseLimit {
             _ => Place::Here,
         };
         state.owe(place, want, now);
-        Ok(Taken { place, is_exceeded, waits })
+        Ok(Taken { place, is_exceeded, waits, cuts: state.at_limit == AtLimit::Cut })
     }
 
     /// Holds more for a further turn of what began at `started` and counts in `place`. True: there was
@@ -367,19 +364,22 @@ impl UseLimit {
     }
 
     /// Replaces what is held by what was used.
-    fn settle(&self, place: Place, held: Units, used: Units, now: Now) {
-        self.settle_rest(place, held, Units::default(), used, now);
+    fn settle(&self, place: Place, held: Units, used: Units, nanos: u64) {
+        self.settle_rest(place, held, Units::default(), used, nanos);
     }
 
     /// Replaces what is held, and the part of the use that counts already, by what was used.
-    fn settle_rest(&self, place: Place, held: Units, counted: Units, used: Units, now: Now) {
+    fn settle_rest(&self, place: Place, held: Units, counted: Units, used: Units, nanos: u64) {
         let mut guard = self.state();
         let state = &mut *guard;
         match (&mut state.counter, &state.bound, place) {
             (Counter::Rate(bucket), LimitBound::Rate(rate), _) => {
                 let before = held.plus(counted);
-                bucket.owe(rate, used.minus(before), now.nanos);
-                bucket.give_back(rate, before.minus(used));
+                if used > before {
+                    bucket.owe(rate, used.minus(before), nanos);
+                } else {
+                    bucket.give_back(rate, before.minus(used));
+                }
             }
             (Counter::Period(count), _, Place::Period(period)) => {
                 count.settle(period, held, counted, used);

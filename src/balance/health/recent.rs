@@ -1,7 +1,9 @@
 //! A bounded map that keeps recently used entries.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
+
+use crate::support::no_hasher::NoHasher;
 
 /// A map of hashes in two generations. A use moves an entry into the young one. When that is full
 /// it becomes the old one, whose entries are dropped. So at most `capacity` entries live, and at
@@ -15,23 +17,6 @@ pub(in crate::balance) struct Recent<V> {
 
 /// The keys are hashes already.
 type Hashed = BuildHasherDefault<NoHasher>;
-
-#[derive(Debug, Default)]
-pub(in crate::balance) struct NoHasher(u64);
-
-impl Hasher for NoHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("a key is a u64")
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-}
 
 impl<V> Recent<V> {
     /// Creates an empty map for at most `capacity` entries, at least 2.

@@ -78,8 +78,11 @@ impl Bucket {
     }
 
     fn refill(&mut self, rate: &BucketRate, now: u64) {
-        let elapsed = i128::from(now.saturating_sub(self.at));
-        self.at = self.at.max(now);
+        if now <= self.at {
+            return;
+        }
+        let elapsed = i128::from(now - self.at);
+        self.at = now;
         let level = self.level.saturating_add(elapsed.saturating_mul(rate.limit.signed()));
         self.level = level.min(rate.most());
     }

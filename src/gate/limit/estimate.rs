@@ -30,10 +30,8 @@ pub struct InputSize {
 
 impl InputSize {
     /// Measures a body. One that is not JSON counts by its length.
-    pub fn of(body: &[u8]) -> Self {
-        let has = |marks: &[Finder<'_>]| marks.iter().any(|mark| mark.find(body).is_some());
-        let has_stored = has(&*STORED);
-        if !has(&*FILES) {
+    pub fn of(body: &[u8], has_stored: bool) -> Self {
+        if !has(&*FILES, body) {
             return Self { text: body.len() as u64, files: 0, has_stored };
         }
         let (mut files, mut in_files) = (0, 0);
@@ -50,6 +48,15 @@ impl InputSize {
         let text = (self.text as f64 * per_byte).ceil() as u64;
         text.saturating_add(self.files.saturating_mul(FILE_TOKENS))
     }
+}
+
+/// Returns true if a message names input that is stored at the service, at any depth.
+pub fn names_stored(message: &[u8]) -> bool {
+    has(&*STORED, message)
+}
+
+fn has(marks: &[Finder<'_>], text: &[u8]) -> bool {
+    marks.iter().any(|mark| mark.find(text).is_some())
 }
 
 /// A string in JSON, with the keys that lead to it.
@@ -145,7 +152,7 @@ mod tests {
     use super::*;
 
     fn size(body: &str) -> (u64, u64) {
-        let InputSize { text, files, .. } = InputSize::of(body.as_bytes());
+        let InputSize { text, files, .. } = InputSize::of(body.as_bytes(), false);
         (text, files)
     }
 
@@ -188,10 +195,10 @@ mod tests {
     fn no_prefix_of_a_body_panics() {
         let body = br#"{"source":{"data":"a\\\"b"},"x":["data:1",{"file_data":"y"}]}"#;
         for end in 0..=body.len() {
-            let size = InputSize::of(&body[..end]);
+            let size = InputSize::of(&body[..end], false);
             assert!(size.text <= end as u64);
         }
-        assert_eq!(InputSize::of(body).files, 3);
+        assert_eq!(InputSize::of(body, false).files, 3);
     }
 
     #[test]
@@ -201,7 +208,7 @@ mod tests {
             (r#"{"conversation": "conv_1","source":{"data":"x"}}"#, true),
             (r#"{"input":"a conversation"}"#, false),
         ] {
-            assert_eq!(InputSize::of(body.as_bytes()).has_stored, has_stored, "{body}");
+            assert_eq!(names_stored(body.as_bytes()), has_stored, "{body}");
         }
     }
 

@@ -16,10 +16,12 @@ pub struct LimitHold {
     parts: Vec<Part>,
     /// 1 after the admission.
     requests: u64,
-    /// The latest time that is known.
-    now: Now,
+    /// The latest time that is known, as in [`Now::nanos`].
+    nanos: u64,
     /// The number of limits that had no room, and let the request pass.
     exceeded: usize,
+    /// A limit ends the request if it has no room for more.
+    cuts: bool,
 }
 
 #[derive(Debug)]
@@ -73,13 +75,16 @@ impl LimitHold {
         mut waiting: Option<&mut Vec<usize>>,
     ) -> Result<Self, NoRoom> {
         let mut has_to_wait = false;
-        let mut hold = Self { parts: Vec::new(), requests: 0, now, exceeded: 0 };
+        let limits = limits.into_iter();
+        let parts = Vec::with_capacity(limits.size_hint().0);
+        let mut hold = Self { parts, requests: 0, nanos: now.nanos, exceeded: 0, cuts: false };
         let mut refused: Option<NoRoom> = None;
-        for (index, limit) in limits.into_iter().enumerate() {
+        for (index, limit) in limits.enumerate() {
             let want = limit.quantity.held_for(expected);
             let room_from = match refused {
                 None => match limit.take(want, started, now, may_ask, waiting.is_some()) {
-                    Ok(Taken { place, is_exceeded, waits }) => {
+                    Ok(Taken { place, is_exceeded, waits, cuts }) => {
+                        hold.cuts |= cuts;
                         hold.exceeded += usize::from(is_exceeded);
                         let (limit, counted) = (Arc::clone(limit), Units::default());
                         hold.parts.push(Part { limit, place, held: want, waits, counted });
@@ -132,12 +137,12 @@ impl LimitHold {
         let place = limit.take_after_wait(want, started, now)?;
         let limit = Arc::clone(limit);
         let part = Part { limit, place, held: want, waits: true, counted: Units::default() };
-        Ok(Self { parts: vec![part], requests: 0, now, exceeded: 0 })
+        Ok(Self { parts: vec![part], requests: 0, nanos: now.nanos, exceeded: 0, cuts: false })
     }
 
     /// Adds what the request holds of further limits.
     pub fn join(&mut self, mut other: Self) {
-        self.now = other.now;
+        self.nanos = other.nanos;
         self.parts.append(&mut other.parts);
     }
 
@@ -146,13 +151,18 @@ impl LimitHold {
         self.exceeded
     }
 
+    /// Returns true if a limit ended the request, had it no room for more, when it was admitted.
+    pub fn cuts(&self) -> bool {
+        self.cuts
+    }
+
     /// Holds more if the request is now expected to use more.
     ///
     /// # Errors
     /// Fails if a limit that cuts has no room. The request then holds of this limit what it held
     /// before, and may ask again.
     pub fn grow(&mut self, expected: &Use, now: Now) -> Result<(), NoRoom> {
-        self.now = now;
+        self.nanos = now.nanos;
         for (index, part) in self.parts.iter_mut().enumerate() {
             let expected = part.limit.quantity.held_for(expected);
             let more = expected.minus(part.held);
@@ -172,11 +182,11 @@ impl LimitHold {
 
     /// Gives some parts back.
     fn give_back(&mut self, is_given: impl Fn(&Part) -> bool) {
-        let now = self.now;
+        let nanos = self.nanos;
         self.parts.retain(|part| {
             let is_given = is_given(part);
             if is_given {
-                part.limit.settle(part.place, part.held, Units::default(), now);
+                part.limit.settle(part.place, part.held, Units::default(), nanos);
             }
             !is_given
         });
@@ -185,23 +195,24 @@ impl LimitHold {
     /// Gives back all that is held, and the place of a running request: another upstream gets the
     /// request. What this one has used is settled at the end.
     pub fn leave(&mut self, now: Now) {
-        self.now = now;
+        self.nanos = now.nanos;
         self.end();
         self.requests = 0;
         for Part { limit, place, held, .. } in &mut self.parts {
-            limit.settle(*place, mem::take(held), Units::default(), now);
+            limit.settle(*place, mem::take(held), Units::default(), now.nanos);
         }
     }
 
     /// Replaces what is held by what the request has used.
-    pub fn settle(self, used: &Use, now: Now) {
-        self.settle_seen(used, used, now);
+    pub fn settle(mut self, used: &Use, now: Now) {
+        self.settle_seen(used, used, now.nanos);
     }
 
     /// Replaces what is held by what the request has used. `recorded` is the use that the ledger
-    /// has, which is the count of a period. `seen` is at least as much, and counts in a rate.
-    pub fn settle_seen(mut self, recorded: &Use, seen: &Use, now: Now) {
-        self.now = now;
+    /// has, which is the count of a period. `seen` is at least as much, and counts in a rate. `nanos`:
+    /// see [`Now::nanos`]. A request counts in the period of its beginning.
+    pub fn settle_seen(&mut self, recorded: &Use, seen: &Use, nanos: u64) {
+        self.nanos = nanos;
         self.release(recorded, seen);
     }
 
@@ -209,13 +220,16 @@ impl LimitHold {
         for Part { limit, place, held, counted, .. } in mem::take(&mut self.parts) {
             let used = if matches!(place, Place::Period(_)) { recorded } else { seen };
             limit.note_unpriced(used);
-            limit.settle_rest(place, held, counted, limit.quantity.of(used), self.now);
+            limit.settle_rest(place, held, counted, limit.quantity.of(used), self.nanos);
         }
     }
 }
 
 impl Drop for LimitHold {
     fn drop(&mut self) {
+        if self.parts.is_empty() {
+            return;
+        }
         let used = Use { requests: self.requests, ..Use::default() };
         self.release(&used, &used);
     }

@@ -4,11 +4,12 @@
 //! model, by language, and by what the clients of a model write.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::InputSize;
+use crate::support::no_hasher::NoHasher;
 
 /// The tokens per byte before anything is learned.
 const BEGINNING: f64 = 1.0 / 3.5;
@@ -39,9 +40,13 @@ pub struct InputRatios {
     known: Mutex<Known>,
 }
 
+/// A ratio's key: a hash of the names.
+#[derive(Clone, Copy, Debug)]
+pub struct RatioKey(u64);
+
 #[derive(Debug, Default)]
 struct Known {
-    ratios: HashMap<u64, Ratio>,
+    ratios: HashMap<u64, Ratio, BuildHasherDefault<NoHasher>>,
     /// The number of reports so far.
     reports: u64,
 }
@@ -57,30 +62,35 @@ struct Ratio {
 }
 
 impl InputRatios {
-    /// The tokens that an input is expected to have: the most of these upstreams, any of which may
-    /// get the request. `model` is the name in the request.
-    pub fn tokens<'a>(
-        &self,
-        size: &InputSize,
-        model: Option<&str>,
-        upstreams: impl IntoIterator<Item = &'a str>,
-    ) -> u64 {
-        let ratio = |upstream| {
-            // All threads share the lock: nothing is hashed while it is held.
-            let key = self.key(upstream, model);
+    /// The key of the ratio of an upstream's model. `model` is the name in the request.
+    pub fn key(&self, upstream: &str, model: Option<&str>) -> RatioKey {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(upstream.as_bytes());
+        if let Some(model) = model {
+            // No byte of UTF-8.
+            hasher.write_u8(0xff);
+            hasher.write(model.as_bytes());
+        }
+        RatioKey(hasher.finish())
+    }
+
+    /// The tokens that an input is expected to have: the most by these ratios, of upstreams that
+    /// may get the request.
+    pub fn tokens(&self, size: &InputSize, keys: impl IntoIterator<Item = RatioKey>) -> u64 {
+        // All threads share the lock, which is not held while a key is computed.
+        let ratio = |RatioKey(key)| {
             self.known().ratios.get(&key).map_or(BEGINNING, |ratio| ratio.tokens / ratio.bytes)
         };
-        let largest = upstreams.into_iter().map(ratio).reduce(f64::max);
+        let largest = keys.into_iter().map(ratio).reduce(f64::max);
         size.tokens(largest.unwrap_or(BEGINNING))
     }
 
     /// Learns from the reported tokens of an input. One that is not all in the text teaches nothing:
     /// it has files, or more tokens than bytes, since the service had a part of it.
-    pub fn learn(&self, size: &InputSize, model: Option<&str>, upstream: &str, tokens: u64) {
+    pub fn learn(&self, size: &InputSize, RatioKey(key): RatioKey, tokens: u64) {
         if size.files > 0 || size.has_stored || tokens == 0 || tokens > size.text {
             return;
         }
-        let key = self.key(upstream, model);
         let Known { ratios, reports } = &mut *self.known();
         if ratios.len() >= MOST && !ratios.contains_key(&key) {
             let oldest = ratios.iter().min_by_key(|(_, ratio)| ratio.latest).map(|(key, _)| *key);
@@ -99,10 +109,6 @@ impl InputRatios {
         ratio.bytes = ratio.bytes * KEPT + bytes;
     }
 
-    fn key(&self, upstream: &str, model: Option<&str>) -> u64 {
-        self.hasher.hash_one((upstream, model))
-    }
-
     /// Code that holds the lock cannot panic in the middle of a change.
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -117,8 +123,12 @@ mod tests {
         InputSize { text, ..InputSize::default() }
     }
 
+    fn expected_of(ratios: &InputRatios, model: Option<&str>, upstreams: &[&str]) -> u64 {
+        ratios.tokens(&size(7_000), upstreams.iter().map(|upstream| ratios.key(upstream, model)))
+    }
+
     fn expected(ratios: &InputRatios, upstreams: &[&str]) -> u64 {
-        ratios.tokens(&size(7_000), Some("m"), upstreams.iter().copied())
+        expected_of(ratios, Some("m"), upstreams)
     }
 
     #[test]
@@ -126,19 +136,19 @@ mod tests {
         let ratios = InputRatios::default();
         assert_eq!(expected(&ratios, &["up"]), 2_000);
         for _ in 0..100 {
-            ratios.learn(&size(7_000), Some("m"), "up", 1_400);
-            ratios.learn(&size(7_000), Some("dense"), "up", 3_500);
-            ratios.learn(&size(7_000), None, "up", 700);
+            ratios.learn(&size(7_000), ratios.key("up", Some("m")), 1_400);
+            ratios.learn(&size(7_000), ratios.key("up", Some("dense")), 3_500);
+            ratios.learn(&size(7_000), ratios.key("up", None), 700);
         }
         assert!(expected(&ratios, &["up"]).abs_diff(1_400) <= 2);
-        assert!(ratios.tokens(&size(7_000), Some("dense"), ["up"]).abs_diff(3_500) <= 2);
-        assert!(ratios.tokens(&size(7_000), None, ["up"]).abs_diff(700) <= 2);
+        assert!(expected_of(&ratios, Some("dense"), &["up"]).abs_diff(3_500) <= 2);
+        assert!(expected_of(&ratios, None, &["up"]).abs_diff(700) <= 2);
         // Nothing is known of another upstream.
         assert_eq!(expected(&ratios, &["other"]), 2_000);
         // Any of them may get the request.
         assert_eq!(expected(&ratios, &["up", "other"]), 2_000);
         for _ in 0..100 {
-            ratios.learn(&size(7_000), Some("m"), "up", 2_800);
+            ratios.learn(&size(7_000), ratios.key("up", Some("m")), 2_800);
         }
         assert!(expected(&ratios, &["up"]).abs_diff(2_800) <= 4, "{}", expected(&ratios, &["up"]));
     }
@@ -146,45 +156,54 @@ mod tests {
     #[test]
     fn long_request_counts_more_than_a_short_one() {
         let ratios = InputRatios::default();
-        ratios.learn(&size(60_000), Some("m"), "up", 12_000);
+        ratios.learn(&size(60_000), ratios.key("up", Some("m")), 12_000);
         let after_long = expected(&ratios, &["up"]);
         assert!(after_long.abs_diff(1_400) <= 70, "{after_long}");
-        ratios.learn(&size(100), Some("m"), "up", 100);
+        ratios.learn(&size(100), ratios.key("up", Some("m")), 100);
         assert!(expected(&ratios, &["up"]).abs_diff(after_long) <= 10);
     }
 
     #[test]
     fn padded_request_does_not_decide_for_others() {
         let ratios = InputRatios::default();
-        (0..20).for_each(|_| ratios.learn(&size(7_000), Some("m"), "up", 1_750));
+        (0..20).for_each(|_| ratios.learn(&size(7_000), ratios.key("up", Some("m")), 1_750));
         assert!(expected(&ratios, &["up"]).abs_diff(1_750) <= 30);
-        ratios.learn(&size(30_000_000), Some("m"), "up", 10);
+        ratios.learn(&size(30_000_000), ratios.key("up", Some("m")), 10);
         // Counts as 64 KiB of the lowest ratio, beside some 16 reports of 7,000 bytes.
         let after = expected(&ratios, &["up"]);
         assert!(after > 1_100, "{after}");
-        (0..100).for_each(|_| ratios.learn(&size(30_000_000), Some("m"), "up", 10));
+        (0..100).for_each(|_| ratios.learn(&size(30_000_000), ratios.key("up", Some("m")), 10));
         assert_eq!(expected(&ratios, &["up"]), 7_000 / 16 + 1);
     }
 
     #[test]
     fn input_that_is_not_all_in_the_text_teaches_nothing() {
         let ratios = InputRatios::default();
-        ratios.learn(&InputSize { text: 7_000, files: 1, has_stored: false }, Some("m"), "up", 700);
-        ratios.learn(&InputSize { text: 7_000, files: 0, has_stored: true }, Some("m"), "up", 700);
-        ratios.learn(&size(700), Some("m"), "up", 701);
-        ratios.learn(&size(700), Some("m"), "up", 0);
+        ratios.learn(
+            &InputSize { text: 7_000, files: 1, has_stored: false },
+            ratios.key("up", Some("m")),
+            700,
+        );
+        ratios.learn(
+            &InputSize { text: 7_000, files: 0, has_stored: true },
+            ratios.key("up", Some("m")),
+            700,
+        );
+        ratios.learn(&size(700), ratios.key("up", Some("m")), 701);
+        ratios.learn(&size(700), ratios.key("up", Some("m")), 0);
         assert_eq!(expected(&ratios, &["up"]), 2_000);
     }
 
     #[test]
     fn known_models_are_bounded_and_the_oldest_goes() {
         let ratios = InputRatios::default();
-        let learn = |model| ratios.learn(&size(1_000_000), Some(&format!("m{model}")), "up", 100_000);
+        let learn =
+            |model| ratios.learn(&size(1_000_000), ratios.key("up", Some(&format!("m{model}"))), 100_000);
         (0..MOST).for_each(&learn);
         learn(0);
         learn(MOST);
         assert_eq!(ratios.known().ratios.len(), MOST);
-        let expected = |model: &str| ratios.tokens(&size(7_000), Some(model), ["up"]);
+        let expected = |model: &str| expected_of(&ratios, Some(model), &["up"]);
         assert_eq!(expected("m1"), 2_000);
         assert!(expected("m0") < 900 && expected(&format!("m{MOST}")) < 900);
     }

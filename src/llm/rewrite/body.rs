@@ -55,6 +55,10 @@ pub struct Peek<'a> {
     pub user: Option<Cow<'a, str>>,
     /// `background` is neither `false` nor `null`: the upstream may work on after its response.
     pub background: bool,
+    /// There is a key `previous_response_id`.
+    has_previous_response: bool,
+    /// There is a key that [`output_bounds`] reads.
+    pub bounds_output: bool,
     /// The fields that distinguish conversations.
     pub conversation: Conversation,
     /// The bytes of the value of `metadata`, of any type.
@@ -149,6 +153,8 @@ fn look(body: &[u8], place: Place) -> Result<Peek<'_>, NotAnObject> {
             (_, b"safety_identifier") => safety_identifier = Some(value),
             (_, b"background") => found.background |= !matches!(&body[value], b"false" | b"null"),
             (_, b"metadata") => found.metadata = Some(value),
+            (_, b"previous_response_id") => found.has_previous_response = true,
+            (_, key) if bounds::is_bound(key) => found.bounds_output = true,
             (_, key) => found.conversation.note(key, &value),
         }
     }
@@ -164,6 +170,11 @@ fn look(body: &[u8], place: Place) -> Result<Peek<'_>, NotAnObject> {
 }
 
 impl Peek<'_> {
+    /// Returns true if `body`, which was read, names input that is stored at the service.
+    pub fn names_stored_input(&self, body: &[u8]) -> bool {
+        self.has_previous_response || !self.conversation.conversation(body).is_empty()
+    }
+
     /// Reads the model of a session, as far as the object is complete.
     fn look_in_session(&mut self, body: &[u8], session: Range<usize>) {
         let mut cursor = Cursor::new(&body[session.clone()]);

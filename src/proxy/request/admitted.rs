@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
 use super::Routed;
 use super::limit_wait::LimitWait;
@@ -24,7 +25,7 @@ use crate::codec::head::Headers;
 use crate::gate::KnownClient;
 use crate::gate::limit::{
     AppliedLimit, InputRatios, InputSize, Kinds, LimitFilter, LimitHold, LimitStatus, NoRoom, Now, Quantity,
-    RoomFrom, Slices, Units, Use,
+    RatioKey, RoomFrom, Slices, Units, Use,
 };
 use crate::llm::price::{Amount, Billable, Cost, Prices, Rates, Served, TokenCounts, is_standard};
 use crate::llm::provider::{Endpoint, Inbound, ModelPlace, UsageOwner};
@@ -39,8 +40,18 @@ pub(super) static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The time now, by both clocks.
 pub fn limit_time() -> Now {
-    let nanos = EPOCH.elapsed().as_nanos();
-    Now { nanos: u64::try_from(nanos).unwrap_or(u64::MAX), time: Timestamp::now() }
+    Now { nanos: nanos_at(Instant::now()), time: Timestamp::now() }
+}
+
+/// The time as in [`Now::nanos`].
+pub(super) fn nanos_at(time: Instant) -> u64 {
+    let nanos = time.saturating_duration_since(*EPOCH).as_nanos();
+    u64::try_from(nanos).unwrap_or(u64::MAX)
+}
+
+/// The time at which a request began.
+fn time_at(entry: &mut Entry) -> Now {
+    Now { nanos: nanos_at(entry.started()), time: entry.row().started_at }
 }
 
 /// Refuses a request before its body is read, if a limit has no room for any request.
@@ -62,30 +73,42 @@ pub(super) fn check_room(limits: &[AppliedLimit], started: Timestamp) -> Result<
     }
 }
 
+/// The limits of most requests, which are gathered without an allocation.
+const INLINE: usize = 8;
+
 impl Routed<'_> {
     /// Holds what the request is expected to use of each limit that applies, until its record is
     /// closed.
     ///
     /// # Errors
     /// Fails if a limit has no room, needs a price that there is not, or lacks a grant.
-    pub(super) fn admit(&self, client: &KnownClient, entry: &mut Entry) -> Result<Admitted> {
+    pub(super) fn admit(
+        &self,
+        client: &KnownClient,
+        endpoint: Endpoint,
+        entry: &mut Entry,
+    ) -> Result<Admitted> {
         let limits = limits_for(client, entry);
+        let by_path = if self.asked().is_none() { entry.row().model_requested.clone() } else { None };
+        let requested = self.asked().or(by_path.as_deref());
         let of_model = limits.iter().filter(|applied| {
             let filter = applied.limit.filter();
-            filter.model.is_none() || self.takes_model(filter, entry.row().model_requested.as_deref())
+            filter.model.is_none() || self.takes_model(filter, requested)
         });
-        let (mut all, mut of_members) = (Vec::new(), Vec::new());
+        let (mut all, mut of_members) = (SmallVec::<[_; INLINE]>::new(), Vec::new());
         for applied in of_model {
-            let upstream = applied.limit.filter().upstream.as_deref();
-            let is_at = |member| upstream.is_none_or(|name| *self.target.member(member).spec.id == *name);
-            match self.target.as_group() {
-                Some(_) if upstream.is_some() => {
-                    of_members.extend((0..self.target.len()).any(is_at).then_some(applied));
-                }
-                _ => all.extend(is_at(0).then_some(applied)),
+            let Some(upstream) = applied.limit.filter().upstream.as_deref() else {
+                all.push(applied);
+                continue;
+            };
+            let is_at = |member| *self.target.member(member).spec.id == *upstream;
+            if self.target.as_group().is_some() {
+                of_members.extend((0..self.target.len()).any(is_at).then_some(applied));
+            } else if is_at(0) {
+                all.push(applied);
             }
         }
-        let mut expected = self.expected(client, entry.row().model_requested.as_deref());
+        let mut expected = self.expected(client, endpoint, requested);
         if let Some(prices) = &client.prices {
             let limits = all.iter().chain(&of_members).copied();
             expected.rates = self.rates(limits, &prices.peek(), &expected.billable(), entry)?;
@@ -98,12 +121,14 @@ impl Routed<'_> {
             let limits = of_members.into_iter().cloned().collect();
             Arc::new(MemberLimits::new(limits, expected.used(), entry.row().started_at))
         });
+        let now = if self.is_new { time_at(entry) } else { limit_time() };
         if self.inbound.is_session {
-            self.hold_session(expected, &all, members.clone(), may_ask, entry)?;
+            self.hold_session(expected, &all, members.clone(), may_ask, entry, now)?;
             return Ok(Admitted { members, wait: None });
         }
         let cost = estimate(self.buffered.text());
-        let wait = hold(expected, cost, &all, members.clone(), client, may_ask, entry)?;
+        let asked = Asked { now, may_ask };
+        let wait = hold(expected, cost, &all, members.clone(), client, asked, entry)?;
         Ok(Admitted { members, wait })
     }
 
@@ -115,11 +140,12 @@ impl Routed<'_> {
         members: Option<Arc<MemberLimits>>,
         may_ask: bool,
         entry: &mut Entry,
+        now: Now,
     ) -> Result<()> {
         let Some(client) = self.buffered.client.clone() else { return Ok(()) };
         let (target, row) = (self.target, entry.row());
         let session = SessionUse {
-            hold: take(limits, &expected.used(), row.started_at, may_ask, None)?,
+            hold: take(limits, &expected.used(), row.started_at, now, may_ask, None)?,
             limits: limits.iter().map(|applied| (*applied).clone()).collect(),
             members,
             client,
@@ -213,9 +239,9 @@ impl Routed<'_> {
     }
 
     /// `requested`: the model that the request names.
-    fn expected(&self, client: &KnownClient, requested: Option<&str>) -> Expected {
+    fn expected(&self, client: &KnownClient, endpoint: Endpoint, requested: Option<&str>) -> Expected {
         let Self { buffered, peek, inbound, target, .. } = self;
-        let (endpoint, method) = (Endpoint::of(inbound.path), &buffered.head.method);
+        let method = &buffered.head.method;
         let Some(ratios) = &client.input_ratios else { return Expected::default() };
         if !(inbound.is_session || endpoint.uses_tokens(method)) {
             return Expected::default();
@@ -224,15 +250,19 @@ impl Routed<'_> {
             return Expected { input: UNREAD, ..Expected::default() };
         }
         let slices = endpoint.has_output().then(|| {
-            let (most, choices) = output_bounds(buffered.text());
+            let has_bounds = peek.as_ref().is_none_or(|peek| peek.bounds_output);
+            let (most, choices) = if has_bounds { output_bounds(buffered.text()) } else { (None, 1) };
             Slices::first(most, choices)
         });
         let background = peek.as_ref().map(|peek| peek.background);
-        let size = InputSize::of(buffered.text());
-        let upstreams = (0..target.len()).map(|member| &*target.member(member).spec.id);
+        let text = buffered.text();
+        let size = InputSize::of(text, peek.as_ref().is_some_and(|peek| peek.names_stored_input(text)));
+        let key = |member: usize| ratios.key(&target.member(member).spec.id, requested);
+        let (first, others) = (key(0), (1..target.len()).map(key));
         Expected {
-            input: ratios.tokens(&size, requested, upstreams),
+            input: ratios.tokens(&size, std::iter::once(first).chain(others)),
             size,
+            ratio: (target.len() == 1).then_some(first),
             slices,
             is_own: endpoint.usage_owner(method, inbound.path, background) == UsageOwner::Own,
             rates: None,
@@ -269,7 +299,8 @@ pub(in crate::proxy) fn check_client(
     if limits.is_empty() {
         return Ok(None);
     }
-    hold(Expected::default(), 1, &limits, None, client, false, entry)
+    let alone = Asked { now: limit_time(), may_ask: false };
+    hold(Expected::default(), 1, &limits, None, client, alone, entry)
 }
 
 /// The limits of a client, with those of the request's user where each has its own.
@@ -281,6 +312,12 @@ fn limits_for<'c>(client: &'c KnownClient, entry: &mut Entry) -> Cow<'c, [Applie
     client.limits.iter().map(|applied| applied.for_user(user, now)).collect()
 }
 
+/// The question to the limits: its time, and whether the request can wait for the fleet's store.
+struct Asked {
+    now: Now,
+    may_ask: bool,
+}
+
 /// `cost`: see [`WaitTurn`].
 fn hold(
     expected: Expected,
@@ -288,18 +325,21 @@ fn hold(
     limits: &[&AppliedLimit],
     members: Option<Arc<MemberLimits>>,
     client: &KnownClient,
-    may_ask: bool,
+    Asked { now, may_ask }: Asked,
     entry: &mut Entry,
 ) -> Result<Option<Box<LimitWait>>> {
     let (used, mut waiting) = (expected.used(), Vec::new());
-    let hold = take(limits, &used, entry.row().started_at, may_ask, Some(&mut waiting))?;
+    let hold = take(limits, &used, entry.row().started_at, now, may_ask, Some(&mut waiting))?;
     if hold.exceeded() > 0 {
         entry.note(Note::LimitExceeded);
     }
     let (ratios, prices) = (client.input_ratios.clone(), client.prices.clone());
-    let of_hold = || (0..limits.len()).filter(|index| !waiting.contains(index)).map(|index| limits[index]);
-    let cuts = of_hold().any(|applied| applied.limit.cuts());
-    let of_hold = of_hold().filter(|_| cuts).cloned().collect();
+    let of_hold = if hold.cuts() {
+        let of_hold = (0..limits.len()).filter(|index| !waiting.contains(index));
+        of_hold.map(|index| limits[index].clone()).collect()
+    } else {
+        Box::default()
+    };
     let running =
         Running { hold, limits: of_hold, members, ratios, prices, expected, output: 0, lacks_room: false };
     let running = Box::new(running);
@@ -364,10 +404,10 @@ pub(super) fn take(
     limits: &[&AppliedLimit],
     expected: &Use,
     started: Timestamp,
+    now: Now,
     may_ask: bool,
     waiting: Option<&mut Vec<usize>>,
 ) -> Result<LimitHold> {
-    let now = limit_time();
     let limits_in_use = limits.iter().map(|applied| &applied.limit);
     LimitHold::take_or_wait(limits_in_use, expected, started, now, may_ask, waiting)
         .map_err(|NoRoom { limit, want, room_from }| reached(limits[limit], want, room_from, now))
@@ -379,6 +419,8 @@ pub(super) struct Expected {
     pub(super) input: u64,
     /// The size from which `input` is expected.
     pub(super) size: InputSize,
+    /// The ratio that the request's report changes. `None`: it is that of a group's member.
+    pub(super) ratio: Option<RatioKey>,
     /// `None`: no limit counts output of the request.
     pub(super) slices: Option<Slices>,
     /// Counts that are not reported are replaced by those that were seen. False: they belong to
@@ -485,26 +527,30 @@ impl UseObserver for Running {
         self.members.iter().for_each(|members| members.end());
     }
 
-    fn on_close(self: Box<Self>, record: &UsageRecord) {
-        let Self { hold, members, ratios, prices, expected, output, .. } = *self;
-        if let Some(ratios) = ratios.filter(|_| expected.is_own) {
-            learn(&ratios, &expected.size, record);
+    fn on_close(mut self: Box<Self>, record: &UsageRecord) {
+        let Self { hold, members, ratios, prices, expected, output, .. } = &mut *self;
+        if let Some(ratios) = ratios.as_ref().filter(|_| expected.is_own) {
+            learn(ratios, expected, record);
         }
-        let prices = prices.map(|prices| prices.load());
+        let prices = prices.as_ref().map(|prices| prices.load());
         let prices = prices.as_deref();
-        let seen = expected.is_own.then_some(Seen { input: expected.input, output });
+        let seen = expected.is_own.then_some(Seen { input: expected.input, output: *output });
         let recorded = used::by_record(record, None, prices);
-        hold.settle_seen(&recorded, &used::or_seen(record, None, prices, seen), limit_time());
+        let or_seen = used::or_seen(record, None, prices, seen);
+        hold.settle_seen(&recorded, or_seen.as_ref().unwrap_or(&recorded), nanos_at(Instant::now()));
         members.iter().for_each(|members| members.settle(record, prices, seen));
     }
 }
 
 /// Learns from the input that the service has reported.
-fn learn(ratios: &InputRatios, size: &InputSize, record: &UsageRecord) {
-    let is_reported = matches!(record.usage_source, UsageSource::Reported | UsageSource::Drained);
-    if let Some(upstream) = record.upstream.as_deref().filter(|_| is_reported) {
+fn learn(ratios: &InputRatios, expected: &Expected, record: &UsageRecord) {
+    if !matches!(record.usage_source, UsageSource::Reported | UsageSource::Drained) {
+        return;
+    }
+    let of_record = || Some(ratios.key(record.upstream.as_deref()?, record.model_requested.as_deref()));
+    if let Some(key) = expected.ratio.or_else(of_record) {
         let tokens = TokenCounts::new(&record.usage, None, record.endpoint.as_deref()).whole_input();
-        ratios.learn(size, record.model_requested.as_deref(), upstream, tokens);
+        ratios.learn(&expected.size, key, tokens);
     }
 }
 

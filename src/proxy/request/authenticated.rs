@@ -108,7 +108,7 @@ impl Authenticated {
                 Ok((buffered, Body::Passing(Box::new(passing), length)))
             }
             Look::Whole(whole) => {
-                buffered.came_at_once = body.is_whole() && whole.codings.is_empty();
+                buffered.came_at_once.set(body.is_whole() && whole.codings.is_empty());
                 let (bytes, mut reserved) = limits.buffer(body, &client).await?;
                 entry.row().request_bytes = bytes.len() as u64;
                 buffered.in_session = whole.in_session;

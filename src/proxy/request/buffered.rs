@@ -45,7 +45,7 @@ pub(in crate::proxy) struct Buffered {
     /// The model that the query or the path names.
     pub(super) url_model: Option<String>,
     /// The body came with its head, and no time has passed since.
-    pub(super) came_at_once: bool,
+    pub(super) came_at_once: Cell<bool>,
     /// Limits that lack a grant decide without it.
     pub(super) decides_alone: Cell<bool>,
     /// The stored state that the request names.
@@ -93,7 +93,7 @@ impl Buffered {
             cut: None,
             upgrade: None,
             url_model: None,
-            came_at_once: false,
+            came_at_once: Cell::new(false),
             decides_alone: Cell::new(false),
             state: NamedState::default(),
             _reserved: None,
@@ -229,7 +229,7 @@ impl Buffered {
             }
         }
         if let Some(client) = self.client.as_deref().filter(|client| !client.limits.is_empty()) {
-            routed.admitted = routed.admit(client, entry)?;
+            routed.admitted = routed.admit(client, endpoint, entry)?;
         }
         Ok(routed)
     }
@@ -269,7 +269,7 @@ impl Buffered {
             inbound,
             holder,
             admitted: Admitted::default(),
-            is_new: self.came_at_once,
+            is_new: self.came_at_once.get(),
         })
     }
 }

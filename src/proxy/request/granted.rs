@@ -44,6 +44,7 @@ impl Buffered {
                 let round = fleet.asked_round();
                 let replied = timeout_at(until, poll_fn(|cx| fleet.poll_round(round, cx))).await;
                 self.decides_alone.set(replied.is_err());
+                self.came_at_once.set(false);
             }
             match self.route(snapshot, entry) {
                 Err(error) if self.lacks_grant(&error) => {}

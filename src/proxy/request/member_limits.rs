@@ -6,10 +6,11 @@
 //! client gets. So a limit has the ledger's sums of its upstream.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::admitted::{Full, limit_time, take};
+use super::admitted::{Full, limit_time, nanos_at, take};
 use super::used::{self, Seen};
 use crate::gate::limit::{AppliedLimit, LimitHold, Now, Use};
 use crate::llm::price::Prices;
@@ -64,7 +65,7 @@ impl MemberLimits {
         if limits.is_empty() {
             return Ok(());
         }
-        let hold = take(&limits, &attempts.expected, self.started, false, None)?;
+        let hold = take(&limits, &attempts.expected, self.started, limit_time(), false, None)?;
         attempts.has_exceeded |= hold.exceeded() > 0;
         // One hold settles all use of an upstream that is tried again.
         attempts.holds.retain(|(earlier, _)| earlier != upstream);
@@ -120,13 +121,11 @@ impl MemberLimits {
 
     /// Replaces what is held by what each upstream has served.
     pub(super) fn settle(&self, record: &UsageRecord, prices: Option<&Prices>, seen: Option<Seen>) {
-        for (upstream, hold) in std::mem::take(&mut self.attempts().holds) {
+        for (upstream, mut hold) in std::mem::take(&mut self.attempts().holds) {
             let at = Some(&*upstream);
-            hold.settle_seen(
-                &used::by_record(record, at, prices),
-                &used::or_seen(record, at, prices, seen),
-                limit_time(),
-            );
+            let recorded = used::by_record(record, at, prices);
+            let or_seen = used::or_seen(record, at, prices, seen);
+            hold.settle_seen(&recorded, or_seen.as_ref().unwrap_or(&recorded), nanos_at(Instant::now()));
         }
     }
 

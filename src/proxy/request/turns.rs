@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::admitted::{Expected, Full, UNREAD, limit_time, reached};
 use super::member_limits::MemberLimits;
 use super::used;
-use crate::gate::limit::{AppliedLimit, InputSize, LimitHold, NoRoom, Slices, Use};
+use crate::gate::limit::{AppliedLimit, InputSize, LimitHold, NoRoom, Slices, Use, names_stored};
 use crate::gate::{KnownClient, Models};
 use crate::llm::price::{Cost, Rates, TokenCounts};
 use crate::llm::rewrite::body::{SessionMessage, output_bounds};
@@ -87,10 +87,10 @@ impl SessionUse {
     /// The expected use of a response to a message. `None`: the service begins it by itself.
     fn of_turn(&self, message: Option<&[u8]>) -> Expected {
         let Some(ratios) = &self.client.input_ratios else { return Expected::default() };
-        let size = message.map(InputSize::of).unwrap_or_default();
+        let size = message.map(|message| InputSize::of(message, names_stored(message))).unwrap_or_default();
         let knows = self.endpoint == REALTIME || size.has_stored;
-        let upstreams = self.upstreams.iter().map(|upstream| &**upstream);
-        let text = ratios.tokens(&size, self.model.as_deref(), upstreams);
+        let keys = self.upstreams.iter().map(|upstream| ratios.key(upstream, self.model.as_deref()));
+        let text = ratios.tokens(&size, keys);
         let (most, choices) = message.map_or((None, 1), output_bounds);
         Expected {
             input: text.saturating_add(if knows { self.turns.context } else { 0 }),
@@ -98,6 +98,7 @@ impl SessionUse {
             slices: Some(Slices::first(most, choices)),
             is_own: true,
             rates: self.rates,
+            ..Expected::default()
         }
     }
 

@@ -19,55 +19,57 @@ pub(super) fn by_record(record: &UsageRecord, at: Option<&str>, prices: Option<&
     of(record, &record.usage, at, prices)
 }
 
-/// The same, with what was `seen` for counts that the record lacks.
+/// The same, with what was `seen` for counts that the record lacks. `None`: it lacks none.
 pub(super) fn or_seen(
     record: &UsageRecord,
     at: Option<&str>,
     prices: Option<&Prices>,
     seen: Option<Seen>,
-) -> Use {
+) -> Option<Use> {
+    let Seen { input, output } = seen?;
     let mut own = record.usage;
-    if let Some(Seen { input, output }) = seen.filter(|_| may_be_billed(record)) {
-        match record.usage_source {
-            UsageSource::Reported | UsageSource::Drained => {}
-            UsageSource::None | UsageSource::Estimated => {
-                own.input_tokens = own.input_tokens.or(Some(input));
-                own.output_tokens = own.output_tokens.or(Some(output));
-            }
-            UsageSource::Partial => {
-                own.input_tokens = own.input_tokens.or(Some(input));
-                own.output_tokens = own.output_tokens.max(Some(output));
-            }
-        }
-    }
-    of(record, &own, at, prices)
+    own.output_tokens = match record.usage_source {
+        UsageSource::Reported | UsageSource::Drained => return None,
+        UsageSource::None | UsageSource::Estimated => own.output_tokens.or(Some(output)),
+        UsageSource::Partial => own.output_tokens.max(Some(output)),
+    };
+    own.input_tokens = own.input_tokens.or(Some(input));
+    may_be_billed(record).then(|| of(record, &own, at, prices))
 }
 
 fn of(record: &UsageRecord, own: &Usage, at: Option<&str>, prices: Option<&Prices>) -> Use {
     let is_at = |upstream: Option<&str>| at.is_none() || upstream == at;
     let endpoint = record.endpoint.as_deref();
-    let cost = |usage: &Usage, calls, served: &ServedBy<'_>| {
-        let counts = TokenCounts::new(usage, calls, endpoint);
-        prices.map(|prices| prices.cost(&counts, served)).unwrap_or_default()
+    let cost = |prices: &Prices, usage: &Usage, calls, served: &ServedBy<'_>| {
+        prices.cost(&TokenCounts::new(usage, calls, endpoint), served)
     };
-    let own = is_at(record.upstream.as_deref()).then(|| {
-        let served = ServedBy {
-            model: record.model.as_deref().or(record.model_requested.as_deref()),
-            upstream: record.upstream.as_deref(),
-            at: record.started_at,
-            tier: record.service_tier.as_deref(),
+    let mut used = Use::default();
+    if is_at(record.upstream.as_deref()) {
+        used = tokens(own, endpoint);
+        used.requests = requests(record.status, record.events, record.outcome == Outcome::Rejected);
+        if let Some(prices) = prices {
+            let served = ServedBy {
+                model: record.model.as_deref().or(record.model_requested.as_deref()),
+                upstream: record.upstream.as_deref(),
+                at: record.started_at,
+                tier: record.service_tier.as_deref(),
+            };
+            used.cost = cost(prices, own, record.tool_calls, &served);
+        }
+    }
+    for attempt in record.group_use.iter().flat_map(|group_use| group_use.attempts.iter()) {
+        let Some(usage) = attempt.usage.as_deref().filter(|_| is_at(Some(&*attempt.upstream))) else {
+            continue;
         };
-        let requests = requests(record.status, record.events, record.outcome == Outcome::Rejected);
-        Use { requests, cost: cost(own, record.tool_calls, &served), ..tokens(own, endpoint) }
-    });
-    let attempts = record.group_use.iter().flat_map(|group_use| group_use.attempts.iter());
-    let thrown_away = attempts.filter(|attempt| is_at(Some(&*attempt.upstream))).filter_map(|attempt| {
-        let usage = attempt.usage.as_deref()?;
-        let (model, upstream) = (attempt.model.as_deref(), Some(&*attempt.upstream));
-        let served = ServedBy { model, upstream, at: record.started_at, tier: None };
-        Some(Use { cost: cost(usage, None, &served), ..tokens(usage, endpoint) })
-    });
-    own.into_iter().chain(thrown_away).fold(Use::default(), |sum, used| sum.plus(&used))
+        let mut thrown_away = tokens(usage, endpoint);
+        if let Some(prices) = prices {
+            let (model, upstream) = (attempt.model.as_deref(), Some(&*attempt.upstream));
+            let served = ServedBy { model, upstream, at: record.started_at, tier: None };
+            thrown_away.cost = cost(prices, usage, None, &served);
+        }
+        used = used.plus(&thrown_away);
+    }
+    used
 }
 
 /// The requests in a record: 1, or none if it was refused, also after its admission. Those of a

@@ -12,7 +12,7 @@ impl LimitHold {
     /// # Errors
     /// Fails if a limit has no room for the turn; the session then holds what it held before.
     pub fn begin_turn(&mut self, expected: &Use, started: Timestamp, now: Now) -> Result<usize, NoRoom> {
-        self.now = now;
+        self.nanos = now.nanos;
         let before: Vec<_> = self.parts.iter().map(|part| part.held).collect();
         let mut exceeded = 0;
         for (index, part) in self.parts.iter_mut().enumerate() {
@@ -25,7 +25,7 @@ impl LimitHold {
                 Err(room_from) => {
                     for (part, before) in self.parts.iter_mut().zip(before) {
                         let more = part.held.minus(before);
-                        part.limit.settle(part.place, more, Units::default(), now);
+                        part.limit.settle(part.place, more, Units::default(), now.nanos);
                         part.held = before;
                     }
                     return Err(NoRoom { limit: index, want, room_from });
@@ -37,11 +37,11 @@ impl LimitHold {
 
     /// Counts what a turn has `used`, and holds only what the session is still `expected` to use.
     pub fn end_turn(&mut self, expected: &Use, used: &Use, now: Now) {
-        self.now = now;
+        self.nanos = now.nanos;
         for part in &mut self.parts {
             let left = part.limit.quantity.held_for(expected).min(part.held);
             let used = part.limit.quantity.of(used);
-            part.limit.settle(part.place, part.held.minus(left), used, now);
+            part.limit.settle(part.place, part.held.minus(left), used, now.nanos);
             (part.held, part.counted) = (left, part.counted.plus(used));
         }
     }

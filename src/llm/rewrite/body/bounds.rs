@@ -67,6 +67,12 @@ pub(super) fn each_member(body: &[u8], mut seen: impl FnMut(&[u8], &[u8])) {
     read().ok();
 }
 
+/// Returns true if [`output_bounds`] reads this key.
+#[inline]
+pub(super) fn is_bound(key: &[u8]) -> bool {
+    matches!(key, b"n" | b"best_of" | b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens")
+}
+
 fn output_field(key: &[u8]) -> Option<&'static str> {
     OUTPUT_FIELDS.into_iter().find(|name| name.as_bytes() == key)
 }

@@ -122,6 +122,24 @@ fn anthropics_user_is_in_the_metadata() {
 }
 
 #[test]
+fn bounds_of_output_and_stored_input_are_seen_in_passing() {
+    for (body, bounds_output, names_stored) in [
+        (r#"{"model":"m","messages":[{"max_tokens":1,"n":2,"conversation":"x"}]}"#, false, false),
+        (r#"{"n":2}"#, true, false),
+        (r#"{"best_of":2}"#, true, false),
+        (r#"{"max_tokens":2}"#, true, false),
+        (r#"{"max\u005fcompletion_tokens":2}"#, true, false),
+        (r#"{"max_output_tokens":2,"previous_response_id":"resp_1"}"#, true, true),
+        (r#"{"conversation":{"id":"conv_1"}}"#, false, true),
+    ] {
+        let peek = seen(body);
+        assert_eq!(peek.bounds_output, bounds_output, "{body}");
+        assert_eq!(peek.names_stored_input(body.as_bytes()), names_stored, "{body}");
+        assert_eq!(output_bounds(body.as_bytes()) != (None, 1), bounds_output, "{body}");
+    }
+}
+
+#[test]
 fn background_requests_are_recognized() {
     for (body, background) in [
         (r#"{"background":true}"#, true),
