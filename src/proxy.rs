@@ -13,7 +13,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `probe` | responses to probes |
-//! | 2 | `attempt`, `cuttable`, `keep_alive`, `model_list`, `pending_response`, `prober`, `request`, `respond`, `stored_ids`, `upgrade`, `worker` | the path of a request; they use each other |
+//! | 2 | `attempt`, `cost_telling`, `cuttable`, `keep_alive`, `model_list`, `pending_response`, `prober`, `request`, `respond`, `stored_ids`, `upgrade`, `worker` | the path of a request; they use each other |
 //! | 3 | `shared` | what survives a reload |
 //! | 4 | `include_usage`, `stream_options` | usage asked for in the client's place; they use each other |
 //! | 5 | `decoding`, `passing`, `snapshot` | bodies, the configuration in use |
@@ -23,6 +23,7 @@
 mod attempt;
 mod budget;
 mod client_body;
+mod cost_telling;
 mod cuttable;
 mod decoding;
 mod include_usage;
@@ -69,8 +70,9 @@ use crate::record::error::{Error, Result};
 use crate::record::{Entry, Journal, Seen, WorkerRequests};
 use crate::server::{ClientRequest, ClientResponse, Handler};
 use attempt::Accepted;
+use cost_telling::CostTelling;
 use model_list::Listing;
-use pending_response::{PendingResponse, SendState, unless_cut, until_cut};
+use pending_response::{PendingResponse, SendState, Sending, unless_cut, until_cut};
 use probe::{Handled, Rare};
 use request::{Authenticated, Buffered, Prepared, Received};
 use worker::{Worker, WorkerSnapshot, WorkerUpstream};
@@ -253,7 +255,9 @@ impl Proxy {
             };
             entry.show();
             let (keep_alive, on_disconnect) = (prepared.keep_alive(), prepared.on_disconnect);
-            if keep_alive.is_none() && on_disconnect == OnDisconnect::Cancel && cut.is_none() {
+            let telling = CostTelling::of(&buffered, &snapshot, &mut entry);
+            let is_plain = on_disconnect == OnDisconnect::Cancel && cut.is_none() && telling.is_none();
+            if keep_alive.is_none() && is_plain {
                 return match prepared.send(buffered, Rc::clone(&snapshot)).await {
                     Ok(accepted) if accepted.response.body.is_upgraded() => {
                         self.worker.upgraded.begin(accepted, entry, None)
@@ -269,7 +273,11 @@ impl Proxy {
             let state = Rc::<Cell<SendState>>::default();
             prepared.state = Some(Rc::clone(&state));
             prepared.set_waiting(prepared.has_to_wait());
-            let send = Box::pin(prepared.send(buffered, Rc::clone(&snapshot)));
+            let may_hold = !prepared.is_streamed;
+            let mut send: Sending = Box::pin(prepared.send(buffered, Rc::clone(&snapshot)));
+            if let Some(telling) = telling {
+                send = Box::pin(telling.hold(send, may_hold));
+            }
             let mut pending = PendingResponse::new(send, state, entry, policy.clone());
             let accepted = match (keep_alive, &cut) {
                 (None, None) => Ok((&mut pending).await),

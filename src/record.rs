@@ -37,7 +37,7 @@ use std::time::Instant;
 use http::HeaderName;
 
 pub use alert_counts::AlertCounts;
-pub use cost::cost;
+pub use cost::{cost, cost_so_far};
 pub use entry::{Entry, FormNotes, GroupNotes, Note};
 pub use estimator::Estimator;
 pub use exporting::Exporting;

@@ -139,6 +139,7 @@ fn clients(settings: &Settings, rules: Option<&TagRules>, parts: &Parts<'_>) -> 
             tags: tags_of(&[]),
             max_output: client.max_output,
             limit_headers: client.limit_headers,
+            response_cost: client.response_cost.then(|| Arc::clone(parts.prices)),
             ..KnownClient::new(client.name.as_str())
         };
         clients.add(limited(known, limits), keys);

@@ -19,7 +19,7 @@ mod lines;
 
 pub use decoder::{EventDecoder, Position};
 pub use event::{Event, EventHandler};
-pub use lines::{Line, Lines};
+pub use lines::{Line, Lines, block_length};
 
 /// The longest line, and the most data of one event, that is held in one piece: ten times the
 /// largest text event on record. Larger data goes to [`EventHandler::oversize`] in pieces and is

@@ -88,6 +88,7 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
     let max_output = table.optional("max_output", limits::amount());
     let limits = limits(table, &LimitContext { is_client: true, ..*context.limits });
     let limit_headers = table.or_default("limit_headers", boolean().default(false));
+    let response_cost = table.or_default("response_cost", boolean().default(false));
     let tags = fixed(table, context.tags);
     let (models, endpoints) = (models?, endpoints?);
     // A file or a batch can name any model, and its tokens are not counted.
@@ -108,6 +109,7 @@ fn client(name: String, table: &Table<'_>, keys: &mut Keys<'_>, context: &Contex
         tags: tags,
         max_output: max_output,
         limit_headers: limit_headers,
+        response_cost: response_cost,
     })
 }
 

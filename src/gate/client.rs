@@ -24,6 +24,8 @@ pub struct KnownClient {
     pub max_output: Option<u64>,
     /// Responses say what is left of its limits.
     pub limit_headers: bool,
+    /// The prices by which responses tell their cost. `None`: they do not.
+    pub response_cost: Option<Arc<Live<Prices>>>,
     /// Some limits count the requests of each user for themselves.
     pub has_limits_of_users: bool,
     /// Some limits are for some models.
@@ -69,6 +71,7 @@ impl KnownClient {
             share: 1,
             max_output: None,
             limit_headers: false,
+            response_cost: None,
             has_limits_of_users: false,
             has_limits_by_model: false,
             limits: Vec::new(),

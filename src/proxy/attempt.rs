@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use http::StatusCode;
 
+use super::cost_telling::CostTelling;
 use super::include_usage::{self, Seen};
 use super::request::{Body, Buffered, Prepared};
 use super::worker::{WorkerSnapshot, WorkerUpstream};
@@ -53,6 +54,8 @@ pub(super) struct Accepted {
     pub(super) permit: Option<Box<MemberPermit>>,
     /// Remembers the ids in the response.
     pub(super) ids: Option<Box<IdWatch>>,
+    /// Tells the client the use of the response. `None`: the client does not want to know.
+    pub(super) telling: Option<Box<CostTelling>>,
 }
 
 /// The request of the attempts, and the configuration at its beginning.
@@ -180,6 +183,7 @@ impl Prepared {
             feedback,
             permit,
             ids: self.ids.as_ref().and_then(|ids| ids.at(&self.upstream)),
+            telling: None,
         }
     }
 }

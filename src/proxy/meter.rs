@@ -7,6 +7,7 @@
 //! of a response whose client has left. [`Session`] is the equivalent of an exchange for a
 //! WebSocket.
 
+mod cost_comment;
 mod decoded_body;
 mod drain;
 mod encoded_tap;
@@ -20,7 +21,9 @@ mod response_meter;
 #[cfg(test)]
 mod scripted;
 mod session;
+mod told;
 
+pub use cost_comment::CostComment;
 pub use decoded_body::DecodedBody;
 pub use drain::Drains;
 pub use encoded_tap::EncodedTap;
@@ -32,3 +35,4 @@ pub use metered::Metered;
 pub use policy::ResponsePolicy;
 pub use response_meter::ResponseMeter;
 pub use session::{Peer, Session, SessionEnd, TurnRefusal};
+pub use told::Told;

@@ -39,11 +39,16 @@ const REQUEST_IDS: [KnownName; 4] =
 pub(super) const SLOWED_BY: Duration = Duration::from_secs(1);
 
 /// Relays a response. From here on its body owns the record.
-pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> ClientResponse<ProxyBody> {
+pub(super) fn relay(
+    mut accepted: Accepted,
+    mut entry: Entry,
+    policy: ResponsePolicy,
+) -> ClientResponse<ProxyBody> {
     let id = entry.uuid().hyphenated();
     let added = entry.headers().cloned();
     let served = entry.served().map(|served| (Rc::clone(&accepted.upstream), served));
     let waited_ms = entry.time_waiting_ms();
+    let told = if accepted.telling.is_some() { accepted.take_told(&mut entry) } else { None };
     let (mut head, metered) = meter(accepted, entry, policy);
     head.headers.set(KnownName::XStreamgaugeId, id.encode_lower(&mut Uuid::encode_buffer()).as_bytes());
     if let Some((upstream, served)) = served {
@@ -53,7 +58,10 @@ pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) ->
     if let Some(added) = added {
         head.headers.append_all(&added);
     }
-    if metered.withholds() {
+    if let Some(told) = told {
+        head.headers.append_all(&told.headers());
+    }
+    if metered.is_edited() {
         head.headers.remove(KnownName::ContentLength);
     }
     ClientResponse { head, body: ProxyBody::Relayed(metered) }
@@ -97,6 +105,7 @@ fn meter_with(
         feedback,
         permit,
         ids,
+        telling,
         ..
     } = accepted;
     rewrite::headers::inbound(&mut head.headers);
@@ -135,6 +144,9 @@ fn meter_with(
         if is_llama_cpp {
             metered.expect_llama_cpp();
         }
+    }
+    if let Some(telling) = telling {
+        metered.tell_cost(telling.into_comment());
     }
     if let Some(feedback) = feedback {
         metered.teach(feedback);

@@ -40,6 +40,10 @@ AIMOCK = [
     "vercel-ai anthropic, tools",
 ]  # fmt: skip
 
+# The client of the proxy gets the use of each response, which no SDK may notice.
+KEY = "sg-agreeing-0123456789"
+TABLES = f'[clients.agreeing]\nkey = {{ value = "{KEY}" }}\nresponse_cost = true\n[[prices]]\nmodel = "*"\ninput = 1\noutput = 4\n'
+
 # Their responses have no usage; the last has no model either, by which its records could be found.
 UNCOUNTED = {
     "anthropic-python count_tokens", "openai-python moderations", "openai-python speech", "openai-python transcriptions, srt",
@@ -147,9 +151,9 @@ def check(name, service, clients, all_of):
     with tempfile.TemporaryDirectory(dir=ROOT / "target", prefix="clients-") as at, contextlib.ExitStack() as stack:
         folder = pathlib.Path(at)
         port, key, models = stack.enter_context(service(folder, clients))
-        proxy = Proxy(folder, upstream(port, key=f'{{ value = "{key}" }}'))
+        proxy = Proxy(folder, upstream(port, key=f'{{ value = "{key}" }}') + TABLES)
         with proxy.running():
-            targets = [(f"http://127.0.0.1:{port}", key), (proxy.url, "unused")]
+            targets = [(f"http://127.0.0.1:{port}", key), (proxy.url, KEY)]
             jobs = [
                 {"client": client, "url": url, "model": models[client], "key": key} for client in clients for url, key in targets
             ]

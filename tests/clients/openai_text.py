@@ -33,6 +33,30 @@ def openai_stream_unasked(job, outcome):
     outcome.text += f" ({count} chunks, the last: {chunk.choices[0].finish_reason}, {chunk.usage})"
 
 
+def openai_told(job, outcome):
+    """Reads the headers of a response, and the comment of a stream, with which the proxy tells their use."""
+    client, options = openai_client(job), {"model": job["model"], "messages": MESSAGES}
+    raw = client.chat.completions.with_raw_response.create(**options)
+    done, kinds = raw.parse(), ("input_tokens", "output_tokens")
+    outcome.text, counts = done.choices[0].message.content, (done.usage.prompt_tokens, done.usage.completion_tokens)
+    outcome.count(*counts)
+    is_told = "x-streamgauge-id" in raw.headers
+    told = [raw.headers.get(f"x-streamgauge-{name}") for name in ("input-tokens", "output-tokens")]
+    if is_told and (told != [str(count) for count in counts] or not float(raw.headers["x-streamgauge-cost"])):
+        raise ValueError(f"{raw.headers} beside {counts}")
+    options |= {"stream": True, "stream_options": {"include_usage": True}}
+    with client.chat.completions.with_streaming_response.create(**options) as response:
+        lines = [line for line in response.iter_lines() if line]
+    usage = json.loads(lines[-3 if is_told else -2].removeprefix("data: "))["usage"]
+    counts = (usage["prompt_tokens"], usage["completion_tokens"])
+    outcome.count(*counts)
+    if is_told:
+        comment = json.loads(lines[-2].removeprefix(": streamgauge "))
+        if tuple(comment[kind] for kind in kinds) != counts or not float(comment["cost"]):
+            raise ValueError(f"{comment} beside {counts}")
+    outcome.text += f" {lines[-1]}"
+
+
 def openai_tools(job, outcome):
     client, messages = openai_client(job), list(MESSAGES)
     for _ in range(2):
@@ -77,6 +101,7 @@ CLIENTS = {
     "openai-python chat": openai_chat,
     "openai-python chat, streamed": openai_stream,
     "openai-python chat, streamed, usage unasked": openai_stream_unasked,
+    "openai-python chat, with the use told": openai_told,
     "openai-python chat, tools": openai_tools,
     "openai-python chat.parse": openai_parse,
     "openai-python responses": openai_responses,

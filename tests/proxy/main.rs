@@ -93,6 +93,7 @@ mod reload_sinks;
 mod reload_storm;
 mod resend;
 mod resend_versions;
+mod response_cost;
 mod revoked_keys;
 mod shared_limits;
 mod side_by_side;

@@ -142,3 +142,15 @@ impl Lines {
         Some(Line::Long(Cow::Owned(line)))
     }
 }
+
+/// The length of the first block, including its blank line.
+pub fn block_length(bytes: &[u8]) -> usize {
+    let mut lines = Lines::new(usize::MAX);
+    let mut at = 0;
+    while let Some(line) = lines.next(bytes, &mut at) {
+        if matches!(line, Line::Here { line: [], .. }) {
+            break;
+        }
+    }
+    at
+}

@@ -28,6 +28,8 @@ pub struct Client {
     pub max_output: Option<u64>,
     /// Responses say what is left of the limits that apply.
     pub limit_headers: bool,
+    /// Responses tell their cost and tokens.
+    pub response_cost: bool,
 }
 
 /// A key of a client.

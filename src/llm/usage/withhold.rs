@@ -35,7 +35,7 @@ use self::rejoin::Rejoin;
 pub(crate) use self::usage_chunk_matcher::RESPONSE_MEMBERS;
 use self::usage_chunk_matcher::UsageChunkMatcher;
 use super::Progress;
-use crate::codec::sse::{Line, Lines};
+use crate::codec::sse::block_length;
 
 /// The largest number of bytes of an event that wait, and the largest event that is withheld. Real
 /// ones have 200 to 1,300 bytes.
@@ -263,18 +263,6 @@ impl Withhold {
             passing.cut(own);
         }
     }
-}
-
-/// The length of the first block, including its blank line.
-fn block_length(bytes: &[u8]) -> usize {
-    let mut lines = Lines::new(usize::MAX);
-    let mut at = 0;
-    while let Some(line) = lines.next(bytes, &mut at) {
-        if matches!(line, Line::Here { line: [], .. }) {
-            break;
-        }
-    }
-    at
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One response while it is read: its body, its meter and its record.
 
 mod completeness;
+mod cost;
 mod end;
 mod frames;
 mod reading;
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
 
-use super::{IdWatch, MemberPermit, ResponseMeter, UsageFeedback};
+use super::{CostComment, IdWatch, MemberPermit, ResponseMeter, UsageFeedback};
 use crate::balance::RelayEnd;
 use crate::codec::sse::Position;
 use crate::llm::usage::{Cause, Progress};
@@ -53,6 +54,8 @@ pub(super) struct Exchange<B: ResponseFrames> {
     permit: Option<Box<MemberPermit>>,
     /// The media type is that of an event stream.
     promises_events: bool,
+    /// Tells the client the use of the response. `None` after that, and nearly always.
+    comment: Option<Box<CostComment>>,
 }
 
 impl<B: ResponseFrames> Exchange<B> {
@@ -93,6 +96,7 @@ impl<B: ResponseFrames> Exchange<B> {
             feedback: None,
             permit: None,
             promises_events,
+            comment: None,
         });
         if exchange.body.is_end_stream() {
             exchange.close(End::Whole);
@@ -139,6 +143,9 @@ impl<B: ResponseFrames> Exchange<B> {
             && let Some(error) = self.take_cut()
         {
             return Some(Poll::Ready(Relayed::Failed(error)));
+        }
+        if self.comment.is_some() {
+            return None;
         }
         let Self { body, reading, .. } = self;
         let mut last_read = None;
@@ -259,9 +266,10 @@ impl<B: ResponseFrames> Exchange<B> {
         self.status
     }
 
-    /// The position within an event at the end of the last frame.
-    pub(super) fn position(&self) -> Position {
-        self.reading.kind.position()
+    /// Returns true if the client has no byte of an unfinished event, apart from withheld ones.
+    pub(super) fn is_between_events(&self) -> bool {
+        let is_between = || self.reading.kind.position() == Position::BetweenEvents;
+        self.comment.as_ref().map_or_else(is_between, |comment| comment.is_between_events())
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
@@ -269,6 +277,9 @@ impl<B: ResponseFrames> Exchange<B> {
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
+        if self.tells_cost() {
+            return SizeHint::default();
+        }
         self.body.size_hint()
     }
 }

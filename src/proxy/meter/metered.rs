@@ -10,8 +10,7 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::{Exchange, ResponseFrames};
-use super::{Drains, IdWatch, MemberPermit, ResponseMeter, ResponsePolicy, UsageFeedback};
-use crate::codec::sse::Position;
+use super::{CostComment, Drains, IdWatch, MemberPermit, ResponseMeter, ResponsePolicy, UsageFeedback};
 use crate::llm::usage::{Progress, Withhold};
 use crate::record::error::Error;
 use crate::record::{Entry, Outcome};
@@ -106,6 +105,14 @@ impl<B: ResponseFrames> Metered<B> {
         }
     }
 
+    /// Tells the client the use of the response in a comment, if this is a stream. A declared length
+    /// is then wrong.
+    pub fn tell_cost(&mut self, comment: Box<CostComment>) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.tell_cost(comment);
+        }
+    }
+
     /// Keeps the permit of a group's member until the end of the response, and records that end.
     pub fn keep_permit(&mut self, permit: Box<MemberPermit>) {
         if let Some(exchange) = &mut self.exchange {
@@ -113,9 +120,9 @@ impl<B: ResponseFrames> Metered<B> {
         }
     }
 
-    /// Returns true if an event may be withheld.
-    pub fn withholds(&self) -> bool {
-        self.withhold.is_some()
+    /// Returns true if an event may be withheld, or a comment added.
+    pub fn is_edited(&self) -> bool {
+        self.withhold.is_some() || self.exchange.as_deref().is_some_and(Exchange::tells_cost)
     }
 
     /// Returns true if the body is an event stream, encoded or not.
@@ -143,7 +150,7 @@ impl<B: ResponseFrames> Metered<B> {
             return false;
         }
         withhold.is_some_and(|withhold| withhold.is_holding())
-            || self.exchange.as_deref().is_some_and(|exchange| exchange.position() == Position::BetweenEvents)
+            || self.exchange.as_deref().is_some_and(Exchange::is_between_events)
     }
 
     /// Records the reason for which the client is cut off. The connection drops this body next.
@@ -176,16 +183,19 @@ impl<B: ResponseFrames> Metered<B> {
     /// The part of a frame that passes now, if any. At the end of the response only the usage event
     /// stays withheld.
     fn passing(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
-        let (Some(exchange), Some(withhold)) = (&mut self.exchange, &mut self.withhold) else {
-            return Some(frame);
-        };
-        let data = match frame.into_data() {
-            Ok(data) if exchange.progress().is_other => {
+        let Some(exchange) = &mut self.exchange else { return Some(frame) };
+        let data = match (frame.into_data(), &mut self.withhold) {
+            (Ok(data), _) if exchange.progress().is_other => {
                 self.withhold = None;
+                exchange.tell_nothing();
                 exchange.passes(0);
                 return Some(Frame::data(data));
             }
-            Ok(mut data) => {
+            (Ok(data), None) => {
+                exchange.passes(0);
+                data
+            }
+            (Ok(mut data), Some(withhold)) => {
                 let progress = exchange.progress();
                 let before =
                     if progress.skipped > 0 { data.split_to(progress.skipped) } else { Bytes::new() };
@@ -194,8 +204,8 @@ impl<B: ResponseFrames> Metered<B> {
                 exchange.passes(withhold.withheld() - earlier);
                 join(before, data)
             }
-            Err(trailers) => {
-                let rest = withhold.finish();
+            (Err(trailers), _) => {
+                let rest = self.finish();
                 if rest.is_empty() {
                     return Some(trailers);
                 }
@@ -203,8 +213,19 @@ impl<B: ResponseFrames> Metered<B> {
                 return Some(Frame::data(rest));
             }
         };
-        let data = if exchange.is_end_stream() { join(data, withhold.finish()) } else { data };
+        let is_last = exchange.is_end_stream();
+        let rest = self.withhold.as_mut().filter(|_| is_last).map(|withhold| withhold.finish());
+        let data = exchange.pass_told(join(data, rest.unwrap_or_default()), is_last);
         (!data.is_empty()).then(|| Frame::data(data))
+    }
+
+    /// The waiting bytes at the end of the response.
+    fn finish(&mut self) -> Bytes {
+        let rest = self.withhold.as_mut().map(|withhold| withhold.finish()).unwrap_or_default();
+        match &mut self.exchange {
+            Some(exchange) => exchange.pass_told(rest, true),
+            None => rest,
+        }
     }
 
     /// Fails the response with this error at the next poll.
@@ -226,6 +247,7 @@ impl<B: ResponseFrames> Metered<B> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         let is_holding = self.withhold.as_ref().is_some_and(|withhold| withhold.is_holding());
         let held = self.withhold.as_mut().map(|withhold| withhold.finish()).unwrap_or_default();
+        let held = join(exchange.take_waiting(), held);
         // The client has no byte of an event that stays withheld, so that it needs no end.
         let words = exchange.last_words(&error, (!is_holding || !held.is_empty()).then_some(&held));
         let words = words.filter(|words| room.is_none_or(|room| (words.len() as u64) < room));
@@ -337,7 +359,8 @@ impl<B: ResponseFrames> Body for Metered<B> {
             Some(Last::Trailers(trailers)) => return Poll::Ready(Some(Ok(*trailers))),
             Some(Last::Nothing) => return Poll::Ready(None),
         }
-        let everything = self.withhold.is_none();
+        let tells_cost = self.exchange.as_deref().is_some_and(Exchange::tells_cost);
+        let everything = self.withhold.is_none() && !tells_cost;
         loop {
             let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
             match ready!(exchange.poll_frame(cx)) {
@@ -352,7 +375,7 @@ impl<B: ResponseFrames> Body for Metered<B> {
                     }
                 }
                 None => {
-                    let rest = self.withhold.as_mut().map(|withhold| withhold.finish()).unwrap_or_default();
+                    let rest = self.finish();
                     self.last = Some(Last::Nothing);
                     return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
                 }

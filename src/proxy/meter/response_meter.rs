@@ -290,6 +290,14 @@ impl ResponseMeter {
         }
     }
 
+    /// The reading of a stream so far. `None`: the body is no stream without a content coding.
+    pub(super) fn tally(&self) -> Option<&Tally> {
+        match self {
+            Self::Events(meter) => Some(meter.tally()),
+            Self::Undecided(_) | Self::Document(_) | Self::Encoded(_) | Self::Opaque => None,
+        }
+    }
+
     /// The bytes to insert before an event of ours.
     pub(super) fn separator(&self) -> &'static [u8] {
         match self {

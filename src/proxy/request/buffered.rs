@@ -13,6 +13,7 @@ use crate::balance::{Target, UpstreamGroup};
 use crate::codec::head::RequestHead;
 use crate::gate::{FoundTags, KnownClient, TagRules};
 use crate::llm::estimate::Shape;
+use crate::llm::price::Prices;
 use crate::llm::provider::{Endpoint, Inbound};
 use crate::llm::rewrite::body::{
     Peek, is_utf16_or_32, metadata_members, metadata_user, peek, peek_session, without_bom,
@@ -26,7 +27,7 @@ use crate::proxy::stored_ids::NamedState;
 use crate::proxy::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::record::error::{Kind, Result};
 use crate::record::{Entry, Note};
-use crate::support::CutSwitch;
+use crate::support::{CutSwitch, Live};
 
 /// A request whose body is buffered as far as it is needed.
 pub(in crate::proxy) struct Buffered {
@@ -62,6 +63,13 @@ pub(super) struct Inside {
     text: Option<Bytes>,
     /// The fields of a form, as far as it is buffered.
     form: Option<Fields>,
+}
+
+impl Buffered {
+    /// The prices by which the client gets the cost of the response. `None`: it does not.
+    pub(in crate::proxy) fn response_cost(&self) -> Option<&Arc<Live<Prices>>> {
+        self.client.as_ref()?.response_cost.as_ref()
+    }
 }
 
 impl Inside {

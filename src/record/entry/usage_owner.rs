@@ -17,6 +17,11 @@ impl Entry {
         !matches!(self.open.usage_owner.as_deref(), Some(UsageOwner::Others | UsageOwner::Unread))
     }
 
+    /// Returns true if the usage in the response is this record's.
+    pub fn owns_usage(&self) -> bool {
+        self.open.usage_owner.is_none()
+    }
+
     /// Returns true if the meter ignores the response.
     pub fn passes_unread(&self) -> bool {
         self.open.usage_owner.as_deref() == Some(&UsageOwner::Unread)

@@ -31,6 +31,9 @@ pub(super) fn client(client: &Client, settings: &Settings) -> Option<String> {
     if client.limit_headers {
         push(&mut text, format_args!("gets headers with what is left of its limits"));
     }
+    if client.response_cost {
+        push(&mut text, format_args!("gets the cost of its responses"));
+    }
     if client.priority != 0 {
         push(&mut text, format_args!("priority {}", client.priority));
     }

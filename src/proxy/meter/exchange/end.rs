@@ -118,6 +118,9 @@ impl<B: ResponseFrames> Exchange<B> {
             lacks_end &= !tally.terminal && tally.error.is_none();
             cause = cause.or(tally.error.is_some().then_some(tally.cause));
             self.reading.entry.metered(tally, ended);
+            if let Some(comment) = &mut self.comment {
+                comment.record(self.reading.entry.row());
+            }
         }
         if let Some(permit) = self.permit.take() {
             let has_failed = matches!(end, End::Failed(outcome) if outcome != Outcome::Cut);
