@@ -24,7 +24,8 @@ use http::{Method, StatusCode};
 use http_body_util::Full;
 
 use super::budget::Reserved;
-use super::request::{Received, check_client};
+use super::pending_response::unless_cut;
+use super::request::{Authenticated, Received, check_client};
 use super::respond::{self, ProxyBody};
 use super::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::balance::Target;
@@ -93,6 +94,7 @@ pub(super) async fn respond(
             let mut head = ResponseHead::new(StatusCode::OK);
             head.headers.set(KnownName::ContentType, b"application/json");
             head.headers.set(KnownName::XStreamgaugeId, entry.id().as_bytes());
+            respond::add_waited(&mut head.headers, entry.time_waiting_ms());
             entry.close(Outcome::Complete);
             ClientResponse { head, body: ProxyBody::Whole(Full::new(list)) }
         }
@@ -101,14 +103,26 @@ pub(super) async fn respond(
     }
 }
 
+/// Fails when the key of the request is revoked, like all stages of other requests.
 async fn unite(snapshot: &WorkerSnapshot, received: Received, entry: &mut Entry) -> Result<Bytes> {
     let authenticated = received
         .check_head(&snapshot.admission)
         .and_then(|received| received.authenticate(&snapshot.clients, snapshot.requires_certificates, entry));
-    let authenticated = authenticated.inspect_err(|_| snapshot.sample(entry))?;
+    let mut authenticated = authenticated.inspect_err(|_| snapshot.sample(entry))?;
     if let Some(rules) = &snapshot.tags {
         authenticated.read_tags(rules, entry);
     }
+    match authenticated.take_cut() {
+        None => unite_authenticated(snapshot, authenticated, entry).await,
+        Some(cut) => unless_cut(unite_authenticated(snapshot, authenticated, entry), &cut).await,
+    }
+}
+
+async fn unite_authenticated(
+    snapshot: &WorkerSnapshot,
+    authenticated: Authenticated,
+    entry: &mut Entry,
+) -> Result<Bytes> {
     let (head, client) = authenticated.into_head();
     if let Some(client) = client.as_deref() {
         let rest = snapshot.routes.first(head.path()).map_or("", |(_, rest)| rest);

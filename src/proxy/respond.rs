@@ -164,6 +164,8 @@ fn meter_with(
 pub(super) fn begin_stream(pending: PendingResponse, interval: Duration) -> ClientResponse<ProxyBody> {
     let id = pending.entry().map(Entry::id);
     let added = pending.entry().and_then(Entry::headers);
+    // The wait for a member may go on.
+    let waited_ms = pending.entry().and_then(Entry::time_waiting_ms);
     let mut head = ResponseHead::new(StatusCode::OK);
     head.headers.set(KnownName::ContentType, EVENT_STREAM);
     head.headers.set(KnownName::CacheControl, b"no-cache");
@@ -173,6 +175,7 @@ pub(super) fn begin_stream(pending: PendingResponse, interval: Duration) -> Clie
     if let Some(added) = added {
         head.headers.append_all(added);
     }
+    add_waited(&mut head.headers, waited_ms);
     let body = ProxyBody::KeptAlive(Box::new(KeptAlive::pending(pending, interval)));
     ClientResponse { head, body }
 }

@@ -174,6 +174,7 @@ impl Metrics {
         if let Some(group_use) = row.group_use.as_deref() {
             self.retries.count(group_use);
         }
+        self.retries.count_wait(row);
         let upstream = &series.named.upstream;
         match row.code {
             Some(code) if row.outcome == Outcome::Rejected => {

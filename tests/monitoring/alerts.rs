@@ -50,7 +50,9 @@ fn prometheus_takes_the_configuration_and_evaluates_every_alert() {
         assert_eq!(now[&format!("Streamgauge{name}")], is("inactive"), "{name}");
     }
     scene.postgres.stop();
-    until("the alert that PostgreSQL is away", || {
-        (states()["StreamgaugeLedgerDisconnected"] == is("pending")).then_some(())
-    });
+    for name in ["LedgerDisconnected", "KeysUnknown"] {
+        until("the alerts that PostgreSQL is away", || {
+            (states()[&format!("Streamgauge{name}")] == is("pending")).then_some(())
+        });
+    }
 }

@@ -108,6 +108,8 @@ path = "usage.db"
 [ledger.postgres]
 url = {{ value = "{ledger}" }}
 instance = "gateway-1"
+[keys]
+store = "postgres"
 [clients.search]
 key = {{ value = "{}" }}
 [clients.support]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::harness::postgres::Server;
-use crate::harness::{Client, Program, Serving, until};
+use crate::harness::{Client, Program, Serving, free_address, until};
 
 /// The time within which a change of the stored keys takes effect on every instance.
 const SOON: Duration = Duration::from_secs(2);
@@ -15,12 +15,20 @@ const SOON: Duration = Duration::from_secs(2);
 /// The time for what waits for the server.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The token of the admin pages.
+const TOKEN: &str = "the-admin-token-of-the-test";
+
 const OWN_KEY: &str = "own-key-0123456789";
 
 /// An instance whose keys are in the database.
 fn instance(server: &Server) -> Program {
+    instance_at("127.0.0.1:0", server)
+}
+
+/// The same, with its admin pages at this address.
+fn instance_at(admin: &str, server: &Server) -> Program {
     Program::with_admin(
-        "listen = \"127.0.0.1:0\"",
+        &format!("listen = \"{admin}\"\ntoken = {{ value = \"{TOKEN}\" }}"),
         &format!(
             "path = \"usage.db\"\n[ledger.postgres]\nurl = {{ value = \"{}\" }}\n[keys]\nstore = \"postgres\"\n\
              [clients.search]\n[clients.support]\nkey = {{ value = \"{OWN_KEY}\" }}\n",
@@ -111,14 +119,24 @@ fn key_made_on_one_instance_is_taken_by_the_other() {
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn last_known_keys_stay_while_the_database_is_away() {
     let mut server = Server::start();
-    let program = instance(&server);
+    let admin = free_address();
+    let program = instance_at(&admin.to_string(), &server);
     migrate(&program);
     let key = text(keys(&program, &["create", "search"]));
     let serving = program.serve();
     assert_eq!(status(&serving, &key), 200, "a start waits for the stored keys");
+    let is_up = || {
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+        let metrics = Client::connect(admin).send(request).response();
+        let name = "streamgauge_key_store_up ";
+        metrics.text().lines().find_map(|line| line.strip_prefix(name)).map(|up| up == "1")
+    };
+    assert_eq!(is_up(), Some(true));
     server.kill();
     until(PATIENCE, "the outage", || serving.has_logged("the stored keys cannot be read").then_some(()));
     assert_eq!(status(&serving, &key), 200);
+    assert_eq!(is_up(), Some(false));
     let failed = keys(&program, &["create", "search"]);
     assert_eq!(failed.status.code(), Some(1), "{failed:?}");
     assert!(

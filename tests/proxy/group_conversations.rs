@@ -64,6 +64,23 @@ fn turns_of_a_conversation_go_to_one_member_in_every_proxy() {
 }
 
 #[test]
+fn prompt_stays_at_its_member_under_each_alias_of_the_model() {
+    let members = [good(), good(), good(), good()];
+    let named = MEMBERS.into_iter().zip(&members);
+    let aliases = "models = { fast = \"m\", quick = \"m\" }";
+    let builder = named
+        .fold(proxy(), |builder, (name, member)| builder.other(name, member.address).tables(aliases))
+        .tables("[groups.chat]\ntiers = [[\"a\", \"b\", \"c\", \"d\"]]\n[[routes]]\nupstream = \"chat\"");
+    let proxy = builder.run();
+    for conversation in 0..12 {
+        let turn = turn(conversation, 0);
+        let at = |model: &str| served_by(&proxy, "", &turn.replace("\"m\"", &format!("\"{model}\"")));
+        let member = at("m");
+        assert_eq!([at("fast"), at("quick")], [&*member, &*member], "{conversation}");
+    }
+}
+
+#[test]
 fn only_conversations_of_a_dead_member_move() {
     let mut members = [good(), good(), good(), good()];
     let addresses = |members: &[Upstream]| members.iter().map(|member| member.address).collect::<Vec<_>>();

@@ -51,6 +51,19 @@ impl Gate {
         self.arrived.recv_timeout(PATIENCE).expect("a request")
     }
 
+    /// Serves `running` and then this many requests, each once the one before is served. Returns
+    /// their names.
+    pub(super) fn serve_in_turn(&self, mut running: Arrived, count: usize) -> Vec<String> {
+        let mut names = Vec::new();
+        for _ in 0..count {
+            running.serve();
+            running = self.next();
+            names.push(running.name().to_owned());
+        }
+        running.serve();
+        names
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.arrived.try_recv().is_err()
     }
@@ -178,7 +191,7 @@ fn clients_take_turns_and_each_is_served_in_order() {
     let gate = gate();
     let proxy = group(&[gate.up.address], &format!("{WAIT}\n{CLIENTS}")).run();
     let mut clients = vec![of(&proxy, "large", "running")];
-    let mut running = gate.next();
+    let running = gate.next();
     for (number, (client, name)) in
         [("large", "1"), ("large", "2"), ("large", "3"), ("small", "4"), ("small", "5")]
             .into_iter()
@@ -187,13 +200,7 @@ fn clients_take_turns_and_each_is_served_in_order() {
         clients.push(of(&proxy, client, name));
         wait_for_queue(&proxy, number + 1);
     }
-    let mut order = Vec::new();
-    for _ in 0..5 {
-        running.serve();
-        running = gate.next();
-        order.push(running.name().to_owned());
-    }
-    running.serve();
+    let order = gate.serve_in_turn(running, 5);
     assert_eq!(order, ["1", "4", "2", "5", "3"]);
     assert!(clients.iter_mut().all(|client| client.response().status() == 200));
 }
@@ -203,20 +210,14 @@ fn client_with_higher_priority_is_served_first() {
     let gate = gate();
     let proxy = group(&[gate.up.address], &format!("{WAIT}\n{CLIENTS}\npriority = 1")).run();
     let mut clients = vec![of(&proxy, "large", "running")];
-    let mut running = gate.next();
+    let running = gate.next();
     for (number, (client, name)) in
         [("large", "1"), ("large", "2"), ("small", "3"), ("small", "4")].into_iter().enumerate()
     {
         clients.push(of(&proxy, client, name));
         wait_for_queue(&proxy, number + 1);
     }
-    let mut order = Vec::new();
-    for _ in 0..4 {
-        running.serve();
-        running = gate.next();
-        order.push(running.name().to_owned());
-    }
-    running.serve();
+    let order = gate.serve_in_turn(running, 4);
     assert_eq!(order, ["3", "4", "1", "2"]);
     assert!(clients.iter_mut().all(|client| client.response().status() == 200));
 }

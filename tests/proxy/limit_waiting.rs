@@ -68,6 +68,10 @@ fn request_waits_for_its_place_in_a_limit_and_says_how_long() {
     let response = second.response();
     assert_eq!(response.status(), 200);
     let millis: f64 = response.header("x-streamgauge-waited-ms").unwrap().parse().unwrap();
+    until(PATIENCE, "the histogram", || {
+        let line = "\nstreamgauge_time_waiting_seconds_count{group=\"\"} 1\n";
+        proxy.page("/metrics").text().contains(line).then_some(())
+    });
     let record = proxy.record();
     assert!((waited(&record) - millis).abs() <= 0.5, "{millis}: {record}");
     assert_eq!(record["outcome"], "complete");
@@ -76,24 +80,34 @@ fn request_waits_for_its_place_in_a_limit_and_says_how_long() {
 }
 
 #[test]
+fn stream_that_begins_with_a_comment_says_how_long_it_waited() {
+    let gate = gate();
+    let comments = "keep_alive_comments = \"20ms\"";
+    let proxy = proxy().upstream(&gate.up).tables(comments).tables(&clients(ONE_RUNS, "")).admin().run();
+    let first = ask(&proxy, "large", "first");
+    let running = gate.next();
+    let mut second = ask(&proxy, "large", "second");
+    wait_for_queue(&proxy, 1);
+    drop(first);
+    let _running = (running, gate.next());
+    let head = second.head();
+    assert!(head.contains("\r\nx-streamgauge-waited-ms: "), "{head}");
+    assert_eq!(second.chunk(), b": keep-alive\n\n");
+}
+
+#[test]
 fn clients_take_turns_in_the_queue_of_a_limit() {
     for (lines, expected) in [("", ["1", "4", "2", "5", "3"]), ("priority = 1", ["4", "5", "1", "2", "3"])] {
         let gate = gate();
         let proxy = limited(&gate, ONE_RUNS, lines).run();
         let mut clients = vec![ask(&proxy, "large", "running")];
-        let mut running = gate.next();
+        let running = gate.next();
         let order = [("large", "1"), ("large", "2"), ("large", "3"), ("small", "4"), ("small", "5")];
         for (number, (client, name)) in order.into_iter().enumerate() {
             clients.push(ask(&proxy, client, name));
             wait_for_queue(&proxy, number + 1);
         }
-        let mut order = Vec::new();
-        for _ in 0..5 {
-            running.serve();
-            running = gate.next();
-            order.push(running.name().to_owned());
-        }
-        running.serve();
+        let order = gate.serve_in_turn(running, 5);
         assert_eq!(order, expected);
         assert!(clients.iter_mut().all(|client| client.response().status() == 200));
     }
@@ -225,7 +239,7 @@ fn large_requests_take_fewer_turns_than_small_ones() {
     let gate = gate();
     let proxy = limited(&gate, ONE_RUNS, "").run();
     let mut clients = vec![ask(&proxy, "large", "running")];
-    let mut running = gate.next();
+    let running = gate.next();
     let padding = " ".repeat(20 * CHAT_REQUEST.len());
     for (number, (client, padding)) in
         [("large", &*padding), ("small", ""), ("small", ""), ("small", "")].into_iter().enumerate()
@@ -233,13 +247,7 @@ fn large_requests_take_fewer_turns_than_small_ones() {
         clients.push(ask_padded(&proxy, client, &format!("x-name: {number}\r\n"), padding));
         wait_for_queue(&proxy, number + 1);
     }
-    let mut order = Vec::new();
-    for _ in 0..4 {
-        running.serve();
-        running = gate.next();
-        order.push(running.name().to_owned());
-    }
-    running.serve();
+    let order = gate.serve_in_turn(running, 4);
     assert_eq!(order, ["1", "2", "3", "0"]);
     assert!(clients.iter_mut().all(|client| client.response().status() == 200));
 }

@@ -481,3 +481,20 @@ fn program_lists_the_models_of_simulators_while_one_is_stopped() {
     }
     signal(&stopped.0, "-CONT");
 }
+
+#[test]
+fn list_that_waited_for_a_limit_says_how_long() {
+    let (a, _asked) = with(&["llama-3"]);
+    let (b, _asked) = with(&["gpt-4o"]);
+    let limit = "{ requests = 20, per = \"minute\", burst = 1, at_limit = \"wait\" }";
+    let client = format!("[clients.ada]\nkey = {{ value = \"sk-a-key-of-sixteen\" }}\nlimits = [{limit}]");
+    let proxy = routed(&a, &b, "").tables(&client).run();
+    let list = || get_with(&proxy, "/v1/models", "authorization: Bearer sk-a-key-of-sixteen\r\n");
+    assert_eq!(list().header("x-streamgauge-waited-ms"), None);
+    let second = list();
+    assert_eq!(ids(&second), ["llama-3", "gpt-4o", "fast"]);
+    let waited: f64 = second.header("x-streamgauge-waited-ms").unwrap().parse().unwrap();
+    proxy.record();
+    let recorded = proxy.record()["time_waiting_ms"].as_f64().unwrap();
+    assert!((recorded - waited).abs() <= 0.5, "{recorded} {waited}");
+}

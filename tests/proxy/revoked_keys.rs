@@ -64,6 +64,13 @@ impl Keyed {
         self.keys(&["create", "search"])
     }
 
+    /// Asks for the list of models.
+    fn list(&self, key: &str) -> Client {
+        let mut client = self.proxy.client();
+        client.send(format!("GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\n\r\n"));
+        client
+    }
+
     fn send(&self, key: &str) -> Client {
         let (mut client, length) = (self.proxy.client(), CHAT_REQUEST.len());
         client.send(format!(
@@ -161,6 +168,22 @@ fn request_that_waits_for_a_limit_is_refused_and_never_sent() {
     assert_eq!(running.response().status(), 401);
     keyed.assert_cut();
     assert_eq!(keyed._up.accepted(), 1);
+}
+
+#[test]
+fn list_of_models_that_waits_for_a_limit_is_refused() {
+    let lines = "models = [\"gpt*\"]\nlimits = [{ concurrent = 1, at_limit = \"wait\", wait = \"10m\" }]\n";
+    let keyed = Keyed::limited(Vec::new(), lines);
+    let (kept, cut) = (keyed.create(), keyed.create());
+    let _running = keyed.send(&kept);
+    crate::harness::until(SOON, "the first request", || (keyed._up.accepted() > 0).then_some(()));
+    let mut waiting = keyed.list(&cut);
+    keyed.wait_for_queue(1);
+    keyed.keys(&["revoke", &id(&cut), "--now"]);
+    let refused = waiting.response();
+    assert_eq!((refused.status(), &refused.error()["code"]), (401, &"key_revoked".into()));
+    assert_eq!(keyed.proxy.record()["outcome"], "cut");
+    keyed.wait_for_queue(0);
 }
 
 #[test]

@@ -51,6 +51,10 @@ struct Known {
     reports: u64,
 }
 
+/// An upstream has no say beside others after this many reports of others in a row: a backup that
+/// served a few requests long ago.
+const IDLE: u64 = 1_024;
+
 /// A moving average, weighted by length: the sums of reported tokens and of bytes, both of which
 /// fade.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +63,21 @@ struct Ratio {
     bytes: f64,
     /// The number of the latest report.
     latest: u64,
+}
+
+impl Ratio {
+    fn tokens_per_byte(self) -> f64 {
+        self.tokens / self.bytes
+    }
+
+    /// The larger one, unless only the other has recent reports.
+    fn larger(self, other: Self) -> Self {
+        match self.latest.abs_diff(other.latest) > IDLE {
+            true if self.latest > other.latest => self,
+            false if self.tokens_per_byte() > other.tokens_per_byte() => self,
+            _ => other,
+        }
+    }
 }
 
 impl InputRatios {
@@ -75,14 +94,12 @@ impl InputRatios {
     }
 
     /// The tokens that an input is expected to have: the most by these ratios, of upstreams that
-    /// may get the request.
+    /// may get the request, except those of which nothing recent is known if it is of others.
     pub fn tokens(&self, size: &InputSize, keys: impl IntoIterator<Item = RatioKey>) -> u64 {
         // All threads share the lock, which is not held while a key is computed.
-        let ratio = |RatioKey(key)| {
-            self.known().ratios.get(&key).map_or(BEGINNING, |ratio| ratio.tokens / ratio.bytes)
-        };
-        let largest = keys.into_iter().map(ratio).reduce(f64::max);
-        size.tokens(largest.unwrap_or(BEGINNING))
+        let ratio = |RatioKey(key)| self.known().ratios.get(&key).copied();
+        let largest = keys.into_iter().filter_map(ratio).reduce(Ratio::larger);
+        size.tokens(largest.map_or(BEGINNING, Ratio::tokens_per_byte))
     }
 
     /// Learns from the reported tokens of an input. One that is not all in the text teaches nothing:
@@ -145,12 +162,29 @@ mod tests {
         assert!(expected_of(&ratios, None, &["up"]).abs_diff(700) <= 2);
         // Nothing is known of another upstream.
         assert_eq!(expected(&ratios, &["other"]), 2_000);
-        // Any of them may get the request.
+        // Any of them may get the request, and services count alike.
+        assert!(expected(&ratios, &["up", "other"]).abs_diff(1_400) <= 2);
+        ratios.learn(&size(7_000), ratios.key("other", Some("m")), 2_000);
         assert_eq!(expected(&ratios, &["up", "other"]), 2_000);
         for _ in 0..100 {
             ratios.learn(&size(7_000), ratios.key("up", Some("m")), 2_800);
         }
         assert!(expected(&ratios, &["up"]).abs_diff(2_800) <= 4, "{}", expected(&ratios, &["up"]));
+    }
+
+    #[test]
+    fn idle_backup_does_not_decide_beside_the_members_that_serve() {
+        let ratios = InputRatios::default();
+        ratios.learn(&size(7_000), ratios.key("backup", Some("m")), 3_500);
+        let before = expected(&ratios, &["up", "backup"]);
+        assert!(before > 2_300, "{before}");
+        (0..=IDLE).for_each(|_| ratios.learn(&size(7_000), ratios.key("up", Some("m")), 1_400));
+        for members in [["up", "backup"], ["backup", "up"]] {
+            assert!(expected(&ratios, &members).abs_diff(1_400) <= 2);
+        }
+        assert_eq!(expected(&ratios, &["backup"]), before, "alone it is the best that is known");
+        ratios.learn(&size(7_000), ratios.key("backup", Some("m")), 3_500);
+        assert!(expected(&ratios, &["up", "backup"]) >= before, "it serves again");
     }
 
     #[test]

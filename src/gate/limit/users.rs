@@ -1,7 +1,8 @@
 //! The counts of a limit with `each = "user"`: one for each user of the client.
 //!
 //! Requests without a user have a count of their own. The users are bounded in number: beyond it
-//! the least recently used one is forgotten, and begins to count again.
+//! the least recently used one is forgotten, and begins to count again, except those for whose
+//! limits requests wait: a reload concerns these too.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,10 +58,8 @@ impl UserLimits {
             *latest = users.uses;
             return Arc::clone(limit);
         }
-        if users.by_name.len() >= self.most
-            && let Some((_, oldest)) = users.by_use.pop_first()
-        {
-            users.by_name.remove(&oldest);
+        if users.by_name.len() >= self.most {
+            users.forget_one();
         }
         let (name, limit) = (Arc::<str>::from(user), Arc::new(all.for_user(users.spec.clone(), now)));
         users.by_use.insert(users.uses, Arc::clone(&name));
@@ -110,12 +109,26 @@ impl UserLimits {
     }
 }
 
+impl Users {
+    /// Forgets the least recently used one without waiting requests; if each has some, the least
+    /// recently used one.
+    fn forget_one(&mut self) {
+        let waits = |name: &Arc<str>| self.by_name.get(name).is_some_and(|(_, limit)| limit.waiting() > 0);
+        let idle = self.by_use.iter().find(|(_, name)| !waits(name)).map(|(latest, _)| *latest);
+        let oldest = idle.or_else(|| Some(*self.by_use.first_key_value()?.0));
+        if let Some(name) = oldest.and_then(|oldest| self.by_use.remove(&oldest)) {
+            self.by_name.remove(&name);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
 
     use super::super::{AtLimit, BucketRate, LimitBound, LimitFilter, LimitHold, Quantity, Unpriced, Use};
     use super::*;
+    use crate::support::wait_room::WaitTurn;
 
     const NOW: Now = Now { nanos: 0, time: Timestamp::UNIX_EPOCH };
 
@@ -148,6 +161,27 @@ mod tests {
         assert_eq!(users.of("c", &all, NOW).status(NOW).limit, Units(3));
         let long = "ä".repeat(MOST_BYTES);
         assert!(Arc::ptr_eq(&users.of(&long, &all, NOW), &users.of(&format!("{long}x"), &all, NOW)));
+    }
+
+    #[test]
+    fn user_whose_requests_wait_is_kept_and_a_reload_concerns_it() {
+        let waits = |limit| LimitSpec { at_limit: AtLimit::Wait(60_000_000_000), ..spec(limit) };
+        let (all, users) = (UseLimit::new(waits(1), NOW), UserLimits::bounded(waits(1), 2));
+        let waiting = users.of("a", &all, NOW);
+        assert!(ask(&waiting));
+        let turn = WaitTurn { client: 1, share: 1, priority: 0, cost: 1 };
+        let wait = waiting.wait(Units(1), NOW.time, turn, u64::MAX);
+        assert_eq!(waiting.waiting(), 1);
+        let kept = ["b", "c", "d"].map(|user| users.of(user, &all, NOW));
+        assert_eq!((users.len(), users.waiting()), (2, 1));
+        users.change(&waits(9), NOW);
+        assert_eq!(waiting.status(NOW).limit, Units(9));
+        assert_eq!(kept[0].status(NOW).limit, Units(1), "it is forgotten");
+        users.retire();
+        assert_eq!(waiting.longest_wait(), None);
+        drop(wait);
+        ["e", "f"].iter().for_each(|user| drop(users.of(user, &all, NOW)));
+        assert!(!Arc::ptr_eq(&users.of("a", &all, NOW), &waiting), "it was the least recently used");
     }
 
     /// Least recently used out, with a list.

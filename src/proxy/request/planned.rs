@@ -55,7 +55,8 @@ impl Routed<'_> {
         let prompt = if group.is_only_one() {
             PromptHash::brief(client, body.prompt().any(|part| !part.is_empty()), text)
         } else {
-            PromptHash::new(client, self.asked(), body.prompt())
+            // Aliases of one model share its prompt caches.
+            PromptHash::new(client, self.model(0), body.prompt())
         };
         let parts = StickyParts { headers, body, prompt };
         let sticky = if group.has_choice() {

@@ -10,7 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::{GroupLabels, OpenedLabels, RetryLabels, StickyLabels};
 use super::{durations, family};
-use crate::record::GroupUse;
+use crate::record::{GroupUse, UsageRecord};
 
 pub(super) struct RetryCounters {
     retries: Family<RetryLabels, Counter>,
@@ -24,7 +24,7 @@ pub(super) struct RetryCounters {
 impl RetryCounters {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let waiting = Family::new_with_constructor(durations as fn() -> Histogram);
-        let help = "The time that requests waited in the queue of their group, if they did";
+        let help = "The time that requests waited in the queue of their group, or for limits with an empty group, if they did";
         registry.register_with_unit("time_waiting", help, Unit::Seconds, waiting.clone());
         Self {
             waiting,
@@ -53,6 +53,16 @@ impl RetryCounters {
                 "breaker_opened",
                 "How often a member of a group was left out, by reason",
             ),
+        }
+    }
+
+    /// Counts the time for which a request waited for limits.
+    pub(super) fn count_wait(&self, row: &UsageRecord) {
+        let Some(waited) = row.time_waiting_ms else { return };
+        let at_group = row.group_use.as_ref().and_then(|group_use| group_use.time_waiting_ms);
+        let for_limits = waited - at_group.unwrap_or_default();
+        if for_limits > 0.0 {
+            self.waiting.get_or_create(&GroupLabels { group: "".into() }).observe(for_limits / 1e3);
         }
     }
 
