@@ -30,6 +30,8 @@ pub(super) struct Extracted {
     model: [Option<Box<str>>; 7],
     /// Errors by [`ErrorAt`], best first. Unallocated if there is none.
     errors: Option<Box<[Option<Box<str>>; ERRORS]>>,
+    /// The client's id of the message that the error is about.
+    pub(super) refused_id: Option<Box<str>>,
     /// Tiers by [`Beside`], best first.
     tier: [Option<Tier>; 2],
     /// The items of the output.
@@ -238,6 +240,7 @@ impl Extracted {
             }
             (Place::Top | Place::Listed, Key::Error) => {
                 self.forget_errors(0..ErrorAt::ResponseText as usize);
+                self.refused_id = None;
             }
             (Place::Response, Key::Error) => self.forget_errors(ErrorAt::ResponseText as usize..ERRORS),
             (Place::Top, Key::Output) => self.items.forget(ItemAt::Body),
@@ -293,6 +296,7 @@ impl Extracted {
             Slot::FinishReason => self.is_finished = value.starts_with(b"\"") && value != b"\"\"",
             Slot::Status => self.pending = PENDING.contains(&word(value)),
             Slot::Id(at) => self.ids[at as usize] = if too_long { None } else { text(value) },
+            Slot::RefusedId => self.refused_id = if too_long { None } else { text(value) },
             Slot::Background(at) => {
                 self.background[at as usize] = match value {
                     b"true" => Some(true),

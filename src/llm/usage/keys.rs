@@ -21,6 +21,7 @@ listed! {
         Code,
         Status,
         Id,
+        EventId,
         Background,
         Timings,
         Fingerprint,
@@ -133,6 +134,7 @@ impl Key {
                 b"thinking" => Key::Reasoning,
                 b"function" => Key::Function,
                 b"b64_json" => Key::EventContent,
+                b"event_id" => Key::EventId,
             ]
             9: [
                 b"reasoning" => Key::Reasoning,

@@ -136,6 +136,7 @@ impl Place {
             (Place::Error, Key::Message, _) => Want(Slot::Error(ErrorAt::Message)),
             (Place::Error, Key::Code, _) => Want(Slot::Error(ErrorAt::Code)),
             (Place::Error, Key::Type, _) => Want(Slot::Error(ErrorAt::Type)),
+            (Place::Error, Key::EventId, _) => Want(Slot::RefusedId),
             (Place::Response, Key::Error, Kind::Object) => Enter(Place::ResponseError),
             (Place::Response, Key::Error, _) => Want(Slot::Error(ErrorAt::ResponseText)),
             (Place::ResponseError, Key::Message, _) => Want(Slot::Error(ErrorAt::ResponseMessage)),

@@ -44,15 +44,15 @@ pub struct SessionMeter {
 }
 
 /// A step of a turn, as a service's message shows it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum TurnStep {
     Begun,
     /// A message with output.
     Output,
     /// The response has ended, with its usage if that is reported.
     Ended(Option<Usage>),
-    /// The service refuses something that it was asked for.
-    Refused,
+    /// The service refuses a message, with the client's own id of it if the service names one.
+    Refused(Option<Box<str>>),
 }
 
 impl SessionMeter {
@@ -111,7 +111,9 @@ impl SessionMeter {
     }
 
     fn note(&mut self, step: TurnStep) {
-        self.steps.iter_mut().for_each(|steps| steps.push(step));
+        if let Some(steps) = &mut self.steps {
+            steps.push(step);
+        }
     }
 
     fn take(&mut self, mut extracted: Extracted) {
@@ -149,7 +151,7 @@ impl SessionMeter {
             }
             EventKind::Transcribed => Some(&mut self.transcribed),
             EventKind::Error => {
-                self.note(TurnStep::Refused);
+                self.note(TurnStep::Refused(extracted.refused_id.take()));
                 None
             }
             _ => None,

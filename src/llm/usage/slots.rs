@@ -114,6 +114,8 @@ pub(super) enum Slot {
     Status,
     /// The id of a result that may be stored.
     Id(ResultAt),
+    /// The client's id of the message that an error is about.
+    RefusedId,
     /// A boolean: the result is made in the background.
     Background(ResultAt),
     Tier(Beside),
@@ -138,7 +140,7 @@ impl Slot {
             Slot::Usage(_) | Slot::Timings => USAGE_LIMIT,
             Slot::Model(_) => MODEL_LIMIT,
             Slot::Error(_) | Slot::Message | Slot::Code => ERROR_JSON_LIMIT,
-            Slot::Id(_) => ID_LIMIT,
+            Slot::Id(_) | Slot::RefusedId => ID_LIMIT,
             Slot::Background(_)
             | Slot::Type
             | Slot::Object

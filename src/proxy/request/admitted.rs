@@ -476,8 +476,13 @@ pub(super) struct Full {
 impl Full {
     /// The error of what was running, and is ended.
     pub(super) fn cut(self) -> Error {
+        self.applied.limit.record_exceeded();
+        self.into_error()
+    }
+
+    /// The same error, where the limit has counted already.
+    pub(super) fn into_error(self) -> Error {
         let Self { applied, no_room: NoRoom { want, room_from, .. }, now } = self;
-        applied.limit.record_exceeded();
         Kind::BudgetExhausted(limit_reached(&applied, want, room_from, now)).into()
     }
 }

@@ -101,8 +101,10 @@ impl MemberLimits {
     }
 
     /// Counts what a turn has used.
-    pub(super) fn end_turn(&self, expected: &Use, used: &Use, now: Now) {
-        self.attempts().current().into_iter().for_each(|current| current.end_turn(expected, used, now));
+    pub(super) fn end_turn(&self, expected: &Use, recorded: &Use, seen: &Use, now: Now) {
+        if let Some(current) = self.attempts().current() {
+            current.end_turn(expected, recorded, seen, now);
+        }
     }
 
     fn limits_of<'a>(&'a self, upstream: &'a str) -> impl Iterator<Item = &'a AppliedLimit> {
@@ -126,6 +128,22 @@ impl MemberLimits {
             let recorded = used::by_record(record, at, prices);
             let or_seen = used::or_seen(record, at, prices, seen);
             hold.settle_seen(&recorded, or_seen.as_ref().unwrap_or(&recorded), nanos_at(Instant::now()));
+        }
+    }
+
+    /// The same for a session. The service may bill `unrecorded` beyond what the record has.
+    pub(super) fn settle_session(
+        &self,
+        record: &UsageRecord,
+        prices: Option<&Prices>,
+        unrecorded: &Use,
+        now: Now,
+    ) {
+        for (upstream, mut hold) in std::mem::take(&mut self.attempts().holds) {
+            let recorded = used::by_record(record, Some(&upstream), prices);
+            let has_session = record.upstream.as_ref() == Some(&upstream);
+            let more = if has_session { unrecorded.clone() } else { Use::default() };
+            hold.settle_seen(&recorded, &more.plus(&recorded), now.nanos);
         }
     }
 

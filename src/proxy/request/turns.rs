@@ -13,15 +13,15 @@ use jiff::Timestamp;
 use super::admitted::{Expected, Full, UNREAD, limit_time, reached};
 use super::member_limits::MemberLimits;
 use super::used;
-use crate::gate::limit::{AppliedLimit, InputSize, LimitHold, NoRoom, Slices, Use, names_stored};
+use crate::gate::limit::{AppliedLimit, InputSize, LimitHold, NoRoom, Now, Slices, Use, names_stored};
 use crate::gate::{KnownClient, Models};
-use crate::llm::price::{Cost, Rates, TokenCounts};
+use crate::llm::price::{Cost, Prices, Rates, TokenCounts};
 use crate::llm::rewrite::body::{SessionMessage, output_bounds};
 use crate::llm::usage::{TurnStep, Usage};
 use crate::record::error::{Error, Kind, Result};
 use crate::record::{MessageRefusal, TurnObserver, UsageRecord, UseObserver};
 
-/// The most turns of a session that run at once or wait for their beginning.
+/// The most turns of a session that have not ended: those of the client and of the service.
 const MOST_TURNS: usize = 64;
 
 /// The endpoint whose service knows the conversation, so that all of it is input of each turn.
@@ -55,10 +55,17 @@ pub(super) struct Turns {
     has_begun: bool,
     /// The tokens of the conversation at the end of the last turn.
     context: u64,
+    /// The last turn that an error without an id has ended before its beginning. The error may have
+    /// been about another message.
+    doubtful: Option<Turn>,
+    /// The use that the service may bill and the record lacks.
+    unrecorded: Use,
 }
 
 #[derive(Debug)]
 struct Turn {
+    /// The client's own id of the message that asks for it.
+    event_id: Option<String>,
     expected: Expected,
     /// The service has begun the response.
     has_begun: bool,
@@ -76,6 +83,30 @@ impl Turns {
             return Expected { input, ..Expected::default() }.used();
         }
         self.running.iter().fold(Use::default(), |sum, turn| sum.plus(&turn.expected.used()))
+    }
+
+    fn first_begun(&self) -> Option<usize> {
+        self.running.iter().position(|turn| turn.has_begun)
+    }
+
+    fn first_waiting(&self) -> Option<usize> {
+        self.running.iter().position(|turn| !turn.has_begun)
+    }
+
+    /// The turn that an error is about, which may have the id of a message.
+    fn refused(&self, event_id: Option<&str>) -> Option<usize> {
+        let Some(event_id) = event_id else {
+            // Services name the id of a message that has one.
+            let nameless = |turn: &Turn| !turn.has_begun && turn.event_id.is_none();
+            return self.running.iter().position(nameless).or_else(|| self.first_waiting());
+        };
+        self.running.iter().position(|turn| turn.event_id.as_deref() == Some(event_id))
+    }
+}
+
+impl Turn {
+    fn new(event_id: Option<String>, expected: Expected, has_begun: bool) -> Self {
+        Self { event_id, expected, has_begun, output: 0, lacks_room: false }
     }
 }
 
@@ -103,39 +134,45 @@ impl SessionUse {
     }
 
     /// Holds a further turn.
-    fn begin(&mut self, expected: Expected, has_begun: bool) -> std::result::Result<(), Box<Full>> {
-        let (before, had_begun, now) = (self.expected(), self.turns.has_begun, limit_time());
+    fn begin(&mut self, turn: Turn, now: Now) -> std::result::Result<(), Box<Full>> {
+        let (before, had_begun) = (self.expected(), self.turns.has_begun);
         self.turns.has_begun = true;
-        self.turns.running.push_back(Turn { expected, has_begun, output: 0, lacks_room: false });
+        self.turns.running.push_back(turn);
         let whole = self.expected();
         let held = match self.hold.begin_turn(&whole, self.started, now) {
             Ok(_) => self.members.as_ref().map_or(Ok(()), |members| members.begin_turn(&whole, now)),
-            Err(no_room) => Err(Box::new(self.full(no_room))),
+            Err(no_room) => Err(Box::new(self.full(no_room, now))),
         };
         held.inspect_err(|_| {
             self.turns.running.pop_back();
             self.turns.has_begun = had_begun;
-            self.hold.end_turn(&before, &Use::default(), now);
+            let none = Use::default();
+            self.hold.end_turn(&before, &none, &none, now);
         })
     }
 
-    /// Ends the turn at this index, which has used this.
-    fn end(&mut self, index: Option<usize>, used: &Use) {
-        if let Some(index) = index {
-            self.turns.running.remove(index);
-        }
-        let (left, now) = (self.expected(), limit_time());
-        self.hold.end_turn(&left, used, now);
-        self.members.iter().for_each(|members| members.end_turn(&left, used, now));
+    /// Counts what a turn that runs no longer has used: the part that the record will have, and a
+    /// part that it lacks.
+    fn end(&mut self, recorded: &Use, unrecorded: &Use, now: Now) {
+        self.turns.unrecorded = std::mem::take(&mut self.turns.unrecorded).plus(unrecorded);
+        let (left, seen) = (self.expected(), recorded.clone().plus(unrecorded));
+        self.hold.end_turn(&left, recorded, &seen, now);
+        self.members.iter().for_each(|members| members.end_turn(&left, recorded, &seen, now));
     }
 
-    fn full(&self, no_room: NoRoom) -> Full {
-        Full { applied: self.limits[no_room.limit].clone(), no_room, now: limit_time() }
+    fn full(&self, no_room: NoRoom, now: Now) -> Full {
+        Full { applied: self.limits[no_room.limit].clone(), no_room, now }
+    }
+
+    /// The use of a turn whose usage was not reported: the expected input, and the output that has
+    /// passed.
+    fn seen(&self, turn: &Turn) -> Use {
+        let (input, output) = (Some(turn.expected.input), Some(turn.output));
+        self.used(&Usage { input_tokens: input, output_tokens: output, ..Usage::default() })
     }
 
     /// The use of a response that has ended.
-    fn used(&self, usage: Option<&Usage>) -> Use {
-        let Some(usage) = usage else { return Use { requests: 1, ..Use::default() } };
+    fn used(&self, usage: &Usage) -> Use {
         let mut cost = Cost::default();
         let billable = TokenCounts::new(usage, None, Some(self.endpoint)).billable();
         if let (Some(rates), Some(billable)) = (&self.rates, billable) {
@@ -145,18 +182,18 @@ impl SessionUse {
     }
 
     /// Holds more for the output of the first turn that has begun.
-    fn grow(&mut self) -> Option<Full> {
-        let index = self.turns.running.iter().position(|turn| turn.has_begun)?;
+    fn grow(&mut self, now: Now) -> Option<Full> {
+        let index = self.turns.first_begun()?;
         let turn = &mut self.turns.running[index];
         turn.output += 1;
         let (output, before) = (turn.output, turn.expected.slices?);
         if !turn.expected.slices.as_mut()?.grow(output) {
             return None;
         }
-        let (whole, now) = (self.expected(), limit_time());
+        let whole = self.expected();
         let full = match self.hold.grow(&whole, now) {
             Ok(()) => self.members.as_ref().and_then(|members| members.grow(&whole, now)),
-            Err(no_room) => Some(self.full(no_room)),
+            Err(no_room) => Some(self.full(no_room, now)),
         };
         let turn = &mut self.turns.running[index];
         let Some(full) = full else {
@@ -190,10 +227,9 @@ impl SessionUse {
             None => Ok(()),
         }
     }
-}
 
-impl TurnObserver for SessionUse {
-    fn on_message(&mut self, text: &[u8]) -> std::result::Result<(), MessageRefusal> {
+    /// Admits a message of the client.
+    fn admit(&mut self, text: &[u8], now: Now) -> std::result::Result<(), MessageRefusal> {
         let Some(message) = SessionMessage::read(text) else {
             return Err(MessageRefusal::Session(Kind::MessageUnreadable.into()));
         };
@@ -206,7 +242,7 @@ impl TurnObserver for SessionUse {
             }
             Ok(()) => {
                 let expected = self.of_turn(Some(text));
-                self.begin(expected, false).map_err(|full| {
+                self.begin(Turn::new(message.event_id.clone(), expected, false), now).map_err(|full| {
                     let Full { applied, no_room, now } = *full;
                     reached(&applied, no_room.want, no_room.room_from, now)
                 })
@@ -216,32 +252,82 @@ impl TurnObserver for SessionUse {
         admitted.map_err(|error| MessageRefusal::Turn(error, message.event_id))
     }
 
-    fn on_step(&mut self, step: &TurnStep) -> Result<()> {
-        let waiting = |turns: &Turns| turns.running.iter().position(|turn| !turn.has_begun);
+    /// Follows a turn.
+    fn follow(&mut self, step: &TurnStep, now: Now) -> Result<()> {
         match step {
-            TurnStep::Begun => match waiting(&self.turns) {
+            TurnStep::Begun => match self.turns.first_waiting() {
                 Some(index) => self.turns.running[index].has_begun = true,
-                None => {
-                    let expected = self.of_turn(None);
-                    self.begin(expected, true).map_err(|full| full.cut())?;
-                }
+                None => self.begin_unasked(now)?,
             },
-            TurnStep::Output => return self.grow().map_or(Ok(()), |full| Err(full.cut())),
+            TurnStep::Output => return self.grow(now).map_or(Ok(()), |full| Err(full.cut())),
             TurnStep::Ended(usage) => {
-                let index = self.turns.running.iter().position(|turn| turn.has_begun);
-                if let Some(usage) = usage {
-                    let output = usage.output_tokens.unwrap_or(0);
-                    self.turns.context = usage.input_tokens.unwrap_or(0).saturating_add(output);
+                let turn = self.turns.first_begun().and_then(|index| self.turns.running.remove(index));
+                let one = Use { requests: 1, ..Use::default() };
+                match (usage, turn) {
+                    (Some(usage), _) => {
+                        let output = usage.output_tokens.unwrap_or(0);
+                        self.turns.context = usage.input_tokens.unwrap_or(0).saturating_add(output);
+                        self.end(&self.used(usage), &Use::default(), now);
+                    }
+                    // The record has the response itself.
+                    (None, Some(turn)) => {
+                        self.end(&one, &Use { requests: 0, ..self.seen(&turn) }, now);
+                    }
+                    (None, None) => self.end(&one, &Use::default(), now),
                 }
-                self.end(index, &self.used(usage.as_ref()));
             }
-            TurnStep::Refused => {
-                if let Some(index) = waiting(&self.turns) {
-                    self.end(Some(index), &Use::default());
-                }
-            }
+            TurnStep::Refused(event_id) => self.refuse(event_id.as_deref(), now),
         }
         Ok(())
+    }
+
+    /// Begins a response for which no message waits.
+    fn begin_unasked(&mut self, now: Now) -> Result<()> {
+        if self.turns.running.len() >= MOST_TURNS {
+            return Err(Kind::TurnsUnanswered { most: MOST_TURNS }.into());
+        }
+        let turn = match self.turns.doubtful.take() {
+            Some(turn) => Turn { has_begun: true, ..turn },
+            None => Turn::new(None, self.of_turn(None), true),
+        };
+        self.begin(turn, now).map_err(|full| full.into_error())
+    }
+
+    /// Ends the turn that the service refuses.
+    fn refuse(&mut self, event_id: Option<&str>, now: Now) {
+        let refused = self.turns.refused(event_id);
+        // A session of `responses` has one response at a time, which such an error ends.
+        let ended =
+            if event_id.is_none() && self.endpoint != REALTIME { self.turns.first_begun() } else { None };
+        let Some(turn) = refused.or(ended).and_then(|index| self.turns.running.remove(index)) else {
+            return;
+        };
+        let unrecorded = if turn.has_begun { self.seen(&turn) } else { Use::default() };
+        self.turns.doubtful = Some(turn).filter(|turn| event_id.is_none() && !turn.has_begun);
+        self.end(&Use::default(), &unrecorded, now);
+    }
+
+    /// Replaces all holds by what the session has used: in periods what the record has, and in rates
+    /// also what the service may bill beyond it.
+    fn close(mut self, record: &UsageRecord, prices: Option<&Prices>, now: Now) {
+        let mut unrecorded = std::mem::take(&mut self.turns.unrecorded);
+        for turn in &self.turns.running {
+            unrecorded = unrecorded.plus(&self.seen(turn));
+        }
+        let recorded = used::by_record(record, None, prices);
+        let seen = recorded.clone().plus(&unrecorded);
+        self.hold.settle_seen(&recorded, &seen, now.nanos);
+        self.members.iter().for_each(|members| members.settle_session(record, prices, &unrecorded, now));
+    }
+}
+
+impl TurnObserver for SessionUse {
+    fn on_message(&mut self, text: &[u8]) -> std::result::Result<(), MessageRefusal> {
+        self.admit(text, limit_time())
+    }
+
+    fn on_step(&mut self, step: &TurnStep) -> Result<()> {
+        self.follow(step, limit_time())
     }
 }
 
@@ -260,10 +346,10 @@ impl UseObserver for SessionUse {
     }
 
     fn on_close(self: Box<Self>, record: &UsageRecord) {
-        let Self { hold, members, client, .. } = *self;
-        let prices = client.prices.as_ref().map(|prices| prices.load());
-        let prices = prices.as_deref();
-        hold.settle(&used::by_record(record, None, prices), limit_time());
-        members.iter().for_each(|members| members.settle(record, prices, None));
+        let prices = self.client.prices.as_ref().map(|prices| prices.load());
+        self.close(record, prices.as_deref(), limit_time());
     }
 }
+
+#[cfg(test)]
+mod tests;

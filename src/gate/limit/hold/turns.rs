@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{LimitHold, NoRoom};
-use crate::gate::limit::{Now, Units, Use};
+use crate::gate::limit::{Now, Place, Units, Use};
 
 impl LimitHold {
     /// Holds what the session, which began at `started`, is expected to use with a further turn.
@@ -35,11 +35,13 @@ impl LimitHold {
         Ok(exceeded)
     }
 
-    /// Counts what a turn has `used`, and holds only what the session is still `expected` to use.
-    pub fn end_turn(&mut self, expected: &Use, used: &Use, now: Now) {
+    /// Counts what a turn has used, and holds only what the session is still `expected` to use.
+    /// `recorded` counts in a period, `seen` in a rate: see [`LimitHold::settle_seen`].
+    pub fn end_turn(&mut self, expected: &Use, recorded: &Use, seen: &Use, now: Now) {
         self.nanos = now.nanos;
         for part in &mut self.parts {
             let left = part.limit.quantity.held_for(expected).min(part.held);
+            let used = if matches!(part.place, Place::Period(_)) { recorded } else { seen };
             let used = part.limit.quantity.of(used);
             part.limit.settle(part.place, part.held.minus(left), used, now.nanos);
             (part.held, part.counted) = (left, part.counted.plus(used));

@@ -99,6 +99,22 @@ fn session_keeps_an_error() {
 }
 
 #[test]
+fn step_of_an_error_has_the_id_of_the_refused_message() {
+    for (error, id) in [
+        (r#"{"type":"error","event_id":"event_1","error":{"message":"no","event_id":"mine"}}"#, Some("mine")),
+        (r#"{"type":"error","event_id":"event_1","error":{"message":"no","event_id":null}}"#, None),
+        (r#"{"type":"error","event_id":"event_1"}"#, None),
+        (r#"{"error":{"event_id":"mine"},"type":"error","error":{"code":"c"}}"#, None),
+    ] {
+        let mut meter = SessionMeter::new();
+        meter.keep_steps();
+        meter.text(error.as_bytes());
+        meter.message_end();
+        assert_eq!(meter.take_steps(), [TurnStep::Refused(id.map(Into::into))], "{error}");
+    }
+}
+
+#[test]
 fn session_ignores_messages_that_are_not_text() {
     let mut meter = SessionMeter::new();
     assert_eq!(meter.message_end().events, 1, "its time is noted");
