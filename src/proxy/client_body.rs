@@ -45,6 +45,28 @@ impl BodyLimits {
         if bytes > self.max_bytes { Err(self.too_large()) } else { Ok(()) }
     }
 
+    /// `Ready` if a body was evicted or arrives too slowly. Must be called while it is waited for.
+    pub(super) fn poll_pace(
+        &self,
+        pace: &mut Pace,
+        reserved: &mut Reserved,
+        cx: &mut Context<'_>,
+    ) -> Poll<Error> {
+        if reserved.is_evicted() {
+            return Poll::Ready(Kind::BodyEvicted.into());
+        }
+        match pace.poll(cx) {
+            Wait::On(late_since) => {
+                reserved.set_late(late_since, cx.waker());
+                Poll::Pending
+            }
+            Wait::Over(error) => {
+                self.budget.count(Limit::BodyRate);
+                Poll::Ready(error)
+            }
+        }
+    }
+
     /// # Errors
     /// Returns an error if these bytes are more than may pass through.
     pub(super) fn check_passing(&self, bytes: u64) -> Result<()> {
@@ -169,21 +191,7 @@ impl Holding<'_> {
         if let Poll::Ready(next) = poll(&mut self.body, cx) {
             return Poll::Ready(next.map(|next| next.map_err(|error| incomplete(&error))));
         }
-        let error = if self.reserved.is_evicted() {
-            Kind::BodyEvicted.into()
-        } else {
-            match self.pace.poll(cx) {
-                Wait::On(late_since) => {
-                    self.reserved.set_late(late_since, cx.waker());
-                    return Poll::Pending;
-                }
-                Wait::Over(error) => {
-                    self.limits.budget.count(Limit::BodyRate);
-                    error
-                }
-            }
-        };
-        Poll::Ready(Some(Err(error)))
+        self.limits.poll_pace(&mut self.pace, &mut self.reserved, cx).map(|error| Some(Err(error)))
     }
 }
 

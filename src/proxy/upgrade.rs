@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::attempt::Accepted;
+use super::budget::Reserved;
 use super::respond::{self, ProxyBody};
 use super::snapshot::Snapshot;
 use crate::balance::RelayEnd;
@@ -53,6 +54,8 @@ struct UpgradedConnection {
     session: Session,
     /// `None`: no limit applies.
     gate: Option<Box<TurnGate>>,
+    /// The memory of the bytes in `up` that the gate has held.
+    passing: Option<Reserved>,
     /// The client's key, while the session is to end with it.
     key: Option<SessionKey>,
     scratch: Scratch,
@@ -83,6 +86,7 @@ impl UpgradedConnection {
             upstream,
             session,
             gate,
+            passing: None,
             key,
             scratch,
             last,
@@ -128,22 +132,26 @@ impl UpgradedConnection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
         let scratch = self.scratch.clone();
         let mut scratch = scratch.borrow();
-        let Self { session, gate, key, .. } = self;
+        let Self { session, gate, passing, key, .. } = self;
+        self.up.paused = gate.as_ref().is_some_and(|gate| gate.has_reply());
         let (mut refused, mut asks) = (None, false);
         let up = self.up.poll(cx, &mut self.client, &mut self.upstream, &mut scratch, |bytes| {
-            session.saw(Peer::Client, bytes);
+            if !gate.as_ref().is_some_and(|gate| gate.has_unread()) {
+                session.saw(Peer::Client, bytes);
+            }
             if session.refusal().is_some() {
                 return Verdict::Stop;
             }
             let Some(gate) = gate else { return Verdict::Pass };
-            match gate.push(bytes, session) {
+            match gate.push(bytes, |message| session.admit(message)) {
                 Ok(passed) => {
                     asks |= passed.asks;
                     // A message of a key that is no longer valid does not pass.
                     if asks && !key.as_ref().is_none_or(SessionKey::is_valid) {
                         return Verdict::Stop;
                     }
-                    Verdict::Replace(passed.bytes)
+                    *passing = passed.reserved;
+                    Verdict::Replace { bytes: passed.bytes, unread: passed.unread, pauses: gate.has_reply() }
                 }
                 Err(error) => {
                     refused = Some(error);
@@ -156,6 +164,15 @@ impl UpgradedConnection {
         }
         if let Some(error) = refused {
             return Poll::Ready(SessionEnd::Failed(error));
+        }
+        if self.up.waiting.is_empty() {
+            *passing = None;
+            if !self.up.paused
+                && let Some(gate) = gate
+                && let Poll::Ready(error) = gate.poll_pace(cx)
+            {
+                return Poll::Ready(SessionEnd::Failed(error));
+            }
         }
         // After a failure of the upstream, the client is still sent a close frame of ours.
         self.down.keeps_open = !session.is_closing();
@@ -177,6 +194,10 @@ impl UpgradedConnection {
             }
         };
         drop(scratch);
+        if self.up.paused && !gate.as_ref().is_some_and(|gate| gate.has_reply()) {
+            // The client is read on.
+            cx.waker().wake_by_ref();
+        }
         if let Some(error) = session.take_cut() {
             return Poll::Ready(SessionEnd::Failed(error));
         }
@@ -235,9 +256,13 @@ impl UpgradedConnection {
     async fn write_close(&mut self, code: u16, reason: &str) {
         let to_client = self.session.takes_close(Peer::Upstream).then(|| close_frame(code, reason, None));
         let mask = fastrand::u32(..).to_ne_bytes();
-        let to_upstream =
-            self.session.takes_close(Peer::Client).then(|| close_frame(code, reason, Some(mask)));
-        let (down, up) = (std::mem::take(&mut self.down.waiting), std::mem::take(&mut self.up.waiting));
+        let (down, mut up) = (std::mem::take(&mut self.down.waiting), std::mem::take(&mut self.up.waiting));
+        let takes_close = match &self.gate {
+            // Whole frames have passed. Those that wait may ask for a response, and may have begun.
+            Some(gate) => std::mem::take(&mut up).is_empty() && !gate.has_closed(),
+            None => self.session.takes_close(Peer::Client),
+        };
+        let to_upstream = takes_close.then(|| close_frame(code, reason, Some(mask)));
         let client = end(&mut self.client, down, to_client.unwrap_or_default());
         let upstream = end(&mut self.upstream, up, to_upstream.unwrap_or_default());
         let _ = timeout(GOODBYE, async { tokio::join!(client, upstream) }).await;
@@ -280,8 +305,10 @@ impl SessionKey {
 /// down.
 #[derive(Default)]
 struct Pipe {
-    /// Bytes that came before the pipe, and are read first.
+    /// Bytes that are read first: they came before the pipe, or a gate has not read them.
     first: Bytes,
+    /// Nothing is read.
+    paused: bool,
     /// Bytes that were read and are not written yet: at most those of one read, or of the messages
     /// that a gate lets pass.
     waiting: Bytes,
@@ -300,8 +327,13 @@ struct Pipe {
 /// The decision about bytes that were read.
 enum Verdict {
     Pass,
-    /// These pass in place of those that were read.
-    Replace(Bytes),
+    /// These pass in place of those that were read, except the last `unread` ones, which are read
+    /// again. Then the pipe pauses if it `pauses`.
+    Replace {
+        bytes: Bytes,
+        unread: usize,
+        pauses: bool,
+    },
     /// Nothing is written or read any more.
     Stop,
 }
@@ -344,10 +376,11 @@ impl Pipe {
                 }
                 return Poll::Ready(Ok(()));
             }
-            let first = std::mem::take(&mut self.first);
+            let first = if self.paused { Bytes::new() } else { std::mem::take(&mut self.first) };
             let mut read = ReadBuf::new(&mut *buf);
             let bytes = if first.is_empty() {
-                match from.as_mut().poll_read(cx, &mut read) {
+                let polled = if self.paused { Poll::Pending } else { from.as_mut().poll_read(cx, &mut read) };
+                match polled {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::From(error))),
                     Poll::Pending => {
@@ -368,9 +401,10 @@ impl Pipe {
             };
             match saw(bytes) {
                 Verdict::Pass => {}
-                Verdict::Replace(bytes) => {
-                    (self.moved, self.unflushed) = (true, self.unflushed || !bytes.is_empty());
-                    self.waiting = bytes;
+                Verdict::Replace { bytes: passed, unread, pauses } => {
+                    (self.moved, self.unflushed) = (true, self.unflushed || !passed.is_empty());
+                    self.first = Bytes::copy_from_slice(&bytes[bytes.len() - unread..]);
+                    (self.waiting, self.paused) = (passed, pauses);
                     continue;
                 }
                 Verdict::Stop => return Poll::Pending,

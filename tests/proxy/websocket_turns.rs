@@ -192,11 +192,16 @@ fn messages_pass_byte_for_byte_in_fragments_and_as_binary() {
         close(1000, MASK),
     ]
     .concat();
+    // A ping does not wait for the end of the message around it.
+    let mut expected = from_client.clone();
+    let (ping, message) = (frame(0x89, b"ping", MASK), item.len() + 6);
+    let first = frame(0x01, &item[..20], MASK);
+    expected[message..][..first.len() + ping.len()].copy_from_slice(&[&ping[..], &first].concat());
     for size in [1, 7, from_client.len()] {
         let (tell, told) = mpsc::channel();
-        let expected = from_client.len();
+        let length = expected.len();
         let up = granting(move |connection| {
-            tell.send(connection.read(expected)).unwrap();
+            tell.send(connection.read(length)).unwrap();
             connection.send([text(DONE), text(DONE), close(1000, None)].concat());
         });
         let proxy = limited(&up, "{ tokens = 10000, per = \"day\" }, { requests = 2, per = \"day\" }");
@@ -204,7 +209,7 @@ fn messages_pass_byte_for_byte_in_fragments_and_as_binary() {
         for piece in from_client.chunks(size) {
             client.send(piece);
         }
-        assert!(told.recv_timeout(PATIENCE).unwrap() == from_client, "in pieces of {size}");
+        assert!(told.recv_timeout(PATIENCE).unwrap() == expected, "in pieces of {size}");
         assert_eq!(client.rest(), [text(DONE), text(DONE), close(1000, None)].concat());
         assert_eq!(proxy.record()["outcome"], "complete");
     }
@@ -413,4 +418,48 @@ fn counts_of_sessions_equal_the_ledger_also_after_a_restart() {
     until(PATIENCE, "equal counts", || (drifts() == (0.0, 0.0)).then_some(()));
     proxy.stop();
     assert_eq!(counts(&run()), (55.0, 5.0));
+}
+
+#[test]
+fn burst_of_refused_turns_gets_an_error_for_each() {
+    let up = responding(&[BEGUN, DONE]);
+    let proxy = limited(&up, "{ requests = 1, per = \"day\" }");
+    let mut client = open(&proxy, "/v1/realtime?model=m");
+    client.send(create().repeat(41));
+    // The errors come between the two messages of the service, or around them.
+    let events: Vec<_> = (0..42).map(|_| received(&mut client)).collect();
+    let refusals = events.iter().filter(|event| event["error"]["code"] == "insufficient_quota");
+    assert_eq!(refusals.count(), 40);
+    client.send(close(1000, MASK)).rest();
+    let record = proxy.record();
+    assert_eq!((&record["outcome"], &record["events"]), (&"complete".into(), &1.into()), "{record}");
+}
+
+#[test]
+fn too_large_message_ends_both_sides_with_a_close_frame() {
+    let (tell, told) = mpsc::channel();
+    let up = granting(move |connection| {
+        let head = connection.read(2);
+        tell.send(head).unwrap();
+        connection.wait_for_close();
+    });
+    let tables = tables("{ requests = 9, per = \"hour\" }");
+    let proxy = proxy().upstream(&up).server("max_request_bytes = 1000").tables(&tables).run();
+    let mut client = open(&proxy, "/v1/realtime?model=m");
+    // The head of a frame is enough.
+    client.send(&frame(0x81, &[b' '; 2_000], MASK)[..8]);
+    assert_eq!(closed(&mut client), (1008, "request_too_large".to_owned()));
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap()[0], 0x88);
+    assert_eq!(proxy.record()["outcome"], "rejected");
+}
+
+#[test]
+fn refused_turn_does_not_name_the_model_of_the_record() {
+    let up = responding(&[BEGUN, COMPLETED]);
+    let proxy = limited(&up, "{ tokens = 5000, per = \"day\", model = \"m*\" }]\nmodels = [\"m*\"");
+    let mut client = open(&proxy, "/v1/responses?model=m");
+    let other = br#"{"type":"response.create","model":"other"}"#;
+    assert_eq!(received(client.send(frame(0x81, other, MASK)))["error"]["code"], "model_ambiguous");
+    client.send(close(1000, MASK)).rest();
+    assert_eq!(proxy.record()["model_requested"], "m");
 }

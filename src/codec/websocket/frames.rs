@@ -187,6 +187,14 @@ impl Frames {
         self.failed.is_none() && matches!(self.at, At::Head { have: 0, .. })
     }
 
+    /// The bytes of the current frame's payload that are still to come, once its head is read.
+    pub fn left(&self) -> u64 {
+        match &self.at {
+            At::Head { .. } => 0,
+            At::Payload(payload) => payload.left,
+        }
+    }
+
     /// Returns true if a message may be inserted here.
     pub fn is_between_messages(&self) -> bool {
         self.is_between_frames() && self.message.is_none()

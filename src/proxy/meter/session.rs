@@ -52,6 +52,8 @@ pub struct Session {
     cut: Option<Error>,
     /// The reason why the first turn was refused.
     refused: Option<String>,
+    /// The model in the admitted messages, where limits apply.
+    admitted: Option<AskedModel>,
 }
 
 /// The two directions of a WebSocket.
@@ -67,8 +69,8 @@ struct Reading {
 #[derive(Default)]
 struct Heard {
     usage: SessionMeter,
-    /// `None` if the model was named before the session, so that the client's messages are not
-    /// searched for it.
+    /// `None` if the model was named before the session, or limits apply, so that the client's bytes
+    /// are not searched for it.
     asked: Option<AskedModel>,
     /// The findings in the last bytes.
     progress: Progress,
@@ -94,15 +96,17 @@ impl Session {
         row.stream = true;
         let names_model = row.endpoint.as_deref().is_some_and(|endpoint| MODEL_IS_ASKED.contains(&endpoint));
         let mut reading = Box::<Reading>::default();
-        reading.heard.asked = names_model.then(AskedModel::default);
+        let (mut asked, mut admitted) = (names_model.then(AskedModel::default), None);
         if entry.turns().is_some() {
             reading.heard.usage.keep_steps();
+            admitted = asked.take();
         }
-        Self { entry, reading: Some(reading), cut: None, refused: None }
+        reading.heard.asked = asked;
+        Self { entry, reading: Some(reading), cut: None, refused: None, admitted }
     }
 
     /// Returns true if limits apply to the turns, so that each message of the client is shown to
-    /// [`Self::ask`] before it passes.
+    /// [`Self::admit`] before it passes.
     pub fn limits_turns(&mut self) -> bool {
         self.entry.turns().is_some()
     }
@@ -121,10 +125,16 @@ impl Session {
     ///
     /// # Errors
     /// Fails if the message must not pass.
-    pub fn ask(&mut self, text: &[u8]) -> Result<(), TurnRefusal> {
+    pub fn admit(&mut self, text: &[u8]) -> Result<(), TurnRefusal> {
         let Some(turns) = self.entry.turns() else { return Ok(()) };
         match turns.on_message(text) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if let Some(admitted) = &mut self.admitted {
+                    admitted.text(text);
+                    admitted.message_end();
+                }
+                Ok(())
+            }
             Err(MessageRefusal::Session(error)) => Err(TurnRefusal::Session(error)),
             Err(MessageRefusal::Turn(error, event_id)) => {
                 let id = self.entry.uuid().to_string();
@@ -247,7 +257,7 @@ impl Session {
     /// Puts the result into the record. Returns the first close frame and its side.
     fn finish(&mut self) -> Option<(Peer, Close)> {
         let Reading { client, upstream, heard, events } = *self.reading.take()?;
-        if let Some(model) = heard.asked.and_then(AskedModel::into_model) {
+        if let Some(model) = heard.asked.or(self.admitted.take()).and_then(AskedModel::into_model) {
             self.entry.row().model_requested = Some(model.into());
         }
         let mut tally = heard.usage.into_tally();

@@ -4,6 +4,7 @@
 //! response that a message of the client asks for, or that the service begins by itself, holds what
 //! it is expected to use, and counts what it has used at its end. The close of the session makes
 //! the count that of its record, which is the sum of its responses in the period of its beginning.
+//! A rate also counts what the service may bill beyond it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -2,35 +2,48 @@
 //!
 //! A service does nothing with an incomplete message, so that the wait for its end delays nothing.
 //! Messages of both kinds are read, whole or in fragments. All bytes pass unchanged, except those
-//! of a message that is refused. A control frame inside a message waits with it.
+//! of a message that is refused. Control frames pass at once, also inside a message (RFC 6455
+//! section 5.4).
+//!
+//! An incomplete message has the limits of a request body: its size, its share of the memory, and
+//! its pace. While a refusal waits for its place in the other direction, nothing more is read.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use memchr::memmem;
 
-use crate::codec::websocket::{FrameHandler, Frames, text_frame};
+use crate::codec::websocket::{FrameHandler, Frames, Opcode, text_frame};
 use crate::proxy::BodyLimits;
 use crate::proxy::budget::Reserved;
-use crate::proxy::meter::{Session, TurnRefusal};
+use crate::proxy::meter::TurnRefusal;
+use crate::proxy::pace::Pace;
 use crate::record::error::{Error, Kind, Result};
-
-/// The most refusals that wait for a place between the messages of the service.
-const MOST_REPLIES: usize = 16;
 
 /// The direction from the client, up to its last complete message.
 pub(super) struct TurnGate {
     frames: Frames,
-    /// The bytes of the current message.
+    /// The frames of the current message.
     held: Vec<u8>,
-    /// Its payload so far.
-    payload: Vec<u8>,
+    /// The beginning of the current frame in `held`.
+    frame_at: usize,
     limits: BodyLimits,
     client: Arc<str>,
-    /// The memory of a message of which a part has come.
-    reserved: Option<Reserved>,
-    replies: VecDeque<Vec<u8>>,
+    /// `None`: no part of a message is held.
+    incomplete: Option<Incomplete>,
+    /// A refusal that waits for a place between the messages of the service.
+    reply: Option<Bytes>,
+    /// The last bytes were not read to their end, and the rest comes again.
+    has_unread: bool,
+    /// A close frame has passed.
+    has_closed: bool,
+}
+
+/// The limits of a message of which a part has come.
+struct Incomplete {
+    reserved: Reserved,
+    pace: Pace,
 }
 
 /// The bytes that may pass.
@@ -38,6 +51,10 @@ pub(super) struct Passed {
     pub(super) bytes: Bytes,
     /// A message asks for a response.
     pub(super) asks: bool,
+    /// The memory of `bytes`, if they were held.
+    pub(super) reserved: Option<Reserved>,
+    /// The number of bytes that were not read: a refusal has to be written first.
+    pub(super) unread: usize,
 }
 
 impl TurnGate {
@@ -46,85 +63,151 @@ impl TurnGate {
         Self {
             frames: Frames::new(),
             held: Vec::new(),
-            payload: Vec::new(),
+            frame_at: 0,
             limits,
             client,
-            reserved: None,
-            replies: VecDeque::new(),
+            incomplete: None,
+            reply: None,
+            has_unread: false,
+            has_closed: false,
         }
     }
 
-    /// Reads bytes of the client, and returns those of the messages that end in them.
+    /// Reads bytes of the client up to a message that is refused, and returns those of the messages
+    /// that end in them. `admit` decides about the payload of a message.
     ///
     /// # Errors
     /// Fails if the session must end.
-    pub(super) fn push(&mut self, mut bytes: &[u8], session: &mut Session) -> Result<Passed> {
-        let (mut pass, mut asks) = (Vec::new(), false);
-        while !bytes.is_empty() {
-            let mut message = Message { payload: &mut self.payload, has_ended: false };
-            let read = self.frames.push_frame(bytes, &mut message);
+    pub(super) fn push(
+        &mut self,
+        mut bytes: &[u8],
+        mut admit: impl FnMut(&[u8]) -> std::result::Result<(), TurnRefusal>,
+    ) -> Result<Passed> {
+        let (mut pass, mut asks, mut reserved) = (Vec::new(), false, None);
+        let mut before = self.held.len();
+        while !bytes.is_empty() && self.reply.is_none() {
+            let mut end = FrameEnd::None;
+            let read = self.frames.push_frame(bytes, &mut end);
             let read = read.map_err(|fault| Error::from(Kind::MessageUnreadable).because(fault))?;
-            let has_ended = message.has_ended;
             self.held.extend_from_slice(&bytes[..read]);
             bytes = &bytes[read..];
-            if !self.frames.is_between_messages() {
-                continue;
-            }
-            if has_ended {
-                asks |= memmem::find(&self.payload, b"response.create").is_some();
-                match session.ask(&self.payload) {
-                    Ok(()) => {}
-                    Err(TurnRefusal::Session(error)) => return Err(error),
-                    Err(TurnRefusal::Turn(reply)) => {
-                        if self.replies.len() >= MOST_REPLIES {
-                            return Err(Kind::TurnsUnanswered { most: MOST_REPLIES }.into());
-                        }
-                        self.replies.push_back(text_frame(&reply));
-                        self.held.clear();
-                    }
+            match end {
+                FrameEnd::None => {}
+                FrameEnd::Control(opcode) => {
+                    self.has_closed |= opcode == Opcode::Close;
+                    pass.extend(self.held.drain(self.frame_at..));
                 }
-                self.payload.clear();
+                FrameEnd::Message => {
+                    let payload = payload_of(&self.held);
+                    asks |= memmem::find(&payload, b"response.create").is_some();
+                    match admit(&payload) {
+                        Ok(()) => {
+                            pass.append(&mut self.held);
+                            reserved = reserved.or(self.complete()?);
+                        }
+                        Err(TurnRefusal::Session(error)) => return Err(error),
+                        Err(TurnRefusal::Turn(reply)) => {
+                            self.reply = Some(text_frame(&reply).into());
+                            (self.held, self.incomplete) = (Vec::new(), None);
+                        }
+                    }
+                    before = 0;
+                }
             }
-            pass.append(&mut self.held);
+            if self.frames.is_between_frames() {
+                self.frame_at = self.held.len();
+            }
         }
-        self.reserve()?;
-        Ok(Passed { bytes: pass.into(), asks })
+        self.has_unread = !bytes.is_empty();
+        self.hold(before)?;
+        Ok(Passed { bytes: pass.into(), asks, reserved, unread: bytes.len() })
     }
 
-    /// Takes the memory of an incomplete message from the budget of bodies.
-    fn reserve(&mut self) -> Result<()> {
-        let size = self.held.len() + self.payload.len();
-        if size == 0 {
-            // A long message leaves no long buffers behind.
-            (self.reserved, self.held, self.payload) = (None, Vec::new(), Vec::new());
+    /// Takes the memory of a message that is complete.
+    fn complete(&mut self) -> Result<Option<Reserved>> {
+        let Some(Incomplete { mut reserved, .. }) = self.incomplete.take() else { return Ok(None) };
+        reserved.settle()?;
+        Ok(Some(reserved))
+    }
+
+    /// Checks the limits of an incomplete message that grew from `before` bytes.
+    fn hold(&mut self, before: usize) -> Result<()> {
+        if self.held.is_empty() {
+            // A long message leaves no long buffer behind.
+            (self.incomplete, self.held) = (None, Vec::new());
             return Ok(());
         }
-        self.limits.check_held(self.payload.len())?;
-        self.reserved.get_or_insert_with(|| self.limits.budget.reserve()).grow_to(size, &self.client)
+        let left = usize::try_from(self.frames.left()).unwrap_or(usize::MAX);
+        self.limits.check_held(self.held.len().saturating_add(left))?;
+        let incomplete = self.incomplete.get_or_insert_with(|| Incomplete {
+            reserved: self.limits.budget.reserve(),
+            pace: Pace::new(self.limits.min_rate),
+        });
+        incomplete.pace.heard(self.held.len().saturating_sub(before));
+        incomplete.reserved.grow_to(self.held.len(), &self.client)
     }
 
-    /// The next refusal as a frame for the client.
+    /// `Ready` if the rest of a message comes too slowly. Must be called while it is waited for.
+    pub(super) fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        match &mut self.incomplete {
+            Some(Incomplete { reserved, pace }) => self.limits.poll_pace(pace, reserved, cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The refusal as a frame for the client.
     pub(super) fn take_reply(&mut self) -> Option<Bytes> {
-        self.replies.pop_front().map(Bytes::from)
+        self.reply.take()
     }
 
     pub(super) fn has_reply(&self) -> bool {
-        !self.replies.is_empty()
+        self.reply.is_some()
+    }
+
+    /// Returns true if the next bytes are the unread ones.
+    pub(super) fn has_unread(&self) -> bool {
+        self.has_unread
+    }
+
+    /// Returns true if a close frame has passed. All that passes are whole frames.
+    pub(super) fn has_closed(&self) -> bool {
+        self.has_closed
     }
 }
 
-/// Collects the payload of a message.
-struct Message<'a> {
-    payload: &'a mut Vec<u8>,
-    has_ended: bool,
+/// The payload of a message in these frames.
+fn payload_of(frames: &[u8]) -> Vec<u8> {
+    let mut payload = Payload(Vec::with_capacity(frames.len()));
+    // The frames were read before.
+    let _ = Frames::new().push(frames, &mut payload);
+    payload.0
 }
 
-impl FrameHandler for Message<'_> {
+struct Payload(Vec<u8>);
+
+impl FrameHandler for Payload {
     fn data(&mut self, _is_text: bool, piece: &[u8]) {
-        self.payload.extend_from_slice(piece);
-    }
-
-    fn message_end(&mut self, _is_text: bool) {
-        self.has_ended = true;
+        self.0.extend_from_slice(piece);
     }
 }
+
+/// The end that bytes of a frame have brought.
+enum FrameEnd {
+    /// None, or that of a fragment.
+    None,
+    Message,
+    Control(Opcode),
+}
+
+impl FrameHandler for FrameEnd {
+    fn message_end(&mut self, _is_text: bool) {
+        *self = Self::Message;
+    }
+
+    fn control(&mut self, opcode: Opcode, _payload: &[u8]) {
+        *self = Self::Control(opcode);
+    }
+}
+
+#[cfg(test)]
+mod tests;
