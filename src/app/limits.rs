@@ -174,13 +174,13 @@ impl Comparison {
     }
 }
 
-/// The current period and its count. `None`: the limit has no period, or counts by user.
+/// The current period, and the part of its count whose records are closed. `None`: the limit has no period, or counts by user.
 pub(super) fn counted(applied: &AppliedLimit) -> Option<((Timestamp, Timestamp), Units)> {
     if applied.users.is_some() {
         return None;
     }
     let status = applied.limit.status(limit_time());
-    status.period.map(|period| (period, status.used))
+    status.period.map(|period| (period, status.used.minus(status.unrecorded)))
 }
 
 /// Adds what the ledger has of each limit since the beginning of its period, the earliest of which

@@ -171,6 +171,8 @@ pub struct LimitStatus {
     pub held: Units,
     /// The amount that other instances of the fleet use or hold, as far as it is known.
     pub elsewhere: Units,
+    /// The part of `used` by sessions that run. The ledger does not have it yet.
+    pub unrecorded: Units,
     pub limit: Units,
     /// The current period.
     pub period: Option<(Timestamp, Timestamp)>,
@@ -314,7 +316,8 @@ impl UseLimit {
         let is_behind = has_queue && !self.waiting.is_empty();
         let mut room = state.check(want, started, now, may_ask && !is_behind);
         if is_behind {
-            room = room.and(Err(RoomFrom::After(0)));
+            // Those that wait have the room that a running request gives back.
+            room = room.and(Err(RoomFrom::AnEnd));
         }
         let is_exceeded = room.is_err_and(RoomFrom::is_known);
         if is_exceeded && !waits {
@@ -335,11 +338,15 @@ impl UseLimit {
         Ok(Taken { place, is_exceeded, waits, cuts: state.at_limit == AtLimit::Cut })
     }
 
-    /// Holds more for a further turn of what began at `started` and counts in `place`. True: there was
-    /// no room, and the limit only warns.
+    /// Holds more for a further turn of what began at `started` and counts in `place`. A limit for which
+    /// others wait has no room. True: there was no room, and the limit only warns.
     fn take_turn(&self, place: Place, more: Units, started: Timestamp, now: Now) -> Result<bool, RoomFrom> {
         let state = &mut *self.state();
-        let room = state.check(more, started, now, false);
+        let mut room = state.check(more, started, now, false);
+        let has_queue = matches!(state.at_limit, AtLimit::Wait(_)) && more > Units::default();
+        if has_queue && !self.waiting.is_empty() {
+            room = room.and(Err(RoomFrom::AnEnd));
+        }
         let is_exceeded = room.is_err_and(RoomFrom::is_known);
         if is_exceeded {
             self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
@@ -431,6 +438,26 @@ impl UseLimit {
         self.waiting.notify();
     }
 
+    /// Replaces what is held for a turn by what it has used. The record of its session comes later.
+    fn settle_turn(&self, place: Place, held: Units, used: Units, nanos: u64) {
+        self.settle(place, held, used, nanos);
+        let state = &mut *self.state();
+        if let (Counter::Period(count), Place::Period(period)) = (&mut state.counter, place) {
+            count.note_unrecorded(period, used);
+        }
+    }
+
+    /// Returns true if the period of `place` is neither the current nor the last one.
+    fn is_over(&self, place: Place, now: Now) -> bool {
+        let state = &mut *self.state();
+        match (&mut state.counter, &state.bound, place) {
+            (Counter::Period(count), LimitBound::Period { calendar, .. }, Place::Period(period)) => {
+                count.forgets(calendar, period, now.time)
+            }
+            _ => false,
+        }
+    }
+
     /// Sets what was used in the current period, as the ledger knows it. A rate has no such past.
     pub fn seed(&self, used: Units, at: Timestamp) {
         let state = &mut *self.state();
@@ -476,25 +503,27 @@ impl UseLimit {
 impl State {
     /// The status without other instances.
     fn own_status(&mut self, now: Now) -> LimitStatus {
-        let (held, elsewhere) = (self.held, Units::default());
+        let (held, elsewhere, unrecorded) = (self.held, Units::default(), Units::default());
         match (&mut self.counter, &self.bound) {
             (Counter::Rate(bucket), LimitBound::Rate(rate)) => LimitStatus {
                 used: bucket.used(rate, now.nanos),
                 held,
                 elsewhere,
+                unrecorded,
                 limit: rate.burst,
                 period: None,
                 holds_in_used: true,
             },
             (Counter::Period(count), LimitBound::Period { limit, calendar }) => {
                 let (used, held, begin, end) = count.current(calendar, now.time);
-                let period = Some((begin, end));
-                LimitStatus { used, held, elsewhere, limit: *limit, period, holds_in_used: false }
+                let (period, unrecorded) = (Some((begin, end)), count.unrecorded());
+                LimitStatus { used, held, elsewhere, unrecorded, limit: *limit, period, holds_in_used: false }
             }
             (_, LimitBound::Concurrent(limit)) => LimitStatus {
                 used: Units::default(),
                 held,
                 elsewhere,
+                unrecorded,
                 limit: *limit,
                 period: None,
                 holds_in_used: false,

@@ -151,7 +151,9 @@ impl Error {
             Kind::Truncated => Outcome::Truncated,
             Kind::BodyIncomplete => Outcome::ClientDisconnected,
             Kind::UpstreamsRateLimited { .. } => Outcome::RateLimited,
-            Kind::BudgetExhausted(_) | Kind::KeyRevoked | Kind::Stopped => Outcome::Cut,
+            Kind::BudgetExhausted(_) | Kind::KeyRevoked | Kind::SessionOutlived | Kind::Stopped => {
+                Outcome::Cut
+            }
             _ if self.blame() == Blame::Upstream => Outcome::UpstreamError,
             _ => Outcome::Rejected,
         }

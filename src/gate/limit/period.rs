@@ -33,6 +33,8 @@ struct Count {
     held: Units,
     /// The part of `used` that the ledger had at the start.
     seeded: Units,
+    /// The part of `used` by sessions that run.
+    unrecorded: Units,
 }
 
 /// The period in which a request counts, by its beginning.
@@ -121,7 +123,26 @@ impl PeriodCount {
         if let Some(count) = self.count(period) {
             count.held = count.held.minus(held);
             count.used = count.used.plus(used).minus(counted);
+            count.unrecorded = count.unrecorded.minus(counted);
         }
+    }
+
+    /// Notes a part of the use whose record comes later, with the same amount as `counted`.
+    pub(super) fn note_unrecorded(&mut self, period: InPeriod, used: Units) {
+        if let Some(count) = self.count(period) {
+            count.unrecorded = count.unrecorded.plus(used);
+        }
+    }
+
+    /// The part of the use in the current period whose record comes later.
+    pub(super) fn unrecorded(&self) -> Units {
+        self.current.unrecorded
+    }
+
+    /// Returns true if the period is neither the current nor the last one.
+    pub(super) fn forgets(&mut self, calendar: &Calendar, period: InPeriod, now: Timestamp) -> bool {
+        self.advance(calendar, now);
+        self.count(period).is_none()
     }
 
     /// Sets what was used in the period that contains `at`, as the ledger knows it. A period that is
@@ -173,7 +194,7 @@ impl PeriodCount {
 
     /// The last period.
     pub(super) fn last(&self) -> Option<LastPeriod> {
-        let Count { begin, end, used, held, seeded } = self.last?;
+        let Count { begin, end, used, held, seeded, .. } = self.last?;
         Some(LastPeriod { period: (begin, end), used, seeded, held })
     }
 
@@ -197,7 +218,9 @@ impl PeriodCount {
             None => Count::around(calendar, at),
         };
         if present.end < self.current.begin {
-            self.current = Count { used: present.used.plus(self.current.used), ..present };
+            let Count { used, unrecorded, .. } = self.current;
+            let unrecorded = present.unrecorded.plus(unrecorded);
+            self.current = Count { used: present.used.plus(used), unrecorded, ..present };
             self.last = self.last.filter(|_| last.is_none());
         }
     }
@@ -213,7 +236,8 @@ impl PeriodCount {
 impl Count {
     fn around(calendar: &Calendar, at: Timestamp) -> Self {
         let (begin, end) = calendar.period.around(at, &calendar.zone);
-        Self { begin, end, used: Units::default(), held: Units::default(), seeded: Units::default() }
+        let none = Units::default();
+        Self { begin, end, used: none, held: none, seeded: none, unrecorded: none }
     }
 }
 

@@ -56,13 +56,10 @@ impl UseLimit {
         self.waiting.len()
     }
 
-    /// Lets all waiting requests pass, since the limit is in use no longer.
+    /// Lets all requests pass, those that wait and further turns of sessions, since the limit is in use
+    /// no longer.
     pub(super) fn retire(&self) {
-        let mut state = self.state();
-        if matches!(state.at_limit, AtLimit::Wait(_)) {
-            state.at_limit = AtLimit::Warn;
-        }
-        drop(state);
+        self.state().at_limit = AtLimit::Warn;
         self.waiting.notify();
     }
 

@@ -100,6 +100,11 @@ impl MemberLimits {
         }
     }
 
+    /// See [`LimitHold::is_over`].
+    pub(super) fn is_over(&self, now: Now) -> bool {
+        self.attempts().current().is_some_and(|current| current.is_over(now))
+    }
+
     /// Counts what a turn has used.
     pub(super) fn end_turn(&self, expected: &Use, recorded: &Use, seen: &Use, now: Now) {
         if let Some(current) = self.attempts().current() {

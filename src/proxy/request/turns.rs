@@ -209,6 +209,14 @@ impl SessionUse {
         Some(full)
     }
 
+    /// Checks that turns count in their periods.
+    fn check_age(&self, now: Now) -> Result<()> {
+        if self.hold.is_over(now) || self.members.as_ref().is_some_and(|members| members.is_over(now)) {
+            return Err(Kind::SessionOutlived.into());
+        }
+        Ok(())
+    }
+
     /// Checks the model that a message names.
     fn check_model(&self, models: &[String]) -> Result<()> {
         let Self { client, model: session, .. } = self;
@@ -237,6 +245,7 @@ impl SessionUse {
         if !message.asks {
             return Ok(());
         }
+        self.check_age(now).map_err(MessageRefusal::Session)?;
         let admitted = match self.check_model(&message.models) {
             Ok(()) if self.turns.running.len() >= MOST_TURNS => {
                 Err(Kind::TurnsUnanswered { most: MOST_TURNS }.into())
@@ -284,6 +293,7 @@ impl SessionUse {
 
     /// Begins a response for which no message waits.
     fn begin_unasked(&mut self, now: Now) -> Result<()> {
+        self.check_age(now)?;
         if self.turns.running.len() >= MOST_TURNS {
             return Err(Kind::TurnsUnanswered { most: MOST_TURNS }.into());
         }

@@ -109,6 +109,9 @@ impl Error {
             Kind::TurnsUnanswered { most } => {
                 write!(f, "{most} responses of this session have not ended. Ask for the next one after one of them.")
             }
+            Kind::SessionOutlived => f.write_str(
+                "This session began so long ago that a limit has forgotten its period. Open another WebSocket.",
+            ),
             Kind::MessageUnreadable => f.write_str(
                 "A message must be a JSON object in frames without compression, since limits apply to this client.",
             ),

@@ -35,6 +35,12 @@ impl LimitHold {
         Ok(exceeded)
     }
 
+    /// Returns true if a period in which the session counts is over for good: its turns would count
+    /// nowhere.
+    pub fn is_over(&self, now: Now) -> bool {
+        self.parts.iter().any(|part| part.limit.is_over(part.place, now))
+    }
+
     /// Counts what a turn has used, and holds only what the session is still `expected` to use.
     /// `recorded` counts in a period, `seen` in a rate: see [`LimitHold::settle_seen`].
     pub fn end_turn(&mut self, expected: &Use, recorded: &Use, seen: &Use, now: Now) {
@@ -43,7 +49,7 @@ impl LimitHold {
             let left = part.limit.quantity.held_for(expected).min(part.held);
             let used = if matches!(part.place, Place::Period(_)) { recorded } else { seen };
             let used = part.limit.quantity.of(used);
-            part.limit.settle(part.place, part.held.minus(left), used, now.nanos);
+            part.limit.settle_turn(part.place, part.held.minus(left), used, now.nanos);
             (part.held, part.counted) = (left, part.counted.plus(used));
         }
     }

@@ -221,7 +221,7 @@ fn new_request_does_not_overtake_unless_it_uses_nothing() {
     let limit = requests(1, 5);
     let mut large = vec![Task::new(&limit, 1, 0, 5)];
     let hold = LimitHold::take([&limit], &one(), Timestamp::UNIX_EPOCH, now(0)).unwrap_err();
-    assert_eq!(hold.room_from, RoomFrom::After(0), "a request waits, though there is room");
+    assert_eq!(hold.room_from, RoomFrom::AnEnd, "a request waits, though there is room");
     assert!(LimitHold::take([&limit], &Default::default(), Timestamp::UNIX_EPOCH, now(0)).is_ok());
     let served = settle(&mut large, 0);
     assert_eq!(served.len(), 1);
@@ -274,4 +274,32 @@ fn full_queue_refuses_the_newest_request() {
     let Poll::Ready(WaitEnd::Refused(refused)) = polled else { panic!("{polled:?}") };
     assert_eq!(refused.room_from(now(0)), RoomFrom::AnEnd);
     assert_eq!(limit.waiting(), MOST_WAITING);
+}
+
+#[test]
+fn turn_of_a_session_does_not_overtake_those_that_wait() {
+    let limit = requests(1, 10);
+    let turns = |number| Use { requests: number, ..Use::default() };
+    let mut session = LimitHold::take([&limit], &turns(1), Timestamp::UNIX_EPOCH, now(0)).unwrap();
+    let waiting = Task::new(&limit, 1, 0, 10);
+    let refused = session.begin_turn(&turns(2), Timestamp::UNIX_EPOCH, now(0)).unwrap_err();
+    assert_eq!((refused.want, refused.room_from), (Units(1), RoomFrom::AnEnd));
+    drop(waiting);
+    assert_eq!(session.begin_turn(&turns(2), Timestamp::UNIX_EPOCH, now(0)), Ok(0));
+}
+
+#[test]
+fn limit_that_is_gone_lets_turns_of_sessions_pass() {
+    for at_limit in [AtLimit::Refuse, AtLimit::Cut, AtLimit::Wait(LONGEST)] {
+        let rate = BucketRate { limit: Units(1), period: SECOND, burst: Units(1) };
+        let (quantity, bound) = (Quantity::Requests, LimitBound::Rate(rate));
+        let (filter, unpriced) = (LimitFilter::default(), Unpriced::Refuse);
+        let spec = LimitSpec { quantity, bound, at_limit, filter, unpriced };
+        let limit = Arc::new(UseLimit::new(spec, now(0)));
+        let turns = |number| Use { requests: number, ..Use::default() };
+        let mut session = LimitHold::take([&limit], &turns(1), Timestamp::UNIX_EPOCH, now(0)).unwrap();
+        assert!(session.begin_turn(&turns(2), Timestamp::UNIX_EPOCH, now(0)).is_err());
+        limit.retire();
+        assert!(session.begin_turn(&turns(2), Timestamp::UNIX_EPOCH, now(0)).is_ok(), "{at_limit:?}");
+    }
 }

@@ -9,6 +9,7 @@ use crate::gate::limit::{
     AtLimit, BucketRate, Calendar, InputRatios, LimitBound, LimitFilter, LimitRegistry, LimitSpec, Owner,
     Quantity, Units, Unpriced, Weights,
 };
+use crate::record::Outcome;
 use crate::support::Live;
 use crate::support::calendar::Period;
 
@@ -203,6 +204,32 @@ fn response_of_the_service_without_room_is_counted_once() {
 }
 
 #[test]
+fn use_of_a_running_session_is_not_expected_in_the_ledger() {
+    let (mut session, limits) = session(&[per_day(TOKENS, tokens(100_000))], REALTIME);
+    let unrecorded = || limits[0].limit.status(at(0)).unrecorded;
+    for turn in 1..=2 {
+        session.admit(&create(None), at(0)).unwrap();
+        session.follow(&TurnStep::Begun, at(0)).unwrap();
+        session.follow(&ended(9, 1), at(0)).unwrap();
+        assert_eq!((used(&limits[0]), unrecorded()), (tokens(10 * turn), tokens(10 * turn)));
+    }
+    session.close(&record(2, 18, 2), None, at(0));
+    assert_eq!((used(&limits[0]), unrecorded()), (tokens(20), Units(0)));
+}
+
+#[test]
+fn turn_after_two_periods_ends_the_session() {
+    const DAY: u64 = 86_400;
+    let (mut session, _) = session(&[per_day(TOKENS, tokens(100_000))], REALTIME);
+    session.admit(&create(None), at(2 * DAY - 1)).unwrap();
+    let refused = session.admit(&create(None), at(2 * DAY)).unwrap_err();
+    let MessageRefusal::Session(error) = refused else { panic!("{refused:?}") };
+    assert_eq!((error.kind(), error.outcome()), (&Kind::SessionOutlived, Outcome::Cut));
+    session.follow(&TurnStep::Begun, at(2 * DAY)).unwrap();
+    assert!(session.follow(&TurnStep::Begun, at(2 * DAY)).is_err(), "by the service");
+}
+
+#[test]
 fn any_order_of_steps_holds_what_runs_and_settles_the_record() {
     for seed in 0..200 {
         let rng = &mut fastrand::Rng::with_seed(seed);
@@ -236,6 +263,7 @@ fn any_order_of_steps_holds_what_runs_and_settles_the_record() {
                 assert_eq!(held(limit), limit.limit.quantity().held_for(&session.expected()), "{seed}");
             }
             assert_eq!(used(&limits[1]), tokens(input + output), "{seed}");
+            assert_eq!(limits[1].limit.status(at(0)).unrecorded, used(&limits[1]), "{seed}");
         }
         session.close(&record(responses, input, output), None, at(0));
         assert_eq!(used(&limits[1]), tokens(input + output), "{seed}");
