@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::codec::json::{Cursor, Error, Text};
 
-pub use bounds::{asked_output, asked_tiers, output_bounds};
+pub use bounds::{asked_output, asked_tiers, output_bounds, session_output_bound};
 pub use conversation::Conversation;
 pub use message::SessionMessage;
 

@@ -16,8 +16,8 @@ use super::member_limits::MemberLimits;
 use super::used;
 use crate::gate::limit::{AppliedLimit, InputSize, LimitHold, NoRoom, Now, Slices, Use, names_stored};
 use crate::gate::{KnownClient, Models};
-use crate::llm::price::{Cost, Prices, Rates, TokenCounts};
-use crate::llm::rewrite::body::{SessionMessage, output_bounds};
+use crate::llm::price::{Cost, Prices, Rates, TokenCounts, is_standard};
+use crate::llm::rewrite::body::{SessionMessage, session_output_bound};
 use crate::llm::usage::{TurnStep, Usage};
 use crate::record::error::{Error, Kind, Result};
 use crate::record::{MessageRefusal, TurnObserver, UsageRecord, UseObserver};
@@ -123,11 +123,10 @@ impl SessionUse {
         let knows = self.endpoint == REALTIME || size.has_stored;
         let keys = self.upstreams.iter().map(|upstream| ratios.key(upstream, self.model.as_deref()));
         let text = ratios.tokens(&size, keys);
-        let (most, choices) = message.map_or((None, 1), output_bounds);
         Expected {
             input: text.saturating_add(if knows { self.turns.context } else { 0 }),
             size,
-            slices: Some(Slices::first(most, choices)),
+            slices: Some(Slices::first(message.and_then(session_output_bound), 1)),
             is_own: true,
             rates: self.rates,
             ..Expected::default()
@@ -217,16 +216,22 @@ impl SessionUse {
         Ok(())
     }
 
-    /// Checks the model that a message names.
-    fn check_model(&self, models: &[String]) -> Result<()> {
+    /// Checks the model and the service tier that a message names. One record has the cost of all
+    /// turns, so that all are of the session's model, and of the standard tier, if a limit counts cost.
+    fn check_model(&self, SessionMessage { models, tiers, .. }: &SessionMessage) -> Result<()> {
         let Self { client, model: session, .. } = self;
+        let counts_cost = client.prices.is_some();
         if models.is_empty() && self.endpoint != REALTIME && client.needs_model() {
             let models = (client.models != Models::All).then(|| client.models.to_string());
             return Err(Kind::ModelUnknown { models, client: client.name.to_string() }.into());
         }
         let is_other = |model: &String| session.as_ref().is_some_and(|session| session != model);
-        if models.len() > 1 || (client.has_limits_of_models() && models.iter().any(is_other)) {
+        let is_bound = counts_cost || client.has_limits_of_models();
+        if models.len() > 1 || (is_bound && models.iter().any(is_other)) {
             return Err(Kind::ModelAmbiguous.into());
+        }
+        if let Some(tier) = tiers.iter().find(|tier| counts_cost && !is_standard(tier)) {
+            return Err(Kind::TierNotAllowed { tier: tier.clone() }.into());
         }
         match models.iter().find(|model| client.models != Models::All && !client.models.allows(model)) {
             Some(model) => {
@@ -246,7 +251,7 @@ impl SessionUse {
             return Ok(());
         }
         self.check_age(now).map_err(MessageRefusal::Session)?;
-        let admitted = match self.check_model(&message.models) {
+        let admitted = match self.check_model(&message) {
             Ok(()) if self.turns.running.len() >= MOST_TURNS => {
                 Err(Kind::TurnsUnanswered { most: MOST_TURNS }.into())
             }
@@ -259,7 +264,11 @@ impl SessionUse {
             }
             Err(error) => Err(error),
         };
-        admitted.map_err(|error| MessageRefusal::Turn(error, message.event_id))
+        admitted.map_err(|error| MessageRefusal::Turn(error, message.event_id))?;
+        if self.client.prices.is_some() && self.model.is_none() {
+            self.model = message.models.into_iter().next();
+        }
+        Ok(())
     }
 
     /// Follows a turn.

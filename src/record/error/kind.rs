@@ -194,6 +194,8 @@ kinds! {
         "A message of a WebSocket is not a JSON object in plain frames, and limits apply to what it may ask for.";
     TurnsUnanswered { most: usize } = TOO_MANY_REQUESTS, "too_many_turns", Client, Never,
         "A WebSocket has as many responses that have not ended as it may have: ask for the next one after one has ended.";
+    TierNotAllowed { tier: String } = FORBIDDEN, "service_tier_not_allowed", Client, Never,
+        "A response of a WebSocket is asked for in another service tier than the standard one, and a limit counts cost.";
     SessionOutlived = FORBIDDEN, "session_too_old", Client, Never,
         "A period in which the WebSocket counts ended a whole period ago: open another one.";
     HeaderValue { name: &'static str, values: &'static str } = BAD_REQUEST, "invalid_header", Client, Never,

@@ -109,6 +109,11 @@ impl Error {
             Kind::TurnsUnanswered { most } => {
                 write!(f, "{most} responses of this session have not ended. Ask for the next one after one of them.")
             }
+            Kind::TierNotAllowed { tier } => write!(
+                f,
+                "A limit of this client counts the cost of a whole WebSocket in the standard service tier, and the message names \
+                 {tier:?}. Leave `service_tier` out, or send the request over HTTP."
+            ),
             Kind::SessionOutlived => f.write_str(
                 "This session began so long ago that a limit has forgotten its period. Open another WebSocket.",
             ),

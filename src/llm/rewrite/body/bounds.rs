@@ -18,6 +18,18 @@ pub fn output_bounds(body: &[u8]) -> (Option<u64>, u64) {
     (most, choices)
 }
 
+/// The most output tokens that a message in a session allows for its response, by the message itself
+/// or its `response` (realtime). `None`: it does not say.
+pub fn session_output_bound(message: &[u8]) -> Option<u64> {
+    let mut most = output_bounds(message).0;
+    each_member(message, |key, value| {
+        if key == b"response" {
+            most = [most, output_bounds(value).0].into_iter().flatten().min();
+        }
+    });
+    most
+}
+
 /// The largest number of output tokens that a request asks for, and the name of its field. `None`:
 /// it does not say. Services use different ones of several fields or of a repeated one, and some
 /// read a number in quotes. What is neither a number nor `null` is infinite.

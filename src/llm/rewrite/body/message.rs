@@ -2,7 +2,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::bounds::each_member;
+use super::bounds::{asked_tiers, each_member};
 
 /// A message of a client, as limits see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct SessionMessage {
     pub asks: bool,
     /// The models that it names: one, unless the field is repeated.
     pub models: Vec<String>,
+    /// The service tiers that it names, in the service's spelling.
+    pub tiers: Vec<String>,
     /// The client's own id of the message.
     pub event_id: Option<String>,
 }
@@ -27,6 +29,8 @@ impl SessionMessage {
         each_member(text, |key, value| match key {
             b"type" => message.asks |= string(value).as_deref() == Some("response.create"),
             b"model" => message.models.extend(string(value)),
+            b"service_tier" => message.tiers.extend(string(value)),
+            b"response" => message.tiers.extend(asked_tiers(value)),
             b"event_id" => message.event_id = string(value),
             _ => {}
         });
@@ -62,6 +66,12 @@ mod tests {
             SessionMessage::read(br#"{"model":"a","event_id":"e1","response":{"model":"c"},"model":"b"}"#);
         let message = message.unwrap();
         assert_eq!((message.models, message.event_id.as_deref()), (vec!["a".into(), "b".into()], Some("e1")));
+    }
+
+    #[test]
+    fn tiers_are_read_at_both_places() {
+        let text = br#"{"type":"a","service_tier":"flex","response":{"service_tier":"priority"},"input":{"service_tier":"no"}}"#;
+        assert_eq!(SessionMessage::read(text).unwrap().tiers, ["flex", "priority"]);
     }
 
     #[test]

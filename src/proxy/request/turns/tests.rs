@@ -9,6 +9,7 @@ use crate::gate::limit::{
     AtLimit, BucketRate, Calendar, InputRatios, LimitBound, LimitFilter, LimitRegistry, LimitSpec, Owner,
     Quantity, Units, Unpriced, Weights,
 };
+use crate::llm::price::Currency;
 use crate::record::Outcome;
 use crate::support::Live;
 use crate::support::calendar::Period;
@@ -227,6 +228,48 @@ fn turn_after_two_periods_ends_the_session() {
     assert_eq!((error.kind(), error.outcome()), (&Kind::SessionOutlived, Outcome::Cut));
     session.follow(&TurnStep::Begun, at(2 * DAY)).unwrap();
     assert!(session.follow(&TurnStep::Begun, at(2 * DAY)).is_err(), "by the service");
+}
+
+#[test]
+fn turns_are_of_one_model_and_tier_where_cost_counts() {
+    let dollars = Quantity::Cost(Currency::parse("USD").unwrap());
+    let spec = LimitSpec { unpriced: Unpriced::Allow, ..per_day(dollars, Units::MOST) };
+    let refusal = |session: &mut SessionUse, fields: &str| {
+        let text = format!(r#"{{"type":"response.create"{fields}}}"#);
+        match session.admit(text.as_bytes(), at(0)) {
+            Ok(()) => "",
+            Err(MessageRefusal::Turn(error, _) | MessageRefusal::Session(error)) => error.code(),
+        }
+    };
+    // The URL names the model, or the first turn does.
+    for named in [true, false] {
+        let (mut session, _) = session(std::slice::from_ref(&spec), "responses");
+        session.model.take_if(|_| !named);
+        for (fields, code) in [
+            (r#","model":"m","service_tier":"flex""#, "service_tier_not_allowed"),
+            (r#","model":"m","service_tier":"auto""#, ""),
+            (r#","model":"dearer""#, "model_ambiguous"),
+            (r#","model":"m","response":{"service_tier":"priority"}"#, "service_tier_not_allowed"),
+            (r#","model":"m""#, ""),
+        ] {
+            assert_eq!(refusal(&mut session, fields), code, "{fields} {named}");
+        }
+    }
+    let (mut session, _) = session(&[per_day(TOKENS, Units::MOST)], "responses");
+    assert_eq!(refusal(&mut session, r#","model":"dearer","service_tier":"flex""#), "");
+}
+
+#[test]
+fn slice_of_a_turn_follows_the_bound_of_its_message() {
+    for (message, output) in [
+        (r#"{"type":"response.create","response":{"max_output_tokens":100}}"#, 100),
+        (r#"{"type":"response.create","max_output_tokens":50,"response":{"max_output_tokens":100}}"#, 50),
+        (r#"{"type":"response.create","response":{"max_output_tokens":"inf"}}"#, 1_024),
+    ] {
+        let (mut session, limits) = session(&[per_day(TOKENS, tokens(100_000))], REALTIME);
+        session.admit(message.as_bytes(), at(0)).unwrap();
+        assert_eq!(held(&limits[0]), tokens(input_of(message.as_bytes()) + output), "{message}");
+    }
 }
 
 #[test]
