@@ -6,7 +6,8 @@ Requests go to all three at random until the limit of --requests a day is used u
 * Redis has the sums of all ledgers again within two seconds: requests and tokens, of living proxies and of one that has lost its ledger.
 * Never more requests were admitted than the limit allows; when it is used up at the end, exactly as many.
 * Where all proxies lose Redis for good, and use up the rest alone: no more than the limit, and what was granted in the two seconds before.
-* No request has waited for Redis longer than 50 ms: --slack is what the machine may add.
+* No request has waited for Redis longer than 50 ms: --slack is what the machine may add. Where each request lacks a grant when Redis
+  is frozen, the slowest takes at most 50 ms, and what the machine adds, longer than the slowest of those that do not wait.
 
 --requests is the limit. STREAMGAUGE_BIN names the binary (target/debug/streamgauge if unset).
 """
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "support"))
@@ -34,6 +36,9 @@ KEY = "alice-0123456789abcdef"
 
 # The requests that run at once.
 RUNNING = 24
+
+# The freezes, and the requests at once in each; and what timers and threads add in the best of them, in seconds.
+FREEZES, AT_ONCE, TIMER = 6, 8, 0.005
 
 # The longest wait for Redis, in seconds, and the time within which the sums are back, with the interval of looks.
 WAIT, BACK = 0.05, 2.0 + 0.5
@@ -282,6 +287,81 @@ async def lost(fleet, redis, load, options):
     fleet.check("most of what is left is used alone", load.admitted > 0.9 * fleet.limit, f"{load.admitted} of {fleet.limit}")
 
 
+class Lines:
+    """Connections over which each of many clients, whose limits grant nothing in advance, sends one request."""
+
+    def __init__(self, folder, programs, redis, up, count):
+        self.port, self.metrics, home = free_port(), free_port(), folder / "lines"
+        home.mkdir()
+        self.keys = [f"client-{number:04}-0123456789abcdef" for number in range(count)]
+        clients = (
+            f'[clients.c{number}]\nkey = {{ value = "{key}" }}\nlimits = [{{ requests = 3, per = "day" }}]\n'
+            for number, key in enumerate(self.keys)
+        )
+        config = home / "streamgauge.toml"
+        config.write_text(
+            f'[server]\nlisten = "127.0.0.1:{self.port}"\nworkers = 1\n[admin]\nlisten = "127.0.0.1:{self.metrics}"\n'
+            f'[ledger]\npath = "{home / "ledger.db"}"\n[redis]\nurl = {{ value = "redis://127.0.0.1:{redis.port}" }}\n'
+            + upstream(up, "plain", '{ value = "none" }')
+            + "".join(clients)
+        )
+        with open(folder / "log-lines", "ab") as output:
+            child = subprocess.Popen([BIN, "serve", "--config", str(config)], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        programs.callback(lambda: (child.kill(), child.wait()))
+        until("the proxy listens", lambda: accepts(self.port))
+
+    def metric(self, name):
+        text = urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=10).read().decode()
+        return next((float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} ")), 0.0)
+
+    async def send(self, count, before=lambda: None):
+        """The statuses of `count` requests that are sent at once, and their times in seconds."""
+        lines = [await asyncio.open_connection("127.0.0.1", self.port) for _ in range(count)]
+        before()
+        body = json.dumps({"model": "sim:events=2", "max_tokens": 20, "messages": [{"role": "user", "content": "hi"}]})
+
+        async def one(reader, writer, key):
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer {key}\r\nhost: localhost\r\nconnection: close\r\n"
+            begun = time.monotonic()
+            writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
+            status = int((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
+            taken = time.monotonic() - begun
+            writer.close()
+            return status, taken
+
+        done = await asyncio.gather(*(one(*line, self.keys.pop()) for line in lines))
+        return {status for status, _ in done}, sorted(taken for _, taken in done)
+
+
+async def added_time(lines, redis, check, slack):
+    """Requests that each need a reply of Redis, which is frozen when they are sent."""
+    until("all limits are known", lambda: lines.metric("streamgauge_redis_grants_total") >= len(lines.keys) or None)
+    rounds = []
+    for _ in range(FREEZES):
+        until("Redis responds", lambda: lines.metric("streamgauge_redis_connected") == 1 or None)
+        usual, normal = await lines.send(AT_ONCE)
+        statuses, frozen = await lines.send(AT_ONCE, lambda: redis.signal(signal.SIGSTOP))
+        until("Redis is away", lambda: lines.metric("streamgauge_redis_connected") == 0 or None)
+        later, away = await lines.send(AT_ONCE)
+        redis.signal(signal.SIGCONT)
+        rounds.append((frozen[-1] - away[-1], frozen, normal, away, usual | statuses | later))
+
+    def text(times):
+        return f"{statistics.median(times) * 1e3:.1f}/{times[-1] * 1e3:.1f}"
+
+    for _, frozen, normal, away, _ in rounds:
+        print(f"       ms, median/longest of {AT_ONCE}: frozen {text(frozen)}, responding {text(normal)}, away {text(away)}")
+    check("frozen: all are admitted", all(statuses == {200} for *_, statuses in rounds), f"{[sorted(statuses) for *_, statuses in rounds]}")
+    least = min(added for added, *_ in rounds)
+    check("frozen: the slowest request takes at most 50 ms more than one that does not wait", least <= WAIT + TIMER, f"{least * 1e3:.1f} ms more")
+    longest = max(frozen[-1] for _, frozen, *_ in rounds)
+    check("frozen: none takes longer by what the machine adds", longest < WAIT + slack, f"{longest * 1e3:.1f} ms")
+    waited = max(statistics.median(frozen) for _, frozen, *_ in rounds)
+    check("frozen: requests have waited", waited > WAIT / 2, f"median {waited * 1e3:.1f} ms")
+    quick = min(statistics.median(away) for *_, away, _ in rounds)
+    check("away: requests do not wait", quick < WAIT / 2, f"median {quick * 1e3:.1f} ms")
+
+
 async def use_up(fleet, redis, load, options):
     """Sends requests until none is admitted for three seconds."""
     last = time.monotonic()
@@ -307,9 +387,11 @@ def main():
         programs.callback(lambda: redis.kill())
         fleet = Fleet(folder / "one", programs, f"redis://127.0.0.1:{redis.port}", "", options.requests, up)
         asyncio.run(disturbed(fleet, redis, Load(fleet.ports, options), options))
-        mistakes += fleet.mistakes
         for number in range(3):
             fleet.stop(number)
+        lines = Lines(folder, programs, redis, up, 3 * FREEZES * AT_ONCE + 600)
+        asyncio.run(added_time(lines, redis, fleet.check, options.slack))
+        mistakes += fleet.mistakes
         redis.kill()
 
         redis = Redis(folder)
