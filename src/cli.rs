@@ -146,7 +146,7 @@ impl Cli {
             Command::Usage(args) => args.config = config,
             Command::Keys(args) => args.config = config,
             Command::Ledger(args) => args.config = config,
-            // They read no configuration.
+            // Commands that read no configuration.
             other if config.is_some() => return conflict("--config", other.name()),
             _ => {}
         }
