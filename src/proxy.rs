@@ -13,7 +13,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `probe` | responses to probes |
-//! | 2 | `attempt`, `cost_telling`, `cuttable`, `keep_alive`, `model_list`, `pending_response`, `prober`, `request`, `respond`, `stored_ids`, `upgrade`, `worker` | the path of a request; they use each other |
+//! | 2 | `attempt`, `cost_telling`, `cuttable`, `keep_alive`, `model_list`, `pending_response`, `prober`, `proxy_body`, `request`, `respond`, `stored_ids`, `upgrade`, `worker` | the path of a request; they use each other |
 //! | 3 | `shared` | what survives a reload |
 //! | 4 | `include_usage`, `stream_options` | usage asked for in the client's place; they use each other |
 //! | 5 | `decoding`, `passing`, `snapshot` | bodies, the configuration in use |
@@ -35,6 +35,7 @@ mod passing;
 mod pending_response;
 mod probe;
 mod prober;
+mod proxy_body;
 mod request;
 mod respond;
 mod shared;
@@ -54,8 +55,8 @@ use tokio::time::timeout;
 
 pub use budget::Budget;
 pub use client_body::BodyLimits;
+pub use proxy_body::ProxyBody;
 pub use request::{limit_time, request_use, token_use};
-pub use respond::ProxyBody;
 pub use shared::Shared;
 pub use snapshot::{IdBinding, Snapshot, UpstreamSpec};
 pub use stream_options::StreamOptionsSupport;

@@ -1,10 +1,12 @@
 //! The contract with users.
 
+mod access;
 mod alerts;
 mod clients;
 mod defaults;
 mod description;
 mod groups;
+mod limits;
 mod mistakes;
 mod network;
 mod otlp;

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::respond::ProxyBody;
+use super::proxy_body::ProxyBody;
 use crate::record::error::Kind;
 use crate::support::CutSwitch;
 

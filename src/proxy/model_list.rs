@@ -25,8 +25,9 @@ use http_body_util::Full;
 
 use super::budget::Reserved;
 use super::pending_response::unless_cut;
+use super::proxy_body::ProxyBody;
 use super::request::{Authenticated, Received, check_client};
-use super::respond::{self, ProxyBody};
+use super::respond;
 use super::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::balance::Target;
 use crate::codec::head::{KnownName, RequestHead, ResponseHead};

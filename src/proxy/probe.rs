@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
 
-use super::respond::ProxyBody;
+use super::proxy_body::ProxyBody;
 use crate::codec::head::{KnownName, RequestHead, ResponseHead};
 use crate::gate::browser::Admission;
 use crate::server::ClientResponse;

@@ -2,6 +2,7 @@
 //! to the session's meter. Where limits apply, each message of the client waits for its admission.
 
 mod gate;
+mod pipe;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -11,15 +12,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::attempt::Accepted;
 use super::budget::Reserved;
-use super::respond::{self, ProxyBody};
+use super::proxy_body::ProxyBody;
+use super::respond;
 use super::snapshot::Snapshot;
 use crate::balance::RelayEnd;
 use crate::codec::head::KnownName;
@@ -33,6 +35,7 @@ use crate::server::{ClientResponse, ClientStream, Upgrade};
 use crate::support::{CutSwitch, LocalCount};
 use crate::upstream::{Scratch, UpgradedUpstream, UpstreamResponse};
 use gate::TurnGate;
+use pipe::{Broken, Pipe, Verdict};
 
 /// The wait for the end of both sides after a close frame.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -298,124 +301,6 @@ impl SessionKey {
             let clients = &snapshot.clients;
             clients.is_empty() || clients.has_key(&self.client, &self.id, Timestamp::now())
         })
-    }
-}
-
-/// One direction. Bytes are written before more are read, so that a slow side slows the other
-/// down.
-#[derive(Default)]
-struct Pipe {
-    /// Bytes that are read first: they came before the pipe, or a gate has not read them.
-    first: Bytes,
-    /// Nothing is read.
-    paused: bool,
-    /// Bytes that were read and are not written yet: at most those of one read, or of the messages
-    /// that a gate lets pass.
-    waiting: Bytes,
-    /// Written bytes wait for a flush.
-    unflushed: bool,
-    /// The reading side is at its end.
-    ended: bool,
-    /// The writing side was shut down.
-    told: bool,
-    /// The writing side must not be shut down.
-    keeps_open: bool,
-    /// Bytes moved since the last check of the limits.
-    moved: bool,
-}
-
-/// The decision about bytes that were read.
-enum Verdict {
-    Pass,
-    /// These pass in place of those that were read, except the last `unread` ones, which are read
-    /// again. Then the pipe pauses if it `pauses`.
-    Replace {
-        bytes: Bytes,
-        unread: usize,
-        pauses: bool,
-    },
-    /// Nothing is written or read any more.
-    Stop,
-}
-
-/// The end of a pipe that failed.
-enum Broken {
-    From(io::Error),
-    To(io::Error),
-}
-
-impl Pipe {
-    /// Begins with bytes that were already read.
-    fn beginning_with(first: Bytes) -> Self {
-        Self { first, ..Self::default() }
-    }
-
-    /// Copies until the end; `Ready` when everything is written. `saw` decides about what was read.
-    fn poll<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut R,
-        to: &mut W,
-        buf: &mut [u8],
-        mut saw: impl FnMut(&[u8]) -> Verdict,
-    ) -> Poll<Result<(), Broken>> {
-        let (mut from, mut to) = (Pin::new(from), Pin::new(to));
-        loop {
-            while self.waiting.has_remaining() {
-                let written = ready!(to.as_mut().poll_write(cx, &self.waiting)).map_err(Broken::To)?;
-                if written == 0 {
-                    return Poll::Ready(Err(Broken::To(io::ErrorKind::WriteZero.into())));
-                }
-                self.waiting.advance(written);
-                self.moved = true;
-            }
-            if self.ended {
-                if !self.told && !self.keeps_open {
-                    ready!(to.as_mut().poll_shutdown(cx)).map_err(Broken::To)?;
-                    self.told = true;
-                }
-                return Poll::Ready(Ok(()));
-            }
-            let first = if self.paused { Bytes::new() } else { std::mem::take(&mut self.first) };
-            let mut read = ReadBuf::new(&mut *buf);
-            let bytes = if first.is_empty() {
-                let polled = if self.paused { Poll::Pending } else { from.as_mut().poll_read(cx, &mut read) };
-                match polled {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::From(error))),
-                    Poll::Pending => {
-                        if self.unflushed {
-                            ready!(to.as_mut().poll_flush(cx)).map_err(Broken::To)?;
-                            self.unflushed = false;
-                        }
-                        return Poll::Pending;
-                    }
-                }
-                self.ended = read.filled().is_empty();
-                if self.ended {
-                    continue;
-                }
-                read.filled()
-            } else {
-                &first
-            };
-            match saw(bytes) {
-                Verdict::Pass => {}
-                Verdict::Replace { bytes: passed, unread, pauses } => {
-                    (self.moved, self.unflushed) = (true, self.unflushed || !passed.is_empty());
-                    self.first = Bytes::copy_from_slice(&bytes[bytes.len() - unread..]);
-                    (self.waiting, self.paused) = (passed, pauses);
-                    continue;
-                }
-                Verdict::Stop => return Poll::Pending,
-            }
-            (self.moved, self.unflushed) = (true, true);
-            let written = match to.as_mut().poll_write(cx, bytes) {
-                Poll::Ready(written) => written.map_err(Broken::To)?,
-                Poll::Pending => 0,
-            };
-            self.waiting = Bytes::copy_from_slice(&bytes[written..]);
-        }
     }
 }
 
