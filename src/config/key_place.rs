@@ -121,7 +121,11 @@ pub fn key_end(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp,
             false => Err(format!("{text:?} is in the past")),
         };
     }
-    let duration: Duration = past(text).map_err(|_| format!("{text:?} is not a time: {FORMS}"))?;
+    let is_duration = !text.contains('-') && text.starts_with(|first: char| first.is_ascii_digit());
+    let duration: Duration = past(text).map_err(|reason| match is_duration {
+        true => reason,
+        false => format!("{text:?} is not a time: {FORMS}"),
+    })?;
     now.checked_add(duration).map_err(|_| format!("{text:?} is too long: {FORMS}"))
 }
 
@@ -147,9 +151,9 @@ mod tests {
             ("2026-11-30T09:00:00Z", "is in the past"),
             ("2027-02-30", "is not a time: write a duration"),
             ("-1d", "is not a time"),
-            ("90", "is not a time: write a duration such as 90d"),
-            ("0d", "is not a time"),
-            ("soon", "is not a time"),
+            ("90", "has no unit"),
+            ("0d", "longer than zero"),
+            ("soon", "is not a time: write a duration such as 90d"),
         ] {
             let error = end(text).expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");

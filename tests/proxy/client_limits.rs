@@ -635,8 +635,9 @@ fn counts_of_periods_equal_the_ledger_after_every_kind_of_end() {
     assert_eq!(drifts(), Some([0.0, 1.0, 0.0]));
     // A record of a clock that was ten years ahead counts in no period of today, however often it is
     // compared.
-    let ahead =
-        format!("UPDATE usage_records SET started_at = started_at + 315576000000000 WHERE rowid = ({one})");
+    let ahead = format!(
+        "UPDATE usage_records SET started_at = started_at + 315576000000000000 WHERE rowid = ({one})"
+    );
     assert_eq!(connection.execute(&ahead, []).unwrap(), 1);
     let [of_client, requests, _] = drifts().unwrap();
     assert!(of_client > 1_000.0 && requests == 2.0, "{of_client} {requests}");
