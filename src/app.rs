@@ -133,7 +133,11 @@ impl App {
         let metrics = Arc::new(metrics.with_limits(Arc::clone(&reloader.shared.limits), limit_time));
         let mut sinks = Sinks::new(sinks);
         sinks.open(settings, &metrics, &journal, &mut reloader)?;
-        limits::seed(&reloader.shared.limits.all(), settings, settings.ledger.path.as_deref());
+        let is_seeded =
+            limits::seed(&reloader.shared.limits.all(), settings, settings.ledger.path.as_deref());
+        if let Some(sharing) = &mut reloader.sharing {
+            sharing.is_seeded = is_seeded;
+        }
 
         let balance = Balance::new(sockets.len());
         let capacity = Capacity {

@@ -38,13 +38,19 @@ pub(super) struct Repriced {
 }
 
 /// Sets what was used in the current period of each limit, before the limit is in use. Counts whose
-/// use cannot be read begin at 0, with a warning.
-pub(super) fn seed(limits: &[AppliedLimit], settings: &Settings, ledger: Option<&Path>) {
+/// use cannot be read begin at 0, with a warning, and false is returned.
+pub(super) fn seed(limits: &[AppliedLimit], settings: &Settings, ledger: Option<&Path>) -> bool {
     match sums(limits, settings, [&settings.prices], ledger) {
-        Ok(sums) => sums.into_iter().for_each(|Seeded { applied, begin, used: [used], .. }| {
-            applied.limit.seed(used, begin);
-        }),
-        Err(error) => tracing::warn!("limits of periods count from 0: {error}"),
+        Ok(sums) => {
+            for Seeded { applied, begin, used: [used], .. } in sums {
+                applied.limit.seed(used, begin);
+            }
+            true
+        }
+        Err(error) => {
+            tracing::warn!("limits of periods count from 0: {error}");
+            false
+        }
     }
 }
 
@@ -143,10 +149,11 @@ impl Comparison {
     }
 
     /// Reads the ledger, and sets the drift of each limit. Records that are closed meanwhile may be
-    /// in both or in neither, so that a sum between the counts before and after is right.
-    pub(super) fn end(self, settings: &Settings) {
-        let Some(ledger) = settings.ledger.path.as_deref() else { return };
-        let Some(since) = self.0.iter().map(|(_, (begin, _), _)| *begin).min() else { return };
+    /// in both or in neither, so that a sum between the counts before and after is right. Returns
+    /// false if the ledger cannot be read.
+    pub(super) fn end(&self, settings: &Settings) -> bool {
+        let Some(ledger) = settings.ledger.path.as_deref() else { return true };
+        let Some(since) = self.0.iter().map(|(_, (begin, _), _)| *begin).min() else { return true };
         let mut sums = Vec::new();
         for &(ref applied, (begin, end), _) in &self.0 {
             let clients = clients_of(&applied.owner, settings);
@@ -154,7 +161,7 @@ impl Comparison {
         }
         if let Err(error) = add_up(&mut sums, ledger, since, settings, [&settings.prices]) {
             tracing::warn!("limits cannot be compared with the ledger: {error}");
-            return;
+            return false;
         }
         for (Seeded { applied, begin, used: [used], .. }, (.., before)) in sums.iter().zip(&self.0) {
             // A period that has ended meanwhile is not compared.
@@ -171,6 +178,7 @@ impl Comparison {
             limit.reprice(Units::default(), more, *begin);
             limit.set_drift(drift);
         }
+        true
     }
 }
 

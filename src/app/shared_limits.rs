@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -22,12 +22,14 @@ pub(super) struct SharedLimits {
     settings: config::Redis,
     pub(super) fleet: Arc<Fleet>,
     wanted: Arc<Notify>,
+    /// The limits have what the ledger had at the start.
+    pub(super) is_seeded: bool,
 }
 
 impl SharedLimits {
     pub(super) fn new(settings: &config::Redis) -> Self {
         let (fleet, wanted) = redis::fleet(settings);
-        Self { settings: settings.clone(), fleet, wanted }
+        Self { settings: settings.clone(), fleet, wanted, is_seeded: false }
     }
 
     /// Starts the thread. `ledger`: the file in use, and the mark on it.
@@ -40,7 +42,7 @@ impl SharedLimits {
         (path, mark): (Option<&Path>, Option<&Mark>),
         journal: &Journal,
     ) -> io::Result<GrantExchange> {
-        if mark.is_none_or(Mark::take) {
+        if self.is_seeded && mark.is_none_or(Mark::take) {
             self.fleet.own_ledger();
         }
         let ledger = path.and_then(|path| {
@@ -54,11 +56,14 @@ impl SharedLimits {
     }
 }
 
-/// Takes over a ledger that another process had in use at the start. That one has reported what it
-/// had counted; from now on this process does.
+/// The pause after a ledger that cannot be read.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Takes over a ledger that another process had in use at the start, or that could not be read
+/// then. What earlier processes have reported of it stays until this one knows it, and reports it.
 pub(super) struct Inheritance {
     mark: Option<Arc<Mark>>,
-    /// Adds what the other one has counted since.
+    /// Adds what the ledger has and this process does not count.
     begun: Option<(Instant, Comparison)>,
 }
 
@@ -71,10 +76,53 @@ impl Inheritance {
     pub(super) fn look(&mut self, limits: &LimitRegistry, settings: &Settings, now: Instant) {
         let Some(fleet) = limits.fleet().filter(|fleet| !fleet.owns_ledger()) else { return };
         if let Some((_, comparison)) = self.begun.take_if(|(due, _)| *due <= now) {
-            comparison.end(settings);
-            fleet.own_ledger();
-        } else if self.begun.is_none() && self.mark.as_deref().is_some_and(Mark::take) {
+            if comparison.end(settings) {
+                fleet.own_ledger();
+            } else {
+                self.begun = Some((now + RETRY, Comparison::begin(limits.all())));
+            }
+        } else if self.begun.is_none() && self.mark.as_deref().is_none_or(Mark::take) {
             self.begun = Some((now + ON_THE_WAY, Comparison::begin(limits.all())));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::gate::limit::{Owner, WhenAway};
+
+    fn settings(ledger: &Path) -> Settings {
+        let text = format!(
+            "[ledger]\npath = \"{}\"\n[upstreams.up]\nprovider = \"other\"\nurl = \"http://h/v1\"\napi_key = \"none\"\n\
+             default_model = \"m\"\n[clients.search]\nkey = {{ value = \"sg-search-0123456789\" }}\n\
+             limits = [{{ requests = 10, per = \"day\" }}]\n",
+            ledger.display()
+        );
+        config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings
+    }
+
+    #[test]
+    fn ledger_is_not_owned_before_it_can_be_read() {
+        let broken = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(broken.path(), "no ledger").unwrap();
+        let mut settings = settings(broken.path());
+        let fleet = Fleet::new(WhenAway::Local, Waker::noop().clone());
+        let limits = LimitRegistry::shared(Some(Arc::clone(&fleet)));
+        let wanted = [(Owner::All, &*settings.clients[0].limits)];
+        let (_, next) = limits.plan(wanted, limit_time());
+        limits.take_over(next, limit_time());
+        assert!(!super::super::limits::seed(&limits.all(), &settings, Some(broken.path())));
+        let (mut inheritance, begun) = (Inheritance::new(None), Instant::now());
+        let mut is_owned = |settings: &Settings, seconds: u64| {
+            inheritance.look(&limits, settings, begun + Duration::from_secs(seconds));
+            fleet.owns_ledger()
+        };
+        assert_eq!([0, 2, 4, 12].map(|seconds| is_owned(&settings, seconds)), [false; 4]);
+        // Nothing is missing in a ledger that is not there.
+        settings.ledger.path = None;
+        assert_eq!([21, 22].map(|seconds| is_owned(&settings, seconds)), [false, true]);
     }
 }

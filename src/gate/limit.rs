@@ -539,9 +539,7 @@ impl State {
             return Ok(());
         }
         self.check_own(want, started, now)?;
-        self.check_grant(now, |grant, standing| {
-            grant.check(standing, want.min(standing.most), may_wait, now.nanos)
-        })
+        self.check_grant(now, |grant, standing| grant.check(standing, want, may_wait, now.nanos))
     }
 
     /// Checks the grant, if the limit is shared.

@@ -167,6 +167,55 @@ fn replicas_share_the_bucket_of_a_rate() {
 }
 
 #[test]
+fn request_larger_than_the_bucket_is_admitted_when_it_is_full() {
+    let redis = Redis::start();
+    let ledgers = Ledgers::new();
+    let tables = tables(&redis.url(), "", "{ tokens = 10000, per = \"minute\" }");
+    let [one, other] = ["one", "other"].map(|name| ledgers.replica(name, &tables));
+    // Both keep a part of the bucket in reserve.
+    for proxy in [&one, &other] {
+        until(PATIENCE, "it is granted its part", || {
+            (proxy.metric("streamgauge_redis_grants_total") >= 3.0).then_some(())
+        });
+    }
+    let body = format!(
+        r#"{{"model":"m","max_tokens":50,"messages":[{{"role":"user","content":"{}"}}]}}"#,
+        "word ".repeat(20_000)
+    );
+    let response = one.client().send(request(&body)).response();
+    assert_eq!(response.status(), 200, "{}", response.text());
+}
+
+#[test]
+fn crash_of_a_replica_forgives_no_use_of_a_rate() {
+    let redis = Redis::start();
+    let ledgers = Ledgers::new();
+    let tables = tables(&redis.url(), "", "{ requests = 8, per = \"hour\" }");
+    let one = ledgers.replica("one", &tables);
+    assert_eq!(admitted(&[&one], 2), 2);
+    one.stop();
+    let key = "{streamgauge:clients.search:requests:3600s:0}";
+    let fields = redis.ask(&["HKEYS", key]);
+    let granted = fields.lines().find(|field| field.starts_with("g:")).expect("it was granted some");
+    // As a process that could not report leaves it.
+    redis.ask(&["HSET", key, granted, "4 0 9999999999999"]);
+    let one = ledgers.replica("one", &tables);
+    assert_eq!(admitted(&[&one], 6), 2);
+}
+
+#[test]
+fn fields_of_replicas_that_are_gone_are_deleted() {
+    let redis = Redis::start();
+    let tables = tables(&redis.url(), "", "{ concurrent = 3 }");
+    let _one = replica_with(&tables, None);
+    let key = until(PATIENCE, "it is granted some", || {
+        redis.ask(&["KEYS", "*"]).lines().next().filter(|key| !key.is_empty()).map(str::to_owned)
+    });
+    redis.ask(&["HSET", &key, "s:gone/gone", "0", "g:gone/gone", "1 0 1"]);
+    until(PATIENCE, "it is forgotten", || (!redis.ask(&["HKEYS", &key]).contains("gone")).then_some(()));
+}
+
+#[test]
 fn replicas_share_the_permits_of_running_requests() {
     let redis = Redis::start();
     let tables = tables(&redis.url(), "", "{ concurrent = 3 }");
@@ -253,6 +302,19 @@ fn killed_redis_comes_back_empty_and_has_all_sums() {
     redis.resume();
     until(PATIENCE, "the sums are right", || (reported(&redis, "day") == 4 + meanwhile as u64).then_some(()));
     admit_exactly(&[&one, &other], 16 - meanwhile);
+}
+
+#[test]
+fn replica_that_started_without_redis_has_its_part_at_once() {
+    let mut redis = Redis::start();
+    redis.kill();
+    let ledgers = Ledgers::new();
+    let proxy = ledgers.replica("one", &tables(&redis.url(), "", "{ requests = 100, per = \"day\" }"));
+    assert_eq!(admitted(&[&proxy], 2), 2);
+    redis.resume();
+    until(PATIENCE, "it is connected", || is_connected(&proxy).then_some(()));
+    assert_eq!(admitted(&[&proxy], 10), 10);
+    until(PATIENCE, "all use is reported", || (reported(&redis, "day") == 12).then_some(()));
 }
 
 #[test]

@@ -28,7 +28,7 @@ const VALID: u64 = 15 * SECOND;
 /// The time for which the store keeps a grant of a rate, whose bucket fills again meanwhile.
 const RATE_VALID: u64 = 5 * SECOND;
 
-/// The time for which the store is not asked again after it had no room.
+/// The time for which the store is not asked again for more than it had left.
 const NO_ROOM: u64 = SECOND / 10;
 
 /// The time whose use a grant covers.
@@ -110,12 +110,22 @@ impl Fleet {
         self.ended.load(Ordering::Acquire) > 0 && !self.is_away()
     }
 
+    /// Returns true if requests of clients with limits are refused now.
+    pub fn refuses(&self) -> bool {
+        self.when_away == WhenAway::Refuse && self.is_away()
+    }
+
     /// Sets whether the store is away. Requests that wait for it are decided.
     pub fn set_away(&self, is_away: bool) {
-        if !self.is_away.swap(is_away, Ordering::AcqRel) && is_away {
-            self.outages.fetch_add(1, Ordering::AcqRel);
-        }
+        self.is_away.store(is_away, Ordering::Release);
         self.wake_waiting();
+    }
+
+    /// Notes that the store is away, and may have lost what it knew. A first connection that takes
+    /// long is no such outage.
+    pub fn record_outage(&self) {
+        self.outages.fetch_add(1, Ordering::AcqRel);
+        self.set_away(true);
     }
 
     /// From now on, this instance reports what the whole ledger has.
@@ -199,6 +209,20 @@ pub(super) struct Standing<'a> {
     pub(super) rate: Option<&'a BucketRate>,
 }
 
+impl Standing<'_> {
+    /// The amount that all instances together keep in reserve.
+    fn idle(&self) -> Units {
+        Units(self.most.0 / IDLE_PART)
+    }
+
+    /// The room that a request for `want` needs. One for a full bucket does not need what others keep
+    /// in reserve, which they never give back, nor does one for more than a whole period.
+    fn need(&self, want: Units) -> Units {
+        let is_capped = self.rate.is_some() || want >= self.most;
+        if is_capped { want.min(self.most.minus(self.idle())) } else { want }
+    }
+}
+
 /// A question to the store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ask {
@@ -210,8 +234,10 @@ pub struct Ask {
     pub foreign: Units,
     /// The amount that running requests hold, and have not spent.
     pub held: Units,
-    /// The amount that requests wait for.
+    /// The amount that requests wait for, and the least of them, which has to be left for any of
+    /// them to go on.
     pub want: Units,
+    pub least: Units,
     /// The grant that this instance keeps.
     pub keep: Units,
     /// The amount that it is likely to use soon.
@@ -277,8 +303,9 @@ pub(super) struct Grant {
     /// The number of outages before the ask to which that is the reply.
     outages: u64,
     no_room_until: u64,
-    /// The amount that requests wait for since the last ask.
+    /// The amount that requests wait for since the last ask, and the least of them.
     wanted: Units,
+    least: Option<Units>,
     /// More is asked for without waiting for the renewal.
     is_due: bool,
     asked_at: Option<u64>,
@@ -297,6 +324,7 @@ pub(super) struct Grant {
 
 impl Grant {
     pub(super) fn new(fleet: Arc<Fleet>) -> Self {
+        let outages = fleet.outages.load(Ordering::Acquire);
         Self {
             fleet,
             period: None,
@@ -304,9 +332,10 @@ impl Grant {
             valid_until: 0,
             reserve: 0,
             reply: None,
-            outages: 0,
+            outages,
             no_room_until: 0,
             wanted: Units::default(),
+            least: None,
             is_due: false,
             asked_at: None,
             fresh: Units::default(),
@@ -322,14 +351,15 @@ impl Grant {
         &self.fleet
     }
 
-    /// Checks that `need` may be taken. `may_wait`: the request can wait for a reply.
+    /// Checks that `want` may be taken. `may_wait`: the request can wait for a reply.
     pub(super) fn check(
         &mut self,
         standing: &Standing<'_>,
-        need: Units,
+        want: Units,
         may_wait: bool,
         now: u64,
     ) -> Result<(), Lack> {
+        let need = standing.need(want);
         self.turn(standing.period);
         if self.fleet.is_away() {
             return self.check_away(standing, need, now);
@@ -338,8 +368,9 @@ impl Grant {
         if now < self.valid_until && standing.taken + need.signed() <= self.ceiling {
             return Ok(());
         }
-        if now < self.no_room_until {
-            return Err(Lack::Room(self.missing(standing, need)));
+        let missing = self.missing(standing, need);
+        if now < self.no_room_until && missing > Units::default() {
+            return Err(Lack::Room(missing));
         }
         self.ask_for(need);
         if may_wait { Err(Lack::Grant) } else { self.check_away(standing, need, now) }
@@ -379,6 +410,7 @@ impl Grant {
 
     fn ask_for(&mut self, need: Units) {
         self.wanted = self.wanted.plus(need);
+        self.least = Some(self.least.map_or(need, |least| least.min(need)));
         self.fleet.ask();
     }
 
@@ -386,7 +418,8 @@ impl Grant {
     fn turn(&mut self, period: Option<Timestamp>) {
         if self.period != period {
             (self.period, self.ceiling, self.valid_until, self.reserve) = (period, 0, 0, 0);
-            (self.reply, self.no_room_until, self.wanted) = (None, 0, Units::default());
+            (self.reply, self.no_room_until) = (None, 0);
+            (self.wanted, self.least) = (Units::default(), None);
         }
     }
 
@@ -395,27 +428,31 @@ impl Grant {
         self.fleet.when_away == WhenAway::Allow && self.fleet.is_away()
     }
 
+    /// The amount up to which this instance may take without knowing what others have spent since
+    /// the last reply: its part of what was left then.
+    fn alone(&self, standing: &Standing<'_>) -> i128 {
+        let instances = i128::from(self.instances());
+        match (self.reply, standing.rate) {
+            (Some((_, reply)), _) => self.ceiling + reply.left.max(0) / instances,
+            (None, Some(_)) => standing.taken + (standing.most.signed() / instances).max(1),
+            (None, None) => standing.most.signed() / instances,
+        }
+    }
+
     /// Decides without the store. While it is not away, a request that cannot wait for it gets this
     /// instance's part of what is left.
     fn check_away(&mut self, standing: &Standing<'_>, need: Units, now: u64) -> Result<(), Lack> {
         let instances = i128::from(self.instances());
-        let mut part = standing.most.signed() / instances;
         let mut need = need.signed();
         let allowed = match (self.fleet.when_away, standing.rate) {
             (WhenAway::Allow, _) if self.fleet.is_away() => return Ok(()),
             (WhenAway::Refuse, _) if !self.fleet.is_reached() => return Err(Lack::Store),
-            (_, None) => match self.reply {
-                Some((_, reply)) => self.ceiling + reply.left.max(0) / instances,
-                None => part,
-            },
+            (_, None) => self.alone(standing),
             (_, Some(rate)) => {
-                part = part.max(1);
+                let part = (standing.most.signed() / instances).max(1);
                 need = need.min(part);
-                let (begin, since) = match (self.apart, self.reply) {
-                    (Some(apart), _) => apart,
-                    (None, Some((at, reply))) => (self.ceiling + reply.left.max(0) / instances, at),
-                    (None, None) => (standing.taken + part, now),
-                };
+                let since = self.reply.map_or(now, |(at, _)| at);
+                let (begin, since) = self.apart.unwrap_or_else(|| (self.alone(standing), since));
                 let refill = rate.limit.signed().saturating_mul(now.saturating_sub(since).into());
                 let allowed = begin.saturating_add(refill / (i128::from(rate.period) * instances));
                 // A bucket of this instance alone holds its part of the burst.
@@ -467,12 +504,9 @@ impl Grant {
         (self.asked_at, self.is_due) = (Some(now), false);
         let (idle, soon) = match is_leaving {
             true => (Units::default(), Units::default()),
-            false => (Units(standing.most.0 / IDLE_PART), Units(self.recent as u128)),
+            false => (standing.idle(), Units(self.recent as u128)),
         };
-        let instances = self.instances();
-        let alone = self.reply.map_or(0, |(_, reply)| {
-            self.ceiling + reply.left.max(0) / i128::from(instances) - standing.taken
-        });
+        let (alone, instances) = (self.alone(standing) - standing.taken, self.instances());
         let keep = self.keep(standing, soon, idle, now);
         let rate = standing.rate.map(|rate| AskedRate {
             refill: rate.limit.0 as f64 / (rate.period as f64 / 1e6),
@@ -486,6 +520,7 @@ impl Grant {
             foreign,
             held,
             want: std::mem::take(&mut self.wanted),
+            least: self.least.take().unwrap_or_default(),
             keep,
             soon,
             idle,
@@ -563,6 +598,7 @@ impl Grant {
             foreign,
             held,
             want: none,
+            least: none,
             keep: none,
             soon: none,
             idle: none,

@@ -21,11 +21,12 @@ impl Buffered {
         !self.decides_alone.get()
     }
 
-    /// Returns true if the request failed only for lack of a grant, for which it can wait.
+    /// Returns true if the request failed only for lack of a grant, for which it can wait. A store
+    /// that has gone away since then is no reason to refuse it, unless all are refused.
     pub(in crate::proxy) fn lacks_grant(&self, error: &Error) -> bool {
         *error.kind() == Kind::LimitsUnavailable
             && self.may_ask()
-            && self.fleet().is_some_and(|fleet| !fleet.is_away())
+            && self.fleet().is_some_and(|fleet| !fleet.refuses())
     }
 
     /// Waits for the grants that the request lacks, and finds its target.

@@ -351,7 +351,7 @@ impl Asking {
 
     fn record_outage(&mut self, trouble: &Trouble) {
         self.counts().is_connected.store(false, Ordering::Relaxed);
-        self.fleet.set_away(true);
+        self.fleet.record_outage();
         if self.outage.record_failure(trouble.kind()) {
             let when_away = self.settings.when_away;
             tracing::warn!(reason = %trouble, ?when_away, "Redis is away, and limits are not shared until it is back");

@@ -8,16 +8,18 @@
 --                 came back from a time without this server
 -- Everything that an instance says is absolute: its fields are replaced.
 local key, me = KEYS[1], ARGV[1]
-local spent, held, want, keep = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local soon, idle, most = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local valid, kept = tonumber(ARGV[9]), ARGV[10]
+local spent, held = tonumber(ARGV[2]), tonumber(ARGV[3])
+-- What requests wait for, and the least of them.
+local want, least = tonumber(ARGV[4]), tonumber(ARGV[5])
+local keep, soon, idle, most = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local valid, kept = tonumber(ARGV[10]), ARGV[11]
 -- The beginning of earlier instances of the same ledger, whose use this one reports too.
-local heir = ARGV[11]
+local heir = ARGV[12]
 -- Not empty: this server was away for it since its latest report, and it has reported this limit
 -- before. What it may take without knowing the others, of which it has seen so many.
-local away, known, alone, seen = ARGV[12], ARGV[13], tonumber(ARGV[14]), tonumber(ARGV[15])
+local away, known, alone, seen = ARGV[13], ARGV[14], tonumber(ARGV[15]), tonumber(ARGV[16])
 -- A rate: units per millisecond, what of `spent` is not known here, and the level to begin with.
-local refill, unconfirmed, level = tonumber(ARGV[16]), tonumber(ARGV[17]), tonumber(ARGV[18])
+local refill, unconfirmed, level = tonumber(ARGV[17]), tonumber(ARGV[18]), tonumber(ARGV[19])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -35,6 +37,10 @@ for i = 1, #fields, 2 do
     if kind == 's:' then mine = tonumber(value) end
   elseif heir ~= '' and string.sub(who, 1, #heir) == heir then
     redis.call('HDEL', key, fields[i])
+    if refill and kind == 'g:' then
+      -- It may have been spent before a crash.
+      lost = lost + tonumber(string.match(value, '^%S+'))
+    end
   elseif kind == 's:' then
     used = used + tonumber(value)
   elseif kind == 'g:' then
@@ -48,6 +54,9 @@ for i = 1, #fields, 2 do
       if refill then
         -- It may have been spent.
         lost = lost + tonumber(amount)
+        redis.call('HDEL', key, 's:' .. who)
+      elseif redis.call('HGET', key, 's:' .. who) == '0' then
+        -- A count that has no period is always 0.
         redis.call('HDEL', key, 's:' .. who)
       end
     end
@@ -69,6 +78,8 @@ end
 local part = math.max(left, 0) / (4 * instances)
 -- Near the limit nothing is granted but what requests want.
 if part < most / 1024 then part = 0 end
+-- A request that needs more than there is gets nothing, so that others can go on meanwhile.
+if least > left then want = 0 end
 local more = math.max(keep, want, math.min(math.max(soon, idle / instances), part))
 more = math.max(math.min(more, left), 0)
 -- Everything was lost, or others may have spent without this server: until all have reported again,

@@ -49,6 +49,7 @@ pub(super) fn call(key: &str, ask: &Ask, writer: &Writer, is_known: bool, is_hei
         .arg((ask.spent - signed(ask.foreign)).to_string())
         .arg(ask.held.0.to_string())
         .arg(ask.want.0.to_string())
+        .arg(ask.least.0.to_string())
         .arg(ask.keep.0.to_string())
         .arg(ask.soon.0.to_string())
         .arg(ask.idle.0.to_string())

@@ -1,6 +1,7 @@
 //! Several instances on one store under a simulated clock, with lost asks and replies, restarts and
 //! outages.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::task::Waker;
 
@@ -19,25 +20,36 @@ fn now(nanos: u64) -> Now {
     Now { nanos, time: begin + SignedDuration::from_nanos(nanos as i64) }
 }
 
+/// A ledger, and the process that writes to it.
+type Writer = (usize, usize);
+
 /// The store, as `grant.lua` keeps it.
 #[derive(Default)]
 struct Store {
-    spent: BTreeMap<usize, i128>,
+    spent: BTreeMap<Writer, i128>,
     /// The grant, the part that is held, and the end.
-    granted: BTreeMap<usize, (i128, i128, u64)>,
+    granted: BTreeMap<Writer, (i128, i128, u64)>,
     /// The level of a rate, and its time.
     level: Option<(f64, u64)>,
+    /// The latest time at which an instance missed what it had reported, or was back.
+    emptied: Option<u64>,
 }
 
 impl Store {
-    fn reply(&mut self, who: usize, ask: &Ask, now: u64) -> Reply {
-        let held = ask.held.signed();
-        let others = |part: &BTreeMap<usize, i128>| {
+    fn reply(&mut self, who: Writer, is_heir: bool, ask: &Ask, now: u64) -> Reply {
+        let (held, mut lost) = (ask.held.signed(), 0);
+        if is_heir {
+            let is_earlier = |other: &Writer| other.0 == who.0 && *other != who;
+            self.spent.retain(|other, _| !is_earlier(other));
+            let earlier = self.granted.extract_if(.., |other, _| is_earlier(other));
+            let unsure: i128 = earlier.map(|(_, (amount, ..))| amount).sum();
+            lost = if ask.rate.is_some() { unsure } else { 0 };
+        }
+        let others = |part: &BTreeMap<Writer, i128>| {
             part.iter().filter(|(other, _)| **other != who).map(|(_, spent)| *spent).sum::<i128>()
         };
         let over: Vec<_> =
             self.granted.iter().filter(|(_, (.., ends))| *ends <= now).map(|(who, _)| *who).collect();
-        let mut lost = 0;
         for over in over.into_iter().filter(|over| *over != who) {
             let (amount, ..) = self.granted.remove(&over).unwrap();
             if ask.rate.is_some() {
@@ -48,9 +60,10 @@ impl Store {
         let live = || self.granted.iter().filter(|(other, _)| **other != who).map(|(_, granted)| *granted);
         let granted: i128 = live().map(|(amount, ..)| amount).sum();
         let holds: i128 = live().map(|(_, holds, _)| holds).sum();
-        let instances = live().count() as u32 + 1;
+        let mut instances = live().count() as u32 + 1;
         let most = ask.most.signed();
-        let (left, elsewhere) = match &ask.rate {
+        let mine = self.spent.get(&who).copied();
+        let (mut left, elsewhere) = match &ask.rate {
             None => {
                 let used = others(&self.spent);
                 (most - used - granted - ask.spent - held, used + holds)
@@ -59,8 +72,7 @@ impl Store {
                 let mut level = rate.level as f64;
                 if let Some((known, at)) = self.level {
                     let known = (known + (now - at) as f64 / 1e6 * rate.refill).min(most as f64);
-                    let mine = self.spent.get(&who).map(|mine| ask.spent - mine);
-                    level = known - (lost + mine.unwrap_or(rate.unconfirmed)) as f64;
+                    level = known - (lost + mine.map_or(rate.unconfirmed, |mine| ask.spent - mine)) as f64;
                 }
                 let level = level.min(most as f64);
                 self.level = Some((level, now));
@@ -69,8 +81,20 @@ impl Store {
         };
         let part = left.max(0) / (4 * i128::from(instances));
         let part = if part < most / NEAR_PART { 0 } else { part };
+        let want = if ask.least.signed() > left { 0 } else { ask.want.signed() };
         let likely = ask.soon.signed().max(ask.idle.signed() / i128::from(instances)).min(part);
-        let more = ask.keep.signed().max(ask.want.signed()).max(likely).min(left).max(0);
+        let mut more = ask.keep.signed().max(want).max(likely).min(left).max(0);
+        if ask.rate.is_none() && (ask.was_away || ask.is_known && mine.is_none()) {
+            self.emptied = Some(now);
+        }
+        let mut unused = granted - holds;
+        if self.emptied.is_some_and(|emptied| now.abs_diff(emptied) < UNSURE) {
+            let alone = ask.alone.signed();
+            instances = instances.max(ask.instances);
+            more = more.min(alone);
+            let known_left = left.min(more + (alone - more) * i128::from(instances));
+            (unused, left) = (unused + left - known_left, known_left);
+        }
         self.spent.insert(who, ask.spent);
         self.granted.insert(who, (held + more, held, now + ask.valid));
         Reply {
@@ -78,31 +102,29 @@ impl Store {
             left: left - more,
             instances,
             elsewhere: Units::from_signed(elsewhere),
-            unused: Units::from_signed(granted - holds),
+            unused: Units::from_signed(unused),
         }
     }
 }
 
+/// The time for which a store that may have lost its state grants no more than parts.
+const UNSURE: u64 = 25 * SECOND / 10;
+
 struct Instance {
-    who: usize,
+    who: Writer,
     fleet: Arc<Fleet>,
     limit: Arc<UseLimit>,
     holds: Vec<(LimitHold, u64)>,
+    /// The store knows that it reports what earlier processes of its ledger have.
+    has_inherited: Cell<bool>,
 }
 
 impl Instance {
-    fn new(who: usize, quantity: Quantity, bound: &LimitBound, when_away: WhenAway, at: u64) -> Self {
+    fn new(ledger: usize, quantity: Quantity, bound: &LimitBound, when_away: WhenAway, at: u64) -> Self {
         let fleet = Fleet::new(when_away, Waker::noop().clone());
         fleet.own_ledger();
-        let spec = LimitSpec {
-            quantity,
-            bound: bound.clone(),
-            at_limit: AtLimit::Refuse,
-            filter: LimitFilter::default(),
-            unpriced: Unpriced::Refuse,
-        };
-        let limit = Arc::new(UseLimit::shared(spec, Some(Arc::clone(&fleet)), now(at)));
-        Self { who, fleet, limit, holds: Vec::new() }
+        let limit = Arc::new(UseLimit::shared(spec(quantity, bound), Some(Arc::clone(&fleet)), now(at)));
+        Self { who: (ledger, 0), fleet, limit, holds: Vec::new(), has_inherited: Cell::new(false) }
     }
 
     fn exchange(&self, store: &mut Store, at: u64) {
@@ -113,9 +135,10 @@ impl Instance {
     fn exchange_through(&self, store: &mut Store, at: u64, mut arrives: impl FnMut(bool) -> bool) {
         for ask in self.limit.asks(now(at), true).into_iter().flatten() {
             if arrives(true) {
-                let reply = store.reply(self.who, &ask, at);
+                let reply = store.reply(self.who, !self.has_inherited.get(), &ask, at);
                 if arrives(false) {
                     self.limit.reply(&ask, reply, now(at));
+                    self.has_inherited.set(true);
                 }
             }
         }
@@ -154,6 +177,16 @@ fn per_day(limit: Units) -> LimitBound {
     LimitBound::Period { limit, calendar: Calendar { period: Period::Day, zone: TimeZone::UTC } }
 }
 
+fn spec(quantity: Quantity, bound: &LimitBound) -> LimitSpec {
+    LimitSpec {
+        quantity,
+        bound: bound.clone(),
+        at_limit: AtLimit::Refuse,
+        filter: LimitFilter::default(),
+        unpriced: Unpriced::Refuse,
+    }
+}
+
 fn used(tokens: u64) -> Use {
     Use { requests: 1, reported: tokens, ..Use::default() }
 }
@@ -190,7 +223,9 @@ fn fleet_never_exceeds_a_period_and_uses_all_of_it() {
                     // replaces what the process before has reported.
                     fleet[index].holds.clear();
                     let used = fleet[index].limit.status(now(at)).used;
-                    fleet[index] = new(index, at);
+                    let (ledger, writer) = fleet[index].who;
+                    fleet[index] = new(ledger, at);
+                    fleet[index].who.1 = writer + 1;
                     fleet[index].limit.seed(used, now(at).time);
                 }
                 _ => {}
@@ -305,7 +340,7 @@ fn request_without_room_is_refused_without_another_ask() {
     assert_eq!(one.take(20, RENEWAL + NO_ROOM - 1).err(), Some(end));
     assert!(one.limit.asks(now(RENEWAL + 1), true)[0].is_none());
     assert_eq!(one.limit.status(now(RENEWAL)).taken(), tokens(90), "with what others have used");
-    assert!(one.take(7, RENEWAL + 1).is_ok());
+    assert!(one.take_asking(7, &mut store, RENEWAL + 1).is_ok(), "there is as much");
 }
 
 #[test]
@@ -424,7 +459,7 @@ fn first_ask_after_an_outage_says_so() {
     let mut store = Store::default();
     let one = Instance::new(0, TOKENS, &per_day(tokens(1_000)), WhenAway::Local, 0);
     one.exchange(&mut store, 0);
-    one.fleet.set_away(true);
+    one.fleet.record_outage();
     one.fleet.set_away(false);
     let was_away = |at: u64| one.limit.asks(now(at), true)[0].as_ref().map(|ask| ask.was_away);
     // Until the store has replied.
@@ -432,4 +467,106 @@ fn first_ask_after_an_outage_says_so() {
     assert_eq!(was_away(2 * RENEWAL), Some(true));
     one.exchange(&mut store, 3 * RENEWAL);
     assert_eq!(was_away(4 * RENEWAL), Some(false));
+}
+
+#[test]
+fn request_larger_than_the_bucket_passes_two_instances() {
+    let rate = BucketRate { limit: tokens(10_000), period: 60 * SECOND, burst: tokens(10_000) };
+    for want in [9_950, 10_000, 12_000] {
+        let mut store = Store::default();
+        let [one, other] =
+            [0, 1].map(|who| Instance::new(who, TOKENS, &LimitBound::Rate(rate), WhenAway::Local, 0));
+        for at in [0, RENEWAL] {
+            [&one, &other].iter().for_each(|instance| instance.exchange(&mut store, at));
+        }
+        let at = 2 * RENEWAL;
+        let hold = one.take_asking(want, &mut store, at).expect("the bucket is full");
+        hold.settle(&used(want), now(at));
+        // What is beyond the bucket is a debt, also of the other one.
+        one.exchange(&mut store, at + RENEWAL);
+        other.exchange(&mut store, at + RENEWAL);
+        assert!(other.take_asking(500, &mut store, at + RENEWAL + SECOND).is_err());
+        assert!(other.take_asking(100, &mut store, at + 60 * SECOND).is_ok());
+    }
+}
+
+#[test]
+fn request_for_a_whole_period_passes_two_instances() {
+    let mut store = Store::default();
+    let bound = per_day(tokens(10_000));
+    let [one, other] = [0, 1].map(|who| Instance::new(who, TOKENS, &bound, WhenAway::Local, 0));
+    for at in [0, RENEWAL] {
+        [&one, &other].iter().for_each(|instance| instance.exchange(&mut store, at));
+    }
+    let hold = one.take_asking(12_000, &mut store, 2 * RENEWAL).expect("nothing is used");
+    for instance in [&one, &other] {
+        instance.exchange(&mut store, 3 * RENEWAL);
+    }
+    assert!(other.take_asking(100, &mut store, 3 * RENEWAL).is_err());
+    drop(hold);
+}
+
+#[test]
+fn request_without_room_keeps_none_from_others() {
+    let rate = BucketRate { limit: tokens(10_000), period: 3_600 * SECOND, burst: tokens(10_000) };
+    for bound in [LimitBound::Rate(rate), per_day(tokens(10_000))] {
+        let mut store = Store::default();
+        let [one, other] = [0, 1].map(|who| Instance::new(who, TOKENS, &bound, WhenAway::Local, 0));
+        other.take_asking(4_000, &mut store, 0).unwrap().settle(&used(4_000), now(0));
+        other.exchange(&mut store, RENEWAL);
+        assert!(one.take_asking(8_000, &mut store, RENEWAL).is_err());
+        assert!(other.take_asking(5_000, &mut store, RENEWAL).is_ok());
+    }
+}
+
+#[test]
+fn part_of_the_waiting_requests_has_room() {
+    let mut store = Store::default();
+    let one = Instance::new(0, TOKENS, &per_day(tokens(1_000)), WhenAway::Local, 0);
+    for want in [700, 600] {
+        assert_eq!(one.take(want, 0).err(), Some(RoomFrom::AReply));
+    }
+    one.exchange(&mut store, 0);
+    let holds = [700, 600].map(|want| one.take(want, 0));
+    assert_eq!(holds.each_ref().map(Result::is_ok), [true, false]);
+}
+
+#[test]
+fn new_instance_spends_its_part_after_an_outage() {
+    let bound = per_day(tokens(10_000));
+    let mut store = Store::default();
+    let other = Instance::new(1, TOKENS, &bound, WhenAway::Local, 0);
+    other.exchange(&mut store, 0);
+    // It starts while the store is away.
+    let one = Instance::new(0, TOKENS, &bound, WhenAway::Local, 0);
+    one.fleet.record_outage();
+    one.fleet.set_away(false);
+    assert!(one.take_asking(1_000, &mut store, SECOND).is_ok());
+    assert!(store.emptied.is_some());
+    // The other one has no more than its part, which is enough.
+    assert!(other.take_asking(4_000, &mut store, SECOND).is_ok());
+}
+
+#[test]
+fn limit_that_is_new_after_an_outage_has_missed_none() {
+    let one = Instance::new(0, TOKENS, &per_day(tokens(1_000)), WhenAway::Local, 0);
+    // A first connection that takes long.
+    one.fleet.set_away(true);
+    one.fleet.set_away(false);
+    let was_away = |limit: &UseLimit| limit.asks(now(0), true)[0].as_ref().map(|ask| ask.was_away);
+    assert_eq!(was_away(&one.limit), Some(false));
+    one.fleet.record_outage();
+    let spec = spec(TOKENS, &per_day(tokens(1_000)));
+    let added = UseLimit::shared(spec, Some(Arc::clone(&one.fleet)), now(0));
+    assert_eq!(was_away(&added), Some(false));
+}
+
+#[test]
+fn only_a_fleet_that_refuses_refuses_while_away() {
+    for when_away in [WhenAway::Local, WhenAway::Allow, WhenAway::Refuse] {
+        let fleet = Fleet::new(when_away, Waker::noop().clone());
+        assert!(!fleet.refuses());
+        fleet.set_away(true);
+        assert_eq!(fleet.refuses(), when_away == WhenAway::Refuse);
+    }
 }
