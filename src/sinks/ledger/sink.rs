@@ -68,6 +68,8 @@ pub struct Ledger {
     followed: Option<(Arc<Live<Option<Duration>>>, u64)>,
     /// The deadline of the last records. `None` while the process is not ending.
     give_up: Option<Instant>,
+    /// The deadline has passed, and records were left to the next start.
+    has_given_up: bool,
     /// Records that were written and disappeared, until the lane counts them.
     gone: usize,
     /// Dropped last, when everything is in the file.
@@ -142,6 +144,7 @@ impl Ledger {
             kept,
             followed: None,
             give_up: None,
+            has_given_up: false,
             gone: 0,
             _shipper: shipper,
         }
@@ -261,6 +264,11 @@ impl Ledger {
     /// Writes all batches, in one transaction unless writing fails. Retries until it succeeds, or
     /// until the process ends and [`GRACE`] is over.
     fn write_all(&mut self, mut batches: &[Batch], turn: &mut Turn<'_>) {
+        // Another attempt at a file that is locked would take the rest of the time.
+        if self.has_given_up {
+            self.leave(batches, turn);
+            return;
+        }
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         while !batches.is_empty() {
             // While the file fails, an attempt has one batch: each attempt on a full disk costs the
@@ -284,15 +292,20 @@ impl Ledger {
             if let Some(deadline) = turn.pause(backoff.take_next()) {
                 let give_up = *self.give_up.get_or_insert_with(|| Instant::now() + GRACE);
                 if give_up.min(deadline) <= Instant::now() {
-                    let lost = self.spill(batches);
-                    turn.record_lost(lost);
-                    // The next start writes them.
-                    turn.record_written(count(batches) - lost);
+                    self.has_given_up = true;
+                    self.leave(batches, turn);
                     return;
                 }
                 thread::sleep(FIRST_PAUSE);
             }
         }
+    }
+
+    /// Leaves the last records to the next start, which writes them.
+    fn leave(&mut self, batches: &[Batch], turn: &mut Turn<'_>) {
+        let lost = self.spill(batches);
+        turn.record_lost(lost);
+        turn.record_written(count(batches) - lost);
     }
 
     /// Logs that records are written again, if writing had failed.
