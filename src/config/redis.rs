@@ -40,7 +40,7 @@ pub(super) fn redis(table: &Table<'_>) -> Read<Redis> {
         table.warning("sentinel_password", "has no effect without redis.sentinel");
     }
     let sentinel = service.map(|service| Sentinel { service, password });
-    if sentinel.is_some() && matches!(url.nodes[0], RedisAddress::Unix(_)) {
+    if sentinel.is_some() && url.nodes.iter().any(|node| matches!(node, RedisAddress::Unix(_))) {
         return Err(table.mistake("sentinel", "needs the addresses of sentinels in url, which is a socket"));
     }
     if sentinel.is_none() && url.nodes.len() > 1 && url.login.db != 0 {

@@ -51,7 +51,7 @@ pub use applied::{AppliedLimit, LimitRegistry, NextLimits, Owner};
 pub use bucket::BucketRate;
 pub use estimate::{InputSize, names_stored};
 pub use filter::LimitFilter;
-pub use grant::{Ask, AskedRate, Fleet, RENEWAL, Reply, WhenAway};
+pub use grant::{Ask, AskedRate, Fleet, RENEWAL, Reply, ReplyWait, WhenAway};
 pub use hold::{LimitHold, NoRoom};
 pub use input_ratio::{InputRatios, RatioKey};
 pub use period::Calendar;
@@ -286,7 +286,8 @@ impl UseLimit {
         if matches!(state.at_limit, AtLimit::Warn | AtLimit::Wait(_)) {
             return None;
         }
-        let room_from = state.check(want, started, now, true).err().filter(|from| from.is_known())?;
+        let room_from =
+            state.check(want, started, now, ReplyWait::Possible).err().filter(|from| from.is_known())?;
         self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
         Some(room_from)
     }
@@ -296,25 +297,27 @@ impl UseLimit {
     pub fn lacks_grant(&self, expected: &Use, started: Timestamp, now: Now) -> bool {
         let want = self.quantity.held_for(expected);
         let state = &mut *self.state();
-        state.at_limit != AtLimit::Warn && state.check(want, started, now, true) == Err(RoomFrom::AReply)
+        state.at_limit != AtLimit::Warn
+            && state.check(want, started, now, ReplyWait::Possible) == Err(RoomFrom::AReply)
     }
 
     /// Holds `want` for a request that began at `started`, which may wait in the queue if `may_wait`,
-    /// and for the fleet's store if `may_ask`. A limit for which others wait has no room for a new
+    /// and for the fleet's store as `reply_wait` says. A limit for which others wait has no room for a new
     /// request. One that uses nothing never waits.
     fn take(
         &self,
         want: Units,
         started: Timestamp,
         now: Now,
-        may_ask: bool,
+        reply_wait: ReplyWait,
         may_wait: bool,
     ) -> Result<Taken, NoPlace> {
         let state = &mut *self.state();
         let has_queue = matches!(state.at_limit, AtLimit::Wait(_)) && want > Units::default();
         let waits = has_queue && may_wait;
         let is_behind = has_queue && !self.waiting.is_empty();
-        let mut room = state.check(want, started, now, may_ask && !is_behind);
+        let reply_wait = if is_behind { ReplyWait::Never } else { reply_wait };
+        let mut room = state.check(want, started, now, reply_wait);
         if is_behind {
             // Those that wait have the room that a running request gives back.
             room = room.and(Err(RoomFrom::AnEnd));
@@ -342,7 +345,7 @@ impl UseLimit {
     /// others wait has no room. True: there was no room, and the limit only warns.
     fn take_turn(&self, place: Place, more: Units, started: Timestamp, now: Now) -> Result<bool, RoomFrom> {
         let state = &mut *self.state();
-        let mut room = state.check(more, started, now, false);
+        let mut room = state.check(more, started, now, ReplyWait::Never);
         let has_queue = matches!(state.at_limit, AtLimit::Wait(_)) && more > Units::default();
         if has_queue && !self.waiting.is_empty() {
             room = room.and(Err(RoomFrom::AnEnd));
@@ -533,13 +536,13 @@ impl State {
     }
 
     /// Checks that there is room for `want`, here and in the fleet.
-    fn check(&mut self, want: Units, started: Timestamp, now: Now, may_wait: bool) -> Result<(), RoomFrom> {
+    fn check(&mut self, want: Units, started: Timestamp, now: Now, wait: ReplyWait) -> Result<(), RoomFrom> {
         // A request that uses nothing waits for no debt.
         if want == Units::default() || self.grant.as_ref().is_some_and(|grant| grant.is_free()) {
             return Ok(());
         }
         self.check_own(want, started, now)?;
-        self.check_grant(now, |grant, standing| grant.check(standing, want, may_wait, now.nanos))
+        self.check_grant(now, |grant, standing| grant.check(standing, want, wait, now.nanos))
     }
 
     /// Checks the grant, if the limit is shared.

@@ -197,7 +197,7 @@ fn crash_of_a_replica_forgives_no_use_of_a_rate() {
     let key = "{streamgauge:clients.search:requests:3600s:0}";
     let fields = redis.ask(&["HKEYS", key]);
     let granted = fields.lines().find(|field| field.starts_with("g:")).expect("it was granted some");
-    // As a process that could not report leaves it.
+    // State that a process leaves which could not report.
     redis.ask(&["HSET", key, granted, "4 0 9999999999999"]);
     let one = ledgers.replica("one", &tables);
     assert_eq!(admitted(&[&one], 6), 2);

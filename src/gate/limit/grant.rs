@@ -11,11 +11,15 @@
 //! grant, except for what running requests use beyond their holds, and to spend nothing of a grant
 //! whose time is over.
 
+mod ask;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use jiff::Timestamp;
+
+pub use ask::{Ask, AskedRate, Reply};
 
 use super::{BucketRate, Units};
 
@@ -57,6 +61,17 @@ pub enum WhenAway {
     Refuse,
     /// Nothing is limited.
     Allow,
+}
+
+/// The wait of a request for the reply of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyWait {
+    /// The request can wait.
+    Possible,
+    /// The request has waited for the longest time, and is decided as while the store is away.
+    Over,
+    /// The request never can, and gets this instance's part of what is left.
+    Never,
 }
 
 /// The fleet as this instance sees it, for all shared limits. All threads share it.
@@ -223,70 +238,6 @@ impl Standing<'_> {
     }
 }
 
-/// A question to the store.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ask {
-    /// The period that it is about.
-    pub period: Option<(Timestamp, Timestamp)>,
-    /// The amount that this instance has spent in all. For a rate also what running requests hold.
-    pub spent: i128,
-    /// The part of `spent` that another instance with the same ledger reports.
-    pub foreign: Units,
-    /// The amount that running requests hold, and have not spent.
-    pub held: Units,
-    /// The amount that requests wait for, and the least of them, which has to be left for any of
-    /// them to go on.
-    pub want: Units,
-    pub least: Units,
-    /// The grant that this instance keeps.
-    pub keep: Units,
-    /// The amount that it is likely to use soon.
-    pub soon: Units,
-    /// The amount that all instances keep in reserve.
-    pub idle: Units,
-    pub most: Units,
-    pub rate: Option<AskedRate>,
-    /// The store has replied to an ask about this period before.
-    pub is_known: bool,
-    /// The store was away since, so that it may not know what others have spent.
-    pub was_away: bool,
-    /// The amount that this instance may take if the store does not know what others have spent.
-    pub alone: Units,
-    /// The instances that were seen last.
-    pub instances: u32,
-    /// The time for which the grant is kept, in nanoseconds.
-    pub valid: u64,
-    /// The time of the ask, and the number of outages before it.
-    at: u64,
-    outages: u64,
-}
-
-/// The part of an ask that is about a rate.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AskedRate {
-    /// Units per millisecond.
-    pub refill: f64,
-    /// The part of `spent` of which the store has not said that it is known.
-    pub unconfirmed: i128,
-    /// The level that the bucket should have, if the store does not know it.
-    pub level: i128,
-}
-
-/// The reply of the store.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reply {
-    /// The grant that is not spent: at least what running requests hold, except for a rate.
-    pub granted: Units,
-    /// The amount that is neither spent nor granted; negative if too much is spent.
-    pub left: i128,
-    /// The instances with grants, this one included.
-    pub instances: u32,
-    /// The amount that others have spent or hold. For a rate, what is missing in the bucket.
-    pub elsewhere: Units,
-    /// The grants of others that they neither spend nor hold.
-    pub unused: Units,
-}
-
 /// The grant of one limit, and the last reply about it.
 #[derive(Debug)]
 pub(super) struct Grant {
@@ -351,18 +302,18 @@ impl Grant {
         &self.fleet
     }
 
-    /// Checks that `want` may be taken. `may_wait`: the request can wait for a reply.
+    /// Checks that `want` may be taken.
     pub(super) fn check(
         &mut self,
         standing: &Standing<'_>,
         want: Units,
-        may_wait: bool,
+        wait: ReplyWait,
         now: u64,
     ) -> Result<(), Lack> {
         let need = standing.need(want);
         self.turn(standing.period);
         if self.fleet.is_away() {
-            return self.check_away(standing, need, now);
+            return self.check_away(standing, need, true, now);
         }
         self.apart = None;
         if now < self.valid_until && standing.taken + need.signed() <= self.ceiling {
@@ -373,13 +324,17 @@ impl Grant {
             return Err(Lack::Room(missing));
         }
         self.ask_for(need);
-        if may_wait { Err(Lack::Grant) } else { self.check_away(standing, need, now) }
+        match wait {
+            ReplyWait::Possible => Err(Lack::Grant),
+            ReplyWait::Over => self.check_away(standing, need, true, now),
+            ReplyWait::Never => self.check_away(standing, need, false, now),
+        }
     }
 
     /// Checks that a running request may take `more`. It does not wait: it fails only if the store
     /// has said that there is no room.
     pub(super) fn check_more(&mut self, standing: &Standing<'_>, more: Units, now: u64) -> Result<(), Lack> {
-        match self.check(standing, more, true, now) {
+        match self.check(standing, more, ReplyWait::Possible, now) {
             Err(Lack::Grant | Lack::Store) => Ok(()),
             checked => checked,
         }
@@ -439,14 +394,20 @@ impl Grant {
         }
     }
 
-    /// Decides without the store. While it is not away, a request that cannot wait for it gets this
+    /// Decides without the store, as `when_away` says if it `is_away` for the request. Others get this
     /// instance's part of what is left.
-    fn check_away(&mut self, standing: &Standing<'_>, need: Units, now: u64) -> Result<(), Lack> {
+    fn check_away(
+        &mut self,
+        standing: &Standing<'_>,
+        need: Units,
+        is_away: bool,
+        now: u64,
+    ) -> Result<(), Lack> {
         let instances = i128::from(self.instances());
         let mut need = need.signed();
         let allowed = match (self.fleet.when_away, standing.rate) {
-            (WhenAway::Allow, _) if self.fleet.is_away() => return Ok(()),
-            (WhenAway::Refuse, _) if !self.fleet.is_reached() => return Err(Lack::Store),
+            (WhenAway::Allow, _) if is_away => return Ok(()),
+            (WhenAway::Refuse, _) if is_away || !self.fleet.is_reached() => return Err(Lack::Store),
             (_, None) => self.alone(standing),
             (_, Some(rate)) => {
                 let part = (standing.most.signed() / instances).max(1);

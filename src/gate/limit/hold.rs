@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{NoPlace, Now, Place, Quantity, RoomFrom, Taken, Units, Use, UseLimit};
+use super::{NoPlace, Now, Place, Quantity, ReplyWait, RoomFrom, Taken, Units, Use, UseLimit};
 
 /// The holds of one request. It is settled once: by [`LimitHold::settle`], or when it is dropped, as
 /// a request without tokens.
@@ -56,12 +56,12 @@ impl LimitHold {
         started: Timestamp,
         now: Now,
     ) -> Result<Self, NoRoom> {
-        Self::take_or_wait(limits, expected, started, now, false, None)
+        Self::take_or_wait(limits, expected, started, now, ReplyWait::Never, None)
     }
 
     /// Does the same for a request that may wait. If a limit for which it may wait has no room,
-    /// `waiting` gets the indices of all such limits, of which nothing is held yet. `may_ask`: the
-    /// request can wait for the fleet's store.
+    /// `waiting` gets the indices of all such limits, of which nothing is held yet.
+    /// `reply_wait` is about the fleet's store.
     ///
     /// # Errors
     /// Fails if another limit has no room, or lacks a grant for which the request then has to wait;
@@ -71,7 +71,7 @@ impl LimitHold {
         expected: &Use,
         started: Timestamp,
         now: Now,
-        may_ask: bool,
+        reply_wait: ReplyWait,
         mut waiting: Option<&mut Vec<usize>>,
     ) -> Result<Self, NoRoom> {
         let mut has_to_wait = false;
@@ -82,7 +82,7 @@ impl LimitHold {
         for (index, limit) in limits.enumerate() {
             let want = limit.quantity.held_for(expected);
             let room_from = match refused {
-                None => match limit.take(want, started, now, may_ask, waiting.is_some()) {
+                None => match limit.take(want, started, now, reply_wait, waiting.is_some()) {
                     Ok(Taken { place, is_exceeded, waits, cuts }) => {
                         hold.cuts |= cuts;
                         hold.exceeded += usize::from(is_exceeded);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{AtLimit, LimitHold, Now, Place, Quantity, RoomFrom, Units, UseLimit};
+use super::{AtLimit, LimitHold, Now, Place, Quantity, ReplyWait, RoomFrom, Units, UseLimit};
 use crate::support::wait_room::{Blocked, Wait, WaitRoom, WaitTurn, Waits};
 
 /// The largest number of requests that wait for one limit. Beyond it the newest of the client with
@@ -72,7 +72,7 @@ impl UseLimit {
     ) -> Result<Place, RoomFrom> {
         let state = &mut *self.state();
         if state.at_limit != AtLimit::Warn {
-            state.check(want, started, now, true)?;
+            state.check(want, started, now, ReplyWait::Possible)?;
         }
         state.owe(Place::Here, want, now);
         Ok(Place::Here)
@@ -82,7 +82,7 @@ impl UseLimit {
 impl LimitWant {
     /// The time from which there is room for a request that waits no longer.
     pub fn room_from(&self, now: Now) -> RoomFrom {
-        let room = self.limit.state().check(self.want, self.started, now, false);
+        let room = self.limit.state().check(self.want, self.started, now, ReplyWait::Never);
         room.err().unwrap_or(RoomFrom::AnEnd)
     }
 }

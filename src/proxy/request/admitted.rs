@@ -25,7 +25,7 @@ use crate::codec::head::Headers;
 use crate::gate::KnownClient;
 use crate::gate::limit::{
     AppliedLimit, InputRatios, InputSize, Kinds, LimitFilter, LimitHold, LimitStatus, NoRoom, Now, Quantity,
-    RatioKey, RoomFrom, Slices, Units, Use,
+    RatioKey, ReplyWait, RoomFrom, Slices, Units, Use,
 };
 use crate::llm::price::{Amount, Billable, Cost, Prices, Rates, Served, TokenCounts, is_standard};
 use crate::llm::provider::{Endpoint, Inbound, ModelPlace, UsageOwner};
@@ -113,8 +113,10 @@ impl Routed<'_> {
             let limits = all.iter().chain(&of_members).copied();
             expected.rates = self.rates(limits, &prices.peek(), &expected.billable(), entry)?;
         }
-        let may_ask = self.buffered.may_ask();
-        if may_ask && lacks_grant(&of_members, &expected.used(), entry.row().started_at) {
+        let reply_wait = self.buffered.reply_wait();
+        if reply_wait == ReplyWait::Possible
+            && lacks_grant(&of_members, &expected.used(), entry.row().started_at)
+        {
             return Err(Kind::LimitsUnavailable.into());
         }
         let members = (!of_members.is_empty()).then(|| {
@@ -123,11 +125,11 @@ impl Routed<'_> {
         });
         let now = if self.is_new { time_at(entry) } else { limit_time() };
         if self.inbound.is_session {
-            self.hold_session(expected, &all, members.clone(), may_ask, entry, now)?;
+            self.hold_session(expected, &all, members.clone(), reply_wait, entry, now)?;
             return Ok(Admitted { members, wait: None });
         }
         let cost = estimate(self.buffered.text());
-        let asked = Asked { now, may_ask };
+        let asked = Asked { now, reply_wait };
         let wait = hold(expected, cost, &all, members.clone(), client, asked, entry)?;
         Ok(Admitted { members, wait })
     }
@@ -138,14 +140,14 @@ impl Routed<'_> {
         expected: Expected,
         limits: &[&AppliedLimit],
         members: Option<Arc<MemberLimits>>,
-        may_ask: bool,
+        reply_wait: ReplyWait,
         entry: &mut Entry,
         now: Now,
     ) -> Result<()> {
         let Some(client) = self.buffered.client.clone() else { return Ok(()) };
         let (target, row) = (self.target, entry.row());
         let session = SessionUse {
-            hold: take(limits, &expected.used(), row.started_at, now, may_ask, None)?,
+            hold: take(limits, &expected.used(), row.started_at, now, reply_wait, None)?,
             limits: limits.iter().map(|applied| (*applied).clone()).collect(),
             members,
             client,
@@ -299,7 +301,7 @@ pub(in crate::proxy) fn check_client(
     if limits.is_empty() {
         return Ok(None);
     }
-    let alone = Asked { now: limit_time(), may_ask: false };
+    let alone = Asked { now: limit_time(), reply_wait: ReplyWait::Never };
     hold(Expected::default(), 1, &limits, None, client, alone, entry)
 }
 
@@ -312,10 +314,10 @@ fn limits_for<'c>(client: &'c KnownClient, entry: &mut Entry) -> Cow<'c, [Applie
     client.limits.iter().map(|applied| applied.for_user(user, now)).collect()
 }
 
-/// The question to the limits: its time, and whether the request can wait for the fleet's store.
+/// The question to the limits: its time, and the wait for the fleet's store.
 struct Asked {
     now: Now,
-    may_ask: bool,
+    reply_wait: ReplyWait,
 }
 
 /// `cost`: see [`WaitTurn`].
@@ -325,11 +327,11 @@ fn hold(
     limits: &[&AppliedLimit],
     members: Option<Arc<MemberLimits>>,
     client: &KnownClient,
-    Asked { now, may_ask }: Asked,
+    Asked { now, reply_wait }: Asked,
     entry: &mut Entry,
 ) -> Result<Option<Box<LimitWait>>> {
     let (used, mut waiting) = (expected.used(), Vec::new());
-    let hold = take(limits, &used, entry.row().started_at, now, may_ask, Some(&mut waiting))?;
+    let hold = take(limits, &used, entry.row().started_at, now, reply_wait, Some(&mut waiting))?;
     if hold.exceeded() > 0 {
         entry.note(Note::LimitExceeded);
     }
@@ -395,7 +397,7 @@ fn lacks_grant(limits: &[&AppliedLimit], expected: &Use, started: Timestamp) -> 
     lacks
 }
 
-/// Holds what a request that began at `started` is expected to use of each limit. `may_ask` and
+/// Holds what a request that began at `started` is expected to use of each limit. `reply_wait` and
 /// `waiting`: see [`LimitHold::take_or_wait`].
 ///
 /// # Errors
@@ -405,11 +407,11 @@ pub(super) fn take(
     expected: &Use,
     started: Timestamp,
     now: Now,
-    may_ask: bool,
+    reply_wait: ReplyWait,
     waiting: Option<&mut Vec<usize>>,
 ) -> Result<LimitHold> {
     let limits_in_use = limits.iter().map(|applied| &applied.limit);
-    LimitHold::take_or_wait(limits_in_use, expected, started, now, may_ask, waiting)
+    LimitHold::take_or_wait(limits_in_use, expected, started, now, reply_wait, waiting)
         .map_err(|NoRoom { limit, want, room_from }| reached(limits[limit], want, room_from, now))
 }
 

@@ -47,8 +47,8 @@ pub(in crate::proxy) struct Buffered {
     pub(super) url_model: Option<String>,
     /// The body came with its head, and no time has passed since.
     pub(super) came_at_once: Cell<bool>,
-    /// Limits that lack a grant decide without it.
-    pub(super) decides_alone: Cell<bool>,
+    /// The request has waited for grants for the longest time.
+    pub(super) has_waited: Cell<bool>,
     /// The stored state that the request names.
     pub(in crate::proxy) state: NamedState,
     /// The body's memory, until no further attempt is possible.
@@ -102,7 +102,7 @@ impl Buffered {
             upgrade: None,
             url_model: None,
             came_at_once: Cell::new(false),
-            decides_alone: Cell::new(false),
+            has_waited: Cell::new(false),
             state: NamedState::default(),
             _reserved: None,
             _head: None,

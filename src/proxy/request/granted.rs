@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Buffered, Routed};
-use crate::gate::limit::Fleet;
+use crate::gate::limit::{Fleet, ReplyWait};
 use crate::proxy::worker::WorkerSnapshot;
 use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
@@ -16,16 +16,16 @@ use crate::record::error::{Error, Kind, Result};
 const LONGEST: Duration = Duration::from_millis(50);
 
 impl Buffered {
-    /// Returns true if limits are asked for grants, and false if they decide without them.
-    pub(super) fn may_ask(&self) -> bool {
-        !self.decides_alone.get()
+    /// The wait for grants that limits lack.
+    pub(super) fn reply_wait(&self) -> ReplyWait {
+        if self.has_waited.get() { ReplyWait::Over } else { ReplyWait::Possible }
     }
 
     /// Returns true if the request failed only for lack of a grant, for which it can wait. A store
     /// that has gone away since then is no reason to refuse it, unless all are refused.
     pub(in crate::proxy) fn lacks_grant(&self, error: &Error) -> bool {
         *error.kind() == Kind::LimitsUnavailable
-            && self.may_ask()
+            && !self.has_waited.get()
             && self.fleet().is_some_and(|fleet| !fleet.refuses())
     }
 
@@ -44,7 +44,7 @@ impl Buffered {
             if let Some(fleet) = self.fleet() {
                 let round = fleet.asked_round();
                 let replied = timeout_at(until, poll_fn(|cx| fleet.poll_round(round, cx))).await;
-                self.decides_alone.set(replied.is_err());
+                self.has_waited.set(replied.is_err());
                 self.came_at_once.set(false);
             }
             match self.route(snapshot, entry) {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::admitted::{Full, limit_time, nanos_at, take};
 use super::used::{self, Seen};
-use crate::gate::limit::{AppliedLimit, LimitHold, Now, Use};
+use crate::gate::limit::{AppliedLimit, LimitHold, Now, ReplyWait, Use};
 use crate::llm::price::Prices;
 use crate::record::UsageRecord;
 use crate::record::error::Result;
@@ -65,7 +65,7 @@ impl MemberLimits {
         if limits.is_empty() {
             return Ok(());
         }
-        let hold = take(&limits, &attempts.expected, self.started, limit_time(), false, None)?;
+        let hold = take(&limits, &attempts.expected, self.started, limit_time(), ReplyWait::Never, None)?;
         attempts.has_exceeded |= hold.exceeded() > 0;
         // One hold settles all use of an upstream that is tried again.
         attempts.holds.retain(|(earlier, _)| earlier != upstream);

@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use super::trouble::Trouble;
 use crate::config::RedisAddress;
+use crate::support::secret::Secret;
 use crate::upstream::resolver::Resolver;
 
 /// The timeout of a connection: the lookup of its name, TCP, TLS and the password.
@@ -26,7 +27,7 @@ pub(super) const COMMAND: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub(super) struct Login {
     pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
+    pub(super) password: Option<Secret>,
     pub(super) database: i64,
 }
 
@@ -71,6 +72,7 @@ impl Connection {
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
         let Login { user, password, database } = login.clone();
+        let password = password.map(|password| password.expose().to_owned());
         let info =
             RedisConnectionInfo { db: database, username: user, password, protocol: ProtocolVersion::RESP2 };
         let (commands, driver) = MultiplexedConnection::new(&info, stream).await?;

@@ -122,6 +122,18 @@ impl Drop for GrantExchange {
     }
 }
 
+/// Waits for work that may open connections. Requests do not wait for a server that takes long.
+async fn waited_for<T>(fleet: &Fleet, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    match timeout(COMMAND * SILENT_ROUNDS, &mut work).await {
+        Ok(done) => done,
+        Err(_) => {
+            fleet.set_away(true);
+            work.await
+        }
+    }
+}
+
 /// The work of the thread.
 struct Asking {
     settings: Redis,
@@ -210,14 +222,7 @@ impl Asking {
     /// Connects. Requests do not wait for a server that takes long.
     async fn connect(&mut self) -> Result<Servers, Trouble> {
         let settings = self.settings.clone();
-        let mut connecting = pin!(Servers::connect(&settings));
-        let mut servers = match timeout(COMMAND * SILENT_ROUNDS, &mut connecting).await {
-            Ok(connected) => connected?,
-            Err(_) => {
-                self.fleet.set_away(true);
-                connecting.await?
-            }
-        };
+        let mut servers = waited_for(&self.fleet, Servers::connect(&settings)).await?;
         if !self.is_policy_known {
             self.check_policy(&mut servers).await?;
         }
@@ -264,7 +269,7 @@ impl Asking {
     /// `is_sure` that the server responds, it asks in any case.
     async fn round(&mut self, servers: &mut Servers, is_sure: bool) -> Result<bool, Trouble> {
         let now = (self.now)();
-        let (mut asked, mut trouble) = (Vec::new(), None);
+        let mut asked = Vec::new();
         let owns_ledger = self.fleet.owns_ledger();
         let known = self.known.iter().enumerate();
         let first = self.turn % known.len().max(1);
@@ -288,13 +293,9 @@ impl Asking {
         }
         while !asked.is_empty() {
             let rest = asked.split_off(asked.len().min(MAX_ASKS));
-            if let Err(failed) = self.exchange(servers, std::mem::replace(&mut asked, rest)).await {
-                let is_known = matches!(trouble, Some(ref known) if !matches!(known, Trouble::Silence(_)));
-                trouble = trouble.filter(|_| is_known).or(Some(failed));
-                break;
-            }
+            self.exchange(servers, std::mem::replace(&mut asked, rest)).await?;
         }
-        trouble.map_or(Ok(has_more), Err)
+        Ok(has_more)
     }
 
     /// Sends all asks at the same time, and passes the replies to their limits.
@@ -302,7 +303,8 @@ impl Asking {
         let mut running = JoinSet::new();
         let begun = Instant::now();
         for (index, Sent { key, ask, is_heir, .. }) in asked.iter().enumerate() {
-            let response = servers.send(key, call(key, ask, &self.writer, true, *is_heir)).await?;
+            let call = call(key, ask, &self.writer, true, *is_heir);
+            let response = waited_for(&self.fleet, servers.send(key, call)).await?;
             running.spawn_local(async move { (index, response.await, begun.elapsed()) });
         }
         let mut failed = None;
@@ -310,12 +312,17 @@ impl Asking {
             let Ok((index, response, time)) = ended else { continue };
             let sent = &asked[index];
             let response = match response {
-                Err(trouble @ Trouble::Server(_)) => self.again(servers, sent, trouble).await,
+                // One that fails takes its time, and the others would too.
+                Err(trouble @ Trouble::Server(_)) if failed.is_none() => {
+                    waited_for(&self.fleet, self.again(servers, sent, trouble)).await
+                }
                 response => response,
             };
             match response {
                 Ok(value) => self.take(sent, &value, time),
-                Err(trouble) => failed = Some(trouble),
+                Err(trouble) => {
+                    failed.get_or_insert(trouble);
+                }
             }
         }
         failed.map_or(Ok(()), Err)

@@ -4,6 +4,7 @@
 //! (`MOVED`), which is remembered for the key.
 
 use std::collections::HashMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ pub(super) struct Servers {
     /// The server that is asked about a key for the first time.
     first: RedisAddress,
     connections: HashMap<RedisAddress, Rc<Connection>>,
-    /// The nodes of keys that others have. Bounded by the limits.
+    /// The nodes of keys that others have, by the part of a key that decides about its node. Bounded
+    /// by the limits.
     moved: HashMap<String, RedisAddress>,
 }
 
@@ -39,8 +41,8 @@ impl Servers {
     pub(super) async fn connect(settings: &Redis) -> Result<Self, Trouble> {
         let tls = settings.tls.as_ref().map(|tls| tls.config(&[]).map(Arc::new));
         let tls = tls.transpose().map_err(Trouble::Tls)?;
-        let password = settings.password.as_ref().map(|password| password.expose().to_owned());
-        let login = Login { user: settings.user.clone(), password, database: settings.database };
+        let (user, password) = (settings.user.clone(), settings.password.clone());
+        let login = Login { user, password, database: settings.database };
         let mut servers = Self {
             login,
             tls,
@@ -67,8 +69,7 @@ impl Servers {
 
     /// The primary that a sentinel names, to which it connects.
     async fn primary(&mut self, sentinel: &RedisAddress, of: &Sentinel) -> Result<RedisAddress, Trouble> {
-        let password = of.password.as_ref().map(|password| password.expose().to_owned());
-        let login = Login { user: None, password, database: 0 };
+        let login = Login { user: None, password: of.password.clone(), database: 0 };
         let connection = Connection::open(sentinel, &login, self.tls.as_ref()).await?;
         let mut ask = redis::cmd("SENTINEL");
         ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&of.service);
@@ -82,10 +83,14 @@ impl Servers {
         if is_primary { Ok(address) } else { Err(Trouble::NotPrimary) }
     }
 
-    /// The connection to a server, which is opened if there is none.
+    /// The connection to a server, which is opened if there was none. One that is broken stays so:
+    /// the server is away until all begins again.
     async fn connection(&mut self, address: &RedisAddress) -> Result<Rc<Connection>, Trouble> {
-        if let Some(connection) = self.connections.get(address).filter(|connection| connection.is_open()) {
-            return Ok(Rc::clone(connection));
+        if let Some(connection) = self.connections.get(address) {
+            return match connection.is_open() {
+                true => Ok(Rc::clone(connection)),
+                false => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+            };
         }
         let connection = Rc::new(Connection::open(address, &self.login, self.tls.as_ref()).await?);
         if self.connections.len() >= MAX_NODES {
@@ -105,12 +110,12 @@ impl Servers {
         key: &str,
         command: Cmd,
     ) -> Result<impl Future<Output = Result<Value, Trouble>> + use<>, Trouble> {
-        let address = self.moved.get(key).unwrap_or(&self.first).clone();
+        let address = self.moved.get(node_part(key)).unwrap_or(&self.first).clone();
         match self.connection(&address).await {
             Ok(connection) => Ok(connection.send(command)),
             Err(trouble) => {
                 // Another node takes its place.
-                self.moved.remove(key);
+                self.moved.remove(node_part(key));
                 Err(trouble)
             }
         }
@@ -133,7 +138,7 @@ impl Servers {
                 // The key is on its way to that node.
                 connection.send(redis::cmd("ASKING")).await?;
             } else {
-                self.moved.insert(key.to_owned(), address);
+                self.moved.insert(node_part(key).to_owned(), address);
             }
             trouble = match connection.send(command.clone()).await {
                 Ok(value) => return Ok(value),
@@ -156,6 +161,12 @@ impl Servers {
 /// Returns true if a part of the response to `ROLE` is that of a primary.
 fn is_primary(role: &Value) -> bool {
     String::from_redis_value(role).is_ok_and(|role| role == "master")
+}
+
+/// The part of a key that decides about its node: the one in braces, which all periods of a limit
+/// have in common.
+fn node_part(key: &str) -> &str {
+    key.split_once('}').map_or(key, |(part, _)| part)
 }
 
 /// The node to which a response points, and whether only this time.

@@ -146,7 +146,7 @@ impl Instance {
 
     fn take(&self, want: u64, at: u64) -> Result<LimitHold, RoomFrom> {
         let expected = Use { requests: 1, reported: want, ..Use::default() };
-        LimitHold::take_or_wait([&self.limit], &expected, now(at).time, now(at), true, None)
+        LimitHold::take_or_wait([&self.limit], &expected, now(at).time, now(at), ReplyWait::Possible, None)
             .map_err(|NoRoom { room_from, .. }| room_from)
     }
 
@@ -304,7 +304,7 @@ fn fleet_never_runs_more_than_its_permits() {
 }
 
 #[test]
-fn idle_fleet_grants_the_first_request_without_an_reply() {
+fn idle_fleet_grants_the_first_request_without_a_reply() {
     let bound = per_day(tokens(1_000_000));
     let mut store = Store::default();
     let fleet = [0, 1].map(|who| Instance::new(who, TOKENS, &bound, WhenAway::Local, 0));
@@ -376,7 +376,7 @@ fn request_that_cannot_wait_has_its_part_of_what_is_left() {
     let one = Instance::new(0, Quantity::Requests, &bound, WhenAway::Refuse, 0);
     let expected = Use { requests: 1, ..Use::default() };
     let take = |at| {
-        LimitHold::take_or_wait([&one.limit], &expected, now(at).time, now(at), false, None)
+        LimitHold::take_or_wait([&one.limit], &expected, now(at).time, now(at), ReplyWait::Never, None)
             .map_err(|NoRoom { room_from, .. }| room_from)
     };
     assert_eq!(take(0).err(), Some(RoomFrom::TheStore), "the store was never reached");
@@ -482,7 +482,7 @@ fn request_larger_than_the_bucket_passes_two_instances() {
         let at = 2 * RENEWAL;
         let hold = one.take_asking(want, &mut store, at).expect("the bucket is full");
         hold.settle(&used(want), now(at));
-        // What is beyond the bucket is a debt, also of the other one.
+        // Use beyond the bucket is a debt, also of the other one.
         one.exchange(&mut store, at + RENEWAL);
         other.exchange(&mut store, at + RENEWAL);
         assert!(other.take_asking(500, &mut store, at + RENEWAL + SECOND).is_err());
@@ -537,7 +537,7 @@ fn new_instance_spends_its_part_after_an_outage() {
     let mut store = Store::default();
     let other = Instance::new(1, TOKENS, &bound, WhenAway::Local, 0);
     other.exchange(&mut store, 0);
-    // It starts while the store is away.
+    // A start while the store is away.
     let one = Instance::new(0, TOKENS, &bound, WhenAway::Local, 0);
     one.fleet.record_outage();
     one.fleet.set_away(false);
@@ -568,5 +568,33 @@ fn only_a_fleet_that_refuses_refuses_while_away() {
         assert!(!fleet.refuses());
         fleet.set_away(true);
         assert_eq!(fleet.refuses(), when_away == WhenAway::Refuse);
+    }
+}
+
+#[test]
+fn request_whose_wait_is_over_is_decided_as_while_away() {
+    for (when_away, expected) in [
+        (WhenAway::Local, [None, Some(RoomFrom::AnEnd)]),
+        (WhenAway::Allow, [None, None]),
+        (WhenAway::Refuse, [Some(RoomFrom::TheStore); 2]),
+    ] {
+        let mut store = Store::default();
+        let bound = LimitBound::Concurrent(Units(4));
+        let [one, other] = [0, 1].map(|who| Instance::new(who, Quantity::Concurrent, &bound, when_away, 0));
+        for at in [0, RENEWAL] {
+            for instance in [&one, &other] {
+                instance.fleet.begin_round();
+                instance.exchange(&mut store, at);
+                instance.fleet.end_round();
+            }
+        }
+        let (one_request, now) = (Use { requests: 1, ..Use::default() }, now(RENEWAL + 1));
+        let take = |wait| {
+            LimitHold::take_or_wait([&one.limit], &one_request, now.time, now, wait, None)
+                .map_err(|NoRoom { room_from, .. }| room_from)
+        };
+        let _hold = take(ReplyWait::Never).expect("it is half of this instance's part");
+        let taken = [(); 2].map(|()| take(ReplyWait::Over));
+        assert_eq!(taken.each_ref().map(|taken| taken.as_ref().err().copied()), expected, "{when_away:?}");
     }
 }

@@ -250,7 +250,15 @@ fn request_that_has_to_wait_holds_the_limits_that_do_not_wait() {
     let _waiting = Task::new(&tokens, 1, 0, 1);
     let limits = [&running, &refusing, &rate, &tokens];
     let take = |waiting: &mut Vec<usize>| {
-        LimitHold::take_or_wait(limits, &one(), Timestamp::UNIX_EPOCH, now(0), false, Some(waiting)).unwrap()
+        LimitHold::take_or_wait(
+            limits,
+            &one(),
+            Timestamp::UNIX_EPOCH,
+            now(0),
+            ReplyWait::Never,
+            Some(waiting),
+        )
+        .unwrap()
     };
     let mut waiting = Vec::new();
     let first = take(&mut waiting);
