@@ -74,8 +74,8 @@ fn tidy(page: &str) -> String {
     let mut lines: Vec<&str> = Vec::new();
     for line in page.lines().map(str::trim_end) {
         match (lines.last(), line) {
-            (Some(&".sp" | &".br"), ".br") => continue,
-            (Some(&".br"), ".sp") => drop(lines.pop()),
+            (Some(&"" | &".sp" | &".br"), ".br") => continue,
+            (Some(&".br"), "" | ".sp") => drop(lines.pop()),
             _ => {}
         }
         lines.push(line);
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn breaks_beside_empty_lines_are_removed() {
-        assert_eq!(tidy("a \n.br\n.sp\n.br\n.br\nb"), "a\n.sp\nb\n");
+        assert_eq!(tidy("a \n.br\n.sp\n.br\n.br\nb\n.br\n\n.br\nc"), "a\n.sp\nb\n\nc\n");
     }
 
     #[test]
