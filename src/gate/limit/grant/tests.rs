@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
