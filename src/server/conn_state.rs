@@ -14,6 +14,10 @@ use crate::support::flow::{Limit, StreamTiming};
 /// The time within which a connection must obey a command.
 const FINISH: Duration = Duration::from_secs(2);
 
+/// The time of a new connection for its first request, also during the drain: the round trip of a
+/// distant client, with TLS.
+const FIRST: Duration = Duration::from_millis(1500);
+
 /// Shared by the parts of one connection, which all run on one thread.
 pub(super) struct ConnState {
     address: Cell<Option<SocketAddr>>,
@@ -33,6 +37,8 @@ pub(super) struct ConnState {
     idle_since: Cell<Instant>,
     /// The command to the connection, and its time.
     command: Cell<Option<(ConnCommand, Instant)>>,
+    /// The command is that of a drain, and the connection may still be new.
+    drains: Cell<bool>,
     /// The task that drives the connection.
     waker: RefCell<Option<Waker>>,
     /// The connection has ended. Its requests may run for a moment longer, in tasks of their own
@@ -90,6 +96,7 @@ impl ConnState {
             head_since: Cell::new(Some(now)),
             idle_since: Cell::new(now),
             command: Cell::new(None),
+            drains: Cell::new(false),
             waker: RefCell::new(None),
             over: Cell::new(false),
             stalled_since: Cell::default(),
@@ -213,6 +220,28 @@ impl ConnState {
         }
     }
 
+    /// Commands the connection to finish running requests, and the first one if it is new: that may
+    /// be on its way, and a client that sent it could not know whether it was executed.
+    pub(super) fn drain(&self, now: Instant) {
+        self.drains.set(self.command().is_none());
+        self.finish(now);
+    }
+
+    /// Returns true if a command ends the connection unless a request runs.
+    pub(super) fn must_end(&self) -> bool {
+        match self.command() {
+            None => false,
+            Some(ConnCommand::Finish) => !(self.drains.get() && self.awaits_first(Instant::now())),
+            Some(_) => true,
+        }
+    }
+
+    /// Returns true if the connection is new: it has had no request.
+    fn awaits_first(&self, now: Instant) -> bool {
+        let since = self.head_since.get().filter(|_| !self.proven.get());
+        since.is_some_and(|since| now.saturating_duration_since(since) < FIRST)
+    }
+
     /// Commands the connection to cut running requests.
     pub(super) fn stop(&self, now: Instant) {
         if self.command() != Some(ConnCommand::Drop) {
@@ -253,6 +282,10 @@ impl ConnState {
         }
         if self.is_running() || (self.lingers.get() && self.command().is_none()) {
             return None;
+        }
+        if self.drains.get() && !self.awaits_first(now) {
+            self.drains.set(false);
+            self.wake();
         }
         match (self.command.get(), self.head_since.get()) {
             (Some((ConnCommand::Drop, _)), _) => {}
@@ -396,5 +429,26 @@ mod tests {
         drop(running);
         state.enforce_limits(now + FINISH, &LIMITS);
         assert_eq!(state.command(), Some(ConnCommand::Drop));
+    }
+
+    #[test]
+    fn new_connection_has_time_for_its_first_request_in_a_drain() {
+        let now = Instant::now();
+        let state = ConnState::new(now);
+        assert!(!state.must_end());
+        state.drain(now);
+        assert!(!state.must_end(), "its request may be on its way");
+        state.enforce_limits(now + FIRST, &LIMITS);
+        assert!(state.must_end());
+
+        let limited = ConnState::new(now);
+        limited.finish(now);
+        limited.drain(now);
+        assert!(limited.must_end(), "a limit has ended it before");
+
+        let used = ConnState::new(now);
+        drop(used.begin());
+        used.drain(now);
+        assert!(used.must_end(), "it waits for a next request");
     }
 }

@@ -91,11 +91,11 @@ where
     }
 }
 
-/// Waits for a command. Cancel-safe.
+/// Waits for a command that ends the connection. Cancel-safe.
 pub(super) async fn wait_for_command(state: &ConnState) {
     poll_fn(|cx| {
         state.wake_me(cx);
-        if state.command().is_some() { Poll::Ready(()) } else { Poll::Pending }
+        if state.must_end() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }

@@ -40,7 +40,7 @@ impl Connections {
     pub(super) fn register(&self, state: Rc<ConnState>) -> Registered {
         let inner = &*self.0;
         if inner.draining.get() {
-            state.finish(Instant::now());
+            state.drain(Instant::now());
         }
         let mut open = inner.open.borrow_mut();
         let place = inner.free.borrow_mut().pop().unwrap_or_else(|| {
@@ -97,7 +97,7 @@ impl Connections {
     pub(super) fn drain(&self) {
         self.0.draining.set(true);
         let now = Instant::now();
-        self.0.open.borrow().iter().flatten().for_each(|state| state.finish(now));
+        self.0.open.borrow().iter().flatten().for_each(|state| state.drain(now));
     }
 
     /// Commands every connection to cut running requests.

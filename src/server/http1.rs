@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         poll_fn(|cx| {
             // One task polls a connection for its whole life.
             state.wake_me(cx);
-            if state.command().is_some() {
+            if state.must_end() {
                 return Poll::Ready(Ok(None));
             }
             loop {
@@ -213,7 +213,9 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
                     let limit = self.context.limits.get().header_timeout;
                     return end(End::Refuse(Kind::HeadTimeout(limit).into()));
                 }
-                Some(_) if peer.unread.is_empty() => return end(End::Close { lingers: false }),
+                Some(_) if peer.unread.is_empty() && peer.state.must_end() => {
+                    return end(End::Close { lingers: false });
+                }
                 _ => {}
             }
             let mut buf = self.context.buffers.read();

@@ -93,7 +93,7 @@ impl<H: Handler> Connection<H> {
         let agreed = poll_fn(|cx| {
             state.wake_me(cx);
             // The handshake is not complete, so there is no request to finish.
-            if state.command().is_some() {
+            if state.must_end() {
                 return Poll::Ready(None);
             }
             Pin::new(&mut handshake).poll(cx).map(Some)
