@@ -9,6 +9,7 @@ mod ledger_use;
 mod limits;
 pub(crate) mod obstacles;
 pub(crate) mod open_files;
+mod passed;
 mod port_owner;
 pub(crate) mod preflight;
 mod reload;
@@ -18,11 +19,12 @@ mod shared_limits;
 mod shares;
 mod sinks;
 mod snapshot;
+mod supervision;
 mod upstreams;
 mod worker;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ use crate::sinks::prometheus::Metrics;
 use crate::support::Live;
 use crate::support::drain::Stop;
 use crate::support::flow::StreamMetricsRegistry;
+use crate::support::supervisor::Supervisor;
 use crate::support::threads::Threads;
 use crate::tls::ServerTls;
 use crate::upstream::ConnectObserver;
@@ -44,13 +47,15 @@ use reload::{Reloader, Source};
 use shared_limits::Inheritance;
 use shares::{Shares, open_now};
 use sinks::Sinks;
+use supervision::{Facts, Supervision};
 use worker::{Parts, on_this_thread, work};
 
+pub use passed::PassedSockets;
 pub use running::Running;
 
 /// The number of threads besides the workers: one per sink, those of records, estimates, reloads,
-/// checkpoints, shared limits and the admin pages, and a few for name lookups.
-const OTHER_THREADS: usize = 17;
+/// checkpoints, shared limits, the supervisor and the admin pages, and a few for name lookups.
+const OTHER_THREADS: usize = 18;
 
 /// The silence after which a connection without a request is closed for a new one: the round trip
 /// of a distant client, with TLS.
@@ -76,6 +81,17 @@ pub struct App {
     tls: Option<Arc<Live<ServerTls>>>,
     reloader: Reloader,
     sinks: Sinks,
+    supervision: Supervision,
+}
+
+/// The parts that a process has before its configuration, such as those of its supervisor.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// The process's threads, to which further ones are added.
+    pub threads: Threads,
+    /// Sockets to use in place of own ones.
+    pub sockets: PassedSockets,
+    pub supervisor: Supervisor,
 }
 
 impl App {
@@ -85,7 +101,7 @@ impl App {
     /// # Errors
     /// Fails with the address or file, and the system's error.
     pub fn bind(settings: &Settings, sinks: Vec<Box<dyn Sink>>) -> Result<Self, String> {
-        Self::bind_on(settings, sinks, None, Threads::default())
+        Self::bind_on(settings, sinks, None, Inherited::default())
     }
 
     /// Like [`App::bind`], with an observer of the connections; `settings` should have one
@@ -98,10 +114,10 @@ impl App {
         sinks: Vec<Box<dyn Sink>>,
         observer: Option<&Arc<ConnectObserver>>,
     ) -> Result<Self, String> {
-        Self::bind_on(settings, sinks, observer, Threads::default())
+        Self::bind_on(settings, sinks, observer, Inherited::default())
     }
 
-    /// Like [`App::bind_before`]; the threads are added to `threads`.
+    /// Like [`App::bind_before`], with sockets and threads that are there already.
     ///
     /// # Errors
     /// Fails like [`App::bind`].
@@ -109,19 +125,21 @@ impl App {
         settings: &Settings,
         sinks: Vec<Box<dyn Sink>>,
         observer: Option<&Arc<ConnectObserver>>,
-        threads: Threads,
+        inherited: Inherited,
     ) -> Result<Self, String> {
+        let Inherited { threads, sockets, supervisor } = inherited;
+        let (mut settings, passed) = (settings.clone(), sockets.addresses());
+        sockets.apply(&mut settings)?;
+        let settings = &settings;
         let shares = share_files(settings)?;
-        let (proxy, sockets) = bind(settings.server.listen, settings.server.workers)
-            .map_err(|error| advice::address("server.listen (--listen)", settings.server.listen, &error))?;
-        let listen =
-            |address| bind(address, 1).map_err(|error| advice::address("admin.listen", address, &error));
-        let admin = settings.admin.listen.map(listen).transpose()?;
-        let addresses = Addresses { proxy, admin: admin.as_ref().map(|&(address, _)| address) };
+        let (addresses, sockets, admin) = listen(settings, sockets)?;
+        let workers = settings.server.workers;
 
         let journal = Journal::with_threads(CAPACITY, threads);
-        let stream_metrics = Arc::new(StreamMetricsRegistry::new(sockets.len()));
+        let stream_metrics = Arc::new(StreamMetricsRegistry::new(workers));
         let mut reloader = Reloader::new(settings, observer, &stream_metrics, &journal)?;
+        (reloader.passed, reloader.supervisor) = (passed, supervisor.clone());
+        let supervision = Supervision::new(supervisor, workers);
         let metrics = Metrics::new(
             journal.clone(),
             reloader.watch.reloads(),
@@ -139,7 +157,7 @@ impl App {
             sharing.is_seeded = is_seeded;
         }
 
-        let balance = Balance::new(sockets.len());
+        let balance = Balance::new(workers);
         let capacity = Capacity {
             places: shares.clients,
             grace: GRACE,
@@ -152,25 +170,28 @@ impl App {
             acted: Arc::clone(stream_metrics.limits()),
             opened: Arc::clone(stream_metrics.admin()),
         };
-        let admin_socket = admin.and_then(|(_, mut sockets)| sockets.pop());
         Ok(Self {
             addresses,
-            listeners: Listener::for_workers(sockets, capacity, &balance),
+            listeners: Listener::for_workers(sockets, workers, capacity, &balance),
             balance,
-            admin: admin_socket
-                .map(|socket| admin::AdminServer::new(socket, reloader.admin_tls.clone(), bounds)),
+            admin: settings
+                .admin
+                .listen
+                .map(|_| admin::AdminServer::new(admin, reloader.admin_tls.clone(), bounds)),
             parts: Parts {
                 updates: reloader.updates.subscribe(),
                 shared: Arc::clone(&reloader.shared),
                 journal,
                 drain_timeout: Arc::clone(&reloader.drain_timeout),
                 metrics,
-                active: ActiveRequests::new(settings.server.workers),
+                active: ActiveRequests::new(workers),
                 ledger: LedgerSource::shown(settings),
+                pulse: supervision.pulse(),
             },
             tls: reloader.server_tls.clone(),
             reloader,
             sinks,
+            supervision,
         })
     }
 
@@ -199,7 +220,8 @@ impl App {
     /// # Errors
     /// Fails if the system provides no thread or runtime. Threads that had started are stopped.
     pub fn spawn(self) -> io::Result<Running> {
-        let Self { addresses, listeners, balance, admin, parts, tls, mut reloader, sinks } = self;
+        let Self { addresses, listeners, balance, admin, parts, tls, mut reloader, sinks, supervision } =
+            self;
         let workers_wanted = listeners.len();
         let threads = parts.journal.threads().clone();
         let (reload, prices, access) =
@@ -223,6 +245,8 @@ impl App {
             addresses,
             balance,
             stop: threads.stop().clone(),
+            stop_delay: Arc::clone(&reloader.stop_delay),
+            supervising: None,
             drain_timeout: Arc::clone(&parts.drain_timeout),
             workers: Vec::new(),
             admin: None,
@@ -265,6 +289,12 @@ impl App {
             let work = move || on_this_thread("admin", served);
             running.admin = Some((stop, threads.spawn_once("admin", work)?));
         }
+        let facts = Facts {
+            stop: running.stop.clone(),
+            active: parts.active.clone(),
+            reload: running.reload.clone(),
+        };
+        running.supervising = supervision.spawn(facts, &threads)?;
         Ok(running)
     }
 
@@ -285,6 +315,30 @@ impl App {
         let worker = work(number, listener, tls, parts, running.stop.clone());
         Ok((running, worker))
     }
+}
+
+/// The sockets for clients and for operators, and their addresses.
+///
+/// # Errors
+/// Fails with the key, and the system's error.
+fn listen(
+    settings: &Settings,
+    passed: PassedSockets,
+) -> Result<(Addresses, Vec<TcpListener>, Vec<TcpListener>), String> {
+    let (mut proxy, mut admin) = (passed.proxy.sockets, passed.admin.sockets);
+    let (server, workers) = (settings.server.listen, settings.server.workers);
+    let mut addresses = Addresses { proxy: server, admin: settings.admin.listen };
+    if proxy.is_empty() {
+        let bound = bind(server, workers);
+        (addresses.proxy, proxy) =
+            bound.map_err(|error| advice::address("server.listen (--listen)", server, &error))?;
+    }
+    if let Some(address) = settings.admin.listen.filter(|_| admin.is_empty()) {
+        let (bound, sockets) =
+            bind(address, 1).map_err(|error| advice::address("admin.listen", address, &error))?;
+        (addresses.admin, admin) = (Some(bound), sockets);
+    }
+    Ok((addresses, proxy, admin))
 }
 
 /// The thread's name. `/readyz` counts the threads with these names.

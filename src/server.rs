@@ -12,7 +12,7 @@
 //! | 2 | `connection`, `handshake`, `http1`, `http2`, `proxy_header`, `request_body` | one connection; they use each other |
 //! | 3 | `connections`, `in_flight` | those of a worker, running requests |
 //! | 4 | `conn_state` | the state of a connection |
-//! | 5 | `accept_errors`, `balance`, `bind`, `disconnect`, `places`, `rank`, `upgrade` | parts |
+//! | 5 | `accept_errors`, `balance`, `bind`, `disconnect`, `places`, `rank`, `sockets`, `upgrade` | parts |
 
 mod accept;
 mod accept_errors;
@@ -30,6 +30,7 @@ mod places;
 mod proxy_header;
 mod rank;
 mod request_body;
+mod sockets;
 mod upgrade;
 
 use std::net::SocketAddr;
@@ -58,6 +59,7 @@ pub use http2::Http2RequestBody;
 pub use places::Capacity;
 pub use rank::Rank;
 pub use request_body::RequestBody;
+pub use sockets::Sockets;
 pub use upgrade::{ClientStream, Upgrade};
 
 /// A request of a client.

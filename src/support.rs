@@ -9,7 +9,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `flow`, `queue`, `telemetry`, `wait_room` | metrics of streams, the bounded queue, the log, requests that wait |
-//! | 2 | `backoff`, `calendar`, `cut_switch`, `hex`, `hosts`, `live`, `local_count`, `networks`, `no_hasher`, `outage`, `pieces`, `secret`, `shared_count`, `short_text`, `tags`, `threads`, `upstream_id`, `wait_queue`, `whole_file` | mechanisms |
+//! | 2 | `backoff`, `calendar`, `cut_switch`, `hex`, `hosts`, `live`, `local_count`, `networks`, `no_hasher`, `outage`, `pieces`, `pulse`, `secret`, `shared_count`, `short_text`, `supervisor`, `tags`, `threads`, `upstream_id`, `wait_queue`, `whole_file` | mechanisms |
 //! | 3 | `drain` | the stop of the process |
 
 mod backoff;
@@ -25,10 +25,12 @@ mod networks;
 pub mod no_hasher;
 mod outage;
 pub mod pieces;
+pub mod pulse;
 mod queue;
 pub mod secret;
 mod shared_count;
 mod short_text;
+pub mod supervisor;
 pub mod tags;
 pub mod telemetry;
 pub mod threads;

@@ -21,6 +21,7 @@ pub(super) fn report(shown: &Shown) -> (StatusCode, String) {
     let has_failed = threads.iter().any(|thread| thread.fatal.is_some());
     let (status, word) = match shown.stop.phase() {
         Phase::Draining | Phase::Cut => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        Phase::Leaving => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         Phase::Running if workers != shown.workers_wanted => {
             (StatusCode::SERVICE_UNAVAILABLE, "workers are missing")
         }

@@ -24,13 +24,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_rustls::TlsAcceptor;
 
 use super::access::PeerAddress;
-use crate::server::{AcceptErrors, Limits, MAX_HEAD_BYTES, is_exhaustion};
+use crate::server::{AcceptErrors, Limits, MAX_HEAD_BYTES, Sockets, is_exhaustion};
 use crate::support::Live;
 use crate::support::drain::{Phase, Stop};
 use crate::support::flow::{ConnectionCounts, Limit, LimitCounts};
@@ -56,7 +56,7 @@ const MAX_STREAMS: u32 = 64;
 
 /// The admin port, bound.
 pub struct AdminServer {
-    socket: std::net::TcpListener,
+    sockets: Vec<std::net::TcpListener>,
     tls: Option<Arc<Live<ServerTls>>>,
     bounds: ServerBounds,
     reserve: Reserve,
@@ -76,11 +76,11 @@ pub struct ServerBounds {
 impl AdminServer {
     /// Serves through TLS if `tls` is given.
     pub fn new(
-        socket: std::net::TcpListener,
+        sockets: Vec<std::net::TcpListener>,
         tls: Option<Arc<Live<ServerTls>>>,
         bounds: ServerBounds,
     ) -> Self {
-        Self { socket, tls, bounds, reserve: Reserve::new(RESERVED_FILES) }
+        Self { sockets, tls, bounds, reserve: Reserve::new(RESERVED_FILES) }
     }
 
     /// Serves until `stop` cuts. The port is closed when `draining` begins to drain, so that a
@@ -89,8 +89,8 @@ impl AdminServer {
     /// # Errors
     /// Fails if the socket cannot be used in this runtime.
     pub async fn run(self, router: Router, draining: Stop, stop: Stop) -> io::Result<()> {
-        let Self { socket, tls, bounds, mut reserve } = self;
-        let mut socket = Some(TcpListener::from_std(socket)?);
+        let Self { sockets, tls, bounds, mut reserve } = self;
+        let mut sockets = Some(Sockets::register(sockets)?);
         let mut connections = Connections { bounds, tasks: JoinSet::new(), open: Vec::new() };
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -101,7 +101,7 @@ impl AdminServer {
                 connections.spawn(stream, tls.clone(), router.clone());
             }
             tokio::select! {
-                accepted = accept(socket.as_ref()), if newcomer.is_none() => match accepted {
+                accepted = accept(sockets.as_ref()), if newcomer.is_none() => match accepted {
                     Ok(stream) => {
                         if !connections.has_room() {
                             connections.evict();
@@ -125,17 +125,17 @@ impl AdminServer {
                         connections.evict();
                     }
                 }
-                () = draining.reached(Phase::Draining), if socket.is_some() => socket = None,
+                () = draining.reached(Phase::Draining), if sockets.is_some() => sockets = None,
                 () = stop.reached(Phase::Cut) => return Ok(()),
             }
         }
     }
 }
 
-/// Accepts a connection, once there is a socket. Cancel-safe.
-async fn accept(socket: Option<&TcpListener>) -> io::Result<(TcpStream, IpAddr)> {
-    let Some(socket) = socket else { return pending().await };
-    let (stream, peer) = socket.accept().await?;
+/// Accepts a connection, while there are sockets. Cancel-safe.
+async fn accept(sockets: Option<&Sockets>) -> io::Result<(TcpStream, IpAddr)> {
+    let Some(sockets) = sockets else { return pending().await };
+    let (stream, peer) = sockets.accept().await?;
     // Without TCP_NODELAY the last event of a burst waits for the client's ACK.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::keyring::{Keyring, Reading};
 use super::limits::{self, Comparisons, Repriced};
+use super::passed::PassedAddresses;
 use super::restart;
 use super::shared_limits::{Inheritance, SharedLimits};
 use super::sinks::{Controls, Lines};
@@ -34,6 +35,7 @@ use crate::sinks::ledger::LedgerSource;
 use crate::sinks::otlp::{Service, Services};
 use crate::support::Live;
 use crate::support::flow::StreamMetricsRegistry;
+use crate::support::supervisor::Supervisor;
 use crate::support::telemetry;
 use crate::support::threads::{fault, message};
 use crate::tls::{Replacement, ServerTls, Watch};
@@ -66,6 +68,11 @@ pub(super) struct Reloader {
     pub(super) admin_tls: Option<Arc<Live<ServerTls>>>,
     pub(super) access: Arc<Live<Access>>,
     pub(super) drain_timeout: Arc<Live<Duration>>,
+    pub(super) stop_delay: Arc<Live<Duration>>,
+    /// The addresses of sockets that were passed, in place of the configured ones.
+    pub(super) passed: PassedAddresses,
+    /// Gets a message before and after a reload.
+    pub(super) supervisor: Supervisor,
     pub(super) controls: Controls,
     pub(super) prices: Arc<Live<Prices>>,
     pub(super) services: Services,
@@ -169,6 +176,9 @@ impl Reloader {
             admin_tls,
             access: Live::new(access(settings, None)),
             drain_timeout: Live::new(settings.server.drain_timeout),
+            stop_delay: Live::new(settings.server.stop_delay),
+            passed: PassedAddresses::default(),
+            supervisor: Supervisor::default(),
             controls: Controls::new(settings),
             prices,
             services,
@@ -233,6 +243,7 @@ impl Reloader {
     fn build(&mut self, loaded: Loaded, reading: Reading) -> Result<Built, String> {
         let Loaded { settings: new, warnings, files, .. } = loaded;
         let mut settings = new.clone();
+        self.passed.apply(&mut settings);
         let needs_restart = restart::pin(&mut settings, &self.settings);
         restart::pin_shown(&mut settings.effective, &self.settings.effective, &needs_restart);
         if let Some(reason) = restart::exposes(&new, &settings, &self.settings) {
@@ -310,6 +321,7 @@ impl Reloader {
         repriced.iter().for_each(Repriced::put_in_use);
         self.keyring.adopt(&mut settings, &mut files, reading);
         self.drain_timeout.replace(settings.server.drain_timeout);
+        self.stop_delay.replace(settings.server.stop_delay);
         self.controls.apply(&settings, lines);
         self.tell(webhooks);
         put_limits_in_use(&settings, &snapshot, &self.shared.health);

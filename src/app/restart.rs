@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::config::{AccessLines, AdminSettings, KeyStorage, Server, Settings};
+use crate::config::{AccessLines, AdminSettings, KeyStorage, Settings};
 use crate::support::is_loopback;
 
 /// Replaces values that a reload cannot change by those in use. Returns the keys that differ.
@@ -84,7 +84,7 @@ pub(super) fn exposes(new: &Settings, pinned: &Settings, in_use: &Settings) -> O
             "{key}: {address} stays in use until a restart, and with these settings any client that reaches it could use it: restart to apply them"
         ))
     };
-    if is_new(|settings| is_open_to_clients(&settings.server, settings.clients.is_empty())) {
+    if is_new(is_open_to_clients) {
         return reason("server.listen", Some(pinned.server.listen));
     }
     if is_new(|settings| is_open_to_operators(&settings.admin)) {
@@ -93,9 +93,21 @@ pub(super) fn exposes(new: &Settings, pinned: &Settings, in_use: &Settings) -> O
     None
 }
 
-fn is_open_to_clients(server: &Server, has_no_clients: bool) -> bool {
+/// The first address that other machines could use without authentication, and its key. `None` if
+/// there is none, or if the settings allow it.
+pub(super) fn open_address(settings: &Settings) -> Option<(&'static str, SocketAddr)> {
+    if is_open_to_clients(settings) {
+        return Some(("server.listen", settings.server.listen));
+    }
+    settings.admin.listen.filter(|_| is_open_to_operators(&settings.admin)).map(|at| ("admin.listen", at))
+}
+
+fn is_open_to_clients(settings: &Settings) -> bool {
+    let server = &settings.server;
     let requires_certificates = server.tls.as_ref().is_some_and(|tls| tls.requires_certificates());
-    has_no_clients && !requires_certificates && !is_loopback(server.listen.ip())
+    let allowed = settings.effective.pointer("/server/allow_anonymous") == Some(&Value::Bool(true));
+    let is_closed = requires_certificates || allowed || !settings.clients.is_empty();
+    !is_closed && !is_loopback(server.listen.ip())
 }
 
 fn is_open_to_operators(admin: &AdminSettings) -> bool {

@@ -8,6 +8,7 @@ use super::Addresses;
 use super::keyring::KeyThread;
 use super::ledger_use::Mark;
 use super::reload::Reloading;
+use super::supervision::Supervising;
 use crate::config::reload::Reload;
 use crate::record::{Estimator, RefusalCounter, Writer};
 use crate::server::Balance;
@@ -33,6 +34,7 @@ pub struct Running {
     pub(super) balance: Balance,
     pub(super) stop: Stop,
     pub(super) drain_timeout: Arc<Live<Duration>>,
+    pub(super) stop_delay: Arc<Live<Duration>>,
     pub(super) threads: Threads,
     pub(super) workers: Vec<Thread>,
     /// Outlives the workers, so that the drain can be observed.
@@ -58,6 +60,8 @@ pub struct Running {
     /// Shares the limits of clients; ended when all they have counted is known. `None`: they are not
     /// shared.
     pub(super) exchange: Option<GrantExchange>,
+    /// Tells the supervisor about the state until the end.
+    pub(super) supervising: Option<Supervising>,
     /// True after the end was waited for, so that `Drop` does not wait again.
     pub(super) is_over: bool,
 }
@@ -82,6 +86,11 @@ impl Running {
         &self.stop
     }
 
+    /// The time between the signal to stop and the drain, as configured now.
+    pub fn stop_delay(&self) -> &Arc<Live<Duration>> {
+        &self.stop_delay
+    }
+
     /// Reopens the JSON-lines file, if there is one.
     pub fn jsonl(&self) -> Switch {
         self.jsonl.clone()
@@ -97,14 +106,16 @@ impl Running {
     }
 
     /// Waits until the workers have ended and every record is written. The workers end only after
-    /// [`Running::stop`] drains or cuts. From then on this takes at most `drain_timeout` and eight
-    /// seconds; after a cut, about one second, or two if estimates are slow.
+    /// [`Running::stop`] drains or cuts. From then on this takes at most `drain_timeout`, or the
+    /// time until the [end of the drain](Stop::end_drain) that was set, and eight seconds; after a
+    /// cut, about one second, or two if estimates are slow.
     ///
     /// # Errors
     /// Fails if a thread ended unexpectedly, did not end in time, or did not write every record.
     pub fn finish(mut self) -> io::Result<()> {
         self.stop.wait(Phase::Draining);
-        let deadline = Deadline::after(*self.drain_timeout.load() + GRACE).until_cut(&self.stop);
+        let deadline = Deadline::after(*self.drain_timeout.load() + GRACE);
+        let deadline = deadline.until_cut(&self.stop).after_drain(GRACE);
         self.end(&deadline)
     }
 

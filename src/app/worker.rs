@@ -17,6 +17,7 @@ use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::Metrics;
 use crate::support::Live;
 use crate::support::drain::{Phase, Stop};
+use crate::support::pulse::Pulse;
 use crate::support::threads::{block_on_this_thread, fault};
 use crate::tls::ServerTls;
 
@@ -31,6 +32,8 @@ pub(super) struct Parts {
     pub(super) active: ActiveRequests,
     /// The source of the records that the pages show.
     pub(super) ledger: Option<LedgerSource>,
+    /// Shows the watchdog that the workers respond. `None`: there is no watchdog.
+    pub(super) pulse: Option<Arc<Pulse>>,
 }
 
 /// A snapshot for new requests.
@@ -65,6 +68,9 @@ pub(super) async fn work(
     let _ = adopted.send(());
     let adopting = spawn_local(adopt(number, Rc::clone(&proxy), Rc::clone(&limits), updates));
     let probing = (number == PROBER).then(|| spawn_local(probe(Rc::clone(&proxy), stop.clone())));
+    if let Some(pulse) = &parts.pulse {
+        spawn_local(pulse.follow(number));
+    }
     let acceptor = Acceptor::new(listener, proxy, tls, limits);
     let ended = acceptor.run(stop, parts.drain_timeout).await;
     adopting.abort();

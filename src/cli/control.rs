@@ -2,16 +2,18 @@
 
 use std::io;
 use std::process;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
+use tokio::time::timeout_at;
 
 use super::serve::FLUSH;
 use super::signals::{Asked, Signals};
 use crate::config::reload::{Reload, ReloadKind};
 use crate::sinks::jsonl::Switch;
-use crate::support::drain::Stop;
+use crate::support::Live;
+use crate::support::drain::{Phase, Stop};
 use crate::support::telemetry;
 use crate::support::threads::Threads;
 
@@ -29,6 +31,8 @@ enum Stage {
     /// Nothing yet.
     Starting,
     Running(Served),
+    /// The time since when the stop is announced, and the time at which the drain begins.
+    Leaving(Served, Instant, Instant),
     /// The time since when the drain runs.
     Draining(Served, Instant),
 }
@@ -37,6 +41,8 @@ enum Stage {
 #[derive(Clone, Debug)]
 pub(super) struct Served {
     pub(super) stop: Stop,
+    /// The time between the signal to stop and the drain.
+    pub(super) stop_delay: Arc<Live<Duration>>,
     /// Reopens the JSON-lines file.
     pub(super) files: Switch,
     pub(super) reload: Reload,
@@ -48,14 +54,20 @@ impl Control {
     /// # Errors
     /// Fails if the system provides no thread, runtime or listener.
     pub(super) fn start(threads: &Threads) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let mut signals = runtime.block_on(async { Signals::listen() })?;
         let control = Self(Arc::new(Mutex::new(Stage::Starting)));
         let handling = control.clone();
         threads.spawn("signals", move || {
             loop {
-                let (name, asked) = runtime.block_on(signals.next());
-                handling.handle(name, asked, Instant::now());
+                let next = match handling.begins_drain_at() {
+                    Some(at) => runtime.block_on(async { timeout_at(at.into(), signals.next()).await.ok() }),
+                    None => Some(runtime.block_on(signals.next())),
+                };
+                match next {
+                    Some((name, asked)) => handling.handle(name, asked, Instant::now()),
+                    None => handling.stage().drain(Instant::now()),
+                }
             }
         })?;
         Ok(control)
@@ -63,11 +75,23 @@ impl Control {
 
     /// Makes signals act on `served` from now on.
     pub(super) fn attach(&self, served: Served) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Running(served);
+        *self.stage() = Stage::Running(served);
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time of the drain that was announced.
+    fn begins_drain_at(&self) -> Option<Instant> {
+        match *self.stage() {
+            Stage::Leaving(_, _, at) => Some(at),
+            Stage::Starting | Stage::Running(_) | Stage::Draining(..) => None,
+        }
     }
 
     fn handle(&self, name: &str, asked: Asked, now: Instant) {
-        let mut stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stage = self.stage();
         match asked {
             Asked::Stop | Asked::Finish => stage.stop(name, asked == Asked::Stop, now),
             Asked::Reload => {
@@ -94,19 +118,44 @@ impl Stage {
                 process::exit(0);
             }
             Self::Running(served) => {
-                tracing::info!("{name}: finishing running requests; SIGTERM or SIGINT ends them at once");
-                served.stop.drain();
-                *self = Self::Draining(served.clone(), now);
+                let delay = *served.stop_delay.load();
+                // A failure has begun the drain already.
+                if delay.is_zero() || served.stop.phase() >= Phase::Draining {
+                    tracing::info!("{name}: finishing running requests; SIGTERM or SIGINT ends them at once");
+                    self.drain(now);
+                } else {
+                    tracing::info!(
+                        delay = ?delay,
+                        "{name}: not ready any more; connections are accepted for server.stop_delay, then running requests \
+                         finish; SIGTERM or SIGINT ends them at once"
+                    );
+                    served.stop.leave();
+                    *self = Self::Leaving(served.clone(), now, now + delay);
+                }
             }
-            Self::Draining(_, since) if now.duration_since(*since) < TOGETHER => {
+            Self::Leaving(_, since, _) | Self::Draining(_, since)
+                if now.duration_since(*since) < TOGETHER =>
+            {
                 tracing::debug!("{name}: treated as one with the signal just before");
             }
-            Self::Draining(served, _) if at_once => {
+            Self::Leaving(served, ..) | Self::Draining(served, _) if at_once => {
                 tracing::info!("{name}: ending at once");
                 served.stop.cut();
             }
-            Self::Draining(..) => tracing::info!("{name}: already finishing running requests"),
+            Self::Leaving(..) | Self::Draining(..) => {
+                tracing::info!("{name}: already finishing running requests");
+            }
         }
+    }
+
+    fn drain(&mut self, now: Instant) {
+        let (served, since) = match self {
+            Self::Running(served) => (served.clone(), now),
+            Self::Leaving(served, since, _) => (served.clone(), *since),
+            Self::Starting | Self::Draining(..) => return,
+        };
+        served.stop.drain();
+        *self = Self::Draining(served, since);
     }
 
     /// The reloading thread logs the outcome.
@@ -116,7 +165,7 @@ impl Stage {
                 tracing::info!("{name}: reading the configuration again");
                 drop(served.reload.request(ReloadKind::Reload));
             }
-            Self::Starting | Self::Draining(..) => {
+            Self::Starting | Self::Leaving(..) | Self::Draining(..) => {
                 tracing::info!("{name}: the configuration is read again only while requests are accepted");
             }
         }
@@ -124,7 +173,9 @@ impl Stage {
 
     fn reopen(&self, name: &str) {
         match self {
-            Self::Running(Served { files, .. }) | Self::Draining(Served { files, .. }, _)
+            Self::Running(Served { files, .. })
+            | Self::Leaving(Served { files, .. }, ..)
+            | Self::Draining(Served { files, .. }, _)
                 if files.has_file() =>
             {
                 tracing::info!("{name}: opening the JSON-lines file again");
@@ -139,12 +190,38 @@ impl Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::support::drain::Phase;
 
     fn running() -> (Stop, Stage) {
+        after(Duration::ZERO)
+    }
+
+    fn after(delay: Duration) -> (Stop, Stage) {
         let stop = Stop::default();
-        let served = Served { stop: stop.clone(), files: Switch::default(), reload: Reload::default() };
+        let stop_delay = Live::new(delay);
+        let served =
+            Served { stop: stop.clone(), stop_delay, files: Switch::default(), reload: Reload::default() };
         (stop, Stage::Running(served))
+    }
+
+    #[test]
+    fn stop_delay_comes_before_the_drain_and_a_second_signal_cuts() {
+        let delay = Duration::from_secs(5);
+        let (stop, mut stage) = after(delay);
+        let start = Instant::now();
+        stage.stop("SIGTERM", true, start);
+        assert_eq!(stop.phase(), Phase::Leaving);
+        assert!(matches!(stage, Stage::Leaving(_, since, at) if at - since == delay), "{stage:?}");
+        stage.stop("SIGINT", true, start + Duration::from_millis(499));
+        stage.stop("SIGQUIT", false, start + TOGETHER);
+        assert_eq!(stop.phase(), Phase::Leaving);
+        stage.drain(start + delay);
+        assert_eq!(stop.phase(), Phase::Draining);
+        stage.stop("SIGTERM", true, start + delay);
+        assert_eq!(stop.phase(), Phase::Cut);
+        let (stop, mut stage) = after(delay);
+        stop.drain();
+        stage.stop("SIGTERM", true, start);
+        assert!(matches!(stage, Stage::Draining(..)), "after a failure there is no delay: {stage:?}");
     }
 
     #[test]

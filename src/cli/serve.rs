@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,8 +14,10 @@ use super::control::{Control, Served};
 use super::output::say_failure;
 use super::{FAILED, WRONG};
 use crate::app::open_files::{make_room, raise_limit};
-use crate::app::{Addresses, App, preflight};
+use crate::app::{Addresses, App, Inherited, PassedSockets, preflight};
 use crate::config::{self, Files, Loaded, Overrides, Sources};
+use crate::support::drain::Phase;
+use crate::support::supervisor::Supervisor;
 use crate::support::telemetry::{self, InitError};
 use crate::support::threads::Threads;
 
@@ -38,6 +41,14 @@ pub(crate) struct ServeArgs {
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
     // Called while the process has one thread, so that `make_room` need not wait for others.
     make_room(raise_limit());
+    // Before the first thread too: it changes the environment.
+    let sockets = match PassedSockets::from_supervisor() {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            say!("{error}");
+            return ExitCode::from(FAILED);
+        }
+    };
     let threads = Threads::default();
     // Before anything else: a signal during the start must not end the process in the middle of it.
     let control = preflight::threads(1)
@@ -89,7 +100,8 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let status = start(&control, threads, loaded, |app, files| {
+    let inherited = Inherited { threads, sockets, supervisor: Supervisor::from_environment() };
+    let status = start(&control, inherited, loaded, |app, files| {
         let app = app.reloading(sources, files);
         if sets_log_level { app.setting_log_level() } else { app }
     });
@@ -100,26 +112,27 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
 /// Runs the proxy, and reports an unexpected end.
 fn start(
     control: &Control,
-    threads: Threads,
+    inherited: Inherited,
     loaded: Loaded,
     reloading: impl FnOnce(App, Files) -> App,
 ) -> ExitCode {
-    let Loaded { settings, origin, files, .. } = loaded;
-    let app = match App::bind_on(&settings, Vec::new(), None, threads) {
+    let Loaded { settings, origin: file, files, .. } = loaded;
+    let supervisor = inherited.supervisor.clone();
+    let app = match App::bind_on(&settings, Vec::new(), None, inherited) {
         Ok(app) => reloading(app, files),
         Err(error) => {
             say_failure(error);
             return ExitCode::from(FAILED);
         }
     };
-    let origin = origin.map_or_else(|| "none, defaults only".to_owned(), |path| path.display().to_string());
-    tracing::info!(config = origin, "streamgauge {}", env!("CARGO_PKG_VERSION"));
+    let file = file.map_or_else(|| "none, defaults only".to_owned(), |path| path.display().to_string());
+    tracing::info!(config = file, "streamgauge {}", env!("CARGO_PKG_VERSION"));
     for upstream in &settings.upstreams {
         let proxy = upstream.proxy.as_ref().map(|proxy| tracing::field::display(&proxy.address));
         tracing::info!(name = upstream.name, provider = upstream.provider.as_str(), url = %upstream.url, proxy, "upstream");
     }
     let has_tls = HasTls { proxy: settings.server.tls.is_some(), admin: settings.admin.tls.is_some() };
-    match serve(app, has_tls, control) {
+    match serve(app, has_tls, control, &supervisor) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say_failure(preflight::no_thread(&error));
@@ -129,10 +142,11 @@ fn start(
 }
 
 /// Runs until a signal, or until a thread has failed, then drains; a second signal ends at once.
-fn serve(app: App, has_tls: HasTls, control: &Control) -> io::Result<()> {
+fn serve(app: App, has_tls: HasTls, control: &Control, supervisor: &Supervisor) -> io::Result<()> {
     let running = app.spawn()?;
     control.attach(Served {
         stop: running.stop().clone(),
+        stop_delay: Arc::clone(running.stop_delay()),
         files: running.jsonl(),
         reload: running.reload().clone(),
     });
@@ -151,6 +165,9 @@ fn serve(app: App, has_tls: HasTls, control: &Control) -> io::Result<()> {
             say!("dashboard  {url}");
         }
     }
+    supervisor.send("READY=1");
+    running.stop().wait(Phase::Leaving);
+    supervisor.send("STOPPING=1");
     running.finish()
 }
 

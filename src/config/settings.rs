@@ -93,6 +93,8 @@ pub struct Server {
     pub watch: bool,
     pub accel_buffering_header: bool,
     pub drain_timeout: Duration,
+    /// The time between the signal to stop and the drain.
+    pub stop_delay: Duration,
     /// The limit of the whole process; 0: as many as the limit of open files allows.
     pub max_connections: usize,
     /// Longer than zero.

@@ -61,7 +61,20 @@ impl ActiveRequests {
             streams.extend(places.streams[..used].iter().filter_map(ArcSwapOption::load_full));
         }
         streams.sort_by_key(|stream| (stream.started, stream.id));
-        (streams, self.0.iter().map(|places| places.unlisted.load(Ordering::Relaxed)).sum())
+        (streams, self.unlisted())
+    }
+
+    /// The number of running streams.
+    pub fn count(&self) -> usize {
+        let listed = |places: &Arc<Places>| {
+            let used = places.used.load(Ordering::Acquire);
+            places.streams[..used].iter().filter(|place| place.load().is_some()).count()
+        };
+        self.0.iter().map(listed).sum::<usize>() + self.unlisted()
+    }
+
+    fn unlisted(&self) -> usize {
+        self.0.iter().map(|places| places.unlisted.load(Ordering::Relaxed)).sum()
     }
 }
 

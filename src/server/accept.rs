@@ -10,9 +10,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, interval_at, sleep, timeout};
 
 use super::accept_errors::{AcceptErrors, is_exhaustion};
 use super::conn_state::ConnState;
@@ -21,6 +21,7 @@ use super::connections::{Connections, Registered};
 use super::handshake::handshake;
 use super::places::{Capacity, Place, Places};
 use super::proxy_header::{HeaderFaults, take_header};
+use super::sockets::{Sockets, deal};
 use super::{Balance, Handler, Limits};
 use crate::support::Live;
 use crate::support::SharedGuard;
@@ -36,6 +37,10 @@ const RETRY: Duration = Duration::from_millis(50);
 /// The time for connections to end the responses that the drain timeout cuts.
 const STOP: Duration = Duration::from_secs(1);
 
+/// The interval at which limits are enforced during the drain: a new connection is closed that long
+/// after its time for a first request.
+const DRAIN_BEAT: Duration = Duration::from_millis(100);
+
 /// The largest number of connections that wait for a worker after another one gave them away.
 const INBOX: usize = 1024;
 
@@ -50,7 +55,7 @@ type Claim = (Place, SharedGuard);
 #[derive(Debug)]
 pub struct Listener {
     worker: usize,
-    socket: std::net::TcpListener,
+    sockets: Vec<std::net::TcpListener>,
     inbox: mpsc::Receiver<Given>,
     /// Channels to all workers, including this one, by number.
     outboxes: Arc<[mpsc::Sender<Given>]>,
@@ -59,21 +64,22 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// One listener per socket. `capacity` limits all of them together. A client beyond the limit
-    /// waits until a connection ends or can be evicted; clients behind it wait in the kernel's
-    /// queue.
+    /// One listener per worker. Every socket is accepted from; a worker without one serves what the
+    /// others give to it. `capacity` limits all of them together. A client beyond the limit waits
+    /// until a connection ends or can be evicted; clients behind it wait in the kernel's queue.
     pub fn for_workers(
         sockets: Vec<std::net::TcpListener>,
+        workers: usize,
         capacity: Capacity,
         balance: &Balance,
     ) -> Vec<Self> {
-        let places = Arc::new(Places::new(capacity, sockets.len()));
-        let (outboxes, inboxes): (Vec<_>, Vec<_>) = sockets.iter().map(|_| mpsc::channel(INBOX)).unzip();
+        let places = Arc::new(Places::new(capacity, workers));
+        let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(INBOX)).unzip();
         let outboxes: Arc<[_]> = outboxes.into();
-        let each = sockets.into_iter().zip(inboxes).enumerate();
-        each.map(|(worker, (socket, inbox))| Self {
+        let each = deal(sockets, workers).into_iter().zip(inboxes).enumerate();
+        each.map(|(worker, (sockets, inbox))| Self {
             worker,
-            socket,
+            sockets,
             inbox,
             outboxes: Arc::clone(&outboxes),
             balance: balance.clone(),
@@ -127,8 +133,8 @@ impl<H: Handler> Acceptor<H> {
     /// Fails if the socket cannot be used in this worker's runtime.
     pub async fn run(self, stop: Stop, drain_timeout: Arc<Live<Duration>>) -> io::Result<Ended> {
         let Self { listener, context } = self;
-        let Listener { worker, socket, mut inbox, outboxes, balance, places } = listener;
-        let socket = TcpListener::from_std(socket)?;
+        let Listener { worker, sockets, mut inbox, outboxes, balance, places } = listener;
+        let sockets = Sockets::register(sockets)?;
         let mut beat = Beat::new(context.limits.get());
         let mut draining = pin!(stop.reached(Phase::Draining));
         let mut errors = AcceptErrors::default();
@@ -145,7 +151,7 @@ impl<H: Handler> Acceptor<H> {
         };
         loop {
             tokio::select! {
-                accepted = socket.accept(), if newcomer.is_none() => match accepted {
+                accepted = sockets.accept(), if newcomer.is_none() => match accepted {
                     Ok(accepted) => match places.try_for_connection() {
                         Some(place) => admit(accepted, place),
                         None => {
@@ -174,7 +180,7 @@ impl<H: Handler> Acceptor<H> {
                 () = &mut draining => break,
             }
         }
-        drop((socket, newcomer));
+        drop(sockets);
         context.connections.drain();
         // From now on other workers keep the connections that they would have given to this one.
         // Those already given are taken here; otherwise they would wait for the end of the drain,
@@ -183,7 +189,8 @@ impl<H: Handler> Acceptor<H> {
         while let Ok(given) = inbox.try_recv() {
             take_over(given, &context);
         }
-        let end = sleep(*drain_timeout.load());
+        let mut beat = interval(DRAIN_BEAT);
+        let end = stop.drain_end(*drain_timeout.load());
         let gone = async {
             context.connections.gone().await;
             context.handler.drained().await;
@@ -191,17 +198,22 @@ impl<H: Handler> Acceptor<H> {
         let (mut gone, mut cut, mut end) = (pin!(gone), pin!(stop.reached(Phase::Cut)), pin!(end));
         loop {
             tokio::select! {
-                () = &mut gone => return Ok(Ended::Drained),
+                () = &mut gone, if newcomer.is_none() => return Ok(Ended::Drained),
+                place = places.for_connection(), if newcomer.is_some() => {
+                    if let Some(accepted) = newcomer.take() {
+                        admit(accepted, place);
+                    }
+                }
                 () = &mut cut => return Ok(Ended::Cut),
                 () = &mut end => {
-                    tracing::warn!("requests were still running when the drain timeout was over; they are cut");
+                    tracing::warn!("requests were still running when the time for the drain was over; they are cut");
                     context.handler.shutdown().await;
                     context.connections.stop();
                     // A client that does not read its last event in time loses it.
                     let _ = timeout(STOP, context.connections.gone()).await;
                     return Ok(Ended::Cut);
                 }
-                () = beat.tick() => beat.enforce(&context, &places),
+                _ = beat.tick() => context.connections.enforce_limits(&context.limits.get(), &places),
             }
         }
     }

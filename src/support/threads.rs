@@ -25,6 +25,7 @@
 //! | `lookup` | the system's `getaddrinfo`, for as long as that takes | no code waits for it without a deadline | the next request looks up again |
 //! | `configuration` | reads of the configuration and of the files that it names; the workers' adoption of a snapshot | `app::reload::ADOPTION`; the deadline of the stop | started again |
 //! | `keys` | reads of the stored keys: a file, or PostgreSQL | the deadline of the stop | started again |
+//! | `supervisor` | the supervisor's socket | `supervisor::PATIENCE` | started again |
 //! | `log-writer` | `write` on stderr, for as long as that takes | its buffer; a moment at the end | started again |
 //!
 //! `records` and the threads of sinks run at a lower priority than the workers
@@ -46,7 +47,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
-use crate::support::drain::{Phase, Stop};
+use crate::support::drain::{DrainEnd, Phase, Stop};
 pub use stint::Stints;
 
 /// The largest number of restarts within [`WINDOW`].
@@ -158,7 +159,9 @@ impl Threads {
             let work = work.take().expect("work without restarts is called once");
             work()?;
             match stop.phase() {
-                Phase::Running => Err(io::Error::other("it ended without having been told to")),
+                Phase::Running | Phase::Leaving => {
+                    Err(io::Error::other("it ended without having been told to"))
+                }
                 Phase::Draining | Phase::Cut => Ok(()),
             }
         })
@@ -310,13 +313,18 @@ pub struct Deadline {
     earliest: Instant,
     latest: Instant,
     cut: Option<Stop>,
+    /// The time after the end of the drain, which can be moved. `latest` holds unless it was.
+    after_drain: Option<Duration>,
 }
+
+/// The time within which a drain without an end is asked again for its end.
+const ENDLESS: Duration = Duration::from_secs(3600);
 
 impl Deadline {
     /// The deadline `time` from now.
     pub fn after(time: Duration) -> Self {
         let now = Instant::now();
-        Self { earliest: now, latest: now + time, cut: None }
+        Self { earliest: now, latest: now + time, cut: None, after_drain: None }
     }
 
     /// Moves the deadline if `stop` is cut.
@@ -325,9 +333,17 @@ impl Deadline {
         self
     }
 
+    /// Moves the deadline with the end of the drain of the stop of [`Self::until_cut`], to `grace`
+    /// after it.
+    pub fn after_drain(mut self, grace: Duration) -> Self {
+        self.after_drain = Some(grace);
+        self
+    }
+
     /// Limits the deadline to `time` from now.
     pub fn within(mut self, time: Duration) -> Self {
-        self.latest = self.latest.min(Instant::now() + time);
+        self.latest = self.latest().min(Instant::now() + time);
+        self.after_drain = None;
         self
     }
 
@@ -341,7 +357,17 @@ impl Deadline {
     /// The moment, as of now.
     pub fn at(&self) -> Instant {
         let cut = self.cut.as_ref().and_then(Stop::cut_since);
-        cut.map_or(self.latest, |since| self.latest.min(since + CUT_GRACE)).max(self.earliest)
+        let latest = self.latest();
+        cut.map_or(latest, |since| latest.min(since + CUT_GRACE)).max(self.earliest)
+    }
+
+    fn latest(&self) -> Instant {
+        let Some((grace, stop)) = self.after_drain.zip(self.cut.as_ref()) else { return self.latest };
+        match stop.drain_ends() {
+            DrainEnd::Timeout => self.latest,
+            DrainEnd::At(end) => end + grace,
+            DrainEnd::Never => Instant::now() + ENDLESS,
+        }
     }
 
     pub fn left(&self) -> Duration {

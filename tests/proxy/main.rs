@@ -105,6 +105,7 @@ mod starts;
 mod stopping;
 mod stored_ids;
 mod stored_keys;
+mod supervised;
 mod tags;
 mod times;
 mod timings;

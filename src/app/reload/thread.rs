@@ -75,7 +75,9 @@ impl Reloader {
 
     /// Reads the configuration, and then the certificates, whose settings it may have changed.
     fn reload_all(&mut self) -> ReloadOutcome {
+        self.supervisor.send_reloading();
         let outcome = self.reload(true);
+        self.supervisor.send("READY=1");
         if matches!(outcome, ReloadOutcome::Refused(_)) {
             // A key is revoked also while the rest is refused.
             self.keyring.take_over();

@@ -77,7 +77,7 @@ async fn draining_worker_is_given_no_connection_and_closes_given_ones() {
         let counts = Arc::<LimitCounts>::default();
         let capacity = Capacity { places: 9, grace: SOON, counts, connections: Arc::default() };
         let balance = Balance::new(1);
-        let listener = Listener::for_workers(vec![socket], capacity, &balance).pop().unwrap();
+        let listener = Listener::for_workers(vec![socket], 1, capacity, &balance).pop().unwrap();
         let (inbox, places) = (listener.outboxes[0].clone(), Arc::clone(&listener.places));
         let give = || {
             let (client, ours) = pair();
