@@ -24,8 +24,9 @@ pub use fleet::{Fleet, ReplyWait, WhenAway};
 
 use super::{BucketRate, Units};
 
-/// The time after which an instance asks again in any case. With the interval of looks, two seconds.
-pub const RENEWAL: u64 = 18 * SECOND / 10;
+/// The time after which an instance asks again in any case. With the interval of looks it is at most
+/// 1.6 seconds, so that a store that has lost its sums has them again within two.
+pub const RENEWAL: u64 = 14 * SECOND / 10;
 
 /// The time for which the store keeps a grant, except for one of a rate.
 const VALID: u64 = 15 * SECOND;
@@ -295,8 +296,9 @@ impl Grant {
         }
     }
 
-    /// The next ask, if it is time for one. `spent` and `held` make up what is taken, except for a
-    /// rate. One that only renews is put off unless `renews`.
+    /// The next ask, if it is time for one: also if the store was away since the last reply. `spent`
+    /// and `held` make up what is taken, except for a rate. One that only renews is put off unless
+    /// `renews`.
     pub(super) fn next_ask(
         &mut self,
         standing: &Standing<'_>,
@@ -309,7 +311,9 @@ impl Grant {
         let is_leaving = self.fleet.is_leaving();
         let is_due = self.is_due || is_leaving || self.wanted > Units::default();
         let since = self.asked_at.map(|asked| now.saturating_sub(asked));
-        if !is_due && (!renews || since.is_some_and(|since| since < RENEWAL)) {
+        let outages = self.fleet.outages.load(Ordering::Acquire);
+        let is_fresh = || self.outages == outages && since.is_some_and(|since| since < RENEWAL);
+        if !is_due && (!renews || is_fresh()) {
             return None;
         }
         self.note_use(since.unwrap_or(COVERED));
@@ -325,7 +329,6 @@ impl Grant {
             unconfirmed: self.spent - self.confirmed,
             level: self.level(rate, now),
         });
-        let outages = self.fleet.outages.load(Ordering::Acquire);
         Some(Ask {
             period,
             spent,

@@ -2,8 +2,9 @@
 //!
 //! Each round is about all limits that want more, and some of those whose renewal is due, asked at
 //! the same time. Three silent rounds in a row, or one in which the server refuses, end the
-//! connection: the server is away. The thread tries again after a pause, which doubles while the
-//! server is silent. One that refuses connections is tried every second, since that costs nothing.
+//! connection: the server is away. The thread tries again after a short pause, and asks about all
+//! limits as soon as the server is back, so that it has their sums within two seconds. No request
+//! waits meanwhile, and an attempt costs no more than a connection.
 
 use std::collections::HashMap;
 use std::io;
@@ -34,9 +35,10 @@ const TICK: Duration = Duration::from_millis(200);
 /// The number of silent rounds in a row after which the server is away.
 const SILENT_ROUNDS: u32 = 3;
 
-/// The first and the longest pause before the next attempt.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The first and the longest pause before the next attempt. The longest one is that of a server which
+/// does not respond; an attempt at it takes a second too.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The largest number of asks at the same time, and of renewals in a round. A server that runs some
 /// 10,000 scripts a second has done them long before its time is over, also for several instances.
