@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::limit::{AppliedLimit, InputRatios, Quantity};
+use super::limit::{AppliedLimit, Fleet, InputRatios, Quantity};
 use crate::llm::price::Prices;
 use crate::llm::route::Glob;
 use crate::support::Live;
@@ -61,6 +61,11 @@ pub enum AllowedEndpoints {
 }
 
 impl KnownClient {
+    /// The fleet that shares its limits.
+    pub fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.limits.iter().find_map(|applied| applied.limit.fleet())
+    }
+
     /// A client without restrictions.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self {

@@ -295,15 +295,6 @@ impl UseLimit {
         Some(room_from)
     }
 
-    /// Returns true if the request has to wait until the fleet's store grants what it is `expected`
-    /// to use.
-    pub fn lacks_grant(&self, expected: &Use, started: Timestamp, now: Now) -> bool {
-        let want = self.quantity.held_for(expected);
-        let state = &mut *self.state();
-        state.at_limit != AtLimit::Warn
-            && state.check(want, started, now, ReplyWait::Possible) == Err(RoomFrom::AReply)
-    }
-
     /// Holds `want` for a request that began at `started`, which may wait in the queue if `may_wait`,
     /// and for the fleet's store as `reply_wait` says. A limit for which others wait has no room for a new
     /// request. One that uses nothing never waits.
@@ -344,13 +335,23 @@ impl UseLimit {
         Ok(Taken { place, is_exceeded, waits, cuts: state.at_limit == AtLimit::Cut })
     }
 
-    /// Holds more for a further turn of what began at `started` and counts in `place`. A limit for which
-    /// others wait has no room. True: there was no room, and the limit only warns.
-    fn take_turn(&self, place: Place, more: Units, started: Timestamp, now: Now) -> Result<bool, RoomFrom> {
+    /// Holds more for a further turn of what began at `started` and counts in `place`, which may wait
+    /// for the fleet's store as `reply_wait` says. A limit for which others wait has no room. True:
+    /// there was no room, and the limit only warns.
+    fn take_turn(
+        &self,
+        place: Place,
+        more: Units,
+        started: Timestamp,
+        now: Now,
+        reply_wait: ReplyWait,
+    ) -> Result<bool, RoomFrom> {
         let state = &mut *self.state();
-        let mut room = state.check(more, started, now, ReplyWait::Never);
         let has_queue = matches!(state.at_limit, AtLimit::Wait(_)) && more > Units::default();
-        if has_queue && !self.waiting.is_empty() {
+        let is_behind = has_queue && !self.waiting.is_empty();
+        let reply_wait = if is_behind { ReplyWait::Never } else { reply_wait };
+        let mut room = state.check(more, started, now, reply_wait);
+        if is_behind {
             room = room.and(Err(RoomFrom::AnEnd));
         }
         let is_exceeded = room.is_err_and(RoomFrom::is_known);

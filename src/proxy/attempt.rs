@@ -31,8 +31,8 @@ use crate::record::Entry;
 use crate::record::error::Result;
 use crate::upstream::{OutboundRequest, UpstreamResponse};
 
-use group::{is_served_at_once, take_waiting};
-pub(super) use group_request::{GroupRequest, note_begun, note_sticky};
+use group::{is_served_at_once, take_first_wait};
+pub(super) use group_request::{FirstWait, GroupRequest, note_begun, note_sticky};
 pub(super) use queue::served;
 pub(super) use shared_body::SharedBody;
 
@@ -83,8 +83,8 @@ impl Prepared {
         let held = (buffered, snapshot);
         async move {
             let mut group = self.group.take();
-            if let Some((group, waiting)) = take_waiting(&mut group) {
-                Box::pin(self.wait_first(waiting, group, &held)).await?;
+            if let Some((group, wait)) = take_first_wait(&mut group) {
+                Box::pin(self.wait_first(wait, group, &held)).await?;
             }
             loop {
                 let asked = match group.as_ref().and_then(|group| group.first_byte()) {

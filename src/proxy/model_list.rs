@@ -26,7 +26,7 @@ use http_body_util::Full;
 use super::budget::Reserved;
 use super::pending_response::unless_cut;
 use super::proxy_body::ProxyBody;
-use super::request::{Authenticated, Received, check_client};
+use super::request::{Authenticated, GrantTime, Received, check_client};
 use super::respond;
 use super::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::balance::Target;
@@ -127,7 +127,16 @@ async fn unite_authenticated(
     let (head, client) = authenticated.into_head();
     if let Some(client) = client.as_deref() {
         let rest = snapshot.routes.first(head.path()).map_or("", |(_, rest)| rest);
-        if let Some(wait) = check_client(client, &head.method, rest, entry)? {
+        let grants = GrantTime::default();
+        let mut checked = check_client(client, &head.method, rest, &grants, entry);
+        while let Err(error) = &checked
+            && grants.can_wait(client, error)
+            && let Some(fleet) = client.fleet()
+        {
+            grants.wait(fleet).await;
+            checked = check_client(client, &head.method, rest, &grants, entry);
+        }
+        if let Some(wait) = checked? {
             wait.wait(&head.headers, entry).await?;
         }
     }

@@ -20,6 +20,7 @@ pub(super) use admitted::check_client;
 pub use admitted::limit_time;
 pub(super) use authenticated::{Authenticated, Body};
 pub(super) use buffered::Buffered;
+pub(super) use granted::GrantTime;
 pub(super) use member_limits::MemberLimits;
 pub(super) use planned::{NextMember, NoMember};
 pub(super) use prepared::{Outbound, Prepared};

@@ -136,8 +136,25 @@ impl UpgradedConnection {
         let scratch = self.scratch.clone();
         let mut scratch = scratch.borrow();
         let Self { session, gate, passing, key, .. } = self;
-        self.up.paused = gate.as_ref().is_some_and(|gate| gate.has_reply());
         let (mut refused, mut asks) = (None, false);
+        if let Some(gate) = gate
+            && gate.is_waiting()
+            && self.up.waiting.is_empty()
+            && session.poll_grant(cx).is_ready()
+        {
+            match gate.retry(|message| session.admit(message, true)) {
+                Ok(passed) => {
+                    asks = passed.asks && !passed.bytes.is_empty();
+                    if asks && !key.as_ref().is_none_or(SessionKey::is_valid) {
+                        return Poll::Ready(SessionEnd::Failed(Kind::KeyRevoked.into()));
+                    }
+                    self.up.unflushed |= !passed.bytes.is_empty();
+                    (self.up.waiting, *passing) = (passed.bytes, passed.reserved);
+                }
+                Err(error) => return Poll::Ready(SessionEnd::Failed(error)),
+            }
+        }
+        self.up.paused = gate.as_ref().is_some_and(|gate| gate.is_blocked());
         let up = self.up.poll(cx, &mut self.client, &mut self.upstream, &mut scratch, |bytes| {
             if !gate.as_ref().is_some_and(|gate| gate.has_unread()) {
                 session.saw(Peer::Client, bytes);
@@ -146,7 +163,7 @@ impl UpgradedConnection {
                 return Verdict::Stop;
             }
             let Some(gate) = gate else { return Verdict::Pass };
-            match gate.push(bytes, |message| session.admit(message)) {
+            match gate.push(bytes, |message| session.admit(message, false)) {
                 Ok(passed) => {
                     asks |= passed.asks;
                     // A message of a key that is no longer valid does not pass.
@@ -154,7 +171,7 @@ impl UpgradedConnection {
                         return Verdict::Stop;
                     }
                     *passing = passed.reserved;
-                    Verdict::Replace { bytes: passed.bytes, unread: passed.unread, pauses: gate.has_reply() }
+                    Verdict::Replace { bytes: passed.bytes, unread: passed.unread, pauses: gate.is_blocked() }
                 }
                 Err(error) => {
                     refused = Some(error);
@@ -197,9 +214,18 @@ impl UpgradedConnection {
             }
         };
         drop(scratch);
-        if self.up.paused && !gate.as_ref().is_some_and(|gate| gate.has_reply()) {
-            // The client is read on.
-            cx.waker().wake_by_ref();
+        if self.up.paused {
+            match gate.as_ref().filter(|gate| gate.is_blocked()) {
+                // The client is read on.
+                None => cx.waker().wake_by_ref(),
+                // Its wait begins, or goes on behind what is written.
+                Some(gate) if gate.is_waiting() && self.up.waiting.is_empty() => {
+                    if session.poll_grant(cx).is_ready() {
+                        cx.waker().wake_by_ref();
+                    }
+                }
+                Some(_) => {}
+            }
         }
         if let Some(error) = session.take_cut() {
             return Poll::Ready(SessionEnd::Failed(error));

@@ -1,6 +1,7 @@
 //! An observer of what a request uses, from its admission to its record.
 
 use std::fmt::Debug;
+use std::task::{Context, Poll};
 
 use super::error::{Error, Result};
 use super::{Note, UsageRecord};
@@ -32,11 +33,15 @@ pub trait UseObserver: Debug + Send {
 
 /// Observes the turns of a session, each of which is a response.
 pub trait TurnObserver {
-    /// Called with each message of the client.
+    /// Called with each message of the client. `has_waited`: again, after the wait for a grant.
     ///
     /// # Errors
-    /// Fails if the message must not pass. The session ends unless it is [`MessageRefusal::Turn`].
-    fn on_message(&mut self, text: &[u8]) -> std::result::Result<(), MessageRefusal>;
+    /// Fails if the message must not pass. The session ends unless it is [`MessageRefusal::Turn`] or
+    /// [`MessageRefusal::Grant`].
+    fn on_message(&mut self, text: &[u8], has_waited: bool) -> std::result::Result<(), MessageRefusal>;
+
+    /// Waits for the grant that the latest message lacks. `Ready` when its turn is to be decided.
+    fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Called with each step of a turn.
     ///
@@ -48,6 +53,9 @@ pub trait TurnObserver {
 /// The reason why a message of a client must not pass.
 #[derive(Clone, Debug)]
 pub enum MessageRefusal {
+    /// A limit lacks a grant, for which it has asked. The message is held until
+    /// [`TurnObserver::poll_grant`] is ready, and shown again.
+    Grant,
     /// The client gets the error, and the session goes on. With the client's own id of the message.
     Turn(Error, Option<String>),
     /// The session ends.

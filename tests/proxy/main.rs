@@ -96,6 +96,7 @@ mod resend_versions;
 mod response_cost;
 mod revoked_keys;
 mod shared_limits;
+mod shared_waits;
 mod side_by_side;
 mod signals;
 mod sinks;

@@ -1,6 +1,6 @@
 //! Limits that replicas share through a real Redis.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::harness::redis::Redis;
@@ -10,20 +10,20 @@ use crate::harness::{
 
 const COMPLETION: &[u8] = br#"{"model":"m","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":60,"completion_tokens":40,"total_tokens":100}}"#;
 
-const KEY: &str = "sg-search-0123456789";
+pub const KEY: &str = "sg-search-0123456789";
 
 /// The longest wait for Redis, and what a busy machine adds.
-const AT_MOST: Duration = Duration::from_millis(50 + 500);
+pub const AT_MOST: Duration = Duration::from_millis(50 + 500);
 
 /// The tables of replicas that share `limits`.
-fn tables(url: &str, more: &str, limits: &str) -> String {
+pub fn tables(url: &str, more: &str, limits: &str) -> String {
     format!(
         "[redis]\nurl = {{ value = \"{url}\" }}\n{more}\n[clients.search]\nkey = {{ value = \"{KEY}\" }}\nlimits = [{limits}]\n"
     )
 }
 
 /// A replica whose upstream responds with 100 tokens.
-fn replica_with(tables: &str, ledger: Option<&Path>) -> Proxy {
+pub fn replica_with(tables: &str, ledger: Option<&Path>) -> Proxy {
     let up = Upstream::responding(sized("200 OK", "application/json", COMPLETION));
     let built = proxy().upstream(&up).tables(tables).admin();
     let built = match ledger {
@@ -34,19 +34,23 @@ fn replica_with(tables: &str, ledger: Option<&Path>) -> Proxy {
 }
 
 /// A folder with ledgers.
-struct Ledgers(tempfile::TempDir);
+pub struct Ledgers(tempfile::TempDir);
 
 impl Ledgers {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn replica(&self, name: &str, tables: &str) -> Proxy {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn replica(&self, name: &str, tables: &str) -> Proxy {
         replica_with(tables, Some(&self.0.path().join(name)))
     }
 }
 
-fn request(body: &str) -> String {
+pub fn request(body: &str) -> String {
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -54,20 +58,20 @@ fn request(body: &str) -> String {
     )
 }
 
-fn ask(proxy: &Proxy) -> Response {
+pub fn ask(proxy: &Proxy) -> Response {
     let body = r#"{"model":"m","max_tokens":50,"messages":[{"role":"user","content":"Hello"}]}"#;
     proxy.client().send(request(body)).response()
 }
 
 /// The number of requests of `count` that are admitted, in turn by each of the replicas.
-fn admitted(replicas: &[&Proxy], count: usize) -> usize {
+pub fn admitted(replicas: &[&Proxy], count: usize) -> usize {
     let statuses = (0..count).map(|index| ask(replicas[index % replicas.len()]).status());
     statuses.filter(|status| *status == 200).count()
 }
 
 /// Asks until `count` requests are admitted, and then some more, which are refused. After Redis has
 /// lost its state, the last of what is left is granted when all have reported.
-fn admit_exactly(replicas: &[&Proxy], count: usize) {
+pub fn admit_exactly(replicas: &[&Proxy], count: usize) {
     let mut sum = 0;
     until(PATIENCE, "all that is left is admitted", || {
         sum += admitted(replicas, replicas.len());
@@ -77,7 +81,7 @@ fn admit_exactly(replicas: &[&Proxy], count: usize) {
 }
 
 /// The sum that all instances have reported of the only key that contains `part`.
-fn reported(redis: &Redis, part: &str) -> u64 {
+pub fn reported(redis: &Redis, part: &str) -> u64 {
     let keys = redis.ask(&["KEYS", &format!("*{part}*")]);
     let Some(key) = keys.lines().next() else { return 0 };
     let fields = redis.ask(&["HGETALL", key]);
@@ -86,7 +90,7 @@ fn reported(redis: &Redis, part: &str) -> u64 {
     spent.map(|pair| pair[1].parse::<u64>().unwrap()).sum()
 }
 
-fn is_connected(proxy: &Proxy) -> bool {
+pub fn is_connected(proxy: &Proxy) -> bool {
     proxy.metric("streamgauge_redis_connected") == 1.0
 }
 

@@ -41,12 +41,12 @@ fn limited(up: &Upstream, limits: &str) -> Limited {
     Limited { proxy, _folder: folder }
 }
 
-fn create() -> Vec<u8> {
+pub fn create() -> Vec<u8> {
     frame(0x81, CREATE.as_bytes(), MASK)
 }
 
 /// An upstream that responds to each message with these texts, until the client closes.
-fn responding(texts: &'static [&'static str]) -> Upstream {
+pub fn responding(texts: &'static [&'static str]) -> Upstream {
     granting(move |connection| {
         while message(connection).is_some() {
             texts.iter().for_each(|part| connection.send(text(part)));
@@ -63,7 +63,7 @@ fn message(connection: &mut Connection) -> Option<Vec<u8>> {
 }
 
 /// The next message for a client, which has to be a whole text.
-fn received(client: &mut Client) -> Value {
+pub fn received(client: &mut Client) -> Value {
     let head = client.read(2);
     assert_eq!(head[0], 0x81, "{head:?}");
     let length = match head[1] {
@@ -88,7 +88,7 @@ fn used(proxy: &Proxy) -> f64 {
     proxy.metric("streamgauge_limit_used_ratio{whose=\"clients.search\",limit=\"limits[0]\"}")
 }
 
-fn open(proxy: &Proxy, target: &str) -> Client {
+pub fn open(proxy: &Proxy, target: &str) -> Client {
     let mut client = proxy.client();
     let head = ask(&mut client, target, KEY).head();
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");

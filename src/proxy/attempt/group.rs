@@ -12,9 +12,9 @@ use http::StatusCode;
 use tokio::time::timeout;
 
 use super::first_event::{StreamStart, stream_start};
-use super::group_request::{GroupRequest, Limited, note_begun};
+use super::group_request::{FirstWait, GroupRequest, Limited, note_begun};
 use super::{Accepted, Arrived, Held};
-use crate::balance::{Clock, Closes, Cooldown, End, UpstreamError, Verdict, Waiting};
+use crate::balance::{Clock, Closes, Cooldown, End, UpstreamError, Verdict};
 use crate::proxy::meter::{MemberPermit, ResponseMeter};
 use crate::proxy::request::{NextMember, NoMember, Prepared};
 use crate::proxy::worker::WorkerSnapshot;
@@ -44,9 +44,11 @@ pub(super) enum StreamFailure {
 }
 
 /// Takes the wait that precedes the first attempt.
-pub(super) fn take_waiting(group: &mut Option<Box<GroupRequest>>) -> Option<(&mut GroupRequest, Waiting)> {
+pub(super) fn take_first_wait(
+    group: &mut Option<Box<GroupRequest>>,
+) -> Option<(&mut GroupRequest, FirstWait)> {
     let group = group.as_deref_mut()?;
-    group.waiting.take().map(|waiting| (group, *waiting))
+    group.first_wait.take().map(|wait| (group, wait))
 }
 
 impl Prepared {
@@ -140,6 +142,13 @@ impl Prepared {
         let next = routed.next_member(plan, &group.body, group.limits.as_deref(), Instant::now());
         let next = next.map(|next| routed.named(next));
         let next = match next {
+            Err(NoMember::Grant(permit)) => {
+                group.note_failed(failed);
+                Box::pin(self.wait_for_grants(permit, group, held)).await
+            }
+            next => next,
+        };
+        let next = match next {
             Err(NoMember::Wait) => {
                 group.note_failed(failed);
                 self.wait_again(group, held).await
@@ -156,7 +165,7 @@ impl Prepared {
                 group.notes.borrow_mut().is_denied |= end == End::Budget;
                 Ok(None)
             }
-            Err(NoMember::Wait | NoMember::QueueFull) => Ok(None),
+            Err(NoMember::Wait | NoMember::Grant(_) | NoMember::QueueFull) => Ok(None),
         }
     }
 

@@ -17,10 +17,10 @@ use crate::upstream::UpstreamResponse;
 
 /// The data of a request to a group that may have several attempts, or whose only one has failed.
 pub(in crate::proxy) struct GroupRequest {
-    /// `None` while the request waits, since the queue has it, and if no attempt follows.
+    /// `None` while the request is in the queue, which has it, and if no attempt follows.
     pub(in crate::proxy) plan: Option<Plan>,
     /// Set until the wait begins that precedes the first attempt.
-    pub(in crate::proxy) waiting: Option<Box<Waiting>>,
+    pub(in crate::proxy) first_wait: Option<FirstWait>,
     /// The record's notes.
     pub(in crate::proxy) notes: GroupNotes,
     /// The body, for further attempts.
@@ -35,6 +35,14 @@ pub(in crate::proxy) struct GroupRequest {
     pub(super) limited: Option<Box<Limited>>,
     /// A member does not have the state that the request names.
     pub(super) is_elsewhere: bool,
+}
+
+/// The wait that precedes the first attempt.
+pub(in crate::proxy) enum FirstWait {
+    /// In the queue of the group.
+    Queue(Box<Waiting>),
+    /// For grants of this member's limits.
+    Grant(Box<Permit>),
 }
 
 /// A 429 that is relayed if no later attempt has a better response.
@@ -56,7 +64,7 @@ impl GroupRequest {
     ) -> Box<Self> {
         Box::new(Self {
             plan,
-            waiting: None,
+            first_wait: None,
             notes,
             body,
             client,

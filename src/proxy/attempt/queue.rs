@@ -1,4 +1,4 @@
-//! Waiting for a member of a group.
+//! Waiting for a member of a group, or for grants of its limits.
 //!
 //! The client's departure drops the future, or its [`SendState`] says so: either way the request
 //! leaves the queue at once.
@@ -14,8 +14,8 @@ use std::time::Instant;
 use tokio::time::sleep_until;
 
 use super::Held;
-use super::group_request::{GroupRequest, note_sticky};
-use crate::balance::{End, Plan, Waited, Waiting};
+use super::group_request::{FirstWait, GroupRequest, note_sticky};
+use crate::balance::{End, Permit, Plan, Step, Waited, Waiting};
 use crate::proxy::request::{NextMember, NoMember, Prepared};
 use crate::record::error::Result;
 use crate::support::wait_room::{self, WaitTurn, Waits};
@@ -24,11 +24,18 @@ impl Prepared {
     /// Waits for the first member, and makes the attempt at it the current one.
     pub(super) async fn wait_first(
         &mut self,
-        waiting: Waiting,
+        wait: FirstWait,
         group: &mut GroupRequest,
         held: &Held,
     ) -> Result<()> {
-        match self.wait(waiting, group, held).await {
+        let next = match wait {
+            FirstWait::Queue(waiting) => self.wait(*waiting, group, held).await,
+            FirstWait::Grant(permit) => match self.wait_for_grants(permit, group, held).await {
+                Err(NoMember::Wait) => self.wait_again(group, held).await,
+                next => next,
+            },
+        };
+        match next {
             Ok(next) => {
                 note_sticky(&group.notes, &next.permit.permit);
                 self.begin(group, next);
@@ -53,8 +60,9 @@ impl Prepared {
         &mut self,
         mut waiting: Waiting,
         group: &mut GroupRequest,
-        (buffered, snapshot): &Held,
+        held: &Held,
     ) -> std::result::Result<NextMember, NoMember> {
+        let (buffered, snapshot) = held;
         self.is_new = false;
         loop {
             self.set_waiting(true);
@@ -75,11 +83,46 @@ impl Prepared {
                     .map(|next| routed.named(next)),
                 Err(error) => Err(NoMember::Failed(error)),
             };
+            let next = match next {
+                Err(NoMember::Grant(permit)) => {
+                    group.plan = Some(plan);
+                    let next = self.wait_for_grants(permit, group, held).await;
+                    plan = group.plan.take().expect("the wait for grants keeps the plan");
+                    next
+                }
+                next => next,
+            };
             if !matches!(next, Err(NoMember::Wait)) {
                 group.plan = Some(plan);
                 return next;
             }
             waiting = group.enter_queue(plan);
+        }
+    }
+
+    /// Waits until the limits of the member of `permit` have their grants, or for as long as the
+    /// request may. Then that member is asked, or the next one if a limit has no room.
+    pub(super) async fn wait_for_grants(
+        &mut self,
+        mut permit: Box<Permit>,
+        group: &mut GroupRequest,
+        (buffered, snapshot): &Held,
+    ) -> std::result::Result<NextMember, NoMember> {
+        self.is_new = false;
+        loop {
+            self.set_waiting(true);
+            buffered.wait_for_grants().await;
+            self.set_waiting(false);
+            if !self.may_begin_again() {
+                return Err(NoMember::End(End::Tried));
+            }
+            let Some(plan) = &mut group.plan else { return Err(NoMember::End(End::Tried)) };
+            let routed = buffered.find(snapshot, buffered.peek()).map_err(NoMember::Failed)?;
+            let step = Step::Ask(*permit);
+            match routed.member_of(step, plan, &group.body, group.limits.as_deref()) {
+                Err(NoMember::Grant(lacking)) => permit = lacking,
+                next => return next.map(|next| routed.named(next)),
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One WebSocket session: its meter and its record.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::IdWatch;
@@ -35,6 +36,8 @@ pub enum SessionEnd {
 /// The reason why a message of the client does not pass.
 #[derive(Debug)]
 pub enum TurnRefusal {
+    /// The message waits until [`Session::poll_grant`] is ready, and is shown again then.
+    Grant,
     /// The client is sent this message, and the session goes on.
     Turn(String),
     /// The session ends.
@@ -121,13 +124,14 @@ impl Session {
         Some((Arc::clone(&row.client), row.key_id.clone()?))
     }
 
-    /// Admits a message of the client. A refusal has the message for the client.
+    /// Admits a message of the client. A refusal has the message for the client. `has_waited`: the
+    /// message has waited for a grant.
     ///
     /// # Errors
-    /// Fails if the message must not pass.
-    pub fn admit(&mut self, text: &[u8]) -> Result<(), TurnRefusal> {
+    /// Fails if the message must not pass, or not yet.
+    pub fn admit(&mut self, text: &[u8], has_waited: bool) -> Result<(), TurnRefusal> {
         let Some(turns) = self.entry.turns() else { return Ok(()) };
-        match turns.on_message(text) {
+        match turns.on_message(text, has_waited) {
             Ok(()) => {
                 if let Some(admitted) = &mut self.admitted {
                     admitted.text(text);
@@ -135,6 +139,7 @@ impl Session {
                 }
                 Ok(())
             }
+            Err(MessageRefusal::Grant) => Err(TurnRefusal::Grant),
             Err(MessageRefusal::Session(error)) => Err(TurnRefusal::Session(error)),
             Err(MessageRefusal::Turn(error, event_id)) => {
                 let id = self.entry.uuid().to_string();
@@ -144,6 +149,11 @@ impl Session {
                 Err(TurnRefusal::Turn(message))
             }
         }
+    }
+
+    /// Waits for the grant that the latest message lacks. `Ready` when it is to be shown again.
+    pub fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.entry.turns().map_or(Poll::Ready(()), |turns| turns.poll_grant(cx))
     }
 
     /// The error with which the session must end, once a close frame may be inserted.

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use smallvec::SmallVec;
 
 use super::Routed;
+use super::granted::GrantTime;
 use super::limit_wait::LimitWait;
 use super::member_limits::MemberLimits;
 use super::permitted::permit_endpoint;
@@ -113,12 +114,7 @@ impl Routed<'_> {
             let limits = all.iter().chain(&of_members).copied();
             expected.rates = self.rates(limits, &prices.peek(), &expected.billable(), entry)?;
         }
-        let reply_wait = self.buffered.reply_wait();
-        if reply_wait == ReplyWait::Possible
-            && lacks_grant(&of_members, &expected.used(), entry.row().started_at)
-        {
-            return Err(Kind::LimitsUnavailable.into());
-        }
+        let reply_wait = self.buffered.grants.reply_wait();
         let members = (!of_members.is_empty()).then(|| {
             let limits = of_members.into_iter().cloned().collect();
             Arc::new(MemberLimits::new(limits, expected.used(), entry.row().started_at))
@@ -157,6 +153,8 @@ impl Routed<'_> {
             started: row.started_at,
             rates: expected.rates,
             turns: Turns::default(),
+            waiting: None,
+            round: 0,
         };
         if session.hold.exceeded() > 0 {
             entry.note(Note::LimitExceeded);
@@ -288,11 +286,13 @@ pub(super) const UNREAD: u64 = 1;
 /// precedes it, if there is one.
 ///
 /// # Errors
-/// Fails if the client may not use the endpoint of `path`, or a limit has no room.
+/// Fails if the client may not use the endpoint of `path`, or a limit has no room, or lacks a grant
+/// for which the request can wait.
 pub(in crate::proxy) fn check_client(
     client: &KnownClient,
     method: &Method,
     path: &str,
+    grants: &GrantTime,
     entry: &mut Entry,
 ) -> Result<Option<Box<LimitWait>>> {
     permit_endpoint(client, method, &Inbound { path, query: None, is_session: false })?;
@@ -301,8 +301,8 @@ pub(in crate::proxy) fn check_client(
     if limits.is_empty() {
         return Ok(None);
     }
-    let alone = Asked { now: limit_time(), reply_wait: ReplyWait::Never };
-    hold(Expected::default(), 1, &limits, None, client, alone, entry)
+    let asked = Asked { now: limit_time(), reply_wait: grants.reply_wait() };
+    hold(Expected::default(), 1, &limits, None, client, asked, entry)
 }
 
 /// The limits of a client, with those of the request's user where each has its own.
@@ -382,19 +382,6 @@ pub(super) fn remaining<'l>(limits: impl IntoIterator<Item = &'l AppliedLimit> +
         }
     }
     headers
-}
-
-/// Returns true if one of the limits lacks a grant, for which it asks. `limits` are those of members,
-/// where a request cannot wait later.
-fn lacks_grant(limits: &[&AppliedLimit], expected: &Use, started: Timestamp) -> bool {
-    // The time is read only if limits are shared.
-    let mut now = None;
-    let mut lacks = false;
-    for limit in limits.iter().map(|applied| &applied.limit).filter(|limit| limit.fleet().is_some()) {
-        // Each of them asks.
-        lacks |= limit.lacks_grant(expected, started, *now.get_or_insert_with(limit_time));
-    }
-    lacks
 }
 
 /// Holds what a request that began at `started` is expected to use of each limit. `reply_wait` and

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::Routed;
 use super::admitted::Admitted;
 use super::authenticated::record_tags;
+use super::granted::GrantTime;
 use crate::balance::{Target, UpstreamGroup};
 use crate::codec::head::RequestHead;
 use crate::gate::{FoundTags, KnownClient, TagRules};
@@ -47,8 +48,8 @@ pub(in crate::proxy) struct Buffered {
     pub(super) url_model: Option<String>,
     /// The body came with its head, and no time has passed since.
     pub(super) came_at_once: Cell<bool>,
-    /// The request has waited for grants for the longest time.
-    pub(super) has_waited: Cell<bool>,
+    /// The time that it has waited for grants.
+    pub(super) grants: GrantTime,
     /// The stored state that the request names.
     pub(in crate::proxy) state: NamedState,
     /// The body's memory, until no further attempt is possible.
@@ -102,7 +103,7 @@ impl Buffered {
             upgrade: None,
             url_model: None,
             came_at_once: Cell::new(false),
-            has_waited: Cell::new(false),
+            grants: GrantTime::default(),
             state: NamedState::default(),
             _reserved: None,
             _head: None,

@@ -1,32 +1,61 @@
 //! The wait of a request for a grant of a limit that a fleet shares.
 
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::{Buffered, Routed};
+use crate::gate::KnownClient;
 use crate::gate::limit::{Fleet, ReplyWait};
 use crate::proxy::worker::WorkerSnapshot;
 use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
 
 /// The longest wait of a request for all its grants. Then it is decided without the reply.
-const LONGEST: Duration = Duration::from_millis(50);
+pub(super) const LONGEST: Duration = Duration::from_millis(50);
 
-impl Buffered {
+/// The time that a request has waited for grants, for all of its attempts together.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct GrantTime(Cell<Duration>);
+
+impl GrantTime {
     /// The wait for grants that limits lack.
     pub(super) fn reply_wait(&self) -> ReplyWait {
-        if self.has_waited.get() { ReplyWait::Over } else { ReplyWait::Possible }
+        if self.0.get() >= LONGEST { ReplyWait::Over } else { ReplyWait::Possible }
     }
 
-    /// Returns true if the request failed only for lack of a grant, for which it can wait. A store
-    /// that has gone away since then is no reason to refuse it, unless all are refused.
-    pub(in crate::proxy) fn lacks_grant(&self, error: &Error) -> bool {
+    /// Returns true if a request of `client` failed only for lack of a grant, for which it can wait.
+    /// A store that has gone away since then is no reason to refuse it, unless all are refused.
+    pub(in crate::proxy) fn can_wait(&self, client: &KnownClient, error: &Error) -> bool {
         *error.kind() == Kind::LimitsUnavailable
-            && !self.has_waited.get()
-            && self.fleet().is_some_and(|fleet| !fleet.refuses())
+            && self.reply_wait() == ReplyWait::Possible
+            && client.fleet().is_some_and(|fleet| !fleet.refuses())
+    }
+
+    /// Waits for the grants for which limits have asked, or until the time is over.
+    pub(in crate::proxy) async fn wait(&self, fleet: &Fleet) {
+        let (round, begun) = (fleet.asked_round(), Instant::now());
+        let left = LONGEST.saturating_sub(self.0.get());
+        let replied = timeout(left, poll_fn(|cx| fleet.poll_round(round, cx))).await;
+        let waited = if replied.is_ok() { begun.elapsed() } else { left };
+        self.0.set(self.0.get() + waited);
+    }
+}
+
+impl Buffered {
+    /// See [`GrantTime::can_wait`].
+    pub(in crate::proxy) fn lacks_grant(&self, error: &Error) -> bool {
+        self.client.as_ref().is_some_and(|client| self.grants.can_wait(client, error))
+    }
+
+    /// Waits for the grants that the request lacks.
+    pub(in crate::proxy) async fn wait_for_grants(&self) {
+        if let Some(fleet) = self.client.as_ref().and_then(|client| client.fleet()) {
+            self.came_at_once.set(false);
+            self.grants.wait(fleet).await;
+        }
     }
 
     /// Waits for the grants that the request lacks, and finds its target.
@@ -39,22 +68,12 @@ impl Buffered {
         snapshot: &'a WorkerSnapshot,
         entry: &mut Entry,
     ) -> Result<Routed<'a>> {
-        let until = Instant::now() + LONGEST;
         loop {
-            if let Some(fleet) = self.fleet() {
-                let round = fleet.asked_round();
-                let replied = timeout_at(until, poll_fn(|cx| fleet.poll_round(round, cx))).await;
-                self.has_waited.set(replied.is_err());
-                self.came_at_once.set(false);
-            }
+            self.wait_for_grants().await;
             match self.route(snapshot, entry) {
                 Err(error) if self.lacks_grant(&error) => {}
                 routed => return routed,
             }
         }
-    }
-
-    fn fleet(&self) -> Option<&Arc<Fleet>> {
-        self.client.as_ref()?.limits.iter().find_map(|applied| applied.limit.fleet())
     }
 }

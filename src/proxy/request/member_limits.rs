@@ -54,8 +54,9 @@ impl MemberLimits {
     /// Holds the limits of the upstream of the next attempt, in place of those of the one before.
     ///
     /// # Errors
-    /// Fails if a limit has no room. Nothing is held then.
-    pub(super) fn enter(&self, upstream: &Arc<str>) -> Result<()> {
+    /// Fails if a limit has no room, or lacks a grant for which the request can wait. Nothing is held
+    /// then.
+    pub(super) fn enter(&self, upstream: &Arc<str>, reply_wait: ReplyWait) -> Result<()> {
         let attempts = &mut *self.attempts();
         if let Some(current) = attempts.current() {
             current.leave(limit_time());
@@ -65,7 +66,7 @@ impl MemberLimits {
         if limits.is_empty() {
             return Ok(());
         }
-        let hold = take(&limits, &attempts.expected, self.started, limit_time(), ReplyWait::Never, None)?;
+        let hold = take(&limits, &attempts.expected, self.started, limit_time(), reply_wait, None)?;
         attempts.has_exceeded |= hold.exceeded() > 0;
         // One hold settles all use of an upstream that is tried again.
         attempts.holds.retain(|(earlier, _)| earlier != upstream);
@@ -88,11 +89,18 @@ impl MemberLimits {
     /// Holds what a session is expected to use with a further turn.
     ///
     /// # Errors
-    /// Fails if a limit has no room.
-    pub(super) fn begin_turn(&self, expected: &Use, now: Now) -> std::result::Result<(), Box<Full>> {
+    /// Fails if a limit has no room, or lacks a grant for which the turn can wait.
+    pub(super) fn begin_turn(
+        &self,
+        expected: &Use,
+        now: Now,
+        reply_wait: ReplyWait,
+    ) -> std::result::Result<(), Box<Full>> {
         let attempts = &mut *self.attempts();
         let Some(current) = attempts.current() else { return Ok(()) };
-        let Err(no_room) = current.begin_turn(expected, self.started, now) else { return Ok(()) };
+        let Err(no_room) = current.begin_turn(expected, self.started, now, reply_wait) else {
+            return Ok(());
+        };
         let upstream = attempts.holds.last().map(|(upstream, _)| &**upstream).unwrap_or_default();
         match self.limits_of(upstream).nth(no_room.limit) {
             Some(applied) => Err(Box::new(Full { applied: applied.clone(), no_room, now })),

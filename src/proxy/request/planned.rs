@@ -10,7 +10,7 @@ use crate::balance::{
     Attempts, End, Permit, Plan, PlanRequest, PromptHash, Step, StickyBody, StickyParts, UpstreamGroup,
     Variant, any_sticky_key, ask_only, client_deadline, client_retries, sticky_key,
 };
-use crate::proxy::attempt::{GroupRequest, note_begun, note_sticky};
+use crate::proxy::attempt::{FirstWait, GroupRequest, note_begun, note_sticky};
 use crate::proxy::meter::MemberPermit;
 use crate::proxy::worker::WorkerUpstream;
 use crate::record::error::{Error, Kind, Result};
@@ -29,6 +29,8 @@ pub(in crate::proxy) struct NextMember {
 pub(in crate::proxy) enum NoMember {
     /// One may be available later.
     Wait,
+    /// This one can be asked once its limits have a grant.
+    Grant(Box<Permit>),
     End(End),
     /// The request is not allowed to wait, since the queue is full.
     QueueFull,
@@ -71,6 +73,7 @@ impl Routed<'_> {
         let only = || ask_only(group, model, name_at, sticky, fingerprint, now);
         if pin.is_none()
             && let Some(permit) = only()
+            && self.enter_only(permit.number())?
         {
             return self.prepare_only(permit, notes, passing, started);
         }
@@ -102,11 +105,17 @@ impl Routed<'_> {
                 };
                 self.prepared(Attempts::new(member, started), upstream, outbound, Some(permit), request)
             }
-            Err(NoMember::Wait) => {
+            Err(none @ (NoMember::Wait | NoMember::Grant(_))) => {
                 self.check_fits_a_member()?;
                 let mut request = GroupRequest::new(None, notes, body, client, (share, priority));
                 request.limits = self.admitted.members.clone();
-                request.waiting = Some(Box::new(request.enter_queue(plan)));
+                request.first_wait = Some(match none {
+                    NoMember::Grant(permit) => {
+                        request.plan = Some(plan);
+                        FirstWait::Grant(permit)
+                    }
+                    _ => FirstWait::Queue(Box::new(request.enter_queue(plan))),
+                });
                 let attempts = Attempts::new(0, started);
                 let upstream = Rc::clone(self.target.first());
                 self.prepared(attempts, upstream, Outbound::unwritten(), None, Some(request))
@@ -115,7 +124,17 @@ impl Routed<'_> {
         }
     }
 
-    /// Prepares the only attempt at the only member of a group.
+    /// Holds the limits of the only member of a group. Returns false if the request has to wait for a
+    /// grant.
+    fn enter_only(&self, member: usize) -> Result<bool> {
+        let Some(limits) = &self.admitted.members else { return Ok(true) };
+        match limits.enter(self.target.member(member).spec.id.name(), self.buffered.grants.reply_wait()) {
+            Err(error) if self.buffered.lacks_grant(&error) => Ok(false),
+            entered => entered.map(|()| true),
+        }
+    }
+
+    /// Prepares the only attempt at the only member of a group, whose limits are held.
     fn prepare_only(
         &self,
         permit: Permit,
@@ -125,9 +144,6 @@ impl Routed<'_> {
     ) -> Result<Prepared> {
         let member = permit.number();
         let upstream = self.target.member(member);
-        if let Some(limits) = &self.admitted.members {
-            limits.enter(upstream.spec.id.name())?;
-        }
         let outbound = self.write(member, Variant::Standard, body)?;
         note_sticky(&notes, &permit);
         notes.borrow_mut().is_only = true;
@@ -188,11 +204,15 @@ impl Routed<'_> {
             };
             let member = permit.permit.number();
             let upstream = self.target.member(member);
-            let room = limits.map_or(Ok(()), |limits| limits.enter(upstream.spec.id.name()));
+            let reply_wait = self.buffered.grants.reply_wait();
+            let room = limits.map_or(Ok(()), |limits| limits.enter(upstream.spec.id.name(), reply_wait));
             match room.and_then(|()| self.write(member, Variant::Standard, body.again())) {
                 Ok(outbound) => {
                     let upstream = Rc::clone(upstream);
                     return Ok(NextMember { permit, upstream, outbound, model: None });
+                }
+                Err(error) if self.buffered.lacks_grant(&error) => {
+                    return Err(NoMember::Grant(Box::new(permit.permit)));
                 }
                 Err(error) if is_of_member(&error) => unfit = Some(error),
                 Err(error) => return Err(NoMember::Failed(error)),
@@ -211,7 +231,7 @@ impl NoMember {
         let kind = match self {
             Self::Failed(error) => return error,
             Self::QueueFull => Kind::QueueFull,
-            Self::Wait | Self::End(End::Full) => {
+            Self::Wait | Self::Grant(_) | Self::End(End::Full) => {
                 Kind::UpstreamsBusy { wait: spec.wait.unwrap_or_default(), holder }
             }
             Self::End(End::RateLimited { until }) => {

@@ -49,7 +49,7 @@ impl Prepared {
 
     /// Returns true if the request waits for its first member.
     pub(in crate::proxy) fn has_to_wait(&self) -> bool {
-        self.group.as_ref().is_some_and(|group| group.waiting.is_some())
+        self.group.as_ref().is_some_and(|group| group.first_wait.is_some())
     }
 
     pub(in crate::proxy) fn may_begin_again(&self) -> bool {

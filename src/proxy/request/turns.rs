@@ -7,14 +7,20 @@
 //! A rate also counts what the service may bill beyond it.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use jiff::Timestamp;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::admitted::{Expected, Full, UNREAD, limit_time, reached};
+use super::granted::LONGEST;
 use super::member_limits::MemberLimits;
 use super::used;
-use crate::gate::limit::{AppliedLimit, InputSize, LimitHold, NoRoom, Now, Slices, Use, names_stored};
+use crate::gate::limit::{
+    AppliedLimit, InputSize, LimitHold, NoRoom, Now, ReplyWait, RoomFrom, Slices, Use, names_stored,
+};
 use crate::gate::{KnownClient, Models};
 use crate::llm::price::{Cost, Prices, Rates, TokenCounts, is_standard};
 use crate::llm::rewrite::body::{SessionMessage, session_output_bound};
@@ -46,6 +52,10 @@ pub(super) struct SessionUse {
     /// `None`: no cost is held.
     pub(super) rates: Option<Rates>,
     pub(super) turns: Turns,
+    /// The longest wait of a message that lacks a grant. `None`: none waits.
+    pub(super) waiting: Option<Pin<Box<Sleep>>>,
+    /// The round of the fleet for which that message waits.
+    pub(super) round: u64,
 }
 
 /// The turns of a session that have not ended.
@@ -133,14 +143,16 @@ impl SessionUse {
         }
     }
 
-    /// Holds a further turn.
-    fn begin(&mut self, turn: Turn, now: Now) -> std::result::Result<(), Box<Full>> {
+    /// Holds a further turn, which may wait for the fleet's store as `reply_wait` says.
+    fn begin(&mut self, turn: Turn, now: Now, reply_wait: ReplyWait) -> std::result::Result<(), Box<Full>> {
         let (before, had_begun) = (self.expected(), self.turns.has_begun);
         self.turns.has_begun = true;
         self.turns.running.push_back(turn);
         let whole = self.expected();
-        let held = match self.hold.begin_turn(&whole, self.started, now) {
-            Ok(_) => self.members.as_ref().map_or(Ok(()), |members| members.begin_turn(&whole, now)),
+        let held = match self.hold.begin_turn(&whole, self.started, now, reply_wait) {
+            Ok(_) => {
+                self.members.as_ref().map_or(Ok(()), |members| members.begin_turn(&whole, now, reply_wait))
+            }
             Err(no_room) => Err(Box::new(self.full(no_room, now))),
         };
         held.inspect_err(|_| {
@@ -242,8 +254,13 @@ impl SessionUse {
         }
     }
 
-    /// Admits a message of the client.
-    fn admit(&mut self, text: &[u8], now: Now) -> std::result::Result<(), MessageRefusal> {
+    /// Admits a message of the client, which may wait for the fleet's store as `reply_wait` says.
+    fn admit(
+        &mut self,
+        text: &[u8],
+        now: Now,
+        reply_wait: ReplyWait,
+    ) -> std::result::Result<(), MessageRefusal> {
         let Some(message) = SessionMessage::read(text) else {
             return Err(MessageRefusal::Session(Kind::MessageUnreadable.into()));
         };
@@ -257,10 +274,15 @@ impl SessionUse {
             }
             Ok(()) => {
                 let expected = self.of_turn(Some(text));
-                self.begin(Turn::new(message.event_id.clone(), expected, false), now).map_err(|full| {
-                    let Full { applied, no_room, now } = *full;
-                    reached(&applied, no_room.want, no_room.room_from, now)
-                })
+                let turn = Turn::new(message.event_id.clone(), expected, false);
+                match self.begin(turn, now, reply_wait) {
+                    Ok(()) => Ok(()),
+                    Err(full) if self.can_wait(&full, reply_wait) => return Err(MessageRefusal::Grant),
+                    Err(full) => {
+                        let Full { applied, no_room, now } = *full;
+                        Err(reached(&applied, no_room.want, no_room.room_from, now))
+                    }
+                }
             }
             Err(error) => Err(error),
         };
@@ -269,6 +291,17 @@ impl SessionUse {
             self.model = message.models.into_iter().next();
         }
         Ok(())
+    }
+
+    /// Returns true if a turn only lacks a grant, for which it can wait.
+    fn can_wait(&mut self, full: &Full, reply_wait: ReplyWait) -> bool {
+        let lacks_grant = full.no_room.room_from == RoomFrom::AReply && reply_wait == ReplyWait::Possible;
+        let fleet = self.client.fleet().filter(|fleet| lacks_grant && !fleet.refuses());
+        if let Some(fleet) = fleet {
+            self.round = fleet.asked_round();
+            self.waiting.get_or_insert_with(|| Box::pin(sleep(LONGEST)));
+        }
+        fleet.is_some()
     }
 
     /// Follows a turn.
@@ -310,7 +343,8 @@ impl SessionUse {
             Some(turn) => Turn { has_begun: true, ..turn },
             None => Turn::new(None, self.of_turn(None), true),
         };
-        self.begin(turn, now).map_err(|full| full.into_error())
+        // The service does not wait.
+        self.begin(turn, now, ReplyWait::Never).map_err(|full| full.into_error())
     }
 
     /// Ends the turn that the service refuses.
@@ -342,8 +376,23 @@ impl SessionUse {
 }
 
 impl TurnObserver for SessionUse {
-    fn on_message(&mut self, text: &[u8]) -> std::result::Result<(), MessageRefusal> {
-        self.admit(text, limit_time())
+    fn on_message(&mut self, text: &[u8], has_waited: bool) -> std::result::Result<(), MessageRefusal> {
+        // The time of a further wait is the rest of the one before.
+        let is_late = |waiting: &Pin<Box<Sleep>>| waiting.deadline() <= Instant::now();
+        let is_over = has_waited && self.waiting.as_ref().is_none_or(is_late);
+        let reply_wait = if is_over { ReplyWait::Over } else { ReplyWait::Possible };
+        let admitted = self.admit(text, limit_time(), reply_wait);
+        if !matches!(admitted, Err(MessageRefusal::Grant)) {
+            self.waiting = None;
+        }
+        admitted
+    }
+
+    fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (Some(fleet), Some(waiting)) = (self.client.fleet(), &mut self.waiting) else {
+            return Poll::Ready(());
+        };
+        if fleet.poll_round(self.round, cx).is_ready() { Poll::Ready(()) } else { waiting.as_mut().poll(cx) }
     }
 
     fn on_step(&mut self, step: &TurnStep) -> Result<()> {

@@ -6,7 +6,8 @@
 //! section 5.4).
 //!
 //! An incomplete message has the limits of a request body: its size, its share of the memory, and
-//! its pace. While a refusal waits for its place in the other direction, nothing more is read.
+//! its pace. While a refusal waits for its place in the other direction, or a message for a grant
+//! of a limit, nothing more is read.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -34,6 +35,8 @@ pub(super) struct TurnGate {
     incomplete: Option<Incomplete>,
     /// A refusal that waits for a place between the messages of the service.
     reply: Option<Bytes>,
+    /// The message in `held` is complete, and waits for a grant.
+    is_waiting: bool,
     /// The last bytes were not read to their end, and the rest comes again.
     has_unread: bool,
     /// A close frame has passed.
@@ -68,6 +71,7 @@ impl TurnGate {
             client,
             incomplete: None,
             reply: None,
+            is_waiting: false,
             has_unread: false,
             has_closed: false,
         }
@@ -85,7 +89,7 @@ impl TurnGate {
     ) -> Result<Passed> {
         let (mut pass, mut asks, mut reserved) = (Vec::new(), false, None);
         let mut before = self.held.len();
-        while !bytes.is_empty() && self.reply.is_none() {
+        while !bytes.is_empty() && !self.is_blocked() {
             let mut end = FrameEnd::None;
             let read = self.frames.push_frame(bytes, &mut end);
             let read = read.map_err(|fault| Error::from(Kind::MessageUnreadable).because(fault))?;
@@ -100,18 +104,9 @@ impl TurnGate {
                 FrameEnd::Message => {
                     let payload = payload_of(&self.held);
                     asks |= memmem::find(&payload, b"response.create").is_some();
-                    match admit(&payload) {
-                        Ok(()) => {
-                            pass.append(&mut self.held);
-                            reserved = reserved.or(self.complete()?);
-                        }
-                        Err(TurnRefusal::Session(error)) => return Err(error),
-                        Err(TurnRefusal::Turn(reply)) => {
-                            self.reply = Some(text_frame(&reply).into());
-                            (self.held, self.incomplete) = (Vec::new(), None);
-                        }
-                    }
-                    before = 0;
+                    let whole = self.held.len();
+                    reserved = reserved.or(self.decide(admit(&payload), &mut pass)?);
+                    before = if self.is_waiting { whole } else { 0 };
                 }
             }
             if self.frames.is_between_frames() {
@@ -121,6 +116,44 @@ impl TurnGate {
         self.has_unread = !bytes.is_empty();
         self.hold(before)?;
         Ok(Passed { bytes: pass.into(), asks, reserved, unread: bytes.len() })
+    }
+
+    /// Decides again about the message that waits for a grant. Returns it if it passes.
+    ///
+    /// # Errors
+    /// Fails if the session must end.
+    pub(super) fn retry(
+        &mut self,
+        admit: impl FnOnce(&[u8]) -> std::result::Result<(), TurnRefusal>,
+    ) -> Result<Passed> {
+        self.is_waiting = false;
+        let payload = payload_of(&self.held);
+        let asks = memmem::find(&payload, b"response.create").is_some();
+        let mut pass = Vec::new();
+        let reserved = self.decide(admit(&payload), &mut pass)?;
+        self.frame_at = self.held.len();
+        Ok(Passed { bytes: pass.into(), asks, reserved, unread: 0 })
+    }
+
+    /// Adds the message in `held` to those that pass, if it is `admitted`. Returns its memory.
+    fn decide(
+        &mut self,
+        admitted: std::result::Result<(), TurnRefusal>,
+        pass: &mut Vec<u8>,
+    ) -> Result<Option<Reserved>> {
+        match admitted {
+            Ok(()) => {
+                pass.append(&mut self.held);
+                return self.complete();
+            }
+            Err(TurnRefusal::Grant) => self.is_waiting = true,
+            Err(TurnRefusal::Session(error)) => return Err(error),
+            Err(TurnRefusal::Turn(reply)) => {
+                self.reply = Some(text_frame(&reply).into());
+                (self.held, self.incomplete) = (Vec::new(), None);
+            }
+        }
+        Ok(None)
     }
 
     /// Takes the memory of a message that is complete.
@@ -162,6 +195,16 @@ impl TurnGate {
 
     pub(super) fn has_reply(&self) -> bool {
         self.reply.is_some()
+    }
+
+    /// Returns true if a message waits for a grant.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    /// Returns true if nothing more is read for now.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_waiting || self.has_reply()
     }
 
     /// Returns true if the next bytes are the unread ones.

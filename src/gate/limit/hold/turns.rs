@@ -3,21 +3,29 @@
 use jiff::Timestamp;
 
 use super::{LimitHold, NoRoom};
-use crate::gate::limit::{Now, Place, Units, Use};
+use crate::gate::limit::{Now, Place, ReplyWait, Units, Use};
 
 impl LimitHold {
     /// Holds what the session, which began at `started`, is expected to use with a further turn.
-    /// Returns the number of limits that had no room, and let the turn pass.
+    /// Returns the number of limits that had no room, and let the turn pass. `reply_wait` is about the
+    /// fleet's store.
     ///
     /// # Errors
-    /// Fails if a limit has no room for the turn; the session then holds what it held before.
-    pub fn begin_turn(&mut self, expected: &Use, started: Timestamp, now: Now) -> Result<usize, NoRoom> {
+    /// Fails if a limit has no room for the turn, or lacks a grant for which the turn can wait; the
+    /// session then holds what it held before.
+    pub fn begin_turn(
+        &mut self,
+        expected: &Use,
+        started: Timestamp,
+        now: Now,
+        reply_wait: ReplyWait,
+    ) -> Result<usize, NoRoom> {
         self.nanos = now.nanos;
         let before: Vec<_> = self.parts.iter().map(|part| part.held).collect();
         let mut exceeded = 0;
         for (index, part) in self.parts.iter_mut().enumerate() {
             let want = part.limit.quantity.held_for(expected).minus(part.held);
-            match part.limit.take_turn(part.place, want, started, now) {
+            match part.limit.take_turn(part.place, want, started, now, reply_wait) {
                 Ok(is_exceeded) => {
                     exceeded += usize::from(is_exceeded);
                     part.held = part.held.plus(want);

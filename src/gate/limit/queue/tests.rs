@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::super::{BucketRate, LimitBound, LimitFilter, LimitSpec, Quantity, Unpriced, Use, Weights};
+use super::super::{
+    BucketRate, LimitBound, LimitFilter, LimitSpec, Quantity, ReplyWait, Unpriced, Use, Weights,
+};
 use super::*;
 use crate::support::wait_room::WaitEnd;
 
@@ -290,10 +292,10 @@ fn turn_of_a_session_does_not_overtake_those_that_wait() {
     let turns = |number| Use { requests: number, ..Use::default() };
     let mut session = LimitHold::take([&limit], &turns(1), Timestamp::UNIX_EPOCH, now(0)).unwrap();
     let waiting = Task::new(&limit, 1, 0, 10);
-    let refused = session.begin_turn(&turns(2), Timestamp::UNIX_EPOCH, now(0)).unwrap_err();
+    let refused = session.begin_turn(&turns(2), Timestamp::UNIX_EPOCH, now(0), ReplyWait::Never).unwrap_err();
     assert_eq!((refused.want, refused.room_from), (Units(1), RoomFrom::AnEnd));
     drop(waiting);
-    assert_eq!(session.begin_turn(&turns(2), Timestamp::UNIX_EPOCH, now(0)), Ok(0));
+    assert_eq!(session.begin_turn(&turns(2), Timestamp::UNIX_EPOCH, now(0), ReplyWait::Never), Ok(0));
 }
 
 #[test]
@@ -306,8 +308,11 @@ fn limit_that_is_gone_lets_turns_of_sessions_pass() {
         let limit = Arc::new(UseLimit::new(spec, now(0)));
         let turns = |number| Use { requests: number, ..Use::default() };
         let mut session = LimitHold::take([&limit], &turns(1), Timestamp::UNIX_EPOCH, now(0)).unwrap();
-        assert!(session.begin_turn(&turns(2), Timestamp::UNIX_EPOCH, now(0)).is_err());
+        assert!(session.begin_turn(&turns(2), Timestamp::UNIX_EPOCH, now(0), ReplyWait::Never).is_err());
         limit.retire();
-        assert!(session.begin_turn(&turns(2), Timestamp::UNIX_EPOCH, now(0)).is_ok(), "{at_limit:?}");
+        assert!(
+            session.begin_turn(&turns(2), Timestamp::UNIX_EPOCH, now(0), ReplyWait::Never).is_ok(),
+            "{at_limit:?}"
+        );
     }
 }

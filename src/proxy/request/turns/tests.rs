@@ -1,13 +1,16 @@
 //! Sessions under a simulated clock.
 
+use std::future::poll_fn;
+use std::task::Waker;
+
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use uuid::Uuid;
 
 use super::*;
 use crate::gate::limit::{
-    AtLimit, BucketRate, Calendar, InputRatios, LimitBound, LimitFilter, LimitRegistry, LimitSpec, Owner,
-    Quantity, Units, Unpriced, Weights,
+    AtLimit, BucketRate, Calendar, Fleet, InputRatios, LimitBound, LimitFilter, LimitRegistry, LimitSpec,
+    Owner, Quantity, Reply, Units, Unpriced, UseLimit, Weights, WhenAway,
 };
 use crate::llm::price::Currency;
 use crate::record::Outcome;
@@ -45,8 +48,16 @@ fn spec(quantity: Quantity, bound: LimitBound) -> LimitSpec {
 
 /// A session that has just been granted, and its limits.
 fn session(specs: &[LimitSpec], endpoint: &'static str) -> (SessionUse, Vec<AppliedLimit>) {
+    session_of(&LimitRegistry::default(), specs, endpoint)
+}
+
+fn session_of(
+    registry: &LimitRegistry,
+    specs: &[LimitSpec],
+    endpoint: &'static str,
+) -> (SessionUse, Vec<AppliedLimit>) {
     let owner = Owner::Client("c".into());
-    let (mut limits, _) = LimitRegistry::default().plan([(owner.clone(), specs)], at(0));
+    let (mut limits, _) = registry.plan([(owner.clone(), specs)], at(0));
     let limits = limits.remove(&owner).unwrap();
     let prices = Live::new(Prices::default());
     let client = KnownClient::new("c").limited(limits.clone(), &Arc::new(InputRatios::default()), &prices);
@@ -63,6 +74,8 @@ fn session(specs: &[LimitSpec], endpoint: &'static str) -> (SessionUse, Vec<Appl
         started: at(0).time,
         rates: None,
         turns: Turns::default(),
+        waiting: None,
+        round: 0,
     };
     (session, limits)
 }
@@ -111,10 +124,10 @@ fn turn_without_an_end_counts_in_rates_and_not_in_periods() {
     // Nothing of the service, its beginning, its output.
     for outputs in [None, Some(0), Some(7)] {
         let (mut session, limits) = session(&specs, REALTIME);
-        session.admit(&message, at(0)).unwrap();
+        session.admit(&message, at(0), ReplyWait::Never).unwrap();
         session.follow(&TurnStep::Begun, at(0)).unwrap();
         session.follow(&ended(20, 5), at(0)).unwrap();
-        session.admit(&message, at(0)).unwrap();
+        session.admit(&message, at(0), ReplyWait::Never).unwrap();
         if let Some(outputs) = outputs {
             session.follow(&TurnStep::Begun, at(0)).unwrap();
             (0..outputs).for_each(|_| session.follow(&TurnStep::Output, at(0)).unwrap());
@@ -133,7 +146,7 @@ fn response_without_usage_counts_by_what_was_seen_in_rates() {
     let specs = [per_hour(TOKENS, tokens(100_000)), per_day(TOKENS, tokens(100_000))];
     let (mut session, limits) = session(&specs, "responses");
     let message = create(None);
-    session.admit(&message, at(0)).unwrap();
+    session.admit(&message, at(0), ReplyWait::Never).unwrap();
     for step in [TurnStep::Begun, TurnStep::Output, TurnStep::Output, TurnStep::Ended(None)] {
         session.follow(&step, at(0)).unwrap();
     }
@@ -150,7 +163,7 @@ fn error_about_another_message_leaves_the_turn_its_hold() {
     let (mut session, limits) = session(&[per_day(TOKENS, tokens(100_000))], REALTIME);
     let message = create(Some("mine"));
     let whole = tokens(input_of(&message) + 1_024);
-    session.admit(&message, at(0)).unwrap();
+    session.admit(&message, at(0), ReplyWait::Never).unwrap();
     session.follow(&TurnStep::Refused(Some("other".into())), at(0)).unwrap();
     assert_eq!(held(&limits[0]), whole);
     session.follow(&TurnStep::Refused(Some("mine".into())), at(0)).unwrap();
@@ -161,7 +174,7 @@ fn error_about_another_message_leaves_the_turn_its_hold() {
 fn turn_begun_after_an_error_without_an_id_keeps_its_input() {
     let (mut session, limits) = session(&[per_day(TOKENS, tokens(100_000))], REALTIME);
     let message = create(None);
-    session.admit(&message, at(0)).unwrap();
+    session.admit(&message, at(0), ReplyWait::Never).unwrap();
     session.follow(&TurnStep::Refused(None), at(0)).unwrap();
     assert_eq!(held(&limits[0]), Units(0));
     session.follow(&TurnStep::Begun, at(0)).unwrap();
@@ -176,7 +189,7 @@ fn error_inside_a_response_ends_it_where_there_is_one_at_a_time() {
     for (endpoint, ends) in [("responses", true), (REALTIME, false)] {
         let (mut session, limits) = session(&[per_hour(TOKENS, tokens(100_000))], endpoint);
         let message = create(None);
-        session.admit(&message, at(0)).unwrap();
+        session.admit(&message, at(0), ReplyWait::Never).unwrap();
         for step in [TurnStep::Begun, TurnStep::Output, TurnStep::Refused(None)] {
             session.follow(&step, at(0)).unwrap();
         }
@@ -209,7 +222,7 @@ fn use_of_a_running_session_is_not_expected_in_the_ledger() {
     let (mut session, limits) = session(&[per_day(TOKENS, tokens(100_000))], REALTIME);
     let unrecorded = || limits[0].limit.status(at(0)).unrecorded;
     for turn in 1..=2 {
-        session.admit(&create(None), at(0)).unwrap();
+        session.admit(&create(None), at(0), ReplyWait::Never).unwrap();
         session.follow(&TurnStep::Begun, at(0)).unwrap();
         session.follow(&ended(9, 1), at(0)).unwrap();
         assert_eq!((used(&limits[0]), unrecorded()), (tokens(10 * turn), tokens(10 * turn)));
@@ -222,8 +235,8 @@ fn use_of_a_running_session_is_not_expected_in_the_ledger() {
 fn turn_after_two_periods_ends_the_session() {
     const DAY: u64 = 86_400;
     let (mut session, _) = session(&[per_day(TOKENS, tokens(100_000))], REALTIME);
-    session.admit(&create(None), at(2 * DAY - 1)).unwrap();
-    let refused = session.admit(&create(None), at(2 * DAY)).unwrap_err();
+    session.admit(&create(None), at(2 * DAY - 1), ReplyWait::Never).unwrap();
+    let refused = session.admit(&create(None), at(2 * DAY), ReplyWait::Never).unwrap_err();
     let MessageRefusal::Session(error) = refused else { panic!("{refused:?}") };
     assert_eq!((error.kind(), error.outcome()), (&Kind::SessionOutlived, Outcome::Cut));
     session.follow(&TurnStep::Begun, at(2 * DAY)).unwrap();
@@ -236,8 +249,9 @@ fn turns_are_of_one_model_and_tier_where_cost_counts() {
     let spec = LimitSpec { unpriced: Unpriced::Allow, ..per_day(dollars, Units::MOST) };
     let refusal = |session: &mut SessionUse, fields: &str| {
         let text = format!(r#"{{"type":"response.create"{fields}}}"#);
-        match session.admit(text.as_bytes(), at(0)) {
+        match session.admit(text.as_bytes(), at(0), ReplyWait::Never) {
             Ok(()) => "",
+            Err(MessageRefusal::Grant) => "waits",
             Err(MessageRefusal::Turn(error, _) | MessageRefusal::Session(error)) => error.code(),
         }
     };
@@ -267,7 +281,7 @@ fn slice_of_a_turn_follows_the_bound_of_its_message() {
         (r#"{"type":"response.create","response":{"max_output_tokens":"inf"}}"#, 1_024),
     ] {
         let (mut session, limits) = session(&[per_day(TOKENS, tokens(100_000))], REALTIME);
-        session.admit(message.as_bytes(), at(0)).unwrap();
+        session.admit(message.as_bytes(), at(0), ReplyWait::Never).unwrap();
         assert_eq!(held(&limits[0]), tokens(input_of(message.as_bytes()) + output), "{message}");
     }
 }
@@ -284,7 +298,7 @@ fn any_order_of_steps_holds_what_runs_and_settles_the_record() {
             let id = ["a", "b"][rng.usize(..2)];
             let step = match rng.u8(..7) {
                 0 | 1 => {
-                    let _ = session.admit(&create(rng.bool().then_some(id)), at(0));
+                    let _ = session.admit(&create(rng.bool().then_some(id)), at(0), ReplyWait::Never);
                     continue;
                 }
                 2 => TurnStep::Begun,
@@ -313,4 +327,68 @@ fn any_order_of_steps_holds_what_runs_and_settles_the_record() {
         assert!(used(&limits[0]) >= tokens(input + output), "{seed}");
         assert!(limits.iter().all(|limit| held(limit) == Units(0)), "{seed}");
     }
+}
+
+/// A session after its first turn, with a limit of 10 requests that a fleet shares, whose store has
+/// replied to nothing yet.
+fn shared_session(when_away: WhenAway) -> (SessionUse, Arc<UseLimit>, Arc<Fleet>) {
+    let fleet = Fleet::new(when_away, Waker::noop().clone());
+    fleet.begin_round();
+    fleet.end_round();
+    let registry = LimitRegistry::shared(Some(Arc::clone(&fleet)));
+    let (mut session, limits) = session_of(&registry, &[per_hour(Quantity::Requests, Units(10))], "realtime");
+    session.on_message(&create(None), false).unwrap();
+    (session, Arc::clone(&limits[0].limit), fleet)
+}
+
+async fn wait_for_grant(session: &mut SessionUse) -> u128 {
+    let begun = Instant::now();
+    poll_fn(|cx| session.poll_grant(cx)).await;
+    begun.elapsed().as_millis()
+}
+
+#[tokio::test(start_paused = true)]
+async fn turn_waits_50_ms_for_a_grant_and_is_decided_then() {
+    for (when_away, passes) in [(WhenAway::Local, true), (WhenAway::Allow, true), (WhenAway::Refuse, false)] {
+        let (mut session, limit, fleet) = shared_session(when_away);
+        let lacking = session.on_message(&create(None), false);
+        assert!(matches!(lacking, Err(MessageRefusal::Grant)), "{when_away:?}");
+        // Rounds that bring nothing do not prolong it.
+        fleet.begin_round();
+        fleet.end_round();
+        assert_eq!(wait_for_grant(&mut session).await, 0);
+        assert!(matches!(session.on_message(&create(None), true), Err(MessageRefusal::Grant)));
+        assert!((49..=51).contains(&wait_for_grant(&mut session).await));
+        let decided = session.on_message(&create(None), true);
+        assert!(!matches!(decided, Err(MessageRefusal::Grant)), "{when_away:?}");
+        assert_eq!(decided.is_ok(), passes, "{when_away:?}");
+        assert_eq!(limit.status(limit_time()).held, Units(if passes { 2 } else { 1 }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn turn_passes_as_soon_as_its_grant_has_come() {
+    let (mut session, limit, fleet) = shared_session(WhenAway::Refuse);
+    let replied = |granted, left| {
+        fleet.begin_round();
+        let now = limit_time();
+        let [ask, _] = limit.asks(now, true);
+        let none = Units::default();
+        let reply = Reply { granted: Units(granted), left, instances: 2, elsewhere: none, unused: none };
+        limit.reply(&ask.unwrap(), reply, now);
+        fleet.end_round();
+    };
+    // The wish of the upgrade.
+    replied(0, 5);
+    assert!(matches!(session.on_message(&create(None), false), Err(MessageRefusal::Grant)));
+    replied(1, 0);
+    assert_eq!(wait_for_grant(&mut session).await, 0);
+    session.on_message(&create(None), true).unwrap();
+    // The store has no more.
+    assert!(matches!(session.on_message(&create(None), false), Err(MessageRefusal::Grant)));
+    replied(0, 0);
+    assert_eq!(wait_for_grant(&mut session).await, 0);
+    let refused = session.on_message(&create(None), true);
+    assert!(matches!(&refused, Err(MessageRefusal::Turn(error, _)) if error.code() == "rate_limit_exceeded"));
+    assert_eq!(session.turns.running.len(), 2);
 }

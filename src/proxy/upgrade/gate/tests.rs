@@ -148,3 +148,36 @@ fn incomplete_message_ends_when_it_is_evicted() {
     let Poll::Ready(error) = gate.poll_pace(cx) else { panic!("it was evicted") };
     assert_eq!(*error.kind(), Kind::BodyEvicted);
 }
+
+#[test]
+fn message_without_a_grant_is_held_until_it_is_decided() {
+    let waits = |message: &[u8]| if message == b"wait" { Err(TurnRefusal::Grant) } else { admit(message) };
+    let [first, last] = [frame(0x01, b"wa"), frame(0x80, b"it")];
+    let before = [frame(0x81, b"yes"), first.clone(), ping(), last.clone()].concat();
+    let after = [frame(0x81, b"yes"), ping()].concat();
+    let all = [&before[..], &after].concat();
+    for split in 0..=all.len() {
+        let (mut gate, limits) = gate(KIB, KIB);
+        let (mut pass, mut at) = (Vec::new(), 0);
+        for end in [split, all.len()] {
+            if !gate.is_waiting() {
+                let passed = gate.push(&all[at..end], waits).unwrap();
+                pass.extend_from_slice(&passed.bytes);
+                at = end - passed.unread;
+            }
+        }
+        assert!(gate.is_waiting());
+        assert_eq!((at, pass), (before.len(), [frame(0x81, b"yes"), ping()].concat()), "{split}");
+        assert_eq!(gate.push(&after, waits).unwrap().unread, after.len(), "nothing is read");
+        assert!(!has_room(&limits, KIB), "its memory counts");
+        assert!(gate.retry(waits).unwrap().bytes.is_empty() && gate.is_waiting());
+        let decided = if split % 2 == 0 { Ok(()) } else { Err(TurnRefusal::Turn("refused".to_owned())) };
+        let expected = if decided.is_ok() { [&first[..], &last].concat() } else { Vec::new() };
+        let passed = gate.retry(|_| decided).unwrap();
+        assert_eq!(passed.bytes, expected);
+        drop(passed);
+        assert_eq!(gate.take_reply().is_some(), split % 2 == 1);
+        assert!(!gate.is_blocked() && has_room(&limits, KIB));
+        assert_eq!(gate.push(&after, waits).unwrap().bytes, after);
+    }
+}
