@@ -236,7 +236,8 @@ impl App {
         reloader.inheritance = Inheritance::new(ledger_mark.clone());
         let exchange = reloader.sharing.take().map(|sharing| {
             let path = reloader.settings.ledger.path.as_deref();
-            sharing.spawn(&parts.shared.limits, (path, ledger_mark.as_deref()), &parts.journal)
+            let (limits, health) = (&parts.shared.limits, &parts.shared.health);
+            sharing.spawn(limits, health, (path, ledger_mark.as_deref()), &parts.journal)
         });
         let exchange = exchange.transpose()?;
         let writer = Writer::spawn(&parts.journal, all)?;

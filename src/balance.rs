@@ -50,8 +50,8 @@ pub use rate_limit::{Clock, Cooldown, cooldown};
 pub use retry_on::{RetryOn, RetryWord};
 pub use state::{MemberState, ModelState, OutState};
 pub use sticky::{
-    Account, Fingerprint, Pin, Pins, PromptHash, StickyBody, StickyBy, StickyKey, StickyParts, StickyResult,
-    any_sticky_key, sticky_key,
+    Account, Fingerprint, FleetPins, MOST_ASKED, Pin, PinAsk, Pins, PromptHash, SharedPin, StickyBody,
+    StickyBy, StickyKey, StickyParts, StickyResult, any_sticky_key, sticky_key,
 };
 pub use target::{GroupTarget, Target};
 pub use verdict::{Closes, Failure, RetryClass, UpstreamError, Verdict};

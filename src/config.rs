@@ -337,7 +337,8 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     }
     if let (Ok(clients), Ok(teams), Ok(routes)) = (&clients, &teams, &routes) {
         clients::warn_of_unused(root, clients, teams, routes);
-        redis::warn_of_unused(root, clients, teams);
+        let has_choice = upstreams.as_ref().is_ok_and(|upstreams| upstreams.len() > 1);
+        redis::warn_of_unused(root, has_choice || has_certificates || !clients.is_empty());
     }
     if let (Ok(keys), Ok(clients)) = (&keys, &clients) {
         stored_keys::check(root, keys, clients, has_certificates, &ledger);

@@ -207,8 +207,10 @@ impl Proxy {
         entry: &mut Entry,
     ) -> Result<(Prepared, Box<Buffered>)> {
         let (mut buffered, body) = authenticated.buffer(snapshot, entry).await?;
-        if snapshot.stored_ids.is_some() {
-            buffered.find_state(snapshot, entry)?;
+        if snapshot.stored_ids.is_some()
+            && let Some(ask) = buffered.find_state(snapshot, entry)?
+        {
+            Box::pin(buffered.find_state_in_fleet(ask, snapshot, entry)).await?;
         }
         let routed = match buffered.route(snapshot, entry) {
             Err(error) if buffered.lacks_grant(&error) => {

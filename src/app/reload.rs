@@ -23,7 +23,7 @@ use super::sinks::{Controls, Lines};
 use super::snapshot::{self, has_several_clients, put_limits_in_use, snapshot};
 use super::worker::Update;
 use crate::admin::{Access, AccessRules, Right, TrustedUsers};
-use crate::balance::{HealthRegistry, UpstreamGroup};
+use crate::balance::{FleetPins, HealthRegistry, UpstreamGroup};
 use crate::config::reload::{Reload, ReloadOutcome};
 use crate::config::{self, Files, Loaded, Settings, Sources};
 use crate::gate::limit::{LimitRegistry, NextLimits};
@@ -133,6 +133,9 @@ impl Reloader {
         let sharing = settings.redis.as_ref().map(SharedLimits::new);
         let fleet = sharing.as_ref().map(|sharing| Arc::clone(&sharing.fleet));
         let (health, limits) = (HealthRegistry::new(Instant::now()), Arc::new(LimitRegistry::shared(fleet)));
+        if let Some(sharing) = &sharing {
+            health.pins().share(FleetPins::new(sharing.waker.clone()));
+        }
         let keyring = Keyring::new(settings, &reload, journal);
         let prices = Live::new(settings.prices.clone());
         let parts = snapshot::Parts {

@@ -1,26 +1,30 @@
-//! The limits that replicas share: from the settings to the thread, and from one process of a
+//! The limits and ids that replicas share: from the settings to the thread, and from one process of a
 //! ledger to the next.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::ledger_use::Mark;
 use super::limits::{Comparison, ON_THE_WAY};
+use crate::balance::HealthRegistry;
 use crate::config::{self, Settings};
 use crate::gate::limit::{Fleet, LimitRegistry};
 use crate::proxy::limit_time;
 use crate::record::Journal;
 use crate::sinks::ledger::ledger_id;
-use crate::sinks::redis::{self, GrantExchange, Instance};
+use crate::sinks::redis::{self, GrantExchange, Instance, SharedState};
 
 /// The thread that shares limits, before its start.
 pub(super) struct SharedLimits {
     settings: config::Redis,
     pub(super) fleet: Arc<Fleet>,
+    /// Wakes the thread.
+    pub(super) waker: Waker,
     wanted: Arc<Notify>,
     /// The limits have what the ledger had at the start.
     pub(super) is_seeded: bool,
@@ -28,8 +32,9 @@ pub(super) struct SharedLimits {
 
 impl SharedLimits {
     pub(super) fn new(settings: &config::Redis) -> Self {
-        let (fleet, wanted) = redis::fleet(settings);
-        Self { settings: settings.clone(), fleet, wanted, is_seeded: false }
+        let (wanted, waker) = redis::notice();
+        let fleet = Fleet::new(settings.when_away, waker.clone());
+        Self { settings: settings.clone(), fleet, waker, wanted, is_seeded: false }
     }
 
     /// Starts the thread. `ledger`: the file in use, and the mark on it.
@@ -39,6 +44,7 @@ impl SharedLimits {
     pub(super) fn spawn(
         self,
         limits: &Arc<LimitRegistry>,
+        health: &Arc<HealthRegistry>,
         (path, mark): (Option<&Path>, Option<&Mark>),
         journal: &Journal,
     ) -> io::Result<GrantExchange> {
@@ -52,7 +58,8 @@ impl SharedLimits {
             })
             .ok()
         });
-        GrantExchange::spawn(self.settings, limits, self.wanted, Instance { ledger }, limit_time, journal)
+        let shared = SharedState { limits: Arc::clone(limits), health: Arc::clone(health) };
+        GrantExchange::spawn(self.settings, shared, self.wanted, Instance { ledger }, limit_time, journal)
     }
 }
 
@@ -89,8 +96,6 @@ impl Inheritance {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
-
     use super::*;
     use crate::gate::limit::{Owner, WhenAway};
 

@@ -9,7 +9,7 @@ use super::upstreams::origin;
 use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGroup};
 use crate::config::{self, ANONYMOUS, AccessLines, RouteTarget, Settings};
 use crate::gate::browser::{Admission, Credential};
-use crate::gate::limit::{AppliedLimit, LimitRegistry, NextLimits, Owner};
+use crate::gate::limit::{AppliedLimit, LimitRegistry, NextLimits, Owner, WhenAway};
 use crate::gate::{Clients, KnownClient, LiveKeys, Models, TagRules, TrustedProxies};
 use crate::llm::price::Prices;
 use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
@@ -215,7 +215,9 @@ fn binding(settings: &Settings, rules: &[Rule<Target<UpstreamId>>]) -> Option<Id
         rules.iter().flat_map(|rule| (0..rule.target.len()).map(|number| rule.target.member(number)));
     let first = members.next()?;
     let to_client = !settings.clients.is_empty() || settings.server.has_client_certificates();
-    (to_client || members.any(|member| member != first)).then_some(IdBinding { to_client })
+    let refuses = settings.redis.as_ref().is_some_and(|redis| redis.when_away == WhenAway::Refuse);
+    let binding = IdBinding { to_client, refuses_unknown: to_client && refuses };
+    (to_client || members.any(|member| member != first)).then_some(binding)
 }
 
 fn first_event(group: &config::GroupSettings) -> Option<(Arc<str>, Duration)> {

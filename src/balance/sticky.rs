@@ -1,12 +1,14 @@
 //! Keeps the requests of one conversation at one member.
 
 mod body;
+mod fleet_pins;
 mod hash;
 mod key;
 mod pins;
 mod rendezvous;
 
 pub use body::StickyBody;
+pub use fleet_pins::{FleetPins, MOST_ASKED, PinAsk, SharedPin};
 pub(super) use key::name_tag;
 pub use key::{Fingerprint, PromptHash, StickyBy, StickyKey, StickyParts, any_sticky_key, sticky_key};
 pub use pins::{Account, Pin, Pins};

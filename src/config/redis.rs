@@ -6,7 +6,7 @@ use super::kind::{Kind, choice, parsed, text};
 use super::notes::Read;
 use super::reader::{Entry, Table};
 use super::secrets::secret;
-use super::settings::{Client, Redis, RedisAddress, Sentinel, Team};
+use super::settings::{Redis, RedisAddress, Sentinel};
 use super::tls;
 use super::upstreams::is_local;
 use crate::gate::limit::WhenAway;
@@ -58,13 +58,12 @@ pub(super) fn redis(table: &Table<'_>) -> Read<Redis> {
     })
 }
 
-/// Warns if there is nothing to share.
-pub(super) fn warn_of_unused(root: &Table<'_>, clients: &[Client], teams: &[Team]) {
-    let is_limited = root.at(&["limits"]).is_some()
-        || clients.iter().any(|client| !client.limits.is_empty())
-        || teams.iter().any(|team| !team.limits.is_empty());
-    if !is_limited && let Some(entry) = root.at(&["redis", "url"]) {
-        entry.warning("has no effect: no client and no team has limits");
+/// Warns if there is nothing to share: no limit, and if not `has_ids` no id that only one upstream or
+/// client may use.
+pub(super) fn warn_of_unused(root: &Table<'_>, has_ids: bool) {
+    let is_used = has_ids || root.at(&["limits"]).is_some();
+    if !is_used && let Some(entry) = root.at(&["redis", "url"]) {
+        entry.warning("has no effect: there are no clients, no limits, and no choice of upstreams");
     }
 }
 

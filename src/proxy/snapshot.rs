@@ -72,6 +72,8 @@ impl Snapshot {
 pub struct IdBinding {
     /// Clients are distinguished, so that an id is bound to the client that created its object too.
     pub to_client: bool,
+    /// A request is refused while the fleet's store cannot say whose an id in it is.
+    pub refuses_unknown: bool,
 }
 
 /// The rules for requests to one upstream, and for its responses.

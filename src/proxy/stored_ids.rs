@@ -4,6 +4,9 @@
 //! a request names decides before routes do, groups or not. If clients are distinguished, an id is
 //! bound to the client whose request created the object: any other client gets a 404.
 //!
+//! A fleet shares the ids. A request with one that is unknown here, or of which it is unknown whose
+//! it is, waits for the fleet's store like one that lacks a grant of a limit.
+//!
 //! None of this exists if all routes lead to one upstream, and clients are not distinguished.
 
 use std::rc::Rc;
@@ -13,9 +16,9 @@ use http::Method;
 use memchr::memmem::Finder;
 
 use super::request::Buffered;
-use super::snapshot::UpstreamSpec;
+use super::snapshot::{IdBinding, UpstreamSpec};
 use super::worker::WorkerUpstream;
-use crate::balance::{Account, HealthRegistry, Pins, Target};
+use crate::balance::{Account, HealthRegistry, MOST_ASKED, PinAsk, Pins, Target};
 use crate::llm::provider::{Endpoint, HoldsState, may_create, path_ids};
 use crate::llm::rewrite::body::is_utf16_or_32;
 use crate::llm::usage::{MIN_ID, named_ids};
@@ -35,8 +38,7 @@ static ESCAPE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\\u00"));
 #[derive(Debug)]
 pub(super) struct StoredIds {
     registry: Arc<HealthRegistry>,
-    /// An id is bound to the client that created its object.
-    is_bound: bool,
+    binding: IdBinding,
     accounts: Vec<(Account, Target<Rc<WorkerUpstream>>)>,
 }
 
@@ -61,7 +63,7 @@ pub(super) struct Watching {
 impl StoredIds {
     pub(super) fn new<'a>(
         registry: &Arc<HealthRegistry>,
-        is_bound: bool,
+        binding: IdBinding,
         upstreams: impl Iterator<Item = &'a Rc<WorkerUpstream>>,
     ) -> Self {
         let account = |upstream: &Rc<WorkerUpstream>| {
@@ -69,15 +71,21 @@ impl StoredIds {
             Some((account, Target::One(Rc::clone(upstream))))
         };
         let accounts = upstreams.filter_map(account).collect();
-        Self { registry: Arc::clone(registry), is_bound, accounts }
+        Self { registry: Arc::clone(registry), binding, accounts }
     }
 
     /// Ids are bound to clients.
     pub(super) fn is_bound(&self) -> bool {
-        self.is_bound
+        self.binding.to_client
     }
 
-    /// Finds the state that a request names. The first known id decides.
+    /// A request is refused while the fleet's store cannot say whose an id in it is.
+    pub(super) fn refuses_unknown(&self) -> bool {
+        self.binding.refuses_unknown
+    }
+
+    /// Finds the state that a request names. The first known id decides. Asks the fleet for the ids
+    /// that are not known here, if it `asks` and there is one.
     ///
     /// # Errors
     /// Fails if an id is another client's, or if the ids of a body with bound ones cannot be read.
@@ -86,8 +94,11 @@ impl StoredIds {
         request: &Buffered,
         endpoint: Endpoint,
         client: &str,
-    ) -> Result<NamedState> {
-        let mut search = Search { ids: self, client, account: None, foreign: None };
+        asks: bool,
+    ) -> Result<(NamedState, Option<Arc<PinAsk>>)> {
+        let asks = asks && self.pins().fleet().is_some();
+        let unknown = asks.then(Vec::new);
+        let mut search = Search { ids: self, client, account: None, foreign: None, unknown };
         let path = if endpoint.may_name_id() { request.head.path() } else { "" };
         for id in path_ids(path, request.head.query()) {
             search.look(&id);
@@ -100,15 +111,17 @@ impl StoredIds {
         let is_sought = search.account.is_none() && endpoint.names_id();
         if let Some(body) = named_in_body(request, endpoint, may_bring_ids) {
             let read = named_ids(body, |id| search.look(id));
-            if read.is_err() && self.is_bound {
+            if read.is_err() && self.is_bound() {
                 let kind = if is_utf16_or_32(body) { Kind::BodyNotUtf8 } else { Kind::BodyNotJson };
                 return Err(kind.into());
             }
         }
-        match search.foreign {
-            Some(id) => Err(Kind::StoredIdUnknown(id).into()),
-            None => Ok(NamedState { account: search.account, is_sought, may_bring_ids }),
+        if let Some(id) = search.foreign {
+            return Err(Kind::StoredIdUnknown(id).into());
         }
+        let unknown = search.unknown.filter(|unknown| !unknown.is_empty());
+        let ask = unknown.and_then(|ids| self.pins().ask(ids.iter().map(String::as_str)));
+        Ok((NamedState { account: search.account, is_sought, may_bring_ids }, ask))
     }
 
     /// The upstream of the named state, if it is configured.
@@ -154,7 +167,7 @@ impl StoredIds {
         if !request.state.may_bring_ids || *method == Method::HEAD {
             return None;
         }
-        let creates = self.is_bound && (may_create(method) || request.upgrade.is_some());
+        let creates = self.is_bound() && (may_create(method) || request.upgrade.is_some());
         let client = creates.then(|| Arc::clone(client));
         Some(Box::new(Watching { ids: Rc::clone(self), client }))
     }
@@ -212,12 +225,20 @@ struct Search<'a> {
     account: Option<Account>,
     /// An id of another client.
     foreign: Option<String>,
+    /// The ids for which the fleet is asked. `None`: it is not.
+    unknown: Option<Vec<String>>,
 }
 
 impl Search<'_> {
     fn look(&mut self, id: &str) {
-        let Some(pin) = self.ids.pins().find(id, self.client) else { return };
-        if self.ids.is_bound && !pin.is_own {
+        let found = self.ids.pins().find(id, self.client);
+        let is_known = found.is_some_and(|pin| pin.has_owner || !self.ids.is_bound());
+        if let Some(unknown) = self.unknown.as_mut().filter(|unknown| !is_known && unknown.len() < MOST_ASKED)
+        {
+            unknown.push(id.to_owned());
+        }
+        let Some(pin) = found else { return };
+        if self.ids.is_bound() && !pin.is_own {
             self.foreign.get_or_insert_with(|| id.to_owned());
         }
         self.account = self.account.or(Some(pin.account));

@@ -70,9 +70,9 @@ impl Worker {
             .collect();
         let routes = snapshot.routes.map(|target| target.map(|id| Rc::clone(&upstreams[id])));
         let has_choice = routes.has_choice() || routes.targets().any(|target| target.len() > 1);
-        let stored_ids = snapshot.stored_ids.map(|binding| {
-            Rc::new(StoredIds::new(&self.shared.health, binding.to_client, upstreams.values()))
-        });
+        let stored_ids = snapshot
+            .stored_ids
+            .map(|binding| Rc::new(StoredIds::new(&self.shared.health, binding, upstreams.values())));
         self.upgraded.adopt(Arc::clone(&snapshot));
         let next = WorkerSnapshot { snapshot, routes, stored_ids, upstreams, has_choice };
         *self.current.borrow_mut() = Rc::new(next);

@@ -1,4 +1,5 @@
-//! The limits that the replicas of a fleet share through Redis or Valkey.
+//! The limits, and the ids of stored state, that the replicas of a fleet share through Redis or
+//! Valkey.
 //!
 //! A thread of its own keeps the grants of all limits: it asks the server when a limit wants more,
 //! and every two seconds in any case. A request waits for it only near a limit, and never for long.
@@ -7,6 +8,7 @@
 //! | module | purpose |
 //! |---|---|
 //! | `exchange` | the thread: asks, passes on the replies, backs off |
+//! | `ids` | ids of stored state, written and asked for by the same thread |
 //! | `servers` | the server that has a key: one, the primary that sentinels name, or a node of a cluster |
 //! | `connection` | a connection within its time, through TLS |
 //! | `script` | an ask as a call of the script `grant.lua`, and its reply |
@@ -14,8 +16,9 @@
 
 mod connection;
 mod exchange;
+mod ids;
 mod script;
 mod servers;
 mod trouble;
 
-pub use exchange::{GrantExchange, Instance, fleet};
+pub use exchange::{GrantExchange, Instance, SharedState, notice};

@@ -95,6 +95,7 @@ mod resend;
 mod resend_versions;
 mod response_cost;
 mod revoked_keys;
+mod shared_ids;
 mod shared_limits;
 mod shared_waits;
 mod side_by_side;

@@ -14,12 +14,12 @@ const PATH: &str = "/v1/responses";
 const JSON: &str = "application/json";
 
 /// Simulators with an account each, and the configuration of their upstreams `one` and `two`.
-struct Accounts {
+pub struct Accounts {
     _running: [RunningSimulator; 2],
     addresses: [std::net::SocketAddr; 2],
 }
 
-fn accounts() -> Accounts {
+pub fn accounts() -> Accounts {
     let bind = |name| {
         let settings = SimulatorSettings { listen: ([127, 0, 0, 1], 0).into(), workers: 1, api_key: None };
         let bound = simulator::bind(&settings).unwrap().with_account(name);
@@ -30,24 +30,24 @@ fn accounts() -> Accounts {
 }
 
 impl Accounts {
-    fn upstreams(&self) -> Builder {
+    pub fn upstreams(&self) -> Builder {
         proxy().other("one", self.addresses[0]).other("two", self.addresses[1])
     }
 
     /// A group in which chance decides.
-    fn group(&self) -> Builder {
+    pub fn group(&self) -> Builder {
         let lines = "tiers = [[\"one\", \"two\"]]\nbalance = \"weight\"\nsticky = []";
         self.upstreams().tables(&format!("[groups.chat]\n{lines}\n[[routes]]\nupstream = \"chat\""))
     }
 
     /// A group that asks `one` first.
-    fn tiers(&self) -> Builder {
+    pub fn tiers(&self) -> Builder {
         let lines = "tiers = [[\"one\"], [\"two\"]]";
         self.upstreams().tables(&format!("[groups.chat]\n{lines}\n[[routes]]\nupstream = \"chat\""))
     }
 }
 
-fn body(model: &str, previous: Option<&str>) -> Value {
+pub fn body(model: &str, previous: Option<&str>) -> Value {
     let mut body = json!({"model": model, "input": "Go on."});
     if let Some(previous) = previous {
         body["previous_response_id"] = previous.into();
@@ -55,11 +55,11 @@ fn body(model: &str, previous: Option<&str>) -> Value {
     body
 }
 
-fn post(proxy: &Proxy, body: &Value) -> Response {
+pub fn post(proxy: &Proxy, body: &Value) -> Response {
     proxy.client().post(PATH, &body.to_string()).response()
 }
 
-fn get(proxy: &Proxy, path: &str) -> Response {
+pub fn get(proxy: &Proxy, path: &str) -> Response {
     proxy.client().get(path).response()
 }
 
@@ -69,12 +69,12 @@ fn json_of(response: &Response) -> Value {
     serde_json::from_slice(response.body()).unwrap()
 }
 
-fn id_of(response: &Response) -> String {
+pub fn id_of(response: &Response) -> String {
     json_of(response)["id"].as_str().unwrap().to_owned()
 }
 
 /// The member that served, at the first attempt.
-fn served_at_once(response: &Response) -> &str {
+pub fn served_at_once(response: &Response) -> &str {
     assert_eq!(response.status(), 200, "{}", response.text());
     assert_eq!(response.header("x-streamgauge-attempts"), Some("1"));
     response.header("x-streamgauge-upstream").unwrap()
@@ -252,11 +252,11 @@ fn id_is_bound_to_its_client(proxy: &Proxy) {
 }
 
 /// Clients `alice` and `bob`.
-const TWO_CLIENTS: &str = "[clients.alice]\nkey = { value = \"sk-alice-0123456789\" }\n\
+pub const TWO_CLIENTS: &str = "[clients.alice]\nkey = { value = \"sk-alice-0123456789\" }\n\
                            [clients.bob]\nkey = { value = \"sk-bob-0123456789\" }";
 
 /// A request of a client with these header lines.
-fn of_client(client: &str, line: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub fn of_client(client: &str, line: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "{line} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sk-{client}-0123456789\r\n{headers}\
          content-length: {}\r\n\r\n",

@@ -4,9 +4,12 @@
 //! it. A table of 65,536 ids in 1 MiB, in sets of 8 of which the least recently used one is
 //! dropped. Full hashes of 64 bits are compared: with a full table, one unknown id in 10^14 is
 //! mistaken for a known one.
+//!
+//! A fleet shares them through a store: see [`FleetPins`].
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
+use super::fleet_pins::{FleetPins, PinAsk, SharedPin};
 use super::hash::Hash64;
 use super::key::name_tag;
 
@@ -32,20 +35,24 @@ pub struct Pin {
     pub account: Account,
     /// The client may know the id: its request created the object, or it is unknown whose did.
     pub is_own: bool,
+    /// True if the client that created the object is known.
+    pub has_owner: bool,
 }
 
 /// The accounts of the ids that passed recently.
 #[derive(Debug)]
 pub struct Pins {
     shards: Box<[Mutex<Box<[Set]>>]>,
-    /// The names of the accounts, by number.
-    accounts: Mutex<Vec<Box<str>>>,
+    /// The names of the accounts, by number, and their hashes.
+    accounts: Mutex<Vec<(Box<str>, u64)>>,
+    /// `None`: no fleet shares them.
+    fleet: OnceLock<Arc<FleetPins>>,
 }
 
 /// The entries by last use, the newest first.
 type Set = [Entry; WAYS];
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Entry {
     /// 0: empty.
     id: u64,
@@ -57,7 +64,11 @@ struct Entry {
 impl Default for Pins {
     fn default() -> Self {
         let shard = || Mutex::new(vec![[Entry::default(); WAYS]; SETS_PER_SHARD].into());
-        Self { shards: (0..SHARDS).map(|_| shard()).collect(), accounts: Mutex::default() }
+        Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            accounts: Mutex::default(),
+            fleet: OnceLock::new(),
+        }
     }
 }
 
@@ -65,12 +76,12 @@ impl Pins {
     /// The account of this name: the same for equal names.
     pub fn account(&self, name: &str) -> Option<Account> {
         let mut accounts = self.accounts.lock().expect("no holder panics");
-        let number = accounts.iter().position(|known| **known == *name).unwrap_or(accounts.len());
+        let number = accounts.iter().position(|(known, _)| **known == *name).unwrap_or(accounts.len());
         if number == ACCOUNTS {
             return None;
         }
         if number == accounts.len() {
-            accounts.push(name.into());
+            accounts.push((name.into(), hash(name)));
         }
         u16::try_from(number).ok().map(Account)
     }
@@ -82,14 +93,58 @@ impl Pins {
     /// the client that created it.
     pub fn insert(&self, id: &str, client: Option<&str>, account: Account) {
         let entry = Entry { id: hash(id), client: client.map_or(0, client_tag), account };
+        let is_news = self.remember(entry);
+        if is_news
+            && let Some(fleet) = self.fleet.get()
+            && let Some(account) = self.account_hash(account)
+        {
+            fleet.write(SharedPin { id: entry.id, client: entry.client, account });
+        }
+    }
+
+    /// Returns true if the table had no such entry.
+    fn remember(&self, entry: Entry) -> bool {
         self.with_set(entry.id, |set| {
             let known = set.iter().position(|known| known.id == entry.id);
             set[..=known.unwrap_or(WAYS - 1)].rotate_right(1);
             let is_open = known.is_none() || set[0].client == 0;
-            if is_open || (client.is_some() && set[0].account != account) {
+            let replaces = is_open || (entry.client != 0 && set[0].account != entry.account);
+            let is_news = replaces && (known.is_none() || set[0] != entry);
+            if replaces {
                 set[0] = entry;
             }
-        });
+            is_news
+        })
+    }
+
+    /// Shares all ids from here on with a fleet.
+    pub fn share(&self, fleet: Arc<FleetPins>) {
+        let _ = self.fleet.set(fleet);
+    }
+
+    /// The fleet that shares them.
+    pub fn fleet(&self) -> Option<&Arc<FleetPins>> {
+        self.fleet.get()
+    }
+
+    /// Asks the fleet for ids that are not known here. `None`: no fleet shares them.
+    pub fn ask<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> Option<Arc<PinAsk>> {
+        Some(self.fleet.get()?.ask(ids.into_iter().map(hash).collect()))
+    }
+
+    /// Remembers an id that another instance has written, unless its account is unknown here.
+    pub fn take_over(&self, pin: SharedPin) {
+        let accounts = self.accounts.lock().expect("no holder panics");
+        let number = accounts.iter().position(|(_, hash)| *hash == pin.account);
+        drop(accounts);
+        if let Some(number) = number.and_then(|number| u16::try_from(number).ok()) {
+            self.remember(Entry { id: pin.id, client: pin.client, account: Account(number) });
+        }
+    }
+
+    fn account_hash(&self, account: Account) -> Option<u64> {
+        let accounts = self.accounts.lock().expect("no holder panics");
+        accounts.get(usize::from(account.0)).map(|(_, hash)| *hash)
     }
 
     /// The account of an id that a client names.
@@ -99,7 +154,8 @@ impl Pins {
             let place = set.iter().position(|known| known.id == id)?;
             set[..=place].rotate_right(1);
             let Entry { client: owner, account, .. } = set[0];
-            Some(Pin { account, is_own: owner == 0 || owner == client_tag(client) })
+            let is_own = owner == 0 || owner == client_tag(client);
+            Some(Pin { account, is_own, has_owner: owner != 0 })
         })
     }
 
@@ -138,8 +194,9 @@ mod tests {
         let pins = Pins::default();
         assert_eq!(pins.find("resp_1", "alice"), None);
         pins.insert("resp_1", Some("alice"), TWO);
-        assert_eq!(pins.find("resp_1", "alice"), Some(Pin { account: TWO, is_own: true }));
-        assert_eq!(pins.find("resp_1", "bob"), Some(Pin { account: TWO, is_own: false }));
+        let pin = Pin { account: TWO, is_own: true, has_owner: true };
+        assert_eq!(pins.find("resp_1", "alice"), Some(pin));
+        assert_eq!(pins.find("resp_1", "bob"), Some(Pin { is_own: false, ..pin }));
         assert_eq!(pins.find("resp_2", "alice"), None);
     }
 
@@ -155,10 +212,39 @@ mod tests {
             assert!(is_own("alice") && !is_own("bob"), "{later:?}");
         }
         pins.insert("file-1", None, TWO);
-        assert_eq!(pins.find("file-1", "alice"), Some(Pin { account: ONE, is_own: true }));
+        let pin = Pin { account: ONE, is_own: true, has_owner: true };
+        assert_eq!(pins.find("file-1", "alice"), Some(pin));
         pins.insert("file-1", Some("bob"), TWO);
-        let pin = Pin { account: TWO, is_own: true };
+        let pin = Pin { account: TWO, ..pin };
         assert_eq!(pins.find("file-1", "bob"), Some(pin), "another account made another object");
+    }
+
+    #[test]
+    fn fleet_gets_what_is_new_and_replicas_take_it_over() {
+        let fleet = FleetPins::new(std::task::Waker::noop().clone());
+        let (here, there) = (Pins::default(), Pins::default());
+        here.share(Arc::clone(&fleet));
+        let one = here.account("one http://a").unwrap();
+        // Numbers of accounts differ between processes.
+        there.account("other").unwrap();
+        let there_one = there.account("one http://a").unwrap();
+        here.insert("resp_1", None, one);
+        here.insert("resp_1", Some("alice"), one);
+        for later in [None, Some("alice"), Some("bob")] {
+            here.insert("resp_1", later, one);
+        }
+        let written = fleet.take_writes(9);
+        assert_eq!(written.iter().map(|pin| pin.client).collect::<Vec<_>>(), [0, client_tag("alice")]);
+        written.iter().for_each(|pin| there.take_over(*pin));
+        let pin = Pin { account: there_one, is_own: true, has_owner: true };
+        assert_eq!(there.find("resp_1", "alice"), Some(pin));
+        assert_eq!(there.find("resp_1", "bob"), Some(Pin { is_own: false, ..pin }));
+        // An upstream that is not configured here.
+        there.take_over(SharedPin { id: hash("resp_2"), client: 0, account: 7 });
+        assert_eq!(there.find("resp_2", "alice"), None);
+        let ask = here.ask(["resp_2"]).unwrap();
+        assert_eq!(ask.ids(), [hash("resp_2")]);
+        assert!(there.ask(["resp_2"]).is_none() && !fleet.has_writes());
     }
 
     #[test]

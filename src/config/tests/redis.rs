@@ -100,7 +100,7 @@ fn redis_warnings_name_what_is_in_the_clear_or_unused() {
         (
             format!("{OPENAI}[redis]\nurl = {{ value = \"redis://localhost\" }}\n"),
             "redis.url",
-            "no client and no team has limits",
+            "no clients, no limits",
         ),
     ] {
         let warnings = from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).warnings;

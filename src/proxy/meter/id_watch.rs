@@ -41,9 +41,14 @@ impl IdWatch {
         self.client.is_some()
     }
 
-    /// Returns true if another client's request created the object of this id.
+    /// Returns true if another client's request created the object of this id. The fleet is asked
+    /// about one that is unknown here, for the messages that follow.
     pub(super) fn is_foreign(&self, id: &str) -> bool {
-        let pin = self.client.as_deref().and_then(|client| self.registry.pins().find(id, client));
+        let pins = self.registry.pins();
+        let pin = self.client.as_deref().and_then(|client| pins.find(id, client));
+        if pin.is_none_or(|pin| !pin.has_owner) {
+            let _ = pins.ask([id]);
+        }
         pin.is_some_and(|pin| !pin.is_own)
     }
 }

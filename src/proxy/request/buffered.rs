@@ -10,7 +10,7 @@ use super::Routed;
 use super::admitted::Admitted;
 use super::authenticated::record_tags;
 use super::granted::GrantTime;
-use crate::balance::{Target, UpstreamGroup};
+use crate::balance::{PinAsk, Target, UpstreamGroup};
 use crate::codec::head::RequestHead;
 use crate::gate::{FoundTags, KnownClient, TagRules};
 use crate::llm::estimate::Shape;
@@ -110,7 +110,8 @@ impl Buffered {
         }
     }
 
-    /// Finds the stored state that the request names, which decides before routes do.
+    /// Finds the stored state that the request names, which decides before routes do. Returns the
+    /// question to the fleet about ids that are not known here.
     ///
     /// # Errors
     /// Fails if it is another client's.
@@ -118,11 +119,20 @@ impl Buffered {
         &mut self,
         snapshot: &WorkerSnapshot,
         entry: &mut Entry,
-    ) -> Result<()> {
-        if let Some(stored) = &snapshot.stored_ids {
-            self.state = stored.named_by(self, self.endpoint(snapshot), &entry.row().client)?;
-        }
-        Ok(())
+    ) -> Result<Option<Arc<PinAsk>>> {
+        self.find_state_asking(snapshot, entry, true)
+    }
+
+    pub(super) fn find_state_asking(
+        &mut self,
+        snapshot: &WorkerSnapshot,
+        entry: &mut Entry,
+        asks: bool,
+    ) -> Result<Option<Arc<PinAsk>>> {
+        let Some(stored) = &snapshot.stored_ids else { return Ok(None) };
+        let (state, ask) = stored.named_by(self, self.endpoint(snapshot), &entry.row().client, asks)?;
+        self.state = state;
+        Ok(ask)
     }
 
     /// The endpoint of the path without its route's prefix.

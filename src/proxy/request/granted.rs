@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
 use super::{Buffered, Routed};
+use crate::balance::PinAsk;
 use crate::gate::KnownClient;
 use crate::gate::limit::{Fleet, ReplyWait};
 use crate::proxy::worker::WorkerSnapshot;
@@ -36,11 +38,17 @@ impl GrantTime {
 
     /// Waits for the grants for which limits have asked, or until the time is over.
     pub(in crate::proxy) async fn wait(&self, fleet: &Fleet) {
-        let (round, begun) = (fleet.asked_round(), Instant::now());
-        let left = LONGEST.saturating_sub(self.0.get());
-        let replied = timeout(left, poll_fn(|cx| fleet.poll_round(round, cx))).await;
-        let waited = if replied.is_ok() { begun.elapsed() } else { left };
+        let round = fleet.asked_round();
+        self.wait_for(poll_fn(|cx| fleet.poll_round(round, cx))).await;
+    }
+
+    /// Waits for a reply of the fleet's store, or until the time is over.
+    async fn wait_for<T>(&self, reply: impl Future<Output = T>) -> Option<T> {
+        let (begun, left) = (Instant::now(), LONGEST.saturating_sub(self.0.get()));
+        let replied = timeout(left, reply).await.ok();
+        let waited = if replied.is_some() { begun.elapsed() } else { left };
         self.0.set(self.0.get() + waited);
+        replied
     }
 }
 
@@ -56,6 +64,25 @@ impl Buffered {
             self.came_at_once.set(false);
             self.grants.wait(fleet).await;
         }
+    }
+
+    /// Waits for what the fleet knows of the ids that the request names, and finds their state again.
+    ///
+    /// # Errors
+    /// Fails if an id is another client's; also if that cannot be known and `when_away` refuses
+    /// requests.
+    #[cold]
+    pub(in crate::proxy) async fn find_state_in_fleet(
+        &mut self,
+        ask: Arc<PinAsk>,
+        snapshot: &WorkerSnapshot,
+        entry: &mut Entry,
+    ) -> Result<()> {
+        self.came_at_once.set(false);
+        let has_replied = self.grants.wait_for(poll_fn(|cx| ask.poll(cx))).await == Some(true);
+        self.find_state_asking(snapshot, entry, false)?;
+        let refuses = snapshot.stored_ids.as_ref().is_some_and(|stored| stored.refuses_unknown());
+        if refuses && !has_replied { Err(Kind::LimitsUnavailable.into()) } else { Ok(()) }
     }
 
     /// Waits for the grants that the request lacks, and finds its target.

@@ -20,9 +20,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connection::COMMAND;
+use super::ids::SharedIds;
 use super::script::{Writer, call, key, reply};
 use super::servers::Servers;
 use super::trouble::Trouble;
+use crate::balance::HealthRegistry;
 use crate::config::Redis;
 use crate::gate::limit::{AppliedLimit, Ask, Fleet, LimitRegistry, Now};
 use crate::record::{GrantCounts, Journal};
@@ -61,8 +63,16 @@ pub struct GrantExchange {
     thread: Thread,
 }
 
-/// The fleet, and the notice for the thread that some limit wants more.
-pub fn fleet(settings: &Redis) -> (Arc<Fleet>, Arc<Notify>) {
+/// What the replicas of a fleet share.
+#[derive(Clone, Debug)]
+pub struct SharedState {
+    pub limits: Arc<LimitRegistry>,
+    /// Has the ids of stored state.
+    pub health: Arc<HealthRegistry>,
+}
+
+/// The notice for the thread that something is to be asked or written, and its waker.
+pub fn notice() -> (Arc<Notify>, Waker) {
     struct Notice(Arc<Notify>);
     impl Wake for Notice {
         fn wake(self: Arc<Self>) {
@@ -70,18 +80,18 @@ pub fn fleet(settings: &Redis) -> (Arc<Fleet>, Arc<Notify>) {
         }
     }
     let notify = Arc::new(Notify::new());
-    (Fleet::new(settings.when_away, Waker::from(Arc::new(Notice(Arc::clone(&notify))))), notify)
+    (Arc::clone(&notify), Waker::from(Arc::new(Notice(notify))))
 }
 
 impl GrantExchange {
-    /// Starts the thread for `limits`, which are those of a fleet. Its results are counted in the
-    /// health of `journal`.
+    /// Starts the thread for limits and ids of a fleet. Its results are counted in the health of
+    /// `journal`.
     ///
     /// # Errors
     /// Fails if the system provides no thread.
     pub fn spawn(
         settings: Redis,
-        limits: &Arc<LimitRegistry>,
+        SharedState { limits, health }: SharedState,
         wanted: Arc<Notify>,
         instance: Instance,
         now: fn() -> Now,
@@ -95,8 +105,9 @@ impl GrantExchange {
         let writer = Writer { ledger: instance.ledger.unwrap_or_else(|| writer.clone()), writer };
         journal.health().grants.get_or_init(GrantCounts::default);
         let mut asking = Asking {
+            ids: SharedIds::new(&settings.prefix, health),
             settings,
-            limits: Arc::clone(limits),
+            limits,
             fleet,
             wanted,
             writer,
@@ -139,6 +150,7 @@ async fn waited_for<T>(fleet: &Fleet, work: impl Future<Output = T>) -> T {
 /// The work of the thread.
 struct Asking {
     settings: Redis,
+    ids: SharedIds,
     limits: Arc<LimitRegistry>,
     fleet: Arc<Fleet>,
     wanted: Arc<Notify>,
@@ -193,7 +205,11 @@ impl Asking {
                 self.look();
             }
             self.fleet.begin_round();
-            let pause = match self.round(&mut servers, is_sure).await {
+            let done = match self.round(&mut servers, is_sure).await {
+                Ok(has_more) => self.ids.round(&mut servers).await.map(|has_ids| has_ids || has_more),
+                failed => failed,
+            };
+            let pause = match done {
                 Ok(has_more) => {
                     (silent, is_sure) = (0, true);
                     pauses.reset();
@@ -361,6 +377,7 @@ impl Asking {
     fn record_outage(&mut self, trouble: &Trouble) {
         self.counts().is_connected.store(false, Ordering::Relaxed);
         self.fleet.record_outage();
+        self.ids.set_away(true);
         if self.outage.record_failure(trouble.kind()) {
             let when_away = self.settings.when_away;
             tracing::warn!(reason = %trouble, ?when_away, "Redis is away, and limits are not shared until it is back");
@@ -372,6 +389,7 @@ impl Asking {
         if self.fleet.is_away() {
             self.fleet.set_away(false);
         }
+        self.ids.set_away(false);
         if self.outage.record_success() {
             tracing::info!("Redis is back, and limits are shared again");
         }

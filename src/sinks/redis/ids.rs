@@ -1,0 +1,189 @@
+//! The ids of stored state that replicas share: who made them, and at which upstream.
+//!
+//! An id is a field of one of [`NODES`] times [`HASHES`] hashes, each of at most [`MOST`] ids, so that
+//! the store keeps about a million of them in some 60 MB. A hash is kept for 30 days after the last
+//! write to it. What cannot be written because the server is away waits, in a bounded queue.
+
+use std::sync::{Arc, LazyLock};
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use redis::{Cmd, ErrorKind, FromRedisValue as _, Value};
+use tokio::task::JoinSet;
+
+use super::servers::Servers;
+use super::trouble::Trouble;
+use crate::balance::{FleetPins, HealthRegistry, PinAsk, SharedPin};
+use crate::support::hex;
+
+const SCRIPT: &str = include_str!("pin.lua");
+
+/// The name of the script on the server.
+static NAME: LazyLock<String> = LazyLock::new(|| {
+    let mut name = String::new();
+    hex::push(&mut name, digest(&SHA1_FOR_LEGACY_USE_ONLY, SCRIPT.as_bytes()).as_ref());
+    name
+});
+
+/// The parts of all ids that may be at different nodes of a cluster, the hashes of a part, and the ids
+/// of a hash. The first two are powers of 2.
+const NODES: u64 = 256;
+const HASHES: u64 = 64;
+const MOST: usize = 64;
+
+/// The seconds for which a hash is kept after its last write.
+const KEPT: u64 = 30 * 86_400;
+
+/// The largest number of ids that are written in a round, and of lookups at the same time.
+const MAX_WRITES: usize = 64;
+const MAX_LOOKUPS: usize = 256;
+
+/// The ids, in the thread that talks to the server.
+#[derive(Debug)]
+pub(super) struct SharedIds {
+    prefix: String,
+    health: Arc<HealthRegistry>,
+}
+
+impl SharedIds {
+    pub(super) fn new(prefix: &str, health: Arc<HealthRegistry>) -> Self {
+        Self { prefix: prefix.to_owned(), health }
+    }
+
+    fn pins(&self) -> Option<&Arc<FleetPins>> {
+        self.health.pins().fleet()
+    }
+
+    /// Sets whether the server is away.
+    pub(super) fn set_away(&self, is_away: bool) {
+        self.pins().into_iter().for_each(|pins| pins.set_away(is_away));
+    }
+
+    /// Looks up what requests wait for, and writes some ids. Returns true if more are to be written.
+    ///
+    /// # Errors
+    /// Fails if the server does not respond. Requests go on then, and ids are written later.
+    pub(super) async fn round(&self, servers: &mut Servers) -> Result<bool, Trouble> {
+        let Some(pins) = self.pins() else { return Ok(false) };
+        let asks = pins.take_asks();
+        let found = self.look_up(servers, &asks).await;
+        asks.iter().for_each(|ask| ask.end(found.is_ok()));
+        found?;
+        let writes = pins.take_writes(MAX_WRITES);
+        if let Err(trouble) = self.write(servers, &writes).await {
+            pins.put_back(writes);
+            return Err(trouble);
+        }
+        Ok(pins.has_writes())
+    }
+
+    async fn look_up(&self, servers: &mut Servers, asks: &[Arc<PinAsk>]) -> Result<(), Trouble> {
+        let mut ids: Vec<_> = asks.iter().flat_map(|ask| ask.ids()).copied().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        for ids in ids.chunks(MAX_LOOKUPS) {
+            let lookup = |id: u64| {
+                let mut lookup = redis::cmd("HGET");
+                lookup.arg(self.key(id)).arg(field(id));
+                lookup
+            };
+            let calls = ids.iter().map(|id| (*id, lookup(*id), None)).collect();
+            for (id, value) in self.send(servers, calls).await? {
+                let text = Option::<String>::from_redis_value(&value).ok().flatten();
+                if let Some(pin) = text.and_then(|text| parse(id, &text)) {
+                    self.health.pins().take_over(pin);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, servers: &mut Servers, pins: &[SharedPin]) -> Result<(), Trouble> {
+        let call = |pin: &SharedPin, is_known: bool| {
+            let mut call = if is_known { redis::cmd("EVALSHA") } else { redis::cmd("EVAL") };
+            call.arg(if is_known { &*NAME } else { SCRIPT }).arg(1).arg(self.key(pin.id)).arg(field(pin.id));
+            call.arg(format!("{:x}", pin.client)).arg(format!("{:x}", pin.account)).arg(MOST).arg(KEPT);
+            call
+        };
+        let calls = pins.iter().map(|pin| (pin.id, call(pin, true), Some(call(pin, false)))).collect();
+        self.send(servers, calls).await.map(|_| ())
+    }
+
+    /// Sends commands about ids at the same time, or again, to a server without the script, as `whole`.
+    /// Those that the server refuses have no response.
+    async fn send(
+        &self,
+        servers: &mut Servers,
+        calls: Vec<(u64, Cmd, Option<Cmd>)>,
+    ) -> Result<Vec<(u64, Value)>, Trouble> {
+        let mut running = JoinSet::new();
+        for (index, (id, call, _)) in calls.iter().enumerate() {
+            let response = servers.send(&self.key(*id), call.clone()).await?;
+            running.spawn_local(async move { (index, response.await) });
+        }
+        let mut responses = Vec::with_capacity(calls.len());
+        while let Some(ended) = running.join_next().await {
+            let Ok((index, response)) = ended else { continue };
+            let (id, call, whole) = &calls[index];
+            let response = match response {
+                Err(Trouble::Server(error)) => {
+                    let again = whole.as_ref().unwrap_or(call);
+                    match error.kind() {
+                        ErrorKind::NoScriptError => servers.send(&self.key(*id), again.clone()).await?.await,
+                        ErrorKind::Moved | ErrorKind::Ask => {
+                            servers.follow(&self.key(*id), again, Trouble::Server(error)).await
+                        }
+                        _ => Err(Trouble::Server(error)),
+                    }
+                }
+                response => response,
+            };
+            match response {
+                Ok(value) => responses.push((*id, value)),
+                Err(Trouble::Server(error)) => tracing::debug!(%error, "Redis refuses an id"),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(responses)
+    }
+
+    /// The key of the hash that has an id. The part in braces decides about a cluster's node.
+    fn key(&self, id: u64) -> String {
+        let (node, hash) = (id / (u64::MAX / NODES + 1), id / 16 % HASHES);
+        format!("{{{}:ids:{node:02x}}}:{hash:02x}", self.prefix)
+    }
+}
+
+fn field(id: u64) -> String {
+    format!("{id:016x}")
+}
+
+/// Reads the value of an id. `None`: it is not one of the script.
+fn parse(id: u64, text: &str) -> Option<SharedPin> {
+    let mut parts = text.split(' ');
+    let client = u32::from_str_radix(parts.next()?, 16).ok()?;
+    Some(SharedPin { id, client, account: u64::from_str_radix(parts.next()?, 16).ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_spread_over_all_hashes_and_nodes() {
+        let ids = SharedIds::new("sg", HealthRegistry::new(Instant::now()));
+        let mut random = fastrand::Rng::with_seed(1);
+        let keys: HashSet<_> = (0..400_000).map(|_| ids.key(random.u64(..))).collect();
+        assert_eq!(keys.len() as u64, NODES * HASHES);
+        assert_eq!((ids.key(0), ids.key(u64::MAX)), ("{sg:ids:00}:00".into(), "{sg:ids:ff}:3f".into()));
+    }
+
+    #[test]
+    fn value_of_the_script_is_read_and_no_other() {
+        let pin = SharedPin { id: 7, client: 0xab, account: u64::MAX };
+        assert_eq!(parse(7, &format!("ab {:x} 29000000", u64::MAX)), Some(pin));
+        assert_eq!(["", "ab", "x y 1", "100000000 1 1"].map(|text| parse(7, text)), [None; 4]);
+    }
+}

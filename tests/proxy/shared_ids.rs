@@ -1,0 +1,174 @@
+//! Ids of stored state that replicas share through a real Redis.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::harness::proxy::Builder;
+use crate::harness::redis::Redis;
+use crate::harness::{PATIENCE, Proxy, Response, until};
+use crate::shared_limits::{AT_MOST, is_connected};
+use crate::stored_ids::{Accounts, TWO_CLIENTS, accounts, body, get, id_of, of_client, post, served_at_once};
+
+const PATH: &str = "/v1/responses";
+
+const SCRIPT: &str = include_str!("../../src/sinks/redis/pin.lua");
+
+fn shared(built: Builder, redis: &Redis, more: &str) -> Proxy {
+    let lines = format!("[redis]\nurl = {{ value = \"{}\" }}\n{more}\n", redis.url());
+    let proxy = built.tables(&lines).admin().run();
+    until(PATIENCE, "it is connected", || is_connected(&proxy).then_some(()));
+    proxy
+}
+
+fn replicas(accounts: &Accounts, redis: &Redis, more: &str) -> [Proxy; 2] {
+    [(), ()].map(|()| shared(accounts.group(), redis, more))
+}
+
+/// The number of ids that Redis has.
+fn written(redis: &Redis) -> usize {
+    let keys = redis.ask(&["KEYS", "{streamgauge:ids:*"]);
+    let count = |key: &str| redis.ask(&["HLEN", key]).trim().parse::<usize>().unwrap();
+    keys.lines().filter(|key| !key.is_empty()).map(count).sum()
+}
+
+/// Waits until the ids of a further response are written.
+fn until_written(redis: &Redis, before: usize) {
+    let mut last = before;
+    until(PATIENCE, "the ids are written", || {
+        let now = written(redis);
+        (std::mem::replace(&mut last, now) == now && now > before).then_some(())
+    });
+}
+
+#[test]
+fn conversation_goes_on_through_another_replica() {
+    let (accounts, redis) = (accounts(), Redis::start());
+    let [one, other] = replicas(&accounts, &redis, "");
+    for _ in 0..6 {
+        let before = written(&redis);
+        let first = post(&one, &body("m", None));
+        let (id, member) = (id_of(&first), served_at_once(&first).to_owned());
+        until_written(&redis, before);
+        // Chance would decide in a half of the cases.
+        assert_eq!(served_at_once(&post(&other, &body("m", Some(&id)))), member);
+        assert_eq!(served_at_once(&get(&other, &format!("{PATH}/{id}"))), member);
+    }
+    // A replica that starts later, with nothing of its own.
+    let before = written(&redis);
+    let first = post(&other, &body("m", None));
+    let (id, member) = (id_of(&first), served_at_once(&first).to_owned());
+    until_written(&redis, before);
+    let late = shared(accounts.group(), &redis, "");
+    assert_eq!(served_at_once(&get(&late, &format!("{PATH}/{id}"))), member);
+}
+
+#[test]
+fn id_of_another_client_is_not_found_at_any_replica() {
+    let (accounts, redis) = (accounts(), Redis::start());
+    let [one, other] = replicas(&accounts, &redis, TWO_CLIENTS);
+    let send = |proxy: &Proxy, client: &str, line: &str, body: &str| -> Response {
+        proxy.client().send(of_client(client, line, "", body.as_bytes())).response()
+    };
+    let create = format!("POST {PATH}");
+    let id = id_of(&send(&one, "alice", &create, &body("m", None).to_string()));
+    until_written(&redis, 0);
+    let named = body("m", Some(&id)).to_string();
+    let show = format!("GET {PATH}/{id}");
+    for (line, body) in [(&create, &*named), (&show, ""), (&format!("DELETE {PATH}/{id}"), "")] {
+        let refused = send(&other, "bob", line, body);
+        assert_eq!((refused.status(), &refused.error()["code"]), (404, &json!("id_not_found")), "{line}");
+    }
+    let shown = send(&other, "alice", &show, "");
+    assert_eq!((shown.status(), send(&other, "alice", &create, &named).status()), (200, 200));
+    assert_eq!(send(&other, "bob", &show, "").status(), 404, "also when it is known there");
+}
+
+#[test]
+fn list_hides_no_owner_that_another_replica_knows() {
+    let (accounts, redis) = (accounts(), Redis::start());
+    let [one, other] = replicas(&accounts, &redis, TWO_CLIENTS);
+    let send = |proxy: &Proxy, client: &str, line: &str, body: &str| -> Response {
+        proxy.client().send(of_client(client, line, "", body.as_bytes())).response()
+    };
+    redis.freeze();
+    let id = id_of(&send(&one, "alice", &format!("POST {PATH}"), &body("m", None).to_string()));
+    let show = format!("GET {PATH}/{id}");
+    // The owner is unknown, since Redis does not respond, and the response shows the id.
+    let begun = Instant::now();
+    let _ = send(&other, "bob", &show, "");
+    assert!(begun.elapsed() < AT_MOST, "{:?}", begun.elapsed());
+    redis.thaw();
+    until_written(&redis, 0);
+    until(PATIENCE, "it is connected", || is_connected(&other).then_some(()));
+    until(PATIENCE, "it is known whose it is", || {
+        (send(&other, "bob", &show, "").status() == 404).then_some(())
+    });
+}
+
+#[test]
+fn requests_with_unknown_ids_are_decided_while_redis_is_away() {
+    for (when_away, expected) in [("local", 200), ("allow", 200), ("refuse", 503)] {
+        let (accounts, mut redis) = (accounts(), Redis::start());
+        let more = format!("when_away = \"{when_away}\"\n{TWO_CLIENTS}");
+        let [one, other] = replicas(&accounts, &redis, &more);
+        let create = |proxy: &Proxy, body: &str| {
+            proxy.client().send(of_client("alice", &format!("POST {PATH}"), "", body.as_bytes())).response()
+        };
+        let id = id_of(&create(&one, &body("m", None).to_string()));
+        redis.kill();
+        until(PATIENCE, "it is away", || (!is_connected(&other)).then_some(()));
+        let begun = Instant::now();
+        let next = create(&other, &body("m", Some(&id)).to_string());
+        assert_eq!(next.status(), expected, "{when_away}");
+        assert!(begun.elapsed() < AT_MOST);
+        // Nothing is asked about an id that is known, or where there is none.
+        assert_eq!(create(&one, &body("m", Some(&id)).to_string()).status(), 200);
+        assert_eq!(create(&other, &body("m", None).to_string()).status(), 200);
+        if when_away == "refuse" {
+            assert_eq!(next.error()["code"], "limits_unavailable");
+        }
+        redis.resume();
+    }
+}
+
+#[test]
+fn ids_that_pass_while_redis_is_away_are_written_later() {
+    let (accounts, mut redis) = (accounts(), Redis::start());
+    let [one, other] = replicas(&accounts, &redis, "");
+    redis.kill();
+    until(PATIENCE, "it is away", || (!is_connected(&one)).then_some(()));
+    let first = post(&one, &body("m", None));
+    let (id, member) = (id_of(&first), served_at_once(&first).to_owned());
+    redis.resume();
+    until_written(&redis, 0);
+    until(PATIENCE, "it is connected", || is_connected(&other).then_some(()));
+    assert_eq!(served_at_once(&get(&other, &format!("{PATH}/{id}"))), member);
+}
+
+#[test]
+fn script_keeps_a_bounded_number_of_ids_and_their_first_client() {
+    let redis = Redis::start();
+    let write = |id: &str, client: &str, account: &str| {
+        redis.ask(&["EVAL", SCRIPT, "1", "key", id, client, account, "64", "100"]);
+    };
+    (0..200).for_each(|id| write(&id.to_string(), "a", "1"));
+    assert_eq!(redis.ask(&["HLEN", "key"]).trim(), "64");
+    assert!(!redis.ask(&["HGET", "key", "199"]).trim().is_empty(), "the newest stays");
+    let ttl: u32 = redis.ask(&["TTL", "key"]).trim().parse().unwrap();
+    assert!((90..=100).contains(&ttl), "{ttl}");
+    // The owner and the account after each write: see the table of a process.
+    let cases = [
+        ("0", "1", "0 1"),
+        ("b", "1", "b 1"),
+        ("0", "1", "b 1"),
+        ("c", "1", "b 1"),
+        ("0", "2", "b 1"),
+        ("c", "2", "c 2"),
+    ];
+    for (client, account, expected) in cases {
+        write("199x", client, account);
+        let value = redis.ask(&["HGET", "key", "199x"]);
+        assert!(value.starts_with(&format!("{expected} ")), "{client} {account}: {value}");
+    }
+}
