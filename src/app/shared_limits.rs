@@ -49,7 +49,7 @@ impl SharedLimits {
         journal: &Journal,
     ) -> io::Result<GrantExchange> {
         if self.is_seeded && mark.is_none_or(Mark::take) {
-            self.fleet.own_ledger();
+            self.fleet.own_ledger_from_start();
         }
         let ledger = path.and_then(|path| {
             let id = ledger_id(path);

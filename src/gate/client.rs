@@ -63,7 +63,7 @@ pub enum AllowedEndpoints {
 impl KnownClient {
     /// The fleet that shares its limits.
     pub fn fleet(&self) -> Option<&Arc<Fleet>> {
-        self.limits.iter().find_map(|applied| applied.limit.fleet())
+        self.limits.iter().find_map(AppliedLimit::fleet)
     }
 
     /// A client without restrictions.

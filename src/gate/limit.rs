@@ -45,7 +45,7 @@ mod users;
 mod weights;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use jiff::Timestamp;
 
@@ -53,7 +53,7 @@ pub use applied::{AppliedLimit, LimitRegistry, NextLimits, Owner};
 pub use bucket::BucketRate;
 pub use estimate::{InputSize, names_stored};
 pub use filter::LimitFilter;
-pub use grant::{Ask, AskedRate, Fleet, RENEWAL, Reply, ReplyWait, WhenAway};
+pub use grant::{Ask, AskedRate, Fleet, ListedLimit, RENEWAL, Reply, ReplyWait, WhenAway};
 pub use hold::{LimitHold, NoRoom};
 pub use input_ratio::{InputRatios, RatioKey};
 pub use period::Calendar;
@@ -199,9 +199,43 @@ impl UseLimit {
         Self { quantity, filter, fleet, state, counts: Arc::default(), waiting: queue::room() }
     }
 
-    /// A limit of one user, of which nothing is used. No fleet shares it.
-    fn for_user(&self, spec: LimitSpec, now: Now) -> Self {
-        Self { counts: Arc::clone(&self.counts), ..Self::new(spec, now) }
+    /// A limit of one user, of which nothing is used. `sharing`: the fleet that shares it, and the name
+    /// that all instances have for it.
+    fn for_user(&self, spec: LimitSpec, sharing: Option<(Arc<Fleet>, Arc<str>)>, now: Now) -> Arc<Self> {
+        let (fleet, name) = sharing.unzip();
+        Arc::new_cyclic(|me| {
+            let limit = Self { counts: Arc::clone(&self.counts), ..Self::shared(spec, fleet, now) };
+            if let (Some(name), Some(grant)) = (name, &mut limit.state().grant) {
+                let of = ListedLimit { name, limit: Weak::clone(me) };
+                **grant = Grant::new(Arc::clone(grant.fleet())).listed_as(of);
+            }
+            limit
+        })
+    }
+
+    /// Adds a user's limit to those about which the fleet's store is asked, if it has any use.
+    fn list(&self, now: Now) {
+        let state = &mut *self.state();
+        let has_use = state.own_status(now).taken() > Units::default();
+        state.grant.iter_mut().filter(|_| has_use).for_each(|grant| grant.list());
+    }
+
+    /// Removes a user's limit from them if the store knows all about it. Returns true if it is gone.
+    pub fn unlist(&self, now: Now) -> bool {
+        let state = &mut *self.state();
+        let Some(grant) = &mut state.grant else { return true };
+        let is_last_known = match &state.counter {
+            Counter::Period(count) => {
+                count.last().is_none_or(|last| grant.knows_last(last.period.0, last.used, last.held))
+            }
+            _ => true,
+        };
+        let standing = standing(&mut state.counter, &state.bound, state.held, grant.spent, now);
+        let spent = match standing.rate {
+            Some(_) => grant.spent,
+            None => standing.taken - state.held.signed(),
+        };
+        is_last_known && state.held == Units::default() && grant.unlist(&standing, spent, now.nanos)
     }
 
     pub fn quantity(&self) -> Quantity {
@@ -400,8 +434,11 @@ impl UseLimit {
             }
             _ => {}
         }
-        if let (Some(grant), Counter::Rate(_)) = (&mut state.grant, &state.counter) {
-            grant.spent += used.signed() - held.signed() - counted.signed();
+        if let Some(grant) = &mut state.grant {
+            if matches!(state.counter, Counter::Rate(_)) {
+                grant.spent += used.signed() - held.signed() - counted.signed();
+            }
+            grant.list();
         }
         state.held = state.held.minus(held);
         drop(guard);
@@ -413,7 +450,7 @@ impl UseLimit {
     pub fn asks(&self, now: Now, renews: bool) -> [Option<Ask>; 2] {
         let state = &mut *self.state();
         let Some(grant) = &mut state.grant else { return [None, None] };
-        let is_all_own = grant.fleet().owns_ledger();
+        let is_all_own = grant.reports_ledger();
         let foreign = |seeded| if is_all_own { Units::default() } else { seeded };
         let (mut period, mut last, none) = (None, None, Units::default());
         let parts = match (&mut state.counter, &state.bound) {
@@ -471,6 +508,15 @@ impl UseLimit {
         if let Counter::Period(count) = &mut state.counter {
             count.seed(used, at);
         }
+    }
+
+    /// Adds to what a user has used in the current period, as the ledger knows it.
+    fn add_seed(&self, used: Units, at: Timestamp) {
+        let state = &mut *self.state();
+        if let Counter::Period(count) = &mut state.counter {
+            count.add_seed(used, at);
+        }
+        state.grant.iter_mut().for_each(|grant| grant.list());
     }
 
     /// Sets the part of the count that the ledger does not have, in whole requests or tokens.

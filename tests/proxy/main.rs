@@ -97,6 +97,7 @@ mod response_cost;
 mod revoked_keys;
 mod shared_ids;
 mod shared_limits;
+mod shared_users;
 mod shared_waits;
 mod side_by_side;
 mod signals;

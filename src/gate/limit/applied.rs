@@ -107,16 +107,17 @@ impl LimitRegistry {
                 let limit = match known {
                     Some(known) => Arc::clone(&known.limit),
                     None => {
-                        // The counts of users are each process's own.
+                        // A limit of each user counts nothing itself.
                         let fleet = self.fleet.clone().filter(|_| !spec.filter.each_user);
                         Arc::new(UseLimit::shared(spec.clone(), fleet, now))
                     }
                 };
-                let users = match known {
-                    Some(known) => known.users.clone(),
-                    None => spec.filter.each_user.then(|| Arc::new(UserLimits::new(spec.clone()))),
-                };
-                let applied = AppliedLimit { owner: owner.clone(), index, nth, limit, users, user: None };
+                let users = known.and_then(|known| known.users.clone());
+                let mut applied = AppliedLimit { owner: owner.clone(), index, nth, limit, users, user: None };
+                if spec.filter.each_user && applied.users.is_none() {
+                    let sharing = self.fleet.clone().map(|fleet| (fleet, applied.shared_name()));
+                    applied.users = Some(Arc::new(UserLimits::new(spec.clone(), sharing)));
+                }
                 match known {
                     Some(_) => next.changes.push((applied.clone(), spec.clone())),
                     None => next.begun.push(applied.clone()),
@@ -163,6 +164,11 @@ impl AppliedLimit {
         let user = user.unwrap_or_default();
         let limit = users.of(user, &self.limit, now);
         Self { limit, user: Some(user.into()), ..self.clone() }
+    }
+
+    /// The fleet that shares it, or the limits of its users.
+    pub fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.limit.fleet().or_else(|| self.users.as_ref()?.fleet())
     }
 
     /// The status of the limit; of several users, that of the one that has used most.

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 pub use ask::{Ask, AskedRate, Reply};
-pub use fleet::{Fleet, ReplyWait, WhenAway};
+pub use fleet::{Fleet, ListedLimit, ReplyWait, WhenAway};
 
 use super::{BucketRate, Units};
 
@@ -123,6 +123,18 @@ pub(super) struct Grant {
     last_known: Option<(Timestamp, Units, Units)>,
     /// The amount that a rate may take while the store is away, and the time of it.
     apart: Option<(i128, u64)>,
+    /// The amount that this instance has spent, as the store knows it.
+    told: i128,
+    /// `None`: the limit is asked about at all times.
+    listing: Option<Listing>,
+}
+
+/// The limit of one user: there are many, most of them idle.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) of: ListedLimit,
+    /// True while it is among those that are asked about.
+    pub(super) is_listed: bool,
 }
 
 impl Grant {
@@ -147,10 +159,54 @@ impl Grant {
             confirmed: 0,
             last_known: None,
             apart: None,
+            told: 0,
+            listing: None,
         }
     }
 
-    pub(super) fn fleet(&self) -> &Fleet {
+    /// Returns true if it reports what the whole ledger has. What another process adds to the ledger is
+    /// not counted for each user, so that one that owns the ledger later reports only its own part.
+    pub(super) fn reports_ledger(&self) -> bool {
+        match self.listing {
+            Some(_) => self.fleet.owned_ledger_at_start(),
+            None => self.fleet.owns_ledger(),
+        }
+    }
+
+    /// Makes it the grant of a user's limit.
+    pub(super) fn listed_as(self, of: ListedLimit) -> Self {
+        Self { listing: Some(Listing { of, is_listed: false }), ..self }
+    }
+
+    /// Adds a user's limit to those that are asked about.
+    pub(super) fn list(&mut self) {
+        if let Some(listing) = self.listing.as_mut().filter(|listing| !listing.is_listed) {
+            listing.is_listed = true;
+            self.fleet.list(listing.of.clone());
+        }
+    }
+
+    /// Removes it from them if the store knows that it has `spent` so much, and nothing is held,
+    /// granted or wanted. Returns true if it is gone.
+    pub(super) fn unlist(&mut self, standing: &Standing<'_>, spent: i128, now: u64) -> bool {
+        let is_granted = now < self.valid_until && self.ceiling > standing.taken;
+        let is_quiet = self.told == spent
+            && standing.period == self.period
+            && self.outages == self.fleet.outages()
+            && self.wanted == Units::default()
+            && !(self.is_due || is_granted);
+        if let Some(listing) = self.listing.as_mut().filter(|_| is_quiet) {
+            listing.is_listed = false;
+        }
+        is_quiet
+    }
+
+    /// Returns true if the store knows the end of the last period.
+    pub(super) fn knows_last(&self, begin: Timestamp, used: Units, held: Units) -> bool {
+        self.last_known == Some((begin, used, held))
+    }
+
+    pub(super) fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
     }
 
@@ -196,6 +252,7 @@ impl Grant {
     /// than what requests wanted is not renewed before the next of them.
     pub(super) fn record_taken(&mut self, standing: &Standing<'_>, more: Units) {
         self.fresh = self.fresh.plus(more);
+        self.list();
         let is_half_spent = self.ceiling - standing.taken < self.reserve / 2;
         if is_half_spent && self.reserve > 0 && !self.is_due {
             self.is_due = true;
@@ -218,6 +275,7 @@ impl Grant {
     fn ask_for(&mut self, need: Units) {
         self.wanted = self.wanted.plus(need);
         self.least = Some(self.least.map_or(need, |least| least.min(need)));
+        self.list();
         self.fleet.ask();
     }
 
@@ -227,6 +285,7 @@ impl Grant {
             (self.period, self.ceiling, self.valid_until, self.reserve) = (period, 0, 0, 0);
             (self.reply, self.no_room_until) = (None, 0);
             (self.wanted, self.least) = (Units::default(), None);
+            self.told = 0;
         }
     }
 
@@ -320,6 +379,8 @@ impl Grant {
         (self.asked_at, self.is_due) = (Some(now), false);
         let (idle, soon) = match is_leaving {
             true => (Units::default(), Units::default()),
+            // One user keeps nothing in reserve.
+            false if self.listing.is_some() => (Units::default(), Units(self.recent as u128)),
             false => (standing.idle(), Units(self.recent as u128)),
         };
         let (alone, instances) = (self.alone(standing) - standing.taken, self.instances());
@@ -392,7 +453,7 @@ impl Grant {
             return;
         }
         self.fleet.instances.store(reply.instances.max(1), Ordering::Relaxed);
-        self.ceiling = ask.spent + reply.granted.signed();
+        (self.told, self.ceiling) = (ask.spent, ask.spent + reply.granted.signed());
         self.valid_until = ask.at + ask.valid;
         self.reserve = (reply.granted.signed() - ask.held.signed()).max(0);
         (self.reply, self.outages) = (Some((now, reply)), ask.outages);
@@ -407,7 +468,7 @@ impl Grant {
         now: u64,
     ) -> Option<Ask> {
         let none = Units::default();
-        (self.last_known != Some((period.0, used, held))).then(|| Ask {
+        (!self.knows_last(period.0, used, held)).then(|| Ask {
             period: Some(period),
             spent: used.signed(),
             foreign,

@@ -153,6 +153,13 @@ impl PeriodCount {
         }
     }
 
+    /// Adds to what was used in the period that contains `at`, as the ledger knows it.
+    pub(super) fn add_seed(&mut self, used: Units, at: Timestamp) {
+        if let Some(count) = self.around(at) {
+            (count.used, count.seeded) = (count.used.plus(used), count.seeded.plus(used));
+        }
+    }
+
     /// Replaces a part of what was used in the period that contains `at`.
     pub(super) fn reprice(&mut self, before: Units, after: Units, at: Timestamp) {
         if let Some(count) = self.around(at) {

@@ -3,13 +3,19 @@
 //! Requests without a user have a count of their own. The users are bounded in number: beyond it
 //! the least recently used one is forgotten, and begins to count again, except those for whose
 //! limits requests wait: a reload concerns these too.
+//!
+//! A fleet shares the counts of a user under a hash of its name. The store is asked about a user only
+//! while there is something to say. The users that an instance shares of a limit are bounded for a day
+//! too, since each of them is a key in the store: it counts further ones for itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 
-use super::{LimitSpec, LimitStatus, Now, Units, UseLimit};
+use super::{Fleet, LimitSpec, LimitStatus, Now, Units, UseLimit};
+use crate::support::hex;
 
 /// The largest number of users that a limit counts.
 pub(super) const MOST_USERS: usize = 10_000;
@@ -17,10 +23,15 @@ pub(super) const MOST_USERS: usize = 10_000;
 /// The longest name of a user, in bytes, as in records.
 const MOST_BYTES: usize = 1_024;
 
+/// The time in which at most as many users are shared, in nanoseconds.
+const A_DAY: u64 = 86_400_000_000_000;
+
 /// The counts of a limit by user.
 #[derive(Debug)]
 pub struct UserLimits {
     most: usize,
+    /// The fleet that shares them, and the name of the limit.
+    sharing: Option<(Arc<Fleet>, String)>,
     users: Mutex<Users>,
 }
 
@@ -33,17 +44,26 @@ struct Users {
     by_name: HashMap<Arc<str>, (u64, Arc<UseLimit>)>,
     /// The users by the number of their latest use.
     by_use: BTreeMap<u64, Arc<str>>,
+    /// The number of users that are shared since this time.
+    shared: usize,
+    shared_since: u64,
 }
 
 impl UserLimits {
-    pub(super) fn new(spec: LimitSpec) -> Self {
-        Self::bounded(spec, MOST_USERS)
+    /// `sharing`: the fleet that shares them, and the name that all instances have for the limit.
+    pub(super) fn new(spec: LimitSpec, sharing: Option<(Arc<Fleet>, String)>) -> Self {
+        Self { sharing, ..Self::bounded(spec, MOST_USERS) }
     }
 
     /// Counts for at most `most` users, at least 1.
     pub(super) fn bounded(spec: LimitSpec, most: usize) -> Self {
-        let users = Users { spec, uses: 0, by_name: HashMap::new(), by_use: BTreeMap::new() };
-        Self { most, users: Mutex::new(users) }
+        let (by_name, by_use) = (HashMap::new(), BTreeMap::new());
+        let users = Users { spec, uses: 0, by_name, by_use, shared: 0, shared_since: 0 };
+        Self { most, sharing: None, users: Mutex::new(users) }
+    }
+
+    pub(super) fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.sharing.as_ref().map(|(fleet, _)| fleet)
     }
 
     /// The limit of a user, which counts its refusals with `all`. Empty: requests without a user.
@@ -61,7 +81,9 @@ impl UserLimits {
         if users.by_name.len() >= self.most {
             users.forget_one();
         }
-        let (name, limit) = (Arc::<str>::from(user), Arc::new(all.for_user(users.spec.clone(), now)));
+        let sharing = self.sharing.as_ref().filter(|_| users.count_shared(self.most, now.nanos));
+        let sharing = sharing.map(|(fleet, limit)| (Arc::clone(fleet), shared_name(limit, user)));
+        let (name, limit) = (Arc::<str>::from(user), all.for_user(users.spec.clone(), sharing, now));
         users.by_use.insert(users.uses, Arc::clone(&name));
         users.by_name.insert(name, (users.uses, Arc::clone(&limit)));
         limit
@@ -69,7 +91,14 @@ impl UserLimits {
 
     /// Adds what a user has used in the period that contains `at`, as the ledger knows it.
     pub fn add_used(&self, user: &str, all: &UseLimit, used: Units, at: Timestamp, now: Now) {
-        self.of(user, all, now).reprice(Units::default(), used, at);
+        self.of(user, all, now).add_seed(used, at);
+    }
+
+    /// Has the fleet's store asked about all users with any use.
+    pub fn list_all(&self, now: Now) {
+        if self.sharing.is_some() {
+            self.users().by_name.values().for_each(|(_, limit)| limit.list(now));
+        }
     }
 
     pub(super) fn change(&self, spec: &LimitSpec, now: Now) {
@@ -109,7 +138,24 @@ impl UserLimits {
     }
 }
 
+/// The name that all instances have for the limit of a user: names may be personal, and long.
+fn shared_name(limit: &str, user: &str) -> Arc<str> {
+    let mut name = format!("{limit}:user=");
+    hex::push(&mut name, &digest(&SHA256, user.as_bytes()).as_ref()[..16]);
+    name.into()
+}
+
 impl Users {
+    /// Counts a further user that is shared. Returns false if there are too many.
+    fn count_shared(&mut self, most: usize, nanos: u64) -> bool {
+        if nanos.saturating_sub(self.shared_since) >= A_DAY {
+            (self.shared, self.shared_since) = (0, nanos);
+        }
+        let may_share = self.shared < most;
+        self.shared += usize::from(may_share);
+        may_share
+    }
+
     /// Forgets the least recently used one without waiting requests; if each has some, the least
     /// recently used one.
     fn forget_one(&mut self) {
@@ -151,7 +197,7 @@ mod tests {
 
     #[test]
     fn each_user_has_a_count_and_all_share_the_number_of_refusals() {
-        let (all, users) = (UseLimit::new(spec(2), NOW), UserLimits::new(spec(2)));
+        let (all, users) = (UseLimit::new(spec(2), NOW), UserLimits::new(spec(2), None));
         let asked = ["a", "a", "", "a", "b"].map(|user| ask(&users.of(user, &all, NOW)));
         assert_eq!(asked, [true, true, true, false, true]);
         assert_eq!((users.len(), all.exceeded()), (3, 1));
@@ -201,5 +247,33 @@ mod tests {
             assert_eq!(limit.status(NOW).used, Units(count + 1));
             assert_eq!(users.len(), naive.len());
         }
+    }
+
+    #[test]
+    fn shared_users_are_bounded_for_a_day_and_listed_while_busy() {
+        let fleet = Fleet::new(super::super::WhenAway::Local, std::task::Waker::noop().clone());
+        let sharing = Some((Arc::clone(&fleet), "clients.a:requests".to_owned()));
+        let all = UseLimit::new(spec(9), NOW);
+        let users = UserLimits { sharing, ..UserLimits::bounded(spec(9), 2) };
+        let limits = ["a", "b", "c"].map(|user| users.of(user, &all, NOW));
+        assert_eq!(limits.each_ref().map(|limit| limit.fleet().is_some()), [true, true, false]);
+        let tomorrow = Now { nanos: A_DAY, ..NOW };
+        assert!(users.of("d", &all, tomorrow).fleet().is_some());
+        assert!(fleet.take_listed().is_empty(), "nothing is to be said of them");
+        assert!(ask(&limits[0]) && ask(&limits[0]) && ask(&limits[2]));
+        let listed = fleet.take_listed();
+        assert_eq!(listed.len(), 1, "once");
+        assert!(Arc::ptr_eq(&listed[0].limit.upgrade().unwrap(), &limits[0]));
+        assert!(listed[0].name.starts_with("clients.a:requests:user=") && listed[0].name.len() == 56);
+        assert!(!limits[0].unlist(NOW), "the store does not know its use");
+        let [ask_store, _] = limits[0].asks(NOW, true);
+        let none = Units::default();
+        let reply =
+            super::super::Reply { granted: none, left: 5, instances: 1, elsewhere: none, unused: none };
+        limits[0].reply(&ask_store.unwrap(), reply, NOW);
+        assert!(limits[0].unlist(NOW));
+        assert!(fleet.take_listed().is_empty());
+        ask(&limits[0]);
+        assert_eq!(fleet.take_listed().len(), 1, "it is busy again");
     }
 }

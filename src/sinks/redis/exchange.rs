@@ -9,8 +9,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use super::servers::Servers;
 use super::trouble::Trouble;
 use crate::balance::HealthRegistry;
 use crate::config::Redis;
-use crate::gate::limit::{AppliedLimit, Ask, Fleet, LimitRegistry, Now};
+use crate::gate::limit::{AppliedLimit, Ask, Fleet, LimitRegistry, Now, UseLimit};
 use crate::record::{GrantCounts, Journal};
 use crate::support::threads::{Deadline, Thread, block_on_this_thread, fault};
 use crate::support::{Backoff, OutageNotice};
@@ -46,6 +46,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// 10,000 scripts a second has done them long before its time is over, also for several instances.
 const MAX_ASKS: usize = 32;
 
+/// The time after which the server is asked whether it is there, if nothing else is asked.
+const HEARD: Duration = Duration::from_secs(1);
+
+/// The time in which a loss of the server's state is the same one.
+const LOST: Duration = Duration::from_secs(1);
+
 /// The time that the end waits for the thread.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -63,7 +69,7 @@ pub struct GrantExchange {
     thread: Thread,
 }
 
-/// What the replicas of a fleet share.
+/// The state that the replicas of a fleet share.
 #[derive(Clone, Debug)]
 pub struct SharedState {
     pub limits: Arc<LimitRegistry>,
@@ -115,7 +121,11 @@ impl GrantExchange {
             journal: journal.clone(),
             closed,
             known: Vec::new(),
+            listed: Vec::new(),
             inherited: HashMap::new(),
+            outages: 0,
+            lost_at: None,
+            heard: None,
             turn: 0,
             outage: OutageNotice::default(),
             is_policy_known: false,
@@ -159,10 +169,17 @@ struct Asking {
     journal: Journal,
     closed: watch::Receiver<bool>,
     /// The limits with their names, as of the last tick.
-    known: Vec<(String, AppliedLimit)>,
+    known: Vec<(Arc<str>, AppliedLimit)>,
+    /// The limits of users that have something to say. Bounded by the users that are counted.
+    listed: Vec<(Arc<str>, Arc<UseLimit>)>,
     /// The beginnings of the periods in which this process has taken over what earlier ones of the
-    /// same ledger have reported, by the limit.
-    inherited: HashMap<String, Option<i64>>,
+    /// same ledger have reported, by the limit. Bounded by the limits that live.
+    inherited: HashMap<Arc<str>, (Weak<UseLimit>, Option<i64>)>,
+    /// The outages before the latest look, and the latest time at which the server had lost its state.
+    outages: u64,
+    lost_at: Option<Instant>,
+    /// The time at which the server was last asked.
+    heard: Option<Instant>,
     /// The limit with which the next round begins, so that each has its turn of renewal.
     turn: usize,
     outage: OutageNotice<String>,
@@ -171,8 +188,8 @@ struct Asking {
 
 /// An ask on its way.
 struct Sent {
-    limit: AppliedLimit,
-    name: String,
+    limit: Arc<UseLimit>,
+    name: Arc<str>,
     key: String,
     ask: Ask,
     is_heir: bool,
@@ -272,15 +289,19 @@ impl Asking {
     /// Notes the limits in use, which a reload changes.
     fn look(&mut self) {
         let mut all = self.limits.all();
+        if std::mem::replace(&mut self.outages, self.fleet.outages()) != self.outages {
+            // The server may not know what it was told of users that are idle now.
+            let now = (self.now)();
+            all.iter().filter_map(|applied| applied.users.as_ref()).for_each(|users| users.list_all(now));
+        }
         all.retain(|applied| applied.limit.fleet().is_some());
-        let is_same = |((_, known), now): (&(String, AppliedLimit), &AppliedLimit)| {
+        let is_same = |((_, known), now): (&(Arc<str>, AppliedLimit), &AppliedLimit)| {
             Arc::ptr_eq(&known.limit, &now.limit)
         };
         if all.len() != self.known.len() || !self.known.iter().zip(&all).all(is_same) {
-            self.known = all.into_iter().map(|applied| (applied.shared_name(), applied)).collect();
-            let known = &self.known;
-            self.inherited.retain(|name, _| known.iter().any(|(known, _)| known == name));
+            self.known = all.into_iter().map(|applied| (applied.shared_name().into(), applied)).collect();
         }
+        self.inherited.retain(|_, (limit, _)| limit.strong_count() > 0);
     }
 
     /// Asks about limits for which it is time, and returns true if there are more of them. Unless it
@@ -288,17 +309,25 @@ impl Asking {
     async fn round(&mut self, servers: &mut Servers, is_sure: bool) -> Result<bool, Trouble> {
         let now = (self.now)();
         let mut asked = Vec::new();
-        let owns_ledger = self.fleet.owns_ledger();
-        let known = self.known.iter().enumerate();
-        let first = self.turn % known.len().max(1);
-        for (index, (name, limit)) in known.clone().skip(first).chain(known.take(first)) {
+        let owned = [self.fleet.owns_ledger(), self.fleet.owned_ledger_at_start()];
+        let of_users = self.known.len();
+        let listed = self.fleet.take_listed().into_iter();
+        self.listed.extend(listed.filter_map(|listed| Some((listed.name, listed.limit.upgrade()?))));
+        let known = self.known.iter().map(|(name, applied)| (name, &applied.limit));
+        let all: Vec<_> = known.chain(self.listed.iter().map(|(name, limit)| (name, limit))).collect();
+        let all = all.into_iter().enumerate();
+        let first = self.turn % all.len().max(1);
+        for (index, (name, limit)) in all.clone().skip(first).chain(all.take(first)) {
             let renews = asked.len() < MAX_ASKS;
-            let [current, last] = limit.limit.asks(now, renews);
+            let [current, last] = limit.asks(now, renews);
             if renews {
                 self.turn = index + 1;
             }
             let begin = |ask: &Ask| ask.period.map(|(begin, _)| begin.as_second());
-            let is_inherited = |ask: &Ask| self.inherited.get(name) == Some(&begin(ask));
+            let is_inherited =
+                |ask: &Ask| self.inherited.get(name).is_some_and(|(_, known)| *known == begin(ask));
+            // See `Grant::reports_ledger`.
+            let owns_ledger = owned[usize::from(index >= of_users)];
             let current = current.map(|ask| (owns_ledger && !is_inherited(&ask), ask));
             for (is_heir, ask) in current.into_iter().chain(last.map(|ask| (false, ask))) {
                 let key = key(&self.settings.prefix, name, &ask);
@@ -306,13 +335,19 @@ impl Asking {
             }
         }
         let has_more = asked.len() >= MAX_ASKS;
-        if asked.is_empty() && !is_sure {
+        // Ids alone would not show that it is gone.
+        let is_heard = is_sure && self.heard.is_some_and(|heard| heard.elapsed() < HEARD);
+        if asked.is_empty() && !is_heard {
             servers.ask(redis::cmd("PING")).await?;
+        }
+        if !is_heard || !asked.is_empty() {
+            self.heard = Some(Instant::now());
         }
         while !asked.is_empty() {
             let rest = asked.split_off(asked.len().min(MAX_ASKS));
             self.exchange(servers, std::mem::replace(&mut asked, rest)).await?;
         }
+        self.listed.retain(|(_, limit)| !limit.unlist(now));
         Ok(has_more)
     }
 
@@ -363,14 +398,19 @@ impl Asking {
     }
 
     fn take(&mut self, sent: &Sent, value: &Value, time: Duration) {
-        let Some(reply) = reply(value) else { return };
+        let Some((reply, is_lost)) = reply(value) else { return };
         let counts = self.counts();
         counts.grants.fetch_add(1, Ordering::Relaxed);
         counts.times.observe(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), 1);
-        sent.limit.limit.reply(&sent.ask, reply, (self.now)());
+        sent.limit.reply(&sent.ask, reply, (self.now)());
+        // Further limits whose state is lost say that they know.
+        if is_lost && !sent.ask.was_away && self.lost_at.is_none_or(|at| at.elapsed() >= LOST) {
+            self.lost_at = Some(Instant::now());
+            self.fleet.record_loss();
+        }
         if sent.is_heir {
             let begin = sent.ask.period.map(|(begin, _)| begin.as_second());
-            self.inherited.insert(sent.name.clone(), begin);
+            self.inherited.insert(Arc::clone(&sent.name), (Arc::downgrade(&sent.limit), begin));
         }
     }
 

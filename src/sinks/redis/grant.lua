@@ -84,7 +84,8 @@ local more = math.max(keep, want, math.min(math.max(soon, idle / instances), par
 more = math.max(math.min(more, left), 0)
 -- Everything was lost, or others may have spent without this server: until all have reported again,
 -- none gets more than it would without them.
-if not refill and (away ~= '' or known ~= '' and not mine) then
+local is_lost = known ~= '' and not mine
+if not refill and (away ~= '' or is_lost) then
   emptied = now
   redis.call('HSET', key, 'e', string.format('%.0f', now))
 end
@@ -103,4 +104,5 @@ redis.call('EXPIRE', key, kept)
 return {
   amount, string.format('%.0f', math.floor(left - more)), instances,
   string.format('%.0f', math.ceil(elsewhere)), string.format('%.0f', math.floor(unused)),
+  is_lost and 1 or 0,
 }

@@ -69,19 +69,21 @@ pub(super) fn call(key: &str, ask: &Ask, writer: &Writer, is_known: bool, is_hei
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
-/// Reads the reply. `None`: it is not one of the script.
-pub(super) fn reply(value: &Value) -> Option<Reply> {
-    let (granted, left, instances, elsewhere, unused) =
-        <(String, String, u32, String, String)>::from_redis_value(value).ok()?;
+/// Reads the reply, and whether the server has lost what this instance had reported. `None`: it is
+/// not one of the script.
+pub(super) fn reply(value: &Value) -> Option<(Reply, bool)> {
+    let (granted, left, instances, elsewhere, unused, is_lost) =
+        <(String, String, u32, String, String, u8)>::from_redis_value(value).ok()?;
     let units =
         |text: String| text.parse::<i128>().ok().map(|units| Units(u128::try_from(units).unwrap_or(0)));
-    Some(Reply {
+    let reply = Reply {
         granted: units(granted)?,
         left: left.parse().ok()?,
         instances,
         elsewhere: units(elsewhere)?,
         unused: units(unused)?,
-    })
+    };
+    Some((reply, is_lost != 0))
 }
 
 fn signed(units: Units) -> i128 {

@@ -1,8 +1,10 @@
 //! The fleet as an instance sees it, and the requests that wait for the store.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
+
+use crate::gate::limit::UseLimit;
 
 /// The treatment of requests while the store is away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,14 @@ pub enum ReplyWait {
     Never,
 }
 
+/// A limit of one user, which is asked about while it has something to say.
+#[derive(Clone, Debug)]
+pub struct ListedLimit {
+    /// The name that all instances have for it.
+    pub name: Arc<str>,
+    pub limit: Weak<UseLimit>,
+}
+
 /// The fleet as this instance sees it, for all shared limits. All threads share it.
 #[derive(Debug)]
 pub struct Fleet {
@@ -38,6 +48,7 @@ pub struct Fleet {
     pub(super) instances: AtomicU32,
     /// This instance reports what the whole ledger has, and not only what it has added.
     owns_ledger: AtomicBool,
+    owned_at_start: AtomicBool,
     /// This instance ends, and gives back all that it does not use.
     is_leaving: AtomicBool,
     /// Wakes the thread that asks the store.
@@ -49,6 +60,9 @@ pub struct Fleet {
     asked: AtomicU64,
     /// The requests that wait for the end of a round. Bounded by the running requests.
     waiting: Mutex<Vec<Waker>>,
+    /// The limits of users that have something to say since the latest look. Bounded by the users
+    /// that are counted.
+    listed: Mutex<Vec<ListedLimit>>,
 }
 
 impl Fleet {
@@ -60,12 +74,14 @@ impl Fleet {
             outages: AtomicU64::new(0),
             instances: AtomicU32::new(1),
             owns_ledger: AtomicBool::new(false),
+            owned_at_start: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
             waker,
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             waiting: Mutex::default(),
+            listed: Mutex::default(),
         })
     }
 
@@ -96,9 +112,39 @@ impl Fleet {
         self.set_away(true);
     }
 
+    /// Notes that the store has lost what it knew, without having been away. All limits are asked
+    /// about again.
+    pub fn record_loss(&self) {
+        self.outages.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The number of times at which the store was away or has lost what it knew.
+    pub fn outages(&self) -> u64 {
+        self.outages.load(Ordering::Acquire)
+    }
+
+    /// Takes the limits of users that have something to say since the last call.
+    pub fn take_listed(&self) -> Vec<ListedLimit> {
+        std::mem::take(&mut *self.listed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn list(&self, limit: ListedLimit) {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).push(limit);
+    }
+
     /// From now on, this instance reports what the whole ledger has.
     pub fn own_ledger(&self) {
         self.owns_ledger.store(true, Ordering::Release);
+    }
+
+    /// The same from the start on, before anything is asked.
+    pub fn own_ledger_from_start(&self) {
+        self.owned_at_start.store(true, Ordering::Release);
+        self.own_ledger();
+    }
+
+    pub fn owned_ledger_at_start(&self) -> bool {
+        self.owned_at_start.load(Ordering::Acquire)
     }
 
     pub fn owns_ledger(&self) -> bool {
