@@ -95,6 +95,7 @@ mod resend;
 mod resend_versions;
 mod response_cost;
 mod revoked_keys;
+mod shared_changes;
 mod shared_ids;
 mod shared_limits;
 mod shared_users;

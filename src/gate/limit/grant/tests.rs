@@ -1,6 +1,8 @@
 //! Several instances on one store under a simulated clock, with lost asks and replies, restarts and
 //! outages.
 
+mod away;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::task::{Context, Waker};
