@@ -4,6 +4,7 @@
 //! below takes the whole settings: each part gets a small struct of its own.
 
 pub(crate) mod advice;
+mod handover;
 mod keyring;
 mod ledger_use;
 mod limits;
@@ -43,6 +44,7 @@ use crate::support::threads::Threads;
 use crate::tls::ServerTls;
 use crate::upstream::ConnectObserver;
 use open_files::{make_room, raise_limit};
+use passed::Passed;
 use reload::{Reloader, Source};
 use shared_limits::Inheritance;
 use shares::{Shares, open_now};
@@ -50,6 +52,7 @@ use sinks::Sinks;
 use supervision::{Facts, Supervision};
 use worker::{Parts, on_this_thread, work};
 
+pub use handover::{Channel, GO, Predecessor, READY, SERVING, TAKES_OVER, TakeOver};
 pub use passed::PassedSockets;
 pub use running::Running;
 
@@ -92,6 +95,8 @@ pub struct Inherited {
     /// Sockets to use in place of own ones.
     pub sockets: PassedSockets,
     pub supervisor: Supervisor,
+    /// The process whose place this one takes.
+    pub takes_over: Option<TakeOver>,
 }
 
 impl App {
@@ -127,7 +132,8 @@ impl App {
         observer: Option<&Arc<ConnectObserver>>,
         inherited: Inherited,
     ) -> Result<Self, String> {
-        let Inherited { threads, sockets, supervisor } = inherited;
+        let Inherited { threads, mut sockets, supervisor, takes_over } = inherited;
+        sockets.keep_configured(settings);
         let (mut settings, passed) = (settings.clone(), sockets.addresses());
         sockets.apply(&mut settings)?;
         let settings = &settings;
@@ -149,7 +155,7 @@ impl App {
         );
         let metrics = metrics.with_members(Arc::clone(&reloader.shared.health));
         let metrics = Arc::new(metrics.with_limits(Arc::clone(&reloader.shared.limits), limit_time));
-        let mut sinks = Sinks::new(sinks);
+        let mut sinks = Sinks::new(sinks, takes_over);
         sinks.open(settings, &metrics, &journal, &mut reloader)?;
         let is_seeded =
             limits::seed(&reloader.shared.limits.all(), settings, settings.ledger.path.as_deref());
@@ -215,6 +221,21 @@ impl App {
         self.addresses
     }
 
+    /// Copies the listening sockets, to pass them on. While a copy exists, the kernel queues
+    /// connections.
+    ///
+    /// # Errors
+    /// Fails if the process has no descriptor left.
+    pub fn copy_sockets(&self) -> io::Result<PassedSockets> {
+        let (passed, settings) = (&self.reloader.passed, &self.reloader.settings);
+        let proxy: Vec<_> = self.listeners.iter().flat_map(Listener::sockets).collect();
+        let admin = self.admin.iter().flat_map(admin::AdminServer::sockets).collect::<Vec<_>>();
+        Ok(PassedSockets {
+            proxy: Passed::copy(passed.proxy.is_none().then_some(settings.server.listen), proxy)?,
+            admin: Passed::copy(settings.admin.listen.filter(|_| passed.admin.is_none()), admin)?,
+        })
+    }
+
     /// Starts the threads.
     ///
     /// # Errors
@@ -232,7 +253,7 @@ impl App {
         let webhooks = reloader.webhooks(&reloader.settings.clone()).map_err(io::Error::other)?;
         reloader.tell(webhooks);
         let alerts = Arc::clone(&reloader.alerts);
-        let Sinks { all, ledger_mark } = sinks;
+        let Sinks { all, ledger_mark, shipping_end, .. } = sinks;
         reloader.inheritance = Inheritance::new(ledger_mark.clone());
         let exchange = reloader.sharing.take().map(|sharing| {
             let path = reloader.settings.ledger.path.as_deref();
@@ -247,6 +268,8 @@ impl App {
             balance,
             stop: threads.stop().clone(),
             stop_delay: Arc::clone(&reloader.stop_delay),
+            upgrade_drain: Arc::clone(&reloader.upgrade_drain),
+            shipping_end,
             supervising: None,
             drain_timeout: Arc::clone(&parts.drain_timeout),
             workers: Vec::new(),
@@ -333,8 +356,12 @@ fn listen(
         let bound = bind(server, workers);
         (addresses.proxy, proxy) =
             bound.map_err(|error| advice::address("server.listen (--listen)", server, &error))?;
+    } else if let Some(Ok(address)) = proxy.first().map(TcpListener::local_addr) {
+        addresses.proxy = address;
     }
-    if let Some(address) = settings.admin.listen.filter(|_| admin.is_empty()) {
+    if let Some(Ok(address)) = admin.first().map(TcpListener::local_addr) {
+        addresses.admin = Some(address);
+    } else if let Some(address) = settings.admin.listen {
         let (bound, sockets) =
             bind(address, 1).map_err(|error| advice::address("admin.listen", address, &error))?;
         (addresses.admin, admin) = (Some(bound), sockets);

@@ -28,6 +28,7 @@ mod signals;
 mod simulate;
 #[cfg(feature = "simulator")]
 mod stop_signals;
+mod upgrade;
 mod usage;
 
 use std::fmt;

@@ -9,7 +9,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `flow`, `queue`, `telemetry`, `wait_room` | metrics of streams, the bounded queue, the log, requests that wait |
-//! | 2 | `backoff`, `calendar`, `cut_switch`, `hex`, `hosts`, `live`, `local_count`, `networks`, `no_hasher`, `outage`, `pieces`, `pulse`, `secret`, `shared_count`, `short_text`, `supervisor`, `tags`, `threads`, `upstream_id`, `wait_queue`, `whole_file` | mechanisms |
+//! | 2 | `backoff`, `calendar`, `cut_switch`, `hex`, `hosts`, `latch`, `live`, `local_count`, `networks`, `no_hasher`, `outage`, `pieces`, `pulse`, `secret`, `shared_count`, `short_text`, `supervisor`, `tags`, `threads`, `upstream_id`, `wait_queue`, `whole_file` | mechanisms |
 //! | 3 | `drain` | the stop of the process |
 
 mod backoff;
@@ -19,6 +19,7 @@ pub mod drain;
 pub mod flow;
 pub mod hex;
 mod hosts;
+mod latch;
 mod live;
 mod local_count;
 mod networks;
@@ -42,6 +43,7 @@ pub mod whole_file;
 pub use backoff::Backoff;
 pub use cut_switch::CutSwitch;
 pub use hosts::{Hosts, Pattern, is_loopback};
+pub use latch::Latch;
 pub use live::Live;
 pub use local_count::{LocalCount, LocalGuard};
 pub use networks::Networks;

@@ -83,6 +83,11 @@ impl AdminServer {
         Self { sockets, tls, bounds, reserve: Reserve::new(RESERVED_FILES) }
     }
 
+    /// The sockets that this one accepts from.
+    pub fn sockets(&self) -> &[std::net::TcpListener] {
+        &self.sockets
+    }
+
     /// Serves until `stop` cuts. The port is closed when `draining` begins to drain, so that a
     /// following process can bind it; open connections continue, so that the drain can be observed.
     ///

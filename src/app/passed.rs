@@ -1,4 +1,5 @@
-//! Listening sockets that the supervisor has opened for this process (sd_listen_fds(3)).
+//! Listening sockets that another process has opened for this one: the supervisor
+//! (sd_listen_fds(3)), or the process whose place this one takes.
 //!
 //! The kernel keeps their queue of new connections while no process has them, so that a restart
 //! refuses no client.
@@ -24,6 +25,9 @@ pub struct PassedSockets {
 /// The sockets for one server. Empty: the process opens its own.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
+    /// The configured address for which the process before this one opened them. `None`: a supervisor
+    /// opened them, and their address replaces the configured one.
+    pub(super) configured: Option<SocketAddr>,
     pub(super) sockets: Vec<TcpListener>,
 }
 
@@ -55,6 +59,12 @@ impl PassedSockets {
             of.sockets.push(socket.map_err(|reason| format!("LISTEN_FDS: the socket {name:?}: {reason}"))?);
         }
         Ok(sockets)
+    }
+
+    /// Drops sockets of an earlier process whose address is no longer the configured one.
+    pub(super) fn keep_configured(&mut self, settings: &Settings) {
+        self.proxy.keep_configured(Some(settings.server.listen));
+        self.admin.keep_configured(settings.admin.listen);
     }
 
     fn named(&mut self, name: &str, count: usize) -> Option<&mut Passed> {
@@ -91,8 +101,29 @@ impl PassedSockets {
 }
 
 impl Passed {
-    /// The address of the sockets that most machines can reach. `None` without sockets.
+    /// Copies sockets.
+    ///
+    /// # Errors
+    /// Fails if the process has no descriptor left.
+    pub(super) fn copy<'a>(
+        configured: Option<SocketAddr>,
+        sockets: impl IntoIterator<Item = &'a TcpListener>,
+    ) -> io::Result<Self> {
+        let sockets = sockets.into_iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
+        Ok(Self { configured, sockets })
+    }
+
+    fn keep_configured(&mut self, wanted: Option<SocketAddr>) {
+        if self.configured.is_some() && self.configured != wanted {
+            self.sockets.clear();
+        }
+    }
+
+    /// The address that replaces the configured one: the one that most machines can reach.
     fn address(&self) -> Option<SocketAddr> {
+        if self.configured.is_some() {
+            return None;
+        }
         let addresses: Vec<_> = self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         let open = addresses.iter().find(|address| !is_loopback(address.ip()));
         open.or(addresses.first()).copied()
@@ -102,8 +133,8 @@ impl Passed {
 /// The addresses of passed sockets, which a reload cannot change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PassedAddresses {
-    proxy: Option<SocketAddr>,
-    admin: Option<SocketAddr>,
+    pub(super) proxy: Option<SocketAddr>,
+    pub(super) admin: Option<SocketAddr>,
 }
 
 impl PassedAddresses {
@@ -153,7 +184,7 @@ mod tests {
 
     fn passed(address: &str) -> PassedSockets {
         let socket = TcpListener::bind(address).unwrap();
-        let proxy = Passed { sockets: vec![usable(socket).unwrap()] };
+        let proxy = Passed { configured: None, sockets: vec![usable(socket).unwrap()] };
         PassedSockets { proxy, ..PassedSockets::default() }
     }
 
@@ -185,6 +216,24 @@ mod tests {
         assert!(sockets.named("streamgauge.socket", 2).is_none());
         sockets.named("admin", 1).unwrap().sockets.push(TcpListener::bind("127.0.0.1:0").unwrap());
         assert_eq!((sockets.proxy.sockets.len(), sockets.admin.sockets.len()), (0, 1));
+    }
+
+    #[test]
+    fn sockets_of_an_address_that_has_changed_are_dropped() {
+        let [one, other] = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| text.parse().unwrap());
+        let kept = |configured: Option<SocketAddr>, server: &str| {
+            let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+            let proxy = Passed::copy(configured, &[socket]).unwrap();
+            let mut sockets = PassedSockets { proxy, ..PassedSockets::default() };
+            let mut settings = settings(server);
+            sockets.keep_configured(&settings);
+            sockets.apply(&mut settings).unwrap();
+            (sockets.proxy.sockets.len(), settings.server.listen == one)
+        };
+        let listen = "listen = \"127.0.0.1:1\"";
+        assert_eq!(kept(Some(one), listen), (1, true));
+        assert_eq!(kept(Some(other), listen), (0, true));
+        assert_eq!(kept(None, listen), (1, false), "those of a supervisor replace the address");
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub(super) struct Reloader {
     pub(super) access: Arc<Live<Access>>,
     pub(super) drain_timeout: Arc<Live<Duration>>,
     pub(super) stop_delay: Arc<Live<Duration>>,
+    pub(super) upgrade_drain: Arc<Live<Option<Duration>>>,
     /// The addresses of sockets that were passed, in place of the configured ones.
     pub(super) passed: PassedAddresses,
     /// Gets a message before and after a reload.
@@ -180,6 +181,7 @@ impl Reloader {
             access: Live::new(access(settings, None)),
             drain_timeout: Live::new(settings.server.drain_timeout),
             stop_delay: Live::new(settings.server.stop_delay),
+            upgrade_drain: Live::new(settings.server.upgrade_drain),
             passed: PassedAddresses::default(),
             supervisor: Supervisor::default(),
             controls: Controls::new(settings),
@@ -325,6 +327,7 @@ impl Reloader {
         self.keyring.adopt(&mut settings, &mut files, reading);
         self.drain_timeout.replace(settings.server.drain_timeout);
         self.stop_delay.replace(settings.server.stop_delay);
+        self.upgrade_drain.replace(settings.server.upgrade_drain);
         self.controls.apply(&settings, lines);
         self.tell(webhooks);
         put_limits_in_use(&settings, &snapshot, &self.shared.health);

@@ -14,6 +14,7 @@ use crate::record::{Estimator, RefusalCounter, Writer};
 use crate::server::Balance;
 use crate::sinks::alerts::Alerts;
 use crate::sinks::jsonl::Switch;
+use crate::sinks::ledger::ShippingEnd;
 use crate::sinks::redis::GrantExchange;
 use crate::support::Live;
 use crate::support::drain::{Phase, Stop};
@@ -35,6 +36,8 @@ pub struct Running {
     pub(super) stop: Stop,
     pub(super) drain_timeout: Arc<Live<Duration>>,
     pub(super) stop_delay: Arc<Live<Duration>>,
+    pub(super) upgrade_drain: Arc<Live<Option<Duration>>>,
+    pub(super) shipping_end: ShippingEnd,
     pub(super) threads: Threads,
     pub(super) workers: Vec<Thread>,
     /// Outlives the workers, so that the drain can be observed.
@@ -89,6 +92,21 @@ impl Running {
     /// The time between the signal to stop and the drain, as configured now.
     pub fn stop_delay(&self) -> &Arc<Live<Duration>> {
         &self.stop_delay
+    }
+
+    /// The longest drain, as configured now.
+    pub fn drain_timeout(&self) -> &Arc<Live<Duration>> {
+        &self.drain_timeout
+    }
+
+    /// The longest drain after another process has taken over, as configured now.
+    pub fn upgrade_drain(&self) -> &Arc<Live<Option<Duration>>> {
+        &self.upgrade_drain
+    }
+
+    /// Ends the shipping of rows before the end of the process.
+    pub fn shipping_end(&self) -> &ShippingEnd {
+        &self.shipping_end
     }
 
     /// Reopens the JSON-lines file, if there is one.

@@ -107,8 +107,8 @@ pub(super) fn open_now() -> u64 {
 
 /// The process's own files that are opened later.
 fn to_come(settings: &Settings) -> u64 {
-    // The listening socket, and a connection that waits for a place.
-    let server = RUNTIME + 2;
+    // The listening socket, its copy for an upgrade, and a connection that waits for a place.
+    let server = RUNTIME + 3;
     let servers = settings.server.workers as u64 + u64::from(settings.admin.listen.is_some());
     let reserve = if settings.admin.listen.is_some() { RESERVED_FILES as u64 } else { 0 };
     let ledger = if settings.ledger.path.is_some() { SQLITE * LEDGER_CONNECTIONS } else { 0 };

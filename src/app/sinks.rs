@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::advice;
+use super::handover::TakeOver;
 use super::ledger_use::{self, Mark};
 use super::reload::Reloader;
 use super::upstreams::collector;
@@ -15,7 +16,7 @@ use crate::config::{self, AccessLines, JsonlTarget as JsonlPath, Settings};
 use crate::record::{Journal, Lanes, Sink};
 use crate::sinks::access_log::AccessLog;
 use crate::sinks::jsonl::{Jsonl, LineTarget, Switch};
-use crate::sinks::ledger::Ledger;
+use crate::sinks::ledger::{LateLedger, Ledger, LedgerError, ShippingEnd, is_of_earlier_schema};
 use crate::sinks::otlp::Otlp;
 use crate::sinks::prometheus::Metrics;
 use crate::support::Live;
@@ -25,11 +26,14 @@ pub(super) struct Sinks {
     pub(super) all: Vec<Box<dyn Sink>>,
     /// Marks the ledger as used, for other processes.
     pub(super) ledger_mark: Option<Arc<Mark>>,
+    pub(super) shipping_end: ShippingEnd,
+    /// The process whose place this one takes.
+    takes_over: Option<TakeOver>,
 }
 
 impl Sinks {
-    pub(super) fn new(all: Vec<Box<dyn Sink>>) -> Self {
-        Self { all, ledger_mark: None }
+    pub(super) fn new(all: Vec<Box<dyn Sink>>, takes_over: Option<TakeOver>) -> Self {
+        Self { all, ledger_mark: None, shipping_end: ShippingEnd::default(), takes_over }
     }
 
     /// Adds the metrics and the sinks in the settings, which `reloader` may change later.
@@ -70,13 +74,25 @@ impl Sinks {
         journal: &Journal,
         retention: &Arc<Live<Option<Duration>>>,
     ) -> Result<(), String> {
-        let ledger = match settings.postgres.clone() {
-            Some(postgres) => Ledger::open_for_fleet(path, settings.retention, postgres, journal),
-            None => Ledger::open(path, settings.retention, journal),
+        let open = {
+            let (path, settings, journal) = (path.to_owned(), settings.clone(), journal.clone());
+            let (retention, shipping_end) = (Arc::clone(retention), self.shipping_end.clone());
+            move || -> Result<Ledger, LedgerError> {
+                let age = *retention.load();
+                let ledger = match settings.postgres.clone() {
+                    Some(postgres) => Ledger::open_for_fleet(&path, age, postgres, &journal),
+                    None => Ledger::open(&path, age, &journal),
+                }?;
+                Ok(ledger.following(Arc::clone(&retention)).ended_by(&shipping_end))
+            }
         };
-        let ledger = ledger.map_err(|error| format!("ledger.path: {error}"))?;
-        self.all.push(Box::new(ledger.following(Arc::clone(retention))));
-        let (mark, warning) = ledger_use::mark(path);
+        self.all.push(match &self.takes_over {
+            Some(TakeOver { done, .. }) if is_of_earlier_schema(path) => {
+                Box::new(LateLedger::new(path, done, open))
+            }
+            _ => Box::new(open().map_err(|error| format!("ledger.path: {error}"))?),
+        });
+        let (mark, warning) = ledger_use::mark(path, self.takes_over.as_ref().map(|earlier| earlier.from));
         self.ledger_mark = mark.map(Arc::new);
         if let Some(warning) = warning {
             tracing::warn!("{warning}");

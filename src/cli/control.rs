@@ -10,10 +10,13 @@ use tokio::time::timeout_at;
 
 use super::serve::FLUSH;
 use super::signals::{Asked, Signals};
+use super::upgrade::{self, OwnSockets, Program};
 use crate::config::reload::{Reload, ReloadKind};
 use crate::sinks::jsonl::Switch;
+use crate::sinks::ledger::ShippingEnd;
 use crate::support::Live;
-use crate::support::drain::{Phase, Stop};
+use crate::support::drain::{DrainEnd, Phase, Stop};
+use crate::support::supervisor::Supervisor;
 use crate::support::telemetry;
 use crate::support::threads::Threads;
 
@@ -23,7 +26,10 @@ const TOGETHER: Duration = Duration::from_millis(500);
 
 /// The thread that handles signals. It ends with the process.
 #[derive(Clone, Debug)]
-pub(super) struct Control(Arc<Mutex<Stage>>);
+pub(super) struct Control {
+    stage: Arc<Mutex<Stage>>,
+    threads: Threads,
+}
 
 /// The object of a stop.
 #[derive(Debug)]
@@ -31,10 +37,14 @@ enum Stage {
     /// Nothing yet.
     Starting,
     Running(Served),
+    /// A new process starts, which has this id, to take the place of this one.
+    Upgrading(Served, Option<u32>),
     /// The time since when the stop is announced, and the time at which the drain begins.
     Leaving(Served, Instant, Instant),
     /// The time since when the drain runs.
     Draining(Served, Instant),
+    /// The process with this id has taken the place of this one, which drains.
+    Replaced(Served, u32),
 }
 
 /// The parts of a running proxy that signals act on.
@@ -43,6 +53,13 @@ pub(super) struct Served {
     pub(super) stop: Stop,
     /// The time between the signal to stop and the drain.
     pub(super) stop_delay: Arc<Live<Duration>>,
+    pub(super) drain_timeout: Arc<Live<Duration>>,
+    pub(super) upgrade_drain: Arc<Live<Option<Duration>>>,
+    pub(super) shipping_end: ShippingEnd,
+    pub(super) supervisor: Supervisor,
+    pub(super) program: Program,
+    /// The listening sockets, until the drain.
+    pub(super) sockets: OwnSockets,
     /// Reopens the JSON-lines file.
     pub(super) files: Switch,
     pub(super) reload: Reload,
@@ -56,7 +73,7 @@ impl Control {
     pub(super) fn start(threads: &Threads) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let mut signals = runtime.block_on(async { Signals::listen() })?;
-        let control = Self(Arc::new(Mutex::new(Stage::Starting)));
+        let control = Self { stage: Arc::new(Mutex::new(Stage::Starting)), threads: threads.clone() };
         let handling = control.clone();
         threads.spawn("signals", move || {
             loop {
@@ -79,14 +96,65 @@ impl Control {
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time of the drain that was announced.
     fn begins_drain_at(&self) -> Option<Instant> {
         match *self.stage() {
             Stage::Leaving(_, _, at) => Some(at),
-            Stage::Starting | Stage::Running(_) | Stage::Draining(..) => None,
+            _ => None,
+        }
+    }
+
+    /// Starts the new process, on a thread of its own.
+    fn upgrade(&self, served: Served) {
+        let (control, mut once) = (self.clone(), Some(served));
+        let started = self.threads.spawn("upgrade", move || {
+            match once.take() {
+                Some(served) => upgrade::run(&served.program, &served.sockets, &control),
+                // After a panic.
+                None => control.upgrade_failed(),
+            }
+            Ok(())
+        });
+        if let Err(error) = started {
+            tracing::error!(%error, "the upgrade has failed: there is no thread for it");
+            self.upgrade_failed();
+        }
+    }
+
+    /// Notes the id of the new process. Returns false if a signal has stopped this one meanwhile.
+    pub(super) fn upgrade_started(&self, process: u32) -> bool {
+        match &mut *self.stage() {
+            Stage::Upgrading(_, id) => {
+                *id = Some(process);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Goes on serving, unless a signal has stopped this process meanwhile.
+    pub(super) fn upgrade_failed(&self) {
+        let mut stage = self.stage();
+        if let Stage::Upgrading(served, _) = &*stage {
+            *stage = Stage::Running(served.clone());
+        }
+    }
+
+    /// Drains, since the new process serves.
+    pub(super) fn upgraded(&self, process: u32) {
+        let mut stage = self.stage();
+        // Otherwise a signal has stopped both.
+        if let Stage::Upgrading(served, _) = &*stage {
+            let served = served.clone();
+            served.supervisor.hand_over(process);
+            let end = served.upgrade_drain.load().map(|time| DrainEnd::At(Instant::now() + time));
+            served.stop.end_drain(end.unwrap_or(DrainEnd::Never));
+            served.shipping_end.begin();
+            served.stop.drain();
+            *stage = Stage::Replaced(served, process);
         }
     }
 
@@ -100,7 +168,10 @@ impl Control {
             }
             Asked::Reopen => stage.reopen(name),
             Asked::Upgrade => {
-                tracing::warn!("{name}: ignored; this version cannot be upgraded while it runs")
+                if let Some(served) = stage.begin_upgrade(name) {
+                    drop(stage);
+                    self.upgrade(served);
+                }
             }
             Asked::Nothing => tracing::debug!("{name}: ignored"),
         }
@@ -111,13 +182,17 @@ impl Stage {
     /// The first signal drains, also after a failure has begun the drain: running streams may
     /// finish. The second ends immediately, if `at_once`.
     fn stop(&mut self, name: &str, at_once: bool, now: Instant) {
+        if let Self::Upgrading(_, Some(process)) = self {
+            tracing::info!(process, "{name}: the new process is stopped too");
+            upgrade::stop(*process);
+        }
         match self {
             Self::Starting => {
                 tracing::info!("{name}: ended before the start was complete");
                 telemetry::flush(FLUSH);
                 process::exit(0);
             }
-            Self::Running(served) => {
+            Self::Running(served) | Self::Upgrading(served, _) => {
                 let delay = *served.stop_delay.load();
                 // A failure has begun the drain already.
                 if delay.is_zero() || served.stop.phase() >= Phase::Draining {
@@ -145,25 +220,61 @@ impl Stage {
             Self::Leaving(..) | Self::Draining(..) => {
                 tracing::info!("{name}: already finishing running requests");
             }
+            Self::Replaced(served, process) => {
+                tracing::info!(
+                    process = *process,
+                    "{name}: finishing running requests within server.drain_timeout; the new process goes on"
+                );
+                served.stop.end_drain(DrainEnd::At(now + *served.drain_timeout.load()));
+                *self = Self::Draining(served.clone(), now);
+            }
         }
     }
 
     fn drain(&mut self, now: Instant) {
         let (served, since) = match self {
-            Self::Running(served) => (served.clone(), now),
+            Self::Running(served) | Self::Upgrading(served, _) => (served.clone(), now),
             Self::Leaving(served, since, _) => (served.clone(), *since),
-            Self::Starting | Self::Draining(..) => return,
+            Self::Starting | Self::Draining(..) | Self::Replaced(..) => return,
         };
         served.stop.drain();
         *self = Self::Draining(served, since);
     }
 
+    /// Returns the process's parts if an upgrade may begin now.
+    fn begin_upgrade(&mut self, name: &str) -> Option<Served> {
+        let reason = match self {
+            Self::Running(served) => match upgrade::refusal() {
+                None if served.stop.phase() == Phase::Running => {
+                    tracing::info!("{name}: starting a new process in place of this one");
+                    let served = served.clone();
+                    *self = Self::Upgrading(served.clone(), None);
+                    return Some(served);
+                }
+                None => "this process is stopping".to_owned(),
+                Some(reason) => reason.to_owned(),
+            },
+            Self::Upgrading(_, Some(process)) => format!("the process {process} is starting already"),
+            Self::Upgrading(_, None) => "a new process is starting already".to_owned(),
+            Self::Replaced(_, process) => {
+                format!("the process {process} has taken over: send the signal to that")
+            }
+            Self::Starting => "this process is only starting".to_owned(),
+            Self::Leaving(..) | Self::Draining(..) => "this process is stopping".to_owned(),
+        };
+        tracing::warn!("{name}: no upgrade: {reason}");
+        None
+    }
+
     /// The reloading thread logs the outcome.
     fn reload(&self, name: &str) {
         match self {
-            Self::Running(served) => {
+            Self::Running(served) | Self::Upgrading(served, _) => {
                 tracing::info!("{name}: reading the configuration again");
                 drop(served.reload.request(ReloadKind::Reload));
+            }
+            Self::Replaced(_, process) => {
+                tracing::info!(process, "{name}: another process has taken over: send the signal to that");
             }
             Self::Starting | Self::Leaving(..) | Self::Draining(..) => {
                 tracing::info!("{name}: the configuration is read again only while requests are accepted");
@@ -174,6 +285,8 @@ impl Stage {
     fn reopen(&self, name: &str) {
         match self {
             Self::Running(Served { files, .. })
+            | Self::Upgrading(Served { files, .. }, _)
+            | Self::Replaced(Served { files, .. }, _)
             | Self::Leaving(Served { files, .. }, ..)
             | Self::Draining(Served { files, .. }, _)
                 if files.has_file() =>
@@ -197,10 +310,65 @@ mod tests {
 
     fn after(delay: Duration) -> (Stop, Stage) {
         let stop = Stop::default();
-        let stop_delay = Live::new(delay);
-        let served =
-            Served { stop: stop.clone(), stop_delay, files: Switch::default(), reload: Reload::default() };
+        let served = Served {
+            stop: stop.clone(),
+            stop_delay: Live::new(delay),
+            drain_timeout: Live::new(Duration::from_secs(30)),
+            upgrade_drain: Live::new(None),
+            shipping_end: ShippingEnd::default(),
+            supervisor: Supervisor::default(),
+            program: Program::of_this_process(),
+            sockets: OwnSockets::default(),
+            files: Switch::default(),
+            reload: Reload::default(),
+        };
         (stop, Stage::Running(served))
+    }
+
+    fn control(stage: Stage) -> Control {
+        Control { stage: Arc::new(Mutex::new(stage)), threads: Threads::default() }
+    }
+
+    #[test]
+    fn upgrade_begins_once_and_a_failed_one_can_be_repeated() {
+        let (stop, stage) = running();
+        let control = control(stage);
+        assert!(control.stage().begin_upgrade("SIGUSR2").is_some());
+        assert!(control.stage().begin_upgrade("SIGUSR2").is_none(), "one is running");
+        control.upgrade_failed();
+        assert!(control.stage().begin_upgrade("SIGUSR2").is_some());
+        assert!(control.upgrade_started(7));
+        control.upgraded(7);
+        assert!(control.stage().begin_upgrade("SIGUSR2").is_none(), "another process has taken over");
+        assert_eq!((stop.phase(), stop.drain_ends()), (Phase::Draining, DrainEnd::Never));
+    }
+
+    #[test]
+    fn signal_after_an_upgrade_limits_the_drain_and_a_second_cuts() {
+        let (stop, stage) = running();
+        let control = control(stage);
+        control.stage().begin_upgrade("SIGUSR2");
+        control.upgraded(7);
+        let now = Instant::now();
+        control.stage().stop("SIGTERM", true, now);
+        assert_eq!(stop.drain_ends(), DrainEnd::At(now + Duration::from_secs(30)));
+        assert_eq!(stop.phase(), Phase::Draining);
+        control.stage().stop("SIGTERM", true, now + TOGETHER);
+        assert_eq!(stop.phase(), Phase::Cut);
+    }
+
+    #[test]
+    fn stop_during_an_upgrade_ends_it() {
+        let (stop, stage) = running();
+        let control = control(stage);
+        control.stage().begin_upgrade("SIGUSR2");
+        control.stage().stop("SIGTERM", true, Instant::now());
+        assert_eq!(stop.phase(), Phase::Draining);
+        assert!(!control.upgrade_started(7), "the new process must not go on");
+        control.upgraded(7);
+        control.upgrade_failed();
+        assert!(matches!(*control.stage(), Stage::Draining(..)));
+        assert_eq!(stop.drain_ends(), DrainEnd::Timeout);
     }
 
     #[test]

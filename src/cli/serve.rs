@@ -12,9 +12,10 @@ use clap::Args;
 
 use super::control::{Control, Served};
 use super::output::say_failure;
+use super::upgrade::{OwnSockets, Program};
 use super::{FAILED, WRONG};
 use crate::app::open_files::{make_room, raise_limit};
-use crate::app::{Addresses, App, Inherited, PassedSockets, preflight};
+use crate::app::{Addresses, App, Inherited, PassedSockets, Predecessor, preflight};
 use crate::config::{self, Files, Loaded, Overrides, Sources};
 use crate::support::drain::Phase;
 use crate::support::supervisor::Supervisor;
@@ -42,8 +43,12 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     // Called while the process has one thread, so that `make_room` need not wait for others.
     make_room(raise_limit());
     // Before the first thread too: it changes the environment.
-    let sockets = match PassedSockets::from_supervisor() {
-        Ok(sockets) => sockets,
+    let inherited = Predecessor::from_environment().and_then(|earlier| match earlier {
+        Some((earlier, sockets)) => Ok((Some(earlier), sockets)),
+        None => Ok((None, PassedSockets::from_supervisor()?)),
+    });
+    let (earlier, sockets) = match inherited {
+        Ok(inherited) => inherited,
         Err(error) => {
             say!("{error}");
             return ExitCode::from(FAILED);
@@ -100,8 +105,9 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let inherited = Inherited { threads, sockets, supervisor: Supervisor::from_environment() };
-    let status = start(&control, inherited, loaded, |app, files| {
+    let takes_over = earlier.as_ref().map(Predecessor::take_over);
+    let inherited = Inherited { threads, sockets, supervisor: Supervisor::from_environment(), takes_over };
+    let status = start(&control, inherited, earlier.as_ref(), loaded, |app, files| {
         let app = app.reloading(sources, files);
         if sets_log_level { app.setting_log_level() } else { app }
     });
@@ -113,6 +119,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
 fn start(
     control: &Control,
     inherited: Inherited,
+    earlier: Option<&Predecessor>,
     loaded: Loaded,
     reloading: impl FnOnce(App, Files) -> App,
 ) -> ExitCode {
@@ -132,7 +139,7 @@ fn start(
         tracing::info!(name = upstream.name, provider = upstream.provider.as_str(), url = %upstream.url, proxy, "upstream");
     }
     let has_tls = HasTls { proxy: settings.server.tls.is_some(), admin: settings.admin.tls.is_some() };
-    match serve(app, has_tls, control, &supervisor) {
+    match serve(app, has_tls, control, earlier, supervisor) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say_failure(preflight::no_thread(&error));
@@ -142,11 +149,27 @@ fn start(
 }
 
 /// Runs until a signal, or until a thread has failed, then drains; a second signal ends at once.
-fn serve(app: App, has_tls: HasTls, control: &Control, supervisor: &Supervisor) -> io::Result<()> {
+fn serve(
+    app: App,
+    has_tls: HasTls,
+    control: &Control,
+    earlier: Option<&Predecessor>,
+    supervisor: Supervisor,
+) -> io::Result<()> {
+    let sockets = OwnSockets::new(app.copy_sockets()?);
+    if let Some(earlier) = earlier {
+        earlier.wait_to_go();
+    }
     let running = app.spawn()?;
     control.attach(Served {
         stop: running.stop().clone(),
         stop_delay: Arc::clone(running.stop_delay()),
+        drain_timeout: Arc::clone(running.drain_timeout()),
+        upgrade_drain: Arc::clone(running.upgrade_drain()),
+        shipping_end: running.shipping_end().clone(),
+        supervisor: supervisor.clone(),
+        program: Program::of_this_process(),
+        sockets: sockets.clone(),
         files: running.jsonl(),
         reload: running.reload().clone(),
     });
@@ -165,9 +188,14 @@ fn serve(app: App, has_tls: HasTls, control: &Control, supervisor: &Supervisor) 
             say!("dashboard  {url}");
         }
     }
+    if let Some(earlier) = earlier {
+        earlier.serve();
+    }
     supervisor.send("READY=1");
     running.stop().wait(Phase::Leaving);
     supervisor.send("STOPPING=1");
+    running.stop().wait(Phase::Draining);
+    sockets.close();
     running.finish()
 }
 

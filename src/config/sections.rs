@@ -60,6 +60,7 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
         accel_buffering_header: table.defaulted("accel_buffering_header", boolean()),
         drain_timeout: table.defaulted("drain_timeout", any_time()),
         stop_delay: table.defaulted("stop_delay", any_time()),
+        upgrade_drain: table.defaulted("upgrade_drain", any_time().or_empty()),
         max_connections: table.defaulted("max_connections", integer()),
         header_timeout: table.defaulted("header_timeout", time()),
         keep_alive_timeout: table.defaulted("keep_alive_timeout", time()),

@@ -95,6 +95,8 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// The time between the signal to stop and the drain.
     pub stop_delay: Duration,
+    /// The longest drain after an upgrade; `None`: until the last request has ended.
+    pub upgrade_drain: Option<Duration>,
     /// The limit of the whole process; 0: as many as the limit of open files allows.
     pub max_connections: usize,
     /// Longer than zero.

@@ -87,6 +87,11 @@ impl Listener {
         })
         .collect()
     }
+
+    /// The sockets that this one accepts from.
+    pub fn sockets(&self) -> &[std::net::TcpListener] {
+        &self.sockets
+    }
 }
 
 /// The way in which a worker's connections ended.

@@ -8,6 +8,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `sink` | group commit, retries, when to delete |
+//! | `late` | a ledger of an earlier schema, during an upgrade |
 //! | `store` | the file and the connection to it: a transaction per batch, healing |
 //! | `checkpoint` | copies the log into the file beside the commits |
 //! | `log` | detects a log that another program has truncated, and keeps its records |
@@ -40,6 +41,7 @@ mod counted;
 mod error;
 mod file;
 mod groups;
+mod late;
 mod log;
 mod order;
 pub mod output;
@@ -65,12 +67,13 @@ pub use by::By;
 pub use error::LedgerError;
 pub use file::refusal;
 pub use groups::{Estimated, Group, Key, SOURCES, Sums};
+pub use late::{LateLedger, is_of_earlier_schema};
 pub use order::Order;
 pub use query::{
     Bounds, Next, Overview, Page, Percentiles, Record, RowUse, Selection, ledger_id, overview, record,
     records, report, uses,
 };
 pub use report::{Report, Rest};
-pub use sink::Ledger;
+pub use sink::{Ledger, ShippingEnd};
 pub use source::LedgerSource;
 pub use time_spec::TimeSpec;

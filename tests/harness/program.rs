@@ -172,6 +172,11 @@ impl Serving {
         self.log.lock().unwrap().iter().any(|line| line.contains(text))
     }
 
+    /// The lines so far with this text.
+    pub fn logged(&self, text: &str) -> Vec<String> {
+        self.log.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
+    }
+
     /// Returns true if it has a file of this name open.
     pub fn has_open(&self, name: &str) -> bool {
         let Ok(files) = fs::read_dir(format!("/proc/{}/fd", self.child.id())) else { return false };

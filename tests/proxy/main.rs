@@ -115,6 +115,7 @@ mod times;
 mod timings;
 mod trusted_proxies;
 mod unread;
+mod upgrades;
 mod ways_out;
 mod websocket;
 mod websocket_http2;

@@ -30,6 +30,7 @@ mod rows;
 mod schema;
 mod server;
 mod ship;
+mod ship_lock;
 mod sums;
 mod tls;
 

@@ -133,6 +133,12 @@ pub(super) fn expect_writable(connection: &Connection) -> Result<(), Reason> {
     }
 }
 
+/// The version that the next [`migrate`] changes the file to. `None` if it changes nothing.
+pub(super) fn next_version(connection: &Connection) -> Result<Option<usize>, Reason> {
+    let known = MIGRATIONS.len();
+    Ok((version(connection, MIGRATIONS)? < known).then_some(known))
+}
+
 /// Checks that the file is a ledger of a readable version.
 pub(super) fn expect_readable(connection: &Connection) -> Result<(), Reason> {
     match version(connection, MIGRATIONS)? {

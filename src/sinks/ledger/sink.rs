@@ -6,13 +6,13 @@
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::error::{LedgerError, Reason};
 use super::postgres::Shipper;
@@ -33,6 +33,9 @@ const GATHER: Duration = Duration::from_millis(80);
 /// thread, for which a worker may wait.
 const ENOUGH: usize = 512;
 
+/// The conditions under which the sink gets records.
+pub(super) const GATHERING: Gathering = Gathering { time: GATHER, enough: ENOUGH };
+
 /// The first and the longest pause between attempts while the file cannot be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -50,6 +53,20 @@ struct Kept {
     unshipped: Option<u64>,
     /// The retention of PostgreSQL.
     elsewhere: Option<Duration>,
+}
+
+/// Ends the shipping to PostgreSQL before the end of the process, which goes on to write the file:
+/// another process ships its rows. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct ShippingEnd(Arc<OnceLock<watch::Sender<bool>>>);
+
+impl ShippingEnd {
+    /// Ships the waiting rows for a few seconds at most, and ends. Does not wait for it.
+    pub fn begin(&self) {
+        if let Some(closing) = self.0.get() {
+            let _ = closing.send(true);
+        }
+    }
 }
 
 /// The sink.
@@ -73,7 +90,7 @@ pub struct Ledger {
     /// Records that were written and disappeared, until the lane counts them.
     gone: usize,
     /// Dropped last, when everything is in the file.
-    _shipper: Option<Shipper>,
+    shipper: Option<Shipper>,
 }
 
 impl Ledger {
@@ -146,7 +163,7 @@ impl Ledger {
             give_up: None,
             has_given_up: false,
             gone: 0,
-            _shipper: shipper,
+            shipper,
         }
     }
 }
@@ -161,7 +178,7 @@ impl Sink for Ledger {
     }
 
     fn gathering(&self) -> Gathering {
-        Gathering { time: GATHER, enough: ENOUGH }
+        GATHERING
     }
 
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
@@ -216,6 +233,14 @@ impl Sink for Ledger {
 }
 
 impl Ledger {
+    /// Makes `end` end the shipping to PostgreSQL.
+    pub fn ended_by(self, end: &ShippingEnd) -> Self {
+        if let Some(shipper) = &self.shipper {
+            end.0.set(shipper.closing()).ok();
+        }
+        self
+    }
+
     /// Follows a retention that changes, from the next wake on.
     pub fn following(mut self, retention: Arc<Live<Option<Duration>>>) -> Self {
         let generation = retention.generation();

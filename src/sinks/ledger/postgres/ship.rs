@@ -23,6 +23,7 @@ use super::Failure;
 use super::connect::runtime;
 use super::rows::Rows;
 use super::server::Server;
+use super::ship_lock::ShipLock;
 use crate::config::Postgres;
 use crate::record::{Journal, Shipping};
 use crate::support::threads::{Deadline, Thread, fault};
@@ -48,6 +49,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 
 /// The interval of checks without a wake-up: another process may write to the same file.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// The interval at which a process looks whether another one still ships the same file.
+const TURN: Duration = Duration::from_millis(500);
 
 /// The thread. Dropping it ships the remaining rows for up to [`GRACE`], and ends it.
 #[derive(Debug)]
@@ -79,6 +83,7 @@ impl Shipper {
             journal: journal.clone(),
             committed: Arc::clone(&committed),
             closed,
+            lock: ShipLock::beside(path),
             believed,
             dropped: Instant::now(),
             outage: OutageNotice::default(),
@@ -94,6 +99,11 @@ impl Shipper {
         };
         let thread = journal.threads().spawn("ledger-ship", run).map_err(Failure::System)?;
         Ok(Self { committed, closing, thread })
+    }
+
+    /// The handle that ends the thread: `true` ships the waiting rows, and ends.
+    pub(in super::super) fn closing(&self) -> watch::Sender<bool> {
+        self.closing.clone()
     }
 
     /// The handle that the ledger notifies after each commit, without waiting.
@@ -180,6 +190,8 @@ struct Line {
     journal: Journal,
     committed: Arc<Notify>,
     closed: watch::Receiver<bool>,
+    /// Held while this process ships.
+    lock: ShipLock,
     /// The time of retention's clock.
     believed: Option<Believed>,
     /// The last check for an old month; initially the start of the process.
@@ -214,6 +226,11 @@ impl Line {
     /// Ends when the process does: after everything is shipped, or when an attempt fails.
     async fn ship_for_ever(&mut self) {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        while !self.lock.take() {
+            if timeout(TURN, self.closed.wait_for(|closed| *closed)).await.is_ok() {
+                return;
+            }
+        }
         loop {
             let last = *self.closed.borrow();
             let Err(trouble) = self.session(&mut backoff).await else { return };

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::super::backup::backup;
 use super::super::checkpoint::{Checkpointer, copy};
 use super::super::error::Reason;
 use super::super::file::PRIVATE;
 use super::super::log::Watch;
+use super::super::repair::with;
 use super::super::schema;
 use crate::support::threads::Threads;
 
@@ -48,6 +50,9 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+    if !is_new {
+        keep_copy(path, &connection)?;
+    }
     schema::migrate(&mut connection, schema::MIGRATIONS)?;
     if is_new {
         // From now on the first page identifies the file, whatever happens to the log.
@@ -61,6 +66,26 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     let watch = Watch::begin(path);
     let checkpointer = Checkpointer::begin(path, &mut connection, &watch, threads)?;
     Ok(Open { checkpointer, connection, watch })
+}
+
+/// Keeps a copy of a ledger whose schema is about to change, as `<path>.before-N`, unless it exists.
+/// `N` is the new version. Without a copy, the schema changes all the same: it only gets columns.
+fn keep_copy(path: &Path, connection: &Connection) -> Result<(), Reason> {
+    let Some(version) = schema::next_version(connection)? else { return Ok(()) };
+    let copy = with(path, &format!(".before-{version}"));
+    if copy.exists() {
+        return Ok(());
+    }
+    match backup(path, &copy) {
+        Ok(_) => {
+            tracing::info!(copy = %copy.display(), "the ledger gets the schema of this version; a copy is kept")
+        }
+        Err(error) => tracing::warn!(
+            copy = %copy.display(), reason = %error.reason(),
+            "the ledger gets the schema of this version, and no copy could be kept"
+        ),
+    }
+    Ok(())
 }
 
 /// Creates an empty file if there is none, which SQLite takes for an empty database. SQLite itself
