@@ -58,7 +58,7 @@ pub use client_body::BodyLimits;
 pub use proxy_body::ProxyBody;
 pub use request::{limit_time, request_use, token_use};
 pub use shared::Shared;
-pub use snapshot::{IdBinding, Snapshot, UpstreamSpec};
+pub use snapshot::{IdBinding, NativeHeaders, Snapshot, UpstreamSpec};
 pub use stream_options::StreamOptionsSupport;
 
 use crate::codec::head::{Headers, RequestHead};

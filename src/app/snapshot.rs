@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::upstreams::origin;
 use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGroup};
@@ -12,11 +12,14 @@ use crate::gate::browser::{Admission, Credential};
 use crate::gate::limit::{AppliedLimit, LimitRegistry, NextLimits, Owner, WhenAway};
 use crate::gate::{Clients, KnownClient, LiveKeys, Models, TagRules, TrustedProxies};
 use crate::llm::price::Prices;
-use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
+use crate::llm::provider::{
+    ANTHROPIC_VERSION, BILLING_HEADERS, Dialect, Provider, credentials, native_credentials,
+    sends_usage_unasked,
+};
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::rewrite::names::HeaderNames;
 use crate::llm::route::{Glob, Rule, Table};
-use crate::proxy::{BodyLimits, Budget, IdBinding, Snapshot, UpstreamSpec, limit_time};
+use crate::proxy::{BodyLimits, Budget, IdBinding, NativeHeaders, Snapshot, UpstreamSpec, limit_time};
 use crate::server::Limits;
 use crate::support::flow::LimitCounts;
 use crate::support::tags::Tags;
@@ -291,7 +294,25 @@ fn spec(
     let host = HeaderValue::from_str(upstream.url.authority())
         .map_err(|error| format!("upstreams.{name}.url: {error}"))?;
     let dropped = upstream.drop_headers.as_ref().unwrap_or(dropped).clone();
-    let headers = OutboundHeaders::new(host, upstream.headers.clone(), credentials).dropping(dropped);
+    let native = native_credentials(upstream.provider, upstream.api_key.as_ref())
+        .map_err(|error| format!("upstreams.{name}: {error}"))?;
+    let headers = |custom, credentials| {
+        OutboundHeaders::new(host.clone(), custom, credentials).dropping(dropped.clone())
+    };
+    let native = native.map(|credential| {
+        let custom = upstream.headers.clone();
+        let has_version = custom.iter().any(|(name, _)| name == ANTHROPIC_VERSION.0);
+        let is_versioned = upstream.provider == Provider::Anthropic && !has_version;
+        let versioned = || {
+            let (name, value) = ANTHROPIC_VERSION;
+            let version = (HeaderName::from_static(name), HeaderValue::from_static(value));
+            let custom = custom.iter().cloned().chain([version]).collect();
+            headers(custom, vec![credential.clone()])
+        };
+        let versioned = is_versioned.then(versioned);
+        Box::new(NativeHeaders { headers: headers(custom, vec![credential]), versioned })
+    });
+    let headers = headers(upstream.headers.clone(), credentials);
     Ok(UpstreamSpec {
         id,
         origin,
@@ -304,6 +325,7 @@ fn spec(
             upstream.deployments.clone(),
         )
         .with_query(upstream.query.clone()),
+        native,
         headers: if upstream.clients_choose_billing { headers } else { headers.without(&BILLING_HEADERS) },
         default_model: upstream.default_model.clone(),
         models: upstream.models.clone(),

@@ -31,8 +31,13 @@ pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(10 * 60);
 /// The pattern of URLs of services.
 pub(super) const URL_PATTERN: Option<&str> = Some("^https?://.+$");
 
-const PROVIDERS: &[(&str, Provider)] =
-    &[("openai", Provider::OpenAi), ("azure", Provider::Azure), ("other", Provider::Other)];
+const PROVIDERS: &[(&str, Provider)] = &[
+    ("openai", Provider::OpenAi),
+    ("azure", Provider::Azure),
+    ("anthropic", Provider::Anthropic),
+    ("gemini", Provider::Gemini),
+    ("other", Provider::Other),
+];
 
 const ON_DISCONNECT: &[(&str, OnDisconnect)] =
     &[("cancel", OnDisconnect::Cancel), ("drain", OnDisconnect::Drain)];
@@ -160,11 +165,11 @@ fn upstream(
     })
 }
 
-/// The provider. A table named openai or azure has that provider by default.
+/// The provider. A table named like one, except `other`, has that provider by default.
 fn provider(name: &str, table: &Table<'_>) -> Read<Provider> {
     let implied = match Provider::parse(name) {
-        Some(provider @ (Provider::OpenAi | Provider::Azure)) => Some(provider),
         Some(Provider::Other) | None => None,
+        named => named,
     };
     let missing = || {
         let words = alternatives(PROVIDERS.iter().map(|(name, _)| *name));
@@ -192,6 +197,15 @@ fn url(provider: Read<Provider>, table: &Table<'_>) -> Read<BaseUrl> {
             Ok(Provider::Azure) if url.path().split('/').any(|segment| segment == "openai") => {
                 Err(entry.mistake("ends with /openai or more: remove that, it is added to each request"))
             }
+            Ok(Provider::Gemini)
+                if !url.path().is_empty() && GEMINI_ENDS.iter().any(|end| url.path().ends_with(end)) =>
+            {
+                Err(entry
+                    .mistake("ends with the version of the API: remove that, it is added to each request"))
+            }
+            Ok(Provider::Anthropic) if url.host() == "api.anthropic.com" && url.path().is_empty() => {
+                Err(entry.mistake("has no path: Anthropic is at https://api.anthropic.com/v1"))
+            }
             Ok(Provider::OpenAi) if url.host() == "api.openai.com" && url.path().is_empty() => {
                 Err(entry.mistake("has no path: OpenAI is at https://api.openai.com/v1"))
             }
@@ -213,6 +227,9 @@ fn url(provider: Read<Provider>, table: &Table<'_>) -> Read<BaseUrl> {
     }
 }
 
+/// The ends of Gemini's URLs, which its dialect adds.
+const GEMINI_ENDS: [&str; 4] = ["/v1beta", "/v1beta/openai", "/v1alpha", "/v1"];
+
 /// The endpoint at the end of a URL that was copied from a service's manual: `chat/completions`.
 fn endpoint_at_end(url: &BaseUrl) -> Option<&str> {
     let mut rests = url.path().match_indices('/').map(|(at, _)| &url.path()[at + 1..]);
@@ -229,7 +246,7 @@ fn api_key(provider: Read<Provider>, has_certificate: bool, table: &Table<'_>) -
     let shape = Shape::AnyOf(vec![secret_shape(), Shape::Choice(vec![NO_KEY])]);
     let Some(entry) = table.entry("api_key", shape) else {
         return match provider? {
-            Provider::OpenAi | Provider::Azure => {
+            Provider::OpenAi | Provider::Azure | Provider::Anthropic | Provider::Gemini => {
                 Err(table.mistake("api_key", "is missing: write api_key = { env = \"NAME\" } or { file = \"PATH\" }"))
             }
             Provider::Other if has_certificate => Ok(None),

@@ -26,8 +26,12 @@ pub fn route(data: &[u8]) {
     let base = BaseUrl::parse(url).unwrap_or_else(|_| BaseUrl::parse("http://a/base").expect("it is one"));
     assert_eq!(BaseUrl::parse(&base.to_string()).as_ref(), Ok(&base), "a URL is read as it is shown");
     let rest = found.map_or(path, |(_, rest)| rest);
-    for (provider, version) in [(Provider::Other, "v1"), (Provider::Azure, "v1"), (Provider::Azure, VERSION)]
-    {
+    for (provider, version) in [
+        (Provider::Other, "v1"),
+        (Provider::Gemini, "v1"),
+        (Provider::Azure, "v1"),
+        (Provider::Azure, VERSION),
+    ] {
         let version = ApiVersion::parse(version).expect("it is one");
         let deployments =
             [("fast".to_owned(), "..".to_owned()), ("gpt-4o".to_owned(), "my gpt/4o".to_owned())];

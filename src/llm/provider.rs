@@ -13,7 +13,9 @@ mod path;
 
 pub use base_url::BaseUrl;
 pub(crate) use base_url::split_port;
-pub use credentials::{BILLING_HEADERS, InvalidCredential, credentials};
+pub use credentials::{
+    ANTHROPIC_VERSION, BILLING_HEADERS, InvalidCredential, credentials, native_credentials,
+};
 pub use dialect::{Dialect, Inbound, TargetError};
 pub use endpoint::{
     Endpoint, HoldsState, ModelPlace, Stored, StoredKind, UsageOwner, may_create, path_ids, path_model,
@@ -30,6 +32,11 @@ pub enum Provider {
     OpenAi,
     /// Azure OpenAI: `api-key`, and URLs below `/openai`.
     Azure,
+    /// Anthropic: `x-api-key` on its own paths, a Bearer key on OpenAI's chat completions.
+    Anthropic,
+    /// Google's Gemini API: `x-goog-api-key` on `/v1beta`, a Bearer key on OpenAI's paths, which are
+    /// below `/v1beta/openai`.
+    Gemini,
     /// Any other service with OpenAI's API.
     Other,
 }
@@ -40,6 +47,8 @@ impl Provider {
         match name {
             "openai" => Some(Self::OpenAi),
             "azure" => Some(Self::Azure),
+            "anthropic" => Some(Self::Anthropic),
+            "gemini" => Some(Self::Gemini),
             "other" => Some(Self::Other),
             _ => None,
         }
@@ -50,14 +59,18 @@ impl Provider {
         match self {
             Self::OpenAi => "openai",
             Self::Azure => "azure",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
             Self::Other => "other",
         }
     }
 
-    /// The default URL. Only OpenAI has one URL for all customers.
+    /// The default URL, of services that have one URL for all customers.
     pub fn default_url(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("https://api.openai.com/v1"),
+            Self::Anthropic => Some("https://api.anthropic.com/v1"),
+            Self::Gemini => Some("https://generativelanguage.googleapis.com"),
             Self::Azure | Self::Other => None,
         }
     }
@@ -135,12 +148,15 @@ const DAY: &str = "YYYY-MM-DD";
 mod tests {
     use super::*;
 
+    const ALL: [Provider; 5] =
+        [Provider::OpenAi, Provider::Azure, Provider::Anthropic, Provider::Gemini, Provider::Other];
+
     #[test]
     fn providers_have_the_names_of_the_configuration() {
-        for provider in [Provider::OpenAi, Provider::Azure, Provider::Other] {
+        for provider in ALL {
             assert_eq!(Provider::parse(provider.as_str()), Some(provider));
         }
-        for unknown in ["OpenAI", "openai ", "anthropic", ""] {
+        for unknown in ["OpenAI", "openai ", "google", ""] {
             assert_eq!(Provider::parse(unknown), None, "{unknown:?} is no provider");
         }
     }
@@ -160,7 +176,7 @@ mod tests {
 
     #[test]
     fn every_default_url_is_one() {
-        for provider in [Provider::OpenAi, Provider::Azure, Provider::Other] {
+        for provider in ALL {
             if let Some(url) = provider.default_url() {
                 assert_eq!(BaseUrl::parse(url).unwrap().to_string(), url);
             }

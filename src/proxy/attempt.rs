@@ -117,11 +117,12 @@ impl Prepared {
             // Boxed: it is rare, and every request has such a future.
             let mut refused: Option<Box<(StatusCode, Box<str>)>> = None;
             loop {
+                let client = self.outbound.decoded_headers.as_ref().unwrap_or(&buffered.head.headers);
                 let request = OutboundRequest {
                     method: &buffered.head.method,
+                    headers: self.upstream.spec.headers_for(&self.outbound.target, client),
                     target: std::mem::take(&mut self.outbound.target),
-                    headers: &self.upstream.spec.headers,
-                    client: self.outbound.decoded_headers.as_ref().unwrap_or(&buffered.head.headers),
+                    client,
                     upgrade: buffered.upgrade,
                     framing: self.outbound.framing,
                     payload: std::mem::take(&mut self.outbound.payload),

@@ -112,7 +112,9 @@ pub(super) fn may_ask(spec: &UpstreamSpec, method: &Method, inbound: &Inbound<'_
 
 /// Returns true if the query asks for a stream, as `GET responses/{id}?stream=true` does.
 pub(super) fn asks_for_stream(inbound: &Inbound<'_>) -> bool {
-    inbound.query.is_some_and(|query| query.split('&').any(|parameter| parameter == "stream=true"))
+    inbound
+        .query
+        .is_some_and(|query| query.split('&').any(|parameter| matches!(parameter, "stream=true" | "alt=sse")))
 }
 
 /// Returns true if a client accepts a response without a content coding, since a coded stream is

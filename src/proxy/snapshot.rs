@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::BodyLimits;
 use crate::balance::{Target, UpstreamGroup};
+use crate::codec::head::Headers;
 use crate::codec::traceparent::Sampling;
 use crate::config::{DrainLimits, OnDisconnect, PoolLimits};
 use crate::gate::browser::Admission;
 use crate::gate::{Clients, TagRules, TrustedProxies};
-use crate::llm::provider::{Dialect, Inbound, IncludeUsage, Provider};
+use crate::llm::provider::{ANTHROPIC_VERSION, Dialect, Inbound, IncludeUsage, Provider};
 use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::route::Table;
 use crate::server::Limits;
@@ -87,6 +88,8 @@ pub struct UpstreamSpec {
     pub provider: Provider,
     pub dialect: Dialect,
     pub headers: OutboundHeaders,
+    /// The headers on the paths of the service's own API. `None`: they are the same.
+    pub native: Option<Box<NativeHeaders>>,
     /// The model of requests that name none.
     pub default_model: Option<String>,
     /// Real names by alias.
@@ -103,7 +106,40 @@ pub struct UpstreamSpec {
     pub is_limited: bool,
 }
 
+/// The headers of requests to a service's own API.
+#[derive(Debug)]
+pub struct NativeHeaders {
+    pub headers: OutboundHeaders,
+    /// Those with the version of Anthropic's API, for requests that name none.
+    pub versioned: Option<OutboundHeaders>,
+}
+
 impl UpstreamSpec {
+    /// The headers for a request of `client` to this target.
+    #[inline]
+    pub(super) fn headers_for(&self, target: &str, client: &Headers) -> &OutboundHeaders {
+        match &self.native {
+            None => &self.headers,
+            Some(native) => self.headers_at(native, target, client),
+        }
+    }
+
+    #[cold]
+    fn headers_at<'a>(
+        &'a self,
+        native: &'a NativeHeaders,
+        target: &str,
+        client: &Headers,
+    ) -> &'a OutboundHeaders {
+        let version = ANTHROPIC_VERSION.0.as_bytes();
+        let names_version = client.iter().any(|field| field.name().eq_ignore_ascii_case(version));
+        match &native.versioned {
+            _ if !self.dialect.is_native(target) => &self.headers,
+            Some(versioned) if !names_version => versioned,
+            _ => &native.headers,
+        }
+    }
+
     /// Returns true if the model must be known before a request is sent: for the target, or to be
     /// renamed.
     pub(super) fn needs_model(&self, inbound: &Inbound<'_>) -> bool {

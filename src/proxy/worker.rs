@@ -19,6 +19,7 @@ use super::upgrade::UpgradedConnections;
 use crate::balance::{Target, UpstreamPlaces};
 use crate::codec::h1::BodyFraming;
 use crate::codec::head::Headers;
+use crate::llm::provider::Provider;
 use crate::llm::route::Table;
 use crate::proxy::meter::Drains;
 use crate::record::error::Result;
@@ -74,7 +75,8 @@ impl Worker {
             .stored_ids
             .map(|binding| Rc::new(StoredIds::new(&self.shared.health, binding, upstreams.values())));
         self.upgraded.adopt(Arc::clone(&snapshot));
-        let next = WorkerSnapshot { snapshot, routes, stored_ids, upstreams, has_choice };
+        let has_native_paths = upstreams.values().any(|upstream| upstream.spec.provider == Provider::Gemini);
+        let next = WorkerSnapshot { snapshot, routes, stored_ids, upstreams, has_choice, has_native_paths };
         *self.current.borrow_mut() = Rc::new(next);
     }
 
@@ -114,6 +116,8 @@ pub(super) struct WorkerSnapshot {
     pub(super) routes: Table<Target<Rc<WorkerUpstream>>>,
     /// There are several routes, a route by model, or a group.
     pub(super) has_choice: bool,
+    /// An upstream has an API of its own whose paths name models.
+    pub(super) has_native_paths: bool,
     /// `None`: all routes lead to one upstream, and clients are not distinguished.
     pub(super) stored_ids: Option<Rc<StoredIds>>,
     upstreams: HashMap<UpstreamId, Rc<WorkerUpstream>>,
@@ -127,7 +131,14 @@ impl WorkerSnapshot {
 
     fn empty(snapshot: &Arc<Snapshot>) -> Self {
         let (snapshot, routes) = (Arc::clone(snapshot), Table::new(Vec::new()));
-        Self { snapshot, routes, stored_ids: None, has_choice: false, upstreams: HashMap::new() }
+        Self {
+            snapshot,
+            routes,
+            stored_ids: None,
+            has_choice: false,
+            has_native_paths: false,
+            upstreams: HashMap::new(),
+        }
     }
 }
 
@@ -169,8 +180,8 @@ impl WorkerUpstream {
         }
         let request = OutboundRequest {
             method: &Method::GET,
+            headers: self.spec.headers_for(&target, &client),
             target,
-            headers: &self.spec.headers,
             client: &client,
             upgrade: None,
             framing: BodyFraming::None,

@@ -29,6 +29,7 @@ mod clients;
 mod codings;
 mod connections;
 mod cuts;
+mod dialects;
 mod disconnects;
 mod encoded;
 mod endings;

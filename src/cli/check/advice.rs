@@ -304,7 +304,7 @@ fn of_status(finding: &Finding<'_>, response: &CheckResponse, message: &str) -> 
         Provider::Azure => {
             format!("{}, {} and {}", key("deployments"), key("default_model"), key("api_version"))
         }
-        Provider::OpenAi | Provider::Other => key("default_model"),
+        Provider::OpenAi | Provider::Anthropic | Provider::Gemini | Provider::Other => key("default_model"),
     };
     match response.status {
         401 if upstream.api_key.is_none() => {

@@ -70,7 +70,7 @@ impl Probe {
     pub(super) fn bodies(&self, upstream: &Upstream) -> Vec<Bytes> {
         let text = self.message.as_str();
         let chat = json!({ "messages": [{ "role": "user", "content": text }] });
-        let is_openai = upstream.provider != Provider::Other;
+        let is_openai = matches!(upstream.provider, Provider::OpenAi | Provider::Azure);
         let (mut body, limits): (Value, &[&str]) =
             match Endpoint::of(self.path.split('?').next().unwrap_or_default()).name {
                 // OpenAI's reasoning models accept only the longer name, older services only the

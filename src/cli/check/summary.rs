@@ -150,6 +150,8 @@ fn upstream(upstream: &Upstream) -> String {
     let auth = match (&upstream.api_key, upstream.provider) {
         (None, _) => "no key",
         (Some(_), Provider::Azure) => "key as api-key",
+        (Some(_), Provider::Anthropic) => "key as x-api-key, for chat completions as Authorization: Bearer",
+        (Some(_), Provider::Gemini) => "key as Authorization: Bearer, on native paths as x-goog-api-key",
         (Some(_), Provider::OpenAi | Provider::Other) => "key as Authorization: Bearer",
     };
     push(&mut text, format_args!("{auth}"));

@@ -10,7 +10,7 @@ use crate::llm::provider::{ApiVersion, Provider};
 use crate::support::telemetry::LogFormat;
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 24] = [
+const VARIABLES: [(&str, &str); 26] = [
     ("ALERTS_URL", "https://hooks.example/services/T0/B0/secret"),
     ("ALERTS_KEY", "alerts-0123456789"),
     ("OPENAI_API_KEY", "sk-openai"),
@@ -21,6 +21,8 @@ const VARIABLES: [(&str, &str); 24] = [
     ("AZURE_STANDARD_KEY", "az-standard"),
     ("LLM_KEY", "llm-key"),
     ("ANTHROPIC_API_KEY", "sk-ant"),
+    ("GEMINI_API_KEY", "AIza"),
+    ("CO_API_KEY", "co"),
     ("INTERNAL_LLM_KEY", "internal-key"),
     ("SEARCH_TEAM_KEY", "sg-search-0123456"),
     ("OLD_SEARCH_KEY", "sg-old-search-0123456"),

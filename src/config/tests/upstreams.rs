@@ -14,12 +14,12 @@ fn provider_mistakes() {
             (
                 "[upstreams.x]\nurl = \"http://127.0.0.1:1\"",
                 "upstreams.x.provider",
-                "is missing: write \"openai\", \"azure\" or \"other\"",
+                "is missing: write \"openai\", \"azure\", \"anthropic\", \"gemini\" or \"other\"",
             ),
             (
                 "[upstreams.x]\nprovider = \"vllm\"\nurl = \"http://127.0.0.1:1\"\napi_key = \"none\"",
                 "upstreams.x.provider",
-                "\"vllm\" is unknown: write \"openai\", \"azure\" or \"other\"",
+                "\"vllm\" is unknown: write \"openai\", \"azure\", \"anthropic\", \"gemini\" or \"other\"",
             ),
             (
                 "[upstreams.openai]",

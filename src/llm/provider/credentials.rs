@@ -1,6 +1,8 @@
 //! The headers with the credentials for an upstream.
 //!
-//! Azure expects its key as `api-key`, all other services as `Authorization: Bearer`.
+//! Azure expects its key as `api-key`, all other services as `Authorization: Bearer`. On the paths
+//! of their own APIs Anthropic and Gemini expect it as `x-api-key` and `x-goog-api-key`
+//! (platform.claude.com/docs/en/api/overview, ai.google.dev/api).
 //! `OpenAI-Organization` and `OpenAI-Project` are added if they are configured.
 
 use std::fmt;
@@ -12,6 +14,10 @@ use crate::support::secret::Secret;
 
 /// The headers that choose the billed account, for OpenAI keys with several.
 pub const BILLING_HEADERS: [&str; 2] = ["openai-organization", "openai-project"];
+
+/// The version of Anthropic's API for requests that name none (`anthropic-version`), which the API
+/// requires.
+pub const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
 /// A configured value that no header can carry. It does not repeat the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +59,11 @@ pub fn credentials(
     if let Some(key) = api_key {
         let (name, scheme) = match provider {
             Provider::Azure => (HeaderName::from_static("api-key"), ""),
-            Provider::OpenAi | Provider::Other => (header::AUTHORIZATION, "Bearer "),
+            Provider::OpenAi | Provider::Anthropic | Provider::Gemini | Provider::Other => {
+                (header::AUTHORIZATION, "Bearer ")
+            }
         };
-        let mut value = value(scheme, key.expose()).ok_or(InvalidCredential::ApiKey)?;
-        value.set_sensitive(true);
-        headers.push((name, value));
+        headers.push((name, key_value(scheme, key)?));
     }
     let values = [(organization, InvalidCredential::Organization), (project, InvalidCredential::Project)];
     for (name, (text, error)) in BILLING_HEADERS.into_iter().zip(values) {
@@ -66,6 +72,29 @@ pub fn credentials(
         }
     }
     Ok(headers)
+}
+
+/// The header with the key on the paths of a service's own API. `None`: it is the same one there.
+///
+/// # Errors
+///
+/// Fails if no header can carry the key.
+pub fn native_credentials(
+    provider: Provider,
+    api_key: Option<&Secret>,
+) -> Result<Option<(HeaderName, HeaderValue)>, InvalidCredential> {
+    let name = match provider {
+        Provider::Anthropic => "x-api-key",
+        Provider::Gemini => "x-goog-api-key",
+        Provider::OpenAi | Provider::Azure | Provider::Other => return Ok(None),
+    };
+    api_key.map(|key| Ok((HeaderName::from_static(name), key_value("", key)?))).transpose()
+}
+
+fn key_value(scheme: &str, key: &Secret) -> Result<HeaderValue, InvalidCredential> {
+    let mut value = value(scheme, key.expose()).ok_or(InvalidCredential::ApiKey)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Non-ASCII characters are legal on the wire, but in a key they are always a copy-and-paste
@@ -94,12 +123,27 @@ mod tests {
         for (provider, line) in [
             (Provider::OpenAi, "authorization: Bearer sk-1"),
             (Provider::Other, "authorization: Bearer sk-1"),
+            (Provider::Anthropic, "authorization: Bearer sk-1"),
+            (Provider::Gemini, "authorization: Bearer sk-1"),
             (Provider::Azure, "api-key: sk-1"),
         ] {
             let headers = credentials(provider, Some(&secret("sk-1")), None, None).unwrap();
             assert_eq!(lines(&headers), [line]);
             assert!(headers[0].1.is_sensitive(), "a key must be marked");
         }
+    }
+
+    #[test]
+    fn native_paths_of_two_providers_have_a_header_of_their_own() {
+        for (provider, line) in
+            [(Provider::Anthropic, "x-api-key: sk-1"), (Provider::Gemini, "x-goog-api-key: sk-1")]
+        {
+            let header = native_credentials(provider, Some(&secret("sk-1"))).unwrap().unwrap();
+            assert!(header.1.is_sensitive());
+            assert_eq!(lines(&[header]), [line]);
+            assert_eq!(native_credentials(provider, Some(&secret("\n"))), Err(InvalidCredential::ApiKey));
+        }
+        assert_eq!(native_credentials(Provider::Azure, Some(&secret("sk-1"))), Ok(None));
     }
 
     #[test]

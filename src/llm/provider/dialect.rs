@@ -2,7 +2,10 @@
 //!
 //! | inbound | provider | outbound |
 //! |---|---|---|
-//! | `/v1/<rest>` | openai, other | `url/<rest>` |
+//! | `/v1/<rest>` | openai, anthropic, other | `url/<rest>` |
+//! | `/<version>/<rest>`, if `url` ends with that version, such as `/v2` | openai, anthropic, other | `url/<rest>` |
+//! | `/v1/<rest>` | gemini | `url/v1beta/openai/<rest>` |
+//! | `/v1beta/...`, `/v1alpha/...` | gemini | `url/v1beta/...` |
 //! | `/v1/<rest>` | azure, v1 | `url/openai/v1/<rest>` |
 //! | `/v1/<rest>` | azure, `preview` or `latest` | `url/openai/v1/<rest>?api-version=...` |
 //! | `/v1/<rest>` | azure, dated | `url/openai/deployments/<deployment>/<rest>?api-version=...`, or `url/openai/<rest>?api-version=...` where there is no deployment form |
@@ -17,7 +20,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use super::endpoint::{DEPLOYMENTS, MODEL_PARAMETERS, V1, deployment, names_model_in_query};
+use super::endpoint::{
+    DEPLOYMENTS, MODEL_PARAMETERS, NATIVE, V1, deployment, names_model_in_query, native_model,
+};
 use super::include_usage::is_before_stream_options;
 use super::{ApiVersion, BaseUrl, Endpoint, FixedQuery, Provider, path};
 
@@ -68,6 +73,8 @@ pub struct Dialect {
 #[derive(Clone, Debug)]
 enum Form {
     Plain,
+    Anthropic,
+    Gemini,
     AzureV1 { version: Option<&'static str> },
     AzureDated { version: String },
 }
@@ -82,12 +89,14 @@ impl Dialect {
     ) -> Self {
         let form = match (provider, version) {
             (Provider::OpenAi | Provider::Other, _) => Form::Plain,
+            (Provider::Anthropic, _) => Form::Anthropic,
+            (Provider::Gemini, _) => Form::Gemini,
             (Provider::Azure, ApiVersion::V1) => Form::AzureV1 { version: None },
             (Provider::Azure, ApiVersion::V1Named(version)) => Form::AzureV1 { version: Some(version) },
             (Provider::Azure, ApiVersion::Dated(version)) => Form::AzureDated { version },
         };
         let deployments = match form {
-            Form::Plain => HashMap::new(),
+            Form::Plain | Form::Anthropic | Form::Gemini => HashMap::new(),
             Form::AzureV1 { .. } | Form::AzureDated { .. } => deployments.into_iter().collect(),
         };
         Self { base, form, deployments, query: FixedQuery::default() }
@@ -123,7 +132,21 @@ impl Dialect {
 
     /// Returns true if the path names the deployment, so that the body's model does not matter.
     pub fn names_deployment(&self, inbound: &Inbound<'_>) -> bool {
-        self.needs_model(inbound) || inbound.path.starts_with(DEPLOYMENTS)
+        self.needs_model(inbound)
+            || inbound.path.starts_with(DEPLOYMENTS)
+            || native_model(inbound.path).is_some()
+    }
+
+    /// Returns true if a target of this dialect belongs to the service's own API, which has
+    /// credentials of its own.
+    pub fn is_native(&self, target: &str) -> bool {
+        let Some(path) = target.strip_prefix(self.base.path()) else { return false };
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        match self.form {
+            Form::Anthropic => path.strip_suffix('/').unwrap_or(path) != "/chat/completions",
+            Form::Gemini => !path.starts_with(GEMINI_OPENAI),
+            Form::Plain | Form::AzureV1 { .. } | Form::AzureDated { .. } => false,
+        }
     }
 
     /// The value of the body's `model` for the upstream, often the same name: Azure expects a
@@ -156,7 +179,7 @@ impl Dialect {
     /// Azure SDKs put the version into the query.
     pub fn refuses_stream_options(&self, inbound: &Inbound<'_>) -> bool {
         match &self.form {
-            Form::Plain => false,
+            Form::Plain | Form::Anthropic | Form::Gemini => false,
             Form::AzureDated { version } if inbound.path.starts_with(V1) => is_before_stream_options(version),
             Form::AzureV1 { .. } | Form::AzureDated { .. } => inbound
                 .query
@@ -226,9 +249,21 @@ impl Dialect {
         target.push_str(self.base.path());
 
         match (&self.form, inbound.path.strip_prefix(V1)) {
-            (Form::Plain, Some(rest)) => {
+            (Form::Plain | Form::Anthropic, Some(rest)) => {
                 target.push('/');
                 target.push_str(rest);
+            }
+            (Form::Plain | Form::Anthropic, None) => {
+                let rest = self.own_rest(inbound.path).ok_or(TargetError::UnknownPath)?;
+                target.push('/');
+                target.push_str(rest);
+            }
+            (Form::Gemini, Some(rest)) => {
+                target.push_str(GEMINI_OPENAI);
+                target.push_str(rest);
+            }
+            (Form::Gemini, None) if NATIVE.iter().any(|native| inbound.path.starts_with(native)) => {
+                target.push_str(inbound.path);
             }
             (Form::AzureV1 { version }, Some(rest)) => {
                 target.push_str("/openai/v1/");
@@ -261,6 +296,15 @@ impl Dialect {
         Ok(target)
     }
 
+    /// The part of a path after the version with which the upstream's own path ends: that of
+    /// `/v2/chat` for `https://api.cohere.com/v2`.
+    fn own_rest<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let (_, version) = self.base.path().rsplit_once('/')?;
+        let is_version =
+            version.starts_with('v') && version[1..].starts_with(|char: char| char.is_ascii_digit());
+        path.strip_prefix('/')?.strip_prefix(version).filter(|_| is_version)?.strip_prefix('/')
+    }
+
     /// The query. If the endpoint names the model in its query, the upstream's name of the model
     /// replaces it, and appears once, since servers differ in which of several they use. A dated
     /// Azure API calls it `deployment`. A `deployment` of the client, and one in an Azure SDK's
@@ -276,7 +320,7 @@ impl Dialect {
         let (key, name) = match (&self.form, &said) {
             (_, None) if is_own => return query,
             (_, Some((said, _))) if is_own || *said == "deployment" => (*said, model),
-            (Form::Plain, _) => ("model", model),
+            (Form::Plain | Form::Anthropic | Form::Gemini, _) => ("model", model),
             (Form::AzureDated { .. }, _) if names_model_in_query(inbound.path, false) => {
                 ("deployment", self.deployment(model))
             }
@@ -318,6 +362,9 @@ impl Dialect {
         if path::is_safe(&target[begin..]) { Ok(()) } else { Err(TargetError::UnsafePath) }
     }
 }
+
+/// The prefix of OpenAI's API at Gemini (ai.google.dev/gemini-api/docs/openai).
+const GEMINI_OPENAI: &str = "/v1beta/openai/";
 
 /// The bytes that an Azure URL adds to a path, so that it is allocated once.
 const DEPLOYMENT_ROOM: usize = 96;

@@ -14,11 +14,17 @@ use std::ops::Range;
 use http::Method;
 
 use super::path;
-pub(super) use model_place::{DEPLOYMENTS, MODEL_PARAMETERS, V1, deployment, names_model_in_query};
+use model_place::after_native;
+pub(super) use model_place::{
+    DEPLOYMENTS, MODEL_PARAMETERS, NATIVE, V1, deployment, names_model_in_query, native_model,
+};
 pub use model_place::{ModelPlace, query_model, query_models};
-use paths::KNOWN;
+use paths::{KNOWN, NATIVE_METHODS};
 pub use state::{HoldsState, path_ids};
 pub use stored::{Stored, StoredKind, UsageOwner};
+
+/// The paths of Cohere's API after `/v2/` (docs.cohere.com/reference, read on 2026-12-01).
+const COHERE: [&str; 3] = ["chat", "embed", "rerank"];
 
 /// An endpoint of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +54,8 @@ enum Body {
     FormAndDeployment,
     /// Like [`Body::FormAndDeployment`], without a deployment URL.
     Form,
+    /// JSON that does not name the model: the path does, as Gemini's.
+    InPath,
     /// No body, or one that does not name a model.
     Opaque,
 }
@@ -79,9 +87,28 @@ impl Endpoint {
     /// end is ignored.
     pub fn of(path: &str) -> Self {
         let Some(rest) = after_version(path) else {
-            return Self::OTHER;
+            return Self::native(path);
         };
-        let found = KNOWN.iter().find(|(pattern, ..)| matches(pattern, rest));
+        Self::known(KNOWN, rest)
+    }
+
+    /// The endpoint of a path of Gemini's or Cohere's own API.
+    #[cold]
+    fn native(path: &str) -> Self {
+        if let Some(rest) = path.strip_prefix("/v2/") {
+            let is_known = COHERE.contains(&rest.strip_suffix('/').unwrap_or(rest));
+            return if is_known { Self::of(&format!("/v1/{rest}")) } else { Self::OTHER };
+        }
+        let Some(rest) = after_native(path) else { return Self::OTHER };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        match rest.strip_prefix("models/").and_then(|rest| rest.split_once(':')) {
+            Some((_, method)) => Self::known(NATIVE_METHODS, method),
+            None => Self::known(KNOWN, rest.strip_prefix("openai/").unwrap_or(rest)),
+        }
+    }
+
+    fn known(list: &'static [(&'static str, &'static str, Body, Tokens)], rest: &str) -> Self {
+        let found = list.iter().find(|(pattern, ..)| matches(pattern, rest));
         found.map_or(Self::OTHER, |&(pattern, name, body, tokens)| Self { name, pattern, body, tokens })
     }
 
@@ -93,6 +120,11 @@ impl Endpoint {
     /// Returns true if the body is a JSON object that names its model, with any media type.
     pub fn takes_json_model(self) -> bool {
         matches!(self.body, Body::Model | Body::ModelAndDeployment | Body::Named | Body::Session)
+    }
+
+    /// Returns true if the path names the model and the body is JSON, which is not read.
+    pub fn names_model_in_path(self) -> bool {
+        self.body == Body::InPath
     }
 
     /// Returns true if a body without a model gets the default one.
@@ -151,21 +183,22 @@ impl Endpoint {
 }
 
 /// The decoded model that the path names, as `/v1/models/{id}` does. The path may have its route's
-/// prefix.
-pub fn path_model(method: &Method, path: &str) -> Option<String> {
-    if may_create(method) {
+/// prefix. `is_native`: an upstream may have an API of its own that names models in paths.
+pub fn path_model(method: &Method, path: &str, is_native: bool) -> Option<String> {
+    if may_create(method) && !is_native {
         return None;
     }
-    let place = model_place(path)?;
+    let place = model_place(method, path, is_native)?;
     path::decoded(&path[place]).filter(|model| !model.is_empty())
 }
 
 /// The path with this model in place of the one that it names. `None`: it stays as it is.
 pub fn renamed_path(method: &Method, path: &str, model: &str) -> Option<String> {
-    if may_create(method) {
+    let is_native = NATIVE.iter().any(|native| path.starts_with(native));
+    if may_create(method) && !is_native {
         return None;
     }
-    let place = model_place(path)?;
+    let place = model_place(method, path, is_native)?;
     if path::decoded(&path[place.clone()])? == model {
         return None;
     }
@@ -181,10 +214,21 @@ pub fn renamed_path(method: &Method, path: &str, model: &str) -> Option<String> 
 }
 
 /// The place of the model's id in a path that names one.
-fn model_place(path: &str) -> Option<Range<usize>> {
+fn model_place(method: &Method, path: &str, is_native: bool) -> Option<Range<usize>> {
     const PLACES: [&str; 3] = ["/v1/models/", "/openai/v1/models/", "/openai/models/"];
-    let start = PLACES.iter().find_map(|place| Some(path.find(place)? + place.len()))?;
-    let end = path.strip_suffix('/').unwrap_or(path).len();
+    const NATIVE_PLACES: [&str; 2] = ["/v1beta/models/", "/v1alpha/models/"];
+    let places = if may_create(method) { &[][..] } else { &PLACES[..] };
+    let after = |place: &&str| Some(path.find(place)? + place.len());
+    let native = NATIVE_PLACES.iter().filter(|_| is_native).find_map(|place| after(&place));
+    let (start, is_native) = match native {
+        Some(start) => (start, true),
+        None => (places.iter().find_map(|place| after(&place))?, false),
+    };
+    let end = match path[start..].find(':') {
+        Some(colon) if is_native => start + colon,
+        None if is_native && may_create(method) => return None,
+        _ => path.strip_suffix('/').unwrap_or(path).len(),
+    };
     (start < end).then_some(start..end)
 }
 

@@ -12,6 +12,7 @@ use tokio::time::timeout_at;
 
 use crate::codec::coding::{Codings, ContentDecoder};
 use crate::llm::model_list::{Described, ListForm, ModelList};
+use crate::llm::provider::ANTHROPIC_VERSION;
 use crate::proxy::budget::{Budget, Reserved};
 use crate::proxy::worker::WorkerUpstream;
 use crate::record::error::{Error, Kind, Result};
@@ -21,9 +22,6 @@ pub(super) const LIST_TIME: Duration = Duration::from_secs(3);
 
 /// The largest list, in bytes. That of a service with 400 models has about 700 KB.
 const MAX_LIST: usize = 2 << 20;
-
-/// The version of Anthropic's API, which its form requires.
-const ANTHROPIC_VERSION: &str = "2023-06-01";
 
 /// The result of asking one upstream.
 #[derive(Clone, Debug)]
@@ -136,7 +134,7 @@ async fn ask(
     form: ListForm,
     Memory { budget, client }: Memory<'_>,
 ) -> Result<(StatusCode, Option<List>)> {
-    let version = [("anthropic-version", ANTHROPIC_VERSION)];
+    let version = [ANTHROPIC_VERSION];
     let headers = if form == ListForm::Anthropic { &version[..] } else { &[] };
     let mut response = upstream.get(target, headers).await?;
     let status = response.head.status;

@@ -64,7 +64,7 @@ impl Authenticated {
         buffered.upgrade = WebSocketUpgrade::take(&head.method, head.version, &mut head.headers);
         let path = head.path();
         buffered.url_model = query_model(path, head.query(), buffered.upgrade.is_some())
-            .or_else(|| path_model(&head.method, path));
+            .or_else(|| path_model(&head.method, path, snapshot.has_native_paths));
         let limits = &snapshot.bodies;
         buffered._head = reserve_head(&buffered.head, &limits.budget, &entry.row().client)?;
         if body.is_end_stream() {

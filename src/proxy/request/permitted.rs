@@ -48,6 +48,12 @@ impl Routed<'_> {
     fn permit_output(&self, endpoint: Endpoint, most: u64, client: &KnownClient) -> Result<()> {
         let is_body = endpoint.takes_json_model() && endpoint.uses_tokens(&self.buffered.head.method);
         match asked_output(self.buffered.text()) {
+            // Gemini's field is inside an object, of which nothing is read.
+            _ if endpoint.names_model_in_path() && endpoint.uses_tokens(&self.buffered.head.method) => {
+                let (field, asked) = ("generationConfig", "an unread number of".to_owned());
+                let client = client.name.to_string();
+                Err(Kind::OutputTooLarge { field, asked, most, client }.into())
+            }
             None if is_body && self.peek.is_none() && !self.inbound.is_session => {
                 let models = (client.models != Models::All).then(|| client.models.to_string());
                 Err(Kind::ModelUnknown { models, client: client.name.to_string() }.into())

@@ -144,7 +144,7 @@ kinds! {
     MethodNotAllowed(String) = METHOD_NOT_ALLOWED, "method_not_allowed", Client, Never,
         "The method is not forwarded, as `CONNECT` and `TRACE`.";
     UnknownPath(String) = NOT_FOUND, "unknown_path", Client, Never,
-        "The path begins with neither `/v1` nor `/openai`.";
+        "The path begins with neither `/v1` nor `/openai`, nor as the paths of the upstream's own API.";
     UnsafePath = BAD_REQUEST, "unsafe_path", Client, Never,
         "The path has segments that could leave the upstream's own path.";
     NoRoute { path: String, model: Option<String> } = NOT_FOUND, "no_route", Client, Never,

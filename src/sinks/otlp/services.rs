@@ -49,6 +49,8 @@ impl Service {
         let provider = match provider {
             Provider::OpenAi => "openai",
             Provider::Azure => "azure.ai.openai",
+            Provider::Anthropic => "anthropic",
+            Provider::Gemini => "gcp.gemini",
             Provider::Other => KNOWN.iter().find_map(known).unwrap_or(name),
         };
         Self { name: name.into(), provider: provider.into(), address: host.into(), port }
@@ -87,6 +89,8 @@ mod tests {
         for (provider, host, name) in [
             (Provider::OpenAi, "127.0.0.1", "openai"),
             (Provider::Azure, "gateway.internal", "azure.ai.openai"),
+            (Provider::Anthropic, "gateway.internal", "anthropic"),
+            (Provider::Gemini, "gateway.internal", "gcp.gemini"),
             (Provider::Other, "api.groq.com", "groq"),
             (Provider::Other, "eu.api.mistral.ai", "mistral_ai"),
             (Provider::Other, "us-central1-aiplatform.googleapis.com", "gcp.vertex_ai"),

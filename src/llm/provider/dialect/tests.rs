@@ -296,9 +296,9 @@ fn model_in_the_path_is_read_and_renamed() {
         ("/v1beta/models/gemini", None),
         ("/v1/models/%ff", None),
     ] {
-        assert_eq!(path_model(&get, path).as_deref(), model, "{path}");
-        assert_eq!(path_model(&delete, path).as_deref(), model, "{path}");
-        assert_eq!((path_model(&post, path), renamed_path(&post, path, "x")), (None, None), "{path}");
+        assert_eq!(path_model(&get, path, false).as_deref(), model, "{path}");
+        assert_eq!(path_model(&delete, path, false).as_deref(), model, "{path}");
+        assert_eq!((path_model(&post, path, false), renamed_path(&post, path, "x")), (None, None), "{path}");
         assert_eq!(model.and_then(|model| renamed_path(&get, path, model)), None, "{path}");
     }
     let renamed = |path| renamed_path(&get, path, "org/real 1").unwrap();

@@ -24,11 +24,13 @@ pub enum ModelPlace {
 }
 
 /// Endpoints whose responses are no generated text.
-const WITHOUT_OUTPUT: [&str; 4] = ["embeddings", "rerank", "score", "audio/speech"];
+const WITHOUT_OUTPUT: [&str; 7] =
+    ["embeddings", "rerank", "score", "audio/speech", "embed", "embedContent", "batchEmbedContents"];
 
 /// Endpoints that generate nothing, and which services do not bill by tokens.
-const WITHOUT_TOKENS: [&str; 6] = [
+const WITHOUT_TOKENS: [&str; 7] = [
     "assistants",
+    "countTokens",
     "detokenize",
     "messages/count_tokens",
     "moderations",
@@ -60,6 +62,8 @@ impl Endpoint {
     pub fn model_place(self, method: &Method, path: &str, is_session: bool) -> ModelPlace {
         if path.starts_with(DEPLOYMENTS) {
             ModelPlace::Path(deployment(path))
+        } else if self.body == Body::InPath {
+            ModelPlace::Path(native_model(path))
         } else if names_model_in_query(path, false) {
             ModelPlace::Query
         } else if is_session {
@@ -114,6 +118,9 @@ const EXTENSIONS: &str = "extensions/chat/completions";
 /// The prefix of an OpenAI SDK's paths.
 pub(in crate::llm::provider) const V1: &str = "/v1/";
 
+/// The prefixes of the paths of Gemini's own API.
+pub(in crate::llm::provider) const NATIVE: [&str; 2] = ["/v1beta/", "/v1alpha/"];
+
 /// The prefix of an Azure SDK's paths with a deployment.
 pub(in crate::llm::provider) const DEPLOYMENTS: &str = "/openai/deployments/";
 
@@ -145,6 +152,18 @@ pub fn query_models(query: &str) -> Vec<(bool, String)> {
 pub(in crate::llm::provider) fn names_model_in_query(path: &str, is_session: bool) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     path.ends_with("/realtime") || (is_session && path.ends_with("/responses"))
+}
+
+/// The part of a path of Gemini's own API after its version.
+pub(super) fn after_native(path: &str) -> Option<&str> {
+    NATIVE.iter().find_map(|native| path.strip_prefix(native))
+}
+
+/// The decoded model in a path of Gemini's own API that names one and a method:
+/// `/v1beta/models/{model}:{method}`.
+pub(in crate::llm::provider) fn native_model(path: &str) -> Option<String> {
+    let (model, _) = after_native(path)?.strip_prefix("models/")?.split_once(':')?;
+    path::decoded(model).filter(|model| !model.is_empty())
 }
 
 /// The decoded deployment in an Azure SDK's path.

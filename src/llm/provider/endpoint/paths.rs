@@ -2,10 +2,11 @@
 //! of the usage in their responses.
 //!
 //! OpenAI's paths are those of its Python SDK 3.57.0, which is generated from its OpenAPI document
-//! (read on 2026-11-29). Azure's, Anthropic's and the paths of common other services follow. A path
+//! (read on 2026-11-29). Azure's, Anthropic's, Cohere's (`/v2` too) and the paths of common other
+//! services follow. Gemini's own API has a list of its own. A path
 //! that is not listed passes too, as `other`.
 
-use super::Body::{self, Form, FormAndDeployment, Model, ModelAndDeployment, Named, Opaque, Session};
+use super::Body::{self, Form, FormAndDeployment, InPath, Model, ModelAndDeployment, Named, Opaque, Session};
 use super::Tokens::{self, Creates, Own, Restates, Shows, Unread};
 use super::stored::StoredKind::{Batch, Response, Run, Video};
 
@@ -71,6 +72,7 @@ pub(super) const KNOWN: &[(&str, &str, Body, Tokens)] = &[
     ("batches", "batches", Opaque, Unread),
     ("batches/*", "batches", Opaque, Shows(Batch)),
     ("batches/*/cancel", "batches/cancel", Opaque, Shows(Batch)),
+    ("chat", "chat", Named, Own),
     ("chat/completions/*", "chat/completions", Opaque, Restates),
     ("chat/completions/*/messages", "chat/completions/messages", Opaque, Restates),
     ("chat/moderations", "chat/moderations", Named, Own),
@@ -98,6 +100,7 @@ pub(super) const KNOWN: &[(&str, &str, Body, Tokens)] = &[
     ("decisions", "decisions", Model, Own),
     ("detokenize", "detokenize", Named, Own),
     ("edits", "edits", Opaque, Own),
+    ("embed", "embed", Named, Own),
     ("engines", "engines", Opaque, Own),
     ("engines/*", "engines", Opaque, Own),
     ("evals", "evals", Opaque, Own),
@@ -292,4 +295,15 @@ pub(super) const KNOWN: &[(&str, &str, Body, Tokens)] = &[
     ("webhook_endpoints/*/rotate_secret", "webhook_endpoints/rotate_secret", Opaque, Unread),
     ("webhook_endpoints/*/test", "webhook_endpoints/test", Opaque, Unread),
     ("webhook_event_types", "webhook_event_types", Opaque, Unread),
+];
+
+/// The methods of a model in Gemini's own API, `/v1beta/models/{model}:{method}`
+/// (ai.google.dev/api/generate-content, read on 2026-12-01).
+#[rustfmt::skip] // a table reads best with one entry a line
+pub(super) const NATIVE_METHODS: &[(&str, &str, Body, Tokens)] = &[
+    ("generateContent", "generateContent", InPath, Own),
+    ("streamGenerateContent", "streamGenerateContent", InPath, Own),
+    ("countTokens", "countTokens", InPath, Own),
+    ("embedContent", "embedContent", Opaque, Own),
+    ("batchEmbedContents", "batchEmbedContents", Opaque, Own),
 ];

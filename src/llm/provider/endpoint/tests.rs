@@ -239,6 +239,43 @@ fn the_deployment_of_a_path_is_told() {
     }
 }
 
+#[test]
+fn native_path_names_method_and_model() {
+    let post = &Method::POST;
+    for (path, name, is_metered) in [
+        ("/v1beta/models/gemini-2.5-flash:generateContent", "generateContent", true),
+        ("/v1alpha/models/a%2Fb:streamGenerateContent/", "streamGenerateContent", true),
+        ("/v1beta/models/x:countTokens", "countTokens", true),
+        ("/v1beta/models/x:embedContent", "embedContent", false),
+        ("/v1beta/models/x:unknown", "other", false),
+        ("/v1beta/openai/chat/completions", "chat/completions", true),
+        ("/v1beta/models", "models", false),
+        ("/v2/rerank", "rerank", true),
+        ("/v2/chat", "chat", true),
+        ("/v3/chat", "other", false),
+    ] {
+        let endpoint = Endpoint::of(path);
+        assert_eq!(endpoint.name, name, "{path}");
+        assert_eq!(endpoint.is_metered(post, path, false), is_metered, "{path}");
+    }
+    let path = "/v1beta/models/a%2Fb:generateContent";
+    let place = Endpoint::of(path).model_place(post, path, false);
+    assert_eq!(place, ModelPlace::Path(Some("a/b".to_owned())));
+    assert_eq!(path_model(post, "/google/v1beta/models/m:generateContent", true).as_deref(), Some("m"));
+    assert_eq!(path_model(&Method::GET, "/v1beta/models/m", true).as_deref(), Some("m"));
+    for (path, is_native) in [
+        (path, false),
+        ("/v1beta/models/m", true),
+        ("/v1beta/models/:generateContent", true),
+        ("/v1/models/m:generateContent", true),
+    ] {
+        assert_eq!(path_model(post, path, is_native), None, "{path}");
+    }
+    let renamed = renamed_path(post, "/v1beta/models/fast:generateContent", "gemini-2.5-flash");
+    assert_eq!(renamed.as_deref(), Some("/v1beta/models/gemini-2.5-flash:generateContent"));
+    assert_eq!(renamed_path(post, "/v1/chat/completions", "m"), None);
+}
+
 /// The known patterns for which a request with this method is metered, or is not.
 fn patterns(method: &Method, is_metered: bool) -> Vec<&'static str> {
     let is_sought = |pattern: &&str| {
@@ -261,6 +298,7 @@ fn request_that_creates_is_metered_if_its_record_has_tokens() {
             "audio/transcriptions",
             "audio/translations",
             "batches/*/cancel",
+            "chat",
             "chat/completions",
             "chat/moderations",
             "classify",
@@ -268,6 +306,7 @@ fn request_that_creates_is_metered_if_its_record_has_tokens() {
             "completions",
             "decisions",
             "detokenize",
+            "embed",
             "embeddings",
             "fim/completions",
             "images/edits",
