@@ -61,6 +61,7 @@ use crate::sinks::prometheus::{Exposition, Metrics};
 use crate::support::Live;
 use crate::support::drain::Stop;
 use crate::support::threads::Threads;
+use crate::upstream::IdentityStates;
 use access::Granted;
 use guard::{Level, check, guard};
 use live::{LiveEvents, LiveTables};
@@ -85,6 +86,8 @@ pub struct Shown {
     /// The configured number of workers.
     pub workers_wanted: usize,
     pub metrics: Arc<Metrics>,
+    /// The identities whose first tokens are awaited before the proxy is ready.
+    pub identities: Arc<IdentityStates>,
     pub active: ActiveRequests,
     pub members: Members,
     /// The journal, with the counters of records.

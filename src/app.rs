@@ -57,8 +57,9 @@ pub use passed::PassedSockets;
 pub use running::Running;
 
 /// The number of threads besides the workers: one per sink, those of records, estimates, reloads,
-/// checkpoints, shared limits, the supervisor and the admin pages, and a few for name lookups.
-const OTHER_THREADS: usize = 18;
+/// checkpoints, shared limits, identities, the supervisor and the admin pages, and a few for name
+/// lookups.
+const OTHER_THREADS: usize = 19;
 
 /// The silence after which a connection without a request is closed for a new one: the round trip
 /// of a distant client, with TLS.
@@ -154,6 +155,7 @@ impl App {
             reloader.reload.clone(),
         );
         let metrics = metrics.with_members(Arc::clone(&reloader.shared.health));
+        let metrics = metrics.with_identities(Arc::clone(reloader.identities.states()));
         let metrics = Arc::new(metrics.with_limits(Arc::clone(&reloader.shared.limits), limit_time));
         let mut sinks = Sinks::new(sinks, takes_over);
         sinks.open(settings, &metrics, &journal, &mut reloader)?;
@@ -252,6 +254,8 @@ impl App {
         let groups = Arc::clone(&reloader.groups);
         let webhooks = reloader.webhooks(&reloader.settings.clone()).map_err(io::Error::other)?;
         reloader.tell(webhooks);
+        reloader.identify(&Arc::clone(&reloader.snapshot));
+        let identities = Arc::clone(reloader.identities.states());
         let alerts = Arc::clone(&reloader.alerts);
         let Sinks { all, ledger_mark, shipping_end, .. } = sinks;
         reloader.inheritance = Inheritance::new(ledger_mark.clone());
@@ -307,6 +311,7 @@ impl App {
                 prices,
                 keys,
                 reload,
+                identities,
             };
             let router = Admin::new(shown, access).router();
             let served = server.run(router, running.stop.clone(), stop.clone());

@@ -47,6 +47,7 @@ mod files;
 pub mod forward_proxy;
 mod groups;
 mod headers;
+mod identity;
 mod key_change;
 mod key_file;
 mod key_path;
@@ -99,10 +100,11 @@ pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
 pub use probe::{AdminPort, check_file, load_admin_port, load_admin_token};
 pub use settings::{
-    AccessLines, AdminSettings, Alert, Client, ClientKey, Database, DrainLimits, ForwardProxy, GroupSettings,
-    HttpVersion, JsonlTarget, KeySettings, KeyStorage, LedgerSettings, Log, MemberSettings, OnDisconnect,
-    OtlpSettings, PoolLimits, Postgres, Redis, RedisAddress, Route, RouteTarget, Sentinel, Server, Settings,
-    StoredKey, Team, Timeouts, Upstream, WebhookUrl,
+    AccessLines, AdminSettings, Alert, AwsIdentity, AwsSource, Client, ClientKey, CloudIdentity,
+    ContainerToken, Database, DrainLimits, EntraGrant, EntraIdentity, ForwardProxy, GoogleIdentity,
+    GroupSettings, HttpVersion, JsonlTarget, KeySettings, KeyStorage, LedgerSettings, Log, MemberSettings,
+    OnDisconnect, OtlpSettings, PoolLimits, Postgres, Redis, RedisAddress, Route, RouteTarget, Sentinel,
+    Server, ServiceAccount, Settings, StoredKey, Team, Timeouts, TokenEndpoint, Upstream, WebhookUrl,
 };
 pub use stored_keys::{LoadedKeys, load_keys_again, warn_of_table};
 pub use time_zone::{time_zone, time_zone_name};

@@ -4,7 +4,8 @@
 //! `source` locates a text, `pem` parses it, `material` checks that certificate and key are complete
 //! and belong together, and `facts` describes a certificate. `client` and `server` build
 //! configurations, with the rules of `verify`. `rotate` keeps them up to date, `client_certificate`
-//! follows them on open connections, and `observer` records handshakes. No message and no `Debug`
+//! follows them on open connections, `observer` records handshakes, and `signer` signs other texts
+//! with the keys. No message and no `Debug`
 //! shows a key or a passphrase.
 
 mod client;
@@ -15,6 +16,7 @@ mod observer;
 mod pem;
 mod rotate;
 mod server;
+mod signer;
 mod source;
 mod verify;
 
@@ -30,6 +32,7 @@ pub use material::{Authorities, Identity, IdentitySource};
 pub use observer::{HandshakeObserver, ObservedHandshake};
 pub use rotate::{Reloads, Replacement, Watch};
 pub use server::{ClientCertificates, ServerSettings, ServerTls};
+pub use signer::RsaSigner;
 pub use source::{Source, decode};
 pub use verify::Verification;
 

@@ -10,6 +10,7 @@
 //!
 //! | line | modules | what they are |
 //! |---|---|---|
+//! | 0 | `identity` | tokens in place of keys, by exchanges of their own |
 //! | 1 | `connect`, `connect_spec`, `error`, `forward_proxy`, `http2`, `resend`, `response`, `send`, `upgraded` | one exchange; they use each other |
 //! | 2 | `pool`, `upload` | kept connections, request bodies |
 //! | 3 | `scratch` | buffers and timers that exchanges share |
@@ -20,6 +21,7 @@ mod connect_spec;
 mod error;
 mod forward_proxy;
 mod http2;
+mod identity;
 mod observer;
 mod pool;
 mod race;
@@ -44,6 +46,7 @@ pub use connect_spec::ConnectSpec;
 pub use error::{SendCause, SendError, SendPhase, Violation};
 pub use forward_proxy::{Connect, ForwardProxyConnector, ProxyProtocol, Socks5, TunnelError};
 pub use http2::{Ending, Http2Error};
+pub use identity::{Identities, IdentityStates, TokenSource, UpstreamTokens};
 pub use observer::{ConnectObserver, ConnectTrace, TlsSession};
 pub use race::Winner;
 pub use response::{UpstreamBody, UpstreamResponse};

@@ -1,7 +1,7 @@
 //! The response of `/readyz`.
 //!
 //! A proxy is ready while it accepts connections with all of its workers and no thread has ended
-//! for good. Each further line names a failing part. A stuck sink, a lost record or a lost line of
+//! for good, once the first requests for tokens of identities have ended, with a token or without. Each further line names a failing part. A stuck sink, a lost record or a lost line of
 //! the log does not change the status: requests are served without them, and taking the proxy out
 //! of rotation would help no client.
 
@@ -19,6 +19,7 @@ pub(super) fn report(shown: &Shown) -> (StatusCode, String) {
     let workers =
         threads.iter().filter(|thread| thread.name.starts_with(WORKER) && thread.is_running).count();
     let has_failed = threads.iter().any(|thread| thread.fatal.is_some());
+    let awaited = shown.identities.awaited();
     let (status, word) = match shown.stop.phase() {
         Phase::Draining | Phase::Cut => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         Phase::Leaving => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
@@ -26,6 +27,7 @@ pub(super) fn report(shown: &Shown) -> (StatusCode, String) {
             (StatusCode::SERVICE_UNAVAILABLE, "workers are missing")
         }
         Phase::Running if has_failed => (StatusCode::SERVICE_UNAVAILABLE, "threads are missing"),
+        Phase::Running if !awaited.is_empty() => (StatusCode::SERVICE_UNAVAILABLE, "tokens are awaited"),
         Phase::Running => (StatusCode::OK, "ready"),
     };
     let sinks = shown.journal.health().sinks();
@@ -36,6 +38,10 @@ pub(super) fn report(shown: &Shown) -> (StatusCode, String) {
         }
     };
     let mut text = format!("{word}\nworkers {workers} of {}\nledger {ledger}\n", shown.workers_wanted);
+    for upstream in awaited {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "identity of {upstream} awaited");
+    }
     let others = sinks.iter().filter(|sink| sink.label != "ledger");
     for (sink, condition) in
         others.map(|sink| (sink, condition(sink))).filter(|(_, condition)| condition != "ok")

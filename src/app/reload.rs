@@ -4,6 +4,7 @@
 //! each worker gets the snapshot and uses it for new requests; running requests keep the one with
 //! which they began.
 
+mod identities;
 mod secrets;
 mod thread;
 mod webhooks;
@@ -39,7 +40,7 @@ use crate::support::supervisor::Supervisor;
 use crate::support::telemetry;
 use crate::support::threads::{fault, message};
 use crate::tls::{Replacement, ServerTls, Watch};
-use crate::upstream::ConnectObserver;
+use crate::upstream::{ConnectObserver, Identities};
 use secrets::Secrets;
 pub(super) use thread::Reloading;
 
@@ -83,6 +84,7 @@ pub(super) struct Reloader {
     pub(super) alerts: Arc<Mutex<Alerts>>,
     /// The groups that the pages show.
     pub(super) groups: Arc<Live<Vec<Arc<UpstreamGroup>>>>,
+    pub(super) identities: Identities,
     pub(super) journal: Journal,
     pub(super) updates: watch::Sender<Update>,
     pub(super) workers: usize,
@@ -139,7 +141,9 @@ impl Reloader {
         }
         let keyring = Keyring::new(settings, &reload, journal);
         let prices = Live::new(settings.prices.clone());
+        let mut identities = Identities::new(journal.threads());
         let parts = snapshot::Parts {
+            identities: &mut identities,
             watch: &mut watch,
             observer,
             budget: &budget,
@@ -191,6 +195,7 @@ impl Reloader {
             shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget, health, limits)),
             alerts,
             groups: Live::new(snapshot.groups()),
+            identities,
             journal: journal.clone(),
             updates: watch::Sender::new(Update::first(Arc::clone(&snapshot))),
             workers: settings.server.workers,
@@ -265,6 +270,7 @@ impl Reloader {
             }
         }
         let parts = snapshot::Parts {
+            identities: &mut self.identities,
             watch: &mut self.watch,
             observer: None,
             budget: &self.shared.budget,
@@ -330,6 +336,7 @@ impl Reloader {
         self.upgrade_drain.replace(settings.server.upgrade_drain);
         self.controls.apply(&settings, lines);
         self.tell(webhooks);
+        self.identify(&snapshot);
         put_limits_in_use(&settings, &snapshot, &self.shared.health);
         let late_workers = self.hand_to_workers(&snapshot);
         self.groups.replace(snapshot.groups());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::upstreams::origin;
+use super::upstreams::{self, origin};
 use crate::balance::{GroupSpec, HealthRegistry, MemberSpec, Target, UpstreamGroup};
 use crate::config::{self, ANONYMOUS, AccessLines, RouteTarget, Settings};
 use crate::gate::browser::{Admission, Credential};
@@ -25,7 +25,7 @@ use crate::support::flow::LimitCounts;
 use crate::support::tags::Tags;
 use crate::support::{Live, SharedGuard, UpstreamId};
 use crate::tls::Watch;
-use crate::upstream::{ConnectObserver, ConnectSpec};
+use crate::upstream::{ConnectObserver, ConnectSpec, Identities, TokenSource, UpstreamTokens};
 
 /// The input of a snapshot besides the settings.
 pub(super) struct Parts<'a> {
@@ -37,6 +37,7 @@ pub(super) struct Parts<'a> {
     pub(super) keys: &'a Arc<LiveKeys>,
     pub(super) prices: &'a Arc<Live<Prices>>,
     pub(super) generation: SharedGuard,
+    pub(super) identities: &'a mut Identities,
     /// The settings in use, and their snapshot. Equal parts are reused.
     pub(super) previous: Option<(&'a Settings, &'a Snapshot)>,
 }
@@ -185,7 +186,17 @@ fn continued(
     };
     let id =
         previous.map_or_else(|| UpstreamId::from(upstream.name.as_str()), |(_, spec, _)| spec.id.clone());
-    spec(id, upstream, origin, dropped).map(Arc::new)
+    let tokens = upstream.identity.as_ref().map(|identity| {
+        let watch = &mut *parts.watch;
+        let authority = || {
+            identity
+                .endpoint()
+                .map(|endpoint| upstreams::authority(&upstream.name, endpoint, watch))
+                .transpose()
+        };
+        parts.identities.source(identity, authority)
+    });
+    spec(id, upstream, origin, dropped, tokens.transpose()?).map(Arc::new)
 }
 
 /// Returns true if connections made for one can carry requests for the other.
@@ -282,6 +293,7 @@ fn spec(
     upstream: &config::Upstream,
     origin: Arc<ConnectSpec>,
     dropped: &HeaderNames,
+    tokens: Option<Arc<TokenSource>>,
 ) -> Result<UpstreamSpec, String> {
     let name = &upstream.name;
     let credentials = credentials(
@@ -313,6 +325,7 @@ fn spec(
         Box::new(NativeHeaders { headers: headers(custom, vec![credential]), versioned })
     });
     let headers = headers(upstream.headers.clone(), credentials);
+    let headers = if upstream.clients_choose_billing { headers } else { headers.without(&BILLING_HEADERS) };
     Ok(UpstreamSpec {
         id,
         origin,
@@ -326,7 +339,8 @@ fn spec(
         )
         .with_query(upstream.query.clone()),
         native,
-        headers: if upstream.clients_choose_billing { headers } else { headers.without(&BILLING_HEADERS) },
+        tokens: tokens.map(|source| Box::new(UpstreamTokens::new(source, headers.clone()))),
+        headers,
         default_model: upstream.default_model.clone(),
         models: upstream.models.clone(),
         keep_alive_comments: upstream.keep_alive_comments,

@@ -53,6 +53,23 @@ pub(super) fn collector(otlp: &config::OtlpSettings, watch: &mut Watch) -> Resul
     receiver("otlp", &otlp.url, &otlp.tls, otlp.proxy.as_ref(), otlp.timeout, watch)
 }
 
+/// The origin of a place that issues tokens for the upstream of this name.
+pub(super) fn authority(
+    name: &str,
+    endpoint: &config::TokenEndpoint,
+    watch: &mut Watch,
+) -> Result<ConnectSpec, String> {
+    /// The limit of connecting to the metadata address of the machine, and of its response.
+    const NEAR: Duration = Duration::from_secs(1);
+    /// The limits elsewhere.
+    const CONNECT: Duration = Duration::from_secs(5);
+    const RESPONSE: Duration = Duration::from_secs(10);
+    let table = format!("upstreams.{name}");
+    let spec = receiver(&table, &endpoint.url, &endpoint.tls, endpoint.proxy.as_ref(), RESPONSE, watch)?;
+    let connect = if endpoint.is_machine { NEAR } else { CONNECT };
+    Ok(ConnectSpec { timeouts: Timeouts { connect, ..spec.timeouts }, ..spec })
+}
+
 /// The origin of a webhook.
 pub(super) fn webhook(alert: &config::Alert, watch: &mut Watch) -> Result<ConnectSpec, String> {
     /// The limit of connecting, and of the response.

@@ -36,7 +36,11 @@ pub(super) fn text_or_secret_shape() -> Shape {
 }
 
 fn read(entry: &Entry<'_>) -> Read<Secret> {
-    let text = match source(entry, "the secret", FORMS, ADVICE, || not_a_table(entry))? {
+    checked(entry, locate(entry)?)
+}
+
+fn locate(entry: &Entry<'_>) -> Read<String> {
+    Ok(match source(entry, "the secret", FORMS, ADVICE, || not_a_table(entry))? {
         ("env", form, name) => {
             let text = from_variable(&form, &name)?;
             entry.comes_from(&name);
@@ -44,8 +48,12 @@ fn read(entry: &Entry<'_>) -> Read<Secret> {
         }
         ("file", form, path) => from_file(&form, &path)?,
         (_, _, text) => text,
-    };
-    checked(entry, text)
+    })
+}
+
+/// A text with secrets, such as a file of credentials, which may have several lines.
+pub(super) fn document() -> Kind<impl Fn(&Entry<'_>) -> Read<Secret>> {
+    Kind::new(secret_shape(), |entry: &Entry<'_>| locate(entry).map(Secret::new))
 }
 
 /// The name of a variable that has a secret, as a key of its own.

@@ -4,6 +4,7 @@
 mod alerts;
 mod clients;
 mod groups;
+mod identity;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,6 +18,10 @@ use jiff::tz::TimeZone;
 pub use alerts::{Alert, WebhookUrl};
 pub use clients::{Client, ClientKey, KeySettings, KeyStorage, StoredKey, Team};
 pub use groups::{GroupSettings, MemberSettings};
+pub use identity::{
+    AwsIdentity, AwsSource, CloudIdentity, ContainerToken, EntraGrant, EntraIdentity, GoogleIdentity,
+    ServiceAccount, TokenEndpoint,
+};
 
 use crate::codec::traceparent::Sampling;
 use crate::config::forward_proxy::ProxyAddress;
@@ -267,8 +272,11 @@ pub struct Upstream {
     pub url: BaseUrl,
     /// `V1` for other providers than Azure.
     pub api_version: ApiVersion,
-    /// A valid header value. `None` only for `other`, with `none` or a client certificate.
+    /// A valid header value. `None` only with `identity`, and for `other` with `none` or a client
+    /// certificate.
     pub api_key: Option<Secret>,
+    /// The identity that gets tokens in place of `api_key`. `None`: there is none.
+    pub identity: Option<CloudIdentity>,
     /// For `openai` only; a valid header value.
     pub organization: Option<String>,
     /// A valid header value, for `openai` only.
@@ -315,7 +323,9 @@ impl Upstream {
         let headers = headers.filter_map(|(_, value)| value.to_str().ok());
         let password = self.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
         let keys = self.api_key.iter().map(Secret::expose);
-        keys.chain(headers).chain(self.query.secrets()).chain(password.map(|(_, password)| password.expose()))
+        let identity = self.identity.iter().flat_map(CloudIdentity::secrets);
+        let password = password.map(|(_, password)| password.expose());
+        keys.chain(headers).chain(self.query.secrets()).chain(password).chain(identity)
     }
 }
 

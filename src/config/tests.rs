@@ -6,6 +6,7 @@ mod clients;
 mod defaults;
 mod description;
 mod groups;
+mod identities;
 mod limits;
 mod mistakes;
 mod network;
@@ -48,6 +49,25 @@ fn without_line(message: &str) -> String {
         Some((line, rest)) if line.parse::<usize>().is_ok() => format!("{file}.toml: {rest}"),
         _ => message.to_owned(),
     }
+}
+
+/// A certificate with an RSA key, and that key under the passphrase `pass`.
+fn rsa() -> (certificates::Pair, String) {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let pair = certificates::Authority::new("a").issue_for(&key, "app", &[]);
+    (pair, certificates::encrypted(&key, "pass"))
+}
+
+/// The file of a service account's key.
+fn service_account(key: &str, token_uri: &str) -> String {
+    serde_json::json!({
+        "type": "service_account",
+        "client_email": "app@project.iam.gserviceaccount.com",
+        "private_key_id": "k1",
+        "private_key": key,
+        "token_uri": token_uri,
+    })
+    .to_string()
 }
 
 fn env(variables: &[(&str, &str)]) -> BTreeMap<String, String> {

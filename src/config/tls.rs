@@ -71,9 +71,14 @@ impl TlsKeys {
 
 /// `tls` of an upstream or a host.
 pub(super) fn client(table: &Table<'_>) -> Read<TlsKeys> {
-    let identity = identity(table, IDENTITY.iter().any(|key| table.at(&[key]).is_some()));
+    let identity = identity_keys(table);
     let trust = trust(table);
     Ok(TlsKeys { identity: identity?, ..trust? })
+}
+
+/// A certificate with its private key among the keys of another table, if they are there.
+pub(super) fn identity_keys(table: &Table<'_>) -> Read<Option<IdentitySource>> {
+    identity(table, IDENTITY.iter().any(|key| table.at(&[key]).is_some()))
 }
 
 /// `tls` of a peer without another table that provides keys.

@@ -7,6 +7,7 @@ use super::connection::{Connection, connection};
 use super::disconnect::drain_limits;
 use super::forward_proxy;
 use super::headers::{header_names, headers};
+use super::identity;
 use super::kind::{Shape, alternatives, any_time, boolean, choice, integer, parsed, requests, text, time};
 use super::layers::OPENAI_API_KEY;
 use super::network::Network;
@@ -93,6 +94,7 @@ fn upstream(
     let url = url(provider, table);
     let host = url.as_ref().ok().and_then(|url| network?.host(url));
     let has_certificate = tls::has_identity(table) || host.map_or(hosts_unread, Connection::has_identity);
+    let identity = identity::identity(table, provider, network);
     let api_key = api_key(provider, has_certificate, table);
     let api_version = api_version(provider, table);
     let deployments = names(table, "deployments", "deployment");
@@ -122,6 +124,7 @@ fn upstream(
     };
     if let (Ok(url), Ok(api_key), Ok(headers), Ok(query)) = (&url, &api_key, &headers, &query) {
         let has_secret = api_key.is_some()
+            || identity::has_identity(table)
             || headers.iter().any(|(_, value)| value.is_sensitive())
             || query.secrets().next().is_some();
         if has_secret && !url.is_https() && !is_local(url.host()) {
@@ -138,6 +141,7 @@ fn upstream(
         url: url,
         api_version: api_version,
         api_key: api_key,
+        identity: identity,
         organization: openai_header(provider, table, "organization"),
         project: openai_header(provider, table, "project"),
         clients_choose_billing: table.or_default("clients_choose_billing", boolean().default(true)),
@@ -241,11 +245,14 @@ fn endpoint_at_end(url: &BaseUrl) -> Option<&str> {
     rests.find(is_endpoint)
 }
 
-/// The key of the service. With a client certificate, services of provider `other` need none.
+/// The key of the service. With an identity none is needed, and with a client certificate none by
+/// services of provider `other`.
 fn api_key(provider: Read<Provider>, has_certificate: bool, table: &Table<'_>) -> Read<Option<Secret>> {
     let shape = Shape::AnyOf(vec![secret_shape(), Shape::Choice(vec![NO_KEY])]);
     let Some(entry) = table.entry("api_key", shape) else {
         return match provider? {
+            // The identity's own mistakes name its key.
+            _ if identity::has_identity(table) => Ok(None),
             Provider::OpenAi | Provider::Azure | Provider::Anthropic | Provider::Gemini => {
                 Err(table.mistake("api_key", "is missing: write api_key = { env = \"NAME\" } or { file = \"PATH\" }"))
             }

@@ -23,7 +23,7 @@ pub use endpoint::{
 };
 pub use fixed_query::{FixedQuery, QueryValue};
 pub use include_usage::{IncludeUsage, sends_usage_unasked};
-pub(crate) use path::{is_safe, percent_decoded};
+pub(crate) use path::{is_safe, percent_decoded, push_segment};
 
 /// The dialect of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

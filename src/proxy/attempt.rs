@@ -130,7 +130,11 @@ impl Prepared {
                     started: self.attempts.started(),
                     is_new: std::mem::take(&mut self.is_new),
                 };
-                let mut response = self.upstream.connections.send(request).await?;
+                let mut response = match &self.upstream.spec.tokens {
+                    None => self.upstream.connections.send(request).await?,
+                    // Boxed: every request has such a future.
+                    Some(tokens) => Box::pin(tokens.send(&self.upstream.connections, request)).await?,
+                };
                 let at = response.body.read_at();
                 let (option, support) = (self.outbound.usage, &self.upstream.stream_options);
                 if let Some(refusal) = &refused {

@@ -17,7 +17,7 @@ use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::route::Table;
 use crate::server::Limits;
 use crate::support::{SharedGuard, UpstreamId};
-use crate::upstream::ConnectSpec;
+use crate::upstream::{ConnectSpec, UpstreamTokens};
 
 /// Built from one `Settings`.
 #[derive(Debug)]
@@ -90,6 +90,8 @@ pub struct UpstreamSpec {
     pub headers: OutboundHeaders,
     /// The headers on the paths of the service's own API. `None`: they are the same.
     pub native: Option<Box<NativeHeaders>>,
+    /// The tokens that requests get in place of a key. `None`: there is a key, or none is needed.
+    pub tokens: Option<Box<UpstreamTokens>>,
     /// The model of requests that name none.
     pub default_model: Option<String>,
     /// Real names by alias.

@@ -190,6 +190,9 @@ impl WorkerUpstream {
             started: Instant::now(),
             is_new: true,
         };
-        self.connections.send(request).await
+        match &self.spec.tokens {
+            None => self.connections.send(request).await,
+            Some(tokens) => tokens.send(&self.connections, request).await,
+        }
     }
 }

@@ -7,6 +7,7 @@
 mod config;
 mod exposition;
 mod flows;
+mod identities;
 mod labels;
 mod limits;
 mod members;
@@ -39,9 +40,11 @@ use crate::record::{Exporting, GrantCounts, Journal, Outcome, Shipping, Sink, Us
 use crate::support::Live;
 use crate::support::flow::StreamMetricsRegistry;
 use crate::tls::Reloads;
+use crate::upstream::IdentityStates;
 use config::ConfigMetrics;
 pub use exposition::Exposition;
 use flows::FlowMetrics;
+use identities::IdentityMetrics;
 use labels::{
     BuildLabels, CodeLabels, CostLabels, FailureLabels, RequestLabels, TimeLabels, TokenLabels, UsageLabels,
 };
@@ -149,6 +152,13 @@ impl Metrics {
     #[must_use]
     pub fn with_members(mut self, health: Arc<HealthRegistry>) -> Self {
         self.registry.register_collector(Box::new(MemberMetrics(health)));
+        self
+    }
+
+    /// Adds the tokens of identities.
+    #[must_use]
+    pub fn with_identities(mut self, states: Arc<IdentityStates>) -> Self {
+        self.registry.register_collector(Box::new(IdentityMetrics(states)));
         self
     }
 

@@ -19,6 +19,7 @@
 //! | `ledger-ship` | PostgreSQL (asynchronously), reads of the ledger's file | the deadline of the stop | started again |
 //! | `otlp-export` | the collector (asynchronously) | its queue; the deadline of the stop | started again |
 //! | `alerts` | webhooks (asynchronously) | its queues; the deadline of the stop | started again |
+//! | `identities` | the authorities of tokens (asynchronously), reads of token files and certificates | 30 s; a second at the end | started again |
 //! | `redis` | Redis (asynchronously) | timeouts of 50 ms; the deadline of the stop | started again |
 //! | `refusals` | its own second to end | | started again |
 //! | `estimates` | nothing: it computes | its queue; a second at the stop | started again |

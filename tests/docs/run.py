@@ -159,6 +159,13 @@ def certificates(folder):
     )
 
 
+def service_account(folder):
+    """The file of a service account's key."""
+    command = ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]
+    key = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.dumps({"type": "service_account", "client_email": "app@project.iam.gserviceaccount.com", "private_key": key})
+
+
 def complete(text, folder):
     """The text as a configuration of its own: with the upstreams that it names if it has none, and with files and ports of this test."""
 
@@ -166,6 +173,9 @@ def complete(text, folder):
         name = pathlib.Path(match[1])
         if name.suffix in (".key", ".crt"):
             path = folder / ("key.pem" if name.suffix == ".key" else "certificate.pem")
+        elif name.name == "service-account.json":
+            path = folder / name.name
+            path.write_text(service_account(folder))
         elif name.name == "keys.toml":
             path = folder / "keys" / name.name  # missing, which is an empty store
         else:
@@ -492,6 +502,7 @@ def check_metrics(scene):
     # in PostgreSQL the second.
     rare = {"streamgauge_time_waiting_seconds", "streamgauge_key_store_up"}
     # Exported with [redis] only.
+    rare |= {"streamgauge_identity_expires_seconds", "streamgauge_identity_renewals_total"}
     rare |= {"streamgauge_redis_connected", "streamgauge_redis_grants_total", "streamgauge_redis_grant_seconds"}
     for name in sorted(table - exported - rare):
         fail(METRIC_PAGE, f"{name} is not exported")

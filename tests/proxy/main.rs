@@ -55,6 +55,7 @@ mod health;
 mod http2;
 mod http2_frames;
 mod http2_tls;
+mod identities;
 mod keep_alive;
 mod keys;
 mod leaving;

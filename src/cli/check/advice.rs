@@ -5,6 +5,7 @@
 //! message.
 
 use crate::record::error::{Error, Kind};
+use std::error::Error as _;
 use std::io::ErrorKind;
 
 use http::StatusCode;
@@ -133,6 +134,11 @@ fn of_code(finding: &Finding<'_>, code: &str) -> String {
         }
         "idle_timeout" => format!("{}: raise it, if such silences are usual", key("timeouts.idle")),
         "total_timeout" => format!("{}: raise it, or \"\" for any time", key("timeouts.total")),
+        "identity_unavailable" => {
+            let reason = finding.trace.error.as_ref().and_then(Error::source).map(ToString::to_string);
+            let tables = [key("entra"), key("google"), key("aws")].join(" or ");
+            format!("{tables}: {}", plain(&reason.unwrap_or_default()))
+        }
         "model_required" => format!("{}: name a model there, or with --model", key("default_model")),
         "proxy_refused" | "proxy_failed" | "proxy_timeout" => match &upstream.proxy {
             Some(proxy) => of_proxy(finding, proxy, code, error),
@@ -307,6 +313,12 @@ fn of_status(finding: &Finding<'_>, response: &CheckResponse, message: &str) -> 
         Provider::OpenAi | Provider::Anthropic | Provider::Gemini | Provider::Other => key("default_model"),
     };
     match response.status {
+        401 | 403 if upstream.identity.is_some() => {
+            format!(
+                "{}: it does not accept its tokens; check their scope and the roles of the identity",
+                key("url")
+            )
+        }
         401 if upstream.api_key.is_none() => {
             format!("{}: it requires a key, and none is configured", key("api_key"))
         }

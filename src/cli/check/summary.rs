@@ -5,8 +5,8 @@ mod clients;
 use std::fmt::{self, Write as _};
 
 use crate::config::{
-    GroupSettings, JsonlTarget, KeyStorage, Loaded, MemberSettings, OtlpSettings, Route, RouteTarget,
-    Settings, Upstream,
+    CloudIdentity, GroupSettings, JsonlTarget, KeyStorage, Loaded, MemberSettings, OtlpSettings, Route,
+    RouteTarget, Settings, Upstream,
 };
 use crate::llm::provider::{ApiVersion, Provider};
 use crate::tls::{ClientCertificates, ServerSettings, Verification};
@@ -148,7 +148,7 @@ fn upstream(upstream: &Upstream) -> String {
         }
     }
     let auth = match (&upstream.api_key, upstream.provider) {
-        (None, _) => "no key",
+        (None, _) => upstream.identity.as_ref().map_or("no key", CloudIdentity::describe),
         (Some(_), Provider::Azure) => "key as api-key",
         (Some(_), Provider::Anthropic) => "key as x-api-key, for chat completions as Authorization: Bearer",
         (Some(_), Provider::Gemini) => "key as Authorization: Bearer, on native paths as x-goog-api-key",

@@ -10,7 +10,7 @@ use crate::llm::provider::{ApiVersion, Provider};
 use crate::support::telemetry::LogFormat;
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 26] = [
+const VARIABLES: [(&str, &str); 30] = [
     ("ALERTS_URL", "https://hooks.example/services/T0/B0/secret"),
     ("ALERTS_KEY", "alerts-0123456789"),
     ("OPENAI_API_KEY", "sk-openai"),
@@ -35,6 +35,10 @@ const VARIABLES: [(&str, &str); 26] = [
     ("OTLP_AUTHORIZATION", "Bearer otlp"),
     ("SERVER_KEY_PASSPHRASE", "pass"),
     ("CLIENT_KEY_PASSPHRASE", "pass"),
+    ("ENTRA_KEY_PASSPHRASE", "pass"),
+    ("AZURE_CLIENT_ID", "11111111-2222-3333-4444-555555555555"),
+    ("AZURE_TENANT_ID", "tenant-1"),
+    ("AZURE_CLIENT_SECRET", "entra-secret"),
     ("ADMIN_TOKEN", "0123456789abcdef"),
     ("ADMIN_READ_TOKEN", "fedcba9876543210"),
 ];
@@ -53,6 +57,13 @@ fn variables() -> BTreeMap<String, String> {
     ] {
         variables.insert(name.to_owned(), text.clone());
     }
+    let (rsa, encrypted) = rsa();
+    variables.insert("ENTRA_CERTIFICATE".to_owned(), rsa.certificate);
+    variables.insert("ENTRA_KEY".to_owned(), encrypted);
+    variables.insert(
+        "GOOGLE_CREDENTIALS".to_owned(),
+        service_account(&rsa.key, "https://oauth2.googleapis.com/token"),
+    );
     variables
 }
 

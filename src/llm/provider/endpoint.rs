@@ -218,11 +218,11 @@ fn model_place(method: &Method, path: &str, is_native: bool) -> Option<Range<usi
     const PLACES: [&str; 3] = ["/v1/models/", "/openai/v1/models/", "/openai/models/"];
     const NATIVE_PLACES: [&str; 2] = ["/v1beta/models/", "/v1alpha/models/"];
     let places = if may_create(method) { &[][..] } else { &PLACES[..] };
-    let after = |place: &&str| Some(path.find(place)? + place.len());
-    let native = NATIVE_PLACES.iter().filter(|_| is_native).find_map(|place| after(&place));
+    let after = |place: &'static &'static str| Some(path.find(place)? + place.len());
+    let native = NATIVE_PLACES.iter().filter(|_| is_native).find_map(after);
     let (start, is_native) = match native {
         Some(start) => (start, true),
-        None => (places.iter().find_map(|place| after(&place))?, false),
+        None => (places.iter().find_map(after)?, false),
     };
     let end = match path[start..].find(':') {
         Some(colon) if is_native => start + colon,

@@ -60,6 +60,15 @@ impl OutboundHeaders {
         .judged()
     }
 
+    /// The same headers with this `Authorization`.
+    #[must_use]
+    pub fn authorized(&self, value: HeaderValue) -> Self {
+        let mut own = self.own.clone();
+        own.retain(|(name, _)| *name != header::AUTHORIZATION);
+        own.push((header::AUTHORIZATION, value));
+        Self { own_lines: lines(&own), own, ..self.clone() }
+    }
+
     /// Drops the client's headers of these names, also where they are spelled with underscores.
     #[must_use]
     pub fn dropping(mut self, names: HeaderNames) -> Self {

@@ -206,6 +206,8 @@ kinds! {
         "There is no TLS session with the upstream.";
     Redirect { host: String } = BAD_GATEWAY, "upstream_redirect", Upstream, Never,
         "The upstream redirects to a host that is not among `network.allowed_hosts`: set its `url` to where it is, or add the host.";
+    IdentityUnavailable = SERVICE_UNAVAILABLE, "identity_unavailable", Upstream, NotSent,
+        "There is no token for the upstream: its `entra`, `google` or `aws` could not get one. The log has the reason.";
     ProxyRefused { proxy: String, status: u16 } = BAD_GATEWAY, "proxy_refused", Upstream, NotSent,
         "The forward proxy refused the tunnel to the upstream.";
     ProxyFailed { proxy: String } = BAD_GATEWAY, "proxy_failed", Upstream, NotSent,

@@ -190,6 +190,10 @@ impl Error {
             Kind::HeaderValue { name, values } => {
                 write!(f, "The header `{name}` has a value that this proxy does not know. Send {values}, or leave it out.")
             }
+            Kind::IdentityUnavailable => write!(
+                f,
+                "There is no token for the upstream `{upstream}`: its identity could not get one. The log of this proxy has the reason."
+            ),
             Kind::Unreachable => write!(
                 f,
                 "The upstream `{upstream}` cannot be reached: {reason}. Check its url in the configuration and that it runs."

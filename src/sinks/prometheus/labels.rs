@@ -133,6 +133,13 @@ pub(super) struct ProbeLabels {
     pub(super) result: &'static str,
 }
 
+/// The label of requests for tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RenewalLabels {
+    /// `renewed` or `failed`.
+    pub(super) result: &'static str,
+}
+
 /// The label of groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct GroupLabels {
