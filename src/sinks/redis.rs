@@ -8,12 +8,14 @@
 //! | module | purpose |
 //! |---|---|
 //! | `exchange` | the thread: asks, passes on the replies, backs off |
+//! | `asked` | the limits about which it asks, and the questions for which it is time |
 //! | `ids` | ids of stored state, written and asked for by the same thread |
 //! | `servers` | the server that has a key: one, the primary that sentinels name, or a node of a cluster |
 //! | `connection` | a connection within its time, through TLS |
 //! | `script` | an ask as a call of the script `grant.lua`, and its reply |
 //! | `trouble` | the reasons for which the server is away |
 
+mod asked;
 mod connection;
 mod exchange;
 mod ids;

@@ -6,11 +6,10 @@
 //! limits as soon as the server is back, so that it has their sums within two seconds. No request
 //! waits meanwhile, and an attempt costs no more than a connection.
 
-use std::collections::HashMap;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -19,14 +18,15 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::asked::{AskedLimits, MAX_ASKS, Sent};
 use super::connection::COMMAND;
 use super::ids::SharedIds;
-use super::script::{Writer, call, key, reply};
+use super::script::{Writer, call, reply};
 use super::servers::Servers;
 use super::trouble::Trouble;
 use crate::balance::HealthRegistry;
 use crate::config::Redis;
-use crate::gate::limit::{AppliedLimit, Ask, Fleet, LimitRegistry, Now, UseLimit};
+use crate::gate::limit::{Fleet, LimitRegistry, Now};
 use crate::record::{GrantCounts, Journal};
 use crate::support::threads::{Deadline, Thread, block_on_this_thread, fault};
 use crate::support::{Backoff, OutageNotice};
@@ -41,10 +41,6 @@ const SILENT_ROUNDS: u32 = 3;
 /// does not respond; an attempt at it takes a second too.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// The largest number of asks at the same time, and of renewals in a round. A server that runs some
-/// 10,000 scripts a second has done them long before its time is over, also for several instances.
-const MAX_ASKS: usize = 32;
 
 /// The time after which the server is asked whether it is there, if nothing else is asked.
 const HEARD: Duration = Duration::from_secs(1);
@@ -112,21 +108,16 @@ impl GrantExchange {
         journal.health().grants.get_or_init(GrantCounts::default);
         let mut asking = Asking {
             ids: SharedIds::new(&settings.prefix, health),
+            limits: AskedLimits::new(&settings.prefix, limits, Arc::clone(&fleet)),
             settings,
-            limits,
             fleet,
             wanted,
             writer,
             now,
             journal: journal.clone(),
             closed,
-            known: Vec::new(),
-            listed: Vec::new(),
-            inherited: HashMap::new(),
-            outages: 0,
             lost_at: None,
             heard: None,
-            turn: 0,
             outage: OutageNotice::default(),
             is_policy_known: false,
         };
@@ -161,38 +152,19 @@ async fn waited_for<T>(fleet: &Fleet, work: impl Future<Output = T>) -> T {
 struct Asking {
     settings: Redis,
     ids: SharedIds,
-    limits: Arc<LimitRegistry>,
+    limits: AskedLimits,
     fleet: Arc<Fleet>,
     wanted: Arc<Notify>,
     writer: Writer,
     now: fn() -> Now,
     journal: Journal,
     closed: watch::Receiver<bool>,
-    /// The limits with their names, as of the last tick.
-    known: Vec<(Arc<str>, AppliedLimit)>,
-    /// The limits of users that have something to say. Bounded by the users that are counted.
-    listed: Vec<(Arc<str>, Arc<UseLimit>)>,
-    /// The beginnings of the periods in which this process has taken over what earlier ones of the
-    /// same ledger have reported, by the limit. Bounded by the limits that live.
-    inherited: HashMap<Arc<str>, (Weak<UseLimit>, Option<i64>)>,
-    /// The outages before the latest look, and the latest time at which the server had lost its state.
-    outages: u64,
+    /// The latest time at which the server had lost its state.
     lost_at: Option<Instant>,
     /// The time at which the server was last asked.
     heard: Option<Instant>,
-    /// The limit with which the next round begins, so that each has its turn of renewal.
-    turn: usize,
     outage: OutageNotice<String>,
     is_policy_known: bool,
-}
-
-/// An ask on its way.
-struct Sent {
-    limit: Arc<UseLimit>,
-    name: Arc<str>,
-    key: String,
-    ask: Ask,
-    is_heir: bool,
 }
 
 impl Asking {
@@ -219,19 +191,22 @@ impl Asking {
         loop {
             if looked.is_none_or(|looked| looked.elapsed() >= TICK) {
                 looked = Some(Instant::now());
-                self.look();
+                self.limits.look((self.now)());
             }
             self.fleet.begin_round();
             let done = match self.round(&mut servers, is_sure).await {
-                Ok(has_more) => self.ids.round(&mut servers).await.map(|has_ids| has_ids || has_more),
+                Ok(has_more) => {
+                    // Requests that wait for grants do not wait for ids.
+                    self.record_success();
+                    self.fleet.end_round();
+                    self.ids.round(&mut servers).await.map(|has_ids| has_ids || has_more)
+                }
                 failed => failed,
             };
             let pause = match done {
                 Ok(has_more) => {
                     (silent, is_sure) = (0, true);
                     pauses.reset();
-                    self.record_success();
-                    self.fleet.end_round();
                     if has_more { Duration::ZERO } else { TICK }
                 }
                 Err(trouble) => {
@@ -244,6 +219,7 @@ impl Asking {
                 }
             };
             if self.fleet.is_leaving() {
+                while self.ids.round(&mut servers).await? {}
                 return Ok(());
             }
             tokio::select! {
@@ -286,54 +262,11 @@ impl Asking {
         Ok(())
     }
 
-    /// Notes the limits in use, which a reload changes.
-    fn look(&mut self) {
-        let mut all = self.limits.all();
-        if std::mem::replace(&mut self.outages, self.fleet.outages()) != self.outages {
-            // The server may not know what it was told of users that are idle now.
-            let now = (self.now)();
-            all.iter().filter_map(|applied| applied.users.as_ref()).for_each(|users| users.list_all(now));
-        }
-        all.retain(|applied| applied.limit.fleet().is_some());
-        let is_same = |((_, known), now): (&(Arc<str>, AppliedLimit), &AppliedLimit)| {
-            Arc::ptr_eq(&known.limit, &now.limit)
-        };
-        if all.len() != self.known.len() || !self.known.iter().zip(&all).all(is_same) {
-            self.known = all.into_iter().map(|applied| (applied.shared_name().into(), applied)).collect();
-        }
-        self.inherited.retain(|_, (limit, _)| limit.strong_count() > 0);
-    }
-
     /// Asks about limits for which it is time, and returns true if there are more of them. Unless it
     /// `is_sure` that the server responds, it asks in any case.
     async fn round(&mut self, servers: &mut Servers, is_sure: bool) -> Result<bool, Trouble> {
         let now = (self.now)();
-        let mut asked = Vec::new();
-        let owned = [self.fleet.owns_ledger(), self.fleet.owned_ledger_at_start()];
-        let of_users = self.known.len();
-        let listed = self.fleet.take_listed().into_iter();
-        self.listed.extend(listed.filter_map(|listed| Some((listed.name, listed.limit.upgrade()?))));
-        let known = self.known.iter().map(|(name, applied)| (name, &applied.limit));
-        let all: Vec<_> = known.chain(self.listed.iter().map(|(name, limit)| (name, limit))).collect();
-        let all = all.into_iter().enumerate();
-        let first = self.turn % all.len().max(1);
-        for (index, (name, limit)) in all.clone().skip(first).chain(all.take(first)) {
-            let renews = asked.len() < MAX_ASKS;
-            let [current, last] = limit.asks(now, renews);
-            if renews {
-                self.turn = index + 1;
-            }
-            let begin = |ask: &Ask| ask.period.map(|(begin, _)| begin.as_second());
-            let is_inherited =
-                |ask: &Ask| self.inherited.get(name).is_some_and(|(_, known)| *known == begin(ask));
-            // See `Grant::reports_ledger`.
-            let owns_ledger = owned[usize::from(index >= of_users)];
-            let current = current.map(|ask| (owns_ledger && !is_inherited(&ask), ask));
-            for (is_heir, ask) in current.into_iter().chain(last.map(|ask| (false, ask))) {
-                let key = key(&self.settings.prefix, name, &ask);
-                asked.push(Sent { limit: limit.clone(), name: name.clone(), key, ask, is_heir });
-            }
-        }
+        let mut asked = self.limits.questions(now);
         let has_more = asked.len() >= MAX_ASKS;
         // Ids alone would not show that it is gone.
         let is_heard = is_sure && self.heard.is_some_and(|heard| heard.elapsed() < HEARD);
@@ -347,7 +280,7 @@ impl Asking {
             let rest = asked.split_off(asked.len().min(MAX_ASKS));
             self.exchange(servers, std::mem::replace(&mut asked, rest)).await?;
         }
-        self.listed.retain(|(_, limit)| !limit.unlist(now));
+        self.limits.forget_idle(now);
         Ok(has_more)
     }
 
@@ -408,10 +341,7 @@ impl Asking {
             self.lost_at = Some(Instant::now());
             self.fleet.record_loss();
         }
-        if sent.is_heir {
-            let begin = sent.ask.period.map(|(begin, _)| begin.as_second());
-            self.inherited.insert(Arc::clone(&sent.name), (Arc::downgrade(&sent.limit), begin));
-        }
+        self.limits.record_reply(sent);
     }
 
     fn record_outage(&mut self, trouble: &Trouble) {
