@@ -4,6 +4,7 @@
 mod admitted;
 mod authenticated;
 mod buffered;
+mod clock;
 mod granted;
 mod limit_wait;
 mod look;
@@ -11,15 +12,17 @@ mod member_limits;
 mod permitted;
 mod planned;
 mod prepared;
+mod reached;
 mod received;
 mod routed;
+mod running;
 mod turns;
 mod used;
 
 pub(super) use admitted::check_client;
-pub use admitted::limit_time;
 pub(super) use authenticated::{Authenticated, Body};
 pub(super) use buffered::Buffered;
+pub use clock::limit_time;
 pub(super) use granted::GrantTime;
 pub(super) use member_limits::MemberLimits;
 pub(super) use planned::{NextMember, NoMember};

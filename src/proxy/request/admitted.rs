@@ -7,53 +7,33 @@
 //! counts what the ledger has.
 
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use http::Method;
 use jiff::Timestamp;
 use smallvec::SmallVec;
 
 use super::Routed;
+use super::clock::{limit_time, time_at};
 use super::granted::GrantTime;
 use super::limit_wait::LimitWait;
 use super::member_limits::MemberLimits;
 use super::permitted::permit_endpoint;
 use super::planned::estimate;
+use super::reached::{reached, remaining};
+use super::running::Running;
 use super::turns::{SessionUse, Turns};
-use super::used::{self, Seen};
-use crate::codec::head::Headers;
 use crate::gate::KnownClient;
 use crate::gate::limit::{
-    AppliedLimit, InputRatios, InputSize, Kinds, LimitFilter, LimitHold, LimitStatus, NoRoom, Now, Quantity,
-    RatioKey, ReplyWait, RoomFrom, Slices, Units, Use,
+    AppliedLimit, InputSize, Kinds, LimitFilter, LimitHold, NoRoom, Now, Quantity, RatioKey, ReplyWait,
+    Slices, Units, Use,
 };
-use crate::llm::price::{Amount, Billable, Cost, Prices, Rates, Served, TokenCounts, is_standard};
+use crate::llm::price::{Billable, Cost, Prices, Rates, Served, is_standard};
 use crate::llm::provider::{Endpoint, Inbound, ModelPlace, UsageOwner};
 use crate::llm::rewrite::body::{asked_tiers, output_bounds};
-use crate::record::error::{Error, Kind, LimitReached, Result};
-use crate::record::{Entry, Note, UsageRecord, UsageSource, UseObserver};
-use crate::support::Live;
+use crate::record::error::{Kind, Result};
+use crate::record::{Entry, Note};
 use crate::support::wait_room::WaitTurn;
-
-/// The time of rates begins when the first limit is made.
-pub(super) static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// The time now, by both clocks.
-pub fn limit_time() -> Now {
-    Now { nanos: nanos_at(Instant::now()), time: Timestamp::now() }
-}
-
-/// The time as in [`Now::nanos`].
-pub(super) fn nanos_at(time: Instant) -> u64 {
-    let nanos = time.saturating_duration_since(*EPOCH).as_nanos();
-    u64::try_from(nanos).unwrap_or(u64::MAX)
-}
-
-/// The time at which a request began.
-fn time_at(entry: &mut Entry) -> Now {
-    Now { nanos: nanos_at(entry.started()), time: entry.row().started_at }
-}
 
 /// Refuses a request before its body is read, if a limit has no room for any request.
 ///
@@ -358,32 +338,6 @@ fn hold(
     Ok(Some(LimitWait::new(running, of_headers, waiting, &used, turn)))
 }
 
-/// Returns true if a header is about limits of this quantity.
-type IsKind = fn(Quantity) -> bool;
-
-/// Headers with what is left of the tightest limit of requests, tokens and cost. Running requests
-/// are limited for a moment only, and have none.
-pub(super) fn remaining<'l>(limits: impl IntoIterator<Item = &'l AppliedLimit> + Clone) -> Headers {
-    let now = limit_time();
-    let mut headers = Headers::default();
-    let kinds: [(&str, IsKind); 3] = [
-        ("x-streamgauge-remaining-requests", |quantity| quantity == Quantity::Requests),
-        ("x-streamgauge-remaining-tokens", |quantity| matches!(quantity, Quantity::Tokens(_))),
-        ("x-streamgauge-remaining-cost", |quantity| matches!(quantity, Quantity::Cost(_))),
-    ];
-    for (name, is_of_kind) in kinds {
-        let limits = limits.clone().into_iter();
-        let of_kind = limits.filter(|applied| is_of_kind(applied.limit.quantity()));
-        let least = of_kind
-            .map(|applied| (applied.limit.status(now).remaining(), applied.limit.quantity()))
-            .min_by_key(|(remaining, _)| *remaining);
-        if let Some((remaining, quantity)) = least {
-            headers.append_own(name, quantity.text(remaining).as_bytes());
-        }
-    }
-    headers
-}
-
 /// Holds what a request that began at `started` is expected to use of each limit. `reply_wait` and
 /// `waiting`: see [`LimitHold::take_or_wait`].
 ///
@@ -435,155 +389,3 @@ impl Expected {
         Use { requests: 1, reported: self.input.saturating_add(output), kinds, cost }
     }
 }
-
-/// The hold of a running request.
-#[derive(Debug)]
-pub(super) struct Running {
-    pub(super) hold: LimitHold,
-    /// The limits of `hold`, except those that were waited for, which come last. Empty if none cuts.
-    limits: Box<[AppliedLimit]>,
-    /// The holds of limits of single members of the group.
-    members: Option<Arc<MemberLimits>>,
-    /// `None`: no limit counts tokens or their cost.
-    ratios: Option<Arc<InputRatios>>,
-    /// `None`: no limit counts cost.
-    prices: Option<Arc<Live<Prices>>>,
-    expected: Expected,
-    /// The output tokens that have passed.
-    output: u64,
-    /// The hold was used up at the last progress, and a limit that cuts had no room for more.
-    lacks_room: bool,
-}
-
-/// The limit that cuts a request, for which it has no room.
-pub(super) struct Full {
-    pub(super) applied: AppliedLimit,
-    pub(super) no_room: NoRoom,
-    pub(super) now: Now,
-}
-
-impl Full {
-    /// The error of what was running, and is ended.
-    pub(super) fn cut(self) -> Error {
-        self.applied.limit.record_exceeded();
-        self.into_error()
-    }
-
-    /// The same error, where the limit has counted already.
-    pub(super) fn into_error(self) -> Error {
-        let Self { applied, no_room: NoRoom { want, room_from, .. }, now } = self;
-        Kind::BudgetExhausted(limit_reached(&applied, want, room_from, now)).into()
-    }
-}
-
-impl Running {
-    /// Holds more for the output that has passed. Returns the limit that has no room, if the request
-    /// has used up what it holds.
-    fn grow(&mut self) -> Option<Full> {
-        let slices = self.expected.slices.as_mut()?;
-        let before = *slices;
-        if !slices.grow(self.output) {
-            return None;
-        }
-        let (expected, now) = (self.expected.used(), limit_time());
-        let full = match self.hold.grow(&expected, now) {
-            Ok(()) => self.members.as_ref()?.grow(&expected, now)?,
-            Err(no_room) => Full { applied: self.limits.get(no_room.limit)?.clone(), no_room, now },
-        };
-        // Asks again when more has passed.
-        self.expected.slices = Some(before);
-        (self.output >= before.held()).then_some(full)
-    }
-}
-
-impl UseObserver for Running {
-    fn on_progress(&mut self, events: u64, output_tokens: Option<u64>) -> Option<Error> {
-        // An event has at least one token.
-        self.output = output_tokens.unwrap_or(0).max(events);
-        let Some(full) = self.grow() else {
-            self.lacks_room = false;
-            return None;
-        };
-        // The last counts of a stream may exceed its hold, and only its last event follows. So the
-        // stream ends at the next event.
-        if !std::mem::replace(&mut self.lacks_room, true) {
-            return None;
-        }
-        Some(full.cut())
-    }
-
-    fn note(&self) -> Option<Note> {
-        self.members.as_ref()?.has_exceeded().then_some(Note::LimitExceeded)
-    }
-
-    fn on_end(&mut self) {
-        self.hold.end();
-        self.members.iter().for_each(|members| members.end());
-    }
-
-    fn on_close(mut self: Box<Self>, record: &UsageRecord) {
-        let Self { hold, members, ratios, prices, expected, output, .. } = &mut *self;
-        if let Some(ratios) = ratios.as_ref().filter(|_| expected.is_own) {
-            learn(ratios, expected, record);
-        }
-        let prices = prices.as_ref().map(|prices| prices.load());
-        let prices = prices.as_deref();
-        let seen = expected.is_own.then_some(Seen { input: expected.input, output: *output });
-        let recorded = used::by_record(record, None, prices);
-        let or_seen = used::or_seen(record, None, prices, seen);
-        hold.settle_seen(&recorded, or_seen.as_ref().unwrap_or(&recorded), nanos_at(Instant::now()));
-        members.iter().for_each(|members| members.settle(record, prices, seen));
-    }
-}
-
-/// Learns from the input that the service has reported.
-fn learn(ratios: &InputRatios, expected: &Expected, record: &UsageRecord) {
-    if !matches!(record.usage_source, UsageSource::Reported | UsageSource::Drained) {
-        return;
-    }
-    let of_record = || Some(ratios.key(record.upstream.as_deref()?, record.model_requested.as_deref()));
-    if let Some(key) = expected.ratio.or_else(of_record) {
-        let tokens = TokenCounts::new(&record.usage, None, record.endpoint.as_deref()).whole_input();
-        ratios.learn(&expected.size, key, tokens);
-    }
-}
-
-/// The error of a request for which a limit has no room.
-pub(super) fn reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -> Error {
-    if matches!(room_from, RoomFrom::AReply | RoomFrom::TheStore) {
-        return Kind::LimitsUnavailable.into();
-    }
-    let reached = limit_reached(applied, want, room_from, now);
-    let is_period = reached.until.is_some();
-    if is_period { Kind::QuotaReached(reached).into() } else { Kind::LimitReached(reached).into() }
-}
-
-/// The limit that has no room, as messages name it.
-fn limit_reached(applied: &AppliedLimit, want: Units, room_from: RoomFrom, now: Now) -> Box<LimitReached> {
-    let limit = &applied.limit;
-    let status @ LimitStatus { limit: most, .. } = limit.status(now);
-    let shown = |units: Units| match limit.quantity() {
-        Quantity::Cost(_) => Amount::of_smallest(units.0).rounded_up(4),
-        quantity => quantity.text(units),
-    };
-    let (retry_after, until) = match room_from {
-        RoomFrom::After(nanos) => (Some(Duration::from_nanos(nanos)), None),
-        RoomFrom::Time(until) => (None, Some(until)),
-        RoomFrom::AnEnd | RoomFrom::AReply | RoomFrom::TheStore => (Some(AN_END), None),
-    };
-    Box::new(LimitReached {
-        whose: applied.whose(),
-        key: applied.key(),
-        unit: limit.quantity().unit(),
-        used: shown(status.taken()),
-        want: shown(want),
-        most: shown(most),
-        remaining: shown(status.remaining()),
-        is_rate: limit.quantity() != Quantity::Concurrent,
-        retry_after,
-        until,
-    })
-}
-
-/// The pause after which a client asks again for the place of a running request.
-const AN_END: Duration = Duration::from_secs(1);

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use super::admitted::{EPOCH, Running, limit_time, reached, remaining};
+use super::clock::{EPOCH, limit_time};
+use super::reached::{reached, remaining};
+use super::running::Running;
 use crate::balance::{CLIENT_MARGIN, client_deadline};
 use crate::codec::head::Headers;
 use crate::gate::limit::{AppliedLimit, Quantity, Units, Use};

@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::admitted::{Full, limit_time, nanos_at, take};
+use super::admitted::take;
+use super::clock::{limit_time, nanos_at};
+use super::running::Full;
 use super::used::{self, Seen};
 use crate::gate::limit::{AppliedLimit, LimitHold, Now, ReplyWait, Use};
 use crate::llm::price::Prices;

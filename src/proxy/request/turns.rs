@@ -6,7 +6,8 @@
 //! the count that of its record, which is the sum of its responses in the period of its beginning.
 //! A rate also counts what the service may bill beyond it.
 
-use std::collections::VecDeque;
+mod turn;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,9 +15,12 @@ use std::task::{Context, Poll};
 use jiff::Timestamp;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::admitted::{Expected, Full, UNREAD, limit_time, reached};
+use super::admitted::Expected;
+use super::clock::limit_time;
 use super::granted::LONGEST;
 use super::member_limits::MemberLimits;
+use super::reached::reached;
+use super::running::Full;
 use super::used;
 use crate::gate::limit::{
     AppliedLimit, InputSize, LimitHold, NoRoom, Now, ReplyWait, RoomFrom, Slices, Use, names_stored,
@@ -27,6 +31,9 @@ use crate::llm::rewrite::body::{SessionMessage, session_output_bound};
 use crate::llm::usage::{TurnStep, Usage};
 use crate::record::error::{Error, Kind, Result};
 use crate::record::{MessageRefusal, TurnObserver, UsageRecord, UseObserver};
+use turn::Turn;
+
+pub(super) use turn::Turns;
 
 /// The most turns of a session that have not ended: those of the client and of the service.
 const MOST_TURNS: usize = 64;
@@ -56,69 +63,6 @@ pub(super) struct SessionUse {
     pub(super) waiting: Option<Pin<Box<Sleep>>>,
     /// The round of the fleet for which that message waits.
     pub(super) round: u64,
-}
-
-/// The turns of a session that have not ended.
-#[derive(Debug, Default)]
-pub(super) struct Turns {
-    running: VecDeque<Turn>,
-    /// There was a turn: the request that the upgrade has held is that turn's.
-    has_begun: bool,
-    /// The tokens of the conversation at the end of the last turn.
-    context: u64,
-    /// The last turn that an error without an id has ended before its beginning. The error may have
-    /// been about another message.
-    doubtful: Option<Turn>,
-    /// The use that the service may bill and the record lacks.
-    unrecorded: Use,
-}
-
-#[derive(Debug)]
-struct Turn {
-    /// The client's own id of the message that asks for it.
-    event_id: Option<String>,
-    expected: Expected,
-    /// The service has begun the response.
-    has_begun: bool,
-    /// The output tokens that have passed.
-    output: u64,
-    /// See `Running::lacks_room`.
-    lacks_room: bool,
-}
-
-impl Turns {
-    /// The use that the session is expected to have beside what it has counted.
-    fn expected(&self, counts_tokens: bool) -> Use {
-        if !self.has_begun {
-            let input = if counts_tokens { UNREAD } else { 0 };
-            return Expected { input, ..Expected::default() }.used();
-        }
-        self.running.iter().fold(Use::default(), |sum, turn| sum.plus(&turn.expected.used()))
-    }
-
-    fn first_begun(&self) -> Option<usize> {
-        self.running.iter().position(|turn| turn.has_begun)
-    }
-
-    fn first_waiting(&self) -> Option<usize> {
-        self.running.iter().position(|turn| !turn.has_begun)
-    }
-
-    /// The turn that an error is about, which may have the id of a message.
-    fn refused(&self, event_id: Option<&str>) -> Option<usize> {
-        let Some(event_id) = event_id else {
-            // Services name the id of a message that has one.
-            let nameless = |turn: &Turn| !turn.has_begun && turn.event_id.is_none();
-            return self.running.iter().position(nameless).or_else(|| self.first_waiting());
-        };
-        self.running.iter().position(|turn| turn.event_id.as_deref() == Some(event_id))
-    }
-}
-
-impl Turn {
-    fn new(event_id: Option<String>, expected: Expected, has_begun: bool) -> Self {
-        Self { event_id, expected, has_begun, output: 0, lacks_room: false }
-    }
 }
 
 impl SessionUse {
