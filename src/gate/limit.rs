@@ -12,7 +12,7 @@
 //! | `state` | the counts of a limit, behind its lock |
 //! | `hold` | what a request holds of all limits that apply to it |
 //! | `queue` | the requests that wait for a limit |
-//! | `users` | the counts of a limit by user |
+//! | `users`, `listed` | the counts of a limit by user, and those about which the fleet's store is asked |
 //! | `grant` | the part of a limit that this instance may spend, if a fleet shares the limit |
 //!
 //! Everything is pure: the caller passes the time.
@@ -35,6 +35,7 @@ mod filter;
 mod grant;
 mod hold;
 mod input_ratio;
+mod listed;
 mod period;
 mod queue;
 mod slices;
@@ -45,7 +46,7 @@ mod users;
 mod weights;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -197,45 +198,6 @@ impl UseLimit {
         let state = State { bound, at_limit, unpriced, counter, held: Units::default(), grant, drift: None };
         let state = Mutex::new(state);
         Self { quantity, filter, fleet, state, counts: Arc::default(), waiting: queue::room() }
-    }
-
-    /// A limit of one user, of which nothing is used. `sharing`: the fleet that shares it, and the name
-    /// that all instances have for it.
-    fn for_user(&self, spec: LimitSpec, sharing: Option<(Arc<Fleet>, Arc<str>)>, now: Now) -> Arc<Self> {
-        let (fleet, name) = sharing.unzip();
-        Arc::new_cyclic(|me| {
-            let limit = Self { counts: Arc::clone(&self.counts), ..Self::shared(spec, fleet, now) };
-            if let (Some(name), Some(grant)) = (name, &mut limit.state().grant) {
-                let of = ListedLimit { name, limit: Weak::clone(me) };
-                **grant = Grant::new(Arc::clone(grant.fleet())).listed_as(of);
-            }
-            limit
-        })
-    }
-
-    /// Adds a user's limit to those about which the fleet's store is asked, if it has any use.
-    fn list(&self, now: Now) {
-        let state = &mut *self.state();
-        let has_use = state.own_status(now).taken() > Units::default();
-        state.grant.iter_mut().filter(|_| has_use).for_each(|grant| grant.list());
-    }
-
-    /// Removes a user's limit from them if the store knows all about it. Returns true if it is gone.
-    pub fn unlist(&self, now: Now) -> bool {
-        let state = &mut *self.state();
-        let Some(grant) = &mut state.grant else { return true };
-        let is_last_known = match &state.counter {
-            Counter::Period(count) => {
-                count.last().is_none_or(|last| grant.knows_last(last.period.0, last.used, last.held))
-            }
-            _ => true,
-        };
-        let standing = standing(&mut state.counter, &state.bound, state.held, grant.spent, now);
-        let spent = match standing.rate {
-            Some(_) => grant.spent,
-            None => standing.taken - state.held.signed(),
-        };
-        is_last_known && state.held == Units::default() && grant.unlist(&standing, spent, now.nanos)
     }
 
     pub fn quantity(&self) -> Quantity {
@@ -508,15 +470,6 @@ impl UseLimit {
         if let Counter::Period(count) = &mut state.counter {
             count.seed(used, at);
         }
-    }
-
-    /// Adds to what a user has used in the current period, as the ledger knows it.
-    fn add_seed(&self, used: Units, at: Timestamp) {
-        let state = &mut *self.state();
-        if let Counter::Period(count) = &mut state.counter {
-            count.add_seed(used, at);
-        }
-        state.grant.iter_mut().for_each(|grant| grant.list());
     }
 
     /// Sets the part of the count that the ledger does not have, in whole requests or tokens.
