@@ -1,6 +1,5 @@
 //! Stored keys of a fleet in a real PostgreSQL: one instance makes them, the others take them over.
 
-use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use serde_json::Value;
 
 use crate::harness::postgres::Server;
 use crate::harness::{Client, Program, Serving, free_address, until};
+use crate::key_commands::{ask, id, keys, line};
 
 /// The time within which a change of the stored keys takes effect on every instance.
 const SOON: Duration = Duration::from_secs(2);
@@ -37,29 +37,19 @@ fn instance_at(admin: &str, server: &Server) -> Program {
     )
 }
 
+/// The output of `streamgauge keys`, which must succeed.
+fn run(program: &Program, arguments: &[&str]) -> String {
+    line(keys(program, arguments).output().unwrap())
+}
+
 fn migrate(program: &Program) -> String {
     let output = program.command(&["ledger", "migrate"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
 }
 
-fn keys(program: &Program, arguments: &[&str]) -> Output {
-    program.command(&[&["keys"], arguments].concat()).output().unwrap()
-}
-
-/// The result of a command that succeeds.
-fn text(output: Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
-}
-
-fn id(key: &str) -> String {
-    streamgauge::gate::KeyDigest::of(key.as_bytes()).id()
-}
-
 fn status(serving: &Serving, key: &str) -> u16 {
-    let head = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer";
-    Client::connect(serving.address).send(format!("{head} {key}\r\n\r\n")).response().status()
+    ask(&mut Client::connect(serving.address), key).status()
 }
 
 /// Waits until requests with the key have this status. Few are sent, since many refused ones would
@@ -87,14 +77,14 @@ fn key_made_on_one_instance_is_taken_by_the_other() {
     let programs = [instance(&server), instance(&server)];
     assert!(migrate(&programs[0]).starts_with("the ledger was created"));
     let serving = programs.each_ref().map(Program::serve);
-    let key = text(keys(&programs[0], &["create", "search", "--until", "90d"]));
+    let key = run(&programs[0], &["create", "search", "--until", "90d"]);
     serving.iter().for_each(|serving| wait_for(serving, &key, 200, SOON));
     // The database has digests only.
     let stored = server.sql("SELECT * FROM streamgauge_keys");
     assert!(stored.contains(&id(&key)) && !stored.contains(&key[3..]), "{stored}");
     assert!(!programs[0].path("keys.toml").exists());
 
-    let rotated = text(keys(&programs[1], &["rotate", "search", "--grace", "0s", "--format", "json"]));
+    let rotated = run(&programs[1], &["rotate", "search", "--grace", "0s", "--format", "json"]);
     let rotated: Value = serde_json::from_str(&rotated).unwrap();
     let new = rotated["key"].as_str().unwrap();
     assert_eq!(rotated["replaced"][0]["id"], id(&key));
@@ -102,16 +92,15 @@ fn key_made_on_one_instance_is_taken_by_the_other() {
         wait_for(serving, new, 200, SOON);
         wait_for(serving, &key, 401, SOON);
     }
-    let listing: Value =
-        serde_json::from_str(&text(keys(&programs[0], &["list", "--format", "json"]))).unwrap();
+    let listing: Value = serde_json::from_str(&run(&programs[0], &["list", "--format", "json"])).unwrap();
     let ids: Vec<_> = listing["keys"].as_array().unwrap().iter().map(|key| key["id"].clone()).collect();
     assert_eq!(ids, [id(&key), id(new)]);
     assert!(listing["store"].as_str().unwrap().starts_with("streamgauge_keys in postgres://"), "{listing}");
 
-    assert!(text(keys(&programs[0], &["revoke", &id(new)])).starts_with("revoked"));
+    assert!(run(&programs[0], &["revoke", &id(new)]).starts_with("revoked"));
     serving.iter().for_each(|serving| wait_for(serving, new, 401, SOON));
     assert_eq!(server.number("SELECT count(*) FROM streamgauge_keys"), 1);
-    let refused = keys(&programs[0], &["revoke", &id(new)]);
+    let refused = keys(&programs[0], &["revoke", &id(new)]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
 }
 
@@ -122,7 +111,7 @@ fn last_known_keys_stay_while_the_database_is_away() {
     let admin = free_address();
     let program = instance_at(&admin.to_string(), &server);
     migrate(&program);
-    let key = text(keys(&program, &["create", "search"]));
+    let key = run(&program, &["create", "search"]);
     let serving = program.serve();
     assert_eq!(status(&serving, &key), 200, "a start waits for the stored keys");
     let is_up = || {
@@ -137,7 +126,7 @@ fn last_known_keys_stay_while_the_database_is_away() {
     until(PATIENCE, "the outage", || serving.has_logged("the stored keys cannot be read").then_some(()));
     assert_eq!(status(&serving, &key), 200);
     assert_eq!(is_up(), Some(false));
-    let failed = keys(&program, &["create", "search"]);
+    let failed = keys(&program, &["create", "search"]).output().unwrap();
     assert_eq!(failed.status.code(), Some(1), "{failed:?}");
     assert!(
         String::from_utf8_lossy(&failed.stderr).contains("streamgauge_keys in postgres://"),
@@ -150,7 +139,7 @@ fn last_known_keys_stay_while_the_database_is_away() {
     assert_eq!((status(&later, OWN_KEY), status(&later, &key)), (200, 401));
     server.resume();
     wait_for(&later, &key, 200, PATIENCE);
-    text(keys(&program, &["revoke", &id(&key)]));
+    run(&program, &["revoke", &id(&key)]);
     wait_for(&serving, &key, 401, PATIENCE);
     let log = end(serving);
     // A server that starts has states of its own.
@@ -164,10 +153,10 @@ fn reload_that_changes_the_store_keeps_the_keys_in_use() {
     let mut server = Server::start();
     let program = instance(&server);
     migrate(&program);
-    let revoked = text(keys(&program, &["create", "search"]));
+    let revoked = run(&program, &["create", "search"]);
     let serving = program.serve();
-    let created = text(keys(&program, &["create", "search"]));
-    text(keys(&program, &["revoke", &id(&revoked)]));
+    let created = run(&program, &["create", "search"]);
+    run(&program, &["revoke", &id(&revoked)]);
     wait_for(&serving, &created, 200, SOON);
     wait_for(&serving, &revoked, 401, SOON);
     // No later reading replaces what the reload puts in use.
@@ -193,15 +182,15 @@ fn keys_wait_for_the_migration_of_the_database() {
     assert_eq!(status(&serving, OWN_KEY), 200);
     let needed = "the ledger in the database has schema 3, and this program needs 4: run";
     assert!(serving.has_logged(needed));
-    let failed = keys(&program, &["create", "search"]);
+    let failed = keys(&program, &["create", "search"]).output().unwrap();
     assert!(String::from_utf8_lossy(&failed.stderr).contains(needed), "{failed:?}");
     assert!(migrate(&program).contains("from schema 3 to"));
-    let key = text(keys(&program, &["create", "search"]));
+    let key = run(&program, &["create", "search"]);
     wait_for(&serving, &key, 200, SOON);
     // A connection that the database ends is replaced at the next reading.
     server
         .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'streamgauge'");
-    text(keys(&program, &["revoke", &id(&key)]));
+    run(&program, &["revoke", &id(&key)]);
     wait_for(&serving, &key, 401, SOON);
     let log = end(serving);
     assert_eq!(lines(&log, "the stored keys cannot be read"), 1, "{log:#?}");
@@ -213,7 +202,7 @@ fn key_revoked_now_ends_a_stream_of_another_instance() {
     let server = Server::start();
     let programs = [instance(&server), instance(&server)];
     migrate(&programs[0]);
-    let key = text(keys(&programs[0], &["create", "search"]));
+    let key = run(&programs[0], &["create", "search"]);
     let serving = programs[1].serve();
     let mut client = Client::connect(serving.address);
     let body = r#"{"model":"sim:events=1000,pace=100ms","stream":true,"messages":[]}"#;
@@ -224,7 +213,7 @@ fn key_revoked_now_ends_a_stream_of_another_instance() {
     let head = client.head();
     assert!(head.contains("200"), "{head}");
     let begun = Instant::now();
-    text(keys(&programs[0], &["revoke", &id(&key), "--now"]));
+    run(&programs[0], &["revoke", &id(&key), "--now"]);
     assert!(client.cut_body(&head).contains("key_revoked"));
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     assert_eq!(server.sql("SELECT cut FROM streamgauge_keys"), "t");

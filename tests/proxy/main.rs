@@ -57,6 +57,7 @@ mod http2_frames;
 mod http2_tls;
 mod identities;
 mod keep_alive;
+mod key_commands;
 mod keys;
 mod leaving;
 mod ledger;

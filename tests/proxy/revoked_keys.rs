@@ -4,6 +4,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use crate::harness::{CHAT_REQUEST, Client, EVENTS_HEAD, Program, Proxy, Upstream, chunk, proxy, upstream};
+use crate::key_commands::id;
 
 /// The time within which a revoked key ends its requests.
 const SOON: Duration = Duration::from_secs(2);
@@ -90,6 +91,21 @@ impl Keyed {
         });
     }
 
+    /// Revokes `cut` while the request that `send` sends with it waits for the place of one with
+    /// `kept`. Returns that one.
+    fn revoke_while_waiting(&self, kept: &str, cut: &str, send: fn(&Self, &str) -> Client) -> Client {
+        let running = self.send(kept);
+        crate::harness::until(SOON, "the first request", || (self._up.accepted() > 0).then_some(()));
+        let mut waiting = send(self, cut);
+        self.wait_for_queue(1);
+        self.keys(&["revoke", &id(cut), "--now"]);
+        let refused = waiting.response();
+        assert_eq!((refused.status(), &refused.error()["code"]), (401, &"key_revoked".into()));
+        assert_eq!(self.proxy.record()["outcome"], "cut");
+        self.wait_for_queue(0);
+        running
+    }
+
     /// Checks the record of a request that was cut, and that the upstream was left.
     fn assert_cut(&self) {
         self.left.recv_timeout(SOON).expect("the upstream is left");
@@ -97,10 +113,6 @@ impl Keyed {
         let error = record["error"].as_str().unwrap_or_default();
         assert!(record["outcome"] == "cut" && error.contains("key was revoked"), "{record}");
     }
-}
-
-fn id(key: &str) -> String {
-    streamgauge::gate::KeyDigest::of(key.as_bytes()).id()
 }
 
 #[test]
@@ -154,15 +166,7 @@ fn request_that_waits_for_a_limit_is_refused_and_never_sent() {
     let limits = "limits = [{ concurrent = 1, at_limit = \"wait\", wait = \"10m\" }]\n";
     let keyed = Keyed::limited(Vec::new(), limits);
     let (kept, cut) = (keyed.create(), keyed.create());
-    let mut running = keyed.send(&kept);
-    crate::harness::until(SOON, "the first request", || (keyed._up.accepted() > 0).then_some(()));
-    let mut waiting = keyed.send(&cut);
-    keyed.wait_for_queue(1);
-    keyed.keys(&["revoke", &id(&cut), "--now"]);
-    let refused = waiting.response();
-    assert_eq!((refused.status(), &refused.error()["code"]), (401, &"key_revoked".into()));
-    assert_eq!(keyed.proxy.record()["outcome"], "cut");
-    keyed.wait_for_queue(0);
+    let mut running = keyed.revoke_while_waiting(&kept, &cut, Keyed::send);
     // The place of the first one is free, and nothing takes it.
     keyed.keys(&["revoke", &id(&kept), "--now"]);
     assert_eq!(running.response().status(), 401);
@@ -175,15 +179,7 @@ fn list_of_models_that_waits_for_a_limit_is_refused() {
     let lines = "models = [\"gpt*\"]\nlimits = [{ concurrent = 1, at_limit = \"wait\", wait = \"10m\" }]\n";
     let keyed = Keyed::limited(Vec::new(), lines);
     let (kept, cut) = (keyed.create(), keyed.create());
-    let _running = keyed.send(&kept);
-    crate::harness::until(SOON, "the first request", || (keyed._up.accepted() > 0).then_some(()));
-    let mut waiting = keyed.list(&cut);
-    keyed.wait_for_queue(1);
-    keyed.keys(&["revoke", &id(&cut), "--now"]);
-    let refused = waiting.response();
-    assert_eq!((refused.status(), &refused.error()["code"]), (401, &"key_revoked".into()));
-    assert_eq!(keyed.proxy.record()["outcome"], "cut");
-    keyed.wait_for_queue(0);
+    keyed.revoke_while_waiting(&kept, &cut, Keyed::list);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, Client, EVENTS_HEAD, LAST_CHUNK, Program, Proxy, Response, Upstream, chunk,
     proxy, sized, until, upstream,
 };
+use crate::key_commands::{ask, id, keys, line, text};
 
 const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new(), late_workers: 0 };
 
@@ -54,7 +55,7 @@ impl Keyed {
     }
 
     fn create(&self, client: &str) -> String {
-        text(self.keys(&["create", client])).trim_end().to_owned()
+        line(self.keys(&["create", client]))
     }
 
     /// The stored keys.
@@ -82,16 +83,6 @@ impl Keyed {
     }
 }
 
-fn keys(program: &Program, arguments: &[&str]) -> Command {
-    program.command(&[&["keys"], arguments].concat())
-}
-
-/// The result of a command that succeeds.
-fn text(output: Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 fn json(output: Output) -> Value {
     serde_json::from_str(&text(output)).unwrap()
 }
@@ -103,12 +94,6 @@ fn failure(output: &Output, status: i32) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Sends a request without a body, so that the connection stays after a refusal.
-fn ask(client: &mut Client, key: &str) -> Response {
-    let head = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer";
-    client.send(format!("{head} {key}\r\n\r\n")).response()
-}
-
 /// Waits until requests with the key have this status. Few are sent, since many refused ones would
 /// be delayed.
 fn wait_for(keyed: &Keyed, key: &str, status: u16) {
@@ -116,11 +101,6 @@ fn wait_for(keyed: &Keyed, key: &str, status: u16) {
         thread::sleep(Duration::from_millis(80));
         (keyed.status(key) == status).then_some(())
     });
-}
-
-/// The id of a key.
-fn id(key: &str) -> String {
-    streamgauge::gate::KeyDigest::of(key.as_bytes()).id()
 }
 
 #[test]
