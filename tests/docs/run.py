@@ -301,7 +301,7 @@ for word; do
 done
 [ "$(basename "$0")" != cargo ] || exec {python} {here}/cargo.py "$@"
 """
-STUBS = ["cargo", "docker", "install", "systemctl", "kubectl", "claude"]
+STUBS = ["apt", "cargo", "claude", "docker", "helm", "install", "kubectl", "podman", "systemctl"]
 
 
 @contextlib.contextmanager
@@ -421,7 +421,7 @@ def check_commands(scene):
         text, folder = scene.here(block.text), scene.work
         if "streamgauge keys" in text:
             text, folder = scene.with_keys(text)
-        text = re.sub(r"^tests/run", "test -x " + str(ROOT) + "/tests/run #", text, flags=re.M)
+        text = re.sub(r"^(tests/run|config/release/\w+)", f"test -x {ROOT}/\\1 #", text, flags=re.M)
         text = re.sub(r"[A-Z_]+=\S+ (?:[A-Z_]+=\S+ )?claude", "claude", text)
         # `claude` has options of its own; the lines of one block are one shell, whose first failure ends it.
         run(block, ["bash", "-e", "-u", "-o", "pipefail", "-c", text], cwd=folder, env=environment)
