@@ -150,7 +150,7 @@ def check_program(name, objects, container, grace):
         if effective is None:
             return
         server = effective["server"]
-        expected = seconds(server["drain_timeout"]) + RECORDS
+        expected = seconds(server["stop_delay"]) + seconds(server["drain_timeout"]) + RECORDS
         check(name, grace == expected, f"the pod is killed after {grace} s, and needs {expected} s")
         # The addresses are those of the pod, with ports that are free here.
         listen = {f"STREAMGAUGE_{table}__LISTEN": effective[table.lower()]["listen"] for table in ("SERVER", "ADMIN")}
@@ -161,6 +161,7 @@ def check_program(name, objects, container, grace):
         options["env"] |= {
             "STREAMGAUGE_SERVER__LISTEN": "127.0.0.1:0",
             "STREAMGAUGE_ADMIN__LISTEN": f"127.0.0.1:{admin}",
+            "STREAMGAUGE_SERVER__STOP_DELAY": "0s",
             "STREAMGAUGE_CONFIG": str(path),
         }
         with started(name, [BIN, *container["args"]], admin, folder / "log", **options) as child:

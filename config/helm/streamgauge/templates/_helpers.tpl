@@ -62,8 +62,8 @@ spec:
   {{- with .Values.priorityClassName }}
   priorityClassName: {{ . }}
   {{- end }}
-  # The sum of server.drain_timeout and ten seconds for the records.
-  terminationGracePeriodSeconds: {{ add .Values.drainSeconds 10 }}
+  # server.stop_delay, server.drain_timeout, and ten seconds for the records.
+  terminationGracePeriodSeconds: {{ add .Values.stopDelaySeconds .Values.drainSeconds 10 }}
   securityContext:
     runAsNonRoot: true
     runAsUser: 65532
@@ -87,6 +87,8 @@ spec:
       env:
         - name: STREAMGAUGE_SERVER__LISTEN
           value: "0.0.0.0:{{ .Values.port }}"
+        - name: STREAMGAUGE_SERVER__STOP_DELAY
+          value: "{{ .Values.stopDelaySeconds }}s"
         - name: STREAMGAUGE_SERVER__DRAIN_TIMEOUT
           value: "{{ .Values.drainSeconds }}s"
         - name: STREAMGAUGE_ADMIN__LISTEN
