@@ -18,7 +18,9 @@ UNSHARED = "DEBIAN_CHECKS_UNSHARED"
 CONFIGURATION = "/etc/streamgauge/streamgauge.toml"
 WANTED = "/etc/systemd/system/multi-user.target.wants/streamgauge.service"
 VALID = '[upstreams.openai]\napi_key = { file = "credentials/openai" }\n'
-LEDGER = "/var/lib/private/streamgauge/streamgauge.db"
+# systemd's figure for the rights of the unit, in tenths from 0 to 100; the remaining one is the network.
+MAX_EXPOSURE = 14
+LEDGER = "/var/lib/streamgauge/streamgauge.db"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A unit is enabled if its symlink is there, as a preset makes it, and never active.
 SYSTEMCTL = f"""#!/bin/sh
@@ -136,8 +138,14 @@ def first_installation(system, package):
     check("the service reads its configuration", system.as_user("streamgauge", "cat", CONFIGURATION) == 0)
     check("others do not", system.as_user("nobody", "cat", CONFIGURATION) != 0)
     check("the program runs", system.run("streamgauge", "--version").returncode == 0)
-    unit = system.path("/usr/lib/systemd/system/streamgauge.service").read_text()
-    check("the unit", "ExecStart=/usr/bin/streamgauge serve\n" in unit and "/usr/local" not in unit, unit)
+    unit = "/usr/lib/systemd/system/streamgauge.service"
+    text = system.path(unit).read_text()
+    lines = {"ExecStart=/usr/bin/streamgauge serve", "User=streamgauge"}
+    check("the unit", lines <= set(text.splitlines()) and "/usr/local" not in text, text)
+    verified = system.run("systemd-analyze", "verify", unit)
+    check("systemd-analyze verify", verified.returncode == 0 and not verified.stderr, verified.stdout + verified.stderr)
+    secured = system.run("systemd-analyze", "security", "--offline=yes", f"--threshold={MAX_EXPOSURE}", unit)
+    check("systemd-analyze security", secured.returncode == 0, secured.stdout)
 
 
 def configure(system):
