@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 
-UNSHARED = "DEBIAN_CHECKS_UNSHARED"
+# The folder of this test, in the environment of the process with namespaces of its own.
+FOLDER = "DEBIAN_CHECKS_FOLDER"
 CONFIGURATION = "/etc/streamgauge/streamgauge.toml"
 WANTED = "/etc/systemd/system/multi-user.target.wants/streamgauge.service"
 VALID = '[upstreams.openai]\napi_key = { file = "credentials/openai" }\n'
@@ -79,7 +80,11 @@ class System:
         options = f"lowerdir=/,upperdir={self.upper},workdir={folder}/files/work"
         run("mount", "-t", "overlay", "overlay", "-o", options, self.root, check=True)
         run("mount", "-t", "proc", "proc", self.root / "proc", check=True)
-        run("mount", "--rbind", "/dev", self.root / "dev", check=True)
+        # Single files, so that nothing of this machine can be deleted through them.
+        for name in ("null", "zero", "full", "random", "urandom"):
+            self.path(f"/dev/{name}").unlink(missing_ok=True)
+            self.path(f"/dev/{name}").touch()
+            run("mount", "--bind", f"/dev/{name}", self.path(f"/dev/{name}"), check=True)
         for name in ("run", "tmp"):
             run("mount", "-t", "tmpfs", "tmpfs", self.root / name, check=True)
         self.path("/run/systemd/system").mkdir(parents=True)
@@ -192,23 +197,21 @@ def configured_before(system, package):
 
 def main():
     package = pathlib.Path(sys.argv[1]).resolve()
-    # Runs in namespaces of its own, whose mounts and processes end with it.
-    if UNSHARED not in os.environ:
-        os.environ[UNSHARED] = "1"
-        os.execvp("unshare", ["unshare", "--mount", "--pid", "--fork", "--propagation", "private", sys.executable, *sys.argv])
+    # Mounts and processes end with their namespaces, before the folder is deleted.
+    if FOLDER not in os.environ:
+        with tempfile.TemporaryDirectory() as name:
+            unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+            sys.exit(subprocess.run([*unshare, sys.executable, *sys.argv], env={**os.environ, FOLDER: name}).returncode)
+    folder = pathlib.Path(os.environ[FOLDER])
     lintian(package)
     contents(package)
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        (folder / "again").mkdir()
-        (folder / "system").mkdir()
-        system = System(folder / "system")
-        first_installation(system, package)
-        configure(system)
-        later(system, package, folder)
-        configured_before(system, package)
-        run("umount", "--recursive", system.root)
-        run("umount", folder / "system/files")
+    for name in ("again", "system"):
+        (folder / name).mkdir()
+    system = System(folder / "system")
+    first_installation(system, package)
+    configure(system)
+    later(system, package, folder)
+    configured_before(system, package)
     if failures:
         print(f"FAILED: package checks: {', '.join(failures)}")
         sys.exit(1)

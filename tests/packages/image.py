@@ -21,7 +21,8 @@ sys.path[:0] = [str(HERE.parent / "docs"), str(HERE.parent / "support")]
 from deployment import USER, check, enter, failures, run, runtime_files  # noqa: E402
 from programs import accepts, until  # noqa: E402
 
-UNSHARED = "IMAGE_CHECKS_UNSHARED"
+# The folder of this test, in the environment of the process with namespaces of its own.
+FOLDER = "IMAGE_CHECKS_FOLDER"
 STATE = "var/lib/streamgauge"
 CONFIGURATION = '[upstreams.openai]\napi_key = { value = "a-key-of-this-test" }\n'
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
@@ -70,29 +71,26 @@ def check_run(root, config):
 
 def main():
     archive = pathlib.Path(sys.argv[1]).resolve()
-    # Runs in namespaces of its own: the usual ports are free, and mounts end with it.
-    if UNSHARED not in os.environ:
-        os.environ[UNSHARED] = "1"
-        os.execvp("unshare", ["unshare", "--mount", "--net", "--propagation", "private", sys.executable, *sys.argv])
+    # The usual ports are free in a network of its own. Mounts end with their namespace, before the folder is deleted.
+    if FOLDER not in os.environ:
+        with tempfile.TemporaryDirectory() as name:
+            unshare = ["unshare", "--mount", "--net", "--propagation", "private"]
+            sys.exit(subprocess.run([*unshare, sys.executable, *sys.argv], env={**os.environ, FOLDER: name}).returncode)
     loopback_up()
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        buildah = ["buildah", "--root", folder / "store", "--runroot", folder / "run", "--storage-driver", "vfs"]
-        container = run("buildah from", [*buildah, "from", "--quiet", "--pull-never", f"oci-archive:{archive}"]).split()[-1]
-        config = json.loads(json.loads(run("buildah inspect", [*buildah, "inspect", container]))["Config"])["config"]
-        files = pathlib.Path(run("buildah mount", [*buildah, "mount", container]).strip())
-        check_files(files, config)
-        root = folder / "root"
-        root.mkdir()
-        (files / "etc/streamgauge/streamgauge.toml").write_text(CONFIGURATION)
-        mount("--bind", files, root)
-        with runtime_files(root):
-            mount("-t", "tmpfs", "-o", f"uid={USER},gid={USER},mode=0700", "tmpfs", root / STATE)
-            mount("-o", "remount,bind,ro", root)
-            check_run(root, config)
-            subprocess.run(["umount", root / STATE], check=True)
-        subprocess.run(["umount", root], check=True)
-        run("buildah umount", [*buildah, "umount", container])
+    folder = pathlib.Path(os.environ[FOLDER])
+    buildah = ["buildah", "--root", folder / "store", "--runroot", folder / "run", "--storage-driver", "vfs"]
+    container = run("buildah from", [*buildah, "from", "--quiet", "--pull-never", f"oci-archive:{archive}"]).split()[-1]
+    config = json.loads(json.loads(run("buildah inspect", [*buildah, "inspect", container]))["Config"])["config"]
+    files = pathlib.Path(run("buildah mount", [*buildah, "mount", container]).strip())
+    check_files(files, config)
+    (files / "etc/streamgauge/streamgauge.toml").write_text(CONFIGURATION)
+    root = folder / "root"
+    root.mkdir()
+    mount("--bind", files, root)
+    with runtime_files(root):
+        mount("-t", "tmpfs", "-o", f"uid={USER},gid={USER},mode=0700", "tmpfs", root / STATE)
+        mount("-o", "remount,bind,ro", root)
+        check_run(root, config)
     if failures:
         print(f"FAILED: image checks: {', '.join(failures)}")
         sys.exit(1)
