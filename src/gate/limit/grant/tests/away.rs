@@ -1,5 +1,7 @@
 //! Instances whose store is away while something else happens.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 const HOUR: u64 = 3_600 * SECOND;
