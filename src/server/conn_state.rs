@@ -289,7 +289,10 @@ impl ConnState {
         }
         match (self.command.get(), self.head_since.get()) {
             (Some((ConnCommand::Drop, _)), _) => {}
-            (Some((_, since)), _) if over(since, FINISH) => self.tell(ConnCommand::Drop, now),
+            // On a busy worker, the task of a new connection may not have seen its request yet.
+            (Some((_, since)), _) if over(since, FINISH) && self.waker.borrow().is_some() => {
+                self.tell(ConnCommand::Drop, now);
+            }
             (None, Some(since)) if over(since, limits.header_timeout) => {
                 // HTTP/2 has no response to a missing head, and a client that sent nothing needs
                 // none.
@@ -427,6 +430,9 @@ mod tests {
         state.enforce_limits(now + FINISH, &LIMITS);
         assert_eq!(state.command(), Some(ConnCommand::Finish));
         drop(running);
+        state.enforce_limits(now + FINISH, &LIMITS);
+        assert_eq!(state.command(), Some(ConnCommand::Finish), "its task has not run yet");
+        state.wake_me(&Context::from_waker(Waker::noop()));
         state.enforce_limits(now + FINISH, &LIMITS);
         assert_eq!(state.command(), Some(ConnCommand::Drop));
     }

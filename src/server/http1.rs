@@ -104,12 +104,16 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         poll_fn(|cx| {
             // One task polls a connection for its whole life.
             state.wake_me(cx);
-            if state.must_end() {
+            if state.command().is_some_and(|command| command != ConnCommand::Finish) {
                 return Poll::Ready(Ok(None));
             }
             loop {
                 let mut buf = buffers.read();
-                let read = ready!(read_once(io, cx, &mut buf[..FIRST_READ]))?;
+                let read = match read_once(io, cx, &mut buf[..FIRST_READ])? {
+                    Poll::Ready(read) => read,
+                    Poll::Pending if state.must_end() => return Poll::Ready(Ok(None)),
+                    Poll::Pending => return Poll::Pending,
+                };
                 unread.extend_from_slice(&buf[..read]);
                 if unread.is_empty() {
                     return Poll::Ready(Ok(None));
@@ -213,13 +217,19 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
                     let limit = self.context.limits.get().header_timeout;
                     return end(End::Refuse(Kind::HeadTimeout(limit).into()));
                 }
-                Some(_) if peer.unread.is_empty() && peer.state.must_end() => {
-                    return end(End::Close { lingers: false });
-                }
-                _ => {}
+                Some(ConnCommand::Finish) | None => {}
+                Some(_) if peer.unread.is_empty() => return end(End::Close { lingers: false }),
+                Some(_) => {}
             }
             let mut buf = self.context.buffers.read();
-            let read = ready!(peer.poll_read(cx, &mut buf))?;
+            let read = match peer.poll_read(cx, &mut buf)? {
+                Poll::Ready(read) => read,
+                // A request that has arrived already is served.
+                Poll::Pending if peer.unread.is_empty() && peer.state.must_end() => {
+                    return end(End::Close { lingers: false });
+                }
+                Poll::Pending => return Poll::Pending,
+            };
             if read == 0 {
                 return end(End::Close { lingers: false });
             }
