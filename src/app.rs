@@ -25,22 +25,24 @@ mod upstreams;
 mod worker;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use socket2::Socket;
 
 use crate::admin::{self, Admin, Members, ServerBounds, Shown, WORKER};
 use crate::config::{Files, Settings, Sources};
 use crate::proxy::limit_time;
 use crate::record::{ActiveRequests, CAPACITY, Estimator, Journal, RefusalCounter, Sink, Writer};
-use crate::server::{Balance, Capacity, Listener, bind, watch_at_most};
+use crate::server::{Balance, Capacity, Listener, bind, bind_unix, watch_at_most};
 use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::Metrics;
-use crate::support::Live;
 use crate::support::drain::Stop;
 use crate::support::flow::StreamMetricsRegistry;
 use crate::support::supervisor::Supervisor;
 use crate::support::threads::Threads;
+use crate::support::{ListenAddress, Live};
 use crate::tls::ServerTls;
 use crate::upstream::ConnectObserver;
 use open_files::{make_room, raise_limit};
@@ -66,10 +68,10 @@ const OTHER_THREADS: usize = 19;
 const GRACE: Duration = Duration::from_millis(1500);
 
 /// The bound addresses.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Addresses {
     /// The address for clients.
-    pub proxy: SocketAddr,
+    pub proxy: ListenAddress,
     /// The address for operators.
     pub admin: Option<SocketAddr>,
 }
@@ -220,7 +222,7 @@ impl App {
     }
 
     pub fn addresses(&self) -> Addresses {
-        self.addresses
+        self.addresses.clone()
     }
 
     /// Copies the listening sockets, to pass them on. While a copy exists, the kernel queues
@@ -233,8 +235,11 @@ impl App {
         let proxy: Vec<_> = self.listeners.iter().flat_map(Listener::sockets).collect();
         let admin = self.admin.iter().flat_map(admin::AdminServer::sockets).collect::<Vec<_>>();
         Ok(PassedSockets {
-            proxy: Passed::copy(passed.proxy.is_none().then_some(settings.server.listen), proxy)?,
-            admin: Passed::copy(settings.admin.listen.filter(|_| passed.admin.is_none()), admin)?,
+            proxy: Passed::copy(passed.proxy.is_none().then_some(settings.server.listen.clone()), proxy)?,
+            admin: Passed::copy(
+                settings.admin.listen.filter(|_| passed.admin.is_none()).map(ListenAddress::Inet),
+                admin,
+            )?,
         })
     }
 
@@ -353,19 +358,29 @@ impl App {
 fn listen(
     settings: &Settings,
     passed: PassedSockets,
-) -> Result<(Addresses, Vec<TcpListener>, Vec<TcpListener>), String> {
+) -> Result<(Addresses, Vec<Socket>, Vec<Socket>), String> {
+    const KEY: &str = "server.listen (--listen)";
     let (mut proxy, mut admin) = (passed.proxy.sockets, passed.admin.sockets);
-    let (server, workers) = (settings.server.listen, settings.server.workers);
-    let mut addresses = Addresses { proxy: server, admin: settings.admin.listen };
-    if proxy.is_empty() {
-        let bound = bind(server, workers);
-        (addresses.proxy, proxy) =
-            bound.map_err(|error| advice::address("server.listen (--listen)", server, &error))?;
-    } else if let Some(Ok(address)) = proxy.first().map(TcpListener::local_addr) {
-        addresses.proxy = address;
+    let server = &settings.server;
+    let mut addresses = Addresses { proxy: server.listen.clone(), admin: settings.admin.listen };
+    if let Some(socket) = proxy.first() {
+        addresses.proxy = passed::address(socket).unwrap_or(addresses.proxy);
+    } else {
+        (addresses.proxy, proxy) = match &server.listen {
+            ListenAddress::Inet(address) => {
+                let bound = bind(*address, server.workers);
+                let (address, sockets) = bound.map_err(|error| advice::address(KEY, *address, &error))?;
+                (address.into(), sockets)
+            }
+            ListenAddress::Unix(path) => {
+                let socket = bind_unix(path, server.socket_mode);
+                let socket = socket.map_err(|error| advice::socket(KEY, path, &error))?;
+                (addresses.proxy, vec![socket])
+            }
+        };
     }
-    if let Some(Ok(address)) = admin.first().map(TcpListener::local_addr) {
-        addresses.admin = Some(address);
+    if let Some(socket) = admin.first() {
+        addresses.admin = passed::address(socket).and_then(|address| address.inet()).or(addresses.admin);
     } else if let Some(address) = settings.admin.listen {
         let (bound, sockets) =
             bind(address, 1).map_err(|error| advice::address("admin.listen", address, &error))?;

@@ -96,6 +96,7 @@ pub fn bind(settings: &SimulatorSettings) -> io::Result<Bound> {
     };
     let (address, sockets) = server::bind(settings.listen, workers)?;
     let shared = Arc::new(Shared::new(settings.api_key.clone()));
+    let sockets = sockets.into_iter().map(Into::into).collect();
     Ok(Bound { address, sockets, shared, tls: None })
 }
 

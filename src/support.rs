@@ -8,7 +8,7 @@
 //!
 //! | line | modules | what they are |
 //! |---|---|---|
-//! | 1 | `flow`, `queue`, `telemetry`, `wait_room` | metrics of streams, the bounded queue, the log, requests that wait |
+//! | 1 | `flow`, `listen_address`, `queue`, `telemetry`, `wait_room` | metrics of streams, the bounded queue, the log, requests that wait |
 //! | 2 | `backoff`, `calendar`, `cut_switch`, `hex`, `hosts`, `latch`, `live`, `local_count`, `networks`, `no_hasher`, `outage`, `pieces`, `pulse`, `secret`, `shared_count`, `short_text`, `supervisor`, `tags`, `threads`, `upstream_id`, `wait_queue`, `whole_file` | mechanisms |
 //! | 3 | `drain` | the stop of the process |
 
@@ -20,6 +20,7 @@ pub mod flow;
 pub mod hex;
 mod hosts;
 mod latch;
+mod listen_address;
 mod live;
 mod local_count;
 mod networks;
@@ -44,6 +45,7 @@ pub use backoff::Backoff;
 pub use cut_switch::CutSwitch;
 pub use hosts::{Hosts, Pattern, is_loopback};
 pub use latch::Latch;
+pub use listen_address::{ListenAddress, UNIX};
 pub use live::Live;
 pub use local_count::{LocalCount, LocalGuard};
 pub use networks::Networks;

@@ -184,7 +184,7 @@ impl Proxied {
         let app = App::bind(&settings, vec![Box::new(tokens.clone())]).unwrap();
         let (running, worker) = app.spawn_all_but_one().unwrap();
         runtime.spawn_local(worker);
-        let address = running.addresses().proxy;
+        let address = running.addresses().proxy.inet().expect("it listens on loopback");
         let ends =
             runtime.block_on(async { timeout(PATIENCE, Ends::connect(address, &service)).await.unwrap() });
         Self { runtime, running, ends, tokens: tokens.0, _folder: folder }

@@ -10,7 +10,7 @@ mod reserve;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
@@ -56,7 +57,7 @@ const MAX_STREAMS: u32 = 64;
 
 /// The admin port, bound.
 pub struct AdminServer {
-    sockets: Vec<std::net::TcpListener>,
+    sockets: Vec<Socket>,
     tls: Option<Arc<Live<ServerTls>>>,
     bounds: ServerBounds,
     reserve: Reserve,
@@ -75,16 +76,12 @@ pub struct ServerBounds {
 
 impl AdminServer {
     /// Serves through TLS if `tls` is given.
-    pub fn new(
-        sockets: Vec<std::net::TcpListener>,
-        tls: Option<Arc<Live<ServerTls>>>,
-        bounds: ServerBounds,
-    ) -> Self {
+    pub fn new(sockets: Vec<Socket>, tls: Option<Arc<Live<ServerTls>>>, bounds: ServerBounds) -> Self {
         Self { sockets, tls, bounds, reserve: Reserve::new(RESERVED_FILES) }
     }
 
     /// The sockets that this one accepts from.
-    pub fn sockets(&self) -> &[std::net::TcpListener] {
+    pub fn sockets(&self) -> &[Socket] {
         &self.sockets
     }
 
@@ -145,7 +142,8 @@ async fn accept(sockets: Option<&Sockets>) -> io::Result<(TcpStream, IpAddr)> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
-    Ok((stream, peer.ip()))
+    // Only this machine can use a Unix socket.
+    Ok((stream, peer.map_or(Ipv4Addr::LOCALHOST.into(), |peer| peer.ip())))
 }
 
 /// The open connections. Dropping this closes them.

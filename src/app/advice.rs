@@ -41,6 +41,21 @@ fn in_use(key: &str, owner: Option<&Owner>) -> String {
     }
 }
 
+/// Explains why a Unix socket at `path`, the value of `key`, cannot be listened on.
+pub(crate) fn socket(key: &str, path: &Path, error: &io::Error) -> String {
+    let folder = path.parent().unwrap_or(path).display();
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => format!("a process listens there: stop that, or change {key}"),
+        io::ErrorKind::AlreadyExists => {
+            "there is a file that is no socket, and it stays unchanged".to_owned()
+        }
+        io::ErrorKind::NotFound => format!("there is no folder {folder}: create it"),
+        io::ErrorKind::PermissionDenied => format!("this user may not create a socket in {folder}"),
+        _ => error.to_string(),
+    };
+    format!("{key}: cannot listen on {}: {reason}", path.display())
+}
+
 /// Explains why the file at `path`, the value of `key`, cannot be opened for appending.
 pub(crate) fn file(key: &str, path: &Path, error: &io::Error) -> String {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

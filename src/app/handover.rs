@@ -16,7 +16,6 @@ use std::env;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -26,9 +25,10 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use rustix::stdio::dup2_stdin;
+use socket2::Socket;
 
 use super::passed::{Passed, PassedSockets};
-use crate::support::Latch;
+use crate::support::{Latch, ListenAddress, UNIX};
 
 /// The variable by which a process knows that its standard input is such a channel. Its value is
 /// the id of the earlier process.
@@ -71,7 +71,7 @@ impl Channel {
     pub fn send_sockets(&self, own: &PassedSockets) -> io::Result<()> {
         self.send(VERSION)?;
         for (name, Passed { configured, sockets }) in [("proxy", &own.proxy), ("admin", &own.admin)] {
-            let address = configured.map_or(SUPERVISOR.to_owned(), |address| address.to_string());
+            let address = configured.as_ref().map_or(SUPERVISOR.to_owned(), ToString::to_string);
             for sockets in sockets.chunks(SOCKETS) {
                 let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
                 self.send_with(&format!("{name} {address}"), &sockets)?;
@@ -134,6 +134,14 @@ impl Channel {
     }
 }
 
+/// Reads an address as it is shown.
+fn read(address: &str) -> Result<ListenAddress, String> {
+    match address.strip_prefix(UNIX) {
+        Some(path) => ListenAddress::parse_unix(path),
+        None => address.parse().map(ListenAddress::Inet).map_err(|error| format!("{address:?}: {error}")),
+    }
+}
+
 /// The beginning of a process that takes the place of another one.
 #[derive(Clone, Debug)]
 pub struct TakeOver {
@@ -183,9 +191,9 @@ impl Predecessor {
                 };
                 named.configured = match address {
                     SUPERVISOR => None,
-                    address => Some(address.parse().map_err(io::Error::other)?),
+                    address => Some(read(address).map_err(io::Error::other)?),
                 };
-                named.sockets.extend(sockets.into_iter().map(TcpListener::from));
+                named.sockets.extend(sockets.into_iter().map(Socket::from));
             }
         };
         take().map(Some).map_err(|error| format!("the process {id} cannot be replaced: {error}"))
@@ -215,15 +223,16 @@ impl Predecessor {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 
     #[test]
     fn sockets_pass_through_the_channel_and_still_listen() {
-        let listeners: Vec<_> = (0..SOCKETS + 1).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let listeners: Vec<_> =
+            (0..SOCKETS + 1).map(|_| Socket::from(TcpListener::bind("127.0.0.1:0").unwrap())).collect();
         let own = PassedSockets {
-            proxy: Passed::copy(Some("127.0.0.1:0".parse().unwrap()), &listeners).unwrap(),
+            proxy: Passed::copy(Some(read("127.0.0.1:0").unwrap()), &listeners).unwrap(),
             admin: Passed::copy(None, &listeners[..1]).unwrap(),
         };
         let (ours, theirs) = Channel::pair().unwrap();
@@ -241,6 +250,13 @@ mod tests {
         let [(_, first), ..] = &messages[..] else { panic!() };
         let listener = TcpListener::from(first[3].try_clone().unwrap());
         TcpStream::connect(listener.local_addr().unwrap()).expect("the socket listens");
+    }
+
+    #[test]
+    fn addresses_are_read_as_they_are_shown() {
+        for text in ["127.0.0.1:0", "[::1]:80", "unix:/run/x y.sock"] {
+            assert_eq!(read(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use rustix::fs::{Access, access};
@@ -28,7 +29,7 @@ pub(crate) enum Obstacle {
 pub(crate) fn obstacles(loaded: &Loaded) -> Vec<Obstacle> {
     let settings = &loaded.settings;
     let ports = [
-        Some(("server.listen", settings.server.listen)),
+        settings.server.listen.inet().map(|at| ("server.listen", at)),
         settings.admin.listen.map(|at| ("admin.listen", at)),
     ];
     let ports = ports.into_iter().flatten().filter_map(|(key, at)| port(loaded.place(key), at));
@@ -41,7 +42,8 @@ pub(crate) fn obstacles(loaded: &Loaded) -> Vec<Obstacle> {
         let foreign = || ledger::refusal(path).map(|error| format!("{place}: {error}"));
         appended(place, path).or_else(foreign)
     });
-    ports.chain(ledger.into_iter().chain(jsonl).map(Obstacle::Fatal)).collect()
+    let socket = settings.server.listen.unix().and_then(|path| socket(loaded.place("server.listen"), path));
+    ports.chain(socket.into_iter().chain(ledger.into_iter().chain(jsonl)).map(Obstacle::Fatal)).collect()
 }
 
 fn port(key: &str, address: SocketAddr) -> Option<Obstacle> {
@@ -50,6 +52,17 @@ fn port(key: &str, address: SocketAddr) -> Option<Obstacle> {
     let is_ours = error.kind() == io::ErrorKind::AddrInUse
         && matches!(port_owner::owner(address), Some(Owner::Process { name, .. }) if name == OUR_NAME);
     Some(if is_ours { Obstacle::Replaced(message) } else { Obstacle::Fatal(message) })
+}
+
+/// The reason for which a Unix socket could not be created.
+fn socket(key: &str, path: &Path) -> Option<String> {
+    let folder = path.parent().unwrap_or(path);
+    let error = access(folder, Access::WRITE_OK | Access::EXEC_OK).err().map(io::Error::from);
+    let error = error.or_else(|| {
+        let found = fs::symlink_metadata(path).ok()?;
+        (!found.file_type().is_socket()).then(|| io::ErrorKind::AlreadyExists.into())
+    });
+    error.map(|error| advice::socket(key, path, &error))
 }
 
 /// The system's name of a process of this program.

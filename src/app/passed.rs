@@ -6,14 +6,14 @@
 
 use std::env;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
-use socket2::SockRef;
+use socket2::Socket;
 
 use super::restart;
 use crate::config::Settings;
-use crate::support::is_loopback;
+use crate::support::ListenAddress;
 
 /// The sockets for each server.
 #[derive(Debug, Default)]
@@ -27,8 +27,8 @@ pub struct PassedSockets {
 pub(super) struct Passed {
     /// The configured address for which the process before this one opened them. `None`: a supervisor
     /// opened them, and their address replaces the configured one.
-    pub(super) configured: Option<SocketAddr>,
-    pub(super) sockets: Vec<TcpListener>,
+    pub(super) configured: Option<ListenAddress>,
+    pub(super) sockets: Vec<Socket>,
 }
 
 /// The names of sockets, `FileDescriptorName=` of a systemd unit.
@@ -54,17 +54,26 @@ impl PassedSockets {
                      FileDescriptorName={ADMIN} in its socket unit, one unit for each"
                 )
             })?;
-            let taken = passed.take_tcp_listener(at).map_err(|error| error.to_string());
-            let socket = taken.and_then(|socket| usable(socket.ok_or("it was taken already")?));
+            let tcp = passed.take_tcp_listener(at).map(|socket| socket.map(OwnedFd::from));
+            let taken =
+                tcp.or_else(|_| passed.take_unix_listener(at).map(|socket| socket.map(OwnedFd::from)));
+            let taken = taken.map_err(|error| error.to_string());
+            let socket = taken.and_then(|socket| usable(socket.ok_or("it was taken already")?.into()));
             of.sockets.push(socket.map_err(|reason| format!("LISTEN_FDS: the socket {name:?}: {reason}"))?);
         }
-        Ok(sockets)
+        match sockets.admin.address() {
+            Some(ListenAddress::Unix(path)) => Err(format!(
+                "LISTEN_FDS: the admin port is {}: it needs an address and a port",
+                path.display()
+            )),
+            _ => Ok(sockets),
+        }
     }
 
     /// Drops sockets of an earlier process whose address is no longer the configured one.
     pub(super) fn keep_configured(&mut self, settings: &Settings) {
-        self.proxy.keep_configured(Some(settings.server.listen));
-        self.admin.keep_configured(settings.admin.listen);
+        self.proxy.keep_configured(Some(&settings.server.listen));
+        self.admin.keep_configured(settings.admin.listen.map(ListenAddress::Inet).as_ref());
     }
 
     fn named(&mut self, name: &str, count: usize) -> Option<&mut Passed> {
@@ -106,45 +115,51 @@ impl Passed {
     /// # Errors
     /// Fails if the process has no descriptor left.
     pub(super) fn copy<'a>(
-        configured: Option<SocketAddr>,
-        sockets: impl IntoIterator<Item = &'a TcpListener>,
+        configured: Option<ListenAddress>,
+        sockets: impl IntoIterator<Item = &'a Socket>,
     ) -> io::Result<Self> {
-        let sockets = sockets.into_iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
+        let sockets = sockets.into_iter().map(Socket::try_clone).collect::<io::Result<_>>()?;
         Ok(Self { configured, sockets })
     }
 
-    fn keep_configured(&mut self, wanted: Option<SocketAddr>) {
-        if self.configured.is_some() && self.configured != wanted {
+    fn keep_configured(&mut self, wanted: Option<&ListenAddress>) {
+        if self.configured.is_some() && self.configured.as_ref() != wanted {
             self.sockets.clear();
         }
     }
 
     /// The address that replaces the configured one: the one that most machines can reach.
-    fn address(&self) -> Option<SocketAddr> {
+    fn address(&self) -> Option<ListenAddress> {
         if self.configured.is_some() {
             return None;
         }
-        let addresses: Vec<_> = self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
-        let open = addresses.iter().find(|address| !is_loopback(address.ip()));
-        open.or(addresses.first()).copied()
+        let addresses: Vec<_> = self.sockets.iter().filter_map(address).collect();
+        addresses.iter().find(|address| !address.is_local()).or(addresses.first()).cloned()
     }
 }
 
+/// The address of a socket. `None` for a Unix socket without a path.
+pub(super) fn address(socket: &Socket) -> Option<ListenAddress> {
+    let address = socket.local_addr().ok()?;
+    let path = || address.as_pathname().map(|path| ListenAddress::Unix(path.to_owned()));
+    address.as_socket().map(ListenAddress::Inet).or_else(path)
+}
+
 /// The addresses of passed sockets, which a reload cannot change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PassedAddresses {
-    pub(super) proxy: Option<SocketAddr>,
-    pub(super) admin: Option<SocketAddr>,
+    pub(super) proxy: Option<ListenAddress>,
+    pub(super) admin: Option<ListenAddress>,
 }
 
 impl PassedAddresses {
     /// Replaces the configured addresses.
-    pub(super) fn apply(self, settings: &mut Settings) {
-        if let Some(address) = self.proxy {
-            settings.server.listen = address;
+    pub(super) fn apply(&self, settings: &mut Settings) {
+        if let Some(address) = &self.proxy {
+            settings.server.listen = address.clone();
         }
-        if self.admin.is_some() {
-            settings.admin.listen = self.admin;
+        if let Some(address) = &self.admin {
+            settings.admin.listen = address.inet();
         }
     }
 }
@@ -153,13 +168,14 @@ impl PassedAddresses {
 ///
 /// # Errors
 /// Fails if it does not listen, or cannot be set up.
-fn usable(socket: TcpListener) -> Result<TcpListener, String> {
+fn usable(socket: Socket) -> Result<Socket, String> {
     let set_up = || -> io::Result<bool> {
-        let found = SockRef::from(&socket);
-        found.set_nonblocking(true)?;
-        // Accepted connections inherit it.
-        found.set_tcp_nodelay(true)?;
-        found.is_listener()
+        socket.set_nonblocking(true)?;
+        if !socket.local_addr()?.is_unix() {
+            // Accepted connections inherit it.
+            socket.set_tcp_nodelay(true)?;
+        }
+        socket.is_listener()
     };
     match set_up() {
         Ok(true) => Ok(socket),
@@ -172,7 +188,7 @@ fn usable(socket: TcpListener) -> Result<TcpListener, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::config;
@@ -183,7 +199,7 @@ mod tests {
     }
 
     fn passed(address: &str) -> PassedSockets {
-        let socket = TcpListener::bind(address).unwrap();
+        let socket = Socket::from(TcpListener::bind(address).unwrap());
         let proxy = Passed { configured: None, sockets: vec![usable(socket).unwrap()] };
         PassedSockets { proxy, ..PassedSockets::default() }
     }
@@ -193,7 +209,7 @@ mod tests {
         let sockets = passed("127.0.0.1:0");
         let mut applied = settings("listen = \"127.0.0.1:1\"");
         sockets.apply(&mut applied).unwrap();
-        assert_eq!(applied.server.listen, sockets.proxy.sockets[0].local_addr().unwrap());
+        assert_eq!(Some(applied.server.listen), address(&sockets.proxy.sockets[0]));
         assert_eq!(applied.admin.listen, settings("").admin.listen);
     }
 
@@ -214,16 +230,17 @@ mod tests {
         let mut sockets = PassedSockets::default();
         assert!(sockets.named("streamgauge.socket", 1).is_some());
         assert!(sockets.named("streamgauge.socket", 2).is_none());
-        sockets.named("admin", 1).unwrap().sockets.push(TcpListener::bind("127.0.0.1:0").unwrap());
+        sockets.named("admin", 1).unwrap().sockets.push(TcpListener::bind("127.0.0.1:0").unwrap().into());
         assert_eq!((sockets.proxy.sockets.len(), sockets.admin.sockets.len()), (0, 1));
     }
 
     #[test]
     fn sockets_of_an_address_that_has_changed_are_dropped() {
-        let [one, other] = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| text.parse().unwrap());
-        let kept = |configured: Option<SocketAddr>, server: &str| {
-            let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-            let proxy = Passed::copy(configured, &[socket]).unwrap();
+        let [one, other] =
+            ["127.0.0.1:1", "127.0.0.1:2"].map(|text| ListenAddress::Inet(text.parse().unwrap()));
+        let kept = |configured: Option<&ListenAddress>, server: &str| {
+            let socket = Socket::from(TcpListener::bind("127.0.0.1:0").unwrap());
+            let proxy = Passed::copy(configured.cloned(), &[socket]).unwrap();
             let mut sockets = PassedSockets { proxy, ..PassedSockets::default() };
             let mut settings = settings(server);
             sockets.keep_configured(&settings);
@@ -231,8 +248,8 @@ mod tests {
             (sockets.proxy.sockets.len(), settings.server.listen == one)
         };
         let listen = "listen = \"127.0.0.1:1\"";
-        assert_eq!(kept(Some(one), listen), (1, true));
-        assert_eq!(kept(Some(other), listen), (0, true));
+        assert_eq!(kept(Some(&one), listen), (1, true));
+        assert_eq!(kept(Some(&other), listen), (0, true));
         assert_eq!(kept(None, listen), (1, false), "those of a supervisor replace the address");
     }
 
@@ -240,7 +257,6 @@ mod tests {
     fn connection_in_place_of_a_listening_socket_is_refused() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let socket = TcpListener::from(std::os::fd::OwnedFd::from(stream));
-        assert!(usable(socket).unwrap_err().contains("Accept=no"));
+        assert!(usable(stream.into()).unwrap_err().contains("Accept=no"));
     }
 }

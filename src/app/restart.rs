@@ -1,11 +1,9 @@
 //! The settings that a reload cannot change.
 
-use std::net::SocketAddr;
-
 use serde_json::Value;
 
 use crate::config::{AccessLines, AdminSettings, KeyStorage, Settings};
-use crate::support::is_loopback;
+use crate::support::{ListenAddress, is_loopback};
 
 /// Replaces values that a reload cannot change by those in use. Returns the keys that differ.
 pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
@@ -16,6 +14,7 @@ pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
     }
     let mut differing = Differing::default();
     differing.pin("server.listen", &mut new.server.listen, &in_use.server.listen);
+    differing.pin("server.socket_mode", &mut new.server.socket_mode, &in_use.server.socket_mode);
     differing.pin("server.workers", &mut new.server.workers, &in_use.server.workers);
     differing.pin("server.max_connections", &mut new.server.max_connections, &in_use.server.max_connections);
     differing.pin_presence("server.tls", &mut new.server.tls, &in_use.server.tls);
@@ -78,28 +77,32 @@ impl Differing {
 /// that stays in use would be open to other machines, which neither `new` nor `in_use` allows.
 pub(super) fn exposes(new: &Settings, pinned: &Settings, in_use: &Settings) -> Option<String> {
     let is_new = |is_open: fn(&Settings) -> bool| is_open(pinned) && !is_open(new) && !is_open(in_use);
-    let reason = |key: &str, address: Option<SocketAddr>| {
-        let address = address.map(|address| address.to_string()).unwrap_or_default();
+    let reason = |key: &str, address: Option<&ListenAddress>| {
+        let address = address.map(ToString::to_string).unwrap_or_default();
         Some(format!(
             "{key}: {address} stays in use until a restart, and with these settings any client that reaches it could use it: restart to apply them"
         ))
     };
     if is_new(is_open_to_clients) {
-        return reason("server.listen", Some(pinned.server.listen));
+        return reason("server.listen", Some(&pinned.server.listen));
     }
     if is_new(|settings| is_open_to_operators(&settings.admin)) {
-        return reason("admin.listen", pinned.admin.listen);
+        return reason("admin.listen", pinned.admin.listen.map(ListenAddress::Inet).as_ref());
     }
     None
 }
 
 /// The first address that other machines could use without authentication, and its key. `None` if
 /// there is none, or if the settings allow it.
-pub(super) fn open_address(settings: &Settings) -> Option<(&'static str, SocketAddr)> {
+pub(super) fn open_address(settings: &Settings) -> Option<(&'static str, ListenAddress)> {
     if is_open_to_clients(settings) {
-        return Some(("server.listen", settings.server.listen));
+        return Some(("server.listen", settings.server.listen.clone()));
     }
-    settings.admin.listen.filter(|_| is_open_to_operators(&settings.admin)).map(|at| ("admin.listen", at))
+    settings
+        .admin
+        .listen
+        .filter(|_| is_open_to_operators(&settings.admin))
+        .map(|at| ("admin.listen", at.into()))
 }
 
 fn is_open_to_clients(settings: &Settings) -> bool {
@@ -107,7 +110,7 @@ fn is_open_to_clients(settings: &Settings) -> bool {
     let requires_certificates = server.tls.as_ref().is_some_and(|tls| tls.requires_certificates());
     let allowed = settings.effective.pointer("/server/allow_anonymous") == Some(&Value::Bool(true));
     let is_closed = requires_certificates || allowed || !settings.clients.is_empty();
-    !is_closed && !is_loopback(server.listen.ip())
+    !is_closed && !server.listen.is_local()
 }
 
 fn is_open_to_operators(admin: &AdminSettings) -> bool {
@@ -137,7 +140,7 @@ mod tests {
         );
         let changed = new.server.max_request_bytes;
         assert_eq!(pin(&mut new, &in_use), ["server.listen", "server.workers", "ledger.path", "log.format"]);
-        assert_eq!((new.server.listen, new.server.workers), (in_use.server.listen, 2));
+        assert_eq!((&new.server.listen, new.server.workers), (&in_use.server.listen, 2));
         assert_eq!(new.server.max_request_bytes, changed, "what can change does");
         assert!(pin(&mut new, &in_use).is_empty());
     }

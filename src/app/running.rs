@@ -71,7 +71,7 @@ pub struct Running {
 
 impl Running {
     pub fn addresses(&self) -> Addresses {
-        self.addresses
+        self.addresses.clone()
     }
 
     pub fn workers(&self) -> usize {

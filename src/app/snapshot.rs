@@ -202,7 +202,8 @@ fn continued(
 /// Returns true if connections made for one can carry requests for the other.
 fn is_same_origin(one: &config::Upstream, other: &config::Upstream) -> bool {
     let place = |upstream: &config::Upstream| {
-        (upstream.url.host().to_owned(), upstream.url.port(), upstream.url.is_https())
+        let url = &upstream.url;
+        (url.socket().map(str::to_owned), url.host().to_owned(), url.port(), url.is_https())
     };
     place(one) == place(other)
         && one.tls == other.tls

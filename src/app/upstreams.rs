@@ -1,5 +1,6 @@
 //! The origins of upstreams, of the OpenTelemetry collector and of webhooks, with their TLS and forward proxies.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ pub(super) fn origin(
         name: upstream.name.as_str().into(),
         host: host.to_owned(),
         port: upstream.url.port(),
+        socket: upstream.url.socket().map(PathBuf::from),
         tls,
         http: upstream.http,
         proxy,
@@ -100,6 +102,7 @@ fn receiver(
         name: table.into(),
         host: host.to_owned(),
         port: url.port(),
+        socket: url.socket().map(PathBuf::from),
         tls,
         http: HttpVersion::Auto,
         proxy,

@@ -71,7 +71,7 @@ fn demo(once: bool) -> Result<()> {
     let (sender, records) = mpsc::channel();
     let folder = Folder::create()?;
     let running = start(upstream_address, &folder.0.join("usage.db"), sender)?;
-    let address = running.addresses().proxy;
+    let address = running.addresses().proxy.inet().expect("it listens on loopback");
 
     let mut out = io::stdout();
     writeln!(out, "> {QUESTION}\n")?;

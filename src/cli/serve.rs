@@ -174,7 +174,8 @@ fn serve(
         reload: running.reload().clone(),
     });
     let Addresses { proxy, admin } = running.addresses();
-    let proxy_url = url(proxy, has_tls.proxy, "/v1");
+    let proxy_url =
+        proxy.inet().map_or_else(|| format!("{proxy}:/v1"), |address| url(address, has_tls.proxy, "/v1"));
     tracing::info!(address = %proxy, url = proxy_url, workers = running.workers(), "listening");
     let admin_url = admin.map(|address| {
         let url = url(address, has_tls.admin, "/");

@@ -49,7 +49,7 @@ pub(super) fn check(
         }
     }
     if let Ok(server) = server
-        && is_same(server.listen, *admin)
+        && server.listen.inet().is_some_and(|server| is_same(server, *admin))
     {
         let reason = "is the address of both server.listen and admin.listen: choose two";
         later(root, ADMIN_LISTEN, SERVER_LISTEN).mistake(reason);
@@ -79,7 +79,7 @@ fn anonymous(root: &Table<'_>, server: &Server, has_clients: bool) {
         (true, Ok(true)) => {
             allowed.warning("has no effect: there are clients, so every request needs the key of one");
         }
-        (false, Ok(false)) if !is_loopback(server.listen.ip()) => {
+        (false, Ok(false)) if !server.listen.is_local() => {
             at(root, SERVER_LISTEN).mistake(format!(
                 "{} can be reached from other machines, which could use your keys: add [clients.NAME], or \
                  require certificates of clients in [server.tls], or set server.allow_anonymous = true, or listen on 127.0.0.1",

@@ -75,6 +75,9 @@ pub(super) fn chosen(
     own: Option<&ProxyChoice>,
     network: Option<&ProxyChoice>,
 ) -> Read<(Option<ForwardProxy>, String)> {
+    if url.socket().is_some() {
+        return Ok((None, "it is a Unix socket".to_owned()));
+    }
     let Some(choice) = own.or(network) else { return from_environment(table, url) };
     let own = own.and_then(|_| table.at(&["proxy"]));
     let place = own.map_or_else(|| "network.proxy".to_owned(), |entry| entry.path().to_string());

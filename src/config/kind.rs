@@ -11,7 +11,7 @@ use super::duration::{duration, past, timeout};
 use super::notes::Read;
 use super::reader::Entry;
 use super::size::size;
-use crate::support::{Hosts, Networks, Pattern};
+use crate::support::{Hosts, ListenAddress, Networks, Pattern, UNIX};
 
 /// A kind of value; `F` reads it.
 pub(super) struct Kind<F> {
@@ -267,14 +267,38 @@ pub(super) fn rate() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Option<NonZeroU32>>
 /// An IP address and a port to listen on.
 pub(super) fn address() -> Kind<impl Fn(&Entry<'_>) -> Read<SocketAddr>> {
     const WHAT: &str = "an address and a port in quotes, such as \"127.0.0.1:8080\"";
-    parsed("address and port", Some("^.+:[0-9]+$"), WHAT, |text| {
-        text.parse().map_err(|_| match text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
-            Some(port) => {
-                format!("{text:?} has no address: write \"127.0.0.1:{port}\", or \"0.0.0.0:{port}\" for all")
-            }
-            None => format!(
-                "{text:?} is not an address and a port: write for example \"127.0.0.1:8080\" or \"[::1]:8080\""
-            ),
+    parsed("address and port", Some("^.+:[0-9]+$"), WHAT, inet)
+}
+
+fn inet(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| match text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
+        Some(port) => {
+            format!("{text:?} has no address: write \"127.0.0.1:{port}\", or \"0.0.0.0:{port}\" for all")
+        }
+        None => format!(
+            "{text:?} is not an address and a port: write for example \"127.0.0.1:8080\" or \"[::1]:8080\""
+        ),
+    })
+}
+
+/// An IP address and a port, or a Unix socket, to listen on.
+pub(super) fn listen_address() -> Kind<impl Fn(&Entry<'_>) -> Read<ListenAddress>> {
+    const WHAT: &str = "an address and a port, or a Unix socket, in quotes, such as \"127.0.0.1:8080\"";
+    parsed("address and port, or Unix socket", Some("^(.+:[0-9]+|unix:/.+)$"), WHAT, |text| {
+        match text.strip_prefix(UNIX) {
+            Some(path) => ListenAddress::parse_unix(path),
+            None => inet(text).map(ListenAddress::Inet),
+        }
+    })
+}
+
+/// The permissions of a file, in octal.
+pub(super) fn file_mode() -> Kind<impl Fn(&Entry<'_>) -> Read<u32>> {
+    parsed("file mode", Some("^0?[0-7]{3}$"), "permissions in octal and quotes, such as \"0660\"", |text| {
+        let digits = text.strip_prefix('0').filter(|rest| rest.len() == 3).unwrap_or(text);
+        let is_octal = digits.len() == 3 && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+        u32::from_str_radix(digits, 8).ok().filter(|_| is_octal).ok_or_else(|| {
+            format!("{text:?} is not a file mode: write three octal digits, such as \"0660\" for the owner and the group")
         })
     })
 }

@@ -78,5 +78,7 @@ fn named_hosts(table: &Table<'_>) -> Read<Vec<(BaseUrl, Connection)>> {
 }
 
 fn is_same(one: &BaseUrl, other: &BaseUrl) -> bool {
-    (one.is_https(), one.host(), one.port()) == (other.is_https(), other.host(), other.port())
+    let place =
+        |url: &BaseUrl| (url.is_https(), url.socket().map(str::to_owned), url.host().to_owned(), url.port());
+    place(one) == place(other)
 }

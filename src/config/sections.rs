@@ -7,8 +7,8 @@ use http::{HeaderName, header};
 
 use super::headers::header_names;
 use super::kind::{
-    Kind, Shape, address, any_time, boolean, bytes, choice, host, hosts, integer, list, networks, parsed,
-    past_time, rate, text, time,
+    Kind, Shape, address, any_time, boolean, bytes, choice, file_mode, host, hosts, integer, list,
+    listen_address, networks, parsed, past_time, rate, text, time,
 };
 use super::log_filter::check_log_filter;
 use super::notes::Read;
@@ -46,7 +46,8 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
     // The key concerns the clients; `cross_checks` reads its value.
     let allow_anonymous = table.defaulted("allow_anonymous", boolean());
     let server = read_all!(Server {
-        listen: table.defaulted("listen", address()),
+        listen: table.defaulted("listen", listen_address()),
+        socket_mode: table.defaulted("socket_mode", file_mode()),
         hosts: table.defaulted("hosts", own_hosts()),
         origins: table.defaulted("origins", list(origin).then(|_, origins| Ok(Origins::new(origins)))),
         trusted_proxies: table.defaulted("trusted_proxies", trusted_proxies()),

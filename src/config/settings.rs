@@ -33,7 +33,7 @@ use crate::llm::provider::{ApiVersion, BaseUrl, FixedQuery, IncludeUsage, Provid
 use crate::llm::rewrite::names::HeaderNames;
 use crate::support::secret::Secret;
 use crate::support::telemetry::LogFormat;
-use crate::support::{Hosts, Networks};
+use crate::support::{Hosts, ListenAddress, Networks};
 use crate::tls::{ClientSettings, ServerSettings};
 
 #[derive(Clone, Debug)]
@@ -78,7 +78,9 @@ impl Settings {
 pub struct Server {
     /// An address beyond loopback requires clients, client certificates or allowed anonymous
     /// clients.
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
+    /// The permissions of a Unix socket to listen on.
+    pub socket_mode: u32,
     /// Names by which clients reach this server, besides addresses and localhost.
     pub hosts: OwnHosts,
     pub origins: Origins,

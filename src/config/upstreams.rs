@@ -30,7 +30,7 @@ const NO_KEY: &str = "none";
 pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(10 * 60);
 
 /// The pattern of URLs of services.
-pub(super) const URL_PATTERN: Option<&str> = Some("^https?://.+$");
+pub(super) const URL_PATTERN: Option<&str> = Some("^(https?://|unix:/).+$");
 
 const PROVIDERS: &[(&str, Provider)] = &[
     ("openai", Provider::OpenAi),

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
+use socket2::Socket;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, interval_at, sleep, timeout};
@@ -45,7 +46,7 @@ const DRAIN_BEAT: Duration = Duration::from_millis(100);
 const INBOX: usize = 1024;
 
 /// A connection that is given to another worker.
-type Given = (std::net::TcpStream, SocketAddr, Claim);
+type Given = (std::net::TcpStream, Option<SocketAddr>, Claim);
 
 /// The holdings of a connection: its place, and its weight on the worker that serves it.
 type Claim = (Place, SharedGuard);
@@ -55,7 +56,7 @@ type Claim = (Place, SharedGuard);
 #[derive(Debug)]
 pub struct Listener {
     worker: usize,
-    sockets: Vec<std::net::TcpListener>,
+    sockets: Vec<Socket>,
     inbox: mpsc::Receiver<Given>,
     /// Channels to all workers, including this one, by number.
     outboxes: Arc<[mpsc::Sender<Given>]>,
@@ -68,7 +69,7 @@ impl Listener {
     /// others give to it. `capacity` limits all of them together. A client beyond the limit waits
     /// until a connection ends or can be evicted; clients behind it wait in the kernel's queue.
     pub fn for_workers(
-        sockets: Vec<std::net::TcpListener>,
+        sockets: Vec<Socket>,
         workers: usize,
         capacity: Capacity,
         balance: &Balance,
@@ -89,7 +90,7 @@ impl Listener {
     }
 
     /// The sockets that this one accepts from.
-    pub fn sockets(&self) -> &[std::net::TcpListener] {
+    pub fn sockets(&self) -> &[Socket] {
         &self.sockets
     }
 }
@@ -144,7 +145,7 @@ impl<H: Handler> Acceptor<H> {
         let mut draining = pin!(stop.reached(Phase::Draining));
         let mut errors = AcceptErrors::default();
         // Accepted, but without a place.
-        let mut newcomer: Option<(TcpStream, SocketAddr)> = None;
+        let mut newcomer: Option<(TcpStream, Option<SocketAddr>)> = None;
         let admit = |(stream, address), place| {
             let chosen = balance.choose(worker);
             let claim = (place, balance.load(chosen));
@@ -252,7 +253,7 @@ impl Beat {
 /// Gives a connection to a worker with less load, or serves it here if that worker cannot take it.
 fn hand_over<H: Handler>(
     stream: TcpStream,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     claim: Claim,
     outbox: &mpsc::Sender<Given>,
     context: &Rc<WorkerContext<H>>,
@@ -274,7 +275,12 @@ fn take_over<H: Handler>((stream, address, claim): Given, context: &Rc<WorkerCon
     }
 }
 
-fn spawn<H: Handler>(stream: TcpStream, address: SocketAddr, claim: Claim, context: &Rc<WorkerContext<H>>) {
+fn spawn<H: Handler>(
+    stream: TcpStream,
+    address: Option<SocketAddr>,
+    claim: Claim,
+    context: &Rc<WorkerContext<H>>,
+) {
     tokio::task::spawn_local(connection_task(stream, address, claim, Rc::clone(context)));
 }
 
@@ -282,15 +288,15 @@ fn spawn<H: Handler>(stream: TcpStream, address: SocketAddr, claim: Claim, conte
 /// missed in between.
 fn connection_task<H: Handler>(
     stream: TcpStream,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     claim: Claim,
     context: Rc<WorkerContext<H>>,
 ) -> impl Future<Output = ()> {
     let state = ConnState::new(Instant::now());
-    state.set_address(Some(address));
+    state.set_address(address);
     let registered = context.connections.register(Rc::clone(&state));
     // The others are boxed, so that the tasks of plain connections do not reserve space for them.
-    let served = if context.handler.expects_proxy_header(address) {
+    let served = if address.is_some_and(|address| context.handler.expects_proxy_header(address)) {
         Served::Boxed { served: Box::pin(serve_proxied(stream, Rc::clone(&state), context)) }
     } else if let Some(tls) = context.tls.clone() {
         Served::Boxed { served: Box::pin(serve_tls(stream, tls, Rc::clone(&state), context)) }

@@ -1,9 +1,12 @@
-//! Listening sockets, one per worker, on one address.
+//! Listening sockets: one per worker on one address, or one Unix socket.
 
+use std::fs::{self, Permissions};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Connections that the kernel queues for a busy worker.
 const BACKLOG: i32 = 4096;
@@ -16,7 +19,7 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 /// Fails with the system's error, such as an address in use.
-pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<Socket>)> {
     let first = socket(address)?;
     first.bind(&address.into())?;
     let bound = first.local_addr()?.as_socket().expect("bound to an internet address");
@@ -24,15 +27,53 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<Tc
         first.set_reuse_port(true)?;
     }
     first.listen(BACKLOG)?;
-    let mut sockets = vec![first.into()];
+    let mut sockets = vec![first];
     for _ in 1..count {
         let next = socket(bound)?;
         next.set_reuse_port(true)?;
         next.bind(&bound.into())?;
         next.listen(BACKLOG)?;
-        sockets.push(next.into());
+        sockets.push(next);
     }
     Ok((bound, sockets))
+}
+
+/// Binds a listening Unix socket at `path`, with the permissions `mode`. A socket that an earlier
+/// process has left there is replaced.
+///
+/// # Errors
+/// Fails with the system's error; with [`io::ErrorKind::AddrInUse`] if a process listens there, and
+/// with [`io::ErrorKind::AlreadyExists`] if the file is no socket.
+pub fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
+    let address = SockAddr::unix(path)?;
+    remove_left(path, &address)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address)?;
+    // Until it listens, no client can connect with other permissions.
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Removes a socket on which no process listens.
+fn remove_left(path: &Path, address: &SockAddr) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A full queue must not block the start.
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Tests whether a listening socket can be bound to the address, without listening.
@@ -64,9 +105,24 @@ mod tests {
     fn bind_shares_one_address_among_workers_only() {
         let (address, sockets) = bind("127.0.0.1:0".parse().unwrap(), 4).unwrap();
         assert_eq!(sockets.len(), 4);
-        assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == address));
+        assert!(sockets.iter().all(|socket| socket.local_addr().unwrap().as_socket() == Some(address)));
         let second = bind(address, 4).unwrap_err();
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn unix_socket_replaces_one_that_was_left_and_no_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let socket = bind_unix(&path, 0o640).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(bind_unix(&path, 0o600).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(socket);
+        drop(bind_unix(&path, 0o600).unwrap());
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "mine").unwrap();
+        assert_eq!(bind_unix(&path, 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     }
 
     #[test]
@@ -78,7 +134,7 @@ mod tests {
         while accepted < clients.len() {
             for socket in &sockets {
                 while let Ok((stream, _)) = socket.accept() {
-                    assert!(stream.nodelay().unwrap());
+                    assert!(stream.tcp_nodelay().unwrap());
                     accepted += 1;
                 }
             }

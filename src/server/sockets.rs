@@ -3,16 +3,50 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use tokio::net::{TcpListener, TcpStream};
+use socket2::Socket;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+#[derive(Debug)]
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A client's connection, and its address if it has one.
+type Accepted = (TcpStream, Option<SocketAddr>);
+
+impl Listening {
+    fn register(socket: Socket) -> io::Result<Self> {
+        Ok(if socket.local_addr()?.is_unix() {
+            Self::Unix(UnixListener::from_std(OwnedFd::from(socket).into())?)
+        } else {
+            Self::Tcp(TcpListener::from_std(socket.into())?)
+        })
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        match self {
+            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, from)| (stream, Some(from))),
+            Self::Unix(listener) => listener.poll_accept(cx).map(|accepted| Ok((as_tcp(accepted?.0)?, None))),
+        }
+    }
+}
+
+/// A Unix stream as the type of all connections: both kinds have the same system calls for reading,
+/// writing and closing.
+fn as_tcp(stream: UnixStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(OwnedFd::from(stream.into_std()?).into())
+}
 
 /// The sockets of an accept loop. Usually one; a supervisor may have passed more than there are workers,
 /// or fewer, and then a worker may have none.
 #[derive(Debug)]
 pub struct Sockets {
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Listening>,
     /// The socket that is asked first: each in turn, so that no busy socket hides another.
     first: AtomicUsize,
 }
@@ -22,16 +56,13 @@ impl Sockets {
     ///
     /// # Errors
     /// Fails if one of them cannot be registered.
-    pub fn register(sockets: Vec<std::net::TcpListener>) -> io::Result<Self> {
-        let sockets = sockets.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?;
+    pub fn register(sockets: Vec<Socket>) -> io::Result<Self> {
+        let sockets = sockets.into_iter().map(Listening::register).collect::<io::Result<_>>()?;
         Ok(Self { sockets, first: AtomicUsize::new(0) })
     }
 
     /// Accepts a connection from any socket. Without a socket, waits for ever. Cancel-safe.
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        if let [only] = &self.sockets[..] {
-            return only.accept().await;
-        }
+    pub async fn accept(&self) -> io::Result<Accepted> {
         poll_fn(|cx| {
             let (count, first) = (self.sockets.len(), self.first.load(Ordering::Relaxed));
             for at in 0..count {
@@ -61,11 +92,11 @@ pub(super) fn deal<S>(sockets: Vec<S>, workers: usize) -> Vec<Vec<S>> {
 mod tests {
     use super::*;
 
-    fn bound() -> (std::net::TcpListener, SocketAddr) {
+    fn bound() -> (Socket, SocketAddr) {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        (socket, address)
+        (socket.into(), address)
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant as TokioInstant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -55,6 +57,12 @@ async fn dial<'a>(
     // too late.
     let generation = spec.generation();
     let (tunnel, connect) = match &spec.proxy {
+        None if let Some(socket) = &spec.socket => {
+            let begun = Instant::now();
+            let connected = unix(socket).await;
+            let stream = connected.map_err(|error| SendError::new(SendPhase::Connect, error))?;
+            (Tunnel::Tcp(stream), begun.elapsed())
+        }
         None => {
             let connected = tcp(&spec.host, spec.port, spec).await;
             let (tcp, took) = connected.map_err(|error| SendError::new(SendPhase::Connect, error))?;
@@ -109,6 +117,13 @@ pub(super) async fn tcp(host: &str, port: u16, spec: &ConnectSpec) -> io::Result
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
     Ok((tcp, took))
+}
+
+/// A connection to a Unix socket. Streams of both kinds have the same system calls, so that one type
+/// holds both.
+async fn unix(socket: &Path) -> io::Result<TcpStream> {
+    let stream = UnixStream::connect(socket).await?.into_std()?;
+    TcpStream::from_std(OwnedFd::from(stream).into())
 }
 
 /// A connection to the upstream, inside the upstream's TLS if it has one.

@@ -1,5 +1,6 @@
 //! The description of an upstream that all workers share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct ConnectSpec {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// A Unix socket in place of host and port.
+    pub socket: Option<PathBuf>,
     /// The TLS client and the server name; `None` for `http`.
     pub tls: Option<Connector>,
     pub http: HttpVersion,

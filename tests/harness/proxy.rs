@@ -143,7 +143,7 @@ impl Builder {
         let (sender, records) = mpsc::channel();
         let app = App::bind(&loaded.settings, vec![Box::new(Records(sender))]).unwrap();
         let running = app.reloading(sources, loaded.files).spawn().unwrap();
-        let address = running.addresses().proxy;
+        let address = running.addresses().proxy.inet().unwrap();
         Proxy { running: Some(running), address, records }
     }
 }

@@ -72,7 +72,7 @@ impl Proxy {
 
     /// Sends a chat completion through, and returns the id of its record after it is in the ledger.
     fn chat(&self) -> String {
-        let mut client = Client::connect(self.running.addresses().proxy);
+        let mut client = Client::connect(self.running.addresses().proxy.inet().unwrap());
         let response = client.post("/v1/chat/completions", CHAT_REQUEST).response();
         let id = response.header("x-streamgauge-id").unwrap().to_owned();
         let begun = Instant::now();
@@ -323,7 +323,7 @@ fn live_reports_a_running_stream_and_then_its_record() {
     };
     until("text/event-stream");
     until("No stream is running");
-    let mut client = Client::connect(proxy.running.addresses().proxy);
+    let mut client = Client::connect(proxy.running.addresses().proxy.inet().unwrap());
     let id = client.post("/v1/chat/completions", CHAT_REQUEST).head();
     let id = crate::harness::header(&id, "x-streamgauge-id").unwrap().to_owned();
     let shown = until("<data value=\"2\" title=\"2\">2</data>");
@@ -348,10 +348,10 @@ fn drain_frees_both_ports_and_serves_kept_admin_connections() {
     let proxy = proxy(&up, "");
     let ready = proxy.get("/readyz");
     assert_eq!((status(&ready), ready.1.as_str()), (200, "ready\nworkers 2 of 2\nledger ok\n"));
-    let mut client = Client::connect(proxy.running.addresses().proxy);
+    let mut client = Client::connect(proxy.running.addresses().proxy.inet().unwrap());
     client.post("/v1/chat/completions", CHAT_REQUEST).head();
     let Addresses { proxy: port, admin } = proxy.running.addresses();
-    let admin = admin.unwrap();
+    let (port, admin) = (port.inet().unwrap(), admin.unwrap());
     let mut watch = Client::connect(admin);
     let mut ask = |path: &str| watch.send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).response();
     assert_eq!(ask("/readyz").status(), 200);

@@ -117,6 +117,7 @@ mod tags;
 mod times;
 mod timings;
 mod trusted_proxies;
+mod unix_sockets;
 mod unread;
 mod upgrades;
 mod ways_out;

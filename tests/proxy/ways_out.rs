@@ -461,6 +461,7 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
             name: "up".into(),
             host: host.to_owned(),
             port,
+            socket: None,
             tls: Some(trusting(&target.certificate)),
             allowed_hosts: Hosts::default(),
             http: HttpVersion::Auto,

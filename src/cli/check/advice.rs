@@ -86,7 +86,7 @@ fn of_code(finding: &Finding<'_>, code: &str) -> String {
     let error = finding.send_error();
     let cause = error.map(|error| &error.cause);
     let key = |name| key(upstream, name);
-    let place = format!("{} port {}", upstream.url.host(), upstream.url.port());
+    let place = upstream.url.place();
     match code {
         "upstream_unreachable" if finding.trace.addresses.is_empty() => {
             format!(
@@ -241,7 +241,7 @@ fn of_proxy(finding: &Finding<'_>, proxy: &ForwardProxy, code: &str, error: Opti
     let upstream = finding.upstream;
     // The source of the proxy's configuration: a key, or a variable of the environment.
     let place = &upstream.why_this_way;
-    let target = format!("{} port {}", upstream.url.host(), upstream.url.port());
+    let target = upstream.url.place();
     let is_key = !place.contains(' ');
     let inner = |name: &str| if is_key { format!("{place}.{name}") } else { place.clone() };
     match code {

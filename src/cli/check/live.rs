@@ -97,7 +97,8 @@ fn check<'a>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let is_streamed =
         serde_json::from_slice::<serde_json::Value>(&body).is_ok_and(|body| body["stream"] == true);
-    let sending = send(running.addresses().proxy, path, body);
+    let address = running.addresses().proxy.inet().expect("it listens on loopback");
+    let sending = send(address, path, body);
     let response = runtime.block_on(async {
         let mut sending = std::pin::pin!(sending);
         match timeout(SILENCE, &mut sending).await {
@@ -119,7 +120,7 @@ fn check<'a>(
 /// Settings of a proxy for this upstream alone: without a ledger, on a free port of loopback.
 fn alone(settings: &Settings, upstream: &Upstream) -> Settings {
     let mut alone = settings.clone();
-    alone.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
+    alone.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into();
     alone.server.workers = 1;
     alone.server.tls = None;
     alone.admin.listen = None;

@@ -64,7 +64,13 @@ fn type_mistakes() {
     each(
         OPENAI,
         &[
-            ("[server]\nlisten = 8080", "server.listen", "must be an address and a port in quotes"),
+            ("[server]\nlisten = \"unix:x.sock\"", "server.listen", "is not an absolute path"),
+            ("[server]\nsocket_mode = \"0999\"", "server.socket_mode", "write three octal digits"),
+            (
+                "[server]\nlisten = 8080",
+                "server.listen",
+                "must be an address and a port, or a Unix socket, in quotes",
+            ),
             (
                 "[server]\nworkers = \"2\"",
                 "server.workers",

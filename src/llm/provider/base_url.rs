@@ -1,6 +1,7 @@
 //! An upstream's URL: scheme, host, port, and the prefix of all paths.
 //!
-//! The form is the `https?://host[:port][/path]` subset of RFC 3986. User information, a query and
+//! The form is the `https?://host[:port][/path]` subset of RFC 3986, or `unix:/socket[:/path]` for
+//! plain HTTP over a Unix socket, whose host is `localhost`. User information, a query and
 //! a fragment are refused, so that a key pasted into the URL is reported. Hosts are names of
 //! letters, digits, `-` and `_`, or IP addresses; internationalised names are written in their
 //! `xn--` form.
@@ -15,10 +16,18 @@ const MAX_HOST: usize = 253;
 /// The longest label of a host name (RFC 1035 section 2.3.4).
 const MAX_LABEL: usize = 63;
 
+/// The longest path of a Unix socket (unix(7)).
+const MAX_SOCKET: usize = 107;
+
+/// The scheme of a Unix socket.
+const UNIX: &str = "unix:";
+
 /// An upstream's address. Valid by construction: its path has no segment that could leave it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BaseUrl {
     https: bool,
+    /// The absolute path of a Unix socket, in place of a host and a port.
+    socket: Option<String>,
     /// The host in lower case; an IPv6 address without its brackets.
     host: String,
     port: u16,
@@ -36,6 +45,9 @@ impl BaseUrl {
     /// Returns a message for the author of the configuration. It does not repeat the URL, which may
     /// contain a password.
     pub fn parse(url: &str) -> Result<Self, String> {
+        if let Some(rest) = url.strip_prefix(UNIX) {
+            return Self::parse_unix(rest);
+        }
         let (scheme, rest) = url.split_once("://").ok_or("it does not begin with http:// or https://")?;
         let https = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
@@ -56,14 +68,46 @@ impl BaseUrl {
         let default_port = if https { 443 } else { 80 };
         let port = port.unwrap_or(default_port);
 
-        let path = path.strip_suffix('/').unwrap_or(path);
-        // Checked with the slash of every path, which also finds an encoded one at the end.
-        if !path::is_safe(&format!("{path}/")) {
-            return Err("its path has spaces, control characters, or `.`, `..` or empty segments".to_owned());
-        }
+        let path = prefix(path)?;
         let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let authority = if port == default_port { bracketed } else { format!("{bracketed}:{port}") };
-        Ok(Self { https, host, port, authority, path: path.to_owned() })
+        Ok(Self { https, socket: None, host, port, authority, path: path.to_owned() })
+    }
+
+    /// Reads the part of `unix:/socket:/path` behind the scheme.
+    fn parse_unix(rest: &str) -> Result<Self, String> {
+        const FORM: &str = "write unix:/run/service.sock:/v1, with the absolute path of the socket";
+        let (socket, path) = rest.split_once(':').unwrap_or((rest, ""));
+        if !socket.starts_with('/') || socket.starts_with("//") {
+            return Err(format!("its socket is not an absolute path: {FORM}"));
+        }
+        if socket.len() > MAX_SOCKET || socket.contains(char::is_control) {
+            return Err(format!("its socket has more than {MAX_SOCKET} bytes, or control characters"));
+        }
+        if !path.is_empty() && !path.starts_with('/') {
+            return Err(format!("its path does not begin with a slash: {FORM}"));
+        }
+        Ok(Self {
+            https: false,
+            socket: Some(socket.to_owned()),
+            host: "localhost".to_owned(),
+            port: 80,
+            authority: "localhost".to_owned(),
+            path: prefix(path)?.to_owned(),
+        })
+    }
+
+    /// The Unix socket to connect to. `None`: the host and the port.
+    pub fn socket(&self) -> Option<&str> {
+        self.socket.as_deref()
+    }
+
+    /// The place in messages: a host and a port, or a socket.
+    pub fn place(&self) -> String {
+        match &self.socket {
+            Some(socket) => format!("the socket {socket}"),
+            None => format!("{} port {}", self.host, self.port),
+        }
     }
 
     pub fn is_https(&self) -> bool {
@@ -94,9 +138,23 @@ impl BaseUrl {
 
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(socket) = &self.socket {
+            let colon = if self.path.is_empty() { "" } else { ":" };
+            return write!(f, "{UNIX}{socket}{colon}{}", self.path);
+        }
         let scheme = if self.https { "https" } else { "http" };
         write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
+}
+
+/// Checks the prefix of all paths, and removes a slash at its end.
+fn prefix(path: &str) -> Result<&str, String> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    // Checked with the slash of every path, which also finds an encoded one at the end.
+    if !path::is_safe(&format!("{path}/")) {
+        return Err("its path has spaces, control characters, or `.`, `..` or empty segments".to_owned());
+    }
+    Ok(path)
 }
 
 /// Splits and checks a host, in lower case and without brackets, and an optional port. Also used
@@ -189,6 +247,22 @@ mod tests {
     }
 
     #[test]
+    fn unix_socket_has_a_path_of_its_own_and_one_of_requests() {
+        for (text, socket, path) in [
+            ("unix:/run/y.sock:/v1", "/run/y.sock", "/v1"),
+            ("unix:/run/y.sock", "/run/y.sock", ""),
+            ("unix:/run/y.sock:/v1/", "/run/y.sock", "/v1"),
+        ] {
+            let url = url(text);
+            assert_eq!((url.socket(), url.path()), (Some(socket), path), "{text}");
+            assert_eq!((url.authority(), url.is_https()), ("localhost", false));
+            assert_eq!(BaseUrl::parse(&url.to_string()), Ok(url));
+        }
+        let long = format!("unix:/{}", "x".repeat(MAX_SOCKET));
+        assert!(BaseUrl::parse(&long).unwrap_err().contains("107 bytes"));
+    }
+
+    #[test]
     fn an_ipv6_address_has_brackets_only_in_the_authority() {
         let url = url("http://[::1]:8000/v1");
         assert_eq!((url.host(), url.authority()), ("::1", "[::1]:8000"));
@@ -216,7 +290,11 @@ mod tests {
             ("", "begin with"),
             ("api.openai.com/v1", "begin with"),
             ("ftp://a", "scheme"),
-            ("unix:///run/x", "scheme"),
+            ("unix:///run/x", "absolute path"),
+            ("unix:run/x.sock", "absolute path"),
+            ("unix:/run/x.sock:v1", "slash"),
+            ("unix:/run/x.sock:/v1/../x", "path"),
+            ("unix:/run/\n.sock", "control"),
             ("http://", "no host"),
             ("http:///v1", "no host"),
             ("http://.", "no host"),

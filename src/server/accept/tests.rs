@@ -77,13 +77,13 @@ async fn draining_worker_is_given_no_connection_and_closes_given_ones() {
         let counts = Arc::<LimitCounts>::default();
         let capacity = Capacity { places: 9, grace: SOON, counts, connections: Arc::default() };
         let balance = Balance::new(1);
-        let listener = Listener::for_workers(vec![socket], 1, capacity, &balance).pop().unwrap();
+        let listener = Listener::for_workers(vec![socket.into()], 1, capacity, &balance).pop().unwrap();
         let (inbox, places) = (listener.outboxes[0].clone(), Arc::clone(&listener.places));
         let give = || {
             let (client, ours) = pair();
             let claim = (places.try_for_connection().unwrap(), balance.load(0));
             let address = client.local_addr().unwrap();
-            (client, inbox.try_send((ours, address, claim)))
+            (client, inbox.try_send((ours, Some(address), claim)))
         };
         // Its request runs until the end of the drain.
         let (mut busy, given) = give();
