@@ -157,7 +157,7 @@ impl App {
             reloader.reload.clone(),
         );
         let metrics = metrics.with_members(Arc::clone(&reloader.shared.health));
-        let metrics = metrics.with_identities(Arc::clone(reloader.identities.states()));
+        let metrics = metrics.with_identities(reloader.identity_states());
         let metrics = Arc::new(metrics.with_limits(Arc::clone(&reloader.shared.limits), limit_time));
         let mut sinks = Sinks::new(sinks, takes_over);
         sinks.open(settings, &metrics, &journal, &mut reloader)?;
@@ -259,8 +259,9 @@ impl App {
         let groups = Arc::clone(&reloader.groups);
         let webhooks = reloader.webhooks(&reloader.settings.clone()).map_err(io::Error::other)?;
         reloader.tell(webhooks);
-        reloader.identify(&Arc::clone(&reloader.snapshot));
-        let identities = Arc::clone(reloader.identities.states());
+        reloader.identify(&reloader.snapshot);
+        let identities = reloader.identity_states();
+        let tokens = Arc::clone(&reloader.identities);
         let alerts = Arc::clone(&reloader.alerts);
         let Sinks { all, ledger_mark, shipping_end, .. } = sinks;
         reloader.inheritance = Inheritance::new(ledger_mark.clone());
@@ -286,6 +287,7 @@ impl App {
             jsonl: reloader.controls.jsonl.clone(),
             _ledger_mark: ledger_mark,
             _alerts: alerts,
+            _identities: tokens,
             reload: reload.clone(),
             reloading: reloader.spawn(&threads)?,
             taking_keys: keyring.spawn(&threads)?,

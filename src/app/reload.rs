@@ -10,7 +10,7 @@ mod thread;
 mod webhooks;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -84,7 +84,8 @@ pub(super) struct Reloader {
     pub(super) alerts: Arc<Mutex<Alerts>>,
     /// The groups that the pages show.
     pub(super) groups: Arc<Live<Vec<Arc<UpstreamGroup>>>>,
-    pub(super) identities: Identities,
+    /// Outlive the reloads, which end at once if nothing can change.
+    pub(super) identities: Arc<Mutex<Identities>>,
     pub(super) journal: Journal,
     pub(super) updates: watch::Sender<Update>,
     pub(super) workers: usize,
@@ -195,7 +196,7 @@ impl Reloader {
             shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget, health, limits)),
             alerts,
             groups: Live::new(snapshot.groups()),
-            identities,
+            identities: Arc::new(Mutex::new(identities)),
             journal: journal.clone(),
             updates: watch::Sender::new(Update::first(Arc::clone(&snapshot))),
             workers: settings.server.workers,
@@ -269,8 +270,9 @@ impl Reloader {
                 tls.push(Watch::prepare(name, new, live).map_err(|fault| format!("{name}.{fault}"))?);
             }
         }
+        let identities = Arc::clone(&self.identities);
         let parts = snapshot::Parts {
-            identities: &mut self.identities,
+            identities: &mut identities.lock().unwrap_or_else(PoisonError::into_inner),
             watch: &mut self.watch,
             observer: None,
             budget: &self.shared.budget,

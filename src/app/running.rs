@@ -19,6 +19,7 @@ use crate::sinks::redis::GrantExchange;
 use crate::support::Live;
 use crate::support::drain::{Phase, Stop};
 use crate::support::threads::{Deadline, Thread, Threads};
+use crate::upstream::Identities;
 
 /// The shortest time for the sinks: an attempt at a locked ledger takes half a second, and records
 /// that cannot be written are spilled after it.
@@ -48,6 +49,8 @@ pub struct Running {
     pub(super) _ledger_mark: Option<Arc<Mark>>,
     /// Ended when the reloads have ended too.
     pub(super) _alerts: Arc<Mutex<Alerts>>,
+    /// Gets the tokens of upstreams, for as long as there are workers.
+    pub(super) _identities: Arc<Mutex<Identities>>,
     /// The requests and outcomes of reloads.
     pub(super) reload: Reload,
     /// The thread that reloads. `None` if nothing can change.

@@ -260,3 +260,21 @@ fn azure_without_any_model_is_told_to_name_one() {
     assert!(!ended.has("way") && service.accepted() == 0, "{}", ended.all());
     assert_eq!(folder.check(&azure, &["--model", "gpt-4o"]).status, 0);
 }
+
+#[test]
+fn identity_without_a_token_names_the_reason() {
+    let body = br#"{"error":"invalid_client","error_description":"AADSTS7000215: sk-marker-1 is invalid"}"#;
+    let authority = Upstream::responding(sized("401 Unauthorized", "application/json", body));
+    let tables = format!(
+        "[upstreams.up]\nprovider = \"azure\"\nurl = \"http://127.0.0.1:1\"\ndefault_model = \"m\"\n\
+         timeouts.connect = \"2s\"\n[upstreams.up.entra]\ntenant = \"t\"\nclient = \"c\"\n\
+         secret = {{ value = \"sk-marker-1\" }}\nauthority = \"http://{}\"\n",
+        authority.address
+    );
+    let ended = Folder::new().check(&tables, &[]);
+    let reason = format!(
+        "upstreams.up.entra: {} refuses (401 Unauthorized): invalid_client: AADSTS7000215: *** is invalid",
+        authority.address
+    );
+    failed(&ended, "There is no token for the upstream", &reason);
+}

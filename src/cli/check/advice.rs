@@ -13,7 +13,7 @@ use rustls::CertificateError;
 
 use super::finding::Finding;
 use super::reply::{CheckResponse, Reply};
-use crate::config::{ForwardProxy, Upstream};
+use crate::config::{CloudIdentity, ForwardProxy, Upstream};
 use crate::llm::provider::Provider;
 use crate::record::Outcome;
 use crate::support::secret::Masks;
@@ -136,8 +136,8 @@ fn of_code(finding: &Finding<'_>, code: &str) -> String {
         "total_timeout" => format!("{}: raise it, or \"\" for any time", key("timeouts.total")),
         "identity_unavailable" => {
             let reason = finding.trace.error.as_ref().and_then(Error::source).map(ToString::to_string);
-            let tables = [key("entra"), key("google"), key("aws")].join(" or ");
-            format!("{tables}: {}", plain(&reason.unwrap_or_default()))
+            let table = upstream.identity.as_ref().map_or("", CloudIdentity::key);
+            format!("{}: {}", key(table), plain(&reason.unwrap_or_default()))
         }
         "model_required" => format!("{}: name a model there, or with --model", key("default_model")),
         "proxy_refused" | "proxy_failed" | "proxy_timeout" => match &upstream.proxy {

@@ -161,6 +161,15 @@ impl CloudIdentity {
         secrets.into_iter().map(Secret::expose).collect()
     }
 
+    /// Its key in the configuration.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Entra(_) => "entra",
+            Self::Google(_) => "google",
+            Self::Aws(_) => "aws",
+        }
+    }
+
     /// The identity in one line, for people.
     pub fn describe(&self) -> &'static str {
         match self {
