@@ -39,6 +39,8 @@ pub(super) struct ConnState {
     command: Cell<Option<(ConnCommand, Instant)>>,
     /// The command is that of a drain, and the connection may still be new.
     drains: Cell<bool>,
+    /// The connection was new, and silent, when a drain began.
+    spared: Cell<bool>,
     /// The task that drives the connection.
     waker: RefCell<Option<Waker>>,
     /// The connection has ended. Its requests may run for a moment longer, in tasks of their own
@@ -97,6 +99,7 @@ impl ConnState {
             idle_since: Cell::new(now),
             command: Cell::new(None),
             drains: Cell::new(false),
+            spared: Cell::new(false),
             waker: RefCell::new(None),
             over: Cell::new(false),
             stalled_since: Cell::default(),
@@ -224,6 +227,7 @@ impl ConnState {
     /// be on its way, and a client that sent it could not know whether it was executed.
     pub(super) fn drain(&self, now: Instant) {
         self.drains.set(self.command().is_none());
+        self.spared.set(self.drains.get() && self.silent.get());
         self.finish(now);
     }
 
@@ -240,6 +244,12 @@ impl ConnState {
     fn awaits_first(&self, now: Instant) -> bool {
         let since = self.head_since.get().filter(|_| !self.proven.get());
         since.is_some_and(|since| now.saturating_duration_since(since) < FIRST)
+    }
+
+    /// Returns true for a connection that a drain found new, as long as no byte was read from it.
+    fn is_spared(&self, now: Instant, limits: &Limits) -> bool {
+        let since = self.head_since.get().filter(|_| self.spared.get() && self.silent.get());
+        since.is_some_and(|since| now.saturating_duration_since(since) < limits.header_timeout)
     }
 
     /// Commands the connection to cut running requests.
@@ -283,16 +293,16 @@ impl ConnState {
         if self.is_running() || (self.lingers.get() && self.command().is_none()) {
             return None;
         }
-        if self.drains.get() && !self.awaits_first(now) {
+        if (self.drains.get() || self.is_spared(now, limits)) && !self.awaits_first(now) {
             self.drains.set(false);
             self.wake();
         }
         match (self.command.get(), self.head_since.get()) {
             (Some((ConnCommand::Drop, _)), _) => {}
-            // On a busy worker, the task of a new connection may not have seen its request yet.
-            (Some((_, since)), _) if over(since, FINISH) && self.waker.borrow().is_some() => {
-                self.tell(ConnCommand::Drop, now);
-            }
+            // On a busy worker, the task of a new connection may not have seen its request yet. It
+            // ends by itself.
+            (Some((ConnCommand::Finish, _)), _) if self.is_spared(now, limits) => {}
+            (Some((_, since)), _) if over(since, FINISH) => self.tell(ConnCommand::Drop, now),
             (None, Some(since)) if over(since, limits.header_timeout) => {
                 // HTTP/2 has no response to a missing head, and a client that sent nothing needs
                 // none.
@@ -431,9 +441,6 @@ mod tests {
         assert_eq!(state.command(), Some(ConnCommand::Finish));
         drop(running);
         state.enforce_limits(now + FINISH, &LIMITS);
-        assert_eq!(state.command(), Some(ConnCommand::Finish), "its task has not run yet");
-        state.wake_me(&Context::from_waker(Waker::noop()));
-        state.enforce_limits(now + FINISH, &LIMITS);
         assert_eq!(state.command(), Some(ConnCommand::Drop));
     }
 
@@ -444,8 +451,11 @@ mod tests {
         assert!(!state.must_end());
         state.drain(now);
         assert!(!state.must_end(), "its request may be on its way");
-        state.enforce_limits(now + FIRST, &LIMITS);
+        state.enforce_limits(now + FINISH, &LIMITS);
         assert!(state.must_end());
+        assert_eq!(state.command(), Some(ConnCommand::Finish), "a busy worker reads it late");
+        state.enforce_limits(now + LIMITS.header_timeout, &LIMITS);
+        assert_eq!(state.command(), Some(ConnCommand::Drop));
 
         let limited = ConnState::new(now);
         limited.finish(now);

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use rustix::io::Errno;
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -51,6 +53,12 @@ impl<S: Socket> Socket for Box<TlsStream<S>> {
     fn tcp(&self) -> &TcpStream {
         self.get_ref().0.tcp()
     }
+}
+
+/// Returns true if bytes, or the end, wait in the kernel. On a busy worker, tokio's readiness dates
+/// from an earlier turn of its driver.
+pub(super) fn has_bytes(socket: &TcpStream) -> bool {
+    SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]).is_ok()
 }
 
 /// The largest number of connections that are watched at the same time in this process. Each watch

@@ -24,7 +24,7 @@ use tokio::time::{sleep, timeout};
 
 use super::conn_state::{ConnCommand, ConnState};
 use super::connection::WorkerContext;
-use super::disconnect::Socket;
+use super::disconnect::{Socket, has_bytes};
 use super::in_flight::{Guard, InFlightBody};
 use super::{ClientRequest, Handler, RequestBody, Upgrade, http2};
 use crate::codec::h1::server::{BadRequest, RequestFraming};
@@ -111,7 +111,9 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
                 let mut buf = buffers.read();
                 let read = match read_once(io, cx, &mut buf[..FIRST_READ])? {
                     Poll::Ready(read) => read,
-                    Poll::Pending if state.must_end() => return Poll::Ready(Ok(None)),
+                    Poll::Pending if state.must_end() && !has_bytes(io.tcp()) => {
+                        return Poll::Ready(Ok(None));
+                    }
                     Poll::Pending => return Poll::Pending,
                 };
                 unread.extend_from_slice(&buf[..read]);
@@ -225,7 +227,9 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             let read = match peer.poll_read(cx, &mut buf)? {
                 Poll::Ready(read) => read,
                 // A request that has arrived already is served.
-                Poll::Pending if peer.unread.is_empty() && peer.state.must_end() => {
+                Poll::Pending
+                    if peer.unread.is_empty() && peer.state.must_end() && !has_bytes(peer.io.tcp()) =>
+                {
                     return end(End::Close { lingers: false });
                 }
                 Poll::Pending => return Poll::Pending,
