@@ -108,7 +108,7 @@ impl Prepared {
             let status = arrived.response.head.status.as_u16();
             let is_best = group.limited.as_ref().is_none_or(|best| ends_before(until, best.until));
             if status == TOO_MANY_REQUESTS && is_best && arrived.response.body.is_read_ahead() {
-                let attempt = group.notes.borrow().attempts.len() - 1;
+                let attempt = group.notes.borrow().attempts().len() - 1;
                 let accepted = self.accepted(arrived, None);
                 group.limited = Some(Box::new(Limited { accepted, until, attempt }));
             }
@@ -207,7 +207,7 @@ impl Prepared {
             return self.accepted(arrived, None);
         };
         group.note_failed(&Failed::Response(arrived));
-        group.notes.borrow_mut().relayed = Some(limited.attempt);
+        group.notes.borrow_mut().note_relayed(limited.attempt);
         limited.accepted
     }
 }

@@ -56,7 +56,7 @@ impl Prepared {
         };
         if let Some(reason) = verdict.opened {
             let upstream = self.upstream.spec.id.name().clone();
-            group.notes.borrow_mut().opened.push((upstream, reason.name()));
+            group.notes.borrow_mut().note_opened(upstream, reason.name());
             log_opened(&self.upstream, reason);
         }
         Some(verdict)

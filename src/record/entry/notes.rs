@@ -132,7 +132,7 @@ impl Entry {
     /// did not.
     pub fn time_waiting_ms(&self) -> Option<f64> {
         let for_limits = self.open.row.as_ref().and_then(|row| row.time_waiting_ms);
-        let at_group = self.open.group.as_ref().and_then(|group| group.borrow().time_waiting_ms);
+        let at_group = self.open.group.as_ref().and_then(|group| group.borrow().time_waiting_ms());
         match (for_limits, at_group) {
             (Some(limits), Some(group)) => Some(limits + group),
             (limits, group) => limits.or(group),
@@ -168,7 +168,7 @@ impl Entry {
     pub fn note_opened(&mut self, reason: &'static str) {
         let upstream = self.open.row.as_ref().and_then(|row| row.upstream.clone());
         if let (Some(group), Some(upstream)) = (&self.open.group, upstream) {
-            group.borrow_mut().opened.push((upstream, reason));
+            group.borrow_mut().note_opened(upstream, reason);
         }
     }
 }

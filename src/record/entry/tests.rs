@@ -4,7 +4,7 @@ use super::super::Estimator;
 use super::super::row::MAX_TEXT;
 use super::*;
 use crate::llm::usage::Usage;
-use crate::record::Outcome;
+use crate::record::{GroupUse, Outcome};
 
 fn anonymous() -> Arc<str> {
     "anonymous".into()
@@ -147,4 +147,11 @@ fn observer_sees_end_and_record_with_and_without_an_estimate() {
         drop(estimator);
         assert_eq!(journal.take()[0].usage.input_tokens.is_some(), has_thread);
     }
+}
+
+/// glibc keeps freed memory of up to 1,032 bytes at hand.
+#[test]
+fn entry_is_memory_that_is_taken_and_freed_quickly() {
+    assert!(size_of::<Open>() <= 1_032, "{} bytes", size_of::<Open>());
+    assert!(size_of::<GroupUse>() <= 64, "{} bytes", size_of::<GroupUse>());
 }

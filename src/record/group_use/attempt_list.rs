@@ -14,6 +14,8 @@ pub struct AttemptList {
 }
 
 impl AttemptList {
+    pub(super) const NONE: Self = Self { earlier: Vec::new(), last: None };
+
     pub(super) fn push(&mut self, attempt: AttemptRecord) {
         if let Some(earlier) = self.last.take() {
             self.earlier.push(earlier);

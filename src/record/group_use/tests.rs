@@ -47,7 +47,7 @@ fn usage_of_the_relayed_response_is_the_records_own() {
         notes.borrow_mut().reject(429, Instant::now(), Instant::now());
         notes.borrow_mut().record_usage(usage);
     }
-    notes.borrow_mut().relayed = Some(0);
+    notes.borrow_mut().note_relayed(0);
     drop(entry);
     let json = serde_json::to_value(journal.take().remove(0)).unwrap();
     let tokens = |number: usize| &json["attempts"][number]["tokens"];
@@ -60,7 +60,7 @@ fn response_without_tokens_is_not_billed() {
     notes.begin("a".into(), Provider::Other, None, Instant::now());
     notes.reject(503, Instant::now(), Instant::now());
     notes.record_usage(Usage { output_tokens: Some(0), ..Usage::default() });
-    assert_eq!(notes.attempts.last().unwrap().billed, Billed::No);
+    assert_eq!(notes.attempts().last().unwrap().billed, Billed::No);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn attempt_has_no_text_or_count_that_a_ledger_cannot_have() {
     notes.begin("a".into(), Provider::Other, Some(&long), Instant::now());
     notes.reject_stream(&long, Instant::now(), Instant::now());
     notes.record_usage(Usage { input_tokens: Some(u64::MAX), ..Usage::default() });
-    let json = serde_json::to_value(notes.attempts.last().unwrap()).unwrap();
+    let json = serde_json::to_value(notes.attempts().last().unwrap()).unwrap();
     assert_eq!(json["tokens"], serde_json::json!({"input_tokens": i64::MAX}));
     for (key, most) in [("model", MAX_TEXT), ("error", MAX_ERROR)] {
         let text = json[key].as_str().unwrap();

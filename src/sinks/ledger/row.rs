@@ -125,7 +125,7 @@ impl ToSql for Value<'_> {
             Self::Calls(calls) => ToSqlOutput::Owned(calls.to_string().into()),
             Self::Tags(tags) => ToSqlOutput::Owned(tags.to_string().into()),
             // Numbers and texts, which JSON has.
-            Self::Attempts(group) => ToSqlOutput::Owned(serde_json::to_string(&group.attempts).ok().into()),
+            Self::Attempts(group) => ToSqlOutput::Owned(serde_json::to_string(group.attempts()).ok().into()),
             Self::Id(id) => {
                 let mut buffer = Uuid::encode_buffer();
                 ToSqlOutput::Owned(id.hyphenated().encode_lower(&mut buffer).to_owned().into())

@@ -79,7 +79,7 @@ pub(super) fn records(count: usize) -> Vec<UsageRecord> {
                     let input_tokens = Some(number as u64);
                     let usage = Usage { input_tokens, output_tokens: Some(2), ..Usage::default() };
                     // The usage of the last one is the record's own.
-                    let last = group.attempts.last_mut().unwrap();
+                    let last = group.attempts_mut().last_mut().unwrap();
                     last.usage = (!is_last).then(|| Box::new(usage));
                 }
                 Box::new(group)

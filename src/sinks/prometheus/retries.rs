@@ -59,7 +59,7 @@ impl RetryCounters {
     /// Counts the time for which a request waited for limits.
     pub(super) fn count_wait(&self, row: &UsageRecord) {
         let Some(waited) = row.time_waiting_ms else { return };
-        let at_group = row.group_use.as_ref().and_then(|group_use| group_use.time_waiting_ms);
+        let at_group = row.group_use.as_ref().and_then(|group_use| group_use.time_waiting_ms());
         let for_limits = waited - at_group.unwrap_or_default();
         if for_limits > 0.0 {
             self.waiting.get_or_create(&GroupLabels { group: "".into() }).observe(for_limits / 1e3);
@@ -77,18 +77,18 @@ impl RetryCounters {
         if group_use.is_client_retry {
             self.client_retries.get_or_create(&group()).inc();
         }
-        if let Some(waited) = group_use.time_waiting_ms {
+        if let Some(waited) = group_use.time_waiting_ms() {
             self.waiting.get_or_create(&group()).observe(waited / 1e3);
         }
         if let Some(result) = group_use.sticky {
             let labels = StickyLabels { group: Arc::clone(&group_use.group), result };
             self.sticky.get_or_create(&labels).inc();
         }
-        for (upstream, reason) in &group_use.opened {
+        for (upstream, reason) in group_use.opened() {
             let labels = OpenedLabels { upstream: Arc::clone(upstream), reason };
             self.opened.get_or_create(&labels).inc();
         }
-        for attempt in group_use.attempts.earlier() {
+        for attempt in group_use.attempts().earlier() {
             let status = || attempt.status.map(|status| status.to_string().into());
             let reason = attempt.code.map(Cow::Borrowed).or_else(status).unwrap_or_default();
             let labels = RetryLabels {
