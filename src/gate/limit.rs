@@ -303,6 +303,17 @@ impl UseLimit {
         may_wait: bool,
     ) -> Result<Taken, NoPlace> {
         let state = &mut *self.state();
+        // Nearly all limits are this process's own, and have no queue.
+        if state.grant.is_none() && matches!(state.at_limit, AtLimit::Refuse | AtLimit::Cut) {
+            let cuts = state.at_limit == AtLimit::Cut;
+            return match state.take_own(want, started, now) {
+                Ok(place) => Ok(Taken { place, is_exceeded: false, waits: false, cuts }),
+                Err(room_from) => {
+                    self.counts.exceeded.fetch_add(1, Ordering::Relaxed);
+                    Err(NoPlace { room_from, waits: false })
+                }
+            };
+        }
         let has_queue = matches!(state.at_limit, AtLimit::Wait(_)) && want > Units::default();
         let waits = has_queue && may_wait;
         let is_behind = has_queue && !self.waiting.is_empty();
@@ -321,12 +332,7 @@ impl UseLimit {
         {
             return Err(NoPlace { room_from, waits: waits && is_exceeded });
         }
-        let place = match (&mut state.counter, &state.bound) {
-            (Counter::Period(count), LimitBound::Period { calendar, .. }) => {
-                Place::Period(count.place(calendar, started, now.time))
-            }
-            _ => Place::Here,
-        };
+        let place = state.place(started, now);
         state.owe(place, want, now);
         Ok(Taken { place, is_exceeded, waits, cuts: state.at_limit == AtLimit::Cut })
     }

@@ -15,8 +15,8 @@ const FILE_TOKENS: u64 = 1_500;
 static STORED: LazyLock<[Finder<'_>; 2]> =
     LazyLock::new(|| ["\"previous_response_id\"", "\"conversation\""].map(Finder::new));
 
-/// Marks, of which a body with a file has one.
-static FILES: LazyLock<[Finder<'_>; 2]> = LazyLock::new(|| ["\"data", "file_data\""].map(Finder::new));
+/// A part of each mark of a file: `"data`, and `file_data"`.
+static DATA: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("data"));
 
 /// The size of a request's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct InputSize {
 impl InputSize {
     /// Measures a body. One that is not JSON counts by its length.
     pub fn of(body: &[u8], has_stored: bool) -> Self {
-        if !has(&*FILES, body) {
+        if !may_have_files(body) {
             return Self { text: body.len() as u64, files: 0, has_stored };
         }
         let (mut files, mut in_files) = (0, 0);
@@ -53,6 +53,11 @@ impl InputSize {
 /// Returns true if a message names input that is stored at the service, at any depth.
 pub fn names_stored(message: &[u8]) -> bool {
     has(&*STORED, message)
+}
+
+/// Returns true if a string or a key of the body begins with `data`, or a key ends with `file_data`.
+fn may_have_files(body: &[u8]) -> bool {
+    DATA.find_iter(body).any(|at| body[..at].ends_with(b"\"") || body[..at].ends_with(b"file_"))
 }
 
 fn has(marks: &[Finder<'_>], text: &[u8]) -> bool {

@@ -4,9 +4,11 @@
 //! model, by language, and by what the clients of a model write.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use foldhash::quality::RandomState;
 
 use super::InputSize;
 use crate::support::no_hasher::NoHasher;
@@ -35,7 +37,8 @@ const MOST: usize = 1_024;
 /// The ratios of all models of all upstreams. All threads share it.
 #[derive(Debug, Default)]
 pub struct InputRatios {
-    /// Keyed by a hash of the names, since clients may write long ones.
+    /// Keyed by a hash of the names, since clients may write long ones. Names with the same hash share
+    /// a ratio, so that it need not resist an attacker.
     hasher: RandomState,
     known: Mutex<Known>,
 }

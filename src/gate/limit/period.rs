@@ -76,16 +76,38 @@ impl PeriodCount {
         let has_room = |count: &Count| count.used.plus(count.held).plus(need) <= limit;
         // A request that began in the last period counts there. It needs room in the current one
         // too: a clock that steps back must not give a client what the last period has left.
-        match has_room(&self.current) && self.last_with(started).is_none_or(|last| has_room(&last)) {
+        match has_room(&self.current) && self.last_with(started).is_none_or(has_room) {
             true => Ok(()),
             false => Err(self.current.end),
         }
     }
 
+    /// Holds `want` units of a request that began at `started` if there is [room](Self::check).
+    ///
+    /// # Errors
+    /// Returns the end of the current period if there is no room.
+    pub(super) fn take(
+        &mut self,
+        calendar: &Calendar,
+        limit: Units,
+        want: Units,
+        started: Timestamp,
+        now: Timestamp,
+    ) -> Result<InPeriod, Timestamp> {
+        self.check(calendar, limit, want, started, now)?;
+        let place = self.place_of(started);
+        self.owe(place, want);
+        Ok(place)
+    }
+
     /// The period in which a request that began at `started` counts, whether or not there is room.
     pub(super) fn place(&mut self, calendar: &Calendar, started: Timestamp, now: Timestamp) -> InPeriod {
         self.advance(calendar, started.max(now));
-        InPeriod(self.last_with(started).unwrap_or(self.current).begin)
+        self.place_of(started)
+    }
+
+    fn place_of(&self, started: Timestamp) -> InPeriod {
+        InPeriod(self.last_with(started).map_or(self.current.begin, |last| last.begin))
     }
 
     /// Checks that the period of a running request has room for `more`. One that is over for good
@@ -106,8 +128,8 @@ impl PeriodCount {
     }
 
     /// The last period, if `started` is in it.
-    fn last_with(&self, started: Timestamp) -> Option<Count> {
-        self.last.filter(|last| last.begin <= started && started < last.end)
+    fn last_with(&self, started: Timestamp) -> Option<&Count> {
+        self.last.as_ref().filter(|last| last.begin <= started && started < last.end)
     }
 
     /// Holds more without asking.

@@ -74,6 +74,40 @@ impl State {
         })
     }
 
+    /// Holds `want`, if there is room, of a limit that no fleet shares.
+    #[inline]
+    pub(super) fn take_own(&mut self, want: Units, started: Timestamp, now: Now) -> Result<Place, RoomFrom> {
+        if want == Units::default() {
+            return Ok(self.place(started, now));
+        }
+        let place = match (&mut self.counter, &self.bound) {
+            (Counter::Rate(bucket), LimitBound::Rate(rate)) => {
+                bucket.take(rate, want, now.nanos).map_err(RoomFrom::After)?;
+                Place::Here
+            }
+            (Counter::Period(count), LimitBound::Period { limit, calendar }) => {
+                let place = count.take(calendar, *limit, want, started, now.time);
+                Place::Period(place.map_err(RoomFrom::Time)?)
+            }
+            _ => {
+                self.check_own(want, started, now)?;
+                Place::Here
+            }
+        };
+        self.held = self.held.plus(want);
+        Ok(place)
+    }
+
+    /// The place in which a request that began at `started` counts.
+    pub(super) fn place(&mut self, started: Timestamp, now: Now) -> Place {
+        match (&mut self.counter, &self.bound) {
+            (Counter::Period(count), LimitBound::Period { calendar, .. }) => {
+                Place::Period(count.place(calendar, started, now.time))
+            }
+            _ => Place::Here,
+        }
+    }
+
     /// Checks that there is room for `want` besides what this process uses.
     pub(super) fn check_own(&mut self, want: Units, started: Timestamp, now: Now) -> Result<(), RoomFrom> {
         match (&mut self.counter, &self.bound) {

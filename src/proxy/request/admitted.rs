@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use smallvec::SmallVec;
 
 use super::Routed;
-use super::clock::{limit_time, time_at};
+use super::clock::{limit_time, nanos_at, time_at};
 use super::granted::GrantTime;
 use super::limit_wait::LimitWait;
 use super::member_limits::MemberLimits;
@@ -92,7 +92,7 @@ impl Routed<'_> {
         let mut expected = self.expected(client, endpoint, requested);
         if let Some(prices) = &client.prices {
             let limits = all.iter().chain(&of_members).copied();
-            expected.rates = self.rates(limits, &prices.peek(), &expected.billable(), entry)?;
+            expected.rates = self.rates(limits, &prices.peek(), &expected.billable(), entry)?.map(Box::new);
         }
         let reply_wait = self.buffered.grants.reply_wait();
         let members = (!of_members.is_empty()).then(|| {
@@ -105,7 +105,8 @@ impl Routed<'_> {
             return Ok(Admitted { members, wait: None });
         }
         let cost = estimate(self.buffered.text());
-        let asked = Asked { now, reply_wait };
+        let started = if self.is_new { now.nanos } else { nanos_at(entry.started()) };
+        let asked = Asked { now, started, reply_wait };
         let wait = hold(expected, cost, &all, members.clone(), client, asked, entry)?;
         Ok(Admitted { members, wait })
     }
@@ -281,7 +282,8 @@ pub(in crate::proxy) fn check_client(
     if limits.is_empty() {
         return Ok(None);
     }
-    let asked = Asked { now: limit_time(), reply_wait: grants.reply_wait() };
+    let started = nanos_at(entry.started());
+    let asked = Asked { now: limit_time(), started, reply_wait: grants.reply_wait() };
     hold(Expected::default(), 1, &limits, None, client, asked, entry)
 }
 
@@ -294,9 +296,11 @@ fn limits_for<'c>(client: &'c KnownClient, entry: &mut Entry) -> Cow<'c, [Applie
     client.limits.iter().map(|applied| applied.for_user(user, now)).collect()
 }
 
-/// The question to the limits: its time, and the wait for the fleet's store.
+/// The question to the limits: its time, the beginning of the request as in [`Now::nanos`], and the
+/// wait for the fleet's store.
 struct Asked {
     now: Now,
+    started: u64,
     reply_wait: ReplyWait,
 }
 
@@ -307,7 +311,7 @@ fn hold(
     limits: &[&AppliedLimit],
     members: Option<Arc<MemberLimits>>,
     client: &KnownClient,
-    Asked { now, reply_wait }: Asked,
+    Asked { now, started, reply_wait }: Asked,
     entry: &mut Entry,
 ) -> Result<Option<Box<LimitWait>>> {
     let (used, mut waiting) = (expected.used(), Vec::new());
@@ -322,9 +326,17 @@ fn hold(
     } else {
         Box::default()
     };
-    let running =
-        Running { hold, limits: of_hold, members, ratios, prices, expected, output: 0, lacks_room: false };
-    let running = Box::new(running);
+    let running = Box::new(Running {
+        hold,
+        limits: of_hold,
+        members,
+        ratios,
+        prices,
+        expected,
+        started,
+        output: 0,
+        lacks_room: false,
+    });
     if waiting.is_empty() {
         if client.limit_headers {
             entry.add_headers(remaining(limits.iter().copied()));
@@ -370,7 +382,7 @@ pub(super) struct Expected {
     /// another request, or the body was not read.
     pub(super) is_own: bool,
     /// `None`: no cost is held.
-    pub(super) rates: Option<Rates>,
+    pub(super) rates: Option<Box<Rates>>,
 }
 
 impl Expected {

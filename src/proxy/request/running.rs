@@ -1,10 +1,9 @@
 //! The hold of a running request, which grows with its output until the record replaces it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::admitted::Expected;
-use super::clock::{limit_time, nanos_at};
+use super::clock::limit_time;
 use super::member_limits::MemberLimits;
 use super::reached::limit_reached;
 use super::used::{self, Seen};
@@ -27,6 +26,8 @@ pub(super) struct Running {
     /// `None`: no limit counts cost.
     pub(super) prices: Option<Arc<Live<Prices>>>,
     pub(super) expected: Expected,
+    /// The beginning of the request, as in [`Now::nanos`].
+    pub(super) started: u64,
     /// The output tokens that have passed.
     pub(super) output: u64,
     /// The hold was used up at the last progress, and a limit that cuts had no room for more.
@@ -100,7 +101,7 @@ impl UseObserver for Running {
     }
 
     fn on_close(mut self: Box<Self>, record: &UsageRecord) {
-        let Self { hold, members, ratios, prices, expected, output, .. } = &mut *self;
+        let Self { hold, members, ratios, prices, expected, output, started, .. } = &mut *self;
         if let Some(ratios) = ratios.as_ref().filter(|_| expected.is_own) {
             learn(ratios, expected, record);
         }
@@ -109,7 +110,9 @@ impl UseObserver for Running {
         let seen = expected.is_own.then_some(Seen { input: expected.input, output: *output });
         let recorded = used::by_record(record, None, prices);
         let or_seen = used::or_seen(record, None, prices, seen);
-        hold.settle_seen(&recorded, or_seen.as_ref().unwrap_or(&recorded), nanos_at(Instant::now()));
+        // Known without another look at the clock.
+        let ended = started.saturating_add((record.duration_ms * 1e6) as u64);
+        hold.settle_seen(&recorded, or_seen.as_ref().unwrap_or(&recorded), ended);
         members.iter().for_each(|members| members.settle(record, prices, seen));
     }
 }

@@ -57,7 +57,7 @@ pub(super) struct SessionUse {
     pub(super) endpoint: &'static str,
     pub(super) started: Timestamp,
     /// `None`: no cost is held.
-    pub(super) rates: Option<Rates>,
+    pub(super) rates: Option<Box<Rates>>,
     pub(super) turns: Turns,
     /// The longest wait of a message that lacks a grant. `None`: none waits.
     pub(super) waiting: Option<Pin<Box<Sleep>>>,
@@ -82,7 +82,7 @@ impl SessionUse {
             size,
             slices: Some(Slices::first(message.and_then(session_output_bound), 1)),
             is_own: true,
-            rates: self.rates,
+            rates: self.rates.clone(),
             ..Expected::default()
         }
     }

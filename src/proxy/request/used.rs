@@ -57,7 +57,7 @@ fn of(record: &UsageRecord, own: &Usage, at: Option<&str>, prices: Option<&Price
             used.cost = cost(prices, own, record.tool_calls, &served);
         }
     }
-    for attempt in record.group_use.iter().flat_map(|group_use| group_use.attempts.iter()) {
+    for attempt in record.group_use.iter().flat_map(|group_use| group_use.attempts().iter()) {
         let Some(usage) = attempt.usage.as_deref().filter(|_| is_at(Some(&*attempt.upstream))) else {
             continue;
         };
