@@ -195,10 +195,14 @@ def complete(text, folder):
         text += f'\n[upstreams.{name}]\nprovider = "other"\nurl = "http://127.0.0.1:1/v1"\napi_key = "none"\ndefault_model = "m"\n'
     if len(missing) > 1 and "routes" not in values:
         text += "".join(f'[[routes]]\npath = "/{name}"\nupstream = "{name}"\n' for name in missing)
-    listen = {
-        f"STREAMGAUGE_{table.upper()}__LISTEN": re.sub(r":\d+$", ":0", values.get(table, {}).get("listen", "127.0.0.1:0"))
-        for table in ("server", "admin")
-    }
+
+    def address(table):
+        address = values.get(table, {}).get("listen", "127.0.0.1:0")
+        if address.startswith("unix:"):
+            return f"unix:{folder / pathlib.Path(address).name}"
+        return re.sub(r":\d+$", ":0", address)
+
+    listen = {f"STREAMGAUGE_{table.upper()}__LISTEN": address(table) for table in ("server", "admin")}
     secrets = {name: f"{KEY}-{name}" for name in re.findall(r'env = "(\w+)"', text)}
     schemes = {"REDIS_URL": "redis"}
     urls = {name: f"{schemes.get(name, 'postgres')}://u:p@127.0.0.1/0" for name in secrets if name.endswith("_URL")}
@@ -339,6 +343,8 @@ class Scene:
         fleet = f'[ledger.postgres]\nurl = {{ value = "{database}" }}\n{PRICE}'
         self.proxy, self.admin = self.serve(stack, "openai", "/v1", fleet)
         self.azure, _ = self.serve(stack, "azure", "", "")
+        self.socket = self.work / "clients.sock"
+        self.serve(stack, "local", "/v1", 'provider = "other"\ndefault_model = "sim"\n', f"unix:{self.socket}")
         # An unreachable collector, database and upstream, so that their metrics exist too.
         away = (
             f'[ledger.postgres]\nurl = {{ value = "postgres://u:p@127.0.0.1:{free_port()}/usage" }}\n'
@@ -362,16 +368,17 @@ class Scene:
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
-    def serve(self, stack, name, path, more):
+    def serve(self, stack, name, path, more, listen=None):
         proxy, admin = free_port(), free_port()
         config = self.work / ("streamgauge.toml" if name == "openai" else f"{name}.toml")
         config.write_text(
-            f'[server]\nlisten = "127.0.0.1:{proxy}"\nworkers = 1\n[admin]\nlisten = "127.0.0.1:{admin}"\n'
+            f'[server]\nlisten = "{listen or f"127.0.0.1:{proxy}"}"\nworkers = 1\n[admin]\nlisten = "127.0.0.1:{admin}"\n'
             f'[ledger]\npath = "{self.work / name}.db"\njsonl = "{self.work / name}.jsonl"\n'
             f'[upstreams.{name}]\nurl = "http://127.0.0.1:{self.simulator}{path}"\napi_key = {{ value = "{KEY}" }}\n{more}'
         )
         command = [BIN, "serve", "--config", str(config), "--log", "error"]
-        stack.enter_context(started(f"the proxy before {name}", command, proxy, self.folder / f"{name}.log"))
+        port = admin if listen else proxy
+        stack.enter_context(started(f"the proxy before {name}", command, port, self.folder / f"{name}.log"))
         return proxy, admin
 
     def here(self, text):
@@ -379,7 +386,7 @@ class Scene:
         proxy = self.azure if "AzureOpenAI" in text else self.proxy
         for usual, port in ((8080, proxy), (9090, self.admin), (8081, self.simulator)):
             text = text.replace(f"127.0.0.1:{usual}", f"127.0.0.1:{port}")
-        text = text.replace("/backup/", f"{self.work}/backup-")
+        text = text.replace("/backup/", f"{self.work}/backup-").replace("/run/streamgauge/clients.sock", str(self.socket))
         return text.replace("01970c2e-4b5a-7cc3-8d2f-6a1b0f9e7d11", self.record()["id"])
 
     def with_keys(self, text):
