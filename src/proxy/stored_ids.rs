@@ -9,6 +9,7 @@
 //!
 //! None of this exists if all routes lead to one upstream, and clients are not distinguished.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
@@ -88,7 +89,8 @@ impl StoredIds {
     /// that are not known here, if it `asks` and there is one.
     ///
     /// # Errors
-    /// Fails if an id is another client's, or if the ids of a body with bound ones cannot be read.
+    /// Fails if an id is another client's, if the ids of a body with bound ones cannot be read, or if
+    /// a request names more unknown ids than the fleet is asked for.
     pub(super) fn named_by(
         &self,
         request: &Buffered,
@@ -97,7 +99,7 @@ impl StoredIds {
         asks: bool,
     ) -> Result<(NamedState, Option<Arc<PinAsk>>)> {
         let asks = asks && self.pins().fleet().is_some();
-        let unknown = asks.then(Vec::new);
+        let unknown = asks.then(HashSet::new);
         let mut search = Search { ids: self, client, account: None, foreign: None, unknown };
         let path = if endpoint.may_name_id() { request.head.path() } else { "" };
         for id in path_ids(path, request.head.query()) {
@@ -225,17 +227,21 @@ struct Search<'a> {
     account: Option<Account>,
     /// An id of another client.
     foreign: Option<String>,
-    /// The ids for which the fleet is asked. `None`: it is not.
-    unknown: Option<Vec<String>>,
+    /// The ids for which the fleet is asked, at most [`MOST_ASKED`]. `None`: it is not.
+    unknown: Option<HashSet<String>>,
 }
 
 impl Search<'_> {
     fn look(&mut self, id: &str) {
         let found = self.ids.pins().find(id, self.client);
         let is_known = found.is_some_and(|pin| pin.has_owner || !self.ids.is_bound());
-        if let Some(unknown) = self.unknown.as_mut().filter(|unknown| !is_known && unknown.len() < MOST_ASKED)
-        {
-            unknown.push(id.to_owned());
+        if let Some(unknown) = self.unknown.as_mut().filter(|_| !is_known) {
+            if unknown.len() < MOST_ASKED {
+                unknown.insert(id.to_owned());
+            } else if self.ids.is_bound() && !unknown.contains(id) {
+                // An id that is not asked for may be another client's.
+                self.foreign.get_or_insert_with(|| id.to_owned());
+            }
         }
         let Some(pin) = found else { return };
         if self.ids.is_bound() && !pin.is_own {

@@ -85,6 +85,34 @@ fn id_of_another_client_is_not_found_at_any_replica() {
 }
 
 #[test]
+fn id_behind_many_unknown_ones_is_not_passed() {
+    let (accounts, redis) = (accounts(), Redis::start());
+    let [one, other] = replicas(&accounts, &redis, TWO_CLIENTS);
+    let send = |proxy: &Proxy, client: &str, body: &str| -> Response {
+        let request = of_client(client, &format!("POST {PATH}"), "", body.as_bytes());
+        proxy.client().send(request).response()
+    };
+    let id = id_of(&send(&one, "alice", &body("m", None).to_string()));
+    until_written(&redis, 0);
+    let items = |name: &dyn Fn(usize) -> String| -> Vec<_> {
+        (0..300).map(|number| json!({"type": "item_reference", "id": name(number)})).collect()
+    };
+    let with = |items| {
+        let mut named = body("m", Some(&id));
+        named["input"] = json!(items);
+        named.to_string()
+    };
+    let [repeated, different] = [
+        with(items(&|_| "msg_unknown_0".to_owned())),
+        with(items(&|number| format!("msg_unknown_{number}"))),
+    ];
+    for named in [&repeated, &different] {
+        let refused = send(&other, "bob", named);
+        assert_eq!((refused.status(), &refused.error()["code"]), (404, &json!("id_not_found")));
+    }
+}
+
+#[test]
 fn list_hides_no_owner_that_another_replica_knows() {
     let (accounts, redis) = (accounts(), Redis::start());
     let [one, other] = replicas(&accounts, &redis, TWO_CLIENTS);

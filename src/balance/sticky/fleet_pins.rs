@@ -103,9 +103,29 @@ impl FleetPins {
         !self.written().is_empty()
     }
 
-    /// Takes what requests ask for. Each has to be [ended](PinAsk::end).
-    pub fn take_asks(&self) -> Vec<Arc<PinAsk>> {
-        std::mem::take(&mut *self.asked())
+    /// Takes ids back that the store refused, to be written after all others.
+    pub fn write_later(&self, pins: impl IntoIterator<Item = SharedPin>) {
+        let mut written = self.written();
+        let room = MOST_WRITES.saturating_sub(written.len());
+        written.extend(pins.into_iter().take(room));
+    }
+
+    /// Takes what requests ask for: the oldest, of at most `most` ids, or one. Those that no request
+    /// waits for any longer are dropped. Each has to be [ended](PinAsk::end).
+    pub fn take_asks(&self, most: usize) -> Vec<Arc<PinAsk>> {
+        let mut asked = self.asked();
+        asked.retain(|ask| Arc::strong_count(ask) > 1);
+        let mut ids = 0;
+        let fits = |ask: &&Arc<PinAsk>| {
+            ids += ask.ids.len();
+            ids <= most
+        };
+        let count = asked.iter().take_while(fits).count().max(1).min(asked.len());
+        asked.drain(..count).collect()
+    }
+
+    pub fn has_asks(&self) -> bool {
+        !self.asked().is_empty()
     }
 
     /// Sets whether the store is away. No request waits for it then.
@@ -117,7 +137,8 @@ impl FleetPins {
     }
 
     fn fail(&self) {
-        self.take_asks().iter().for_each(|ask| ask.end(false));
+        let asks = std::mem::take(&mut *self.asked());
+        asks.iter().for_each(|ask| ask.end(false));
     }
 
     fn written(&self) -> MutexGuard<'_, VecDeque<SharedPin>> {
@@ -179,7 +200,9 @@ mod tests {
         assert_eq!(taken, [2, 3, 4].map(pin));
         pins.put_back(taken);
         assert_eq!(pins.take_writes(1), [pin(2)]);
-        assert_eq!(pins.take_writes(usize::MAX).len(), MOST_WRITES - 1);
+        pins.write_later([pin(2)]);
+        let rest = pins.take_writes(usize::MAX);
+        assert_eq!((rest[0], rest.last(), rest.len()), (pin(3), Some(&pin(2)), MOST_WRITES));
         assert!(!pins.has_writes());
     }
 
@@ -188,7 +211,9 @@ mod tests {
         let pins = FleetPins::new(Waker::noop().clone());
         let (first, second) = (pins.ask(vec![1]), pins.ask((0..MOST_ASKED as u64 + 9).collect()));
         assert_eq!((poll(&first), second.ids().len()), (Poll::Pending, MOST_ASKED));
-        let taken = pins.take_asks();
+        drop(pins.ask(vec![8]));
+        let taken: Vec<_> = (0..2).flat_map(|_| pins.take_asks(MOST_ASKED)).collect();
+        assert!(taken.len() == 2 && !pins.has_asks(), "none for a request that has left");
         taken[0].end(true);
         assert_eq!((poll(&first), poll(&second)), (Poll::Ready(true), Poll::Pending));
         let third = pins.ask(vec![3]);

@@ -4,6 +4,7 @@
 //! the store keeps about a million of them in some 60 MB. A hash is kept for 30 days after the last
 //! write to it. What cannot be written because the server is away waits, in a bounded queue.
 
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 use super::servers::Servers;
 use super::trouble::Trouble;
 use crate::balance::{FleetPins, HealthRegistry, PinAsk, SharedPin};
-use crate::support::hex;
+use crate::support::{OutageNotice, hex};
 
 const SCRIPT: &str = include_str!("pin.lua");
 
@@ -42,11 +43,12 @@ const MAX_LOOKUPS: usize = 256;
 pub(super) struct SharedIds {
     prefix: String,
     health: Arc<HealthRegistry>,
+    refusals: OutageNotice<String>,
 }
 
 impl SharedIds {
     pub(super) fn new(prefix: &str, health: Arc<HealthRegistry>) -> Self {
-        Self { prefix: prefix.to_owned(), health }
+        Self { prefix: prefix.to_owned(), health, refusals: OutageNotice::default() }
     }
 
     fn pins(&self) -> Option<&Arc<FleetPins>> {
@@ -58,46 +60,72 @@ impl SharedIds {
         self.pins().into_iter().for_each(|pins| pins.set_away(is_away));
     }
 
-    /// Looks up what requests wait for, and writes some ids. Returns true if more are to be written.
+    /// Looks up some of what requests wait for, and writes some ids. Returns true if there is more of
+    /// either.
     ///
     /// # Errors
     /// Fails if the server does not respond. Requests go on then, and ids are written later.
-    pub(super) async fn round(&self, servers: &mut Servers) -> Result<bool, Trouble> {
-        let Some(pins) = self.pins() else { return Ok(false) };
-        let asks = pins.take_asks();
+    pub(super) async fn round(&mut self, servers: &mut Servers) -> Result<bool, Trouble> {
+        let Some(pins) = self.pins().map(Arc::clone) else { return Ok(false) };
+        // Limits are asked about between two rounds.
+        let asks = pins.take_asks(MAX_LOOKUPS);
         let found = self.look_up(servers, &asks).await;
-        asks.iter().for_each(|ask| ask.end(found.is_ok()));
-        found?;
-        let writes = pins.take_writes(MAX_WRITES);
-        if let Err(trouble) = self.write(servers, &writes).await {
-            pins.put_back(writes);
-            return Err(trouble);
+        let are_known = found.as_ref().is_ok_and(Option::is_none);
+        asks.iter().for_each(|ask| ask.end(are_known));
+        let mut refused = found?;
+        let mut writes = pins.take_writes(MAX_WRITES);
+        match self.write(servers, &writes).await {
+            Ok((written, refusal)) => {
+                writes.retain(|pin| !written.contains(&pin.id));
+                pins.write_later(writes);
+                refused = refused.or(refusal);
+            }
+            Err(trouble) => {
+                pins.put_back(writes);
+                return Err(trouble);
+            }
         }
-        Ok(pins.has_writes())
+        match refused {
+            Some(reason) => {
+                if self.refusals.record_failure(reason.clone()) {
+                    tracing::warn!(%reason, "Redis refuses ids of stored responses; replicas do not share them meanwhile");
+                }
+                Ok(pins.has_asks())
+            }
+            None => {
+                self.refusals.record_success();
+                Ok(pins.has_asks() || pins.has_writes())
+            }
+        }
     }
 
-    async fn look_up(&self, servers: &mut Servers, asks: &[Arc<PinAsk>]) -> Result<(), Trouble> {
+    /// Returns a refusal of the server, whose ids stay unknown.
+    async fn look_up(&self, servers: &mut Servers, asks: &[Arc<PinAsk>]) -> Result<Option<String>, Trouble> {
         let mut ids: Vec<_> = asks.iter().flat_map(|ask| ask.ids()).copied().collect();
         ids.sort_unstable();
         ids.dedup();
-        for ids in ids.chunks(MAX_LOOKUPS) {
-            let lookup = |id: u64| {
-                let mut lookup = redis::cmd("HGET");
-                lookup.arg(self.key(id)).arg(field(id));
-                lookup
-            };
-            let calls = ids.iter().map(|id| (*id, lookup(*id), None)).collect();
-            for (id, value) in self.send(servers, calls).await? {
-                let text = Option::<String>::from_redis_value(&value).ok().flatten();
-                if let Some(pin) = text.and_then(|text| parse(id, &text)) {
-                    self.health.pins().take_over(pin);
-                }
+        let lookup = |id: u64| {
+            let mut lookup = redis::cmd("HGET");
+            lookup.arg(self.key(id)).arg(field(id));
+            lookup
+        };
+        let calls = ids.iter().map(|id| (*id, lookup(*id), None)).collect();
+        let (responses, refused) = self.send(servers, calls).await?;
+        for (id, value) in responses {
+            let text = Option::<String>::from_redis_value(&value).ok().flatten();
+            if let Some(pin) = text.and_then(|text| parse(id, &text)) {
+                self.health.pins().take_over(pin);
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
-    async fn write(&self, servers: &mut Servers, pins: &[SharedPin]) -> Result<(), Trouble> {
+    /// Returns the ids that are written, and a refusal of the server.
+    async fn write(
+        &self,
+        servers: &mut Servers,
+        pins: &[SharedPin],
+    ) -> Result<(HashSet<u64>, Option<String>), Trouble> {
         let call = |pin: &SharedPin, is_known: bool| {
             let mut call = if is_known { redis::cmd("EVALSHA") } else { redis::cmd("EVAL") };
             call.arg(if is_known { &*NAME } else { SCRIPT }).arg(1).arg(self.key(pin.id)).arg(field(pin.id));
@@ -105,17 +133,18 @@ impl SharedIds {
             call
         };
         let calls = pins.iter().map(|pin| (pin.id, call(pin, true), Some(call(pin, false)))).collect();
-        self.send(servers, calls).await.map(|_| ())
+        let (responses, refused) = self.send(servers, calls).await?;
+        Ok((responses.into_iter().map(|(id, _)| id).collect(), refused))
     }
 
     /// Sends commands about ids at the same time, or again, to a server without the script, as `whole`.
-    /// Those that the server refuses have no response.
+    /// Those that the server refuses have no response; a reason of it is returned too.
     async fn send(
         &self,
         servers: &mut Servers,
         calls: Vec<(u64, Cmd, Option<Cmd>)>,
-    ) -> Result<Vec<(u64, Value)>, Trouble> {
-        let mut running = JoinSet::new();
+    ) -> Result<(Vec<(u64, Value)>, Option<String>), Trouble> {
+        let (mut running, mut refused) = (JoinSet::new(), None);
         for (index, (id, call, _)) in calls.iter().enumerate() {
             let response = servers.send(&self.key(*id), call.clone()).await?;
             running.spawn_local(async move { (index, response.await) });
@@ -139,11 +168,11 @@ impl SharedIds {
             };
             match response {
                 Ok(value) => responses.push((*id, value)),
-                Err(Trouble::Server(error)) => tracing::debug!(%error, "Redis refuses an id"),
+                Err(Trouble::Server(error)) => refused = Some(error.to_string()),
                 Err(trouble) => return Err(trouble),
             }
         }
-        Ok(responses)
+        Ok((responses, refused))
     }
 
     /// The key of the hash that has an id. The part in braces decides about a cluster's node.

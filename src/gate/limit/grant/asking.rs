@@ -57,7 +57,8 @@ impl Grant {
             soon,
             idle,
             most: standing.most,
-            is_known: self.reply.is_some(),
+            // The store may have forgotten what it knew of an idle limit.
+            is_known: self.reply.is_some() && now < self.valid_until,
             was_away: self.outages != outages,
             alone: Units::from_signed(alone),
             instances,

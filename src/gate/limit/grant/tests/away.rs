@@ -84,3 +84,15 @@ fn all_limits_are_asked_about_at_once_when_the_store_is_back() {
     one.limit.reply(&ask, reply, now(2));
     assert!(!is_asked(3));
 }
+
+#[test]
+fn idle_limit_that_the_store_forgets_is_no_loss() {
+    let rate = LimitBound::Rate(BucketRate { limit: Units(60), period: 60 * SECOND, burst: Units(60) });
+    let instance = Instance::new(0, Quantity::Requests, &rate, WhenAway::Local, 0);
+    let ask = |at| instance.limit.asks(now(at), true).into_iter().flatten().next().unwrap();
+    assert!(!ask(0).is_known);
+    let reply = Store::default().reply(instance.who, false, &ask(2 * RENEWAL), 2 * RENEWAL);
+    instance.limit.reply(&ask(4 * RENEWAL), reply, now(4 * RENEWAL));
+    assert!(ask(6 * RENEWAL).is_known, "a loss would be noticed");
+    assert!(!ask(4 * RENEWAL + RATE_VALID).is_known);
+}
