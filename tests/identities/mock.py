@@ -116,6 +116,9 @@ class Mock:
         if path.endswith(ROLE) or path.startswith("/v1/credentials"):
             return as_json(credentials())
         if request.method == "POST" and "AssumeRole" in request.body.decode():
+            # STS has two forms, and only the other one is JSON.
+            if "json" in request.headers.get("accept", ""):
+                return as_json({"AssumeRoleWithWebIdentityResponse": {}})
             return 200, "text/xml", sts()
         if path.endswith("/service-accounts/default/"):
             return as_json({"email": "app@p.iam.gserviceaccount.com", "scopes": [], "aliases": ["default"]})

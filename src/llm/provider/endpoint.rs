@@ -14,11 +14,11 @@ use std::ops::Range;
 use http::Method;
 
 use super::path;
-use model_place::after_native;
 pub(super) use model_place::{
     DEPLOYMENTS, MODEL_PARAMETERS, NATIVE, V1, deployment, names_model_in_query, native_model,
 };
 pub use model_place::{ModelPlace, query_model, query_models};
+use model_place::{after_native, method_colon, split_method};
 use paths::{KNOWN, NATIVE_METHODS};
 pub use state::{HoldsState, path_ids};
 pub use stored::{Stored, StoredKind, UsageOwner};
@@ -101,7 +101,7 @@ impl Endpoint {
         }
         let Some(rest) = after_native(path) else { return Self::OTHER };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        match rest.strip_prefix("models/").and_then(|rest| rest.split_once(':')) {
+        match rest.strip_prefix("models/").and_then(split_method) {
             Some((_, method)) => Self::known(NATIVE_METHODS, method),
             None => Self::known(KNOWN, rest.strip_prefix("openai/").unwrap_or(rest)),
         }
@@ -224,8 +224,8 @@ fn model_place(method: &Method, path: &str, is_native: bool) -> Option<Range<usi
         Some(start) => (start, true),
         None => (places.iter().find_map(after)?, false),
     };
-    let end = match path[start..].find(':') {
-        Some(colon) if is_native => start + colon,
+    let end = match method_colon(&path[start..]) {
+        Some(colon) if is_native => start + colon.start,
         None if is_native && may_create(method) => return None,
         _ => path.strip_suffix('/').unwrap_or(path).len(),
     };

@@ -57,11 +57,13 @@ pub(super) struct TokenRequest {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// A form.
     pub(super) form: Option<String>,
+    /// The form of the response.
+    pub(super) accept: HeaderValue,
 }
 
 impl TokenRequest {
     pub(super) fn get(target: impl Into<String>) -> Self {
-        Self { method: Method::GET, target: target.into(), headers: Vec::new(), form: None }
+        Self { method: Method::GET, target: target.into(), headers: Vec::new(), form: None, accept: JSON }
     }
 
     /// A form with these fields.
@@ -70,7 +72,18 @@ impl TokenRequest {
         fields: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        Self { method: Method::POST, target: target.into(), headers: Vec::new(), form: Some(form) }
+        Self {
+            method: Method::POST,
+            target: target.into(),
+            headers: Vec::new(),
+            form: Some(form),
+            accept: JSON,
+        }
+    }
+
+    /// Asks for XML, for places that have both forms.
+    pub(super) fn for_xml(self) -> Self {
+        Self { accept: HeaderValue::from_static("application/xml"), ..self }
     }
 
     pub(super) fn with(mut self, name: &'static str, value: HeaderValue) -> Self {
@@ -104,7 +117,7 @@ impl Exchange<'_> {
     pub(super) async fn send(&self, request: TokenRequest, secrets: &[&str]) -> Result<Vec<u8>, Failure> {
         let authority = self.endpoint.url.authority();
         let host = HeaderValue::from_str(authority).expect("the authority of a valid URL");
-        let mut own = HeaderMap::from_iter([(USER_AGENT, AGENT), (ACCEPT, JSON)]);
+        let mut own = HeaderMap::from_iter([(USER_AGENT, AGENT), (ACCEPT, request.accept)]);
         let body = request.form.unwrap_or_default();
         let framing = match request.method {
             Method::GET => BodyFraming::None,

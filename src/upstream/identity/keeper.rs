@@ -2,7 +2,7 @@
 
 use std::io;
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub struct IdentityStates {
     used: Live<Vec<(Arc<str>, Arc<TokenSource>)>>,
     renewed: AtomicU64,
     failed: AtomicU64,
+    /// The first tokens are there, or the first requests for them have failed.
+    has_begun: AtomicBool,
 }
 
 impl IdentityStates {
@@ -51,11 +53,20 @@ impl IdentityStates {
         [("renewed", self.renewed.load(Ordering::Relaxed)), ("failed", self.failed.load(Ordering::Relaxed))]
     }
 
-    /// The upstreams whose first request for a token has not ended.
+    /// The upstreams whose first request for a token has not ended, at the start: later, a reload must
+    /// not take a proxy out of service.
     pub fn awaited(&self) -> Vec<Arc<str>> {
+        if self.has_begun.load(Ordering::Acquire) {
+            return Vec::new();
+        }
         let used = self.used.load();
         let is_awaited = |source: &TokenSource| !source.is_settled.load(Ordering::Acquire);
-        used.iter().filter(|(_, source)| is_awaited(source)).map(|(name, _)| Arc::clone(name)).collect()
+        let awaited: Vec<_> =
+            used.iter().filter(|(_, source)| is_awaited(source)).map(|(name, _)| Arc::clone(name)).collect();
+        if awaited.is_empty() {
+            self.has_begun.store(true, Ordering::Release);
+        }
+        awaited
     }
 }
 
@@ -110,6 +121,10 @@ impl Identities {
     /// Fails if the system provides no thread.
     pub fn replace(&mut self, used: Vec<(Arc<str>, Arc<TokenSource>)>) -> io::Result<()> {
         let is_needed = !used.is_empty();
+        if self.thread.is_some() {
+            // Notes that the start is over, if it is.
+            self.states.awaited();
+        }
         self.states.used.replace(used);
         match &self.thread {
             Some((watched, _)) => watched.send_modify(|watched| watched.changes += 1),

@@ -1,5 +1,7 @@
 //! The places where requests name their model, and the endpoints whose use is counted.
 
+use std::ops::Range;
+
 use http::Method;
 
 use super::super::path;
@@ -159,10 +161,23 @@ pub(super) fn after_native(path: &str) -> Option<&str> {
     NATIVE.iter().find_map(|native| path.strip_prefix(native))
 }
 
+/// Splits a model from the method behind its colon, which a client may have encoded.
+pub(super) fn split_method(text: &str) -> Option<(&str, &str)> {
+    let colon = method_colon(text)?;
+    Some((&text[..colon.start], &text[colon.end..]))
+}
+
+/// The place of the first colon, encoded or not.
+pub(super) fn method_colon(text: &str) -> Option<Range<usize>> {
+    let encoded = [text.find("%3A"), text.find("%3a")].into_iter().flatten().min().map(|at| at..at + 3);
+    let plain = text.find(':').map(|at| at..at + 1);
+    [encoded, plain].into_iter().flatten().min_by_key(|colon| colon.start)
+}
+
 /// The decoded model in a path of Gemini's own API that names one and a method:
 /// `/v1beta/models/{model}:{method}`.
 pub(in crate::llm::provider) fn native_model(path: &str) -> Option<String> {
-    let (model, _) = after_native(path)?.strip_prefix("models/")?.split_once(':')?;
+    let (model, _) = split_method(after_native(path)?.strip_prefix("models/")?)?;
     path::decoded(model).filter(|model| !model.is_empty())
 }
 

@@ -244,6 +244,7 @@ fn native_path_names_method_and_model() {
     let post = &Method::POST;
     for (path, name, is_metered) in [
         ("/v1beta/models/gemini-2.5-flash:generateContent", "generateContent", true),
+        ("/v1beta/models/gemini-2.5-flash%3AgenerateContent", "generateContent", true),
         ("/v1alpha/models/a%2Fb:streamGenerateContent/", "streamGenerateContent", true),
         ("/v1beta/models/x:countTokens", "countTokens", true),
         ("/v1beta/models/x:embedContent", "embedContent", false),
@@ -262,6 +263,7 @@ fn native_path_names_method_and_model() {
     let place = Endpoint::of(path).model_place(post, path, false);
     assert_eq!(place, ModelPlace::Path(Some("a/b".to_owned())));
     assert_eq!(path_model(post, "/google/v1beta/models/m:generateContent", true).as_deref(), Some("m"));
+    assert_eq!(path_model(post, "/v1beta/models/m%3agenerateContent", true).as_deref(), Some("m"));
     assert_eq!(path_model(&Method::GET, "/v1beta/models/m", true).as_deref(), Some("m"));
     for (path, is_native) in [
         (path, false),

@@ -66,7 +66,7 @@ pub(super) async fn get(source: &AwsSource, exchange: Option<&Exchange<'_>>) -> 
                     ("WebIdentityToken", &token),
                 ],
             );
-            let body = exchange.send(request, &[&token]).await?;
+            let body = exchange.send(request.for_xml(), &[&token]).await?;
             of_xml(&String::from_utf8_lossy(&body))
         }
         AwsSource::Container { endpoint, authorization } => {
