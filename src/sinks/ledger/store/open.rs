@@ -1,6 +1,6 @@
 //! A ledger's open file.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::super::backup::backup;
 use super::super::checkpoint::{Checkpointer, copy};
-use super::super::error::Reason;
+use super::super::error::{LedgerError, Reason};
 use super::super::file::PRIVATE;
 use super::super::log::Watch;
 use super::super::repair::with;
@@ -76,7 +76,14 @@ fn keep_copy(path: &Path, connection: &Connection) -> Result<(), Reason> {
     if copy.exists() {
         return Ok(());
     }
-    match backup(path, &copy) {
+    // A copy that was interrupted does not have that name.
+    let part = with(path, &format!(".before-{version}.part"));
+    drop(fs::remove_file(&part));
+    let kept = backup(path, &part).and_then(|records| {
+        fs::rename(&part, &copy).map_err(|error| LedgerError::new(&copy, Reason::Io(error)))?;
+        Ok(records)
+    });
+    match kept {
         Ok(_) => {
             tracing::info!(copy = %copy.display(), "the ledger gets the schema of this version; a copy is kept")
         }
