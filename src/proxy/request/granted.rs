@@ -18,14 +18,14 @@ use crate::record::error::{Error, Kind, Result};
 /// The longest wait of a request for all its grants. Then it is decided without the reply.
 pub(super) const LONGEST: Duration = Duration::from_millis(50);
 
-/// The time that a request has waited for grants, for all of its attempts together.
+/// The time that a request has waited for grants, for all of its attempts together, in microseconds.
 #[derive(Debug, Default)]
-pub(in crate::proxy) struct GrantTime(Cell<Duration>);
+pub(in crate::proxy) struct GrantTime(Cell<u32>);
 
 impl GrantTime {
     /// The wait for grants that limits lack.
     pub(super) fn reply_wait(&self) -> ReplyWait {
-        if self.0.get() >= LONGEST { ReplyWait::Over } else { ReplyWait::Possible }
+        if self.waited() >= LONGEST { ReplyWait::Over } else { ReplyWait::Possible }
     }
 
     /// Returns true if a request of `client` failed only for lack of a grant, for which it can wait.
@@ -36,6 +36,10 @@ impl GrantTime {
             && client.fleet().is_some_and(|fleet| !fleet.refuses())
     }
 
+    fn waited(&self) -> Duration {
+        Duration::from_micros(self.0.get().into())
+    }
+
     /// Waits for the grants for which limits have asked, or until the time is over.
     pub(in crate::proxy) async fn wait(&self, fleet: &Fleet) {
         let round = fleet.asked_round();
@@ -44,10 +48,12 @@ impl GrantTime {
 
     /// Waits for a reply of the fleet's store, or until the time is over.
     async fn wait_for<T>(&self, reply: impl Future<Output = T>) -> Option<T> {
-        let (begun, left) = (Instant::now(), LONGEST.saturating_sub(self.0.get()));
+        let (begun, left) = (Instant::now(), LONGEST.saturating_sub(self.waited()));
         let replied = timeout(left, reply).await.ok();
         let waited = if replied.is_some() { begun.elapsed() } else { left };
-        self.0.set(self.0.get() + waited);
+        // Rounded up, so that many short waits come to an end.
+        let micros = u32::try_from(waited.as_nanos().div_ceil(1_000)).unwrap_or(u32::MAX);
+        self.0.set(self.0.get().saturating_add(micros));
         replied
     }
 }

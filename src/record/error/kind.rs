@@ -257,7 +257,7 @@ kinds! {
     BudgetExhausted(Box<LimitReached>) = TOO_MANY_REQUESTS, "budget_exhausted", Client, Never,
         "A limit with `at_limit = \"cut\"` had no room for more of a response that was running: raise the one that the message names.";
     LimitsUnavailable = SERVICE_UNAVAILABLE, "limits_unavailable", Us, AfterPause,
-        "The store of limits that replicas share does not respond, and `redis.when_away` is `\"refuse\"`.";
+        "The store of limits and ids that replicas share does not respond, and `redis.when_away` is `\"refuse\"`.";
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", Us, AfterPause,
         "The buffered request bodies use up `server.max_buffered_bytes`: raise it, if there is memory.";
     ClientOverloaded = SERVICE_UNAVAILABLE, "client_overloaded", Client, AfterPause,
