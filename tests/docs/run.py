@@ -24,7 +24,7 @@ import xml.etree.ElementTree
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 from pages import ROOT, all_pages  # noqa: E402
-from programs import BIN, PATIENCE, free_port, simulator, started, until  # noqa: E402
+from programs import BIN, PATIENCE, free_port, postgres, simulator, started, until  # noqa: E402
 
 README_LINES = 150
 MAX_PICTURE = 100_000
@@ -308,26 +308,6 @@ done
 STUBS = ["apt", "cargo", "claude", "docker", "helm", "install", "kubectl", "podman", "systemctl"]
 
 
-@contextlib.contextmanager
-def postgres(folder):
-    """The URL of an empty database. Its server refuses to run as root."""
-    programs = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
-    home, port = folder / "postgres", free_port()
-    home.mkdir()
-    (home / "password").write_text(KEY)
-    as_other = []
-    if os.getuid() == 0:
-        as_other = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        folder.chmod(0o755)
-        for path in (home, home / "password"):
-            shutil.chown(path, "postgres", "postgres")
-    options = ["--no-sync", "--auth=scram-sha-256", "--username=gauge", f"--pwfile={home}/password", "--pgdata", str(home / "data")]
-    subprocess.run([*as_other, str(programs / "initdb"), *options], check=True, capture_output=True, cwd=home)
-    server = [str(programs / "postgres"), "-D", str(home / "data"), "-h", "127.0.0.1", "-p", str(port), "-k", str(home)]
-    with started("PostgreSQL", [*as_other, *server, "-c", "fsync=off"], port, cwd=home):
-        yield f"postgres://gauge:{KEY}@127.0.0.1:{port}/postgres?sslmode=disable"
-
-
 PRICE = '[[prices]]\nmodel = "sim*"\ninput = 1\noutput = 1\n'
 
 
@@ -338,7 +318,7 @@ class Scene:
         self.folder, self.work = folder, folder / "work"
         self.work.mkdir()
         self.simulator = free_port()
-        database = stack.enter_context(postgres(folder))
+        database = stack.enter_context(postgres(folder, KEY, "-c", "fsync=off"))
         stack.enter_context(started("the simulator", simulator(self.simulator), self.simulator))
         fleet = f'[ledger.postgres]\nurl = {{ value = "{database}" }}\n{PRICE}'
         self.proxy, self.admin = self.serve(stack, "openai", "/v1", fleet)

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import time
@@ -100,3 +101,23 @@ class Proxy:
         """The records so far, without an incomplete line."""
         lines = self.file.read_text().splitlines(keepends=True) if self.file.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+@contextlib.contextmanager
+def postgres(folder, password, *settings):
+    """The URL of an empty database. Its server refuses to run as root. `settings` are options of the server."""
+    programs = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+    home, port = folder / "postgres", free_port()
+    home.mkdir()
+    (home / "password").write_text(password)
+    as_other = []
+    if os.getuid() == 0:
+        as_other = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        folder.chmod(0o755)
+        for path in (home, home / "password"):
+            shutil.chown(path, "postgres", "postgres")
+    options = ["--no-sync", "--auth=scram-sha-256", "--username=gauge", f"--pwfile={home}/password", "--pgdata", str(home / "data")]
+    subprocess.run([*as_other, str(programs / "initdb"), *options], check=True, capture_output=True, cwd=home)
+    server = [str(programs / "postgres"), "-D", str(home / "data"), "-h", "127.0.0.1", "-p", str(port), "-k", str(home), *settings]
+    with started("PostgreSQL", [*as_other, *server], port, cwd=home):
+        yield f"postgres://gauge:{password}@127.0.0.1:{port}/postgres?sslmode=disable"
