@@ -241,6 +241,10 @@ fn endpoint_at_end(url: &BaseUrl) -> Option<&str> {
         let endpoint = Endpoint::of(&format!("/v1/{rest}"));
         endpoint.takes_json_model() || endpoint.has_deployment_form()
     };
+    // `/models` alone is the path of a service of Azure.
+    if url.path().ends_with("/v1/models") {
+        return Some("models");
+    }
     // The longest match: `chat/completions` ends with `completions`.
     rests.find(is_endpoint)
 }

@@ -69,7 +69,7 @@ pub use calls::{CallCounts, ToolCalls, ToolKind};
 pub use cause::Cause;
 pub use choices::Choices;
 pub use counts::Usage;
-pub use ids::{IdReader, MIN_ID, NamedIdReader, NotJson, StoredId, named_ids};
+pub use ids::{IdReader, NamedIdReader, NotJson, StoredId, is_id, named_ids};
 pub use output::{Hold, OUTPUT_LIMIT, Output, Part, Room};
 pub use progress::Progress;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -110,11 +110,24 @@ pub(super) fn may_ask(spec: &UpstreamSpec, method: &Method, inbound: &Inbound<'_
         }
 }
 
-/// Returns true if the query asks for a stream, as `GET responses/{id}?stream=true` does.
+/// Methods of Gemini's and Vertex AI's paths whose responses are streams, of events or of an array.
+const STREAMING_METHODS: [&str; 2] = ["streamGenerateContent", "streamRawPredict"];
+
+/// Returns true if the URL asks for a stream, as `GET responses/{id}?stream=true` and Gemini's
+/// `models/{model}:streamGenerateContent` do.
 pub(super) fn asks_for_stream(inbound: &Inbound<'_>) -> bool {
-    inbound
-        .query
-        .is_some_and(|query| query.split('&').any(|parameter| matches!(parameter, "stream=true" | "alt=sse")))
+    let path = inbound.path.strip_suffix('/').unwrap_or(inbound.path);
+    STREAMING_METHODS.iter().any(|method| path.ends_with(method))
+        || inbound.query.is_some_and(|query| query.split('&').any(is_stream_parameter))
+}
+
+/// Returns true for `stream` with a true value, in the spellings of clients, and for `alt=sse`.
+fn is_stream_parameter(parameter: &str) -> bool {
+    match parameter.split_once('=') {
+        Some(("stream", value)) => value.eq_ignore_ascii_case("true") || value == "1",
+        Some(("alt", value)) => value == "sse",
+        _ => false,
+    }
 }
 
 /// Returns true if a client accepts a response without a content coding, since a coded stream is
@@ -249,6 +262,20 @@ fn is_bad_request(status: StatusCode) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn url_asks_for_stream_by_query_or_method() {
+        let asks = |path, query| asks_for_stream(&Inbound { path, query, is_session: false });
+        for query in ["stream=true", "stream=True", "a=b&stream=1", "alt=sse", "key=k&alt=sse"] {
+            assert!(asks("/v1/responses/resp_1", Some(query)), "{query}");
+        }
+        for query in ["stream=false", "stream=", "streams=true", "alt=json", "x=stream=true"] {
+            assert!(!asks("/v1/responses/resp_1", Some(query)), "{query}");
+        }
+        assert!(asks("/v1beta/models/gemini-2.5-flash:streamGenerateContent", None));
+        assert!(asks("/v1beta/models/gemini-2.5-flash%3AstreamGenerateContent/", None));
+        assert!(!asks("/v1beta/models/gemini-2.5-flash:generateContent", None));
+    }
 
     #[test]
     fn identity_is_taken_unless_it_is_excluded() {

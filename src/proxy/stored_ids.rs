@@ -22,7 +22,7 @@ use super::worker::WorkerUpstream;
 use crate::balance::{Account, HealthRegistry, MOST_ASKED, PinAsk, Pins, Target};
 use crate::llm::provider::{Endpoint, HoldsState, may_create, path_ids};
 use crate::llm::rewrite::body::is_utf16_or_32;
-use crate::llm::usage::{MIN_ID, named_ids};
+use crate::llm::usage::{is_id, named_ids};
 use crate::proxy::meter::IdWatch;
 use crate::record::error::{Kind, Result};
 use crate::support::UpstreamId;
@@ -155,7 +155,7 @@ impl StoredIds {
     pub(super) fn learn(&self, request: &Buffered, endpoint: Endpoint, upstream: &UpstreamId) {
         let Some(account) = self.account_of(upstream) else { return };
         if endpoint.names_id() {
-            let ids = endpoint.ids_in(request.head.path()).filter(|id| id.len() >= MIN_ID);
+            let ids = endpoint.ids_in(request.head.path()).filter(|id| is_id(id));
             ids.for_each(|id| self.pins().insert(&id, None, account));
         }
         if let Some(body) = named_in_body(request, endpoint, request.state.may_bring_ids) {

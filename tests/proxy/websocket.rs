@@ -574,3 +574,21 @@ fn responses_session_is_routed_by_the_model_in_its_query() {
     let head = heads.recv().unwrap();
     assert!(head.starts_with("GET /v1/responses?model=gpt-real HTTP/1.1\r\n"), "{head}");
 }
+
+#[test]
+fn azure_deployment_in_query_is_recorded_as_its_model() {
+    let upstream = granting(|connection| connection.send(close(1000, None)));
+    let proxy = proxy()
+        .tables(&format!(
+            "[upstreams.azure]\nprovider = \"azure\"\nurl = \"http://{}\"\napi_version = \"2024-10-21\"\n\
+             api_key = {{ value = \"az\" }}\ndeployments = {{ \"gpt-rt\" = \"my-rt\" }}",
+            upstream.address
+        ))
+        .run();
+    for (deployment, model) in [("my-rt", "gpt-rt"), ("own", "own")] {
+        let mut client = proxy.client();
+        ask(&mut client, &format!("/openai/realtime?deployment={deployment}"), "").head();
+        client.send(close(1000, MASK)).rest();
+        assert_eq!(proxy.record()["model_requested"], model, "{deployment}");
+    }
+}

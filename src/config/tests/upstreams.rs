@@ -312,6 +312,7 @@ fn url_that_ends_with_an_endpoint_is_warned_of() {
         ("http://127.0.0.1:8000/v1/completions/", "completions", "http://127.0.0.1:8000/v1"),
         ("https://llm.internal/api/v1/responses", "responses", "https://llm.internal/api/v1"),
         ("https://llm.internal/messages", "messages", "https://llm.internal"),
+        ("https://llm.internal/v1/models", "models", "https://llm.internal/v1"),
         ("https://llm.internal/v1/audio/transcriptions", "audio/transcriptions", "https://llm.internal/v1"),
     ] {
         let expected = format!(

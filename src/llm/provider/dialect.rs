@@ -162,9 +162,12 @@ impl Dialect {
     /// The model whose deployment an Azure SDK's path names; the alphabetically first of several. A
     /// deployment that is not listed is its own model.
     pub fn requested_model(&self, path: &str) -> Option<String> {
-        let deployment = deployment(path)?;
-        let models = self.deployments.iter().filter(|(_, listed)| **listed == deployment);
-        Some(models.map(|(model, _)| model).min().cloned().unwrap_or(deployment))
+        Some(self.listed_model(&deployment(path)?).to_owned())
+    }
+
+    /// The alphabetically first model that leads to a deployment, or the deployment itself.
+    pub fn listed_model<'a>(&'a self, deployment: &'a str) -> &'a str {
+        self.models_of(deployment).min().unwrap_or(deployment)
     }
 
     /// The models that lead to a deployment. A deployment that is not listed is its own model.

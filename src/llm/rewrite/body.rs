@@ -43,6 +43,8 @@ pub struct Peek<'a> {
     pub model_is_duplicate: bool,
     /// `stream` is `true`.
     pub stream: bool,
+    /// `stream_format` is `sse`, by which `audio/speech` responds with events.
+    pub has_stream_format: bool,
     /// The bytes of the value of `stream_options`, of any type.
     pub stream_options: Option<Range<usize>>,
     /// `stream_options.include_usage`, if it is a boolean.
@@ -145,6 +147,7 @@ fn look(body: &[u8], place: Place) -> Result<Peek<'_>, NotAnObject> {
                 found.stream = body[value] == *b"true";
                 found.streaming_is_ambiguous |= std::mem::replace(&mut has_stream, true);
             }
+            (_, b"stream_format") => found.has_stream_format = body[value] == *b"\"sse\"",
             (_, b"stream_options") => {
                 found.streaming_is_ambiguous |= found.stream_options.replace(value).is_some();
             }
@@ -170,6 +173,11 @@ fn look(body: &[u8], place: Place) -> Result<Peek<'_>, NotAnObject> {
 }
 
 impl Peek<'_> {
+    /// Returns true if the response is to be an event stream.
+    pub fn asks_for_stream(&self) -> bool {
+        self.stream || self.has_stream_format
+    }
+
     /// Returns true if `body`, which was read, names input that is stored at the service.
     pub fn names_stored_input(&self, body: &[u8]) -> bool {
         self.has_previous_response || !self.conversation.conversation(body).is_empty()

@@ -18,9 +18,30 @@ use super::json::Grammar;
 use crate::codec::sse::{Event, EventDecoder, EventHandler};
 use reader::{Reader, Side};
 
-/// The shortest id that is read, in bytes. Shorter ones, such as numbers, are not unique across
-/// accounts.
-pub const MIN_ID: usize = 8;
+/// The shortest id that is read without a prefix, in bytes. Shorter ones, such as numbers, are not
+/// unique across accounts.
+const MIN_ID: usize = 8;
+
+/// The prefixes of ids of objects that have paths of their own, which are read at any length.
+const PREFIXES: [&str; 17] = [
+    "asst_",
+    "batch_",
+    "chatcmpl-",
+    "cntr_",
+    "conv_",
+    "eval_",
+    "file-",
+    "file_",
+    "ft-",
+    "ftjob-",
+    "msgbatch_",
+    "resp_",
+    "run_",
+    "thread_",
+    "upload_",
+    "video_",
+    "vs_",
+];
 
 /// The longest id that is read, in bytes. Of encrypted content only this beginning counts, which
 /// contains its random part.
@@ -36,6 +57,13 @@ pub struct StoredId<'a> {
     /// The id names the response's object, or an item of its output. Any other id names an object
     /// of a list, or one that the response refers to. False in requests.
     pub is_own: bool,
+}
+
+/// Returns true if a text of this form can be an id of stored state.
+pub fn is_id(id: &str) -> bool {
+    id.len() <= MAX_ID
+        && (id.len() >= MIN_ID
+            || PREFIXES.iter().any(|prefix| id.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty())))
 }
 
 /// Receives ids.

@@ -15,7 +15,7 @@ use crate::codec::head::RequestHead;
 use crate::gate::{FoundTags, KnownClient, TagRules};
 use crate::llm::estimate::Shape;
 use crate::llm::price::Prices;
-use crate::llm::provider::{Endpoint, Inbound};
+use crate::llm::provider::{Endpoint, Inbound, query_models};
 use crate::llm::rewrite::body::{
     Peek, is_utf16_or_32, metadata_members, metadata_user, peek, peek_session, without_bom,
 };
@@ -192,7 +192,7 @@ impl Buffered {
         let row = entry.row();
         row.model_requested = model.map(Into::into);
         if let Some(peek) = &peek {
-            row.stream = peek.stream;
+            row.stream = peek.asks_for_stream();
             row.user = peek.user.as_deref().map(Into::into);
         }
         if let Some(form) = self.form() {
@@ -221,6 +221,10 @@ impl Buffered {
         }
         if row.model_requested.is_none() {
             row.model_requested = spec.dialect.requested_model(inbound.path).map(Into::into);
+        } else if is_session
+            && let [(true, deployment)] = &query_models(inbound.query.unwrap_or_default())[..]
+        {
+            row.model_requested = Some(spec.dialect.listed_model(deployment).into());
         }
         if let Some(peek) = peek.as_ref().filter(|_| row.user.is_none() && endpoint.names_user_in_metadata())
         {

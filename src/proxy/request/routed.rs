@@ -95,8 +95,8 @@ impl Routed<'_> {
         group: Option<Box<GroupRequest>>,
     ) -> Result<Prepared> {
         let Self { buffered, peek, inbound, .. } = self;
-        let is_stream =
-            peek.as_ref().is_some_and(|peek| peek.stream) || buffered.form().is_some_and(|form| form.stream);
+        let is_stream = peek.as_ref().is_some_and(Peek::asks_for_stream)
+            || buffered.form().is_some_and(|form| form.stream);
         let on_disconnect = on_disconnect(&buffered.head.headers)?.unwrap_or(upstream.spec.on_disconnect);
         Ok(Prepared {
             attempts,

@@ -21,6 +21,9 @@ pub enum EventForm {
     Messages,
     /// Responses: `event: response.failed`.
     Responses,
+    /// Gemini's own API: `data: {"error":{"code":502,"message":…,"status":"UNAVAILABLE"}}`, the
+    /// status as in google.rpc.Code. Its SDKs raise on a `code` that is a number.
+    Gemini,
 }
 
 /// The values of an error event that come from its stream.
@@ -61,6 +64,7 @@ impl EventForm {
         match (endpoint, family) {
             ("messages", _) => Self::Messages,
             ("responses", _) => Self::Responses,
+            ("streamGenerateContent", _) => Self::Gemini,
             (_, "images" | "audio" | "threads") => Self::Named,
             _ => Self::Plain,
         }
@@ -73,7 +77,41 @@ impl Error {
         let message = self.to_string();
         let error =
             json!({ "message": message, "type": ERROR_TYPE, "param": Value::Null, "code": self.code() });
+        let error = match stream.form {
+            EventForm::Gemini => self.to_google(),
+            _ => error,
+        };
         event(&json!({ "error": error }), stream)
+    }
+
+    /// The error as a `google.rpc.Status` in JSON, with the code in a `google.rpc.ErrorInfo`.
+    fn to_google(&self) -> Value {
+        let status = self.status().as_u16();
+        let reason = json!({
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "domain": "streamgauge",
+            "reason": self.code(),
+        });
+        json!({
+            "code": status,
+            "message": self.to_string(),
+            "status": google_status(status),
+            "details": [reason],
+        })
+    }
+}
+
+/// The name in `google.rpc.Code` for a status of HTTP.
+fn google_status(status: u16) -> &'static str {
+    match status {
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        408 | 504 => "DEADLINE_EXCEEDED",
+        429 => "RESOURCE_EXHAUSTED",
+        400..=499 => "INVALID_ARGUMENT",
+        502 | 503 => "UNAVAILABLE",
+        _ => "INTERNAL",
     }
 }
 
@@ -107,7 +145,7 @@ fn event(body: &Value, stream: &EventStream) -> Vec<u8> {
     let text = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
     let code = || error.get("code").or_else(|| error.get("type")).filter(|code| code.is_string());
     let (name, data) = match stream.form {
-        EventForm::Plain => (None, body.clone()),
+        EventForm::Plain | EventForm::Gemini => (None, body.clone()),
         EventForm::Named => (Some("error"), with_type(body, "error")),
         EventForm::Messages if body["type"] == "error" => (Some("error"), body.clone()),
         EventForm::Messages => {
@@ -207,6 +245,15 @@ mod tests {
         assert_eq!(data["response"]["status"], "failed");
         assert_eq!(data["response"]["error"]["code"], "upstream_truncated");
         assert_eq!(data["error"]["message"], data["response"]["error"]["message"]);
+    }
+
+    #[test]
+    fn gemini_gets_error_with_a_number_as_code() {
+        let (name, data) = truncated("streamGenerateContent");
+        assert_eq!(name, None);
+        assert_eq!((&data["error"]["code"], &data["error"]["status"]), (&502.into(), &"UNAVAILABLE".into()));
+        assert_eq!(data["error"]["details"][0]["reason"], "upstream_truncated");
+        assert!(data["error"]["message"].as_str().unwrap().contains("line\nbreak"));
     }
 
     #[test]

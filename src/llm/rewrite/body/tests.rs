@@ -73,6 +73,20 @@ fn stream_is_true_or_it_is_not() {
 }
 
 #[test]
+fn speech_asks_for_stream_by_its_format() {
+    for (body, asks) in [
+        (r#"{"input":"a","stream_format":"sse"}"#, true),
+        (r#"{"input":"a","stream_format":"audio"}"#, false),
+        (r#"{"input":"a","stream_format":null}"#, false),
+        (r#"{"stream":true}"#, true),
+    ] {
+        let seen = seen(body);
+        assert_eq!(seen.asks_for_stream(), asks, "{body}");
+        assert_eq!(seen.stream, body.contains("true"), "{body}");
+    }
+}
+
+#[test]
 fn include_usage_is_a_boolean_or_unknown() {
     for (options, include_usage) in [
         (r#"{"include_usage":true}"#, Some(true)),

@@ -1,7 +1,7 @@
 //! Walks through one JSON text and reads its ids.
 
 use super::keys::Key;
-use super::{ESCAPE, MAX_ID, MIN_ID, Sink, StoredId};
+use super::{ESCAPE, MAX_ID, Sink, StoredId, is_id};
 use crate::codec::json;
 use crate::llm::usage::json::{Grammar, Kind, Outline, string};
 
@@ -148,7 +148,7 @@ fn id(key: Key, value: &[u8]) -> Option<String> {
     if key == Key::Encrypted {
         id.truncate(id.floor_char_boundary(MAX_ID));
     }
-    (MIN_ID..=MAX_ID).contains(&id.len()).then_some(id)
+    is_id(&id).then_some(id)
 }
 
 /// One piece of the text.

@@ -88,6 +88,8 @@ fn other_texts_have_no_ids() {
     // A text that breaks off has the ids before the break.
     assert_eq!(passed([&b"{\"id\":\"resp_0001\",\"output\":[{"[..]]), ["+resp_0001"]);
     assert_eq!(passed([&b"{\"id\":\"short\",\"file_id\":7}"[..]]), [""; 0]);
+    assert_eq!(passed([&b"{\"id\":\"msg_1\",\"file_id\":\"file-\"}"[..]]), [""; 0]);
+    assert_eq!(passed([&b"{\"id\":\"resp_1\",\"file_id\":\"file-2\"}"[..]]), ["+resp_1", "file-2"]);
 }
 
 #[test]
