@@ -21,6 +21,7 @@ mod keys;
 mod ledger;
 mod man;
 mod output;
+mod prices;
 mod reload;
 mod serve;
 mod signals;
@@ -88,6 +89,8 @@ enum Command {
     Usage(usage::UsageArgs),
     /// Make, list, replace and revoke the keys of clients
     Keys(keys::KeysArgs),
+    /// Take prices of models from a published list
+    Prices(prices::PricesArgs),
     /// Maintain the ledger
     Ledger(ledger::LedgerArgs),
     /// Print a script that completes this command line in a shell
@@ -115,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Usage(args) => usage::run(&args),
         Command::Keys(args) => keys::run(&args),
+        Command::Prices(args) => prices::run(&args),
         Command::Ledger(args) => ledger::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
@@ -146,6 +150,7 @@ impl Cli {
             Command::Reload(args) => args.config = config,
             Command::Usage(args) => args.config = config,
             Command::Keys(args) => args.config = config,
+            Command::Prices(args) => args.config = config,
             Command::Ledger(args) => args.config = config,
             // Commands that read no configuration.
             other if config.is_some() => return conflict("--config", other.name()),
@@ -179,6 +184,7 @@ impl Command {
             Self::Reload(_) => "reload",
             Self::Usage(_) => "usage",
             Self::Keys(_) => "keys",
+            Self::Prices(_) => "prices",
             Self::Ledger(_) => "ledger",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",

@@ -16,6 +16,7 @@
 //! | `cross_checks` | the rules between sections |
 //! | `stored_keys`, `key_file` | keys of clients in a file of their own; the file changed |
 //! | `key_place`, `key_store`, `key_change` | the place of stored keys; what a place can do; keys made and ended |
+//! | `price_file` | prices in a file of their own |
 //! | `probe` | the admin port, even if other keys have mistakes |
 //! | `effective` | the merged tree for people, without its secrets |
 //! | `description`, `schema`, `docs` | all keys, as JSON Schema and as Markdown |
@@ -62,6 +63,7 @@ mod notes;
 mod otlp;
 mod outline;
 mod postgres;
+mod price_file;
 mod prices;
 mod probe;
 mod query;
@@ -98,6 +100,7 @@ pub use key_place::{KeyPlace, key_end, load_key_place};
 pub use key_store::{KeyChange, KeyStore, StoreError};
 pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
+pub use price_file::{PricePlace, load_price_place, write_prices};
 pub use probe::{AdminPort, check_file, load_admin_port, load_admin_token};
 pub use settings::{
     AccessLines, AdminSettings, Alert, AwsIdentity, AwsSource, Client, ClientKey, CloudIdentity,
@@ -108,7 +111,7 @@ pub use settings::{
 };
 pub use stored_keys::{LoadedKeys, load_keys_again, warn_of_table};
 pub use time_zone::{time_zone, time_zone_name};
-pub use upstreams::MAX_CONNECTION_AGE;
+pub use upstreams::{MAX_CONNECTION_AGE, Place};
 
 use description::Description;
 use file::File;
@@ -221,16 +224,10 @@ pub fn load_ledger(sources: &Sources, which: Which) -> Result<(LedgerSettings, P
     let reader = Reader::new(&layers, &sources.env);
     let both = reader.read_part(|root| {
         let names = root.keys("upstreams");
-        let prices = prices::prices(root, &names);
-        let is_fleet = match which {
-            Which::Local => false,
-            Which::Fleet => true,
-            Which::Configured => {
-                root.at(&["ledger", "postgres", "read"]).is_some_and(|read| read.boolean().unwrap_or(false))
-            }
-        };
-        let section = if is_fleet { sections::ledger } else { sections::local_ledger };
-        let ledger = root.section("ledger", section)?;
+        let ledger = ledger_section(root, which);
+        let file = ledger.as_ref().ok().and_then(|ledger| ledger.prices_file.as_deref());
+        let prices = prices::prices(root, &names, file);
+        let ledger = ledger?;
         let prices = prices?.in_zone(&ledger.time_zone);
         Ok((ledger, prices))
     });
@@ -240,6 +237,18 @@ pub fn load_ledger(sources: &Sources, which: Which) -> Result<(LedgerSettings, P
     let reader = Reader::new(&layers, &sources.env);
     let settings = reader.read(read);
     reader.finish(settings, clashes).map(|(settings, _)| (settings.ledger, settings.prices))
+}
+
+/// The part of `[ledger]` that a reader of this ledger needs.
+fn ledger_section(root: &Table<'_>, which: Which) -> Read<LedgerSettings> {
+    let is_fleet = match which {
+        Which::Local => false,
+        Which::Fleet => true,
+        Which::Configured => {
+            root.at(&["ledger", "postgres", "read"]).is_some_and(|read| read.boolean().unwrap_or(false))
+        }
+    };
+    root.section("ledger", if is_fleet { sections::ledger } else { sections::local_ledger })
 }
 
 /// Reads a configuration from text, like a file in the working directory, without an environment.
@@ -328,7 +337,8 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let alerts = alerts::alerts(root, network.as_ref().ok());
     let otlp = root.section("otlp", |table| otlp::otlp(table, network.as_ref().ok()));
     let (names, upstreams) = upstreams::upstreams(root, network.as_ref().ok());
-    let prices = prices::prices(root, &names);
+    let prices_file = ledger.as_ref().ok().and_then(|ledger| ledger.prices_file.as_deref());
+    let prices = prices::prices(root, &names, prices_file);
     let (names, groups) = groups::groups(root, names, upstreams.as_deref().ok());
     let mut routes = routes::routes(root, &names);
     if let (Ok(all), Ok(groups), Ok(upstreams)) = (&routes, &groups, &upstreams) {

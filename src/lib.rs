@@ -26,7 +26,7 @@
 //! | layer | modules | what they hold |
 //! |---|---|---|
 //! | 1 | [`cli`] | the commands, one file each |
-//! | 2 | [`app`] | settings → bound sockets → addresses → running threads; reload; shutdown |
+//! | 2 | [`app`], [`import`] | settings → bound sockets → addresses → running threads; reload; shutdown; files of other programs as ours |
 //! | 3 | [`proxy`], [`admin`], [`simulator`] | the path of a request, with its meter; pages for operators; an upstream that generates its responses |
 //! | 4 | [`sinks`] | receivers of closed records: ledger, Prometheus, OpenTelemetry, JSON lines, access log |
 //! | 5 | [`server`], [`upstream`] | connections of clients; connections to upstreams |
@@ -59,6 +59,7 @@ pub mod config;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod gate;
+pub mod import;
 pub mod llm;
 pub mod proxy;
 pub mod record;

@@ -97,6 +97,23 @@ impl Files {
         Ok(SecretText { text, is_pipe: !is_regular })
     }
 
+    /// Reads the file of prices and adds it, also if it is missing. `None` then.
+    pub(super) fn read_prices(&mut self, path: &Path) -> io::Result<Option<String>> {
+        let (contents, text) = match read_regular(path, MAX_CONFIGURATION) {
+            Ok(bytes) => {
+                let contents = Contents::of(&bytes);
+                let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
+                (contents, Some(text))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                (Contents::Unreadable(error.kind()), None)
+            }
+            Err(error) => return Err(error),
+        };
+        self.contents.push((path.to_owned(), contents));
+        Ok(text)
+    }
+
     /// Reads the file of stored keys. `None` if it is missing, or has nothing but space.
     pub(super) fn read_keys(&mut self, path: &Path) -> io::Result<Option<String>> {
         let (contents, text) = match read_regular(path, MAX_CONFIGURATION) {

@@ -96,7 +96,7 @@ fn take(path: &Path) -> Result<File, StoreError> {
 
 /// Writes a file with the owner and the mode of the one that it replaces. A new one belongs to the
 /// owner of its folder, so that a command of root leaves a file that the service can read.
-fn write(new: &Path, replaced: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write(new: &Path, replaced: &Path, text: &str) -> io::Result<()> {
     // One of a command that was killed, since this one has the lock.
     let _ = fs::remove_file(new);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(new)?;
@@ -150,7 +150,7 @@ fn text(keys: &[StoredKey]) -> String {
     text
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()

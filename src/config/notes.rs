@@ -10,6 +10,7 @@ use super::key_path::KeyPath;
 use super::kind::{Presence, Shape};
 use super::layers::{Layers, Rank, VARIABLE_RANK};
 use super::mistakes::{Mistake, Mistakes};
+use super::price_file::{self, LoadedPrices};
 use super::settings::StoredKey;
 use super::stored_keys;
 use super::suggest::suggest;
@@ -84,6 +85,10 @@ impl Notes {
 
     pub(super) fn load_keys(&self, path: &Path) -> Result<Vec<StoredKey>, Mistakes> {
         stored_keys::load(path, &mut self.files.borrow_mut())
+    }
+
+    pub(super) fn load_prices(&self, path: &Path, upstreams: &[String]) -> LoadedPrices {
+        price_file::load(path, upstreams, &mut self.files.borrow_mut())
     }
 
     pub(super) fn variable(&self, key: KeyPath, name: &str) {

@@ -1,5 +1,7 @@
 //! `[[prices]]`: the costs of tokens and calls of some models, from a day on.
 
+use std::path::Path;
+
 use jiff::civil::Date;
 
 use super::kind::{Kind, Shape, integer, parsed, text};
@@ -8,10 +10,24 @@ use super::reader::{Entry, Table, all};
 use crate::llm::price::{Currency, Price, Prices, Rate, Rates, is_standard};
 use crate::llm::usage::ToolKind;
 
-/// The prices. `names` are those of the upstreams.
-pub(super) fn prices(root: &Table<'_>, names: &[String]) -> Read<Prices> {
+/// The prices, with those of the file. `names` are those of the upstreams.
+pub(super) fn prices(root: &Table<'_>, names: &[String], file: Option<&Path>) -> Read<Prices> {
+    let (own, stored) = (list(root, names), stored(root, file, names));
+    Ok(Prices::new(own?.into_iter().chain(stored?)))
+}
+
+/// The prices of the file that `ledger.prices_file` names.
+pub(super) fn stored(root: &Table<'_>, file: Option<&Path>, names: &[String]) -> Read<Vec<Price>> {
+    match (file, root.at(&["ledger", "prices_file"])) {
+        (Some(file), Some(entry)) => entry.stored_prices(file, names),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The `[[prices]]` of a file.
+pub(super) fn list(root: &Table<'_>, names: &[String]) -> Read<Vec<Price>> {
     let mut known: Vec<Price> = Vec::new();
-    let prices = all(root.tables("prices")?.iter().map(|entry| {
+    all(root.tables("prices")?.iter().map(|entry| {
         let price = entry.table(|table| price(table, names))?;
         let same = |known: &Price| {
             let key = |price: &Price| (price.model.clone(), price.upstream.clone(), price.from, price.above_input_tokens);
@@ -26,8 +42,7 @@ pub(super) fn prices(root: &Table<'_>, names: &[String]) -> Read<Prices> {
         }
         known.push(price.clone());
         Ok(price)
-    }))?;
-    Ok(Prices::new(prices))
+    }))
 }
 
 fn price(table: &Table<'_>, names: &[String]) -> Read<Price> {
@@ -51,6 +66,7 @@ fn price(table: &Table<'_>, names: &[String]) -> Read<Price> {
         above_input_tokens: table
             .optional("above_input_tokens", integer().then(|_, tokens| Ok(tokens as u64))),
         rates: rates(table),
+        is_imported: Ok(false),
     })
 }
 

@@ -185,13 +185,16 @@ pub(super) fn local_ledger(table: &Table<'_>) -> Read<LedgerSettings> {
     let retention = table.defaulted("retention", past_time().or_empty());
     let zone = parsed("time zone", None, "a time zone in quotes, such as \"Europe/Berlin\"", time_zone);
     let time_zone = table.defaulted("time_zone", zone);
+    let prices = text().then(|entry, path| Ok(entry.folder().join(path)));
+    let prices_file = table.defaulted("prices_file", prices.or_empty());
     let (path, retention, jsonl, time_zone) = (path?, retention?, jsonl?, time_zone?);
     if jsonl.is_some() && jsonl == path {
         return Err(table.mistake("jsonl", "is also the file of ledger.path: use two files"));
     }
     let jsonl =
         jsonl.map(|path| if path == "-" { JsonlTarget::Stdout } else { JsonlTarget::File(path.into()) });
-    Ok(LedgerSettings { path: path.map(PathBuf::from), retention, jsonl, time_zone, postgres: None })
+    let (path, prices_file) = (path.map(PathBuf::from), prices_file?);
+    Ok(LedgerSettings { path, retention, jsonl, prices_file, time_zone, postgres: None })
 }
 
 /// `[log]`.

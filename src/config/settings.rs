@@ -167,6 +167,8 @@ pub struct LedgerSettings {
     /// The time is at most a hundred years; `None`: for ever.
     pub retention: Option<Duration>,
     pub jsonl: Option<JsonlTarget>,
+    /// The file of imported prices, which may be missing.
+    pub prices_file: Option<PathBuf>,
     /// The zone of the days by which records are added up and prices change.
     pub time_zone: TimeZone,
     /// A fleet's database requires one at `path`.

@@ -69,6 +69,28 @@ pub(super) fn upstreams(root: &Table<'_>, network: Option<&Network>) -> (Vec<Str
     (names, all(tables.into_iter().map(read)))
 }
 
+/// The service of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The name of the upstream.
+    pub name: String,
+    pub provider: Provider,
+    /// The host of its URL. Empty for a Unix socket.
+    pub host: String,
+}
+
+/// The service of the upstream with this name. `None` if its provider or its URL is not valid.
+pub(super) fn place(root: &Table<'_>, name: &str) -> Option<Place> {
+    let text = |key| root.at(&["upstreams", name, key])?.as_text().map(str::to_owned);
+    let provider = Provider::parse(&text("provider").unwrap_or_else(|| name.to_owned()))?;
+    let url = text("url").or_else(|| provider.default_url().map(str::to_owned));
+    let host = match url {
+        Some(url) => BaseUrl::parse(&url).ok()?.host().to_owned(),
+        None => String::new(),
+    };
+    Some(Place { name: name.to_owned(), provider, host })
+}
+
 fn missing(root: &Table<'_>) -> String {
     if root.has_file() {
         format!(

@@ -36,6 +36,8 @@ pub struct Price {
     pub above_input_tokens: Option<u64>,
     /// The rates.
     pub rates: Rates,
+    /// The price is from the file of imported prices, over which others have precedence.
+    pub is_imported: bool,
 }
 
 /// Names of the tier that services use by default, and `auto`, which services report before the
@@ -86,6 +88,7 @@ impl Price {
             tier: None,
             above_input_tokens: None,
             rates,
+            is_imported: false,
         }
     }
 
@@ -145,8 +148,8 @@ impl Ranked {
 impl Prices {
     /// Ranks them; their days are those of UTC.
     ///
-    /// Precedence among the prices that hold for a request: one for its upstream before one for any
-    /// upstream; then a model's own name before a pattern, and a pattern with more letters before
+    /// Precedence among the prices that hold for a request: one that was not imported before an
+    /// imported one; then one for its upstream before one for any upstream; then a model's own name before a pattern, and a pattern with more letters before
     /// one with fewer; then the higher input threshold; then the later `from`; then the earlier
     /// position in `prices`.
     pub fn new(prices: impl IntoIterator<Item = Price>) -> Self {
@@ -155,6 +158,7 @@ impl Prices {
         ranked.sort_by_key(|Ranked { price, .. }| {
             let stars = price.model.matches('*').count();
             Reverse((
+                !price.is_imported,
                 price.upstream.is_some(),
                 stars == 0,
                 price.model.len() - stars,
@@ -205,7 +209,8 @@ impl Prices {
             let Ranked { price, .. } = ranked;
             price.above_input_tokens > found.above_input_tokens
                 && price.is_for_input(served.input_tokens)
-                && (&price.model, &price.upstream) == (&found.model, &found.upstream)
+                && (&price.model, &price.upstream, price.is_imported)
+                    == (&found.model, &found.upstream, found.is_imported)
                 && ranked.holds(served)
         };
         let is_covered = self.thresholds.is_empty() || !self.ranked.iter().any(is_another);

@@ -337,6 +337,8 @@ class Scene:
             f'[upstreams.away]\nprovider = "other"\nurl = "http://127.0.0.1:{free_port()}/v1"\napi_key = "none"\ndefault_model = "m"\n'
         )
         self.measured, self.metrics = self.serve(stack, "other", "/v1", f'provider = "other"\ndefault_model = "sim"\n{away}')
+        prices = {"sim-small": {"litellm_provider": "openai", "input_cost_per_token": 1e-6, "output_cost_per_token": 4e-6}}
+        (self.work / "model_prices_and_context_window.json").write_text(json.dumps(prices))
         self.bin = folder / "bin"
         self.bin.mkdir()
         self.script("streamgauge", WRAPPER.format(bin=BIN, folder=folder))

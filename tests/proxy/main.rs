@@ -83,6 +83,7 @@ mod otlp_collector;
 mod outcomes;
 mod passing;
 mod places;
+mod price_commands;
 mod probes;
 mod providers;
 mod records;

@@ -12,6 +12,7 @@ use crate::config::layers::Layer;
 use crate::config::mistakes::Mistake;
 use crate::config::notes::{Noted, Read};
 use crate::config::settings::StoredKey;
+use crate::llm::price::Price;
 
 /// A key and its value.
 #[derive(Clone)]
@@ -199,6 +200,16 @@ impl<'a> Entry<'a> {
             let noted = mistakes.0.into_iter().map(|mistake| self.mistake_in_file(mistake));
             noted.reduce(|_, last| last).expect("there is a mistake at least")
         })
+    }
+
+    /// The prices in a file, which becomes a part of the configuration's files.
+    pub(in crate::config) fn stored_prices(&self, path: &Path, upstreams: &[String]) -> Read<Vec<Price>> {
+        let (prices, warnings) = self.reader.notes.load_prices(path, upstreams).map_err(|mistakes| {
+            let noted = mistakes.0.into_iter().map(|mistake| self.mistake_in_file(mistake));
+            noted.reduce(|_, last| last).expect("there is a mistake at least")
+        })?;
+        warnings.into_iter().for_each(|warning| self.warning_in_file(warning));
+        Ok(prices)
     }
 
     /// Reports a mistake in the file that this key names.

@@ -155,3 +155,71 @@ fn price_may_have_a_tier_an_input_and_tool_calls() {
         ],
     );
 }
+
+/// A folder with a configuration and a file of prices.
+fn with_prices_file(text: &str, prices: &str) -> (tempfile::TempDir, Sources) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("streamgauge.toml"), text).unwrap();
+    std::fs::write(folder.path().join("prices.toml"), prices).unwrap();
+    let file = Some(folder.path().join("streamgauge.toml"));
+    (folder, Sources { file, ..Sources::default() })
+}
+
+#[test]
+fn prices_of_the_file_yield_to_those_of_the_configuration() {
+    let stored = "[[prices]]\nmodel = \"gpt-4.1\"\nupstream = \"openai\"\ninput = 3\noutput = 9\n\
+                  [[prices]]\nmodel = \"o3\"\ninput = 4\noutput = 9\n";
+    let (folder, sources) = with_prices_file(&format!("{OPENAI}{WHOLE}"), stored);
+    let loaded = load(&sources).unwrap();
+    let input = |prices: &Prices, model| {
+        prices
+            .find(&served(model, Some("openai"), "2026-01-01T00:00:00Z"))
+            .map(|rates| rates.input.to_string())
+    };
+    let expected = (Some("2".to_owned()), Some("4".to_owned()));
+    let prices = &loaded.settings.prices;
+    assert_eq!(
+        (input(prices, "gpt-4.1"), input(prices, "o3")),
+        expected,
+        "a pattern before an imported name"
+    );
+    let (_, prices) = load_ledger(&sources, Which::Local).unwrap();
+    assert_eq!((input(&prices, "gpt-4.1"), input(&prices, "o3")), expected);
+    assert!(loaded.files.now().has_contents_of(&loaded.files));
+    std::fs::remove_file(folder.path().join("prices.toml")).unwrap();
+    let gone = loaded.files.now();
+    assert!(!gone.has_contents_of(&loaded.files), "a reload is due");
+    let again = load_again(&sources, &loaded.files).unwrap();
+    assert_eq!(input(&again.settings.prices, "o3"), None);
+    assert!(again.files.has_contents_of(&gone));
+}
+
+#[test]
+fn mistakes_in_the_file_of_prices_name_it() {
+    let twice = "[[prices]]\nmodel = \"a\"\ninput = 1\noutput = 1\n".repeat(2);
+    for (stored, place) in [
+        (twice.as_str(), "prices.toml:5: prices[1]: is for the model"),
+        ("[[prices]]\nmodel = \"a\"\ninput = 1", "prices.toml:1: prices[0].output: is missing"),
+        ("[server]\nlisten = \"127.0.0.1:1\"", "prices.toml:1: server"),
+        ("[[prices", "prices.toml:1:"),
+    ] {
+        let (_folder, sources) = with_prices_file(OPENAI, stored);
+        for error in [load(&sources).unwrap_err(), load_ledger(&sources, Which::Local).unwrap_err()] {
+            assert!(error.to_string().contains(place), "{error}");
+        }
+        let (_folder, sources) = with_prices_file(&format!("{OPENAI}[ledger]\nprices_file = \"\"\n"), stored);
+        assert!(load(&sources).unwrap().settings.prices.is_empty());
+    }
+}
+
+#[test]
+fn price_place_has_the_upstreams_without_their_secrets() {
+    let text = "[upstreams.openai]\n[upstreams.x]\nprovider = \"other\"\nurl = \"https://api.groq.com/openai/v1\"\n\
+                [upstreams.y]\nprovider = \"other\"\nurl = 1\n[upstreams.z]\n";
+    let (_folder, sources) = with_prices_file(text, "[[prices]]\nmodel = \"a\"\ninput = 1\noutput = 1\n");
+    let place = load_price_place(&sources, Which::Local).unwrap();
+    let places: Vec<_> =
+        place.upstreams.iter().map(|place| (place.name.as_str(), place.host.as_str())).collect();
+    assert_eq!(places, [("openai", "api.openai.com"), ("x", "api.groq.com"), ("y", "")]);
+    assert!(place.stored[0].is_imported);
+}

@@ -1,10 +1,12 @@
 //! Rates of tokens by kind, and the billable tokens of a request by kind.
 
+use std::fmt;
+
 use super::amount::{Amount, Currency};
 use crate::llm::usage::{ToolCalls, ToolKind, Usage};
 
 /// A price of a million tokens, not negative, with six decimals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate(u64);
 
 /// The number of decimals of a rate.
@@ -36,9 +38,23 @@ impl Rate {
         Ok(Self(whole * 10_u64.pow(DECIMALS as u32) + fraction))
     }
 
+    /// Half of the price, rounded up.
+    pub fn half(self) -> Self {
+        Self(self.0.div_ceil(2))
+    }
+
     /// The cost of this number of tokens.
     fn of(self, tokens: u64) -> u128 {
         u128::from(self.0) * u128::from(tokens)
+    }
+}
+
+impl fmt::Display for Rate {
+    /// Prints all decimals up to the last one that is not 0.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = 10_u64.pow(DECIMALS as u32);
+        let text = format!("{}.{:0DECIMALS$}", self.0 / unit, self.0 % unit);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
