@@ -26,6 +26,8 @@ pub struct BucketRate {
 pub(super) struct Bucket {
     /// Units times [`BucketRate::period`].
     level: i128,
+    /// The level of a full bucket.
+    most: i128,
     /// The time of the level, in nanoseconds of a clock that never steps back.
     at: u64,
 }
@@ -33,7 +35,7 @@ pub(super) struct Bucket {
 impl Bucket {
     /// A full bucket.
     pub(super) fn full(rate: &BucketRate, now: u64) -> Self {
-        Self { level: rate.most(), at: now }
+        Self { level: rate.most(), most: rate.most(), at: now }
     }
 
     /// Checks that there is room for `want` units. For more than a bucket holds, a full one has room.
@@ -43,22 +45,26 @@ impl Bucket {
     #[inline]
     pub(super) fn check(&mut self, rate: &BucketRate, want: Units, now: u64) -> Result<(), u64> {
         self.refill(rate, now);
-        let missing = rate.scaled(want.min(rate.burst)) - self.level;
-        if missing > 0 {
-            let wait = (missing + rate.limit.signed() - 1) / rate.limit.signed();
-            return Err(u64::try_from(wait).unwrap_or(u64::MAX));
-        }
-        Ok(())
+        self.check_level(rate, rate.scaled(want))
+    }
+
+    /// Checks that the level has room for `want`, or is that of a full bucket.
+    #[inline]
+    fn check_level(&self, rate: &BucketRate, want: i128) -> Result<(), u64> {
+        let need = want.min(self.most);
+        if need <= self.level { Ok(()) } else { Err(rate.wait_for(need - self.level)) }
     }
 
     /// Takes `want` units if there is [room](Self::check) for them.
     ///
     /// # Errors
     /// Returns the time in nanoseconds until there are enough units.
+    #[inline]
     pub(super) fn take(&mut self, rate: &BucketRate, want: Units, now: u64) -> Result<(), u64> {
-        self.check(rate, want, now)?;
-        // The bucket was refilled by the check.
-        self.level = self.level.saturating_sub(rate.scaled(want));
+        self.refill(rate, now);
+        let want = rate.scaled(want);
+        self.check_level(rate, want)?;
+        self.level = self.level.saturating_sub(want);
         Ok(())
     }
 
@@ -71,14 +77,14 @@ impl Bucket {
 
     /// Gives units back. What a full bucket cannot hold is lost.
     pub(super) fn give_back(&mut self, rate: &BucketRate, units: Units) {
-        self.level = self.level.saturating_add(rate.scaled(units)).min(rate.most());
+        self.level = self.level.saturating_add(rate.scaled(units)).min(self.most);
     }
 
     /// The units that are missing in the bucket at `now`, rounded up.
     pub(super) fn used(&self, rate: &BucketRate, now: u64) -> Units {
         let mut bucket = *self;
         bucket.refill(rate, now);
-        let (missing, period) = (rate.most() - bucket.level, i128::from(rate.period));
+        let (missing, period) = (bucket.most - bucket.level, i128::from(rate.period));
         Units::from_signed((missing + period - 1) / period)
     }
 
@@ -86,7 +92,8 @@ impl Bucket {
     pub(super) fn change(&mut self, old: &BucketRate, new: &BucketRate, now: u64) {
         self.refill(old, now);
         let level = self.level.div_euclid(old.period.into()).saturating_mul(new.period.into());
-        self.level = level.min(new.most());
+        self.most = new.most();
+        self.level = level.min(self.most);
     }
 
     fn refill(&mut self, rate: &BucketRate, now: u64) {
@@ -100,7 +107,7 @@ impl Bucket {
             Ok(limit) => i128::try_from(u128::from(elapsed) * u128::from(limit)).unwrap_or(i128::MAX),
             Err(_) => i128::from(elapsed).saturating_mul(rate.limit.signed()),
         };
-        self.level = self.level.saturating_add(refill).min(rate.most());
+        self.level = self.level.saturating_add(refill).min(self.most);
     }
 }
 
@@ -111,7 +118,13 @@ impl BucketRate {
 
     /// The time in nanoseconds in which a bucket gets `units`.
     pub(super) fn time_for(&self, units: Units) -> u64 {
-        let wait = (self.scaled(units) + self.limit.signed() - 1) / self.limit.signed();
+        self.wait_for(self.scaled(units))
+    }
+
+    /// The same, for a part of a level.
+    #[cold]
+    fn wait_for(&self, missing: i128) -> u64 {
+        let wait = (missing + self.limit.signed() - 1) / self.limit.signed();
         u64::try_from(wait).unwrap_or(u64::MAX)
     }
 

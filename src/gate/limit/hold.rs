@@ -6,14 +6,15 @@ use std::mem;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
 use super::{NoPlace, Now, Place, Quantity, ReplyWait, RoomFrom, Taken, Units, Use, UseLimit};
 
 /// The holds of one request. It is settled once: by [`LimitHold::settle`], or when it is dropped, as
 /// a request without tokens.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LimitHold {
-    parts: Vec<Part>,
+    parts: SmallVec<[Part; INLINE]>,
     /// 1 after the admission.
     requests: u64,
     /// The latest time that is known, as in [`Now::nanos`].
@@ -24,6 +25,9 @@ pub struct LimitHold {
     cuts: bool,
 }
 
+/// The limits of most requests, which are held without an allocation.
+const INLINE: usize = 4;
+
 #[derive(Debug)]
 struct Part {
     limit: Arc<UseLimit>,
@@ -31,8 +35,8 @@ struct Part {
     held: Units,
     /// Other requests wait for the limit if it has no room.
     waits: bool,
-    /// The use of turns that have ended, which counts already.
-    counted: Units,
+    /// The use of turns that have ended, which counts already. `None`: none has.
+    counted: Option<Box<Units>>,
 }
 
 /// The limit that has no room for a request.
@@ -56,38 +60,38 @@ impl LimitHold {
         started: Timestamp,
         now: Now,
     ) -> Result<Self, NoRoom> {
-        Self::take_or_wait(limits, expected, started, now, ReplyWait::Never, None)
+        let mut hold = Self::default();
+        hold.take_or_wait(limits, expected, started, now, ReplyWait::Never, None).map(|()| hold)
     }
 
-    /// Does the same for a request that may wait. If a limit for which it may wait has no room,
-    /// `waiting` gets the indices of all such limits, of which nothing is held yet.
-    /// `reply_wait` is about the fleet's store.
+    /// Does the same for a request that may wait, and that holds nothing yet. If a limit for which it
+    /// may wait has no room, `waiting` gets the indices of all such limits, of which nothing is held
+    /// yet. `reply_wait` is about the fleet's store.
     ///
     /// # Errors
     /// Fails if another limit has no room, or lacks a grant for which the request then has to wait;
     /// nothing is held then.
     pub fn take_or_wait<'a>(
+        &mut self,
         limits: impl IntoIterator<Item = &'a Arc<UseLimit>>,
         expected: &Use,
         started: Timestamp,
         now: Now,
         reply_wait: ReplyWait,
         mut waiting: Option<&mut Vec<usize>>,
-    ) -> Result<Self, NoRoom> {
+    ) -> Result<(), NoRoom> {
         let mut has_to_wait = false;
-        let limits = limits.into_iter();
-        let parts = Vec::with_capacity(limits.size_hint().0);
-        let mut hold = Self { parts, requests: 0, nanos: now.nanos, exceeded: 0, cuts: false };
+        self.nanos = now.nanos;
         let mut refused: Option<NoRoom> = None;
-        for (index, limit) in limits.enumerate() {
+        for (index, limit) in limits.into_iter().enumerate() {
             let want = limit.quantity.held_for(expected);
             let room_from = match refused {
                 None => match limit.take(want, started, now, reply_wait, waiting.is_some()) {
                     Ok(Taken { place, is_exceeded, waits, cuts }) => {
-                        hold.cuts |= cuts;
-                        hold.exceeded += usize::from(is_exceeded);
-                        let (limit, counted) = (Arc::clone(limit), Units::default());
-                        hold.parts.push(Part { limit, place, held: want, waits, counted });
+                        self.cuts |= cuts;
+                        self.exceeded += usize::from(is_exceeded);
+                        let limit = Arc::clone(limit);
+                        self.parts.push(Part { limit, place, held: want, waits, counted: None });
                         waiting.iter_mut().filter(|_| waits).for_each(|waiting| waiting.push(index));
                         continue;
                     }
@@ -98,7 +102,7 @@ impl LimitHold {
                     }
                     Err(NoPlace { room_from, .. }) => {
                         // Other requests may have what this one cannot use.
-                        hold.release(&Use::default(), &Use::default());
+                        self.release(&Use::default(), &Use::default());
                         Some(room_from)
                     }
                 },
@@ -115,12 +119,12 @@ impl LimitHold {
             return Err(refused);
         }
         match waiting {
-            Some(_) if has_to_wait => hold.give_back(|part| part.waits),
+            Some(_) if has_to_wait => self.give_back(|part| part.waits),
             Some(waiting) => waiting.clear(),
             None => {}
         }
-        hold.requests = expected.requests;
-        Ok(hold)
+        self.requests = expected.requests;
+        Ok(())
     }
 
     /// Holds `want` of one limit for a request that has waited for it. It counts with
@@ -136,8 +140,8 @@ impl LimitHold {
     ) -> Result<Self, RoomFrom> {
         let place = limit.take_after_wait(want, started, now)?;
         let limit = Arc::clone(limit);
-        let part = Part { limit, place, held: want, waits: true, counted: Units::default() };
-        Ok(Self { parts: vec![part], requests: 0, nanos: now.nanos, exceeded: 0, cuts: false })
+        let part = Part { limit, place, held: want, waits: true, counted: None };
+        Ok(Self { parts: [part].into_iter().collect(), nanos: now.nanos, ..Self::default() })
     }
 
     /// Adds what the request holds of further limits.
@@ -217,9 +221,10 @@ impl LimitHold {
     }
 
     fn release(&mut self, recorded: &Use, seen: &Use) {
-        for Part { limit, place, held, counted, .. } in mem::take(&mut self.parts) {
+        while let Some(Part { limit, place, held, counted, .. }) = self.parts.pop() {
             let used = if matches!(place, Place::Period(_)) { recorded } else { seen };
             limit.note_unpriced(used);
+            let counted = counted.map(|counted| *counted).unwrap_or_default();
             limit.settle_rest(place, held, counted, limit.quantity.of(used), self.nanos);
         }
     }

@@ -37,9 +37,9 @@ struct Count {
     unrecorded: Units,
 }
 
-/// The period in which a request counts, by its beginning.
+/// The period in which a request counts, by the second of its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct InPeriod(Timestamp);
+pub(super) struct InPeriod(i64);
 
 /// The use of the last period.
 #[derive(Clone, Copy, Debug)]
@@ -73,13 +73,11 @@ impl PeriodCount {
     ) -> Result<(), Timestamp> {
         self.advance(calendar, started.max(now));
         let need = want.min(limit);
-        let has_room = |count: &Count| count.used.plus(count.held).plus(need) <= limit;
         // A request that began in the last period counts there. It needs room in the current one
         // too: a clock that steps back must not give a client what the last period has left.
-        match has_room(&self.current) && self.last_with(started).is_none_or(has_room) {
-            true => Ok(()),
-            false => Err(self.current.end),
-        }
+        let has_room = self.current.has_room(need, limit)
+            && self.last_with(started).is_none_or(|last| last.has_room(need, limit));
+        if has_room { Ok(()) } else { Err(self.current.end) }
     }
 
     /// Holds `want` units of a request that began at `started` if there is [room](Self::check).
@@ -94,6 +92,11 @@ impl PeriodCount {
         started: Timestamp,
         now: Timestamp,
     ) -> Result<InPeriod, Timestamp> {
+        let is_current = self.current.begin <= started && started == now && now < self.current.end;
+        if is_current && self.current.has_room(want.min(limit), limit) {
+            self.current.held = self.current.held.plus(want);
+            return Ok(self.current.place());
+        }
         self.check(calendar, limit, want, started, now)?;
         let place = self.place_of(started);
         self.owe(place, want);
@@ -107,7 +110,7 @@ impl PeriodCount {
     }
 
     fn place_of(&self, started: Timestamp) -> InPeriod {
-        InPeriod(self.last_with(started).map_or(self.current.begin, |last| last.begin))
+        self.last_with(started).unwrap_or(&self.current).place()
     }
 
     /// Checks that the period of a running request has room for `more`. One that is over for good
@@ -144,8 +147,11 @@ impl PeriodCount {
     pub(super) fn settle(&mut self, period: InPeriod, held: Units, counted: Units, used: Units) {
         if let Some(count) = self.count(period) {
             count.held = count.held.minus(held);
-            count.used = count.used.plus(used).minus(counted);
-            count.unrecorded = count.unrecorded.minus(counted);
+            count.used = count.used.plus(used);
+            if counted > Units::default() {
+                count.used = count.used.minus(counted);
+                count.unrecorded = count.unrecorded.minus(counted);
+            }
         }
     }
 
@@ -212,8 +218,8 @@ impl PeriodCount {
     }
 
     /// Returns true if `period` is the current one.
-    pub(super) fn is_current(&self, InPeriod(begin): InPeriod) -> bool {
-        self.current.begin == begin
+    pub(super) fn is_current(&self, period: InPeriod) -> bool {
+        self.current.place() == period
     }
 
     /// The part of the use in the current period that the ledger had at the start.
@@ -254,11 +260,11 @@ impl PeriodCount {
         }
     }
 
-    fn count(&mut self, InPeriod(begin): InPeriod) -> Option<&mut Count> {
-        if self.current.begin == begin {
+    fn count(&mut self, period: InPeriod) -> Option<&mut Count> {
+        if self.current.place() == period {
             return Some(&mut self.current);
         }
-        self.last.as_mut().filter(|last| last.begin == begin)
+        self.last.as_mut().filter(|last| last.place() == period)
     }
 }
 
@@ -267,6 +273,15 @@ impl Count {
         let (begin, end) = calendar.period.around(at, &calendar.zone);
         let none = Units::default();
         Self { begin, end, used: none, held: none, seeded: none, unrecorded: none }
+    }
+
+    /// Periods begin at whole seconds.
+    fn place(&self) -> InPeriod {
+        InPeriod(self.begin.as_second())
+    }
+
+    fn has_room(&self, need: Units, limit: Units) -> bool {
+        self.used.plus(self.held).plus(need) <= limit
     }
 }
 

@@ -154,11 +154,14 @@ impl fmt::Display for Currency {
 
 /// The cost of requests: an amount in each currency, and the number of requests without a price.
 ///
-/// The first currency is stored inline, since most users have one.
+/// The first currency is stored inline, since most users have one. A cost is small, since each use of
+/// a limit has one, mostly an empty one.
 #[derive(Clone, Debug, Default)]
 pub struct Cost {
-    first: Option<(Currency, Amount)>,
-    others: Vec<(Currency, Amount)>,
+    /// The amount in `currency`; 0 if there is none.
+    first: Amount,
+    currency: Option<Currency>,
+    others: Box<[(Currency, Amount)]>,
     /// Requests with token counts but no price. No amount includes their cost.
     pub unpriced: u64,
 }
@@ -171,19 +174,19 @@ impl Cost {
 
     /// All amounts, in no particular order.
     pub fn amounts(&self) -> impl Iterator<Item = (Currency, Amount)> {
-        self.first.iter().chain(&self.others).copied()
+        let first = self.currency.map(|currency| (currency, self.first));
+        first.into_iter().chain(self.others.iter().copied())
     }
 
     /// Adds an amount.
     pub fn pay(&mut self, currency: Currency, amount: Amount) {
-        if let Some((_, sum)) =
-            self.first.iter_mut().chain(&mut self.others).find(|(known, _)| *known == currency)
-        {
-            *sum = sum.plus(amount);
-        } else if self.first.is_none() {
-            self.first = Some((currency, amount));
-        } else {
-            self.others.push((currency, amount));
+        if *self.currency.get_or_insert(currency) == currency {
+            self.first = self.first.plus(amount);
+            return;
+        }
+        match self.others.iter_mut().find(|(known, _)| *known == currency) {
+            Some((_, sum)) => *sum = sum.plus(amount),
+            None => self.others = self.others.iter().copied().chain([(currency, amount)]).collect(),
         }
     }
 

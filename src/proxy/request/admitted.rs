@@ -15,25 +15,22 @@ use smallvec::SmallVec;
 
 use super::Routed;
 use super::clock::{limit_time, nanos_at, time_at};
+use super::expected::Expected;
 use super::granted::GrantTime;
+use super::holding::{Asked, hold, take};
 use super::limit_wait::LimitWait;
 use super::member_limits::MemberLimits;
 use super::permitted::permit_endpoint;
 use super::planned::estimate;
-use super::reached::{reached, remaining};
-use super::running::Running;
+use super::reached::reached;
 use super::turns::{SessionUse, Turns};
 use crate::gate::KnownClient;
-use crate::gate::limit::{
-    AppliedLimit, InputSize, Kinds, LimitFilter, LimitHold, NoRoom, Now, Quantity, RatioKey, ReplyWait,
-    Slices, Units, Use,
-};
-use crate::llm::price::{Billable, Cost, Prices, Rates, Served, is_standard};
-use crate::llm::provider::{Endpoint, Inbound, ModelPlace, UsageOwner};
-use crate::llm::rewrite::body::{asked_tiers, output_bounds};
+use crate::gate::limit::{AppliedLimit, LimitFilter, Now, Quantity, ReplyWait, Units};
+use crate::llm::price::{Billable, Prices, Rates, Served, is_standard};
+use crate::llm::provider::{Endpoint, Inbound, ModelPlace};
+use crate::llm::rewrite::body::asked_tiers;
 use crate::record::error::{Kind, Result};
 use crate::record::{Entry, Note};
-use crate::support::wait_room::WaitTurn;
 
 /// Refuses a request before its body is read, if a limit has no room for any request.
 ///
@@ -89,7 +86,7 @@ impl Routed<'_> {
                 all.push(applied);
             }
         }
-        let mut expected = self.expected(client, endpoint, requested);
+        let mut expected = self.expected(client, endpoint, requested, entry.owns_usage());
         if let Some(prices) = &client.prices {
             let limits = all.iter().chain(&of_members).copied();
             expected.rates = self.rates(limits, &prices.peek(), &expected.billable(), entry)?.map(Box::new);
@@ -124,7 +121,7 @@ impl Routed<'_> {
         let Some(client) = self.buffered.client.clone() else { return Ok(()) };
         let (target, row) = (self.target, entry.row());
         let session = SessionUse {
-            hold: take(limits, &expected.used(), row.started_at, now, reply_wait, None)?,
+            hold: take(limits, &expected.used(), row.started_at, now, reply_wait)?,
             limits: limits.iter().map(|applied| (*applied).clone()).collect(),
             members,
             client,
@@ -218,37 +215,6 @@ impl Routed<'_> {
         }
         Ok(rates)
     }
-
-    /// `requested`: the model that the request names.
-    fn expected(&self, client: &KnownClient, endpoint: Endpoint, requested: Option<&str>) -> Expected {
-        let Self { buffered, peek, inbound, target, .. } = self;
-        let method = &buffered.head.method;
-        let Some(ratios) = &client.input_ratios else { return Expected::default() };
-        if !(inbound.is_session || endpoint.uses_tokens(method)) {
-            return Expected::default();
-        }
-        if inbound.is_session || !endpoint.takes_json_model() {
-            return Expected { input: UNREAD, ..Expected::default() };
-        }
-        let slices = endpoint.has_output().then(|| {
-            let has_bounds = peek.as_ref().is_none_or(|peek| peek.bounds_output);
-            let (most, choices) = if has_bounds { output_bounds(buffered.text()) } else { (None, 1) };
-            Slices::first(most, choices)
-        });
-        let background = peek.as_ref().map(|peek| peek.background);
-        let text = buffered.text();
-        let size = InputSize::of(text, peek.as_ref().is_some_and(|peek| peek.names_stored_input(text)));
-        let key = |member: usize| ratios.key(&target.member(member).spec.id, requested);
-        let (first, others) = (key(0), (1..target.len()).map(key));
-        Expected {
-            input: ratios.tokens(&size, std::iter::once(first).chain(others)),
-            size,
-            ratio: (target.len() == 1).then_some(first),
-            slices,
-            is_own: endpoint.usage_owner(method, inbound.path, background) == UsageOwner::Own,
-            rates: None,
-        }
-    }
 }
 
 /// A request whose limits are known.
@@ -259,9 +225,6 @@ pub(super) struct Admitted {
     /// The request has to wait for limits before it is admitted.
     pub(super) wait: Option<Box<LimitWait>>,
 }
-
-/// The expected tokens of a request whose body is not read: it is admitted while there is no debt.
-pub(super) const UNREAD: u64 = 1;
 
 /// Checks a request without a model that streamgauge itself responds to. Returns the wait that
 /// precedes it, if there is one.
@@ -294,110 +257,4 @@ fn limits_for<'c>(client: &'c KnownClient, entry: &mut Entry) -> Cow<'c, [Applie
     }
     let (user, now) = (entry.row().user.as_deref(), limit_time());
     client.limits.iter().map(|applied| applied.for_user(user, now)).collect()
-}
-
-/// The question to the limits: its time, the beginning of the request as in [`Now::nanos`], and the
-/// wait for the fleet's store.
-struct Asked {
-    now: Now,
-    started: u64,
-    reply_wait: ReplyWait,
-}
-
-/// `cost`: see [`WaitTurn`].
-fn hold(
-    expected: Expected,
-    cost: u32,
-    limits: &[&AppliedLimit],
-    members: Option<Arc<MemberLimits>>,
-    client: &KnownClient,
-    Asked { now, started, reply_wait }: Asked,
-    entry: &mut Entry,
-) -> Result<Option<Box<LimitWait>>> {
-    let (used, mut waiting) = (expected.used(), Vec::new());
-    let hold = take(limits, &used, entry.row().started_at, now, reply_wait, Some(&mut waiting))?;
-    if hold.exceeded() > 0 {
-        entry.note(Note::LimitExceeded);
-    }
-    let (ratios, prices) = (client.input_ratios.clone(), client.prices.clone());
-    let of_hold = if hold.cuts() {
-        let of_hold = (0..limits.len()).filter(|index| !waiting.contains(index));
-        of_hold.map(|index| limits[index].clone()).collect()
-    } else {
-        Box::default()
-    };
-    let running = Box::new(Running {
-        hold,
-        limits: of_hold,
-        members,
-        ratios,
-        prices,
-        expected,
-        started,
-        output: 0,
-        lacks_room: false,
-    });
-    if waiting.is_empty() {
-        if client.limit_headers {
-            entry.add_headers(remaining(limits.iter().copied()));
-        }
-        entry.observe(running);
-        return Ok(None);
-    }
-    let turn = WaitTurn::new(&entry.row().client, client.share, client.priority, cost);
-    let waiting = waiting.into_iter().map(|index| limits[index].clone());
-    let of_headers = limits.iter().copied().filter(|_| client.limit_headers).cloned().collect();
-    Ok(Some(LimitWait::new(running, of_headers, waiting, &used, turn)))
-}
-
-/// Holds what a request that began at `started` is expected to use of each limit. `reply_wait` and
-/// `waiting`: see [`LimitHold::take_or_wait`].
-///
-/// # Errors
-/// Fails if a limit has no room, or lacks a grant for which the request can wait.
-pub(super) fn take(
-    limits: &[&AppliedLimit],
-    expected: &Use,
-    started: Timestamp,
-    now: Now,
-    reply_wait: ReplyWait,
-    waiting: Option<&mut Vec<usize>>,
-) -> Result<LimitHold> {
-    let limits_in_use = limits.iter().map(|applied| &applied.limit);
-    LimitHold::take_or_wait(limits_in_use, expected, started, now, reply_wait, waiting)
-        .map_err(|NoRoom { limit, want, room_from }| reached(limits[limit], want, room_from, now))
-}
-
-/// The expected use of a request.
-#[derive(Debug, Default)]
-pub(super) struct Expected {
-    pub(super) input: u64,
-    /// The size from which `input` is expected.
-    pub(super) size: InputSize,
-    /// The ratio that the request's report changes. `None`: it is that of a group's member.
-    pub(super) ratio: Option<RatioKey>,
-    /// `None`: no limit counts output of the request.
-    pub(super) slices: Option<Slices>,
-    /// Counts that are not reported are replaced by those that were seen. False: they belong to
-    /// another request, or the body was not read.
-    pub(super) is_own: bool,
-    /// `None`: no cost is held.
-    pub(super) rates: Option<Box<Rates>>,
-}
-
-impl Expected {
-    fn billable(&self) -> Billable {
-        let output = self.slices.as_ref().map_or(0, Slices::held);
-        Billable { input: self.input, output, ..Billable::default() }
-    }
-
-    pub(super) fn used(&self) -> Use {
-        let billable @ Billable { output, .. } = self.billable();
-        let kinds = Kinds { input: self.input, output, ..Kinds::default() };
-        let mut cost = Cost::default();
-        if let Some(rates) = &self.rates {
-            rates.amount(&billable).into_iter().for_each(|amount| cost.pay(rates.currency, amount));
-        }
-        Use { requests: 1, reported: self.input.saturating_add(output), kinds, cost }
-    }
 }

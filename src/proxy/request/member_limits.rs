@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::admitted::take;
 use super::clock::{limit_time, nanos_at};
+use super::holding::take;
 use super::running::Full;
 use super::used::{self, Seen};
 use crate::gate::limit::{AppliedLimit, LimitHold, Now, ReplyWait, Use};
@@ -68,7 +68,7 @@ impl MemberLimits {
         if limits.is_empty() {
             return Ok(());
         }
-        let hold = take(&limits, &attempts.expected, self.started, limit_time(), reply_wait, None)?;
+        let hold = take(&limits, &attempts.expected, self.started, limit_time(), reply_wait)?;
         attempts.has_exceeded |= hold.exceeded() > 0;
         // One hold settles all use of an upstream that is tried again.
         attempts.holds.retain(|(earlier, _)| earlier != upstream);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::admitted::Expected;
 use super::clock::limit_time;
+use super::expected::Expected;
 use super::member_limits::MemberLimits;
 use super::reached::limit_reached;
 use super::used::{self, Seen};

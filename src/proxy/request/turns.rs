@@ -15,8 +15,8 @@ use std::task::{Context, Poll};
 use jiff::Timestamp;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::admitted::Expected;
 use super::clock::limit_time;
+use super::expected::Expected;
 use super::granted::LONGEST;
 use super::member_limits::MemberLimits;
 use super::reached::reached;

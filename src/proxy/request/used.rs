@@ -26,15 +26,20 @@ pub(super) fn or_seen(
     prices: Option<&Prices>,
     seen: Option<Seen>,
 ) -> Option<Use> {
-    let Seen { input, output } = seen?;
-    let mut own = record.usage;
-    own.output_tokens = match record.usage_source {
-        UsageSource::Reported | UsageSource::Drained => return None,
-        UsageSource::None | UsageSource::Estimated => own.output_tokens.or(Some(output)),
+    let is_whole = matches!(record.usage_source, UsageSource::Reported | UsageSource::Drained);
+    let seen = seen.filter(|_| !is_whole && may_be_billed(record))?;
+    Some(of(record, &with_seen(record, seen), at, prices))
+}
+
+/// The usage of a record with what was seen in place of what it lacks.
+#[cold]
+fn with_seen(record: &UsageRecord, Seen { input, output }: Seen) -> Usage {
+    let own = record.usage;
+    let output_tokens = match record.usage_source {
         UsageSource::Partial => own.output_tokens.max(Some(output)),
+        _ => own.output_tokens.or(Some(output)),
     };
-    own.input_tokens = own.input_tokens.or(Some(input));
-    may_be_billed(record).then(|| of(record, &own, at, prices))
+    Usage { input_tokens: own.input_tokens.or(Some(input)), output_tokens, ..own }
 }
 
 fn of(record: &UsageRecord, own: &Usage, at: Option<&str>, prices: Option<&Prices>) -> Use {
@@ -43,21 +48,23 @@ fn of(record: &UsageRecord, own: &Usage, at: Option<&str>, prices: Option<&Price
     let cost = |prices: &Prices, usage: &Usage, calls, served: &ServedBy<'_>| {
         prices.cost(&TokenCounts::new(usage, calls, endpoint), served)
     };
-    let mut used = Use::default();
-    if is_at(record.upstream.as_deref()) {
-        used = tokens(own, endpoint);
-        used.requests = requests(record.status, record.events, record.outcome == Outcome::Rejected);
-        if let Some(prices) = prices {
+    let mut used = if is_at(record.upstream.as_deref()) {
+        let own_cost = prices.map(|prices| {
             let served = ServedBy {
                 model: record.model.as_deref().or(record.model_requested.as_deref()),
                 upstream: record.upstream.as_deref(),
                 at: record.started_at,
                 tier: record.service_tier.as_deref(),
             };
-            used.cost = cost(prices, own, record.tool_calls, &served);
-        }
-    }
-    for attempt in record.group_use.iter().flat_map(|group_use| group_use.attempts().iter()) {
+            cost(prices, own, record.tool_calls, &served)
+        });
+        let requests = requests(record.status, record.events, record.outcome == Outcome::Rejected);
+        Use { requests, cost: own_cost.unwrap_or_default(), ..tokens(own, endpoint) }
+    } else {
+        Use::default()
+    };
+    let Some(group_use) = &record.group_use else { return used };
+    for attempt in group_use.attempts().iter() {
         let Some(usage) = attempt.usage.as_deref().filter(|_| is_at(Some(&*attempt.upstream))) else {
             continue;
         };

@@ -58,7 +58,9 @@ impl LimitHold {
             let used = if matches!(part.place, Place::Period(_)) { recorded } else { seen };
             let used = part.limit.quantity.of(used);
             part.limit.settle_turn(part.place, part.held.minus(left), used, now.nanos);
-            (part.held, part.counted) = (left, part.counted.plus(used));
+            part.held = left;
+            let counted = part.counted.get_or_insert_default();
+            **counted = counted.plus(used);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::super::{
-    BucketRate, LimitBound, LimitFilter, LimitSpec, Quantity, ReplyWait, Unpriced, Use, Weights,
+    BucketRate, LimitBound, LimitFilter, LimitSpec, NoRoom, Quantity, ReplyWait, Unpriced, Use, Weights,
 };
 use super::*;
 use crate::support::wait_room::WaitEnd;
@@ -83,6 +83,19 @@ fn settle(tasks: &mut Vec<Task>, nanos: u64) -> Vec<(u64, usize, LimitHold)> {
         }
     }
     served
+}
+
+/// See [`LimitHold::take_or_wait`].
+fn take_or_wait<'a>(
+    limits: impl IntoIterator<Item = &'a Arc<UseLimit>>,
+    expected: &Use,
+    started: Timestamp,
+    now: Now,
+    reply_wait: ReplyWait,
+    waiting: Option<&mut Vec<usize>>,
+) -> Result<LimitHold, NoRoom> {
+    let mut hold = LimitHold::default();
+    hold.take_or_wait(limits, expected, started, now, reply_wait, waiting).map(|()| hold)
 }
 
 #[test]
@@ -252,15 +265,7 @@ fn request_that_has_to_wait_holds_the_limits_that_do_not_wait() {
     let _waiting = Task::new(&tokens, 1, 0, 1);
     let limits = [&running, &refusing, &rate, &tokens];
     let take = |waiting: &mut Vec<usize>| {
-        LimitHold::take_or_wait(
-            limits,
-            &one(),
-            Timestamp::UNIX_EPOCH,
-            now(0),
-            ReplyWait::Never,
-            Some(waiting),
-        )
-        .unwrap()
+        take_or_wait(limits, &one(), Timestamp::UNIX_EPOCH, now(0), ReplyWait::Never, Some(waiting)).unwrap()
     };
     let mut waiting = Vec::new();
     let first = take(&mut waiting);

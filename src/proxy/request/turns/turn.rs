@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::gate::limit::Use;
-use crate::proxy::request::admitted::{Expected, UNREAD};
+use crate::proxy::request::expected::{Expected, UNREAD};
 
 /// The turns of a session that have not ended.
 #[derive(Debug, Default)]

@@ -137,7 +137,7 @@ impl Instance {
 
     pub(super) fn take(&self, want: u64, at: u64) -> Result<LimitHold, RoomFrom> {
         let expected = Use { requests: 1, reported: want, ..Use::default() };
-        LimitHold::take_or_wait([&self.limit], &expected, now(at).time, now(at), ReplyWait::Possible, None)
+        take_or_wait([&self.limit], &expected, now(at).time, now(at), ReplyWait::Possible, None)
             .map_err(|NoRoom { room_from, .. }| room_from)
     }
 
