@@ -1,6 +1,7 @@
 //! Limits that replicas share, while configurations, ledgers, prefixes and connections change.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use crate::harness::certificates::{Authority, Pair};
 use crate::harness::redis::Redis;
@@ -102,7 +103,8 @@ fn reload_changes_shared_limits_and_keeps_the_connection() {
     let one = first.run_from(&path);
     let other = ledgers.replica("other", &tables(&redis.url(), "", "{ requests = 10, per = \"day\" }"));
     assert_eq!(admitted(&[&one, &other], 8), 8);
-    let clients = || redis.ask(&["CLIENT", "LIST"]).lines().filter(|line| line.contains("cmd=eval")).count();
+    let clients =
+        || redis.ask(&["CLIENT", "LIST"]).lines().filter(|line| !line.contains("cmd=client")).count();
     until(PATIENCE, "both are connected", || (clients() == 2).then_some(()));
     // A larger amount, another place, a limit that is gone and new ones.
     let changed = "{ requests = 99, per = \"week\" }, { requests = 12, per = \"day\" }, { concurrent = 9 }";
@@ -113,6 +115,35 @@ fn reload_changes_shared_limits_and_keeps_the_connection() {
     until(PATIENCE, "the new limit is shared", || (reported(&redis, "week") >= 4).then_some(()));
     assert_eq!((clients(), is_connected(&one)), (2, true));
     assert_eq!(admitted(&[&other], 4), 0, "its limit is 10 still");
+}
+
+#[test]
+fn rate_that_begins_again_gives_nothing_back() {
+    let (redis, ledgers) = (Redis::start(), Ledgers::new());
+    let up = Upstream::responding(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+    let path = ledgers.path("streamgauge.toml");
+    let text = |limits: &str| {
+        let tables = tables(&redis.url(), "", limits);
+        proxy().tables(&tables).admin().ledger(&ledgers.path("one")).upstream(&up)
+    };
+    let rate = "{ requests = 8, per = \"hour\" }";
+    let first = text(rate);
+    fs::write(&path, first.text()).unwrap();
+    let one = first.run_from(&path);
+    assert_eq!(admitted(&[&one], 6), 6);
+    until(PATIENCE, "all use is reported", || (reported(&redis, "3600s") == 6).then_some(()));
+    for limits in ["{ requests = 99, per = \"day\" }", rate] {
+        fs::write(&path, text(limits).text()).unwrap();
+        one.reload();
+        ask(&one);
+    }
+    // The other one of the last two has passed after the reload.
+    let begun = Instant::now();
+    let mut more = 0;
+    while begun.elapsed() < Duration::from_secs(2) {
+        more += admitted(&[&one], 1);
+    }
+    assert_eq!(more, 1);
 }
 
 #[test]

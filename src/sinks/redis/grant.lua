@@ -65,6 +65,8 @@ end
 
 local left, elsewhere
 if refill then
+  -- A rate that begins again: its count is not that of which it had reported a part.
+  if known == '' and unconfirmed == spent then mine = nil end
   if levelled then
     level = math.min(levelled, most) - lost - (mine and spent - mine or unconfirmed)
   end

@@ -1,7 +1,7 @@
 //! The server that has a key: the only one, the primary that sentinels name, or a node of a cluster.
 //!
 //! A cluster is followed rather than known: a node that does not have a key names the one that has
-//! (`MOVED`), which is remembered for the key.
+//! (`MOVED`), which is remembered for the key's slot.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,9 +28,8 @@ pub(super) struct Servers {
     /// The server that is asked about a key for the first time.
     first: RedisAddress,
     connections: HashMap<RedisAddress, Rc<Connection>>,
-    /// The nodes of keys that others have, by the part of a key that decides about its node. Bounded
-    /// by the limits.
-    moved: HashMap<String, RedisAddress>,
+    /// The nodes of slots that others have. Bounded by [`SLOTS`].
+    moved: HashMap<u16, RedisAddress>,
 }
 
 impl Servers {
@@ -110,12 +109,13 @@ impl Servers {
         key: &str,
         command: Cmd,
     ) -> Result<impl Future<Output = Result<Value, Trouble>> + use<>, Trouble> {
-        let address = self.moved.get(node_part(key)).unwrap_or(&self.first).clone();
+        let slot = slot(key);
+        let address = self.moved.get(&slot).unwrap_or(&self.first).clone();
         match self.connection(&address).await {
             Ok(connection) => Ok(connection.send(command)),
             Err(trouble) => {
                 // Another node takes its place.
-                self.moved.remove(node_part(key));
+                self.moved.remove(&slot);
                 Err(trouble)
             }
         }
@@ -138,7 +138,7 @@ impl Servers {
                 // The key is on its way to that node.
                 connection.send(redis::cmd("ASKING")).await?;
             } else {
-                self.moved.insert(node_part(key).to_owned(), address);
+                self.moved.insert(slot(key), address);
             }
             trouble = match connection.send(command.clone()).await {
                 Ok(value) => return Ok(value),
@@ -163,10 +163,21 @@ fn is_primary(role: &Value) -> bool {
     String::from_redis_value(role).is_ok_and(|role| role == "master")
 }
 
-/// The part of a key that decides about its node: the one in braces, which all periods of a limit
-/// have in common.
-fn node_part(key: &str) -> &str {
-    key.split_once('}').map_or(key, |(part, _)| part)
+/// The slots of a cluster, each of which is at one node.
+const SLOTS: u16 = 16_384;
+
+/// The slot of a key, by the part in braces, which all periods of a limit have in common (Redis cluster
+/// specification, "Hash tags").
+fn slot(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    let part = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
+    // CRC-16/XMODEM.
+    let crc = part.bytes().fold(0, |crc: u16, byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % SLOTS
 }
 
 /// The node to which a response points, and whether only this time.
@@ -176,4 +187,33 @@ fn redirection(trouble: &Trouble) -> Option<(RedisAddress, bool)> {
     let (host, port) = node.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     Some((RedisAddress::Tcp(host.to_owned(), port.parse().ok()?), error.kind() == ErrorKind::Ask))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_redis() {
+        // By `CLUSTER KEYSLOT`.
+        for (key, expected) in [
+            ("123456789", 12_739),
+            ("foo", 12_182),
+            ("{foo}:1764547200", 12_182),
+            ("a{}b", 13_694),
+            ("{{foo}}", 13_308),
+            ("", 0),
+        ] {
+            assert_eq!(slot(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn periods_of_a_limit_have_one_slot_and_all_keys_few() {
+        assert_eq!(slot("{streamgauge:a}"), slot("{streamgauge:a}:1764547200"));
+        let slots: std::collections::HashSet<_> = (0..200_000)
+            .map(|user| slot(&format!("{{streamgauge:clients.a:requests:user={user}}}")))
+            .collect();
+        assert_eq!(slots.len(), usize::from(SLOTS));
+    }
 }

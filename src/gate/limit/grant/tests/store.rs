@@ -57,6 +57,8 @@ impl Store {
                 let mut level = rate.level as f64;
                 if let Some((known, at)) = self.level {
                     let known = (known + (now - at) as f64 / 1e6 * rate.refill).min(most as f64);
+                    let begins_again = !ask.is_known && rate.unconfirmed == ask.spent;
+                    let mine = mine.filter(|_| !begins_again);
                     level = known - (lost + mine.map_or(rate.unconfirmed, |mine| ask.spent - mine)) as f64;
                 }
                 let level = level.min(most as f64);
