@@ -34,5 +34,5 @@ pub use member_permit::MemberPermit;
 pub use metered::Metered;
 pub use policy::ResponsePolicy;
 pub use response_meter::ResponseMeter;
-pub use session::{Peer, Session, SessionEnd, TurnRefusal};
+pub use session::{LONGEST_WAIT, Peer, Session, SessionEnd, TurnRefusal};
 pub use told::Told;

@@ -188,7 +188,8 @@ impl Watching {
     /// Watches the response of this upstream.
     pub(super) fn at(&self, upstream: &WorkerUpstream) -> Option<Box<IdWatch>> {
         let account = self.ids.account_of(&upstream.spec.id)?;
-        Some(IdWatch::new(Arc::clone(&self.ids.registry), account, self.client.clone()))
+        let refuses_unknown = self.ids.refuses_unknown();
+        Some(IdWatch::new(Arc::clone(&self.ids.registry), account, self.client.clone(), refuses_unknown))
     }
 }
 
@@ -234,19 +235,20 @@ struct Search<'a> {
 impl Search<'_> {
     fn look(&mut self, id: &str) {
         let found = self.ids.pins().find(id, self.client);
-        let is_known = found.is_some_and(|pin| pin.has_owner || !self.ids.is_bound());
+        let is_bound = self.ids.is_bound();
+        let is_known = found.is_some_and(|pin| pin.account.is_some() && (pin.has_owner || !is_bound));
         if let Some(unknown) = self.unknown.as_mut().filter(|_| !is_known) {
             if unknown.len() < MOST_ASKED {
                 unknown.insert(id.to_owned());
-            } else if self.ids.is_bound() && !unknown.contains(id) {
+            } else if is_bound && !found.is_some_and(|pin| pin.has_owner) && !unknown.contains(id) {
                 // An id that is not asked for may be another client's.
                 self.foreign.get_or_insert_with(|| id.to_owned());
             }
         }
         let Some(pin) = found else { return };
-        if self.ids.is_bound() && !pin.is_own {
+        if is_bound && !pin.is_own {
             self.foreign.get_or_insert_with(|| id.to_owned());
         }
-        self.account = self.account.or(Some(pin.account));
+        self.account = self.account.or(pin.account);
     }
 }

@@ -1,41 +1,32 @@
 //! Upgraded connections (WebSockets): copies the bytes of both directions unchanged, and shows them
-//! to the session's meter. Where limits apply, each message of the client waits for its admission.
+//! to the session's meter. Where limits apply, or a fleet knows whose ids are, each message of the
+//! client waits for its admission.
 
+mod connections;
 mod gate;
 mod pipe;
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until, timeout};
 
-use super::attempt::Accepted;
 use super::budget::Reserved;
-use super::proxy_body::ProxyBody;
-use super::respond;
-use super::snapshot::Snapshot;
-use crate::balance::RelayEnd;
-use crate::codec::head::KnownName;
 use crate::codec::websocket::{GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION, close_frame};
-use crate::llm::rewrite;
-use crate::llm::rewrite::upgrade::WebSocketUpgrade;
 use crate::proxy::meter::{Peer, Session, SessionEnd};
-use crate::record::Entry;
 use crate::record::error::{Blame, Kind};
-use crate::server::{ClientResponse, ClientStream, Upgrade};
-use crate::support::{CutSwitch, LocalCount};
-use crate::upstream::{Scratch, UpgradedUpstream, UpstreamResponse};
+use crate::server::ClientStream;
+use crate::support::CutSwitch;
+use crate::upstream::{Scratch, UpgradedUpstream};
+use connections::SessionKey;
 use gate::TurnGate;
 use pipe::{Broken, Pipe, Verdict};
+
+pub(super) use connections::UpgradedConnections;
 
 /// The wait for the end of both sides after a close frame.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -55,7 +46,7 @@ struct UpgradedConnection {
     /// The direction from the upstream to the client.
     down: Pipe,
     session: Session,
-    /// `None`: no limit applies.
+    /// `None`: messages pass as they come.
     gate: Option<Box<TurnGate>>,
     /// The memory of the bytes in `up` that the gate has held.
     passing: Option<Reserved>,
@@ -142,7 +133,7 @@ impl UpgradedConnection {
             && self.up.waiting.is_empty()
             && session.poll_grant(cx).is_ready()
         {
-            match gate.retry(|message| session.admit(message, true)) {
+            match gate.retry(|message| session.admit(message)) {
                 Ok(passed) => {
                     asks = passed.asks && !passed.bytes.is_empty();
                     if asks && !key.as_ref().is_none_or(SessionKey::is_valid) {
@@ -163,7 +154,7 @@ impl UpgradedConnection {
                 return Verdict::Stop;
             }
             let Some(gate) = gate else { return Verdict::Pass };
-            match gate.push(bytes, |message| session.admit(message, false)) {
+            match gate.push(bytes, |message| session.admit(message)) {
                 Ok(passed) => {
                     asks |= passed.asks;
                     // A message of a key that is no longer valid does not pass.
@@ -311,118 +302,4 @@ async fn end(to: &mut (impl AsyncWrite + Unpin), waiting: Bytes, last: Vec<u8>) 
     to.write_all(&waiting).await?;
     to.write_all(&last).await?;
     to.shutdown().await
-}
-
-/// The key of a session's client.
-struct SessionKey {
-    client: Arc<str>,
-    id: Arc<str>,
-    upgraded: UpgradedConnections,
-}
-
-impl SessionKey {
-    /// Returns true if the key is still one of its client's.
-    fn is_valid(&self) -> bool {
-        self.upgraded.0.snapshot.borrow().as_ref().is_none_or(|snapshot| {
-            let clients = &snapshot.clients;
-            clients.is_empty() || clients.has_key(&self.client, &self.id, Timestamp::now())
-        })
-    }
-}
-
-/// One worker's upgraded connections. Clones share them.
-#[derive(Clone, Debug)]
-pub(super) struct UpgradedConnections(Rc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    /// The read buffer of all of them.
-    scratch: Scratch,
-    /// The configuration in use.
-    snapshot: RefCell<Option<Arc<Snapshot>>>,
-    stops: Cell<bool>,
-    stop: Notify,
-    running: LocalCount,
-}
-
-impl UpgradedConnections {
-    pub(super) fn new(scratch: Scratch) -> Self {
-        let (snapshot, running) = (RefCell::default(), LocalCount::default());
-        Self(Rc::new(Inner { scratch, snapshot, stops: Cell::new(false), stop: Notify::new(), running }))
-    }
-
-    /// Uses the keys of this configuration, also for running sessions.
-    pub(super) fn adopt(&self, snapshot: Arc<Snapshot>) {
-        *self.0.snapshot.borrow_mut() = Some(snapshot);
-    }
-
-    /// The key of the session's client, if it has one.
-    fn key_of(&self, session: &mut Session) -> Option<SessionKey> {
-        let (client, id) = session.key()?;
-        Some(SessionKey { client, id, upgraded: self.clone() })
-    }
-
-    /// A gate for the client's messages, if limits apply to what they ask for.
-    fn gate_of(&self, session: &mut Session) -> Option<Box<TurnGate>> {
-        let bodies = self.0.snapshot.borrow().as_ref()?.bodies.clone();
-        session.limits_turns().then(|| Box::new(TurnGate::new(bodies, session.client())))
-    }
-
-    /// Grants the client the upgrade that the upstream granted. From here on the session owns the
-    /// record. It ends when `cut` is thrown.
-    pub(super) fn begin(
-        &self,
-        accepted: Accepted,
-        mut entry: Entry,
-        cut: Option<Arc<CutSwitch>>,
-    ) -> ClientResponse<ProxyBody> {
-        accepted.record_upstream(&mut entry);
-        let (id, started) = (entry.id(), entry.started());
-        let Accepted { response: UpstreamResponse { mut head, body }, upstream, permit, ids, .. } = accepted;
-        let (served, waited_ms) = (entry.served(), entry.time_waiting_ms());
-        let added = entry.headers().cloned();
-        let mut session = Session::new(entry, head.status.as_u16());
-        if let Some(ids) = ids {
-            session.watch_ids(ids);
-        }
-        let (upgraded, stream_metrics) = (self.clone(), Arc::clone(&upstream.stream_metrics));
-        let upgrade = body.into_upgraded().map(|upstream| {
-            Upgrade::new(move |client, first| async move {
-                let (_open, _active) = (upgraded.0.running.enter(), stream_metrics.begin_stream());
-                let connection =
-                    UpgradedConnection::new(client, first, *upstream, session, &upgraded, started);
-                connection.run(&upgraded, cut.as_deref()).await;
-                if let Some(permit) = permit {
-                    permit.permit.record_end(RelayEnd::Complete, Instant::now());
-                }
-            })
-        });
-        rewrite::headers::inbound(&mut head.headers);
-        head.headers.set(KnownName::XStreamgaugeId, id.as_bytes());
-        if let Some(served) = served {
-            respond::add_served_by(&mut head.headers, &upstream, served);
-        }
-        respond::add_waited(&mut head.headers, waited_ms);
-        if let Some(added) = added {
-            head.headers.append_all(&added);
-        }
-        WebSocketUpgrade::grant(&mut head.headers);
-        head.reason = None;
-        ClientResponse { head, body: ProxyBody::Switching(upgrade) }
-    }
-
-    /// Waits until the process stops. Cancel-safe.
-    async fn stopping(&self) {
-        let stop = self.0.stop.notified();
-        if !self.0.stops.get() {
-            stop.await;
-        }
-    }
-
-    /// Ends all connections, and waits for their ends for at most [`SHUTDOWN`].
-    pub(super) async fn shutdown(&self) {
-        self.0.stops.set(true);
-        self.0.stop.notify_waiters();
-        let _ = timeout(SHUTDOWN, self.0.running.wait_empty()).await;
-    }
 }

@@ -11,7 +11,7 @@ use super::estimate_input::{EstimateInput, ROOM};
 use super::estimator::Waiting;
 use super::looks::Looks;
 use super::refusals::Refusals;
-use super::{AlertCounts, Exporting, GrantCounts, Shipping, SinkHealth, UsageRecord, UseObserver};
+use super::{AlertCounts, Exporting, GrantCounts, IdCounts, Shipping, SinkHealth, UsageRecord, UseObserver};
 use crate::llm::usage::Room;
 use crate::support::secret::Masks;
 use crate::support::threads::{Deadline, Threads};
@@ -72,6 +72,8 @@ pub struct Health {
     pub key_store_up: OnceLock<AtomicBool>,
     /// Counters of grants of shared limits, if they are shared.
     pub grants: OnceLock<GrantCounts>,
+    /// Counters of ids of stored state, if they are shared.
+    pub ids: OnceLock<IdCounts>,
     /// Counters of alerts to webhooks.
     pub alerts: Arc<AlertCounts>,
     /// Counters of exports to an OpenTelemetry collector, if one is configured.

@@ -33,14 +33,16 @@ pub trait UseObserver: Debug + Send {
 
 /// Observes the turns of a session, each of which is a response.
 pub trait TurnObserver {
-    /// Called with each message of the client. `has_waited`: again, after the wait for a grant.
+    /// Called with each message of the client, and again after each wait for a grant. `may_wait`: the
+    /// longest wait is not over.
     ///
     /// # Errors
     /// Fails if the message must not pass. The session ends unless it is [`MessageRefusal::Turn`] or
     /// [`MessageRefusal::Grant`].
-    fn on_message(&mut self, text: &[u8], has_waited: bool) -> std::result::Result<(), MessageRefusal>;
+    fn on_message(&mut self, text: &[u8], may_wait: bool) -> std::result::Result<(), MessageRefusal>;
 
-    /// Waits for the grant that the latest message lacks. `Ready` when its turn is to be decided.
+    /// Waits for a reply about the grant that the latest message lacks. `Ready` when its turn is to be
+    /// decided.
     fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Called with each step of a turn.

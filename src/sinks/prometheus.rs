@@ -6,6 +6,7 @@
 
 mod config;
 mod exposition;
+mod fleet;
 mod flows;
 mod identities;
 mod labels;
@@ -25,7 +26,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -36,7 +36,7 @@ use crate::balance::HealthRegistry;
 use crate::config::reload::Reload;
 use crate::gate::limit::{LimitRegistry, Now};
 use crate::llm::price::Prices;
-use crate::record::{Exporting, GrantCounts, Journal, Outcome, Shipping, Sink, UsageRecord, cost};
+use crate::record::{Exporting, Journal, Outcome, Shipping, Sink, UsageRecord, cost};
 use crate::support::Live;
 use crate::support::flow::StreamMetricsRegistry;
 use crate::tls::Reloads;
@@ -308,7 +308,10 @@ impl Collector for OutcomeCounters {
             encode_exporting(exporting, &mut encoder)?;
         }
         if let Some(grants) = health.grants.get() {
-            encode_grants(grants, &mut encoder)?;
+            fleet::encode_grants(grants, &mut encoder)?;
+        }
+        if let Some(ids) = health.ids.get() {
+            fleet::encode_ids(ids, &mut encoder)?;
         }
         health.shipping.get().map_or(Ok(()), |shipping| encode_shipping(shipping, &mut encoder))
     }
@@ -332,22 +335,6 @@ fn encode_exporting(
         counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
     }
     Ok(())
-}
-
-/// The counters of grants of shared limits, if limits are shared.
-fn encode_grants(counts: &GrantCounts, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-    let is_connected = u64::from(counts.is_connected.load(Ordering::Relaxed));
-    let gauge = ConstGauge::new(is_connected);
-    let help = "1 if Redis responds";
-    gauge.encode(encoder.encode_descriptor("redis_connected", help, None, gauge.metric_type())?)?;
-    let counter = ConstCounter::new(counts.grants.load(Ordering::Relaxed));
-    let help = "Replies of Redis about shared limits, each with a grant or none";
-    counter.encode(encoder.encode_descriptor("redis_grants", help, None, counter.metric_type())?)?;
-    let help = "The time from a question about a shared limit to the reply of Redis";
-    let times = counts.times.counts();
-    let histogram =
-        encoder.encode_descriptor("redis_grant", help, Some(&Unit::Seconds), MetricType::Histogram)?;
-    flows::encode_counts(&times, histogram)
 }
 
 /// The counters of records that are shipped to PostgreSQL, if it is configured.

@@ -10,6 +10,7 @@
 //! | `exchange` | the thread: asks, passes on the replies, backs off |
 //! | `asked` | the limits about which it asks, and the questions for which it is time |
 //! | `ids` | ids of stored state, written and asked for by the same thread |
+//! | `marks` | marks by whose absence an instance sees that the server has lost its ids |
 //! | `servers` | the server that has a key: one, the primary that sentinels name, or a node of a cluster |
 //! | `connection` | a connection within its time, through TLS |
 //! | `script` | an ask as a call of the script `grant.lua`, and its reply |
@@ -19,6 +20,7 @@ mod asked;
 mod connection;
 mod exchange;
 mod ids;
+mod marks;
 mod script;
 mod servers;
 mod trouble;

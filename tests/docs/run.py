@@ -493,6 +493,7 @@ def check_metrics(scene):
     # Exported with [redis] only.
     rare |= {"streamgauge_identity_expires_seconds", "streamgauge_identity_renewals_total"}
     rare |= {"streamgauge_redis_connected", "streamgauge_redis_grants_total", "streamgauge_redis_grant_seconds"}
+    rare |= {"streamgauge_redis_id_lookups_total", "streamgauge_redis_id_writes_total"}
     for name in sorted(table - exported - rare):
         fail(METRIC_PAGE, f"{name} is not exported")
 

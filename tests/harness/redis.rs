@@ -46,6 +46,26 @@ impl Redis {
         Self::program("redis-sentinel", lines)
     }
 
+    /// Starts a cluster of three primaries, and waits until each of them is ready.
+    pub fn cluster() -> [Self; 3] {
+        let nodes = [(), (), ()].map(|()| Self::start_with("cluster-enabled yes\ncluster-node-timeout 1000"));
+        let addresses = nodes.each_ref().map(|node| format!("127.0.0.1:{}", node.port));
+        let mut create = Command::new("redis-cli");
+        create.args(["--cluster", "create"]).args(addresses).args([
+            "--cluster-replicas",
+            "0",
+            "--cluster-yes",
+        ]);
+        let created = create.output().unwrap();
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
+        let start = Instant::now();
+        while !nodes.iter().all(|node| node.ask(&["CLUSTER", "INFO"]).contains("cluster_state:ok")) {
+            assert!(start.elapsed() < PATIENCE, "the cluster is not ready");
+            thread::sleep(Duration::from_millis(20));
+        }
+        nodes
+    }
+
     fn program(program: &'static str, lines: String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut server = Self { program, folder, port: free_port(), lines, child: None };

@@ -8,7 +8,9 @@ use crate::harness::proxy::Builder;
 use crate::harness::redis::Redis;
 use crate::harness::{PATIENCE, Proxy, Response, until};
 use crate::shared_limits::{AT_MOST, is_connected};
-use crate::stored_ids::{Accounts, TWO_CLIENTS, accounts, body, get, id_of, of_client, post, served_at_once};
+use crate::stored_ids::{
+    Accounts, TWO_CLIENTS, accounts, body, create, get, id_of, of_client, post, served_at_once, session,
+};
 
 const PATH: &str = "/v1/responses";
 
@@ -27,7 +29,7 @@ fn replicas(accounts: &Accounts, redis: &Redis, more: &str) -> [Proxy; 2] {
 
 /// The number of ids that Redis has.
 fn written(redis: &Redis) -> usize {
-    let keys = redis.ask(&["KEYS", "{streamgauge:ids:*"]);
+    let keys = redis.ask(&["KEYS", "{streamgauge:ids:*}:??"]);
     let count = |key: &str| redis.ask(&["HLEN", key]).trim().parse::<usize>().unwrap();
     keys.lines().filter(|key| !key.is_empty()).map(count).sum()
 }
@@ -132,6 +134,101 @@ fn list_hides_no_owner_that_another_replica_knows() {
     until(PATIENCE, "it is known whose it is", || {
         (send(&other, "bob", &show, "").status() == 404).then_some(())
     });
+}
+
+#[test]
+fn first_message_of_a_session_waits_for_the_owner_of_its_id() {
+    let (accounts, redis) = (accounts(), Redis::start());
+    let [one, other] = replicas(&accounts, &redis, TWO_CLIENTS);
+    let request = of_client("alice", &format!("POST {PATH}"), "", body("m", None).to_string().as_bytes());
+    let named = create(body("m", Some(&id_of(&one.client().send(request).response()))));
+    until_written(&redis, 0);
+    let late = shared(accounts.group(), &redis, TWO_CLIENTS);
+    // Neither replica knows the id.
+    let mut bob = session(&other, "bob");
+    let rest = bob.send(named.clone()).rest();
+    assert_eq!(rest.get(2..4), Some(&1008_u16.to_be_bytes()[..]), "{}", rest.escape_ascii());
+    assert_eq!(other.metric("streamgauge_redis_id_lookups_total{result=\"found\"}"), 1.0);
+    let mut alice = session(&late, "alice");
+    assert_eq!(alice.send(named).read(1), [0x81], "a message of the service");
+    // Nothing is known of it anywhere.
+    let mut next = session(&late, "alice");
+    redis.freeze();
+    let begun = Instant::now();
+    next.send(create(body("m", Some("resp_0123456789abcdef0123456789abcdef"))));
+    assert_eq!(next.read(1), [0x81]);
+    assert!(begun.elapsed() < AT_MOST, "{:?}", begun.elapsed());
+    redis.thaw();
+}
+
+#[test]
+fn ids_are_written_again_to_an_emptied_redis() {
+    let (accounts, redis) = (accounts(), Redis::start());
+    let one = shared(accounts.group(), &redis, TWO_CLIENTS);
+    let send = |proxy: &Proxy, client: &str, line: &str, body: &str| -> Response {
+        proxy.client().send(of_client(client, line, "", body.as_bytes())).response()
+    };
+    let create = format!("POST {PATH}");
+    let id = id_of(&send(&one, "alice", &create, &body("m", None).to_string()));
+    until_written(&redis, 0);
+    let before = written(&redis);
+    until(PATIENCE, "it has its marks", || {
+        redis.ask(&["KEYS", "*:writer:*"]).contains("ids:f0}").then_some(())
+    });
+    redis.ask(&["FLUSHALL"]);
+    until(PATIENCE, "all ids are back", || (written(&redis) == before).then_some(()));
+    let rewritten = "streamgauge_redis_id_writes_total{result=\"rewritten\"}";
+    until(PATIENCE, "they are counted", || (one.metric(rewritten) == before as f64).then_some(()));
+    let late = shared(accounts.group(), &redis, TWO_CLIENTS);
+    assert_eq!(send(&late, "bob", &format!("GET {PATH}/{id}"), "").status(), 404);
+    assert_eq!(send(&late, "alice", &format!("GET {PATH}/{id}"), "").status(), 200);
+}
+
+#[test]
+fn refused_ids_are_counted_and_written_when_they_are_taken() {
+    let (accounts, redis) = (accounts(), Redis::start());
+    let [one, _other] = replicas(&accounts, &redis, "");
+    // Reads go on.
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    let first = post(&one, &body("m", None));
+    let refused = "streamgauge_redis_id_writes_total{result=\"refused\"}";
+    until(PATIENCE, "it is refused", || (one.metric(refused) > 0.0).then_some(()));
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    until_written(&redis, 0);
+    let written = one.metric("streamgauge_redis_id_writes_total{result=\"written\"}");
+    assert!(written > 0.0 && !id_of(&first).is_empty());
+}
+
+#[test]
+fn ids_are_shared_through_all_nodes_of_a_cluster() {
+    let (accounts, nodes) = (accounts(), Redis::cluster());
+    let [one, other] = [0, 1].map(|node| shared(accounts.group(), &nodes[node], TWO_CLIENTS));
+    let send = |proxy: &Proxy, client: &str, line: &str, body: &str| -> Response {
+        proxy.client().send(of_client(client, line, "", body.as_bytes())).response()
+    };
+    let all = || nodes.iter().map(written).collect::<Vec<_>>();
+    let mut ids = Vec::new();
+    until(PATIENCE, "each node has some", || {
+        ids.push(id_of(&send(&one, "alice", &format!("POST {PATH}"), &body("m", None).to_string())));
+        all().iter().all(|count| *count > 0).then_some(())
+    });
+    // The last ones are on their way.
+    let mut last = 0;
+    until(PATIENCE, "all are written", || {
+        let now = all().iter().sum();
+        (std::mem::replace(&mut last, now) == now).then_some(())
+    });
+    for id in &ids {
+        let show = format!("GET {PATH}/{id}");
+        assert_eq!(send(&other, "bob", &show, "").status(), 404, "{id}");
+        assert_eq!(send(&other, "alice", &show, "").status(), 200, "{id}");
+    }
+    until(PATIENCE, "each node has its marks", || {
+        nodes.iter().all(|node| node.ask(&["KEYS", "*:writer:*"]).contains("writer")).then_some(())
+    });
+    let before = all();
+    nodes[2].ask(&["FLUSHALL"]);
+    until(PATIENCE, "the node has its ids again", || (all() == before).then_some(()));
 }
 
 #[test]

@@ -346,21 +346,7 @@ fn redis_is_reached_through_its_socket() {
 
 #[test]
 fn cluster_keeps_each_limit_at_its_node() {
-    let nodes: Vec<_> =
-        (0..3).map(|_| Redis::start_with("cluster-enabled yes\ncluster-node-timeout 1000")).collect();
-    let addresses: Vec<_> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-    let create = std::process::Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(&addresses)
-        .args(["--cluster-replicas", "0", "--cluster-yes"])
-        .output()
-        .unwrap();
-    assert!(create.status.success(), "{}", String::from_utf8_lossy(&create.stdout));
-    for node in &nodes {
-        until(PATIENCE, "the cluster is ready", || {
-            node.ask(&["CLUSTER", "INFO"]).contains("cluster_state:ok").then_some(())
-        });
-    }
+    let nodes = Redis::cluster();
     let limits = "{ requests = 5, per = \"hour\" }, { requests = 4, per = \"day\" }, { tokens = 9000, per = \"minute\" }, \
                   { tokens = 9000, per = \"month\" }, { concurrent = 3 }";
     let ledgers = Ledgers::new();

@@ -52,6 +52,24 @@ fn each_user_has_one_limit_at_all_replicas() {
 }
 
 #[test]
+fn cluster_keeps_the_limits_of_users_at_all_nodes() {
+    let (nodes, ledgers) = (Redis::cluster(), Ledgers::new());
+    let limit =
+        "{ requests = 3, per = \"hour\", each = \"user\" }, { requests = 3, per = \"day\", each = \"user\" }";
+    let [one, other] =
+        [0, 1].map(|node| ledgers.replica(&node.to_string(), &tables(&nodes[node].url(), "", limit)));
+    for user in 0..12 {
+        assert_eq!(admitted(&[&one, &other], &format!("user-{user}"), 5), 3, "{user}");
+    }
+    let all = || nodes.iter().map(|node| reported(node).len()).collect::<Vec<_>>();
+    until(PATIENCE, "all use is reported", || {
+        let spent: u64 = nodes.iter().flat_map(reported).sum();
+        (spent == 12 * 3 * 2).then_some(())
+    });
+    assert!(all().iter().all(|users| *users > 0) && all().iter().sum::<usize>() == 24, "{:?}", all());
+}
+
+#[test]
 fn tokens_of_a_user_at_another_replica_count() {
     let (redis, ledgers) = (Redis::start(), Ledgers::new());
     let tables = tables(&redis.url(), "", "{ tokens = 500, per = \"day\", each = \"user\" }");

@@ -519,6 +519,24 @@ fn id_of_a_running_stream_is_known_to_all_workers() {
     }
 }
 
+/// A session of a client.
+pub fn session(proxy: &Proxy, client: &str) -> Client {
+    let mut session = proxy.client();
+    let head = session
+        .send(format!(
+            "GET {PATH} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sk-{client}-0123456789\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ))
+        .head();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    session
+}
+
+/// The message that asks for this response.
+pub fn create(mut body: Value) -> Vec<u8> {
+    body["type"] = "response.create".into();
+    message(&body.to_string())
+}
+
 /// A client's text message of less than 64 KB, whose mask changes nothing.
 fn message(text: &str) -> Vec<u8> {
     let length = u16::try_from(text.len()).unwrap().to_be_bytes();
@@ -530,22 +548,7 @@ fn session_shows_ids_and_passes_none_of_another_client() {
     let accounts = accounts();
     let clients = "[clients.alice]\nkey = { value = \"sk-alice-0123456789\" }\n[clients.bob]\nkey = { value = \"sk-bob-0123456789\" }";
     let proxy = accounts.group().tables(clients).run();
-    let session = |client: &str| {
-        let mut session = proxy.client();
-        let head = session
-            .send(format!(
-                "GET {PATH} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sk-{client}-0123456789\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            ))
-            .head();
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        session
-    };
-    let create = |body: Value| {
-        let mut body = body;
-        body["type"] = "response.create".into();
-        message(&body.to_string())
-    };
-    let mut alice = session("alice");
+    let mut alice = session(&proxy, "alice");
     alice.send(create(body("m", None)));
     let mut text = String::new();
     while !text.contains("\"type\":\"response.completed\"") {
@@ -565,7 +568,7 @@ fn session_shows_ids_and_passes_none_of_another_client() {
         served_at_once(&posted("alice"));
     }
     assert_eq!(posted("bob").status(), 404);
-    let mut bob = session("bob");
+    let mut bob = session(&proxy, "bob");
     bob.send(create(named.clone()));
     let rest = bob.rest();
     assert_eq!(rest.get(2..4), Some(&1008_u16.to_be_bytes()[..]), "{}", rest.escape_ascii());

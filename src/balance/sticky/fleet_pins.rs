@@ -5,7 +5,7 @@
 //! the ids to be written the oldest are dropped, and a request asks for a bounded number.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -33,6 +33,10 @@ pub struct FleetPins {
     /// Bounded by the running requests, and the messages of some 150 ms.
     asked: Mutex<Vec<Arc<PinAsk>>>,
     is_away: AtomicBool,
+    /// The ids that were asked for while the store was away, and those that were dropped before they
+    /// were written.
+    failed: AtomicU64,
+    dropped: AtomicU64,
     /// Wakes the thread that writes and asks.
     waker: Waker,
 }
@@ -54,8 +58,14 @@ struct AskState {
 impl FleetPins {
     /// Nothing is known. `waker` wakes the thread that talks to the store.
     pub fn new(waker: Waker) -> Arc<Self> {
-        let (written, asked) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { written, asked, is_away: AtomicBool::new(false), waker })
+        Arc::new(Self {
+            written: Mutex::default(),
+            asked: Mutex::default(),
+            is_away: AtomicBool::new(false),
+            failed: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            waker,
+        })
     }
 
     /// Writes an id in the background.
@@ -63,6 +73,7 @@ impl FleetPins {
         let mut written = self.written();
         if written.len() == MOST_WRITES {
             written.pop_front();
+            self.record_dropped(1);
         }
         written.push_back(pin);
         drop(written);
@@ -92,11 +103,9 @@ impl FleetPins {
     /// Takes ids back that could not be written.
     pub fn put_back(&self, pins: Vec<SharedPin>) {
         let mut written = self.written();
-        for pin in pins.into_iter().rev() {
-            if written.len() < MOST_WRITES {
-                written.push_front(pin);
-            }
-        }
+        let room = MOST_WRITES.saturating_sub(written.len());
+        self.record_dropped(pins.len().saturating_sub(room));
+        pins.into_iter().rev().take(room).for_each(|pin| written.push_front(pin));
     }
 
     pub fn has_writes(&self) -> bool {
@@ -104,10 +113,26 @@ impl FleetPins {
     }
 
     /// Takes ids back that the store refused, to be written after all others.
-    pub fn write_later(&self, pins: impl IntoIterator<Item = SharedPin>) {
+    pub fn write_later(&self, pins: Vec<SharedPin>) {
         let mut written = self.written();
         let room = MOST_WRITES.saturating_sub(written.len());
+        self.record_dropped(pins.len().saturating_sub(room));
         written.extend(pins.into_iter().take(room));
+    }
+
+    fn record_dropped(&self, ids: usize) {
+        self.dropped.fetch_add(ids as u64, Ordering::Relaxed);
+    }
+
+    /// Takes the number of ids that were dropped before they were written, since the last call.
+    pub fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Ordering::Relaxed)
+    }
+
+    /// Takes the number of ids for which nothing could be asked since the last call, as the store was
+    /// away.
+    pub fn take_failed(&self) -> u64 {
+        self.failed.swap(0, Ordering::Relaxed)
     }
 
     /// Takes what requests ask for: the oldest, of at most `most` ids, or one. Those that no request
@@ -138,6 +163,8 @@ impl FleetPins {
 
     fn fail(&self) {
         let asks = std::mem::take(&mut *self.asked());
+        let ids = asks.iter().map(|ask| ask.ids.len() as u64).sum();
+        self.failed.fetch_add(ids, Ordering::Relaxed);
         asks.iter().for_each(|ask| ask.end(false));
     }
 
@@ -175,6 +202,11 @@ impl PinAsk {
         Poll::Pending
     }
 
+    /// Returns true if the store has replied.
+    pub fn has_replied(&self) -> bool {
+        self.state().replied == Some(true)
+    }
+
     fn state(&self) -> MutexGuard<'_, AskState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,10 +232,11 @@ mod tests {
         assert_eq!(taken, [2, 3, 4].map(pin));
         pins.put_back(taken);
         assert_eq!(pins.take_writes(1), [pin(2)]);
-        pins.write_later([pin(2)]);
+        pins.write_later(vec![pin(2)]);
         let rest = pins.take_writes(usize::MAX);
         assert_eq!((rest[0], rest.last(), rest.len()), (pin(3), Some(&pin(2)), MOST_WRITES));
         assert!(!pins.has_writes());
+        assert_eq!(pins.take_dropped(), 2);
     }
 
     #[test]
@@ -221,6 +254,7 @@ mod tests {
         taken[1].end(false);
         let asks = [&second, &third, &pins.ask(vec![4])];
         assert_eq!(asks.map(|ask| poll(ask)), [Poll::Ready(false); 3]);
+        assert_eq!(pins.take_failed(), 2, "the second one was taken");
         pins.set_away(false);
         assert_eq!(poll(&pins.ask(vec![5])), Poll::Pending);
     }

@@ -20,6 +20,8 @@ const WAYS: usize = 8;
 /// Sets behind one lock.
 const SETS_PER_SHARD: usize = 128;
 const SHARDS: usize = IDS / WAYS / SETS_PER_SHARD;
+/// Sets of a part, which has 64 ids.
+const SETS_PER_PART: usize = 8;
 
 /// The largest number of accounts in the life of a process; ids of any further one are not
 /// remembered.
@@ -29,10 +31,14 @@ const ACCOUNTS: usize = u16::MAX as usize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account(u16);
 
+/// The account of an id that another instance has written, at an upstream that is not configured here.
+const ELSEWHERE: Account = Account(u16::MAX);
+
 /// The account of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin {
-    pub account: Account,
+    /// `None`: it is at no upstream of this process.
+    pub account: Option<Account>,
     /// The client may know the id: its request created the object, or it is unknown whose did.
     pub is_own: bool,
     /// True if the client that created the object is known.
@@ -107,13 +113,9 @@ impl Pins {
         self.with_set(entry.id, |set| {
             let known = set.iter().position(|known| known.id == entry.id);
             set[..=known.unwrap_or(WAYS - 1)].rotate_right(1);
-            let is_open = known.is_none() || set[0].client == 0;
-            let replaces = is_open || (entry.client != 0 && set[0].account != entry.account);
-            let is_news = replaces && (known.is_none() || set[0] != entry);
-            if replaces {
-                set[0] = entry;
-            }
-            is_news
+            let before = known.map(|_| set[0]);
+            set[0] = before.map_or(entry, |before| before.followed_by(entry));
+            before != Some(set[0])
         })
     }
 
@@ -132,14 +134,29 @@ impl Pins {
         Some(self.fleet.get()?.ask(ids.into_iter().map(hash).collect()))
     }
 
-    /// Remembers an id that another instance has written, unless its account is unknown here.
+    /// Remembers an id that another instance has written. Of one whose account is unknown here, the
+    /// client that created it.
     pub fn take_over(&self, pin: SharedPin) {
         let accounts = self.accounts.lock().expect("no holder panics");
         let number = accounts.iter().position(|(_, hash)| *hash == pin.account);
         drop(accounts);
-        if let Some(number) = number.and_then(|number| u16::try_from(number).ok()) {
-            self.remember(Entry { id: pin.id, client: pin.client, account: Account(number) });
+        let account = number.and_then(|number| u16::try_from(number).ok()).map_or(ELSEWHERE, Account);
+        if account != ELSEWHERE || pin.client != 0 {
+            self.remember(Entry { id: pin.id, client: pin.client, account });
         }
+    }
+
+    /// The ids of a part of the table, for the fleet's store. `None`: there is no such part.
+    pub fn part(&self, part: usize) -> Option<Vec<SharedPin>> {
+        let first = part * SETS_PER_PART;
+        let shard = self.shards.get(first / SETS_PER_SHARD)?.lock().expect("no holder panics");
+        let sets = &shard[first % SETS_PER_SHARD..][..SETS_PER_PART];
+        let entries: Vec<_> = sets.as_flattened().iter().filter(|entry| entry.id != 0).copied().collect();
+        drop(shard);
+        let shared = entries.into_iter().filter_map(|Entry { id, client, account }| {
+            Some(SharedPin { id, client, account: self.account_hash(account)? })
+        });
+        Some(shared.collect())
     }
 
     fn account_hash(&self, account: Account) -> Option<u64> {
@@ -155,6 +172,7 @@ impl Pins {
             set[..=place].rotate_right(1);
             let Entry { client: owner, account, .. } = set[0];
             let is_own = owner == 0 || owner == client_tag(client);
+            let account = Some(account).filter(|account| *account != ELSEWHERE);
             Some(Pin { account, is_own, has_owner: owner != 0 })
         })
     }
@@ -163,6 +181,22 @@ impl Pins {
         let set = id as usize % (SHARDS * SETS_PER_SHARD);
         let mut shard = self.shards[set / SETS_PER_SHARD].lock().expect("no holder panics");
         act(&mut shard[set % SETS_PER_SHARD])
+    }
+}
+
+impl Entry {
+    /// The entry after a later one of the same id. It keeps its client, unless another account has
+    /// another object; and it has a known account rather than none.
+    fn followed_by(self, later: Self) -> Self {
+        if later.account == ELSEWHERE {
+            return Self { client: if self.client == 0 { later.client } else { self.client }, ..self };
+        }
+        let is_open = self.client == 0 || (later.client != 0 && self.account != later.account);
+        match self.account {
+            _ if is_open => later,
+            ELSEWHERE => Self { account: later.account, ..self },
+            _ => self,
+        }
     }
 }
 
@@ -194,7 +228,7 @@ mod tests {
         let pins = Pins::default();
         assert_eq!(pins.find("resp_1", "alice"), None);
         pins.insert("resp_1", Some("alice"), TWO);
-        let pin = Pin { account: TWO, is_own: true, has_owner: true };
+        let pin = Pin { account: Some(TWO), is_own: true, has_owner: true };
         assert_eq!(pins.find("resp_1", "alice"), Some(pin));
         assert_eq!(pins.find("resp_1", "bob"), Some(Pin { is_own: false, ..pin }));
         assert_eq!(pins.find("resp_2", "alice"), None);
@@ -212,10 +246,10 @@ mod tests {
             assert!(is_own("alice") && !is_own("bob"), "{later:?}");
         }
         pins.insert("file-1", None, TWO);
-        let pin = Pin { account: ONE, is_own: true, has_owner: true };
+        let pin = Pin { account: Some(ONE), is_own: true, has_owner: true };
         assert_eq!(pins.find("file-1", "alice"), Some(pin));
         pins.insert("file-1", Some("bob"), TWO);
-        let pin = Pin { account: TWO, ..pin };
+        let pin = Pin { account: Some(TWO), ..pin };
         assert_eq!(pins.find("file-1", "bob"), Some(pin), "another account made another object");
     }
 
@@ -236,7 +270,7 @@ mod tests {
         let written = fleet.take_writes(9);
         assert_eq!(written.iter().map(|pin| pin.client).collect::<Vec<_>>(), [0, client_tag("alice")]);
         written.iter().for_each(|pin| there.take_over(*pin));
-        let pin = Pin { account: there_one, is_own: true, has_owner: true };
+        let pin = Pin { account: Some(there_one), is_own: true, has_owner: true };
         assert_eq!(there.find("resp_1", "alice"), Some(pin));
         assert_eq!(there.find("resp_1", "bob"), Some(Pin { is_own: false, ..pin }));
         // An upstream that is not configured here.
@@ -245,6 +279,48 @@ mod tests {
         let ask = here.ask(["resp_2"]).unwrap();
         assert_eq!(ask.ids(), [hash("resp_2")]);
         assert!(there.ask(["resp_2"]).is_none() && !fleet.has_writes());
+    }
+
+    #[test]
+    fn owner_of_an_id_is_kept_where_its_account_is_unknown() {
+        let pins = Pins::default();
+        let one = pins.account("one http://a").unwrap();
+        let elsewhere = SharedPin { id: hash("resp_1"), client: client_tag("alice"), account: 7 };
+        let here = SharedPin { account: hash("one http://a"), ..elsewhere };
+        pins.take_over(elsewhere);
+        let pin = Pin { account: None, is_own: true, has_owner: true };
+        assert_eq!(pins.find("resp_1", "alice"), Some(pin));
+        assert_eq!(pins.find("resp_1", "bob"), Some(Pin { is_own: false, ..pin }));
+        // An upstream of this process accepts the id, and is where it is from then on.
+        pins.insert("resp_1", None, one);
+        let pin = Pin { account: Some(one), ..pin };
+        for later in [elsewhere, here, SharedPin { client: 0, ..here }] {
+            pins.take_over(later);
+            assert_eq!(pins.find("resp_1", "alice"), Some(pin), "{later:?}");
+            assert!(!pins.find("resp_1", "bob").unwrap().is_own, "{later:?}");
+        }
+        // An id whose owner was unknown.
+        pins.insert("resp_2", None, one);
+        pins.take_over(SharedPin { id: hash("resp_2"), ..elsewhere });
+        assert_eq!(pins.find("resp_2", "alice"), Some(pin));
+    }
+
+    #[test]
+    fn parts_have_all_ids_whose_account_is_known() {
+        let pins = Pins::default();
+        let account = pins.account("one http://a").unwrap();
+        (0..9_000).for_each(|number| pins.insert(&format!("resp_{number}"), Some("alice"), account));
+        pins.take_over(SharedPin { id: hash("resp_elsewhere"), client: 1, account: 7 });
+        let parts: Vec<_> = (0..).map_while(|part| pins.part(part)).collect();
+        assert!(parts.iter().all(|part| part.len() <= 64) && parts.len() == IDS / 64);
+        let mut written: Vec<_> = parts.concat().iter().map(|pin| pin.id).collect();
+        let mut expected: Vec<_> = (0..9_000).map(|number| hash(&format!("resp_{number}"))).collect();
+        written.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(written, expected);
+        let pin =
+            SharedPin { id: hash("resp_1"), client: client_tag("alice"), account: hash("one http://a") };
+        assert!(parts.concat().contains(&pin));
     }
 
     #[test]

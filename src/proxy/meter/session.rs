@@ -1,7 +1,9 @@
 //! One WebSocket session: its meter and its record.
 
+mod admission;
+mod wait;
+
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::IdWatch;
@@ -9,7 +11,11 @@ use crate::codec::websocket::{Close, FrameHandler, Frames, Opcode};
 use crate::llm::provider::UsageOwner;
 use crate::llm::usage::{AskedModel, NamedIdReader, Progress, SessionMeter};
 use crate::record::error::{Error, Kind};
-use crate::record::{Entry, MessageRefusal, Outcome};
+use crate::record::{Entry, Outcome};
+use wait::MessageWait;
+
+pub use admission::TurnRefusal;
+pub use wait::LONGEST_WAIT;
 
 /// Endpoints in whose sessions the client's messages name the model. In sessions of the others,
 /// most messages are audio.
@@ -33,17 +39,6 @@ pub enum SessionEnd {
     Stopped,
 }
 
-/// The reason why a message of the client does not pass.
-#[derive(Debug)]
-pub enum TurnRefusal {
-    /// The message waits until [`Session::poll_grant`] is ready, and is shown again then.
-    Grant,
-    /// The client is sent this message, and the session goes on.
-    Turn(String),
-    /// The session ends.
-    Session(Error),
-}
-
 /// Meters a session into one record, with the sum of the usage of its responses.
 ///
 /// Dropping it closes the record of a session that did not end by [`Session::close`].
@@ -57,6 +52,8 @@ pub struct Session {
     refused: Option<String>,
     /// The model in the admitted messages, where limits apply.
     admitted: Option<AskedModel>,
+    /// The wait of the message that is being admitted.
+    wait: MessageWait,
 }
 
 /// The two directions of a WebSocket.
@@ -105,13 +102,8 @@ impl Session {
             admitted = asked.take();
         }
         reading.heard.asked = asked;
-        Self { entry, reading: Some(reading), cut: None, refused: None, admitted }
-    }
-
-    /// Returns true if limits apply to the turns, so that each message of the client is shown to
-    /// [`Self::admit`] before it passes.
-    pub fn limits_turns(&mut self) -> bool {
-        self.entry.turns().is_some()
+        let wait = MessageWait::default();
+        Self { entry, reading: Some(reading), cut: None, refused: None, admitted, wait }
     }
 
     pub fn client(&mut self) -> Arc<str> {
@@ -122,38 +114,6 @@ impl Session {
     pub fn key(&mut self) -> Option<(Arc<str>, Arc<str>)> {
         let row = self.entry.row();
         Some((Arc::clone(&row.client), row.key_id.clone()?))
-    }
-
-    /// Admits a message of the client. A refusal has the message for the client. `has_waited`: the
-    /// message has waited for a grant.
-    ///
-    /// # Errors
-    /// Fails if the message must not pass, or not yet.
-    pub fn admit(&mut self, text: &[u8], has_waited: bool) -> Result<(), TurnRefusal> {
-        let Some(turns) = self.entry.turns() else { return Ok(()) };
-        match turns.on_message(text, has_waited) {
-            Ok(()) => {
-                if let Some(admitted) = &mut self.admitted {
-                    admitted.text(text);
-                    admitted.message_end();
-                }
-                Ok(())
-            }
-            Err(MessageRefusal::Grant) => Err(TurnRefusal::Grant),
-            Err(MessageRefusal::Session(error)) => Err(TurnRefusal::Session(error)),
-            Err(MessageRefusal::Turn(error, event_id)) => {
-                let id = self.entry.uuid().to_string();
-                let message =
-                    error.to_message(self.entry.row().endpoint.as_deref(), &id, event_id.as_deref());
-                self.refused.get_or_insert_with(|| format!("a turn was refused: {}: {error}", error.code()));
-                Err(TurnRefusal::Turn(message))
-            }
-        }
-    }
-
-    /// Waits for the grant that the latest message lacks. `Ready` when it is to be shown again.
-    pub fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.entry.turns().map_or(Poll::Ready(()), |turns| turns.poll_grant(cx))
     }
 
     /// The error with which the session must end, once a close frame may be inserted.
@@ -307,8 +267,9 @@ impl FrameHandler for FromClient<'_> {
             asked.text(piece);
         }
         let Heard { ids, named, refusal, .. } = &mut *self.0;
-        // Services parse binary messages too.
-        if let Some(ids) = ids {
+        // Services parse binary messages too. Messages that may have to wait are checked when they are
+        // admitted.
+        if let Some(ids) = ids.as_ref().filter(|ids| !ids.asks_fleet()) {
             named.push(piece, &mut |id| {
                 if ids.is_foreign(id) {
                     *refusal = Some(Kind::StoredIdUnknown(id.to_owned()));

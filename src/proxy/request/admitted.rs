@@ -131,7 +131,6 @@ impl Routed<'_> {
             started: row.started_at,
             rates: expected.rates,
             turns: Turns::default(),
-            waiting: None,
             round: 0,
         };
         if session.hold.exceeded() > 0 {

@@ -11,12 +11,10 @@ use super::{Buffered, Routed};
 use crate::balance::PinAsk;
 use crate::gate::KnownClient;
 use crate::gate::limit::{Fleet, ReplyWait};
+use crate::proxy::meter::LONGEST_WAIT;
 use crate::proxy::worker::WorkerSnapshot;
 use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
-
-/// The longest wait of a request for all its grants. Then it is decided without the reply.
-pub(super) const LONGEST: Duration = Duration::from_millis(50);
 
 /// The time that a request has waited for grants, for all of its attempts together, in microseconds.
 #[derive(Debug, Default)]
@@ -25,7 +23,7 @@ pub(in crate::proxy) struct GrantTime(Cell<u32>);
 impl GrantTime {
     /// The wait for grants that limits lack.
     pub(super) fn reply_wait(&self) -> ReplyWait {
-        if self.waited() >= LONGEST { ReplyWait::Over } else { ReplyWait::Possible }
+        if self.waited() >= LONGEST_WAIT { ReplyWait::Over } else { ReplyWait::Possible }
     }
 
     /// Returns true if a request of `client` failed only for lack of a grant, for which it can wait.
@@ -48,7 +46,7 @@ impl GrantTime {
 
     /// Waits for a reply of the fleet's store, or until the time is over.
     async fn wait_for<T>(&self, reply: impl Future<Output = T>) -> Option<T> {
-        let (begun, left) = (Instant::now(), LONGEST.saturating_sub(self.waited()));
+        let (begun, left) = (Instant::now(), LONGEST_WAIT.saturating_sub(self.waited()));
         let replied = timeout(left, reply).await.ok();
         let waited = if replied.is_some() { begun.elapsed() } else { left };
         // Rounded up, so that many short waits come to an end.

@@ -8,16 +8,13 @@
 
 mod turn;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use jiff::Timestamp;
-use tokio::time::{Instant, Sleep, sleep};
 
 use super::clock::limit_time;
 use super::expected::Expected;
-use super::granted::LONGEST;
 use super::member_limits::MemberLimits;
 use super::reached::reached;
 use super::running::Full;
@@ -59,9 +56,7 @@ pub(super) struct SessionUse {
     /// `None`: no cost is held.
     pub(super) rates: Option<Box<Rates>>,
     pub(super) turns: Turns,
-    /// The longest wait of a message that lacks a grant. `None`: none waits.
-    pub(super) waiting: Option<Pin<Box<Sleep>>>,
-    /// The round of the fleet for which that message waits.
+    /// The round of the fleet for which a message waits that lacks a grant.
     pub(super) round: u64,
 }
 
@@ -243,7 +238,6 @@ impl SessionUse {
         let fleet = self.client.fleet().filter(|fleet| lacks_grant && !fleet.refuses());
         if let Some(fleet) = fleet {
             self.round = fleet.asked_round();
-            self.waiting.get_or_insert_with(|| Box::pin(sleep(LONGEST)));
         }
         fleet.is_some()
     }
@@ -320,23 +314,13 @@ impl SessionUse {
 }
 
 impl TurnObserver for SessionUse {
-    fn on_message(&mut self, text: &[u8], has_waited: bool) -> std::result::Result<(), MessageRefusal> {
-        // The time of a further wait is the rest of the one before.
-        let is_late = |waiting: &Pin<Box<Sleep>>| waiting.deadline() <= Instant::now();
-        let is_over = has_waited && self.waiting.as_ref().is_none_or(is_late);
-        let reply_wait = if is_over { ReplyWait::Over } else { ReplyWait::Possible };
-        let admitted = self.admit(text, limit_time(), reply_wait);
-        if !matches!(admitted, Err(MessageRefusal::Grant)) {
-            self.waiting = None;
-        }
-        admitted
+    fn on_message(&mut self, text: &[u8], may_wait: bool) -> std::result::Result<(), MessageRefusal> {
+        let reply_wait = if may_wait { ReplyWait::Possible } else { ReplyWait::Over };
+        self.admit(text, limit_time(), reply_wait)
     }
 
     fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (Some(fleet), Some(waiting)) = (self.client.fleet(), &mut self.waiting) else {
-            return Poll::Ready(());
-        };
-        if fleet.poll_round(self.round, cx).is_ready() { Poll::Ready(()) } else { waiting.as_mut().poll(cx) }
+        self.client.fleet().map_or(Poll::Ready(()), |fleet| fleet.poll_round(self.round, cx))
     }
 
     fn on_step(&mut self, step: &TurnStep) -> Result<()> {

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::labels::{RenewalLabels, UpstreamLabels};
+use super::labels::{ResultLabels, UpstreamLabels};
 use crate::upstream::IdentityStates;
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Collector for IdentityMetrics {
         let help = "Requests for tokens of upstreams' identities";
         let mut family = encoder.encode_descriptor("identity_renewals", help, None, MetricType::Counter)?;
         for (result, count) in self.0.renewals() {
-            ConstCounter::new(count).encode(family.encode_family(&RenewalLabels { result })?)?;
+            ConstCounter::new(count).encode(family.encode_family(&ResultLabels { result })?)?;
         }
         Ok(())
     }

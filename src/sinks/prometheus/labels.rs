@@ -133,10 +133,9 @@ pub(super) struct ProbeLabels {
     pub(super) result: &'static str,
 }
 
-/// The label of requests for tokens.
+/// The label of what has one of a few results.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct RenewalLabels {
-    /// `renewed` or `failed`.
+pub(super) struct ResultLabels {
     pub(super) result: &'static str,
 }
 

@@ -107,7 +107,7 @@ impl GrantExchange {
         let writer = Writer { ledger: instance.ledger.unwrap_or_else(|| writer.clone()), writer };
         journal.health().grants.get_or_init(GrantCounts::default);
         let mut asking = Asking {
-            ids: SharedIds::new(&settings.prefix, health),
+            ids: SharedIds::new(&settings.prefix, &writer.writer, health, journal.clone()),
             limits: AskedLimits::new(&settings.prefix, limits, Arc::clone(&fleet)),
             settings,
             fleet,
@@ -199,15 +199,16 @@ impl Asking {
                     // Requests that wait for grants do not wait for ids.
                     self.record_success();
                     self.fleet.end_round();
-                    self.ids.round(&mut servers).await.map(|has_ids| has_ids || has_more)
+                    let next = self.ids.round(&mut servers).await;
+                    next.map(|next| if has_more { Duration::ZERO } else { next.unwrap_or(TICK) })
                 }
-                failed => failed,
+                Err(trouble) => Err(trouble),
             };
             let pause = match done {
-                Ok(has_more) => {
+                Ok(pause) => {
                     (silent, is_sure) = (0, true);
                     pauses.reset();
-                    if has_more { Duration::ZERO } else { TICK }
+                    pause
                 }
                 Err(trouble) => {
                     (silent, is_sure) = (silent + 1, false);
@@ -219,7 +220,7 @@ impl Asking {
                 }
             };
             if self.fleet.is_leaving() {
-                while self.ids.round(&mut servers).await? {}
+                while self.ids.round(&mut servers).await? == Some(Duration::ZERO) {}
                 return Ok(());
             }
             tokio::select! {

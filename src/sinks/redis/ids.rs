@@ -3,17 +3,24 @@
 //! An id is a field of one of [`NODES`] times [`HASHES`] hashes, each of at most [`MOST`] ids, so that
 //! the store keeps about a million of them in some 60 MB. A hash is kept for 30 days after the last
 //! write to it. What cannot be written because the server is away waits, in a bounded queue.
+//!
+//! If the server has lost its [`Marks`], it has lost ids too. Each instance then writes all that it
+//! knows again, [`MAX_WRITES`] every [`PACE`]: a full table in less than a minute.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use redis::{Cmd, ErrorKind, FromRedisValue as _, Value};
 use tokio::task::JoinSet;
 
+use super::marks::Marks;
 use super::servers::Servers;
 use super::trouble::Trouble;
 use crate::balance::{FleetPins, HealthRegistry, PinAsk, SharedPin};
+use crate::record::{IdCounts, Journal};
 use crate::support::{OutageNotice, hex};
 
 const SCRIPT: &str = include_str!("pin.lua");
@@ -38,35 +45,93 @@ const KEPT: u64 = 30 * 86_400;
 const MAX_WRITES: usize = 64;
 const MAX_LOOKUPS: usize = 256;
 
+/// The pause before the next ids that the server has lost are written again.
+const PACE: Duration = Duration::from_millis(50);
+
 /// The ids, in the thread that talks to the server.
 #[derive(Debug)]
 pub(super) struct SharedIds {
     prefix: String,
     health: Arc<HealthRegistry>,
+    journal: Journal,
     refusals: OutageNotice<String>,
+    marks: Marks,
+    /// The next part of the table to be written again, and the time of it. `None`: the server has lost
+    /// nothing.
+    lost: Option<(usize, Instant)>,
 }
 
 impl SharedIds {
-    pub(super) fn new(prefix: &str, health: Arc<HealthRegistry>) -> Self {
-        Self { prefix: prefix.to_owned(), health, refusals: OutageNotice::default() }
+    /// `writer`: the process.
+    pub(super) fn new(prefix: &str, writer: &str, health: Arc<HealthRegistry>, journal: Journal) -> Self {
+        let marks = Marks::new(NODES, |node| part_key(prefix, node), writer);
+        let refusals = OutageNotice::default();
+        journal.health().ids.get_or_init(IdCounts::default);
+        Self { prefix: prefix.to_owned(), health, journal, refusals, marks, lost: None }
     }
 
     fn pins(&self) -> Option<&Arc<FleetPins>> {
         self.health.pins().fleet()
     }
 
-    /// Sets whether the server is away.
-    pub(super) fn set_away(&self, is_away: bool) {
-        self.pins().into_iter().for_each(|pins| pins.set_away(is_away));
+    fn counts(&self) -> &IdCounts {
+        self.journal.health().ids.get_or_init(IdCounts::default)
     }
 
-    /// Looks up some of what requests wait for, and writes some ids. Returns true if there is more of
-    /// either.
+    /// Sets whether the server is away.
+    pub(super) fn set_away(&mut self, is_away: bool) {
+        self.pins().into_iter().for_each(|pins| pins.set_away(is_away));
+        if is_away {
+            self.marks.look_soon();
+            self.collect();
+        }
+    }
+
+    /// Counts what has happened elsewhere.
+    fn collect(&self) {
+        if let Some(pins) = self.pins() {
+            self.counts().failed.fetch_add(pins.take_failed(), Ordering::Relaxed);
+            self.counts().dropped.fetch_add(pins.take_dropped(), Ordering::Relaxed);
+        }
+    }
+
+    /// Looks up some of what requests wait for, and writes some ids. Returns the pause before the next
+    /// round. `None`: there is nothing more to do.
     ///
     /// # Errors
     /// Fails if the server does not respond. Requests go on then, and ids are written later.
-    pub(super) async fn round(&mut self, servers: &mut Servers) -> Result<bool, Trouble> {
-        let Some(pins) = self.pins().map(Arc::clone) else { return Ok(false) };
+    pub(super) async fn round(&mut self, servers: &mut Servers) -> Result<Option<Duration>, Trouble> {
+        let Some(pins) = self.pins().map(Arc::clone) else { return Ok(None) };
+        let has_more = self.exchange(servers, &pins).await?;
+        self.collect();
+        if self.marks.look(servers).await? {
+            tracing::info!(
+                "Redis has lost ids of stored responses: those that are known here are written again"
+            );
+            self.lost = Some((0, Instant::now()));
+        }
+        self.write_again(servers).await?;
+        Ok(if has_more { Some(Duration::ZERO) } else { self.lost.map(|_| PACE) })
+    }
+
+    /// Writes some of the ids that the server has lost.
+    async fn write_again(&mut self, servers: &mut Servers) -> Result<(), Trouble> {
+        let Some((part, _)) = self.lost.filter(|(_, at)| *at <= Instant::now()) else { return Ok(()) };
+        let mut parts = (part..).map_while(|part| Some((part, self.health.pins().part(part)?)));
+        let Some((part, pins)) = parts.find(|(_, pins)| !pins.is_empty()) else {
+            self.lost = None;
+            return Ok(());
+        };
+        let (written, refusal) = self.write(servers, &pins).await?;
+        add(&self.counts().rewritten, written.len());
+        // Ids that it refuses are written when it takes some again.
+        let next = if refusal.is_some() { part } else { part + 1 };
+        self.lost = Some((next, Instant::now() + PACE));
+        Ok(())
+    }
+
+    /// Returns true if there is more to look up or to write.
+    async fn exchange(&mut self, servers: &mut Servers, pins: &FleetPins) -> Result<bool, Trouble> {
         // Limits are asked about between two rounds.
         let asks = pins.take_asks(MAX_LOOKUPS);
         let found = self.look_up(servers, &asks).await;
@@ -76,6 +141,7 @@ impl SharedIds {
         let mut writes = pins.take_writes(MAX_WRITES);
         match self.write(servers, &writes).await {
             Ok((written, refusal)) => {
+                add(&self.counts().written, written.len());
                 writes.retain(|pin| !written.contains(&pin.id));
                 pins.write_later(writes);
                 refused = refused.or(refusal);
@@ -110,12 +176,16 @@ impl SharedIds {
             lookup
         };
         let calls = ids.iter().map(|id| (*id, lookup(*id), None)).collect();
-        let (responses, refused) = self.send(servers, calls).await?;
+        let sent = self.send(servers, calls).await;
+        let counts = self.counts();
+        let replies = sent.as_ref().map_or(0, |(responses, _)| responses.len());
+        add(&counts.failed, ids.len().saturating_sub(replies));
+        let (responses, refused) = sent?;
         for (id, value) in responses {
             let text = Option::<String>::from_redis_value(&value).ok().flatten();
-            if let Some(pin) = text.and_then(|text| parse(id, &text)) {
-                self.health.pins().take_over(pin);
-            }
+            let pin = text.and_then(|text| parse(id, &text));
+            add(if pin.is_some() { &counts.found } else { &counts.unknown }, 1);
+            pin.into_iter().for_each(|pin| self.health.pins().take_over(pin));
         }
         Ok(refused)
     }
@@ -134,7 +204,9 @@ impl SharedIds {
         };
         let calls = pins.iter().map(|pin| (pin.id, call(pin, true), Some(call(pin, false)))).collect();
         let (responses, refused) = self.send(servers, calls).await?;
-        Ok((responses.into_iter().map(|(id, _)| id).collect(), refused))
+        let written: HashSet<_> = responses.into_iter().map(|(id, _)| id).collect();
+        add(&self.counts().refused, pins.iter().filter(|pin| !written.contains(&pin.id)).count());
+        Ok((written, refused))
     }
 
     /// Sends commands about ids at the same time, or again, to a server without the script, as `whole`.
@@ -178,8 +250,17 @@ impl SharedIds {
     /// The key of the hash that has an id. The part in braces decides about a cluster's node.
     fn key(&self, id: u64) -> String {
         let (node, hash) = (id / (u64::MAX / NODES + 1), id / 16 % HASHES);
-        format!("{{{}:ids:{node:02x}}}:{hash:02x}", self.prefix)
+        format!("{}:{hash:02x}", part_key(&self.prefix, node))
     }
+}
+
+/// The beginning of the keys of a part of the ids.
+fn part_key(prefix: &str, node: u64) -> String {
+    format!("{{{prefix}:ids:{node:02x}}}")
+}
+
+fn add(count: &AtomicU64, ids: usize) {
+    count.fetch_add(ids as u64, Ordering::Relaxed);
 }
 
 fn field(id: u64) -> String {
@@ -195,14 +276,11 @@ fn parse(id: u64, text: &str) -> Option<SharedPin> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-    use std::time::Instant;
-
     use super::*;
 
     #[test]
     fn ids_are_spread_over_all_hashes_and_nodes() {
-        let ids = SharedIds::new("sg", HealthRegistry::new(Instant::now()));
+        let ids = SharedIds::new("sg", "w", HealthRegistry::new(Instant::now()), Journal::new(1));
         let mut random = fastrand::Rng::with_seed(1);
         let keys: HashSet<_> = (0..400_000).map(|_| ids.key(random.u64(..))).collect();
         assert_eq!(keys.len() as u64, NODES * HASHES);

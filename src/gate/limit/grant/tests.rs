@@ -16,7 +16,7 @@ use super::super::{
 };
 use super::*;
 use crate::support::calendar::Period;
-use store::{Instance, Store};
+use store::{Instance, Store, take_or_wait};
 
 fn now(nanos: u64) -> Now {
     let begin: Timestamp = "2026-11-30T01:00:00Z".parse().unwrap();
@@ -45,19 +45,6 @@ fn spec(quantity: Quantity, bound: &LimitBound) -> LimitSpec {
 
 fn used(tokens: u64) -> Use {
     Use { requests: 1, reported: tokens, ..Use::default() }
-}
-
-/// See [`LimitHold::take_or_wait`].
-fn take_or_wait<'a>(
-    limits: impl IntoIterator<Item = &'a Arc<UseLimit>>,
-    expected: &Use,
-    started: Timestamp,
-    now: Now,
-    reply_wait: ReplyWait,
-    waiting: Option<&mut Vec<usize>>,
-) -> Result<LimitHold, NoRoom> {
-    let mut hold = LimitHold::default();
-    hold.take_or_wait(limits, expected, started, now, reply_wait, waiting).map(|()| hold)
 }
 
 #[test]

@@ -1,5 +1,9 @@
+use std::future::poll_fn;
+use std::task::Waker;
+
 use super::super::scripted::{Scene, truncated};
 use super::*;
+use crate::balance::{FleetPins, HealthRegistry, SharedPin};
 use crate::codec::websocket::{GOING_AWAY, close_frame};
 use crate::record::{UsageRecord, UsageSource};
 
@@ -108,4 +112,60 @@ fn close_frame_may_be_sent_between_frames_and_before_a_close() {
 fn bytes_that_are_no_frames_are_counted_and_not_read() {
     let record = session(&[(Peer::Upstream, b"\xffnot a frame".to_vec())], &SessionEnd::Left(Peer::Client));
     assert_eq!((record.response_bytes, record.usage_source), (12, UsageSource::None));
+}
+
+/// A session of bob, whose fleet shares ids.
+fn fleet_session(scene: &Scene, refuses_unknown: bool) -> (Session, Arc<HealthRegistry>) {
+    let registry = HealthRegistry::new(Instant::now());
+    registry.pins().share(FleetPins::new(Waker::noop().clone()));
+    let account = registry.pins().account("one").unwrap();
+    let mut session = Session::new(scene.entry(), 101);
+    session.watch_ids(IdWatch::new(Arc::clone(&registry), account, Some("bob".into()), refuses_unknown));
+    assert!(session.admits_messages());
+    (session, registry)
+}
+
+const NAMED: &[u8] = br#"{"type":"response.create","previous_response_id":"resp_0123456789abcdef"}"#;
+
+#[tokio::test(start_paused = true)]
+async fn message_with_an_unknown_id_waits_50_ms_for_the_fleet() {
+    for refuses_unknown in [false, true] {
+        let scene = Scene::at("responses");
+        let (mut session, _registry) = fleet_session(&scene, refuses_unknown);
+        assert!(session.admit(br#"{"type":"response.create"}"#).is_ok(), "it names none");
+        assert!(matches!(session.admit(NAMED), Err(TurnRefusal::Grant)));
+        let begun = tokio::time::Instant::now();
+        poll_fn(|cx| session.poll_grant(cx)).await;
+        assert!((49..=51).contains(&begun.elapsed().as_millis()));
+        match session.admit(NAMED) {
+            Ok(()) => assert!(!refuses_unknown),
+            Err(TurnRefusal::Turn(reply)) => {
+                assert!(refuses_unknown && reply.contains("limits_unavailable"), "{reply}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn message_is_decided_by_the_reply_about_its_id() {
+    for (client, passes) in [(1, false), (0, true)] {
+        let scene = Scene::at("responses");
+        let (mut session, registry) = fleet_session(&scene, true);
+        assert!(matches!(session.admit(NAMED), Err(TurnRefusal::Grant)));
+        for ask in registry.pins().fleet().unwrap().take_asks(9) {
+            registry.pins().take_over(SharedPin { id: ask.ids()[0], client, account: 7 });
+            ask.end(true);
+        }
+        let begun = tokio::time::Instant::now();
+        poll_fn(|cx| session.poll_grant(cx)).await;
+        assert_eq!(begun.elapsed().as_millis(), 0);
+        match session.admit(NAMED) {
+            Ok(()) => assert!(passes),
+            Err(TurnRefusal::Session(error)) => {
+                assert!(!passes && matches!(error.kind(), Kind::StoredIdUnknown(_)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -159,3 +159,16 @@ impl Instance {
         status.used.plus(status.held).0
     }
 }
+
+/// See [`LimitHold::take_or_wait`].
+pub(super) fn take_or_wait<'a>(
+    limits: impl IntoIterator<Item = &'a Arc<UseLimit>>,
+    expected: &Use,
+    started: Timestamp,
+    now: Now,
+    reply_wait: ReplyWait,
+    waiting: Option<&mut Vec<usize>>,
+) -> Result<LimitHold, NoRoom> {
+    let mut hold = LimitHold::default();
+    hold.take_or_wait(limits, expected, started, now, reply_wait, waiting).map(|()| hold)
+}
