@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, interval_at, sleep, timeout};
 
 use super::accept_errors::{AcceptErrors, is_exhaustion};
-use super::conn_state::ConnState;
+use super::conn_state::{ConnState, Patience};
 use super::connection::{ConnInfo, WorkerContext, serve};
 use super::connections::{Connections, Registered};
 use super::handshake::handshake;
@@ -26,7 +26,7 @@ use super::sockets::{Sockets, deal};
 use super::{Balance, Handler, Limits};
 use crate::support::Live;
 use crate::support::SharedGuard;
-use crate::support::drain::{Phase, Stop};
+use crate::support::drain::{DrainEnd, Phase, Stop};
 use crate::tls::ServerTls;
 
 /// Pause of the loop when the system has no descriptor or memory left for a connection.
@@ -187,7 +187,11 @@ impl<H: Handler> Acceptor<H> {
             }
         }
         drop(sockets);
-        context.connections.drain();
+        context.connections.drain(match stop.drain_ends() {
+            DrainEnd::Timeout => Patience::Short,
+            // The drain is that of an upgrade.
+            DrainEnd::At(_) | DrainEnd::Never => Patience::Long,
+        });
         // From now on other workers keep the connections that they would have given to this one.
         // Those already given are taken here; otherwise they would wait for the end of the drain,
         // neither served nor closed.
@@ -355,6 +359,7 @@ pub(crate) fn connection_task_size<H: Handler>() -> usize {
 /// Serves a connection that begins with a header of the PROXY protocol.
 async fn serve_proxied<H: Handler>(stream: TcpStream, state: Rc<ConnState>, context: Rc<WorkerContext<H>>) {
     let Some(stream) = take_header(stream, &state, &context).await else { return };
+    state.on_handshake(Instant::now());
     match context.tls.clone() {
         None => serve(stream, ConnInfo::default(), state, context).await,
         Some(tls) => serve_tls(stream, tls, state, context).await,
@@ -368,6 +373,7 @@ async fn serve_tls<H: Handler>(
     context: Rc<WorkerContext<H>>,
 ) {
     if let Some((stream, info)) = handshake(stream, &tls, &state).await {
+        state.on_handshake(Instant::now());
         serve(stream, info, state, context).await;
     }
 }

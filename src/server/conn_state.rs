@@ -37,8 +37,8 @@ pub(super) struct ConnState {
     idle_since: Cell<Instant>,
     /// The command to the connection, and its time.
     command: Cell<Option<(ConnCommand, Instant)>>,
-    /// The command is that of a drain, and the connection may still be new.
-    drains: Cell<bool>,
+    /// The patience of a drain, as long as the connection may still be new.
+    patience: Cell<Option<Patience>>,
     /// The connection was new, and silent, when a drain began.
     spared: Cell<bool>,
     /// The task that drives the connection.
@@ -62,6 +62,15 @@ enum Unwritten {
     None,
     One(Rc<StreamTiming>),
     Several(Vec<Rc<StreamTiming>>),
+}
+
+/// The time that a drain leaves to a connection for a head that it awaits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// [`FIRST`], for the first head: a supervisor waits for the end of the process.
+    Short,
+    /// The header timeout, for a head that has begun too: another process serves already.
+    Long,
 }
 
 /// A command to the connection.
@@ -98,7 +107,7 @@ impl ConnState {
             head_since: Cell::new(Some(now)),
             idle_since: Cell::new(now),
             command: Cell::new(None),
-            drains: Cell::new(false),
+            patience: Cell::new(None),
             spared: Cell::new(false),
             waker: RefCell::new(None),
             over: Cell::new(false),
@@ -225,25 +234,54 @@ impl ConnState {
 
     /// Commands the connection to finish running requests, and the first one if it is new: that may
     /// be on its way, and a client that sent it could not know whether it was executed.
-    pub(super) fn drain(&self, now: Instant) {
-        self.drains.set(self.command().is_none());
-        self.spared.set(self.drains.get() && self.silent.get());
+    pub(super) fn drain(&self, now: Instant, patience: Patience) {
+        let is_commanded = self.command().is_some();
+        self.patience.set(Some(patience).filter(|_| !is_commanded));
+        self.spared.set(!is_commanded && self.silent.get());
         self.finish(now);
+    }
+
+    /// Gives a connection that a drain found in its handshake the time of a new one: the client
+    /// sends its request behind the last message.
+    pub(super) fn on_handshake(&self, now: Instant) {
+        if self.spared.get() {
+            self.patience.set(self.patience.get().or(Some(Patience::Short)));
+            self.head_since.set(Some(now));
+        }
+    }
+
+    /// Returns true if a command ends the exchange before the first byte of HTTP (TLS, a header of
+    /// the PROXY protocol). One that has begun when a drain finds it has [`FINISH`] for its rest,
+    /// and bytes that wait in the kernel are read.
+    pub(super) fn must_end_exchange(
+        &self,
+        now: Instant,
+        has_begun: bool,
+        has_bytes: impl FnOnce() -> bool,
+    ) -> bool {
+        let Some((ConnCommand::Finish, since)) = self.command.get() else { return self.must_end() };
+        let has_time = has_begun && self.spared.get() && now.saturating_duration_since(since) < FINISH;
+        self.must_end() && !has_time && !has_bytes()
     }
 
     /// Returns true if a command ends the connection unless a request runs.
     pub(super) fn must_end(&self) -> bool {
         match self.command() {
             None => false,
-            Some(ConnCommand::Finish) => !(self.drains.get() && self.awaits_first(Instant::now())),
+            Some(ConnCommand::Finish) => !self.awaits_first(Instant::now()),
             Some(_) => true,
         }
     }
 
-    /// Returns true if the connection is new: it has had no request.
+    /// Returns true for a new connection that a drain leaves time: it has had no request.
     fn awaits_first(&self, now: Instant) -> bool {
         let since = self.head_since.get().filter(|_| !self.proven.get());
-        since.is_some_and(|since| now.saturating_duration_since(since) < FIRST)
+        match self.patience.get() {
+            None => false,
+            Some(Patience::Short) => since.is_some_and(|since| now.saturating_duration_since(since) < FIRST),
+            // Its end is in `enforce_limits`.
+            Some(Patience::Long) => since.is_some(),
+        }
     }
 
     /// Returns true for a connection that a drain found new, as long as no byte was read from it.
@@ -293,12 +331,18 @@ impl ConnState {
         if self.is_running() || (self.lingers.get() && self.command().is_none()) {
             return None;
         }
-        if (self.drains.get() || self.is_spared(now, limits)) && !self.awaits_first(now) {
-            self.drains.set(false);
+        let head_since = self.head_since.get();
+        let has_time = match self.patience.get() {
+            None => false,
+            Some(Patience::Short) => self.awaits_first(now),
+            Some(Patience::Long) => head_since.is_some_and(|since| !over(since, limits.header_timeout)),
+        };
+        if !has_time && (self.patience.take().is_some() || self.is_spared(now, limits)) {
             self.wake();
         }
-        match (self.command.get(), self.head_since.get()) {
+        match (self.command.get(), head_since) {
             (Some((ConnCommand::Drop, _)), _) => {}
+            (Some((ConnCommand::Finish, _)), _) if has_time => {}
             // On a busy worker, the task of a new connection may not have seen its request yet. It
             // ends by itself.
             (Some((ConnCommand::Finish, _)), _) if self.is_spared(now, limits) => {}
@@ -449,7 +493,7 @@ mod tests {
         let now = Instant::now();
         let state = ConnState::new(now);
         assert!(!state.must_end());
-        state.drain(now);
+        state.drain(now, Patience::Short);
         assert!(!state.must_end(), "its request may be on its way");
         state.enforce_limits(now + FINISH, &LIMITS);
         assert!(state.must_end());
@@ -459,12 +503,55 @@ mod tests {
 
         let limited = ConnState::new(now);
         limited.finish(now);
-        limited.drain(now);
+        limited.drain(now, Patience::Short);
         assert!(limited.must_end(), "a limit has ended it before");
 
         let used = ConnState::new(now);
         drop(used.begin());
-        used.drain(now);
+        used.drain(now, Patience::Short);
         assert!(used.must_end(), "it waits for a next request");
+    }
+
+    #[test]
+    fn upgrade_leaves_a_head_its_whole_time() {
+        let now = Instant::now();
+        let (new, kept, idle) = (ConnState::new(now), ConnState::new(now), ConnState::new(now));
+        for used in [&kept, &idle] {
+            used.received();
+            drop(used.begin());
+        }
+        kept.await_head();
+        for state in [&new, &kept, &idle] {
+            state.drain(now, Patience::Long);
+        }
+        assert!(idle.must_end(), "it waits for a next request");
+        assert!(!new.must_end());
+        let late = now + LIMITS.header_timeout - FINISH;
+        for state in [&new, &kept, &idle] {
+            state.enforce_limits(late, &LIMITS);
+        }
+        assert!(!new.must_end(), "the other process has no use for its end");
+        assert_eq!(kept.command(), Some(ConnCommand::Finish), "its head has begun");
+        assert_eq!(idle.command(), Some(ConnCommand::Drop));
+        for state in [&new, &kept] {
+            state.enforce_limits(Instant::now() + LIMITS.header_timeout, &LIMITS);
+            assert!(state.must_end());
+        }
+    }
+
+    #[test]
+    fn handshake_in_a_drain_ends_and_leaves_time_for_a_request() {
+        let now = Instant::now();
+        let past = now.checked_sub(FIRST).unwrap();
+        let (state, limited) = (ConnState::new(past), ConnState::new(past));
+        state.drain(now, Patience::Short);
+        limited.finish(now);
+        assert!(!state.must_end_exchange(now, true, || false), "it has begun");
+        assert!(state.must_end_exchange(now, false, || false), "it has not begun in its time");
+        assert!(!state.must_end_exchange(now, false, || true), "it begins");
+        assert!(state.must_end_exchange(now + FINISH, true, || false));
+        assert!(limited.must_end_exchange(now, true, || false));
+        state.on_handshake(now);
+        assert!(!state.must_end(), "the request follows");
     }
 }

@@ -2,16 +2,19 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::balance::Balance;
 use super::conn_state::ConnState;
 use super::connections::Connections;
-use super::disconnect::Socket;
+use super::disconnect::{Socket, has_bytes};
 use super::http1::{self, Connection};
 use super::in_flight::Guard;
 use super::places::Places;
@@ -91,11 +94,27 @@ where
     }
 }
 
-/// Waits for a command that ends the connection. Cancel-safe.
-pub(super) async fn wait_for_command(state: &ConnState) {
+/// Polls the exchange before the first byte of HTTP until it ends. `None`: a command ends it first.
+pub(super) async fn before_http<F>(
+    mut exchange: F,
+    socket: impl Fn(&F) -> Option<&TcpStream>,
+    state: &ConnState,
+) -> Option<F::Output>
+where
+    F: Future + Unpin,
+{
+    let mut has_begun = false;
     poll_fn(|cx| {
         state.wake_me(cx);
-        if state.must_end() { Poll::Ready(()) } else { Poll::Pending }
+        let has_bytes = |exchange: &F| socket(exchange).is_some_and(has_bytes);
+        has_begun = has_begun || has_bytes(&exchange);
+        match Pin::new(&mut exchange).poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if state.must_end_exchange(Instant::now(), has_begun, || has_bytes(&exchange)) => {
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
     })
-    .await;
+    .await
 }

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::conn_state::ConnState;
+use super::conn_state::{ConnState, Patience};
 use super::places::Places;
 use super::{Limits, Rank};
 use crate::support::{LocalCount, LocalGuard};
@@ -31,7 +31,8 @@ struct Inner {
     open: RefCell<Vec<Option<Rc<ConnState>>>>,
     free: RefCell<Vec<usize>>,
     count: LocalCount,
-    draining: Cell<bool>,
+    /// The drain's patience with new connections. `None`: there is no drain.
+    draining: Cell<Option<Patience>>,
 }
 
 impl Connections {
@@ -39,8 +40,8 @@ impl Connections {
     /// commanded to finish at once.
     pub(super) fn register(&self, state: Rc<ConnState>) -> Registered {
         let inner = &*self.0;
-        if inner.draining.get() {
-            state.drain(Instant::now());
+        if let Some(patience) = inner.draining.get() {
+            state.drain(Instant::now(), patience);
         }
         let mut open = inner.open.borrow_mut();
         let place = inner.free.borrow_mut().pop().unwrap_or_else(|| {
@@ -94,10 +95,10 @@ impl Connections {
     }
 
     /// Commands every connection to finish, including later ones.
-    pub(super) fn drain(&self) {
-        self.0.draining.set(true);
+    pub(super) fn drain(&self, patience: Patience) {
+        self.0.draining.set(Some(patience));
         let now = Instant::now();
-        self.0.open.borrow().iter().flatten().for_each(|state| state.drain(now));
+        self.0.open.borrow().iter().flatten().for_each(|state| state.drain(now, patience));
     }
 
     /// Commands every connection to cut running requests.
@@ -165,7 +166,7 @@ mod tests {
         let connections = Connections::default();
         let states = [ConnState::new(Instant::now()), ConnState::new(Instant::now())];
         let _first = connections.register(Rc::clone(&states[0]));
-        connections.drain();
+        connections.drain(Patience::Short);
         let _second = connections.register(Rc::clone(&states[1]));
         assert!(states.iter().all(|state| state.command() == Some(ConnCommand::Finish)));
     }

@@ -8,7 +8,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::conn_state::ConnState;
-use super::connection::{ConnInfo, wait_for_command};
+use super::connection::{ConnInfo, before_http};
+use super::disconnect::Socket;
 use crate::support::Live;
 use crate::tls::{ClientCertificate, HTTP_1_1, HTTP_2, ServerTls};
 
@@ -20,17 +21,14 @@ pub(super) async fn handshake<S>(
     state: &ConnState,
 ) -> Option<(Box<TlsStream<S>>, ConnInfo)>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Socket + Unpin,
 {
     // Read before the configuration, so that after a change in between the certificate is verified
     // again.
     let generation = tls.generation();
     let config = Arc::clone(&tls.load().config);
-    let accepted = tokio::select! {
-        accepted = TlsAcceptor::from(config).accept(io) => accepted,
-        () = wait_for_command(state) => return None,
-    };
-    match accepted {
+    let accept = TlsAcceptor::from(config).accept(io);
+    match before_http(accept, |accept| accept.get_ref().map(Socket::tcp), state).await? {
         Ok(stream) => {
             let session = stream.get_ref().1;
             let certificate = ClientCertificate::of(session, tls, generation);

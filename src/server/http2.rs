@@ -13,6 +13,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use h2::server::{Builder, SendResponse};
@@ -92,11 +93,11 @@ impl<H: Handler> Connection<H> {
             .handshake::<_, Bytes>(io);
         let agreed = poll_fn(|cx| {
             state.wake_me(cx);
-            // The handshake is not complete, so there is no request to finish.
-            if state.must_end() {
-                return Poll::Ready(None);
+            match Pin::new(&mut handshake).poll(cx) {
+                // The handshake is not complete, so there is no request to finish.
+                Poll::Pending if state.must_end_exchange(Instant::now(), true, || false) => Poll::Ready(None),
+                polled => polled.map(Some),
             }
-            Pin::new(&mut handshake).poll(cx).map(Some)
         });
         let Some(agreed) = agreed.await else { return Ok(()) };
         let mut connection = agreed?;

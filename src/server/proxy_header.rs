@@ -2,13 +2,13 @@
 
 use std::cell::Cell;
 use std::io;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::conn_state::ConnState;
-use super::connection::{WorkerContext, wait_for_command};
+use super::connection::{WorkerContext, before_http};
 use crate::codec::proxy_header::{MAX_PROXY_HEADER, Proxied, parse};
 use crate::support::flow::Limit;
 
@@ -37,15 +37,11 @@ impl HeaderFaults {
 /// header is malformed, the proxy has left, or a command ended the connection. The header timeout
 /// runs meanwhile.
 pub(super) async fn take_header<H>(
-    mut stream: TcpStream,
+    stream: TcpStream,
     state: &ConnState,
     context: &WorkerContext<H>,
 ) -> Option<TcpStream> {
-    let read = tokio::select! {
-        read = read_header(&mut stream) => read,
-        () = wait_for_command(state) => return None,
-    };
-    match read {
+    match before_http(pin!(read_header(&stream)), |_| Some(&stream), state).await? {
         Ok(Some(Proxied::Itself)) => {}
         Ok(Some(Proxied::Client(address))) => state.set_address(Some(address)),
         Ok(Some(Proxied::Unknown)) => state.set_address(None),
@@ -76,7 +72,7 @@ pub(super) async fn take_header<H>(
 ///
 /// # Errors
 /// Fails with [`io::ErrorKind::InvalidData`] for bytes that are not a header.
-async fn read_header(stream: &mut TcpStream) -> io::Result<Option<Proxied>> {
+async fn read_header(stream: &TcpStream) -> io::Result<Option<Proxied>> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     // The bytes that were taken from the socket, followed by those that were only looked at.
     let mut bytes = vec![0; FIRST_LOOK];
@@ -89,19 +85,26 @@ async fn read_header(stream: &mut TcpStream) -> io::Result<Option<Proxied>> {
         let parsed = parse(&bytes[..seen]).map_err(|_| invalid())?;
         // Bytes of an incomplete header are taken, since a further look would return at once.
         let end = parsed.map_or(seen, |(_, length)| length);
-        stream.read_exact(&mut bytes[taken..end]).await?;
+        while taken < end {
+            match stream.try_read(&mut bytes[taken..end]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => taken += read,
+                // Bytes that were seen are there.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.readable().await?,
+                Err(error) => return Err(error),
+            }
+        }
         match parsed {
             Some((client, _)) => return Ok(Some(client)),
             None if seen == bytes.len() => bytes.resize(MAX_PROXY_HEADER, 0),
             None => {}
         }
-        taken = seen;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -135,7 +138,7 @@ mod tests {
                     tokio::task::yield_now().await;
                     client.write_all(&bytes[split..]).await.unwrap();
                 };
-                let (read, ()) = tokio::join!(read_header(&mut server), sending);
+                let (read, ()) = tokio::join!(read_header(&server), sending);
                 let client_address = "192.0.2.7:51000".parse().unwrap();
                 assert_eq!(read.unwrap(), Some(Proxied::Client(client_address)), "{split}");
                 let mut rest = [0; 3];
@@ -148,10 +151,10 @@ mod tests {
     #[tokio::test]
     async fn connection_that_ends_early_is_told_from_a_silent_one() {
         for (sent, expected) in [(&b""[..], Ok(None)), (b"PROXY ", Err(io::ErrorKind::InvalidData))] {
-            let (mut client, mut server) = pair().await;
+            let (mut client, server) = pair().await;
             client.write_all(sent).await.unwrap();
             drop(client);
-            assert_eq!(read_header(&mut server).await.map_err(|error| error.kind()), expected);
+            assert_eq!(read_header(&server).await.map_err(|error| error.kind()), expected);
         }
     }
 

@@ -120,6 +120,46 @@ fn new_process_serves_while_the_earlier_one_finishes() {
     assert_eq!(ids(&program.path("usage.db")), expected);
 }
 
+/// A busy client connects, and needs seconds until it sends its request.
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn connection_from_before_an_upgrade_is_served_late() {
+    let program = Program::new(LEDGER);
+    let serving = program.serve();
+    let mut silent = Client::connect(serving.address);
+    let mut half = Client::connect(serving.address);
+    half.send("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n");
+    // The earlier process accepts both before it drains.
+    request(serving.address);
+    let process = upgrade(&serving, |name| serving.signal(name));
+    thread::sleep(Duration::from_secs(4));
+    let body = "{\"model\":\"m\",\"messages\":[]}";
+    silent.post("/v1/chat/completions", body);
+    half.send(format!("content-length: {}\r\n\r\n{body}", body.len()));
+    for client in [&mut silent, &mut half] {
+        let response = client.next_response().expect("a response");
+        assert_eq!(response.status(), 200, "{}", response.head);
+        assert_eq!(response.header("connection"), Some("close"), "the next one is for the new process");
+    }
+    process.stop();
+    assert_eq!(serving.end_with_status().0, Some(0));
+}
+
+/// The new process must not outlive a stop that comes while it is being started.
+#[test]
+fn stop_right_after_the_signal_leaves_no_process() {
+    let program = Program::new(LEDGER);
+    let serving = linked(&program);
+    replace(&program, "echo $$ >> started.pid; exec sleep 60");
+    serving.signal("-USR2");
+    serving.signal("-TERM");
+    assert_eq!(serving.end_with_status().0, Some(0));
+    let started = fs::read_to_string(program.path("started.pid")).unwrap_or_default();
+    for id in started.lines() {
+        assert!(!Process(id.parse().unwrap()).is_running(), "{id} still runs");
+    }
+}
+
 #[test]
 fn mistake_in_the_configuration_leaves_the_earlier_process() {
     let program = Program::new(LEDGER);
