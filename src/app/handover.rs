@@ -22,7 +22,7 @@ use std::time::Duration;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_domain, socket_type};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 use rustix::stdio::dup2_stdin;
 use socket2::Socket;
@@ -213,6 +213,16 @@ impl Predecessor {
         }
     }
 
+    /// Returns true if the earlier process has closed its end of the channel: it knows that this one
+    /// serves, or has ended.
+    pub fn has_handed_over(&self) -> bool {
+        let mut byte = [0];
+        match recv(&self.channel.0, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, received)) => received == 0,
+            Err(error) => error != rustix::io::Errno::AGAIN,
+        }
+    }
+
     /// Tells that connections are accepted.
     pub fn serve(&self) {
         // Without an earlier process there is no one to wait for it.
@@ -250,6 +260,18 @@ mod tests {
         let [(_, first), ..] = &messages[..] else { panic!() };
         let listener = TcpListener::from(first[3].try_clone().unwrap());
         TcpStream::connect(listener.local_addr().unwrap()).expect("the socket listens");
+    }
+
+    #[test]
+    fn earlier_process_hands_over_when_it_closes_its_end() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let predecessor = Predecessor { channel: Channel(theirs), id: 7, done: Latch::default() };
+        predecessor.serve();
+        assert!(!predecessor.has_handed_over());
+        ours.expect(SERVING, None).unwrap();
+        assert!(!predecessor.has_handed_over(), "it may still go on by itself");
+        drop(ours);
+        assert!(predecessor.has_handed_over());
     }
 
     #[test]

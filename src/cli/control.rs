@@ -14,21 +14,27 @@ use super::upgrade::{self, OwnSockets, Program};
 use crate::config::reload::{Reload, ReloadKind};
 use crate::sinks::jsonl::Switch;
 use crate::sinks::ledger::ShippingEnd;
-use crate::support::Live;
 use crate::support::drain::{DrainEnd, Phase, Stop};
 use crate::support::supervisor::Supervisor;
 use crate::support::telemetry;
 use crate::support::threads::Threads;
+use crate::support::{Latch, Live};
 
 /// A second signal within this time after the first is the same request to stop: GNU `timeout` and
 /// supervisors signal both the process and its group.
 const TOGETHER: Duration = Duration::from_millis(500);
+
+/// The longest wait for an upgrade at the end of the process: the time for stopping the new process.
+const UPGRADE_END: Duration = Duration::from_secs(10);
 
 /// The thread that handles signals. It ends with the process.
 #[derive(Clone, Debug)]
 pub(super) struct Control {
     stage: Arc<Mutex<Stage>>,
     threads: Threads,
+    program: Program,
+    /// Opened when the latest upgrade has succeeded or failed.
+    upgrade_over: Arc<Mutex<Option<Latch>>>,
 }
 
 /// The object of a stop.
@@ -73,7 +79,12 @@ impl Control {
     pub(super) fn start(threads: &Threads) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let mut signals = runtime.block_on(async { Signals::listen() })?;
-        let control = Self { stage: Arc::new(Mutex::new(Stage::Starting)), threads: threads.clone() };
+        let control = Self {
+            stage: Arc::new(Mutex::new(Stage::Starting)),
+            threads: threads.clone(),
+            program: Program::of_this_process(),
+            upgrade_over: Arc::default(),
+        };
         let handling = control.clone();
         threads.spawn("signals", move || {
             loop {
@@ -88,6 +99,19 @@ impl Control {
             }
         })?;
         Ok(control)
+    }
+
+    pub(super) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Waits for the end of an upgrade at the end of this process, which would leave a new process
+    /// that serves.
+    pub(super) fn finish_upgrade(&self) {
+        let over = self.upgrade_over.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if over.is_some_and(|over| !over.wait(UPGRADE_END)) {
+            tracing::error!("the end of an upgrade did not come in time");
+        }
     }
 
     /// Makes signals act on `served` from now on.
@@ -109,18 +133,26 @@ impl Control {
 
     /// Starts the new process, on a thread of its own.
     fn upgrade(&self, served: Served) {
-        let (control, mut once) = (self.clone(), Some(served));
+        let (control, mut once, over) = (self.clone(), Some(served), Latch::default());
+        *self.upgrade_over.lock().unwrap_or_else(PoisonError::into_inner) = Some(over.clone());
+        let opened = over.clone();
         let started = self.threads.spawn("upgrade", move || {
-            match once.take() {
-                Some(served) => upgrade::run(&served.program, &served.sockets, &control),
+            let child = match once.take() {
+                Some(served) => upgrade::run(&served, &control),
                 // After a panic.
-                None => control.upgrade_failed(),
-            }
+                None => {
+                    control.upgrade_failed();
+                    None
+                }
+            };
+            opened.open();
+            child.map(upgrade::wait);
             Ok(())
         });
         if let Err(error) = started {
             tracing::error!(%error, "the upgrade has failed: there is no thread for it");
             self.upgrade_failed();
+            over.open();
         }
     }
 
@@ -225,7 +257,11 @@ impl Stage {
                     process = *process,
                     "{name}: finishing running requests within server.drain_timeout; the new process goes on"
                 );
-                served.stop.end_drain(DrainEnd::At(now + *served.drain_timeout.load()));
+                let end = now + *served.drain_timeout.load();
+                served.stop.end_drain(DrainEnd::At(match served.stop.drain_ends() {
+                    DrainEnd::At(earlier) => earlier.min(end),
+                    DrainEnd::Timeout | DrainEnd::Never => end,
+                }));
                 *self = Self::Draining(served.clone(), now);
             }
         }
@@ -244,7 +280,7 @@ impl Stage {
     /// Returns the process's parts if an upgrade may begin now.
     fn begin_upgrade(&mut self, name: &str) -> Option<Served> {
         let reason = match self {
-            Self::Running(served) => match upgrade::refusal() {
+            Self::Running(served) => match served.program.refusal() {
                 None if served.stop.phase() == Phase::Running => {
                     tracing::info!("{name}: starting a new process in place of this one");
                     let served = served.clone();
@@ -326,7 +362,12 @@ mod tests {
     }
 
     fn control(stage: Stage) -> Control {
-        Control { stage: Arc::new(Mutex::new(stage)), threads: Threads::default() }
+        Control {
+            stage: Arc::new(Mutex::new(stage)),
+            threads: Threads::default(),
+            program: Program::of_this_process(),
+            upgrade_over: Arc::default(),
+        }
     }
 
     #[test]
@@ -355,6 +396,33 @@ mod tests {
         assert_eq!(stop.phase(), Phase::Draining);
         control.stage().stop("SIGTERM", true, now + TOGETHER);
         assert_eq!(stop.phase(), Phase::Cut);
+    }
+
+    #[test]
+    fn signal_after_an_upgrade_never_lengthens_the_drain() {
+        let (stop, stage) = running();
+        if let Stage::Running(served) = &stage {
+            served.upgrade_drain.replace(Some(Duration::from_secs(10)));
+        }
+        let control = control(stage);
+        control.stage().begin_upgrade("SIGUSR2");
+        control.upgraded(7);
+        let limit = stop.drain_ends();
+        control.stage().stop("SIGTERM", true, Instant::now());
+        assert_eq!(stop.drain_ends(), limit);
+    }
+
+    #[test]
+    fn end_of_the_process_waits_for_an_upgrade() {
+        let (_, stage) = running();
+        let control = control(stage);
+        control.finish_upgrade();
+        let over = Latch::default();
+        *control.upgrade_over.lock().unwrap() = Some(over.clone());
+        let waiting = std::thread::spawn(move || control.finish_upgrade());
+        assert!(!waiting.is_finished());
+        over.open();
+        waiting.join().unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::control::{Control, Served};
 use super::output::say_failure;
-use super::upgrade::{OwnSockets, Program};
+use super::upgrade::OwnSockets;
 use super::{FAILED, WRONG};
 use crate::app::open_files::{make_room, raise_limit};
 use crate::app::{Addresses, App, Inherited, PassedSockets, Predecessor, preflight};
@@ -168,7 +168,7 @@ fn serve(
         upgrade_drain: Arc::clone(running.upgrade_drain()),
         shipping_end: running.shipping_end().clone(),
         supervisor: supervisor.clone(),
-        program: Program::of_this_process(),
+        program: control.program().clone(),
         sockets: sockets.clone(),
         files: running.jsonl(),
         reload: running.reload().clone(),
@@ -194,10 +194,15 @@ fn serve(
     }
     supervisor.send("READY=1");
     running.stop().wait(Phase::Leaving);
-    supervisor.send("STOPPING=1");
+    // The supervisor would stop the earlier process if this is the end of a failed upgrade.
+    if earlier.is_none_or(Predecessor::has_handed_over) {
+        supervisor.send("STOPPING=1");
+    }
     running.stop().wait(Phase::Draining);
     sockets.close();
-    running.finish()
+    let finished = running.finish();
+    control.finish_upgrade();
+    finished
 }
 
 /// The servers that use TLS.
