@@ -35,7 +35,7 @@ use crate::admin::{self, Admin, Members, ServerBounds, Shown, WORKER};
 use crate::config::{Files, Settings, Sources};
 use crate::proxy::limit_time;
 use crate::record::{ActiveRequests, CAPACITY, Estimator, Journal, RefusalCounter, Sink, Writer};
-use crate::server::{Balance, Capacity, Listener, bind, bind_unix, watch_at_most};
+use crate::server::{Balance, Capacity, Listener, bind, bind_unix, set_socket_mode, watch_at_most};
 use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::Metrics;
 use crate::support::drain::Stop;
@@ -46,7 +46,7 @@ use crate::support::{ListenAddress, Live};
 use crate::tls::ServerTls;
 use crate::upstream::ConnectObserver;
 use open_files::{make_room, raise_limit};
-use passed::Passed;
+use passed::{Passed, PassedAddresses};
 use reload::{Reloader, Source};
 use shared_limits::Inheritance;
 use shares::{Shares, open_now};
@@ -250,6 +250,7 @@ impl App {
     pub fn spawn(self) -> io::Result<Running> {
         let Self { addresses, listeners, balance, admin, parts, tls, mut reloader, sinks, supervision } =
             self;
+        apply_socket_mode(&reloader.settings, &reloader.passed);
         let workers_wanted = listeners.len();
         let threads = parts.journal.threads().clone();
         let (reload, prices, access) =
@@ -389,6 +390,15 @@ fn listen(
         (addresses.admin, admin) = (Some(bound), sockets);
     }
     Ok((addresses, proxy, admin))
+}
+
+/// Sets the permissions of the Unix socket as configured: an earlier process has bound it with those of
+/// its time, and serves until this one runs.
+fn apply_socket_mode(settings: &Settings, passed: &PassedAddresses) {
+    let Some(path) = settings.server.listen.unix().filter(|_| passed.proxy.is_none()) else { return };
+    if let Err(error) = set_socket_mode(path, settings.server.socket_mode) {
+        tracing::warn!(socket = %path.display(), %error, "server.socket_mode cannot be applied");
+    }
 }
 
 /// The thread's name. `/readyz` counts the threads with these names.

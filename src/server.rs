@@ -52,7 +52,7 @@ pub(crate) use accept::connection_task_size;
 pub use accept::{Acceptor, Ended, Listener};
 pub use accept_errors::{AcceptErrors, is_exhaustion};
 pub use balance::Balance;
-pub use bind::{bind, bind_unix, may_bind};
+pub use bind::{bind, bind_unix, may_bind, set_socket_mode};
 pub use disconnect::{MOST_WATCHED, watch_at_most};
 pub use http1::Http1RequestBody;
 pub use http2::Http2RequestBody;

@@ -50,6 +50,11 @@ pub(crate) fn socket(key: &str, path: &Path, error: &io::Error) -> String {
             "there is a file that is no socket, and it stays unchanged".to_owned()
         }
         io::ErrorKind::NotFound => format!("there is no folder {folder}: create it"),
+        io::ErrorKind::PermissionDenied if fs::symlink_metadata(path).is_ok() => {
+            format!(
+                "there is a socket of another user, which this one may not replace: remove it, or change {key}"
+            )
+        }
         io::ErrorKind::PermissionDenied => format!("this user may not create a socket in {folder}"),
         _ => error.to_string(),
     };
@@ -100,6 +105,16 @@ mod tests {
         assert!(!refused.contains("CAP_NET_BIND_SERVICE"), "{refused}");
         let foreign = text(io::ErrorKind::AddrNotAvailable, "192.0.2.1:80");
         assert!(foreign.contains("192.0.2.1 is not an address of this machine"), "{foreign}");
+    }
+
+    #[test]
+    fn socket_of_another_user_is_told_from_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let text = || socket("server.listen", &path, &io::ErrorKind::PermissionDenied.into());
+        assert!(text().contains("may not create a socket in"), "{}", text());
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(text().contains("a socket of another user"), "{}", text());
     }
 
     #[test]

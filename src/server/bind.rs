@@ -1,10 +1,12 @@
 //! Listening sockets: one per worker on one address, or one Unix socket.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -38,22 +40,53 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<So
     Ok((bound, sockets))
 }
 
+/// The longest wait for another process that binds a socket in the same folder.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Binds a listening Unix socket at `path`, with the permissions `mode`. A socket that an earlier
-/// process has left there is replaced.
+/// process has left there is replaced. A lock on the folder keeps other processes of this program
+/// from replacing a socket that does not listen yet.
 ///
 /// # Errors
 /// Fails with the system's error; with [`io::ErrorKind::AddrInUse`] if a process listens there, and
 /// with [`io::ErrorKind::AlreadyExists`] if the file is no socket.
 pub fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
     let address = SockAddr::unix(path)?;
+    let _lock = lock_folder_of(path);
     remove_left(path, &address)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address)?;
     // Until it listens, no client can connect with other permissions.
-    fs::set_permissions(path, Permissions::from_mode(mode))?;
-    socket.listen(BACKLOG)?;
+    let listening = set_socket_mode(path, mode).and_then(|()| socket.listen(BACKLOG));
+    if let Err(error) = listening {
+        let _ = fs::remove_file(path);
+        return Err(error);
+    }
     Ok(socket)
+}
+
+/// Sets the permissions of a Unix socket.
+///
+/// # Errors
+/// Fails with the system's error.
+pub fn set_socket_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// The lock, until it is dropped. `None`: this user may not read the folder, or another process
+/// keeps it locked, which must not prevent a start.
+fn lock_folder_of(path: &Path) -> Option<File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = File::open(folder).ok()?;
+    let until = Instant::now() + LOCK_PATIENCE;
+    while let Err(error) = folder.try_lock() {
+        if !matches!(error, TryLockError::WouldBlock) || Instant::now() >= until {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Some(folder)
 }
 
 /// Removes a socket on which no process listens.
@@ -98,6 +131,7 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -123,6 +157,25 @@ mod tests {
         fs::write(&path, "mine").unwrap();
         assert_eq!(bind_unix(&path, 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[test]
+    fn of_many_processes_that_replace_a_left_socket_one_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        for _ in 0..50 {
+            // A socket that is bound and does not listen looks as one that was left.
+            drop(bind_unix(&path, 0o600).unwrap());
+            let bound: Vec<_> = thread::scope(|scope| {
+                let binding: Vec<_> = (0..4).map(|_| scope.spawn(|| bind_unix(&path, 0o600))).collect();
+                binding.into_iter().map(|bound| bound.join().unwrap()).collect()
+            });
+            let (listening, refused): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
+            assert_eq!((listening.len(), refused.len()), (1, 3));
+            let kinds = refused.iter().map(|bound| bound.as_ref().unwrap_err().kind());
+            assert!(kinds.into_iter().all(|kind| kind == io::ErrorKind::AddrInUse));
+            UnixStream::connect(&path).expect("the socket at the path listens");
+        }
     }
 
     #[test]

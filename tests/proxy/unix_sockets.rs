@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -101,12 +101,15 @@ fn upgrade_passes_a_unix_socket_on() {
     listen_on_socket(&program, "0600");
     let mut listening = Listening::start(&program);
     assert_whole(&stream(&listening.path));
-    // The successor listens on the same socket, so that it outlives a mode that changes.
-    fs::set_permissions(&listening.path, fs::Permissions::from_mode(0o640)).unwrap();
+    let socket = fs::metadata(&listening.path).unwrap().ino();
+    let text = fs::read_to_string(program.path("streamgauge.toml")).unwrap();
+    program.configure(&text.replace("socket_mode = \"0600\"", "socket_mode = \"0640\""));
     listening.signal("-USR2");
     assert_eq!(listening.child.wait().unwrap().code(), Some(0));
     assert_whole(&stream(&listening.path));
-    assert_eq!(fs::metadata(&listening.path).unwrap().permissions().mode() & 0o777, 0o640);
+    let found = fs::metadata(&listening.path).unwrap();
+    assert_eq!(found.ino(), socket, "the successor listens on the same socket");
+    assert_eq!(found.permissions().mode() & 0o777, 0o640, "with the permissions of its configuration");
     let folder = program.path("").canonicalize().unwrap();
     let successors = fs::read_dir("/proc").unwrap().flatten().filter(|process| {
         let runs_here = fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == folder);
