@@ -283,6 +283,11 @@ impl Turn<'_> {
         Some(deadline.checked_sub(SPARE).unwrap_or(deadline))
     }
 
+    /// Records that wait for the sink, including those of this turn.
+    pub fn waiting(&self) -> usize {
+        self.health.waiting()
+    }
+
     fn finish(&mut self, records: usize) {
         self.left = self.left.saturating_sub(records);
         self.health.queue.done(records);

@@ -15,6 +15,7 @@
 //! | `access-log`, `metrics`, `otlp` | their queue only | | started again |
 //! | `jsonl` | `write` on its file, pipe or terminal, for as long as that takes | its queue; the deadline of the stop | started again |
 //! | `ledger` | its file: locks, the disk, the checkpoint at the log's bound | its queue; the deadline of the stop | started again, the file is reopened |
+//! | `ledger-open` | the ledger's file, for as long as a copy and a change of its schema take | no thread waits for it | started again |
 //! | `checkpoint` | the ledger's file; readers of it | `checkpoint::PATIENCE` | started again |
 //! | `ledger-ship` | PostgreSQL (asynchronously), reads of the ledger's file | the deadline of the stop | started again |
 //! | `otlp-export` | the collector (asynchronously) | its queue; the deadline of the stop | started again |

@@ -1,20 +1,29 @@
 //! A ledger of an earlier schema, while the process that writes to it still runs.
 //!
 //! During an upgrade the earlier process can still take over again until the new one serves. So the
-//! new one changes the schema only then; records wait until the ledger is open.
+//! new one changes the schema only then, on a thread of its own, since a copy of a large ledger takes
+//! minutes. Records wait until the ledger is open; if too many wait, they go to the file of spilled
+//! records, which the open ledger takes in.
 
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::LedgerError;
 use super::sink::{Batch, GATHERING, Ledger};
 use super::{query, schema, spill};
-use crate::record::{Sink, Turn, UsageRecord, count};
+use crate::record::{CAPACITY, Sink, Turn, UsageRecord, count};
+use crate::support::threads::{Threads, enter_background};
 use crate::support::{Gathering, Latch};
 
 /// The pause between looks at the latch, and between attempts to open the ledger.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The number of records from which on those that wait are spilled: half of those that may wait.
+const MOST_WAITING: usize = CAPACITY / 2;
 
 /// Opens the ledger, and changes its schema.
 type Opening = Box<dyn FnMut() -> Result<Ledger, LedgerError> + Send>;
@@ -24,46 +33,111 @@ pub fn is_of_earlier_schema(path: &Path) -> bool {
     query::open(path).is_ok_and(|connection| schema::expect_writable(&connection).is_err())
 }
 
-/// The sink. It becomes the ledger when the latch opens.
+/// The sink. It becomes the ledger when the latch is open and the schema is changed.
 pub struct LateLedger {
     path: PathBuf,
     taken_over: Latch,
-    open: Opening,
+    threads: Threads,
+    shared: Arc<Shared>,
+    /// The thread that opens the ledger runs, or has ended.
+    is_opening: bool,
     opened: Option<Ledger>,
     has_failed: bool,
+    /// Records were spilled that the ledger must take in.
+    has_spilled: bool,
+    most_waiting: usize,
+}
+
+/// The parts that the thread which opens the ledger shares with the sink.
+struct Shared {
+    open: Mutex<Opening>,
+    opened: Mutex<Option<Ledger>>,
 }
 
 impl LateLedger {
-    /// `open` is called until it succeeds, from the opening of `taken_over` on.
+    /// `open` is called until it succeeds, from the opening of `taken_over` on, on one of `threads`.
     pub fn new(
         path: &Path,
         taken_over: &Latch,
+        threads: &Threads,
         open: impl FnMut() -> Result<Ledger, LedgerError> + Send + 'static,
     ) -> Self {
         Self {
             path: path.to_owned(),
             taken_over: taken_over.clone(),
-            open: Box::new(open),
+            threads: threads.clone(),
+            shared: Arc::new(Shared { open: Mutex::new(Box::new(open)), opened: Mutex::default() }),
+            is_opening: false,
             opened: None,
             has_failed: false,
+            has_spilled: false,
+            most_waiting: MOST_WAITING,
         }
     }
 
     fn ledger(&mut self) -> Option<&mut Ledger> {
-        if self.opened.is_none() && self.taken_over.is_open() {
-            match (self.open)() {
-                Ok(ledger) => {
-                    tracing::info!(ledger = self.name(), "the ledger has the schema of this version now");
-                    self.opened = Some(ledger);
-                }
-                Err(error) if !self.has_failed => {
-                    self.has_failed = true;
-                    tracing::error!("ledger.path: {error}; usage records wait until it can be opened");
-                }
-                Err(_) => {}
+        if self.opened.is_none() {
+            if !self.is_opening && self.taken_over.is_open() {
+                self.begin_opening();
+            }
+            self.opened = self.shared.opened().take();
+            if let Some(ledger) = &mut self.opened
+                && mem::take(&mut self.has_spilled)
+            {
+                ledger.take_in_spilled();
             }
         }
         self.opened.as_mut()
+    }
+
+    fn begin_opening(&mut self) {
+        let (shared, name) = (Arc::downgrade(&self.shared), self.name());
+        let started = self.threads.spawn("ledger-open", move || {
+            enter_background();
+            open(&shared, &name);
+            Ok(())
+        });
+        self.is_opening = started.is_ok();
+        if let Err(error) = started
+            && !mem::replace(&mut self.has_failed, true)
+        {
+            tracing::error!(ledger = self.name(), %error, "usage records wait: there is no thread to open the ledger");
+        }
+    }
+
+    /// Leaves records to the open ledger, or to the next start.
+    fn spill(&mut self, batches: &[Batch], turn: &mut Turn<'_>) {
+        let spilled = spill::append(&self.path, batches.iter().flat_map(|batch| batch.iter()));
+        self.has_spilled |= spilled.records > 0;
+        turn.record_written(spilled.records);
+        turn.record_lost(count(batches) - spilled.records);
+    }
+}
+
+/// Opens the ledger as soon as that is possible, unless the sink ends before.
+fn open(shared: &Weak<Shared>, name: &str) {
+    let mut has_failed = false;
+    while let Some(shared) = shared.upgrade() {
+        let opened = (shared.open.lock().unwrap_or_else(PoisonError::into_inner))();
+        match opened {
+            Ok(ledger) => {
+                tracing::info!(ledger = name, "the ledger has the schema of this version now");
+                *shared.opened() = Some(ledger);
+                return;
+            }
+            Err(error) if !mem::replace(&mut has_failed, true) => {
+                tracing::error!("ledger.path: {error}; usage records wait until it can be opened");
+            }
+            Err(_) => {}
+        }
+        drop(shared);
+        thread::sleep(PAUSE);
+    }
+}
+
+impl Shared {
+    fn opened(&self) -> MutexGuard<'_, Option<Ledger>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -92,14 +166,11 @@ impl Sink for LateLedger {
             if let Some(ledger) = self.ledger() {
                 return ledger.write_batches(batches, turn);
             }
-            if turn.pause(PAUSE).is_some() {
-                break;
+            let is_ending = turn.pause(PAUSE).is_some();
+            if is_ending || turn.waiting() > self.most_waiting {
+                return self.spill(batches, turn);
             }
         }
-        // The process ends: the next start reads them.
-        let spilled = spill::append(&self.path, batches.iter().flat_map(|batch| batch.iter()));
-        turn.record_written(spilled.records);
-        turn.record_lost(count(batches) - spilled.records);
     }
 
     fn wake(&mut self) -> Option<Instant> {
@@ -135,7 +206,7 @@ mod tests {
 
     use super::super::support::records;
     use super::*;
-    use crate::record::{CAPACITY, Journal, Writer};
+    use crate::record::{Journal, Writer};
     use crate::support::threads::Deadline;
 
     const SOON: Duration = Duration::from_secs(20);
@@ -164,7 +235,9 @@ mod tests {
 
         let (journal, latch) = (Journal::new(CAPACITY), Latch::default());
         let opening = (path.clone(), journal.clone());
-        let late = LateLedger::new(&path, &latch, move || Ledger::open(&opening.0, None, &opening.1));
+        let late = LateLedger::new(&path, &latch, journal.threads(), move || {
+            Ledger::open(&opening.0, None, &opening.1)
+        });
         let mut writer = Writer::spawn(&journal, vec![Box::new(late)]).unwrap();
         records(1).into_iter().for_each(|record| journal.push(record));
         thread::sleep(PAUSE * 3);
@@ -187,7 +260,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("usage.db");
         let (journal, latch) = (Journal::new(CAPACITY), Latch::default());
-        let late = LateLedger::new(&path, &latch, || unreachable!("it has not taken over"));
+        let late =
+            LateLedger::new(&path, &latch, journal.threads(), || unreachable!("it has not taken over"));
         let mut writer = Writer::spawn(&journal, vec![Box::new(late)]).unwrap();
         for record in records(3) {
             journal.push(record);
@@ -195,5 +269,51 @@ mod tests {
         assert!(writer.end(&Deadline::after(SOON)));
         assert!(!path.exists());
         assert!(fs::metadata(spill::file_of(&path)).unwrap().len() > 0);
+    }
+
+    /// A sink whose ledger opens when `copied` does, as after the copy of a large one.
+    fn copying(path: &Path, journal: &Journal, copied: &Latch) -> LateLedger {
+        let (taken_over, copied) = (Latch::default(), copied.clone());
+        taken_over.open();
+        let opening = (path.to_owned(), journal.clone());
+        LateLedger::new(path, &taken_over, journal.threads(), move || {
+            copied.wait(SOON);
+            Ledger::open(&opening.0, None, &opening.1)
+        })
+    }
+
+    #[test]
+    fn end_during_a_long_copy_leaves_records_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("usage.db");
+        let (journal, copied) = (Journal::new(CAPACITY), Latch::default());
+        let late = copying(&path, &journal, &copied);
+        let mut writer = Writer::spawn(&journal, vec![Box::new(late)]).unwrap();
+        records(3).into_iter().for_each(|record| journal.push(record));
+        assert!(writer.end(&Deadline::after(SOON / 2)), "the copy does not hold the end up");
+        assert!(fs::metadata(spill::file_of(&path)).unwrap().len() > 0);
+        copied.open();
+        drop(Ledger::open(&path, None, &journal).unwrap());
+        assert_eq!(rows(&path), 3);
+    }
+
+    #[test]
+    fn more_records_than_may_wait_survive_a_long_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("usage.db");
+        let (journal, copied) = (Journal::new(CAPACITY), Latch::default());
+        let late = LateLedger { most_waiting: 50, ..copying(&path, &journal, &copied) };
+        let mut writer = Writer::spawn(&journal, vec![Box::new(late)]).unwrap();
+        records(200).into_iter().for_each(|record| journal.push(record));
+        let start = Instant::now();
+        while fs::metadata(spill::file_of(&path)).map_or(0, |file| file.len()) == 0 {
+            assert!(start.elapsed() < SOON, "records wait for the copy");
+            thread::sleep(PAUSE / 10);
+        }
+        copied.open();
+        records(7).into_iter().for_each(|record| journal.push(record));
+        assert!(writer.end(&Deadline::after(SOON)));
+        drop(Ledger::open(&path, None, &journal).unwrap());
+        assert_eq!(rows(&path), 207);
     }
 }

@@ -241,6 +241,11 @@ impl Ledger {
         self
     }
 
+    /// Writes the records that were spilled while the file could not be opened.
+    pub(super) fn take_in_spilled(&mut self) {
+        self.store.take_in_spilled();
+    }
+
     /// Follows a retention that changes, from the next wake on.
     pub fn following(mut self, retention: Arc<Live<Option<Duration>>>) -> Self {
         let generation = retention.generation();

@@ -331,7 +331,8 @@ impl Store {
         self.look()
     }
 
-    fn take_in_spilled(&mut self) {
+    /// Writes the records that an earlier end, or an earlier time, has spilled.
+    pub(super) fn take_in_spilled(&mut self) {
         let path = self.path.clone();
         let taken = self.connect().and_then(|open| spill::take_in(&path, &mut open.connection));
         let (ledger, file) = (path.display(), spill::file_of(&path));
