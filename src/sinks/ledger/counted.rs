@@ -8,12 +8,13 @@ use crate::record::UsageRecord;
 /// remember.
 const KEPT: usize = 65_536;
 
-/// Keeps the key of a record's result, in the same transaction as the record.
-pub(super) fn keep(connection: &Connection, record: &UsageRecord) -> rusqlite::Result<()> {
-    let Some(key) = record.counted_result else { return Ok(()) };
+/// Keeps the key of a record's result, in the same transaction as the record. Returns false if
+/// another record has the usage of that result: during an upgrade two processes write, and each has
+/// counted what it saw.
+pub(super) fn keep(connection: &Connection, record: &UsageRecord) -> rusqlite::Result<bool> {
+    let Some(key) = record.counted_result else { return Ok(true) };
     let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO counted_results (key) VALUES (?1)")?;
-    insert.execute([key.cast_signed()])?;
-    Ok(())
+    Ok(insert.execute([key.cast_signed()])? > 0)
 }
 
 /// All stored keys, the latest last. Deletes older ones.
@@ -42,14 +43,13 @@ mod tests {
         let mut record = records(1).remove(0);
         let mut keep_key = |key: Option<u64>| {
             record.counted_result = key;
-            keep(&connection, &record).unwrap();
+            keep(&connection, &record).unwrap()
         };
-        for key in [Some(3), None, Some(u64::MAX), Some(3)] {
-            keep_key(key);
-        }
+        let kept = [Some(3), None, Some(u64::MAX), Some(3)].map(&mut keep_key);
+        assert_eq!(kept, [true, true, true, false]);
         assert_eq!(load(&connection).unwrap(), [3, u64::MAX]);
         connection.execute_batch("BEGIN").unwrap();
-        (10..10 + KEPT as u64).for_each(|key| keep_key(Some(key)));
+        assert!((10..10 + KEPT as u64).all(|key| keep_key(Some(key))));
         connection.execute_batch("COMMIT").unwrap();
         for _ in 0..2 {
             let keys = load(&connection).unwrap();

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::columns::{COLUMNS, list};
 use super::counted;
 use crate::llm::provider::Provider;
-use crate::llm::usage::ToolCalls;
-use crate::record::{GroupUse, UsageRecord};
+use crate::llm::usage::{ToolCalls, Usage};
+use crate::record::{GroupUse, UsageRecord, UsageSource};
 use crate::support::tags::Tags;
 use crate::support::threads::Stints;
 
@@ -40,11 +40,10 @@ pub(super) fn insert<'r>(
     stints: &mut Stints,
 ) -> rusqlite::Result<()> {
     let mut several = None;
-    let mut group: Vec<&UsageRecord> = Vec::with_capacity(ROWS);
+    let mut group: Vec<(&UsageRecord, bool)> = Vec::with_capacity(ROWS);
     for record in records {
         // Before the record, so that the last inserted row is a record's.
-        counted::keep(connection, record)?;
-        group.push(record);
+        group.push((record, counted::keep(connection, record)?));
         if group.len() == ROWS {
             match &mut several {
                 Some(insert) => insert,
@@ -56,7 +55,7 @@ pub(super) fn insert<'r>(
         }
     }
     let mut one = Insert::new(connection, &ONE, 1)?;
-    group.iter().try_for_each(|record| one.execute(&[record]))
+    group.into_iter().try_for_each(|record| one.execute(&[record]))
 }
 
 /// A statement that writes this number of rows, with the values bound to its parameters.
@@ -72,9 +71,9 @@ impl<'c, 'r> Insert<'c, 'r> {
         Ok(Self { statement, bound: vec![Value::Null; rows * COLUMNS.len()] })
     }
 
-    /// Writes as many records as the statement has rows.
-    fn execute(&mut self, records: &[&'r UsageRecord]) -> rusqlite::Result<()> {
-        let values = records.iter().flat_map(|record| values(record));
+    /// Writes as many records as the statement has rows, each with its usage or without.
+    fn execute(&mut self, records: &[(&'r UsageRecord, bool)]) -> rusqlite::Result<()> {
+        let values = records.iter().flat_map(|(record, has_usage)| values(record, *has_usage));
         for (index, (bound, value)) in self.bound.iter_mut().zip(values).enumerate() {
             if *bound != value {
                 self.statement.raw_bind_parameter(index + 1, value)?;
@@ -165,16 +164,19 @@ impl<'r> From<Option<&'r str>> for Value<'r> {
     }
 }
 
-/// The values of a record, in the order of [`COLUMNS`].
-fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
-    let (usage, group) = (&record.usage, record.group_use.as_deref());
+/// The values of a record, in the order of [`COLUMNS`]. `has_usage`: with its usage, and what is
+/// billed together with that.
+fn values(record: &UsageRecord, has_usage: bool) -> [Value<'_>; COLUMNS.len()] {
+    let usage = if has_usage { record.usage } else { Usage::default() };
+    let usage_source = if has_usage { record.usage_source } else { UsageSource::None };
+    let group = record.group_use.as_deref();
     [
         // A time beyond the year 2262 is saturated.
         Value::Integer(i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX)),
         (&*record.client).into(),
         record.upstream.as_deref().into(),
         record.model.as_deref().into(),
-        record.usage_source.as_str().into(),
+        usage_source.as_str().into(),
         usage.input_tokens.into(),
         usage.output_tokens.into(),
         usage.total_tokens.into(),
@@ -207,8 +209,8 @@ fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
         record.count.into(),
         record.service_tier.as_deref().into(),
         usage.cache_write_1h_input_tokens.into(),
-        record.tool_calls.as_ref().map_or(Value::Null, Value::Calls),
-        record.reported_cost.as_deref().into(),
+        record.tool_calls.as_ref().filter(|_| has_usage).map_or(Value::Null, Value::Calls),
+        record.reported_cost.as_deref().filter(|_| has_usage).into(),
         group.and_then(GroupUse::group).into(),
         record.time_waiting_ms.into(),
         record.key_id.as_deref().into(),
