@@ -116,7 +116,7 @@ fn upstream(
     let url = url(provider, table);
     let host = url.as_ref().ok().and_then(|url| network?.host(url));
     let has_certificate = tls::has_identity(table) || host.map_or(hosts_unread, Connection::has_identity);
-    let identity = identity::identity(table, provider, network);
+    let identity = identity::identity(table, provider, url.as_ref().ok(), network);
     let api_key = api_key(provider, has_certificate, table);
     let api_version = api_version(provider, table);
     let deployments = names(table, "deployments", "deployment");

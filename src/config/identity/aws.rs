@@ -9,8 +9,12 @@ use crate::config::notes::Read;
 use crate::config::reader::Table;
 use crate::config::secrets::unfit;
 use crate::config::settings::{AwsIdentity, AwsSource, ContainerToken};
-use crate::support::is_loopback;
+use crate::llm::provider::BaseUrl;
 use crate::support::secret::Secret;
+
+/// The variables that name an endpoint.
+const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+const MACHINE_URL: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 
 /// The address of the machine's metadata.
 const MACHINE: &str = "http://169.254.169.254";
@@ -18,11 +22,8 @@ const MACHINE: &str = "http://169.254.169.254";
 /// The address of the endpoint of containers for relative URIs.
 const CONTAINER: &str = "http://169.254.170.2";
 
-/// The addresses of endpoints of containers that may be reached without TLS, besides loopback ones:
-/// those of ECS and EKS.
-const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
-
-pub(super) fn aws(table: &Table<'_>, network: Option<&Network>) -> Read<AwsIdentity> {
+/// `url`: the upstream's.
+pub(super) fn aws(table: &Table<'_>, url: Option<&BaseUrl>, network: Option<&Network>) -> Read<AwsIdentity> {
     let variable = |name: &str| table.environment().get(name).filter(|value| !value.is_empty());
     let region =
         table.optional("region", parsed("region", Some("^[a-z0-9-]+$"), "a region in quotes", region))?;
@@ -34,6 +35,12 @@ pub(super) fn aws(table: &Table<'_>, network: Option<&Network>) -> Read<AwsIdent
             return Err(table.mistake("region", reason));
         }
     };
+    if let Some(other) = url.and_then(|url| region_of_host(url.host())).filter(|other| *other != region) {
+        let reason = format!(
+            "is {region:?}, and the url leads to {other:?}, where its keys are not valid: let both name one region"
+        );
+        return Err(table.mistake("region", reason));
+    }
     let source = source(table, network, &region)?;
     Ok(AwsIdentity { region, source })
 }
@@ -45,8 +52,8 @@ fn source(table: &Table<'_>, network: Option<&Network>, region: &str) -> Read<Aw
         Some(reason) => Err(table.variable_mistake(name, reason.to_owned())),
         None => Ok(Secret::new(text.clone())),
     };
-    let at = |text: &str, rest: &str, is_machine| {
-        endpoint(table, network, &Place { key: "region", text, rest, is_machine })
+    let at = |variable: Option<&'static str>, text: &str, rest: &str, is_machine| {
+        endpoint(table, network, &Place { key: "region", variable, text, rest, is_machine })
     };
     if let Some(access_key) = variable("AWS_ACCESS_KEY_ID") {
         let Some(text) = variable("AWS_SECRET_ACCESS_KEY") else {
@@ -66,42 +73,42 @@ fn source(table: &Table<'_>, network: Option<&Network>, region: &str) -> Read<Aw
             return Err(table.variable_mistake("AWS_ROLE_ARN", reason));
         };
         let own = format!("https://sts.{region}.amazonaws.com/");
-        let url = variable("AWS_ENDPOINT_URL_STS").map_or(own.as_str(), String::as_str);
+        const URL: &str = "AWS_ENDPOINT_URL_STS";
+        let url = variable(URL).map_or(own.as_str(), String::as_str);
         let rest = if url.splitn(4, '/').count() < 4 { "/" } else { "" };
         return Ok(AwsSource::WebIdentity {
-            endpoint: at(url, rest, false)?,
+            endpoint: at(variable(URL).map(|_| URL), url, rest, false)?,
             role: role.clone(),
             session: variable("AWS_ROLE_SESSION_NAME").map_or("streamgauge", String::as_str).to_owned(),
             token_file: PathBuf::from(file),
         });
     }
     let relative = variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
-    if let Some(url) = relative.or_else(|| variable("AWS_CONTAINER_CREDENTIALS_FULL_URI")) {
+    if let Some(url) = relative.or_else(|| variable(FULL_URI)) {
         let file = variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(PathBuf::from);
         let text = variable("AWS_CONTAINER_AUTHORIZATION_TOKEN");
         let text = text.map(|text| secret("AWS_CONTAINER_AUTHORIZATION_TOKEN", text)).transpose()?;
         let authorization = file.map(ContainerToken::File).or(text.map(ContainerToken::Text));
         let endpoint = match relative {
-            Some(path) => at(CONTAINER, path, true)?,
-            None => {
-                let endpoint = at(url, "", true)?;
-                let host = endpoint.url.host();
-                let is_near = host == "localhost"
-                    || host.parse().is_ok_and(is_loopback)
-                    || CONTAINER_HOSTS.contains(&host);
-                if !is_near && !endpoint.url.is_https() {
-                    let reason = format!(
-                        "{host} is none of the addresses of ECS and EKS, and no loopback address: only https:// may lead there"
-                    );
-                    return Err(table.variable_mistake("AWS_CONTAINER_CREDENTIALS_FULL_URI", reason));
-                }
-                endpoint
-            }
+            Some(path) => at(None, CONTAINER, path, true)?,
+            None => at(Some(FULL_URI), url, "", true)?,
         };
         return Ok(AwsSource::Container { endpoint, authorization });
     }
-    let url = variable("AWS_EC2_METADATA_SERVICE_ENDPOINT").map_or(MACHINE, String::as_str);
-    Ok(AwsSource::Machine { endpoint: at(url.trim_end_matches('/'), "/", true)? })
+    let url = variable(MACHINE_URL);
+    let text = url.map_or(MACHINE, String::as_str).trim_end_matches('/');
+    Ok(AwsSource::Machine { endpoint: at(url.map(|_| MACHINE_URL), text, "/", true)? })
+}
+
+/// The region that a host of Amazon Bedrock names, such as `bedrock-runtime.eu-west-1.amazonaws.com`.
+fn region_of_host(host: &str) -> Option<&str> {
+    const DOMAINS: [&str; 3] = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"];
+    let labels = DOMAINS.iter().find_map(|domain| host.strip_suffix(domain))?;
+    labels.split('.').find(|label| {
+        let parts: Vec<_> = label.split('-').collect();
+        let is_number = |part: &&str| part.len() == 1 && part.bytes().all(|byte| byte.is_ascii_digit());
+        parts.len() >= 3 && parts[0].len() == 2 && parts.last().is_some_and(is_number)
+    })
 }
 
 fn region(text: &str) -> Result<String, String> {

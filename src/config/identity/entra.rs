@@ -128,7 +128,7 @@ pub(super) fn entra(table: &Table<'_>, network: Option<&Network>) -> Read<EntraI
     let authority = authority.or_else(|| variable("AZURE_AUTHORITY_HOST").cloned());
     let authority = authority.unwrap_or_else(|| AUTHORITY.to_owned());
     let (text, rest) = (authority.trim_end_matches('/'), format!("/{tenant}/oauth2/v2.0/token"));
-    let place = Place { key: "authority", text, rest: &rest, is_machine: false };
+    let place = Place { key: "authority", variable: None, text, rest: &rest, is_machine: false };
     Ok(EntraIdentity { endpoint: endpoint(table, network, &place)?, scope, grant })
 }
 
@@ -140,19 +140,22 @@ fn managed(
     client: Option<String>,
 ) -> Read<EntraIdentity> {
     let variable = |name: &str| table.environment().get(name).filter(|value| !value.is_empty());
-    let (text, rest, grant) = match (variable("IDENTITY_ENDPOINT"), variable("IDENTITY_HEADER")) {
+    let (text, variable, rest, grant) = match (variable("IDENTITY_ENDPOINT"), variable("IDENTITY_HEADER")) {
         (Some(text), Some(header)) => {
             if let Some(reason) = unfit(header) {
                 return Err(table.variable_mistake("IDENTITY_HEADER", reason.to_owned()));
             }
-            (text.as_str(), "", EntraGrant::Service { client, header: Secret::new(header.clone()) })
+            let grant = EntraGrant::Service { client, header: Secret::new(header.clone()) };
+            (text.as_str(), Some("IDENTITY_ENDPOINT"), "", grant)
         }
         _ => {
-            let host = variable("AZURE_POD_IDENTITY_AUTHORITY_HOST").map_or(MACHINE, String::as_str);
-            (host.trim_end_matches('/'), MACHINE_PATH, EntraGrant::Machine { client })
+            const HOST: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
+            let named = variable(HOST);
+            let host = named.map_or(MACHINE, String::as_str).trim_end_matches('/');
+            (host, named.map(|_| HOST), MACHINE_PATH, EntraGrant::Machine { client })
         }
     };
-    let place = Place { key: "by", text, rest, is_machine: true };
+    let place = Place { key: "by", variable, text, rest, is_machine: true };
     Ok(EntraIdentity { endpoint: endpoint(table, network, &place)?, scope, grant })
 }
 

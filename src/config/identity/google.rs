@@ -21,7 +21,8 @@ pub(super) fn google(table: &Table<'_>, network: Option<&Network>) -> Read<Googl
     let Some(text) = table.optional("credentials", document())? else {
         let host = table.environment().get("GCE_METADATA_HOST").filter(|host| !host.is_empty());
         let text = format!("http://{}", host.map_or(MACHINE, String::as_str));
-        let place = Place { key: "credentials", text: &text, rest: MACHINE_PATH, is_machine: true };
+        let variable = host.map(|_| "GCE_METADATA_HOST");
+        let place = Place { key: "credentials", variable, text: &text, rest: MACHINE_PATH, is_machine: true };
         return Ok(GoogleIdentity { endpoint: endpoint(table, network, &place)?, account: None });
     };
     let mistake = |reason: String| table.mistake("credentials", reason);
@@ -40,7 +41,7 @@ pub(super) fn google(table: &Table<'_>, network: Option<&Network>) -> Read<Googl
     let private_key = Secret::new(key.to_owned());
     RsaSigner::of_pem(&private_key).map_err(|reason| mistake(format!("have a private_key that {reason}")))?;
     let text = field("token_uri").unwrap_or(TOKEN_URI);
-    let place = Place { key: "credentials", text, rest: "", is_machine: false };
+    let place = Place { key: "credentials", variable: None, text, rest: "", is_machine: false };
     let account = ServiceAccount {
         email: email.to_owned(),
         key_id: field("private_key_id").map(str::to_owned),

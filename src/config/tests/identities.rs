@@ -277,10 +277,84 @@ fn mistakes_of_aws_name_key_or_variable() {
         ),
         (
             &[region, ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://evil.example/c")],
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI: evil.example is none of the addresses of ECS and EKS, and no loopback address: only https:// may lead there",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI: \"http://evil.example/c\" is http:// to another machine: secrets are sent there, write https://",
+        ),
+        (
+            &[region, ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://10.0.0.7")],
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT: \"http://10.0.0.7\" is http:// to another machine",
         ),
     ] {
         let found = mistake(BEDROCK, variables);
         assert!(found.contains(expected), "{found:?} is not {expected:?}");
+    }
+}
+
+#[test]
+fn endpoint_elsewhere_has_the_rules_of_the_network() {
+    let azure = format!("{AZURE}[upstreams.azure.entra]\nby = \"managed_identity\"\n");
+    let of = |url: &'static str| [("IDENTITY_ENDPOINT", url), ("IDENTITY_HEADER", "header-1")];
+    for url in
+        ["http://127.0.0.1:1/t", "http://localhost:1/t", "http://169.254.130.2/t", "http://[fe80::1]/t"]
+    {
+        let CloudIdentity::Entra(entra) = identity(&azure, &of(url)) else { panic!("{url}") };
+        assert!(entra.endpoint.is_machine, "{url}");
+    }
+    let CloudIdentity::Entra(entra) = identity(&azure, &of("https://tokens.example/t")) else { panic!() };
+    assert!(!entra.endpoint.is_machine, "a proxy may lead there");
+    let found = mistake(&azure, &of("http://10.0.0.7/t"));
+    assert!(
+        found.contains("IDENTITY_ENDPOINT: \"http://10.0.0.7/t\" is http:// to another machine"),
+        "{found}"
+    );
+    let bounded = format!("{azure}[network]\nallowed_hosts = [\"*.azure.com\"]");
+    let found = mistake(&bounded, &of("https://tokens.example/t"));
+    assert!(
+        found.contains("IDENTITY_ENDPOINT: tokens.example is not among network.allowed_hosts"),
+        "{found}"
+    );
+}
+
+#[test]
+fn provider_of_one_cloud_takes_its_identity_only() {
+    let region = [("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "s")];
+    for (text, expected) in [
+        (
+            format!("{AZURE}[upstreams.azure.aws]"),
+            "upstreams.azure.aws: has no effect at provider \"azure\", which takes tokens of Entra ID only: write entra, or another provider",
+        ),
+        (
+            format!("{AZURE}[upstreams.azure.google]"),
+            "upstreams.azure.google: has no effect at provider \"azure\", which takes tokens of Entra ID only: write entra, or another provider",
+        ),
+        (
+            "[upstreams.gemini]\n[upstreams.gemini.aws]".to_owned(),
+            "upstreams.gemini.aws: has no effect at provider \"gemini\", which takes tokens of Google only: write google, or another provider",
+        ),
+    ] {
+        assert_eq!(mistake(&text, &region), format!("streamgauge.toml: {expected}"));
+    }
+}
+
+#[test]
+fn region_differs_from_that_of_the_url() {
+    let keys = [("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "s")];
+    let at = |host: &str| BEDROCK.replace("https://b/", &format!("https://{host}/"));
+    for host in [
+        "bedrock-runtime.us-east-1.amazonaws.com",
+        "bedrock-mantle.us-east-1.api.aws",
+        "vpce-1-a.bedrock-runtime.us-east-1.vpce.amazonaws.com",
+        "proxy.example",
+    ] {
+        identity(&at(host), &keys);
+    }
+    for (host, region) in [
+        ("bedrock-runtime.eu-west-1.amazonaws.com", "eu-west-1"),
+        ("bedrock-mantle.ap-northeast-1.api.aws", "ap-northeast-1"),
+        ("bedrock-runtime-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+    ] {
+        let expected = format!(
+            "streamgauge.toml: upstreams.b.aws.region: is \"us-east-1\", and the url leads to \"{region}\", where its keys are not valid: let both name one region"
+        );
+        assert_eq!(mistake(&at(host), &keys), expected);
     }
 }
