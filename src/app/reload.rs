@@ -142,7 +142,7 @@ impl Reloader {
         }
         let keyring = Keyring::new(settings, &reload, journal);
         let prices = Live::new(settings.prices.clone());
-        let mut identities = Identities::new(journal.threads());
+        let mut identities = Identities::new(journal);
         let parts = snapshot::Parts {
             identities: &mut identities,
             watch: &mut watch,

@@ -312,19 +312,23 @@ fn spec(
     let headers = |custom, credentials| {
         OutboundHeaders::new(host.clone(), custom, credentials).dropping(dropped.clone())
     };
-    let native = native.map(|credential| {
-        let custom = upstream.headers.clone();
-        let has_version = custom.iter().any(|(name, _)| name == ANTHROPIC_VERSION.0);
-        let is_versioned = upstream.provider == Provider::Anthropic && !has_version;
-        let versioned = || {
-            let (name, value) = ANTHROPIC_VERSION;
-            let version = (HeaderName::from_static(name), HeaderValue::from_static(value));
-            let custom = custom.iter().cloned().chain([version]).collect();
-            headers(custom, vec![credential.clone()])
-        };
-        let versioned = is_versioned.then(versioned);
-        Box::new(NativeHeaders { headers: headers(custom, vec![credential]), versioned })
+    let custom = &upstream.headers;
+    let has_version = custom.iter().any(|(name, _)| name == ANTHROPIC_VERSION.0);
+    let is_versioned = upstream.provider == Provider::Anthropic && !has_version;
+    let versioned = |credentials| {
+        let (name, value) = ANTHROPIC_VERSION;
+        let version = (HeaderName::from_static(name), HeaderValue::from_static(value));
+        is_versioned.then(|| headers(custom.iter().cloned().chain([version]).collect(), credentials))
+    };
+    // A token of an identity is a Bearer token on these paths too.
+    let native = native
+        .map(|credential| vec![credential])
+        .or_else(|| (is_versioned && tokens.is_some()).then(Vec::new));
+    let native = native.map(|credentials| {
+        let versioned = versioned(credentials.clone());
+        Box::new(NativeHeaders { headers: headers(custom.clone(), credentials), versioned })
     });
+    let token_version = versioned(Vec::new());
     let headers = headers(upstream.headers.clone(), credentials);
     let headers = if upstream.clients_choose_billing { headers } else { headers.without(&BILLING_HEADERS) };
     Ok(UpstreamSpec {
@@ -340,7 +344,7 @@ fn spec(
         )
         .with_query(upstream.query.clone()),
         native,
-        tokens: tokens.map(|source| Box::new(UpstreamTokens::new(source, headers.clone()))),
+        tokens: tokens.map(|source| Box::new(UpstreamTokens::new(source, headers.clone(), token_version))),
         headers,
         default_model: upstream.default_model.clone(),
         models: upstream.models.clone(),

@@ -45,8 +45,9 @@ struct Shared {
     looks: Looks,
     /// The threads that handle records.
     threads: Threads,
-    /// Secrets that errors must not show.
+    /// Secrets that errors must not show: configured ones, and tokens of identities.
     masks: ArcSwap<Masks>,
+    token_masks: ArcSwap<Masks>,
 }
 
 /// Counters of records since the start.
@@ -122,6 +123,7 @@ impl Journal {
             looks: Looks::default(),
             threads,
             masks: ArcSwap::default(),
+            token_masks: ArcSwap::default(),
         }))
     }
 
@@ -130,9 +132,15 @@ impl Journal {
         self.0.masks.store(Arc::new(masks));
     }
 
+    /// Masks these tokens too, instead of the earlier ones.
+    pub fn hide_tokens(&self, masks: Masks) {
+        self.0.token_masks.store(Arc::new(masks));
+    }
+
     /// The error with masked secrets. `None` if it contains none.
     pub(super) fn masked(&self, error: &str) -> Option<String> {
-        self.0.masks.load().mask(error)
+        let masked = self.0.masks.load().mask(error);
+        self.0.token_masks.load().mask(masked.as_deref().unwrap_or(error)).or(masked)
     }
 
     /// Queues a record; never blocks on anything but the queue's own lock.
@@ -236,6 +244,17 @@ impl Journal {
 mod tests {
     use super::*;
     use crate::record::{Entry, Outcome};
+
+    #[test]
+    fn configured_secrets_and_tokens_are_masked_both() {
+        let journal = Journal::new(1);
+        journal.hide(Masks::new(["sk-1234567890"]));
+        for (tokens, expected) in [("token-abcdefgh", "*** and ***"), ("token-2", "*** and token-abcdefgh")] {
+            journal.hide_tokens(Masks::new([tokens]));
+            assert_eq!(journal.masked("sk-1234567890 and token-abcdefgh").as_deref(), Some(expected));
+        }
+        assert_eq!(journal.masked("nothing"), None);
+    }
 
     #[test]
     fn a_full_queue_loses_records_and_counts_them() {

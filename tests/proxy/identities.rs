@@ -264,6 +264,39 @@ fn refusal_of_a_new_token_is_relayed() {
 }
 
 #[test]
+fn token_that_an_upstream_repeats_is_masked_in_the_record() {
+    let refused = sized("401 Unauthorized", JSON, br#"{"error":{"message":"no such token: tok-abcdefgh"}}"#);
+    let (authority, service) = (Service::new(vec![token("tok-abcdefgh")]), Service::new(vec![refused]));
+    let proxy = entra(&authority, &service).run();
+    assert_eq!(proxy.client().post(PATH, CHAT_REQUEST).response().status(), 401);
+    assert_eq!(proxy.record()["error"], "no such token: ***");
+}
+
+#[test]
+fn token_at_anthropics_dialect_comes_with_a_version() {
+    let (authority, service) = (Service::new(vec![token("tok-1")]), Service::good());
+    let tables = format!(
+        "[upstreams.anthropic]\nurl = \"http://{}/v1\"\n[upstreams.anthropic.entra]\ntenant = \"t\"\nclient = \"c\"\n\
+         authority = \"http://{}\"\nsecret = {{ value = \"s\" }}\n",
+        service.up.address, authority.up.address
+    );
+    let proxy = proxy().tables(&tables).run();
+    let ask = |path: &str, version: &str| {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\n{version}content-length: {}\r\n\r\n{CHAT_REQUEST}",
+            CHAT_REQUEST.len()
+        );
+        assert_eq!(proxy.client().send(request).response().status(), 200);
+        let request = service.next();
+        assert_eq!((bearer(&request), request.header("x-api-key")), ("tok-1", None));
+        request.header("anthropic-version").map(str::to_owned)
+    };
+    assert_eq!(ask("/v1/messages", "").as_deref(), Some("2023-06-01"));
+    assert_eq!(ask("/v1/messages", "anthropic-version: 2024-01-01\r\n").as_deref(), Some("2024-01-01"));
+    assert_eq!(ask(PATH, ""), None);
+}
+
+#[test]
 fn reload_keeps_a_token_and_uses_a_changed_identity() {
     let (authority, service) = (Service::new(vec![token("tok-1"), token("tok-2")]), Service::good());
     let folder = tempfile::tempdir().unwrap();

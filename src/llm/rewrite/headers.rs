@@ -60,6 +60,11 @@ impl OutboundHeaders {
         .judged()
     }
 
+    /// Returns true if every request gets a header of this name.
+    pub fn adds(&self, name: &str) -> bool {
+        self.own.iter().any(|(own, _)| own == name)
+    }
+
     /// The same headers with this `Authorization`.
     #[must_use]
     pub fn authorized(&self, value: HeaderValue) -> Self {

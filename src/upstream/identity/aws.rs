@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 
 use super::exchange::{Exchange, Failure};
 use super::token::Issued;
-use crate::config::AwsIdentity;
+use crate::config::{AwsIdentity, AwsSource};
 use crate::support::secret::Secret;
 use credentials::Credentials;
 use sigv4::Signing;
@@ -31,6 +31,9 @@ const VERSION: &str = "&Version=1";
 /// The longest life of a key: 12 hours.
 const LIFE: Duration = Duration::from_secs(12 * 60 * 60);
 
+/// The life of credentials from an endpoint that does not tell it.
+const UNTOLD_LIFE: Duration = Duration::from_secs(60 * 60);
+
 /// The time after which a key is made again, so that a role's change takes effect.
 const REFRESH: Duration = Duration::from_secs(60 * 60);
 
@@ -41,7 +44,10 @@ pub(super) async fn issue(
     now: Timestamp,
 ) -> Result<Issued, Failure> {
     let credentials = credentials::get(&identity.source, exchange).await?;
-    let rest = credentials.life(now)?.unwrap_or(LIFE);
+    let rest = credentials.life(now)?.unwrap_or(match identity.source {
+        AwsSource::Keys { .. } => LIFE,
+        _ => UNTOLD_LIFE,
+    });
     let text = key(&credentials, &identity.region, now);
     Ok(Issued { text, life: rest.min(LIFE), refresh_in: Some(REFRESH.min(rest / 2)) })
 }

@@ -32,13 +32,17 @@ const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) reason: String,
+    /// The reason without the words that differ from one response to the next, such as the id of a
+    /// trace: the same kind is no news.
+    pub(super) kind: String,
     /// The pause that the authority asks for.
     pub(super) pause: Option<Duration>,
 }
 
 impl Failure {
     pub(super) fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), pause: None }
+        let reason = reason.into();
+        Self { kind: reason.clone(), reason, pause: None }
     }
 }
 
@@ -155,27 +159,27 @@ impl Exchange<'_> {
                 let most = MAX_RESPONSE >> 10;
                 let reason =
                     format!("{authority}: its response ({status}) breaks off, or is larger than {most} KiB");
-                return Err(Failure { reason, pause });
+                return Err(Failure { pause, ..Failure::new(reason) });
             }
             Err(_) => {
-                return Err(Failure {
-                    reason: format!("{authority}: its response ({status}) does not end"),
-                    pause,
-                });
+                let reason = format!("{authority}: its response ({status}) does not end");
+                return Err(Failure { pause, ..Failure::new(reason) });
             }
         };
         if status.is_success() {
             return Ok(body.into());
         }
         let mut reason = format!("{authority} refuses ({status})");
-        if let Some(text) = refusal(&body) {
+        let mut kind = reason.clone();
+        if let Some(Refusal { code, text }) = refusal(&body) {
+            kind.push_str(&code);
             let text = Masks::new(secrets.iter().copied()).mask(&text).unwrap_or(text);
             reason.push_str(": ");
             reason
                 .extend(text.chars().take(MAX_SHOWN).map(|char| if char.is_control() { ' ' } else { char }));
         }
         let may_ask = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
-        Err(Failure { reason, pause: pause.filter(|_| may_ask) })
+        Err(Failure { reason, kind, pause: pause.filter(|_| may_ask) })
     }
 }
 
@@ -189,15 +193,53 @@ fn pause(headers: &Headers) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_PAUSE))
 }
 
+/// The words of a refusal.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    /// Those that are the same each time.
+    code: String,
+    text: String,
+}
+
 /// The words of a refusal: `error` and `error_description` (RFC 6749 section 5.2), or `message`.
-fn refusal(body: &[u8]) -> Option<String> {
+fn refusal(body: &[u8]) -> Option<Refusal> {
     let json: Value = serde_json::from_slice(body).ok()?;
-    let said = ["error", "error_description", "message", "Message", "code", "Code"].into_iter();
-    let words: Vec<_> = said.filter_map(|key| json.get(key)?.as_str()).collect();
-    (!words.is_empty()).then(|| words.join(": "))
+    let words = |keys: &[&str]| -> Vec<_> {
+        keys.iter().filter_map(|key| json.get(key)?.as_str()).map(lasting).collect()
+    };
+    let text = words(&["error", "error_description", "message", "Message", "code", "Code"]);
+    let code = words(&["error", "code", "Code"]).join(": ");
+    (!text.is_empty()).then(|| Refusal { code, text: text.join(": ") })
+}
+
+/// A text of Entra ID without its last part, which names the trace and the time.
+fn lasting(text: &str) -> &str {
+    text.split_once("Trace ID:").map_or(text, |(lasting, _)| lasting).trim_end()
 }
 
 /// Base64url without padding (RFC 7515 section 2).
 pub(super) fn base64url(bytes: &[u8]) -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_of_one_reason_are_of_one_kind() {
+        let of = |trace: &str| {
+            let body = format!(
+                r#"{{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret. Trace ID: {trace} Correlation ID: c Timestamp: 2026-12-01 01:02:03Z"}}"#
+            );
+            refusal(body.as_bytes()).unwrap()
+        };
+        assert_eq!(of("1"), of("2"));
+        assert_eq!(of("1").text, "invalid_client: AADSTS7000215: Invalid client secret.");
+        let varied =
+            |id: u32| refusal(format!(r#"{{"code":"Busy","message":"request {id}"}}"#).as_bytes()).unwrap();
+        assert_eq!(varied(1).code, varied(2).code);
+        assert_ne!(varied(1).text, varied(2).text);
+        assert_eq!(refusal(b"{}"), None);
+    }
 }

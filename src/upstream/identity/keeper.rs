@@ -9,19 +9,27 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::super::ConnectSpec;
 use super::exchange::{Exchange, Failure};
-use super::token::{AccessToken, Issued};
+use super::token::{AccessToken, Issued, Moment};
 use super::{TokenSource, aws, entra, google};
 use crate::config::CloudIdentity;
+use crate::record::Journal;
+use crate::support::secret::Masks;
 use crate::support::threads::{Deadline, Thread, Threads, block_on_this_thread, fault};
 use crate::support::{Backoff, Live, OutageNotice};
 
 /// The first and the longest pause between attempts.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The shortest time between two tokens, however often one is refused or its end comes.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// The interval of looks at the clock of the wall, which goes on while the machine sleeps.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// The longest attempt, with all of its requests.
 const ATTEMPT: Duration = Duration::from_secs(30);
@@ -30,19 +38,39 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The identities in use by the names of their upstreams, and counts of renewals.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct IdentityStates {
     used: Live<Vec<(Arc<str>, Arc<TokenSource>)>>,
     renewed: AtomicU64,
     failed: AtomicU64,
     /// The first tokens are there, or the first requests for them have failed.
     has_begun: AtomicBool,
+    /// Its errors must not show the tokens.
+    journal: Journal,
 }
 
 impl IdentityStates {
+    fn new(journal: Journal) -> Self {
+        Self {
+            used: Live::default(),
+            renewed: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            has_begun: AtomicBool::new(false),
+            journal,
+        }
+    }
+
+    /// Masks the tokens in use in the errors of records, with the one before each.
+    fn hide(&self) {
+        let used = self.used.load();
+        let tokens = used.iter().flat_map(|(_, source)| [&source.present, &source.earlier]);
+        let tokens: Vec<_> = tokens.filter_map(|token| token.load_full()).collect();
+        self.journal.hide_tokens(Masks::new(tokens.iter().map(|token| token.text.expose())));
+    }
+
     /// The rest of the life of each upstream's token. Zero: there is none.
     pub fn rests(&self) -> Vec<(Arc<str>, Duration)> {
-        let now = Instant::now();
+        let now = Moment::now();
         let used = self.used.load();
         let rest = |source: &TokenSource| source.present.load().as_ref().map(|token| token.rest(now));
         used.iter().map(|(name, source)| (Arc::clone(name), rest(source).unwrap_or_default())).collect()
@@ -87,8 +115,10 @@ struct Watched {
 }
 
 impl Identities {
-    pub fn new(threads: &Threads) -> Self {
-        Self { states: Arc::default(), known: Vec::new(), threads: threads.clone(), thread: None }
+    /// The identities of the process with this journal.
+    pub fn new(journal: &Journal) -> Self {
+        let states = Arc::new(IdentityStates::new(journal.clone()));
+        Self { states, known: Vec::new(), threads: journal.threads().clone(), thread: None }
     }
 
     pub fn states(&self) -> &Arc<IdentityStates> {
@@ -192,7 +222,7 @@ async fn keep(name: Arc<str>, source: Arc<TokenSource>, states: Arc<IdentityStat
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut outage = OutageNotice::default();
     loop {
-        let asked = Instant::now();
+        let asked = Moment::now();
         let attempt = timeout(ATTEMPT, source.request()).await;
         let issued = attempt.unwrap_or_else(|_| Err(Failure::new("there was no token within 30 s")));
         match issued {
@@ -201,6 +231,7 @@ async fn keep(name: Arc<str>, source: Arc<TokenSource>, states: Arc<IdentityStat
                 let token = AccessToken::new(issued, asked);
                 let renewal = token.renewal(fastrand::f64());
                 source.put(token);
+                states.hide();
                 backoff.reset();
                 if outage.record_success() {
                     tracing::info!(upstream = %name, "there is a token for the upstream again");
@@ -208,10 +239,11 @@ async fn keep(name: Arc<str>, source: Arc<TokenSource>, states: Arc<IdentityStat
                     tracing::debug!(upstream = %name, "there is a new token for the upstream");
                 }
                 source.until(renewal).await;
+                sleep_until(asked.monotonic + MIN_PAUSE).await;
             }
             Err(failure) => {
                 states.failed.fetch_add(1, Ordering::Relaxed);
-                if outage.record_failure(failure.reason.clone()) {
+                if outage.record_failure(failure.kind.clone()) {
                     let has_token = source.usable().is_some();
                     tracing::error!(upstream = %name, has_token, "there is no new token for the upstream: {failure}");
                 }
@@ -241,7 +273,7 @@ impl TokenSource {
     }
 
     fn put(&self, token: AccessToken) {
-        self.present.store(Some(Arc::new(token)));
+        self.earlier.store(self.present.swap(Some(Arc::new(token))));
         self.failure.store(None);
         self.is_settled.store(true, Ordering::Release);
         self.issued.send_modify(|issued| *issued += 1);
@@ -254,17 +286,20 @@ impl TokenSource {
         self.issued.send_modify(|_| {});
     }
 
-    /// Waits for the renewal of the present token, or for its refusal.
-    async fn until(&self, renewal: Instant) {
+    /// Waits until the present token has the age of its `renewal`, is refused, or has ended.
+    async fn until(&self, renewal: Duration) {
         let number = *self.issued.borrow();
-        let refused = async {
-            while self.refused.load(Ordering::Acquire) != number {
-                self.wanted.notified().await;
+        loop {
+            let now = Moment::now();
+            let left = self.present.load().as_ref().map(|token| renewal.saturating_sub(token.age(now)));
+            let left = left.unwrap_or_default();
+            if left.is_zero() || self.refused.load(Ordering::Acquire) == number || self.usable().is_none() {
+                return;
             }
-        };
-        tokio::select! {
-            () = sleep_until(renewal) => {}
-            () = refused => {}
+            tokio::select! {
+                () = sleep(left.min(LOOK)) => {}
+                () = self.wanted.notified() => {}
+            }
         }
     }
 }
@@ -274,6 +309,7 @@ mod tests {
     use std::path::PathBuf;
 
     use tokio::task::{LocalSet, spawn_local};
+    use tokio::time::Instant;
 
     use super::*;
     use crate::config::{AwsIdentity, AwsSource, TokenEndpoint};
@@ -310,7 +346,7 @@ mod tests {
         let secret_key = Secret::new("s".to_owned());
         let access_key = "AKID".to_owned();
         let source = source(AwsSource::Keys { access_key, secret_key, session_token: None });
-        let states = Arc::<IdentityStates>::default();
+        let states = Arc::new(IdentityStates::new(Journal::new(1)));
         let test = async {
             let first = source.token(MINUTE).await.unwrap();
             sleep(53 * MINUTE).await;
@@ -318,12 +354,34 @@ mod tests {
             sleep(14 * MINUTE).await;
             let second = source.token(MINUTE).await.unwrap();
             assert!(!Arc::ptr_eq(&first, &second), "it is made again after an hour");
-            let late = source.instead_of(&first, MINUTE).await.unwrap();
+            let mut revoked = AccessToken::clone(&second);
+            revoked.text = Secret::new("r".to_owned());
+            let late = source.instead_of(&revoked, MINUTE).await.unwrap();
             assert!(Arc::ptr_eq(&second, &late), "there is a newer one already");
-            let third = source.instead_of(&second, MINUTE).await.unwrap();
-            assert!(!Arc::ptr_eq(&second, &third));
+            assert_eq!(states.renewals(), [("renewed", 2), ("failed", 0)]);
+            // A key of the same second has the same text, and is no other one.
+            let third = source.instead_of(&second, MINUTE).await;
+            assert!(third.is_none_or(|third| third.text != second.text));
             assert_eq!(states.renewals(), [("renewed", 3), ("failed", 0)]);
             assert!(states.rests()[0].1 > 11 * 60 * MINUTE && states.awaited().is_empty());
+        };
+        while_kept(&source, &states, test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_one_after_the_other_renew_once_a_second() {
+        let (access_key, secret_key) = ("AKID".to_owned(), Secret::new("s".to_owned()));
+        let source = source(AwsSource::Keys { access_key, secret_key, session_token: None });
+        let states = Arc::new(IdentityStates::new(Journal::new(1)));
+        let test = async {
+            let begun = Instant::now();
+            source.token(MINUTE).await.unwrap();
+            while begun.elapsed() < 10 * FIRST_PAUSE {
+                source.refuse();
+                sleep(MIN_PAUSE / 100).await;
+            }
+            let [(_, renewed), _] = states.renewals();
+            assert!((9..=12).contains(&renewed), "{renewed} keys in ten seconds");
         };
         while_kept(&source, &states, test).await;
     }
@@ -339,7 +397,7 @@ mod tests {
         };
         let [role, session] = ["r", "s"].map(str::to_owned);
         let source = source(AwsSource::WebIdentity { endpoint, role, session, token_file: PathBuf::new() });
-        let states = Arc::<IdentityStates>::default();
+        let states = Arc::new(IdentityStates::new(Journal::new(1)));
         assert_eq!(states.awaited().len(), 0);
         let test = async {
             let begun = Instant::now();
