@@ -18,7 +18,7 @@ pub(super) use model_place::{
     DEPLOYMENTS, MODEL_PARAMETERS, NATIVE, V1, deployment, names_model_in_query, native_model,
 };
 pub use model_place::{ModelPlace, query_model, query_models};
-use model_place::{after_native, method_colon, split_method};
+use model_place::{NATIVE_MODELS, after_native, method_colon, split_method};
 use paths::{KNOWN, NATIVE_METHODS};
 pub use state::{HoldsState, path_ids};
 pub use stored::{Stored, StoredKind, UsageOwner};
@@ -101,7 +101,7 @@ impl Endpoint {
         }
         let Some(rest) = after_native(path) else { return Self::OTHER };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        match rest.strip_prefix("models/").and_then(split_method) {
+        match NATIVE_MODELS.iter().find_map(|models| split_method(rest.strip_prefix(models)?)) {
             Some((_, method)) => Self::known(NATIVE_METHODS, method),
             None => Self::known(KNOWN, rest.strip_prefix("openai/").unwrap_or(rest)),
         }
@@ -122,9 +122,9 @@ impl Endpoint {
         matches!(self.body, Body::Model | Body::ModelAndDeployment | Body::Named | Body::Session)
     }
 
-    /// Returns true if the path names the model and the body is JSON, which is not read.
-    pub fn names_model_in_path(self) -> bool {
-        self.body == Body::InPath
+    /// Returns true for a path of Gemini's own API whose body may ask for output, and is not read.
+    pub fn is_unread(self, path: &str) -> bool {
+        self.body == Body::InPath || (self == Self::OTHER && after_native(path).is_some())
     }
 
     /// Returns true if a body without a model gets the default one.

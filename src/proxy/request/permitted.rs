@@ -49,7 +49,9 @@ impl Routed<'_> {
         let is_body = endpoint.takes_json_model() && endpoint.uses_tokens(&self.buffered.head.method);
         match asked_output(self.buffered.text()) {
             // Gemini's field is inside an object, of which nothing is read.
-            _ if endpoint.names_model_in_path() && endpoint.uses_tokens(&self.buffered.head.method) => {
+            _ if endpoint.is_unread(self.inbound.path)
+                && endpoint.uses_tokens(&self.buffered.head.method) =>
+            {
                 let (field, asked) = ("generationConfig", "an unread number of".to_owned());
                 let client = client.name.to_string();
                 Err(Kind::OutputTooLarge { field, asked, most, client }.into())

@@ -64,8 +64,8 @@ impl Endpoint {
     pub fn model_place(self, method: &Method, path: &str, is_session: bool) -> ModelPlace {
         if path.starts_with(DEPLOYMENTS) {
             ModelPlace::Path(deployment(path))
-        } else if self.body == Body::InPath {
-            ModelPlace::Path(native_model(path))
+        } else if let Some(model) = self.native_place(method, path) {
+            ModelPlace::Path(model)
         } else if names_model_in_query(path, false) {
             ModelPlace::Query
         } else if is_session {
@@ -75,6 +75,14 @@ impl Endpoint {
         } else {
             ModelPlace::Nowhere
         }
+    }
+
+    /// The model of a request to Gemini's own API that may create usage, in its path. `Some(None)`:
+    /// the path names none.
+    fn native_place(self, method: &Method, path: &str) -> Option<Option<String>> {
+        let rest = after_native(path)?;
+        let is_own = self == Self::OTHER || NATIVE_MODELS.iter().any(|models| rest.starts_with(models));
+        (is_own && may_create(method)).then(|| native_model(path).or_else(|| native_name(rest)))
     }
 
     /// Returns true if a request uses no tokens, or names its model and has its tokens counted in
@@ -125,6 +133,9 @@ pub(in crate::llm::provider) const NATIVE: [&str; 2] = ["/v1beta/", "/v1alpha/"]
 
 /// The prefix of an Azure SDK's paths with a deployment.
 pub(in crate::llm::provider) const DEPLOYMENTS: &str = "/openai/deployments/";
+
+/// The collections of models there.
+pub(super) const NATIVE_MODELS: [&str; 2] = ["models/", "tunedModels/"];
 
 /// Parameters that name the model, of which the first counts.
 pub(in crate::llm::provider) const MODEL_PARAMETERS: [&str; 2] = ["model", "deployment"];
@@ -179,6 +190,13 @@ pub(super) fn method_colon(text: &str) -> Option<Range<usize>> {
 pub(in crate::llm::provider) fn native_model(path: &str) -> Option<String> {
     let (model, _) = split_method(after_native(path)?.strip_prefix("models/")?)?;
     path::decoded(model).filter(|model| !model.is_empty())
+}
+
+/// The decoded resource that a path of Gemini's own API calls a method of, with its collection:
+/// `tunedModels/{model}`.
+fn native_name(rest: &str) -> Option<String> {
+    let (name, _) = split_method(rest)?;
+    path::decoded(name).filter(|name| !name.is_empty())
 }
 
 /// The decoded deployment in an Azure SDK's path.

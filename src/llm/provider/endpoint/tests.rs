@@ -249,6 +249,7 @@ fn native_path_names_method_and_model() {
         ("/v1beta/models/x:countTokens", "countTokens", true),
         ("/v1beta/models/x:embedContent", "embedContent", false),
         ("/v1beta/models/x:unknown", "other", false),
+        ("/v1beta/tunedModels/x:generateContent", "generateContent", true),
         ("/v1beta/openai/chat/completions", "chat/completions", true),
         ("/v1beta/models", "models", false),
         ("/v2/rerank", "rerank", true),
@@ -276,6 +277,30 @@ fn native_path_names_method_and_model() {
     let renamed = renamed_path(post, "/v1beta/models/fast:generateContent", "gemini-2.5-flash");
     assert_eq!(renamed.as_deref(), Some("/v1beta/models/gemini-2.5-flash:generateContent"));
     assert_eq!(renamed_path(post, "/v1/chat/completions", "m"), None);
+}
+
+#[test]
+fn native_request_that_may_use_tokens_has_a_model_or_none_that_is_read() {
+    let place = |method: &Method, path: &str| Endpoint::of(path).model_place(method, path, false);
+    for (path, model) in [
+        ("/v1beta/models/m:embedContent", Some("m")),
+        ("/v1beta/models/m:batchGenerateContent", Some("m")),
+        ("/v1beta/tunedModels/m:generateContent", Some("tunedModels/m")),
+        ("/v1beta/tunedModels/m%3AgenerateContent", Some("tunedModels/m")),
+        ("/v1beta/dynamic/a:generateContent", Some("dynamic/a")),
+        ("/v1beta/mod%65ls/m:generateContent", Some("models/m")),
+        ("/v1beta/cachedContents", None),
+        ("/v1alpha/interactions", None),
+    ] {
+        assert_eq!(place(&Method::POST, path), ModelPlace::Path(model.map(str::to_owned)), "{path}");
+        assert_eq!(place(&Method::GET, path), ModelPlace::Nowhere, "{path}");
+    }
+    assert_eq!(place(&Method::POST, "/v1beta/files"), ModelPlace::Nowhere);
+    let in_body = place(&Method::POST, "/v1beta/openai/chat/completions");
+    assert_eq!(in_body, ModelPlace::Body { takes_default: false });
+    let is_unread = |path: &str| Endpoint::of(path).is_unread(path);
+    assert!(is_unread("/v1beta/tunedModels/m:generateContent") && is_unread("/v1alpha/interactions"));
+    assert!(!is_unread("/v1beta/models/m:embedContent") && !is_unread("/v1/unknown"));
 }
 
 /// The known patterns for which a request with this method is metered, or is not.
