@@ -221,6 +221,8 @@ def check_values(chart):
     check("a release called streamgauge", names == {"streamgauge"}, names)
     on_disk = [item["kind"] for item in render(chart, {"persistence": {"enabled": True}})]
     check("persistence", "StatefulSet" in on_disk and "Deployment" not in on_disk, on_disk)
+    check_labels(chart)
+    check_notes(chart)
     # Every switch at the same time, with the longest name of a release.
     switches = {
         "admin": {"expose": True},
@@ -231,6 +233,50 @@ def check_values(chart):
     check_objects("all switches", objects)
     check("all switches", len(objects) == 10, [item["kind"] for item in objects])
     check("all switches", all(len(item["metadata"]["name"]) <= 63 for item in objects), "a name is too long")
+
+
+class EachKeyOnce(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, as strict parsers do."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep) for key, _ in node.value]
+        if len(keys) != len(set(keys)):
+            raise yaml.constructor.ConstructorError(None, None, f"a key is there twice: {keys}", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def check_labels(chart):
+    """Labels of the values replace those of the chart, except the ones that find the pods."""
+    labels = {"app.kubernetes.io/version": "of-mine", "app.kubernetes.io/name": "another", "team": "llm"}
+    monitor = {"enabled": True, "labels": labels, "tokenSecret": {"name": "a", "key": "b"}}
+    values = {"podLabels": labels, "admin": {"expose": True}, "serviceMonitor": monitor}
+    manifests = chart.render(values, name="gauge", namespace="llm")
+    texts = [text for path, text in manifests.items() if path.endswith(".yaml")]
+    try:
+        objects = [item for text in texts for item in yaml.load_all(text, EachKeyOnce) if item]
+    except yaml.constructor.ConstructorError as error:
+        check("labels", False, error)
+        return
+    found = [one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"], one(objects, "ServiceMonitor")["metadata"]["labels"]]
+    for labels in found:
+        named = [labels[name] for name in ("app.kubernetes.io/version", "app.kubernetes.io/name", "team")]
+        check("labels", named == ["of-mine", "streamgauge", "llm"], named)
+    endpoint = one(objects, "ServiceMonitor")["spec"]["endpoints"][0]
+    check("serviceMonitor", endpoint["scheme"] == "https" and endpoint["authorization"], endpoint)
+    plain = chart.render({**values, "serviceMonitor": {**monitor, "scheme": "http", "tokenInTheClear": True}}, name="gauge", namespace="llm")
+    check("tokenInTheClear", any("scheme: http\n" in text for text in plain.values()), "the scheme is not http")
+
+
+def check_notes(chart):
+    """The notes name the scheme of each server."""
+    for config, schemes in (
+        ("[log]\n", ("http", "http")),
+        ("[server.tls]\n", ("https", "http")),
+        ("[server]\n  [admin.tls]\n", ("http", "https")),
+    ):
+        text = next(text for path, text in chart.render({"config": config}, name="gauge", namespace="llm").items() if path.endswith("NOTES.txt"))
+        for scheme, rest in zip(schemes, ("gauge-streamgauge.llm:8080/v1", "127.0.0.1:9090/")):
+            check(f"notes: {config!r}", f" {scheme}://{rest}" in text, text)
 
 
 # Values that are refused, each with a part of the message.
@@ -247,6 +293,10 @@ REFUSED = [
     ({"secrets": ["Upper"]}, "secrets"),
     ({"serviceMonitor": {"enabled": True}}, "admin.expose"),
     ({"admin": {"expose": True}, "serviceMonitor": {"enabled": True, "tokenSecret": {"name": "a", "key": ""}}}, "tokenSecret"),
+    (
+        {"admin": {"expose": True}, "serviceMonitor": {"enabled": True, "scheme": "http", "tokenSecret": {"name": "a", "key": "b"}}},
+        "in the clear",
+    ),
 ]
 
 

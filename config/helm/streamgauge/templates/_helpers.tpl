@@ -18,6 +18,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* The labels with further ones, which replace those of the same name except the selector's. */}}
+{{- define "streamgauge.labelsWith" -}}
+{{- $selector := include "streamgauge.selector" (first .) | fromYaml -}}
+{{- merge $selector (last .) (include "streamgauge.labels" (first .) | fromYaml) | toYaml -}}
+{{- end -}}
+
+{{/* The scheme of a server whose section is the second of the list. */}}
+{{- define "streamgauge.scheme" -}}
+{{- $section := printf "(?m)^\\s*(\\[%s\\.tls\\]|%s\\.tls\\.)" (last .) (last .) -}}
+{{- ternary "https" "http" (regexMatch $section (first .).Values.config) -}}
+{{- end -}}
+
 {{- define "streamgauge.kind" -}}
 {{- ternary "StatefulSet" "Deployment" .Values.persistence.enabled -}}
 {{- end -}}
@@ -38,10 +50,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "streamgauge.pod" -}}
 metadata:
   labels:
-    {{- include "streamgauge.labels" . | nindent 4 }}
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "streamgauge.labelsWith" (list . .Values.podLabels) | nindent 4 }}
   {{- if or .Values.rolloutOnChange .Values.podAnnotations }}
   annotations:
     {{- if .Values.rolloutOnChange }}
