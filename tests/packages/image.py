@@ -7,6 +7,7 @@ Needs root, and Debian's buildah.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -44,7 +45,11 @@ def check_files(root, config):
     labels = config["Labels"]
     check("image: labels", labels["org.opencontainers.image.title"] == "streamgauge", labels)
     files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-    check("image: files", files == ["etc/passwd", "etc/ssl/certs/ca-certificates.crt", "streamgauge"], files)
+    certificates, components = "etc/ssl/certs/ca-certificates.crt", "usr/share/doc/streamgauge/sbom.cdx.json"
+    check("image: files", files == ["etc/passwd", certificates, "streamgauge", components], files)
+    program = json.loads((root / components).read_text())["metadata"]["component"]
+    digest = hashlib.sha256((root / "streamgauge").read_bytes()).hexdigest()
+    check("image: components", program["hashes"] == [{"alg": "SHA-256", "content": digest}], program)
     state = (root / STATE).stat()
     check("image: state", (state.st_uid, state.st_gid) == (USER, USER), state)
 
