@@ -15,14 +15,27 @@ use rustix::fs::{FlockOperation, flock};
 /// The file stays open until then: closing it would release SQLite's own locks of this process
 /// (fcntl(2)). The mark is a lock of flock(2), which is independent of those.
 #[derive(Debug)]
-pub(super) struct Mark(File);
+pub(super) struct Mark {
+    file: File,
+    /// The process whose place this one takes.
+    predecessor: Option<u32>,
+}
 
 impl Mark {
-    /// Marks the ledger if no other process has it marked any more. Returns false if one has. A file
+    /// Marks the ledger if no other process writes to it any more. Returns false if one has it marked,
+    /// or if the predecessor runs: that one may have no mark, since its own predecessor had it. A file
     /// system without such locks has no marks.
     pub(super) fn take(&self) -> bool {
-        try_lock(&self.0)
+        !self.predecessor.is_some_and(is_running) && try_lock(&self.file)
     }
+}
+
+/// Returns true if there is a process of this id that has not ended (proc(5), `/proc/[pid]/stat`).
+fn is_running(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name may contain anything, also parentheses.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// Marks the ledger. The warning names the process that had marked it before. `None` if there is
@@ -43,7 +56,7 @@ pub(super) fn mark(path: &Path, predecessor: Option<u32>) -> (Option<Mark>, Opti
             path.display()
         )
     });
-    (Some(Mark(file)), warning)
+    (Some(Mark { file, predecessor }), warning)
 }
 
 /// Locks the file. Returns false if another process has it locked.
@@ -82,5 +95,22 @@ mod tests {
         assert!(second.take());
         drop(second);
         assert_eq!(mark(ledger.path(), None).1, None);
+    }
+
+    #[test]
+    fn ledger_is_not_taken_while_a_predecessor_runs_unmarked() {
+        let ledger = tempfile::NamedTempFile::new().unwrap();
+        let mut predecessor = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let (mark, warning) = mark(ledger.path(), Some(predecessor.id()));
+        let mark = mark.unwrap();
+        assert!(warning.is_none() && !mark.take());
+        predecessor.kill().unwrap();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !mark.take() {
+            assert!(std::time::Instant::now() < end, "it has ended, and is not waited for yet");
+            std::thread::yield_now();
+        }
+        predecessor.wait().unwrap();
+        assert!(mark.take());
     }
 }
