@@ -146,7 +146,9 @@ impl Control {
                 }
             };
             opened.open();
-            child.map(upgrade::wait);
+            if let Some(child) = child {
+                upgrade::wait(child);
+            }
             Ok(())
         });
         if let Err(error) = started {

@@ -117,7 +117,8 @@ impl Start {
     fn refusal(&self) -> Option<String> {
         const CONTAINER: &str = "replace the container";
         let outlives = |init: &str| ["systemd", "init"].contains(&init);
-        if self.id == 1 {
+        // The parent of the first process is outside, also if containers share their processes' ids.
+        if self.id == 1 || self.parent == 0 {
             return Some(format!("the first process of a container cannot be replaced: {CONTAINER}"));
         }
         if self.parent == 1 && !self.init.as_deref().is_some_and(outlives) {
@@ -263,6 +264,7 @@ mod tests {
         };
         let first = Start { id: 1, parent: 0, init: None, by_systemd: false, has_supervisor: true };
         assert!(first.refusal().unwrap().contains("the first process of a container"));
+        assert!(refusal(0, Some("pause"), false, false).contains("the first process of a container"));
         for init in ["tini", "dumb-init", "docker-init", "sh"] {
             assert!(refusal(1, Some(init), false, true).starts_with(init), "{init}");
         }

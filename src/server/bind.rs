@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_processes_that_replace_a_left_socket_one_listens() {
+    fn one_of_many_processes_replaces_a_socket_that_was_left() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
         for _ in 0..50 {
@@ -172,8 +172,8 @@ mod tests {
             });
             let (listening, refused): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
             assert_eq!((listening.len(), refused.len()), (1, 3));
-            let kinds = refused.iter().map(|bound| bound.as_ref().unwrap_err().kind());
-            assert!(kinds.into_iter().all(|kind| kind == io::ErrorKind::AddrInUse));
+            let mut kinds = refused.into_iter().map(|bound| bound.unwrap_err().kind());
+            assert!(kinds.all(|kind| kind == io::ErrorKind::AddrInUse));
             UnixStream::connect(&path).expect("the socket at the path listens");
         }
     }

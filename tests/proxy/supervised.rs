@@ -1,6 +1,7 @@
 //! The real program under a supervisor: sockets that it opened, messages that it gets, and the time
 //! between its signal and the drain.
 
+use std::cell::RefCell;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
@@ -12,14 +13,14 @@ use crate::harness::{Client, PATIENCE, Program, Serving, free_address};
 
 const NO_LEDGER: &str = "path = \"\"";
 
-/// The socket of a supervisor.
-struct Notified(UnixDatagram);
+/// The socket of a supervisor, and the messages that came before those that were waited for.
+struct Notified(UnixDatagram, RefCell<Vec<String>>);
 
 impl Notified {
     fn bind(program: &Program) -> Self {
         let socket = UnixDatagram::bind(program.path("notify")).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self(socket)
+        Self(socket, RefCell::default())
     }
 
     fn command(&self, program: &Program) -> Command {
@@ -28,9 +29,13 @@ impl Notified {
         command
     }
 
-    /// Waits for a message that begins so.
+    /// Waits for a message that begins so. The status has its own thread, so that its messages may
+    /// come before others.
     fn wait_for(&self, beginning: &str) -> String {
-        let mut seen = Vec::new();
+        let mut seen = self.1.borrow_mut();
+        if let Some(at) = seen.iter().position(|text| text.starts_with(beginning)) {
+            return seen.remove(at);
+        }
         loop {
             let mut bytes = [0; 512];
             let length = self.0.recv(&mut bytes).unwrap_or_else(|_| panic!("no {beginning}: {seen:?}"));

@@ -280,7 +280,7 @@ fn native_path_names_method_and_model() {
 }
 
 #[test]
-fn native_request_that_may_use_tokens_has_a_model_or_none_that_is_read() {
+fn native_request_that_may_use_tokens_names_its_model_or_none() {
     let place = |method: &Method, path: &str| Endpoint::of(path).model_place(method, path, false);
     for (path, model) in [
         ("/v1beta/models/m:embedContent", Some("m")),
