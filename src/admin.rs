@@ -121,11 +121,12 @@ impl Admin {
     /// Shows `shown` to clients that `access` admits.
     pub fn new(shown: Shown, access: Arc<Live<Access>>) -> Self {
         let reader = LedgerReader::new(shown.ledger.clone());
+        let memory = shown.journal.memory().clone();
         Self {
             shown,
             access,
             reader,
-            memory: ResponseMemory::new(),
+            memory: ResponseMemory::new(memory),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             forms: Semaphore::new(login::FORMS),
             key_forms: Semaphore::new(login::FORMS),

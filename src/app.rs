@@ -8,6 +8,7 @@ mod handover;
 mod keyring;
 mod ledger_use;
 mod limits;
+mod memory_limit;
 pub(crate) mod obstacles;
 pub(crate) mod open_files;
 mod passed;
@@ -34,12 +35,13 @@ use socket2::Socket;
 use crate::admin::{self, Admin, Members, ServerBounds, Shown, WORKER};
 use crate::config::{Files, Settings, Sources};
 use crate::proxy::limit_time;
-use crate::record::{ActiveRequests, CAPACITY, Estimator, Journal, RefusalCounter, Sink, Writer};
+use crate::record::{ActiveRequests, Estimator, Journal, RefusalCounter, Sink, Writer};
 use crate::server::{Balance, Capacity, Listener, bind, bind_unix, set_socket_mode, watch_at_most};
 use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::Metrics;
 use crate::support::drain::Stop;
 use crate::support::flow::StreamMetricsRegistry;
+use crate::support::memory::Memory;
 use crate::support::supervisor::Supervisor;
 use crate::support::threads::Threads;
 use crate::support::{ListenAddress, Live};
@@ -144,7 +146,8 @@ impl App {
         let (addresses, sockets, admin) = listen(settings, sockets)?;
         let workers = settings.server.workers;
 
-        let journal = Journal::with_threads(CAPACITY, threads);
+        let memory = Memory::new(memory_limit::of(settings.server.max_memory));
+        let journal = Journal::within(memory.clone(), threads);
         let stream_metrics = Arc::new(StreamMetricsRegistry::new(workers));
         let mut reloader = Reloader::new(settings, observer, &stream_metrics, &journal)?;
         (reloader.passed, reloader.supervisor) = (passed, supervisor.clone());
@@ -173,6 +176,7 @@ impl App {
             grace: GRACE,
             counts: Arc::clone(stream_metrics.limits()),
             connections: Arc::clone(stream_metrics.clients()),
+            memory,
         };
         let bounds = ServerBounds {
             connections: shares.admin,

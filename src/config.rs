@@ -106,8 +106,9 @@ pub use settings::{
     AccessLines, AdminSettings, Alert, AwsIdentity, AwsSource, Client, ClientKey, CloudIdentity,
     ContainerToken, Database, DrainLimits, EntraGrant, EntraIdentity, ForwardProxy, GoogleIdentity,
     GroupSettings, HttpVersion, JsonlTarget, KeySettings, KeyStorage, LedgerSettings, Log, MemberSettings,
-    OnDisconnect, OtlpSettings, PoolLimits, Postgres, Redis, RedisAddress, Route, RouteTarget, Sentinel,
-    Server, ServiceAccount, Settings, StoredKey, Team, Timeouts, TokenEndpoint, Upstream, WebhookUrl,
+    MemoryLimit, OnDisconnect, OtlpSettings, PoolLimits, Postgres, Redis, RedisAddress, Route, RouteTarget,
+    Sentinel, Server, ServiceAccount, Settings, StoredKey, Team, Timeouts, TokenEndpoint, Upstream,
+    WebhookUrl,
 };
 pub use stored_keys::{LoadedKeys, load_keys_again, warn_of_table};
 pub use time_zone::{time_zone, time_zone_name};

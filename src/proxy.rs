@@ -67,9 +67,10 @@ use crate::config::OnDisconnect;
 use crate::gate::browser::Sharing;
 use crate::llm::rewrite::headers::end_hop;
 use crate::proxy::meter::ResponsePolicy;
-use crate::record::error::{Error, Result};
+use crate::record::error::{Error, Kind, Result};
 use crate::record::{Entry, Journal, Seen, WorkerRequests};
 use crate::server::{ClientRequest, ClientResponse, Handler};
+use crate::support::flow::Limit;
 use attempt::Accepted;
 use cost_telling::CostTelling;
 use model_list::Listing;
@@ -149,6 +150,10 @@ impl Proxy {
         end_hop(&mut request.head.headers);
         snapshot.trace(&mut request.head.headers, &mut entry);
         entry.list_in(&self.requests);
+        let budget = &self.worker.shared().budget;
+        if budget.memory().is_full() && !budget.make_room() {
+            return Handled::Rare { response: self.refuse_for_memory(entry) };
+        }
         let listing = model_list::listing(&request.head, &snapshot);
         let received = Received::new(request, from);
         let is_united = match listing {
@@ -160,6 +165,13 @@ impl Proxy {
             return Handled::Rare { response: Box::pin(model_list::respond(snapshot, received, entry)) };
         }
         Handled::Request { response: self.serve(snapshot, received, entry) }
+    }
+
+    /// Refuses a request while memory is full.
+    #[cold]
+    fn refuse_for_memory(&self, entry: Entry) -> Rare {
+        self.worker.shared().budget.count(Limit::Memory);
+        Box::pin(std::future::ready(respond::refuse(&Kind::MemoryFull.into(), entry)))
     }
 
     /// Responds where pages or caches may get the response. A preflight has no record, like a

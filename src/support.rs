@@ -1,6 +1,6 @@
 //! Small mechanisms that several modules share: one backoff, one counter of running work, one
 //! notice of an outage, one bounded queue, one value that is replaced while it is read, one key of
-//! an upstream, one room in which requests wait.
+//! an upstream, one room in which requests wait, one budget of memory.
 //!
 //! # Order
 //!
@@ -9,7 +9,7 @@
 //! | line | modules | what they are |
 //! |---|---|---|
 //! | 1 | `flow`, `listen_address`, `queue`, `telemetry`, `wait_room` | metrics of streams, the bounded queue, the log, requests that wait |
-//! | 2 | `backoff`, `calendar`, `cut_switch`, `hex`, `hosts`, `latch`, `live`, `local_count`, `networks`, `no_hasher`, `outage`, `pieces`, `pulse`, `secret`, `shared_count`, `short_text`, `supervisor`, `tags`, `threads`, `upstream_id`, `wait_queue`, `whole_file` | mechanisms |
+//! | 2 | `backoff`, `calendar`, `cut_switch`, `hex`, `hosts`, `latch`, `live`, `local_count`, `memory`, `networks`, `no_hasher`, `outage`, `pieces`, `pulse`, `secret`, `shared_count`, `short_text`, `supervisor`, `tags`, `threads`, `upstream_id`, `wait_queue`, `whole_file` | mechanisms |
 //! | 3 | `drain` | the stop of the process |
 
 mod backoff;
@@ -23,6 +23,7 @@ mod latch;
 mod listen_address;
 mod live;
 mod local_count;
+pub mod memory;
 mod networks;
 pub mod no_hasher;
 mod outage;

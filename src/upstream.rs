@@ -121,7 +121,7 @@ impl OutboundRequest<'_> {
 impl UpstreamClient {
     pub fn new(spec: Arc<ConnectSpec>, limits: PoolLimits, scratch: Scratch) -> Self {
         let pool = Pool::new(limits);
-        let http2 = Connections::new(Arc::clone(&spec), limits, Rc::clone(&pool));
+        let http2 = Connections::new(Arc::clone(&spec), limits, Rc::clone(&pool), scratch.memory().clone());
         Self { spec, pool, http2, scratch }
     }
 

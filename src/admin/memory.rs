@@ -2,8 +2,8 @@
 //!
 //! A response without a small bound holds a [`Reservation`] from before it is built until its
 //! client has read it, or was disconnected for not reading (`server.write_timeout`). All
-//! reservations together are [`UNITS`] MiB, which bounds the cost of clients that do not read. A
-//! request that finds no memory gets 503 and `retry-after`.
+//! reservations together are [`UNITS`] MiB, or an eighth of the process's budget, which bounds the
+//! cost of clients that do not read. A request that finds no memory gets 503 and `retry-after`.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use super::reader::ReadError;
 use super::{Admin, api};
+use crate::support::memory::{Memory, MemoryHold, MemoryPart};
 
 /// The memory of all responses, in [`UNIT`]s. Each response has at least one, so this also limits
 /// their number.
@@ -38,24 +39,30 @@ const TURN: Duration = Duration::from_secs(5);
 const PIECE: usize = 64 * 1024;
 
 #[derive(Debug)]
-pub(super) struct ResponseMemory(Arc<Semaphore>);
+pub(super) struct ResponseMemory {
+    all: Arc<Semaphore>,
+    memory: Memory,
+}
 
 /// The memory of one response, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
     all: Arc<Semaphore>,
     held: OwnedSemaphorePermit,
+    counted: MemoryHold,
 }
 
 impl ResponseMemory {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(UNITS)))
+    pub(super) fn new(memory: Memory) -> Self {
+        let units = memory.at_most(UNITS * UNIT, 8) / UNIT;
+        Self { all: Arc::new(Semaphore::new(units.max(1))), memory }
     }
 
     /// Reserves memory for one response. `None` if there was none for [`TURN`].
     async fn reserve(&self) -> Option<Reservation> {
-        let held = timeout(TURN, Arc::clone(&self.0).acquire_owned()).await.ok()?.ok()?;
-        Some(Reservation { all: Arc::clone(&self.0), held })
+        let held = timeout(TURN, Arc::clone(&self.all).acquire_owned()).await.ok()?.ok()?;
+        let counted = self.memory.hold(MemoryPart::Admin);
+        Some(Reservation { all: Arc::clone(&self.all), held, counted })
     }
 }
 
@@ -83,6 +90,7 @@ pub(super) async fn reserve(State(admin): State<Arc<Admin>>, request: Request, n
 impl Reservation {
     /// Grows to `bytes` in all, if the memory is free now.
     fn grow_to(&mut self, bytes: usize) -> bool {
+        self.counted.set(self.counted.bytes().max(bytes));
         let more = bytes.div_ceil(UNIT).saturating_sub(self.held.num_permits());
         if more == 0 {
             return true;
@@ -193,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn response_in_pieces_is_the_response() {
-        let memory = ResponseMemory::new();
+        let memory = ResponseMemory::new(Memory::default());
         let text: Vec<u8> = (0..3 * PIECE + 7).map(|byte| byte as u8).collect();
         let mut held = HeldText::new(memory.reserve().await.unwrap());
         for part in text.chunks(1000) {
@@ -214,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_response_leaves_memory_for_fewer_and_gives_it_back() {
-        let memory = ResponseMemory::new();
+        let memory = ResponseMemory::new(Memory::default());
         let mut held = HeldText::new(memory.reserve().await.unwrap());
         for _ in 0..UNITS - 1 {
             held.write_all(&[0; UNIT]).unwrap();
@@ -223,16 +231,16 @@ mod tests {
         assert!(held.write_all(&[0; UNIT]).is_err(), "another response has the last unit");
         drop(other);
         held.write_all(&[0; UNIT]).unwrap();
-        assert_eq!(memory.0.available_permits(), 0);
+        assert_eq!(memory.all.available_permits(), 0);
         drop(held);
-        assert_eq!(memory.0.available_permits(), UNITS);
+        assert_eq!((memory.all.available_permits(), memory.memory.used()), (UNITS, 0));
     }
 
     #[cfg(feature = "moved-clock")]
     #[tokio::test(start_paused = true)]
     async fn full_memory_is_reported_after_a_wait() {
-        let memory = ResponseMemory::new();
-        let _all = Arc::clone(&memory.0).acquire_many_owned(UNITS as u32).await.unwrap();
+        let memory = ResponseMemory::new(Memory::default());
+        let _all = Arc::clone(&memory.all).acquire_many_owned(UNITS as u32).await.unwrap();
         assert!(memory.reserve().await.is_none());
     }
 }

@@ -133,7 +133,7 @@ impl Reloader {
         let server_tls = server_tls.map_err(|fault| format!("server.tls.{fault}"))?;
         let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
-        let budget = snapshot::budget(settings, stream_metrics.limits());
+        let budget = snapshot::budget(settings, stream_metrics.limits(), journal.memory());
         let sharing = settings.redis.as_ref().map(SharedLimits::new);
         let fleet = sharing.as_ref().map(|sharing| Arc::clone(&sharing.fleet));
         let (health, limits) = (HealthRegistry::new(Instant::now()), Arc::new(LimitRegistry::shared(fleet)));

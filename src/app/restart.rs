@@ -17,6 +17,7 @@ pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
     differing.pin("server.socket_mode", &mut new.server.socket_mode, &in_use.server.socket_mode);
     differing.pin("server.workers", &mut new.server.workers, &in_use.server.workers);
     differing.pin("server.max_connections", &mut new.server.max_connections, &in_use.server.max_connections);
+    differing.pin("server.max_memory", &mut new.server.max_memory, &in_use.server.max_memory);
     differing.pin_presence("server.tls", &mut new.server.tls, &in_use.server.tls);
     differing.pin("admin.listen", &mut new.admin.listen, &in_use.admin.listen);
     differing.pin("admin.ledger", &mut new.admin.ledger, &in_use.admin.ledger);
@@ -135,11 +136,12 @@ mod tests {
     fn pin_names_each_key_and_keeps_the_value_in_use() {
         let in_use = settings("[server]\nworkers = 2\n[ledger]\npath = \"\"");
         let mut new = settings(
-            "[server]\nlisten = \"127.0.0.1:1\"\nworkers = 3\nmax_request_bytes = \"2MiB\"\n[ledger]\npath = \"l\"\n\
+            "[server]\nlisten = \"127.0.0.1:1\"\nworkers = 3\nmax_memory = \"64MiB\"\nmax_request_bytes = \"2MiB\"\n[ledger]\npath = \"l\"\n\
              [log]\nlevel = \"debug\"\nformat = \"json\"",
         );
         let changed = new.server.max_request_bytes;
-        assert_eq!(pin(&mut new, &in_use), ["server.listen", "server.workers", "ledger.path", "log.format"]);
+        let keys = ["server.listen", "server.workers", "server.max_memory", "ledger.path", "log.format"];
+        assert_eq!(pin(&mut new, &in_use), keys);
         assert_eq!((&new.server.listen, new.server.workers), (&in_use.server.listen, 2));
         assert_eq!(new.server.max_request_bytes, changed, "what can change does");
         assert!(pin(&mut new, &in_use).is_empty());

@@ -22,6 +22,7 @@ use crate::llm::route::{Glob, Rule, Table};
 use crate::proxy::{BodyLimits, Budget, IdBinding, NativeHeaders, Snapshot, UpstreamSpec, limit_time};
 use crate::server::Limits;
 use crate::support::flow::LimitCounts;
+use crate::support::memory::Memory;
 use crate::support::tags::Tags;
 use crate::support::{Live, SharedGuard, UpstreamId};
 use crate::tls::Watch;
@@ -268,9 +269,10 @@ fn target(
 }
 
 /// The memory of request bodies in the whole process.
-pub(super) fn budget(settings: &Settings, counts: &Arc<LimitCounts>) -> Budget {
+pub(super) fn budget(settings: &Settings, counts: &Arc<LimitCounts>, memory: &Memory) -> Budget {
     let server = &settings.server;
-    Budget::new(server.max_buffered_bytes, has_several_clients(settings), Arc::clone(counts))
+    let has_shares = has_several_clients(settings);
+    Budget::new(server.max_buffered_bytes, has_shares, Arc::clone(counts), memory.clone())
 }
 
 /// Returns true if one client can use up the memory of others. Certificates name clients too, and

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::notes::Read;
 use super::reader::{Entry, Table};
-use super::settings::{AdminSettings, Client, Database, LedgerSettings, Server};
+use super::settings::{AdminSettings, Client, Database, LedgerSettings, MemoryLimit, Server};
 use crate::support::is_loopback;
 use crate::tls::ServerSettings;
 
@@ -23,6 +23,12 @@ pub(super) fn check(
             at(root, PROXY_PROTOCOL).mistake(
                 "is true, and server.trusted_proxies names no proxy that sends it: list the networks of yours",
             );
+        }
+        if let MemoryLimit::Bytes(all) = server.max_memory
+            && all / 4 * 3 < server.max_request_bytes
+        {
+            let reason = "is too small for server.max_request_bytes: bodies may have three quarters, and the largest never fit";
+            at(root, MAX_MEMORY).warning(reason);
         }
         if server.max_buffered_bytes < server.max_request_bytes {
             let reason = "is less than server.max_request_bytes: the largest requests never fit";
@@ -65,6 +71,7 @@ const ADMIN_TOKEN: Key = ["admin", "token"];
 const ALLOW_ANONYMOUS: Key = ["server", "allow_anonymous"];
 const PROXY_PROTOCOL: Key = ["server", "proxy_protocol"];
 const MAX_REQUEST_BYTES: Key = ["server", "max_request_bytes"];
+const MAX_MEMORY: Key = ["server", "max_memory"];
 const MAX_BUFFERED_BYTES: Key = ["server", "max_buffered_bytes"];
 
 /// Refuses a server that other machines can use without authentication.

@@ -10,6 +10,7 @@ use figment::value::Value;
 use super::duration::{duration, past, timeout};
 use super::notes::Read;
 use super::reader::Entry;
+use super::settings::MemoryLimit;
 use super::size::size;
 use crate::support::{Hosts, ListenAddress, Networks, Pattern, UNIX};
 
@@ -240,6 +241,35 @@ pub(super) fn bytes() -> Kind<impl FnOnce(&Entry<'_>) -> Read<usize>> {
         if bytes == 0 { Err(entry.mistake("must be at least 1 byte")) } else { Ok(bytes) }
     })
 }
+
+/// A limit on memory: `""` for that of the system, 0 for none.
+pub(super) fn memory_limit() -> Kind<impl FnOnce(&Entry<'_>) -> Read<MemoryLimit>> {
+    let shape = Shape::AnyOf(vec![
+        Shape::Text("number of bytes", Some("^[0-9]+(([kKmMgG][iI]?)?[bB])?$")),
+        Shape::Integer(0, usize::MAX),
+        Shape::Choice(vec![""]),
+    ]);
+    Kind::new(shape, |entry: &Entry<'_>| {
+        let bytes = if entry.is_number() {
+            entry.integer()?
+        } else {
+            match entry
+                .text("a number of bytes, such as \"512MiB\", 0 for no limit, or \"\" for the default")?
+            {
+                "" => return Ok(MemoryLimit::OfSystem),
+                text => size(text).map_err(|reason| entry.mistake(reason))?,
+            }
+        };
+        match bytes {
+            0 => Ok(MemoryLimit::None),
+            LEAST_MEMORY.. => Ok(MemoryLimit::Bytes(bytes)),
+            _ => Err(entry.mistake("must be at least 16MiB; 0 is no limit")),
+        }
+    })
+}
+
+/// Less would leave nothing for requests.
+const LEAST_MEMORY: usize = 16 << 20;
 
 /// A number of bytes per second; 0 or `""` for none.
 pub(super) fn rate() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Option<NonZeroU32>>> {

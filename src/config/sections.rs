@@ -8,7 +8,7 @@ use http::{HeaderName, header};
 use super::headers::header_names;
 use super::kind::{
     Kind, Shape, address, any_time, boolean, bytes, choice, file_mode, host, hosts, integer, list,
-    listen_address, networks, parsed, past_time, rate, text, time,
+    listen_address, memory_limit, networks, parsed, past_time, rate, text, time,
 };
 use super::log_filter::check_log_filter;
 use super::notes::Read;
@@ -66,6 +66,7 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
         header_timeout: table.defaulted("header_timeout", time()),
         keep_alive_timeout: table.defaulted("keep_alive_timeout", time()),
         write_timeout: table.defaulted("write_timeout", time().or_empty()),
+        max_memory: table.defaulted("max_memory", memory_limit()),
         max_buffered_bytes: table.defaulted("max_buffered_bytes", bytes()),
         min_body_rate: table.defaulted("min_body_rate", rate()),
         tls: table.table("tls", tls::server),

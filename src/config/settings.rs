@@ -112,12 +112,24 @@ pub struct Server {
     pub keep_alive_timeout: Duration,
     /// `None`: no limit.
     pub write_timeout: Option<Duration>,
+    /// The limit of all memory that clients cause.
+    pub max_memory: MemoryLimit,
     /// The limit of the whole process; at least 1.
     pub max_buffered_bytes: usize,
     /// The rate in bytes per second; `None`: any rate.
     pub min_body_rate: Option<NonZeroU32>,
     /// `None`: plain HTTP. Its files were read successfully.
     pub tls: Option<ServerSettings>,
+}
+
+/// A limit on the memory of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// From the limit of the process's control group, if there is one.
+    OfSystem,
+    None,
+    /// At least 16 MiB.
+    Bytes(usize),
 }
 
 impl Server {

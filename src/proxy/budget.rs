@@ -1,10 +1,11 @@
-//! The memory for request bodies in the whole process, and its division when it is short.
+//! The memory for request bodies in the whole process, and its division when it is short. It is a
+//! part of the process's budget ([`Memory`]).
 //!
 //! Two rules keep one client from taking all of it:
 //!
-//! * If the budget is used up, a new body evicts bodies that arrive too slowly for the memory
-//!   they hold, the slowest first. Evicted requests get 408. While the budget lasts, none is
-//!   evicted.
+//! * If the budget, or that of the process, is used up, a new body evicts bodies that arrive too
+//!   slowly for the memory they hold, the slowest first. Evicted requests get 408. While the budget
+//!   lasts, none is evicted.
 //! * With several clients, a client that holds more than half of the budget may not take the last
 //!   quarter. This does not apply to a client's only body, nor with at most one client.
 
@@ -16,10 +17,14 @@ use std::time::Instant;
 
 use crate::record::error::{Kind, Result};
 use crate::support::flow::{Limit, LimitCounts};
+use crate::support::memory::{Memory, MemoryPart};
 
 /// Bodies up to this size do not count against their client's share, since looking the client up
 /// costs more than they do.
 const SMALL: usize = 64 << 10;
+
+/// Bodies leave one part in this many of the process's budget to the rest: a quarter.
+const LEFT: usize = 4;
 
 /// Shared by all workers.
 #[derive(Clone, Debug)]
@@ -27,7 +32,8 @@ pub struct Budget(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    held: AtomicUsize,
+    /// Bodies are one of its parts.
+    memory: Memory,
     limit: AtomicUsize,
     /// True if the second rule applies.
     has_shares: AtomicBool,
@@ -51,11 +57,11 @@ struct Slow {
 }
 
 impl Budget {
-    /// At most `limit` bytes; `has_shares`: there are several clients.
-    pub fn new(limit: usize, has_shares: bool, counts: Arc<LimitCounts>) -> Self {
+    /// At most `limit` bytes of `memory`; `has_shares`: there are several clients.
+    pub fn new(limit: usize, has_shares: bool, counts: Arc<LimitCounts>, memory: Memory) -> Self {
         Self(Arc::new(Inner {
-            held: AtomicUsize::new(0),
-            limit: AtomicUsize::new(limit),
+            limit: AtomicUsize::new(bodies(limit, &memory)),
+            memory,
             has_shares: AtomicBool::new(has_shares),
             clients: Mutex::default(),
             slow: Mutex::default(),
@@ -65,8 +71,13 @@ impl Budget {
 
     /// Sets other bounds. Reserved bytes stay reserved, also if they exceed `limit` now.
     pub fn resize(&self, limit: usize, has_shares: bool) {
-        self.0.limit.store(limit, Ordering::Relaxed);
+        self.0.limit.store(bodies(limit, &self.0.memory), Ordering::Relaxed);
         self.0.has_shares.store(has_shares, Ordering::Relaxed);
+    }
+
+    /// The budget of the process.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.0.memory
     }
 
     /// An empty reservation.
@@ -76,6 +87,12 @@ impl Budget {
 
     pub(super) fn count(&self, limit: Limit) {
         self.0.counts.add(limit);
+    }
+
+    /// Evicts slow bodies so that new requests are served. Returns false if they do not hold enough.
+    pub(super) fn make_room(&self) -> bool {
+        let need = self.0.memory.to_be_freed();
+        need == 0 || self.evict(need, None)
     }
 
     /// Evicts bodies that are slower than `mine`, if they hold at least `need` bytes.
@@ -93,12 +110,18 @@ impl Budget {
         let Some(last) = enough else { return false };
         for body in slow.drain(..=last) {
             body.evicted.store(true, Ordering::Relaxed);
-            self.0.held.fetch_sub(body.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.0.memory.subtract(MemoryPart::Bodies, body.bytes.load(Ordering::Relaxed));
             self.count(Limit::BodyEvicted);
             body.waker.wake_by_ref();
         }
         true
     }
+}
+
+/// The limit of bodies, which leave memory to the rest.
+fn bodies(limit: usize, memory: &Memory) -> usize {
+    let most = memory.limit().map_or(limit, |all| all / LEFT * (LEFT - 1));
+    limit.min(most)
 }
 
 /// Code that holds a lock cannot panic in the middle of a change.
@@ -129,19 +152,24 @@ impl Reserved {
         if self.slow.is_some() {
             self.grow_slow(more)?;
         }
-        let inner = &*self.budget.0;
-        let held = inner.held.fetch_add(more, Ordering::Relaxed) + more;
+        let held = self.budget.0.memory.add(MemoryPart::Bodies, more);
         self.bytes += more;
         // A refused request gives all of this back when it drops the reservation.
-        if self.bytes > SMALL && inner.has_shares.load(Ordering::Relaxed) {
+        if self.bytes > SMALL && self.budget.0.has_shares.load(Ordering::Relaxed) {
             self.check_share(held, client)?;
         }
         let limit = self.budget.0.limit.load(Ordering::Relaxed);
-        if held > limit && !self.budget.evict(held - limit, self.slow.as_ref()) {
-            self.budget.count(Limit::BodyBudget);
-            return Err(Kind::Overloaded.into());
+        let excess = self.budget.0.memory.excess();
+        let need = held.saturating_sub(limit).max(excess);
+        if need == 0 || self.budget.evict(need, self.slow.as_ref()) {
+            return Ok(());
         }
-        Ok(())
+        let (limit, kind) = match excess {
+            0 => (Limit::BodyBudget, Kind::Overloaded),
+            _ => (Limit::Memory, Kind::MemoryFull),
+        };
+        self.budget.count(limit);
+        Err(kind.into())
     }
 
     /// Grows a body that is in the list of slow ones, unless it was evicted.
@@ -230,7 +258,7 @@ impl Drop for Reserved {
         }
         // The bytes of an evicted body are already given back.
         if self.settle().is_ok() {
-            self.budget.0.held.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.budget.0.memory.subtract(MemoryPart::Bodies, self.bytes);
         }
     }
 }
@@ -242,11 +270,11 @@ mod tests {
     use super::*;
 
     fn budget(has_shares: bool) -> Budget {
-        Budget::new(1 << 20, has_shares, Arc::default())
+        Budget::new(1 << 20, has_shares, Arc::default(), Memory::default())
     }
 
     fn held(budget: &Budget) -> usize {
-        budget.0.held.load(Ordering::Relaxed)
+        budget.0.memory.of(MemoryPart::Bodies)
     }
 
     const KIB: usize = 1024;
@@ -305,6 +333,28 @@ mod tests {
         budget.resize(1 << 20, true);
         body.grow_to(300 * KIB, &client).unwrap();
         assert_eq!(counter.load(Ordering::Relaxed), 400 * KIB);
+    }
+
+    #[test]
+    fn bodies_leave_a_quarter_of_all_memory_and_yield_to_the_rest() {
+        let (memory, client) = (Memory::new(Some(1 << 20)), "a".into());
+        let budget = Budget::new(1 << 30, false, Arc::default(), memory.clone());
+        let mut body = budget.reserve();
+        body.grow_to(768 * KIB, &client).unwrap();
+        assert_eq!(*budget.reserve().grow_to(KIB, &client).unwrap_err().kind(), Kind::Overloaded);
+        drop(body);
+        let others = memory.hold(MemoryPart::Connections).of(512 * KIB);
+        let mut body = budget.reserve();
+        body.grow_to(400 * KIB, &client).unwrap();
+        let mut second = budget.reserve();
+        assert_eq!(*second.grow_to(200 * KIB, &client).unwrap_err().kind(), Kind::MemoryFull);
+        drop(second);
+        body.set_late(Some(Instant::now()), Waker::noop());
+        let mut second = budget.reserve();
+        second.grow_to(200 * KIB, &client).unwrap();
+        assert!(body.is_evicted(), "a slow body makes room");
+        drop((body, second, others));
+        assert_eq!(memory.used(), 0);
     }
 
     #[test]

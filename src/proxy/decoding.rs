@@ -34,7 +34,7 @@ pub(super) async fn decode(
     reserved: &mut Reserved,
     client: &Arc<str>,
 ) -> Result<Bytes> {
-    let mut decoder = ContentDecoder::new(codings);
+    let mut decoder = ContentDecoder::new(codings).counted(limits.budget.memory());
     let mut text = Vec::new();
     let mut turn = TURN;
     let mut failure = None;

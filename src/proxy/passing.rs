@@ -16,6 +16,10 @@ use crate::record::FormNotes;
 use crate::record::error::{Error, Kind, Result};
 use crate::server::RequestBody;
 use crate::support::flow::Limit;
+use crate::support::memory::{MemoryHold, MemoryPart};
+
+/// The memory of a body that passes: one read that the upstream has not accepted.
+const ONE_READ: usize = 64 << 10;
 
 /// The body, or the rest after a buffered beginning.
 pub(super) struct Passing {
@@ -27,6 +31,7 @@ pub(super) struct Passing {
     /// The buffered beginning, after its edits.
     ahead: VecDeque<Bytes>,
     watched: Option<Box<Watched>>,
+    _memory: MemoryHold,
 }
 
 /// A form that is read while it passes.
@@ -46,8 +51,9 @@ impl Passing {
     /// The declared length exceeds the limit.
     pub(super) fn new(body: RequestBody, limits: &BodyLimits, seen: Rc<Cell<u64>>) -> Result<Self> {
         limits.check_passing(seen.get() + body.size_hint().lower())?;
+        let memory = limits.budget.memory().hold(MemoryPart::Requests).of(ONE_READ);
         let (pace, limits) = (Pace::new(limits.min_rate), limits.clone());
-        Ok(Self { body, limits, pace, seen, ahead: VecDeque::new(), watched: None })
+        Ok(Self { body, limits, pace, seen, ahead: VecDeque::new(), watched: None, _memory: memory })
     }
 
     /// Reads the fields of a form while it passes.

@@ -116,7 +116,8 @@ fn meter_with(
     if (may_be_decoded || has_begun)
         && let Codings::Known(codings) = Codings::of(&head.headers)
     {
-        body = body.undoing(&codings, row.upstream.as_deref().unwrap_or_default());
+        let upstream = entry.row().upstream.clone();
+        body = body.undoing(&codings, upstream.as_deref().unwrap_or_default(), entry.memory());
         rewrite::headers::decoded(&mut head.headers);
         kind = ResponseMeter::of(&head.headers, asks_for_stream);
     }
@@ -127,6 +128,7 @@ fn meter_with(
     if ids.is_some() && matches!(kind, ResponseMeter::Opaque) {
         kind = ResponseMeter::opaque(&head.headers);
     }
+    let row = entry.row();
     row.stream |= kind.is_events();
     row.upstream_request_id = upstream_request_id(&head.headers);
     entry.show();

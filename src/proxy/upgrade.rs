@@ -21,6 +21,7 @@ use crate::proxy::meter::{Peer, Session, SessionEnd};
 use crate::record::error::{Blame, Kind};
 use crate::server::ClientStream;
 use crate::support::CutSwitch;
+use crate::support::memory::{MemoryHold, MemoryPart};
 use crate::upstream::{Scratch, UpgradedUpstream};
 use connections::SessionKey;
 use gate::TurnGate;
@@ -52,6 +53,8 @@ struct UpgradedConnection {
     passing: Option<Reserved>,
     /// The client's key, while the session is to end with it.
     key: Option<SessionKey>,
+    /// Counts the bytes that wait in both pipes.
+    waiting: MemoryHold,
     scratch: Scratch,
     /// The time at which either side last sent bytes.
     last: Instant,
@@ -82,6 +85,7 @@ impl UpgradedConnection {
             gate,
             passing: None,
             key,
+            waiting: scratch.memory().hold(MemoryPart::Requests),
             scratch,
             last,
             total: timeouts.total.map(|total| started + total),
@@ -205,6 +209,9 @@ impl UpgradedConnection {
             }
         };
         drop(scratch);
+        // Those that the gate let pass count in `passing`.
+        let up_waits = if passing.is_some() { 0 } else { self.up.waiting.len() };
+        self.waiting.set(up_waits + self.down.waiting.len());
         if self.up.paused {
             match gate.as_ref().filter(|gate| gate.is_blocked()) {
                 // The client is read on.

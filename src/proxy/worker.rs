@@ -43,7 +43,8 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(number: usize, snapshot: Arc<Snapshot>, shared: Arc<Shared>) -> Self {
-        let (scratch, draining) = (Scratch::default(), LocalCount::default());
+        let scratch = Scratch::new(shared.budget.memory().clone());
+        let draining = LocalCount::default();
         let upgraded = UpgradedConnections::new(scratch.clone());
         let current = RefCell::new(Rc::new(WorkerSnapshot::empty(&snapshot)));
         let worker = Self { number, shared, scratch, draining, upgraded, current };

@@ -119,6 +119,7 @@ impl Error {
             | Kind::Overloaded
             | Kind::ClientOverloaded
             | Kind::LimitsUnavailable
+            | Kind::MemoryFull
             | Kind::NoPlace => Some(UNTIL_A_PLACE),
             Kind::LimitReached(ref reached) => reached.retry_after,
             _ => None,
@@ -178,6 +179,7 @@ impl From<DecodeError> for Error {
         let kind = match error {
             DecodeError::Corrupt => Kind::BodyUndecodable,
             DecodeError::TooLarge => Kind::BodyExpandsTooFar,
+            DecodeError::NoMemory => Kind::MemoryFull,
         };
         Self::from(kind).because(error)
     }

@@ -13,6 +13,7 @@ use super::looks::Looks;
 use super::refusals::Refusals;
 use super::{AlertCounts, Exporting, GrantCounts, IdCounts, Shipping, SinkHealth, UsageRecord, UseObserver};
 use crate::llm::usage::Room;
+use crate::support::memory::{Memory, MemoryPart};
 use crate::support::secret::Masks;
 use crate::support::threads::{Deadline, Threads};
 use crate::support::{Gathering, Queue, QueueStep};
@@ -20,6 +21,12 @@ use crate::support::{Gathering, Queue, QueueStep};
 /// The largest number of records that wait to be written; further ones are lost and counted. This
 /// bounds memory, and no stream waits for a disk. At some 800 bytes each, that is about 50 MB.
 pub const CAPACITY: usize = 65_536;
+
+/// The memory of a record, with its texts, in bytes.
+const RECORD: usize = 1024;
+
+/// Queues have one part in this many of the memory budget.
+const QUEUES: usize = 8;
 
 /// The time for which the writer gathers records after the first of a batch, so that one wake-up
 /// and one write serve them all.
@@ -33,6 +40,8 @@ pub struct Journal(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     queue: Queue<UsageRecord>,
+    /// The capacity of the queue of each sink.
+    of_sinks: usize,
     cutting: AtomicBool,
     health: Health,
     /// The memory budget for estimates.
@@ -113,11 +122,23 @@ impl Journal {
 
     /// A queue of at most `capacity` records, which are handled on `threads`.
     pub fn with_threads(capacity: usize, threads: Threads) -> Self {
+        Self::with([capacity, CAPACITY], threads, Memory::default())
+    }
+
+    /// A queue of at most [`CAPACITY`] records, and of an eighth of `memory`.
+    pub fn within(memory: Memory, threads: Threads) -> Self {
+        let capacity = memory.at_most(CAPACITY * RECORD, QUEUES) / RECORD;
+        Self::with([capacity; 2], threads, memory)
+    }
+
+    /// The capacities of this queue and of those of the sinks.
+    fn with([capacity, of_sinks]: [usize; 2], threads: Threads, memory: Memory) -> Self {
         Self(Arc::new(Shared {
+            of_sinks,
             queue: Queue::new(capacity, Gathering { time: GATHER, enough: capacity / 2 }),
             cutting: AtomicBool::new(false),
             health: Health::default(),
-            room: Room::new(ROOM),
+            room: Room::within(memory, ROOM),
             waiting: Waiting::default(),
             refusals: Refusals::default(),
             looks: Looks::default(),
@@ -125,6 +146,23 @@ impl Journal {
             masks: ArcSwap::default(),
             token_masks: ArcSwap::default(),
         }))
+    }
+
+    /// The memory budget of the process.
+    pub fn memory(&self) -> &Memory {
+        self.0.room.memory()
+    }
+
+    /// The largest number of records that wait for each sink.
+    pub(super) fn sink_capacity(&self) -> usize {
+        self.0.of_sinks
+    }
+
+    /// Measures the memory of the waiting records, which all sinks share.
+    pub(super) fn measure(&self) {
+        let here = self.0.queue.waiting().0;
+        let for_sinks = self.0.health.sinks().iter().map(|sink| sink.waiting()).max().unwrap_or(0);
+        self.0.room.memory().set(MemoryPart::Records, (here + for_sinks) * RECORD);
     }
 
     /// Masks these secrets in the errors of records from now on, instead of the earlier ones.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Batch, CAPACITY, Journal, Sink};
+use super::{Batch, Journal, Sink};
 use crate::support::threads::{Deadline, Thread, enter_background, fault};
 use crate::support::{Gathering, OutageNotice, Queue, QueueStep};
 
@@ -74,7 +74,7 @@ impl Lane {
     /// Fails if the system provides no thread.
     pub fn spawn(sink: Box<dyn Sink>, journal: &Journal) -> io::Result<Self> {
         let name = sink.name();
-        let queue = Queue::new(CAPACITY, sink.gathering());
+        let queue = Queue::new(journal.sink_capacity(), sink.gathering());
         let health = journal.health().add_sink(sink.label(), |label| SinkHealth {
             label,
             written: AtomicU64::new(0),
@@ -220,6 +220,7 @@ impl Work {
         self.sink.write_batches(batches, &mut turn);
         drop(turn);
         self.health.queue.idle();
+        self.journal.measure();
     }
 }
 

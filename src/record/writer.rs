@@ -96,6 +96,7 @@ fn share(journal: &Journal, lanes: &Mutex<Vec<Lane>>, batch: Vec<UsageRecord>) {
     let written = batch.len();
     let batch = Arc::new(batch);
     lock(lanes).iter_mut().for_each(|lane| lane.push(&batch));
+    journal.measure();
     journal.health().written.fetch_add(written as u64, Ordering::Relaxed);
 }
 

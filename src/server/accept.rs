@@ -20,6 +20,7 @@ use super::conn_state::{ConnState, Patience};
 use super::connection::{ConnInfo, WorkerContext, serve};
 use super::connections::{Connections, Registered};
 use super::handshake::handshake;
+use super::http1::Buffers;
 use super::places::{Capacity, Place, Places};
 use super::proxy_header::{HeaderFaults, take_header};
 use super::sockets::{Sockets, deal};
@@ -27,6 +28,7 @@ use super::{Balance, Handler, Limits};
 use crate::support::Live;
 use crate::support::SharedGuard;
 use crate::support::drain::{DrainEnd, Phase, Stop};
+use crate::support::memory::WorkerMemory;
 use crate::tls::ServerTls;
 
 /// Pause of the loop when the system has no descriptor or memory left for a connection.
@@ -118,6 +120,7 @@ impl<H: Handler> Acceptor<H> {
         tls: Option<Arc<Live<ServerTls>>>,
         limits: Rc<Cell<Limits>>,
     ) -> Self {
+        let memory = listener.places.memory().clone();
         let context = WorkerContext {
             handler,
             tls,
@@ -126,7 +129,8 @@ impl<H: Handler> Acceptor<H> {
             places: Arc::clone(&listener.places),
             balance: listener.balance.clone(),
             worker: listener.worker,
-            buffers: Rc::default(),
+            buffers: Rc::new(Buffers::new(memory.clone())),
+            memory: Rc::new(WorkerMemory::new(memory)),
             header_faults: HeaderFaults::default(),
         };
         Self { listener, context: Rc::new(context) }
@@ -296,7 +300,7 @@ fn connection_task<H: Handler>(
     claim: Claim,
     context: Rc<WorkerContext<H>>,
 ) -> impl Future<Output = ()> {
-    let state = ConnState::new(Instant::now());
+    let state = ConnState::new(Instant::now(), &context.memory);
     state.set_address(address);
     let registered = context.connections.register(Rc::clone(&state));
     // The others are boxed, so that the tasks of plain connections do not reserve space for them.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{Limits, Rank};
 use crate::support::flow::{Limit, StreamTiming};
+use crate::support::memory::{CONNECTION, INCLUDED, REQUEST, WorkerMemory};
 
 /// The time within which a connection must obey a command.
 const FINISH: Duration = Duration::from_secs(2);
@@ -52,6 +53,13 @@ pub(super) struct ConnState {
     stalled_for: Cell<Option<Duration>>,
     /// Streams with events that are not written yet.
     unwritten: Cell<Unwritten>,
+    memory: Rc<WorkerMemory>,
+    /// The stated size of the connection, in bytes.
+    size: Cell<usize>,
+    /// The counted bytes of the client that are not read yet.
+    unread: Cell<usize>,
+    /// The counted bytes that the client has not accepted.
+    unsent: Cell<usize>,
 }
 
 /// Streams with events that are not written yet: over HTTP/1.1 at most one, which then needs no
@@ -96,8 +104,14 @@ impl fmt::Debug for ConnState {
 }
 
 impl ConnState {
-    pub(super) fn new(now: Instant) -> Rc<Self> {
+    /// Counts in `memory`.
+    pub(super) fn new(now: Instant, memory: &Rc<WorkerMemory>) -> Rc<Self> {
+        memory.connection(0, CONNECTION);
         Rc::new(Self {
+            memory: Rc::clone(memory),
+            size: Cell::new(CONNECTION),
+            unread: Cell::new(0),
+            unsent: Cell::new(0),
             address: Cell::default(),
             running: Cell::new(0),
             http2: Cell::new(false),
@@ -136,7 +150,38 @@ impl ConnState {
         self.running.set(self.running.get() + 1);
         self.head_since.set(None);
         self.proven.set(true);
+        self.memory.request(0, REQUEST);
         RequestGuard(Rc::clone(self))
+    }
+
+    /// Counts memory that the connection needs from now on to its end.
+    pub(super) fn grow(&self, bytes: usize) {
+        let size = self.size.get();
+        self.memory.connection(size, size + bytes);
+        self.size.set(size + bytes);
+    }
+
+    /// Counts the bytes that wait now to be read and written.
+    pub(super) fn hold(&self, unread: usize, unsent: usize) {
+        let unread = unread.saturating_sub(INCLUDED);
+        self.memory.connection(self.unread.replace(unread), unread);
+        self.memory.request(self.unsent.replace(unsent), unsent);
+    }
+
+    pub(super) fn has_memory_limit(&self) -> bool {
+        self.memory.budget().limit().is_some()
+    }
+
+    /// Returns true if the connection holds many bytes of an incomplete head, and there is no
+    /// memory for more.
+    pub(super) fn is_short_of_memory(&self) -> bool {
+        let memory = self.memory.budget();
+        self.unread.get() > 0 && (memory.is_full() || !memory.has_room_for_connection())
+    }
+
+    /// Memory of a request of this connection, besides that of every request.
+    pub(super) fn request_memory(self: &Rc<Self>) -> RequestMemory {
+        RequestMemory { state: Rc::clone(self), bytes: 0 }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -391,6 +436,7 @@ pub(super) struct RequestGuard(Rc<ConnState>);
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
+        self.0.memory.request(REQUEST, 0);
         self.0.running.set(self.0.running.get() - 1);
         self.0.idle_since.set(Instant::now());
         if self.0.over.get() {
@@ -399,11 +445,45 @@ impl Drop for RequestGuard {
     }
 }
 
+/// Counted bytes of one request, until this is dropped.
+#[derive(Debug)]
+pub(super) struct RequestMemory {
+    state: Rc<ConnState>,
+    bytes: usize,
+}
+
+impl RequestMemory {
+    pub(super) fn set(&mut self, bytes: usize) {
+        if bytes != self.bytes {
+            self.state.memory.request(self.bytes, bytes);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for RequestMemory {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+impl Drop for ConnState {
+    fn drop(&mut self) {
+        self.memory.connection(self.size.get() + self.unread.get(), 0);
+        self.memory.request(self.unsent.get(), 0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::support::memory::{Memory, MemoryPart};
+
+    fn state_at(now: Instant) -> Rc<ConnState> {
+        ConnState::new(now, &Rc::new(WorkerMemory::new(Memory::default())))
+    }
 
     const LIMITS: Limits = Limits {
         header_timeout: Duration::from_secs(30),
@@ -412,8 +492,27 @@ mod tests {
     };
 
     #[test]
+    fn connection_counts_until_its_end() {
+        let memory = Memory::default();
+        let worker = Rc::new(WorkerMemory::new(memory.clone()));
+        let state = ConnState::new(Instant::now(), &worker);
+        state.grow(1 << 20);
+        state.hold(1 << 20, 1 << 19);
+        let running = state.begin();
+        let mut frame = state.request_memory();
+        frame.set(1 << 20);
+        assert!(memory.of(MemoryPart::Connections) >= 2 << 20);
+        assert!(memory.of(MemoryPart::Requests) >= 3 << 19);
+        state.hold(0, 0);
+        assert!((1 << 20..2 << 20).contains(&memory.of(MemoryPart::Connections)));
+        state.hold(1 << 20, 1 << 20);
+        drop((running, frame, state, worker));
+        assert_eq!(memory.used(), 0);
+    }
+
+    #[test]
     fn header_timeout_begins_at_the_first_byte_of_a_head() {
-        let state = ConnState::new(Instant::now());
+        let state = state_at(Instant::now());
         state.begin();
         state.received();
         state.await_head();
@@ -425,7 +524,7 @@ mod tests {
 
     #[test]
     fn flush_tells_each_stream_whose_events_were_waiting() {
-        let state = ConnState::new(Instant::now());
+        let state = state_at(Instant::now());
         for streams in [0, 1, 3, 1] {
             let timings: Vec<_> = (0..streams).map(|_| StreamTiming::new(Arc::default())).collect();
             let is_notified = |timing: &Rc<StreamTiming>| {
@@ -445,7 +544,7 @@ mod tests {
     #[test]
     fn keep_alive_timeout_begins_at_the_end_of_a_request() {
         let start = Instant::now();
-        let state = ConnState::new(start);
+        let state = state_at(start);
         let running = state.begin();
         state.enforce_limits(start + LIMITS.keep_alive_timeout * 10, &LIMITS);
         assert_eq!(state.command(), None, "a running request is not idle");
@@ -459,7 +558,7 @@ mod tests {
     #[test]
     fn write_timeout_closes_a_connection_with_a_running_request() {
         let start = Instant::now();
-        let state = ConnState::new(start);
+        let state = state_at(start);
         let _running = state.begin();
         let late = || Instant::now() + LIMITS.write_timeout.unwrap();
         let _ = state.track_write(Poll::<()>::Pending);
@@ -478,7 +577,7 @@ mod tests {
     #[test]
     fn finish_drops_a_late_connection_unless_a_request_runs() {
         let now = Instant::now();
-        let state = ConnState::new(now);
+        let state = state_at(now);
         state.finish(now);
         let running = state.begin();
         state.enforce_limits(now + FINISH, &LIMITS);
@@ -491,7 +590,7 @@ mod tests {
     #[test]
     fn new_connection_has_time_for_its_first_request_in_a_drain() {
         let now = Instant::now();
-        let state = ConnState::new(now);
+        let state = state_at(now);
         assert!(!state.must_end());
         state.drain(now, Patience::Short);
         assert!(!state.must_end(), "its request may be on its way");
@@ -501,12 +600,12 @@ mod tests {
         state.enforce_limits(now + LIMITS.header_timeout, &LIMITS);
         assert_eq!(state.command(), Some(ConnCommand::Drop));
 
-        let limited = ConnState::new(now);
+        let limited = state_at(now);
         limited.finish(now);
         limited.drain(now, Patience::Short);
         assert!(limited.must_end(), "a limit has ended it before");
 
-        let used = ConnState::new(now);
+        let used = state_at(now);
         drop(used.begin());
         used.drain(now, Patience::Short);
         assert!(used.must_end(), "it waits for a next request");
@@ -515,7 +614,7 @@ mod tests {
     #[test]
     fn upgrade_leaves_a_head_its_whole_time() {
         let now = Instant::now();
-        let (new, kept, idle) = (ConnState::new(now), ConnState::new(now), ConnState::new(now));
+        let (new, kept, idle) = (state_at(now), state_at(now), state_at(now));
         for used in [&kept, &idle] {
             used.received();
             drop(used.begin());
@@ -543,7 +642,7 @@ mod tests {
     fn handshake_in_a_drain_ends_and_leaves_time_for_a_request() {
         let now = Instant::now();
         let past = now.checked_sub(FIRST).unwrap();
-        let (state, limited) = (ConnState::new(past), ConnState::new(past));
+        let (state, limited) = (state_at(past), state_at(past));
         state.drain(now, Patience::Short);
         limited.finish(now);
         assert!(!state.must_end_exchange(now, true, || false), "it has begun");

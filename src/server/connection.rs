@@ -21,6 +21,7 @@ use super::places::Places;
 use super::proxy_header::HeaderFaults;
 use super::{Handler, Limits};
 use crate::support::Live;
+use crate::support::memory::WorkerMemory;
 use crate::tls::{ClientCertificate, ServerTls};
 
 /// The state that the connections of one worker share.
@@ -34,6 +35,7 @@ pub(super) struct WorkerContext<H> {
     pub(super) balance: Balance,
     pub(super) worker: usize,
     pub(super) buffers: Rc<http1::Buffers>,
+    pub(super) memory: Rc<WorkerMemory>,
     pub(super) header_faults: HeaderFaults,
 }
 

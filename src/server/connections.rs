@@ -146,11 +146,16 @@ impl Drop for Registered {
 mod tests {
     use super::super::conn_state::ConnCommand;
     use super::*;
+    use crate::support::memory::{Memory, WorkerMemory};
+
+    fn state() -> Rc<ConnState> {
+        ConnState::new(Instant::now(), &Rc::new(WorkerMemory::new(Memory::default())))
+    }
 
     #[tokio::test]
     async fn gone_waits_for_the_last_connection() {
         let connections = Connections::default();
-        let register = || connections.register(ConnState::new(Instant::now()));
+        let register = || connections.register(state());
         let (first, second) = (register(), register());
         let closer = async {
             drop(first);
@@ -164,7 +169,7 @@ mod tests {
     #[test]
     fn drain_reaches_present_and_later_connections() {
         let connections = Connections::default();
-        let states = [ConnState::new(Instant::now()), ConnState::new(Instant::now())];
+        let states = [state(), state()];
         let _first = connections.register(Rc::clone(&states[0]));
         connections.drain(Patience::Short);
         let _second = connections.register(Rc::clone(&states[1]));
@@ -174,7 +179,7 @@ mod tests {
     #[test]
     fn registry_reuses_free_slots() {
         let connections = Connections::default();
-        let register = || connections.register(ConnState::new(Instant::now()));
+        let register = || connections.register(state());
         let _kept = register();
         for _ in 0..100 {
             drop(register());

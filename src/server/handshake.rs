@@ -11,7 +11,12 @@ use super::conn_state::ConnState;
 use super::connection::{ConnInfo, before_http};
 use super::disconnect::Socket;
 use crate::support::Live;
+use crate::support::memory::TLS_CONNECTION;
 use crate::tls::{ClientCertificate, HTTP_1_1, HTTP_2, ServerTls};
+
+/// The largest number of bytes that wait in a session for the socket if memory is limited: one
+/// record.
+const UNSENT: usize = 16 * 1024;
 
 /// Performs the handshake, which counts toward the time of the first head. `None` if it failed, or
 /// if a command ended the connection; TLS alerts have been sent.
@@ -27,9 +32,13 @@ where
     // again.
     let generation = tls.generation();
     let config = Arc::clone(&tls.load().config);
+    state.grow(TLS_CONNECTION);
     let accept = TlsAcceptor::from(config).accept(io);
     match before_http(accept, |accept| accept.get_ref().map(Socket::tcp), state).await? {
-        Ok(stream) => {
+        Ok(mut stream) => {
+            if state.has_memory_limit() {
+                stream.get_mut().1.set_buffer_limit(Some(UNSENT));
+            }
             let session = stream.get_ref().1;
             let certificate = ClientCertificate::of(session, tls, generation);
             let info = ConnInfo { http2: is_http2(session), certificate };

@@ -29,6 +29,7 @@ use super::in_flight::{Guard, InFlightBody};
 use super::{ClientRequest, Handler, RequestBody, Upgrade, http2};
 use crate::codec::h1::server::{BadRequest, RequestFraming};
 use crate::record::error::{Error, Kind};
+use crate::support::flow::Limit;
 use crate::tls::ClientCertificate;
 pub use body::Http1RequestBody;
 pub(super) use buffers::Buffers;
@@ -204,6 +205,10 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         let mut found = peer.head_in_unread();
         loop {
             match found {
+                Ok(None) if peer.state.is_short_of_memory() => {
+                    self.context.places.count(Limit::Memory);
+                    return end(End::Refuse(Kind::MemoryFull.into()));
+                }
                 Ok(None) => {}
                 Ok(Some((parsed, body))) => {
                     let (framing, keep_alive) = (RequestFraming::new(&parsed.head), parsed.keep_alive);
@@ -287,7 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
                 let closes = is_distrusted || peer.state.command().is_some() || !peer.poll_reusable(cx)?;
                 writer.write_head(&mut out, closes);
             }
-            let (data, behind) = writer.gather(cx, &mut out);
+            let (data, behind) = writer.gather(cx, &mut out, self.context.buffers.gathered());
             let written = peer.poll_write(cx, &out, data, behind);
             self.context.buffers.give_back(out);
             if written?.is_ready() && writer.pauses() {

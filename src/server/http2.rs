@@ -27,16 +27,31 @@ use super::places::Place;
 use super::{ClientRequest, Handler, MAX_HEAD_BYTES, MAX_HTTP2_STREAMS, RequestBody};
 use crate::record::error::Kind;
 use crate::support::flow::Limit;
+use crate::support::memory::HTTP2_CONNECTION;
 use crate::tls::ClientCertificate;
 pub use body::Http2RequestBody;
 use streams::Streams;
 
-/// The largest number of response bytes per stream that wait in h2 for the socket.
-const SEND_BUFFER: usize = 64 * 1024;
+/// Bounds of the memory of a connection.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// The largest number of response bytes per stream that wait in h2 for the socket.
+    send_buffer: usize,
+    /// The largest number of bytes that a client may send before they are read, per request and per
+    /// connection.
+    receive_window: u32,
+}
 
-/// The largest number of bytes that a client may send before they are read, per request and per
-/// connection.
-const RECEIVE_WINDOW: u32 = 1 << 20;
+const BOUNDS: Bounds = Bounds { send_buffer: 64 * 1024, receive_window: 1 << 20 };
+
+/// The bounds if memory is limited. [`HTTP2_CONNECTION`] has room for the window.
+const SMALL_BOUNDS: Bounds = Bounds { send_buffer: 16 * 1024, receive_window: 64 * 1024 };
+
+impl Bounds {
+    fn of(state: &ConnState) -> Self {
+        if state.has_memory_limit() { SMALL_BOUNDS } else { BOUNDS }
+    }
+}
 
 /// The largest frame that is accepted.
 const FRAME: u32 = 16 * 1024;
@@ -53,6 +68,7 @@ pub(super) async fn serve<S, H>(
     H: Handler,
 {
     state.set_http2();
+    state.grow(HTTP2_CONNECTION);
     let io = Io { io, prefix: read.into(), state: Rc::clone(&state) };
     let connection =
         Connection { certificate, state, context, places: Rc::default(), streams: Streams::default() };
@@ -83,13 +99,14 @@ impl Drop for Seat {
 impl<H: Handler> Connection<H> {
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, io: Io<S>) -> Result<(), h2::Error> {
         let state = &self.state;
+        let bounds = Bounds::of(state);
         let mut handshake = Builder::new()
-            .initial_window_size(RECEIVE_WINDOW)
-            .initial_connection_window_size(RECEIVE_WINDOW)
+            .initial_window_size(bounds.receive_window)
+            .initial_connection_window_size(bounds.receive_window)
             .max_frame_size(FRAME)
             .max_concurrent_streams(MAX_HTTP2_STREAMS)
             .max_header_list_size(MAX_HEAD_BYTES as u32)
-            .max_send_buffer_size(SEND_BUFFER)
+            .max_send_buffer_size(bounds.send_buffer)
             .handshake::<_, Bytes>(io);
         let agreed = poll_fn(|cx| {
             state.wake_me(cx);

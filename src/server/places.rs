@@ -4,18 +4,25 @@
 //! request. Streams of one HTTP/2 connection each need an upstream's connection, so every running
 //! stream except the first takes a place too. Streams leave the last tenth of the places to
 //! connections, so that a client with many streams does not keep others from connecting.
+//!
+//! A connection also needs memory: half of the budget is for connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
 
 use crate::support::SharedGuard;
 use crate::support::flow::{ConnectionCounts, Limit, LimitCounts};
+use crate::support::memory::Memory;
 
 /// The fraction of the places that streams leave to connections: one in this many.
 const FOR_CONNECTIONS: usize = 10;
+
+/// The interval at which a connection that found a place looks for memory.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The number of clients of a server, and the treatment of further ones.
 #[derive(Clone, Debug)]
@@ -27,6 +34,7 @@ pub struct Capacity {
     pub counts: Arc<LimitCounts>,
     /// Counts connections.
     pub connections: Arc<ConnectionCounts>,
+    pub memory: Memory,
 }
 
 /// Shared by the workers of one server.
@@ -38,6 +46,7 @@ pub(super) struct Places {
     grace: Duration,
     counts: Arc<LimitCounts>,
     connections: Arc<ConnectionCounts>,
+    memory: Memory,
     /// The number of places that other workers must free.
     wanted: AtomicUsize,
     /// Wakes each worker to free one.
@@ -61,22 +70,32 @@ impl Places {
             grace: capacity.grace,
             counts: capacity.counts,
             connections: capacity.connections,
+            memory: capacity.memory,
             wanted: AtomicUsize::new(0),
             calls: (0..workers).map(|_| Notify::new()).collect(),
         }
     }
 
-    /// A place for a connection, if one is free.
+    /// A place for a connection, if one is free, with memory.
     pub(super) fn try_for_connection(&self) -> Option<Place> {
+        if !self.memory.has_room_for_connection() {
+            return None;
+        }
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
         Some(Place { _permit: permit, _open: Some(self.connections.begin()) })
     }
 
     /// Waits for a place for a connection. Cancel-safe.
     pub(super) async fn for_connection(&self) -> Place {
-        let permit = Arc::clone(&self.free).acquire_owned().await;
-        let permit = permit.expect("the semaphore is never closed");
-        Place { _permit: permit, _open: Some(self.connections.begin()) }
+        loop {
+            let permit = Arc::clone(&self.free).acquire_owned().await;
+            let permit = permit.expect("the semaphore is never closed");
+            if self.memory.has_room_for_connection() {
+                return Place { _permit: permit, _open: Some(self.connections.begin()) };
+            }
+            drop(permit);
+            sleep(LOOK).await;
+        }
     }
 
     /// A place for an HTTP/2 stream, if more are free than connections need.
@@ -91,6 +110,10 @@ impl Places {
     /// The time for which a connection may wait for its first head before it can be evicted.
     pub(super) fn grace(&self) -> Duration {
         self.grace
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     pub(super) fn count(&self, limit: Limit) {
@@ -116,7 +139,7 @@ impl Places {
     /// Takes one call. Returns false if no more places are needed.
     pub(super) fn take_call(&self) -> bool {
         let one_less = |wanted: usize| wanted.checked_sub(1);
-        self.free.available_permits() == 0
+        (self.free.available_permits() == 0 || !self.memory.has_room_for_connection())
             && self.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 }
@@ -127,7 +150,8 @@ mod tests {
 
     fn places(places: usize, workers: usize) -> Places {
         let (counts, connections) = (Arc::default(), Arc::default());
-        Places::new(Capacity { places, grace: Duration::ZERO, counts, connections }, workers)
+        let memory = Memory::default();
+        Places::new(Capacity { places, grace: Duration::ZERO, counts, connections, memory }, workers)
     }
 
     #[test]

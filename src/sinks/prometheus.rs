@@ -12,6 +12,7 @@ mod identities;
 mod labels;
 mod limits;
 mod members;
+mod memory;
 mod naming;
 mod process;
 mod retries;
@@ -50,6 +51,7 @@ use labels::{
 };
 use limits::LimitMetrics;
 use members::MemberMetrics;
+use memory::MemoryMetrics;
 use process::ProcessMetrics;
 use retries::RetryCounters;
 use series::{Known, Series};
@@ -140,6 +142,7 @@ impl Metrics {
             known: Mutex::default(),
             prices,
         };
+        registry.register_collector(Box::new(MemoryMetrics(journal.memory().clone())));
         registry.register_collector(Box::new(SinkMetrics(journal.clone())));
         registry.register_collector(Box::new(OutcomeCounters(journal)));
         registry.register_collector(Box::new(Certificates(reloads)));

@@ -31,6 +31,9 @@ pub(super) use send::send;
 /// per second at a round trip of 50 ms.
 const STREAM_WINDOW: u32 = 512 * 1024;
 
+/// The window of a stream if memory is limited, where each counts in full.
+const SMALL_STREAM_WINDOW: u32 = 64 * 1024;
+
 /// The largest number of streams of one connection, also if the peer allows more; the usual limit
 /// of peers.
 const MAX_STREAMS: usize = 100;

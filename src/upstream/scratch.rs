@@ -5,9 +5,13 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::watchdog::Timer;
+use crate::support::memory::Memory;
 
 /// The largest number of bytes of one read. Events that arrive together are passed on together.
 const SIZE: usize = 64 * 1024;
+
+/// The same while memory is tight, so that a slow client has few bytes waiting.
+const TIGHT: usize = 4 * 1024;
 
 /// The initial capacity of a request's head.
 const HEAD: usize = 1024;
@@ -29,6 +33,7 @@ const MAX_TIMERS: usize = 64;
 pub struct Scratch(Rc<Shared>);
 
 struct Shared {
+    memory: Memory,
     read: RefCell<Box<[u8]>>,
     head: Cell<Vec<u8>>,
     target: Cell<String>,
@@ -37,9 +42,18 @@ struct Shared {
 }
 
 impl Default for Scratch {
+    /// Without a memory budget.
     fn default() -> Self {
+        Self::new(Memory::default())
+    }
+}
+
+impl Scratch {
+    /// Buffers that are small while `memory` is tight.
+    pub fn new(memory: Memory) -> Self {
         let read = RefCell::new(vec![0; SIZE].into_boxed_slice());
         Self(Rc::new(Shared {
+            memory,
             read,
             head: Cell::default(),
             target: Cell::default(),
@@ -47,12 +61,16 @@ impl Default for Scratch {
             timers: RefCell::default(),
         }))
     }
-}
 
-impl Scratch {
+    /// The memory budget of the process.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.0.memory
+    }
+
     /// The borrow must end before another stream can run (no `.await`).
-    pub(crate) fn borrow(&self) -> RefMut<'_, Box<[u8]>> {
-        self.0.read.borrow_mut()
+    pub(crate) fn borrow(&self) -> RefMut<'_, [u8]> {
+        let size = if self.0.memory.is_tight() { TIGHT } else { SIZE };
+        RefMut::map(self.0.read.borrow_mut(), |read| &mut read[..size])
     }
 
     /// An empty buffer for the head of a request, to be returned with [`Scratch::give_back_head`].

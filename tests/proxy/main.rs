@@ -72,6 +72,7 @@ mod looks;
 mod lookups;
 mod member_probes;
 mod members;
+mod memory;
 mod mistyped;
 mod mistyped_recordings;
 mod mixed;

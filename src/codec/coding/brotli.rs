@@ -8,6 +8,9 @@ use super::{Corrupt, Step};
 
 type State = BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>;
 
+/// The largest window.
+pub(super) const MAX_WINDOW: usize = 16 << 20;
+
 /// Decodes one Brotli stream. Its window is at most 16 MiB (RFC 7932): larger windows, which
 /// browsers do not accept either, are refused.
 pub(super) struct Brotli {

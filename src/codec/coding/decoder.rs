@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use super::brotli::Brotli;
+use super::brotli::{Brotli, MAX_WINDOW};
 use super::deflate::Inflate;
-use super::zstd::Zstd;
+use super::zstd::{WINDOW_LOG_MAX, Zstd};
 use super::{Coding, Corrupt, Step};
+use crate::support::memory::{Memory, MemoryHold, MemoryPart};
 
 /// The output that is allowed for any input: a short response may repeat itself much.
 pub const FREE_OUTPUT: u64 = 8 << 20;
@@ -13,6 +14,12 @@ pub const FREE_OUTPUT: u64 = 8 << 20;
 /// Further output that is allowed, as a multiple of the input. Models' event streams shrink to a
 /// tenth, bodies to a third; a ratio of a hundred is a bomb.
 pub const MAX_RATIO: u64 = 128;
+
+/// The memory of a decoder without its window.
+const STATE: usize = 64 << 10;
+
+/// Windows are counted in steps of this size.
+const WINDOW_STEP: usize = 256 << 10;
 
 /// The output buffer of one step, on the stack, once for each coding.
 const PIECE: usize = 8 * 1024;
@@ -50,6 +57,8 @@ pub enum DecodeError {
     Corrupt,
     /// The output exceeds [`FREE_OUTPUT`] and [`MAX_RATIO`].
     TooLarge,
+    /// The memory budget of the process has no room for the window.
+    NoMemory,
 }
 
 impl fmt::Display for DecodeError {
@@ -57,6 +66,7 @@ impl fmt::Display for DecodeError {
         f.write_str(match self {
             Self::Corrupt => "it is not in its Content-Encoding",
             Self::TooLarge => "more comes out of its Content-Encoding than is reasonable",
+            Self::NoMemory => "there is no memory to decode its Content-Encoding (server.max_memory)",
         })
     }
 }
@@ -71,6 +81,16 @@ impl ContentDecoder {
             budget: Budget::default(),
             failed: None,
         }
+    }
+
+    /// Counts the decoder's memory in the budget of the process. A window that does not fit ends the
+    /// decoding; the first 256 KiB always fit.
+    #[must_use]
+    pub fn counted(mut self, memory: &Memory) -> Self {
+        let most = self.stages.iter().map(Stage::window).sum();
+        let hold = memory.hold(MemoryPart::Decoders).of(STATE * self.stages.len());
+        self.budget.window = Some(Box::new(Window { hold, state: STATE * self.stages.len(), most }));
+        self
     }
 
     /// Decodes a piece, and calls `out` with the pieces of the output.
@@ -105,13 +125,34 @@ impl ContentDecoder {
 struct Budget {
     read: u64,
     written: u64,
+    /// `None`: the memory does not count.
+    window: Option<Box<Window>>,
+}
+
+/// The counted memory of the windows, which grow with the output.
+#[derive(Debug)]
+struct Window {
+    hold: MemoryHold,
+    state: usize,
+    most: usize,
+}
+
+impl Window {
+    fn grow(&mut self, written: u64) -> Result<(), DecodeError> {
+        let window = usize::try_from(written).unwrap_or(usize::MAX).min(self.most);
+        let counted = self.state + window / WINDOW_STEP * WINDOW_STEP;
+        if self.hold.grow_to(counted, usize::MAX) { Ok(()) } else { Err(DecodeError::NoMemory) }
+    }
 }
 
 impl Budget {
     fn spend(&mut self, written: usize) -> Result<(), DecodeError> {
         self.written += written as u64;
         let allowed = FREE_OUTPUT.saturating_add(self.read.saturating_mul(MAX_RATIO));
-        if self.written > allowed { Err(DecodeError::TooLarge) } else { Ok(()) }
+        if self.written > allowed {
+            return Err(DecodeError::TooLarge);
+        }
+        self.window.as_mut().map_or(Ok(()), |window| window.grow(self.written))
     }
 }
 
@@ -159,6 +200,15 @@ impl Stage {
             Coding::Deflate => Self::Inflate(Inflate::deflate()),
             Coding::Brotli => Self::Brotli(Brotli::new()),
             Coding::Zstd => Self::Zstd(Zstd::new()),
+        }
+    }
+
+    /// The largest window besides the fixed state.
+    fn window(&self) -> usize {
+        match self {
+            Self::Inflate(_) => 0,
+            Self::Brotli(_) => MAX_WINDOW,
+            Self::Zstd(_) => 1 << WINDOW_LOG_MAX,
         }
     }
 

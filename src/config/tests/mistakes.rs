@@ -175,6 +175,12 @@ fn server_mistakes() {
             ("[server]\nmax_request_bytes = \"32M\"", "server.max_request_bytes", "not a number of bytes"),
             ("[server]\nmax_request_bytes = 0", "server.max_request_bytes", "at least 1 byte"),
             ("[server]\nmax_buffered_bytes = \"0\"", "server.max_buffered_bytes", "at least 1 byte"),
+            (
+                "[server]\nmax_memory = \"15MiB\"",
+                "server.max_memory",
+                "must be at least 16MiB; 0 is no limit",
+            ),
+            ("[server]\nmax_memory = \"64M\"", "server.max_memory", "not a number of bytes"),
             ("[server]\nmax_request_bytes = -5", "server.max_request_bytes", "0 or more"),
             ("[server]\ndrain_timeout = \"30\"", "server.drain_timeout", "write \"30s\""),
             ("[server]\nheader_timeout = \"0s\"", "server.header_timeout", "longer than zero"),
@@ -307,6 +313,7 @@ fn probable_mistakes_are_warned_of() {
         [server]
         allow_anonymous = true
         max_buffered_bytes = "1MiB"
+        max_memory = "32MiB"
         [clients.a]
         key = { value = "0123456789abcdef" }
         [upstreams.openai]
@@ -324,6 +331,7 @@ fn probable_mistakes_are_warned_of() {
     let expected = [
         "configuration: server.allow_anonymous: has no effect",
         "configuration: server.max_buffered_bytes: is less than server.max_request_bytes",
+        "configuration: server.max_memory: is too small for server.max_request_bytes",
         "configuration: upstreams.openai.url: is http:// to another machine",
         "configuration: upstreams.local: no route leads here",
     ];

@@ -5,7 +5,8 @@
 //! decoded only if it is needed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::memory::{Memory, MemoryPart};
 
 /// The largest amount of text kept of one response, some 60,000 tokens. Only the length of the rest
 /// is known.
@@ -17,18 +18,36 @@ const FIRST: usize = 128;
 /// The largest number of bytes allocated in advance for the next text.
 const EXPECTED: usize = 1024;
 
-/// The memory budget of all output texts of the process, in bytes.
+/// The part of estimates in the memory budget of the process. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Room(Arc<AtomicUsize>);
+pub struct Room(Arc<Estimates>);
+
+#[derive(Debug)]
+struct Estimates {
+    memory: Memory,
+    /// The largest number of bytes of all estimates.
+    most: usize,
+}
 
 impl Room {
-    pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(bytes)))
+    /// At most `most` bytes.
+    pub fn new(most: usize) -> Self {
+        Self::within(Memory::default(), most)
+    }
+
+    /// At most `most` bytes, and an eighth of `memory`.
+    pub fn within(memory: Memory, most: usize) -> Self {
+        Self(Arc::new(Estimates { most: memory.at_most(most, 8), memory }))
     }
 
     /// An empty hold.
     pub fn hold(&self) -> Hold {
         Hold { room: self.clone(), bytes: 0 }
+    }
+
+    /// The memory budget of the process.
+    pub fn memory(&self) -> &Memory {
+        &self.0.memory
     }
 }
 
@@ -43,11 +62,8 @@ impl Hold {
     /// Grows to `bytes` in all. Returns false and changes nothing if the budget is exhausted.
     pub fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let taken = self
-            .room
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more))
-            .is_ok();
+        let Estimates { memory, most } = &*self.room.0;
+        let taken = more == 0 || memory.try_add(MemoryPart::Estimates, more, *most);
         self.bytes += if taken { more } else { 0 };
         taken
     }
@@ -55,7 +71,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.room.0.fetch_add(self.bytes, Ordering::Relaxed);
+        self.room.memory().subtract(MemoryPart::Estimates, self.bytes);
     }
 }
 
@@ -250,6 +266,6 @@ mod tests {
         push(&mut third, Part::Text, b"third");
         assert_eq!(third.scale(), Some(1.0));
         drop((second, third));
-        assert_eq!(room.0.load(Ordering::Relaxed), FIRST + 10);
+        assert_eq!(room.memory().used(), 0);
     }
 }

@@ -14,6 +14,7 @@ use super::ResponseFrames;
 use crate::codec::coding::{Coding, ContentDecoder, DecodeError};
 use crate::llm::rewrite;
 use crate::record::error::{Error, Kind};
+use crate::support::memory::Memory;
 use crate::support::pieces::Pieces;
 
 /// The largest number of encoded bytes that are decoded in one step, which bounds the waiting
@@ -45,11 +46,11 @@ impl<B> DecodedBody<B> {
     ///
     /// A body that is not in these codings, expands beyond the [`ContentDecoder`]'s bounds or ends
     /// inside them fails with `upstream_undecodable` after its decoded part. Bytes right before the
-    /// failure may be lost.
+    /// failure may be lost. The decoder's memory counts in `memory`.
     #[must_use]
-    pub fn undoing(self, codings: &[Coding], upstream: &str) -> Self {
+    pub fn undoing(self, codings: &[Coding], upstream: &str, memory: &Memory) -> Self {
         let decoding = Decoding {
-            decoder: ContentDecoder::new(codings),
+            decoder: ContentDecoder::new(codings).counted(memory),
             upstream: upstream.into(),
             input: Bytes::new(),
             begun: false,

@@ -18,6 +18,7 @@ use super::exchange::{Exchange, ResponseFrames};
 use crate::config::DrainLimits;
 use crate::record::error::Error;
 use crate::record::{Entry, Outcome};
+use crate::support::memory::{MemoryHold, MemoryPart, REQUEST};
 use crate::support::{LocalCount, LocalGuard, SharedCount, SharedGuard};
 
 /// The wait for the end of a body after its last event: the counts are final, and the wait can only
@@ -80,7 +81,8 @@ impl Drains {
         }
     }
 
-    /// Begins a drain, unless the upstream has too many of them or the process is stopping.
+    /// Begins a drain, unless the upstream has too many of them, there is no memory, or the process is
+    /// stopping.
     fn begin(&self, entry: &mut Entry) -> Option<Drain> {
         if entry.is_cutting() {
             return None;
@@ -94,7 +96,13 @@ impl Drains {
             entry.row().error.get_or_insert_with(|| error.into());
             return None;
         };
-        let guards = (everywhere, here.enter());
+        if entry.memory().is_full() {
+            let error = "not drained: server.max_memory leaves no memory for it";
+            entry.row().error.get_or_insert_with(|| error.into());
+            return None;
+        }
+        let memory = entry.memory().hold(MemoryPart::Drains).of(REQUEST);
+        let guards = (everywhere, here.enter(), memory);
         Some(Drain { limits: *limits, deadline: Instant::now() + limits.time, _guards: guards })
     }
 }
@@ -103,7 +111,7 @@ impl Drains {
 struct Drain {
     limits: DrainLimits,
     deadline: Instant,
-    _guards: (SharedGuard, LocalGuard),
+    _guards: (SharedGuard, LocalGuard, MemoryHold),
 }
 
 impl Drain {

@@ -2,6 +2,7 @@
 
 use crate::codec::coding::{Coding, ContentDecoder};
 use crate::llm::usage::{Progress, Tally};
+use crate::support::memory::Memory;
 
 use super::{IdWatch, ResponseMeter};
 
@@ -35,6 +36,11 @@ impl EncodedTap {
 
     pub(super) fn content_mut(&mut self) -> &mut ResponseMeter {
         &mut self.content
+    }
+
+    /// Counts the decoder's memory. Without room for it, the rest of the response is not read.
+    pub(super) fn count_in(&mut self, memory: &Memory) {
+        self.decoder = self.decoder.take().map(|decoder| decoder.counted(memory));
     }
 
     /// Remembers the ids in the decoded bytes.

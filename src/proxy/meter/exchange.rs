@@ -67,6 +67,7 @@ impl<B: ResponseFrames> Exchange<B> {
         status: StatusCode,
         timing: Option<Rc<StreamTiming>>,
     ) -> Box<Self> {
+        kind.count_in(entry.memory());
         if let Some(room) = entry.keeps_output(status.as_u16()) {
             kind.keep_output(room);
         }

@@ -5,6 +5,7 @@ use crate::codec::coding::Codings;
 use crate::codec::head::{Headers, KnownName};
 use crate::codec::sse::Position;
 use crate::llm::usage::{BodyMeter, Content, Progress, Room, Sniff, StreamMeter, Tally};
+use crate::support::memory::Memory;
 
 /// A response body's meter, by kind of content.
 #[derive(Debug)]
@@ -154,6 +155,13 @@ impl ResponseMeter {
     }
 
     /// Keeps the output text until usage is reported.
+    /// Counts the memory of a decoder.
+    pub(super) fn count_in(&mut self, memory: &Memory) {
+        if let Self::Encoded(tap) = self {
+            tap.count_in(memory);
+        }
+    }
+
     pub(super) fn keep_output(&mut self, room: &Room) {
         match self {
             Self::Undecided(undecided) => undecided.room = Some(room.clone()),

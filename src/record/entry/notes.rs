@@ -10,6 +10,7 @@ use super::{Entry, millis};
 use crate::codec::head::Headers;
 use crate::llm::usage::Room;
 use crate::record::{GroupUse, TurnObserver, UseObserver};
+use crate::support::memory::Memory;
 
 /// A remark about a request that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,11 @@ impl Entry {
     /// Adds a note to `error`, unless the record gets an error of its own.
     pub fn note(&mut self, note: Note) {
         self.open.notes.add(note);
+    }
+
+    /// The memory budget of the process.
+    pub fn memory(&self) -> &Memory {
+        self.open.journal.room().memory()
     }
 
     /// The budget for the text of a response with this status. `None` if no text is needed.

@@ -262,6 +262,8 @@ kinds! {
         "The buffered request bodies use up `server.max_buffered_bytes`: raise it, if there is memory.";
     ClientOverloaded = SERVICE_UNAVAILABLE, "client_overloaded", Client, AfterPause,
         "This client's request bodies use up its share of `server.max_buffered_bytes`.";
+    MemoryFull = SERVICE_UNAVAILABLE, "memory_full", Us, AfterPause,
+        "Connections, requests and records use up `server.max_memory`, so new requests are refused while running ones go on: raise it, if there is memory.";
     NoPlace = SERVICE_UNAVAILABLE, "no_place", Us, AfterPause,
         "There are as many HTTP/2 streams as `server.max_connections` allows: raise it, and the limit on open files.";
     Stopped = SERVICE_UNAVAILABLE, "stopped", Us, Never,

@@ -335,6 +335,9 @@ impl Error {
                 "The bodies of this client's requests hold as much memory as one client may while there are several: half of \
                  server.max_buffered_bytes. Try again shortly.",
             ),
+            Kind::MemoryFull => f.write_str(
+                "This proxy holds as much memory for its clients as server.max_memory allows. Try again shortly.",
+            ),
             Kind::NoPlace => f.write_str(
                 "This proxy runs as many HTTP/2 streams as server.max_connections allows. It has not forwarded the request. Try again shortly.",
             ),

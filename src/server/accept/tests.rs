@@ -12,6 +12,7 @@ use crate::record::error::Error;
 use crate::server::http1::Connection;
 use crate::server::{ClientRequest, ClientResponse, ResponseBody, Upgrade};
 use crate::support::flow::{LimitCounts, StreamTiming};
+use crate::support::memory::Memory;
 
 impl ResponseBody for Empty<Bytes> {
     fn timing(&self) -> Option<&Rc<StreamTiming>> {
@@ -75,7 +76,8 @@ async fn draining_worker_is_given_no_connection_and_closes_given_ones() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let counts = Arc::<LimitCounts>::default();
-        let capacity = Capacity { places: 9, grace: SOON, counts, connections: Arc::default() };
+        let (connections, memory) = (Arc::default(), Memory::default());
+        let capacity = Capacity { places: 9, grace: SOON, counts, connections, memory };
         let balance = Balance::new(1);
         let listener = Listener::for_workers(vec![socket.into()], 1, capacity, &balance).pop().unwrap();
         let (inbox, places) = (listener.outboxes[0].clone(), Arc::clone(&listener.places));
@@ -112,7 +114,9 @@ async fn draining_worker_is_given_no_connection_and_closes_given_ones() {
 fn connection() -> (std::net::TcpStream, Connection<TcpStream, Silent>) {
     let (client, ours) = pair();
     let counts = Arc::<LimitCounts>::default();
-    let capacity = Capacity { places: 9, grace: SOON, counts, connections: Arc::default() };
+    let memory = Rc::new(WorkerMemory::new(Memory::default()));
+    let capacity =
+        Capacity { places: 9, grace: SOON, counts, connections: Arc::default(), memory: Memory::default() };
     let context = WorkerContext {
         handler: Rc::new(Silent),
         tls: None,
@@ -121,10 +125,11 @@ fn connection() -> (std::net::TcpStream, Connection<TcpStream, Silent>) {
         places: Arc::new(Places::new(capacity, 1)),
         balance: Balance::new(1),
         worker: 0,
-        buffers: Rc::default(),
+        buffers: Rc::new(Buffers::new(Memory::default())),
+        memory: Rc::clone(&memory),
         header_faults: HeaderFaults::default(),
     };
-    let (ours, state) = (TcpStream::from_std(ours).unwrap(), ConnState::new(Instant::now()));
+    let (ours, state) = (TcpStream::from_std(ours).unwrap(), ConnState::new(Instant::now(), &memory));
     (client, Connection::new(ours, None, state, Rc::new(context)))
 }
 

@@ -5,26 +5,29 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::pin::Pin;
 
+use crate::support::memory::Memory;
+
 /// The size of the read buffer.
 const READ: usize = 64 * 1024;
+
+/// The size at which the gathered bytes of a response are written. One more piece, which is one
+/// read at most, may be among them.
+const GATHERED: usize = 16 * 1024;
+
+/// Both sizes while memory is tight.
+const TIGHT: usize = 4 * 1024;
 
 /// A worker's buffers, used by one connection at a time. A waiting connection holds none.
 pub(in crate::server) struct Buffers {
     read: RefCell<Box<[u8]>>,
     write: Cell<Vec<u8>>,
+    memory: Memory,
     /// The memory of the last future of a handler: it is too large for the allocator's fast path.
     handled: Cell<Option<Box<dyn Any>>>,
 }
 
 /// A handler's future in its place, empty between two requests.
 pub(super) type Place<F> = Box<Pin<Box<Option<F>>>>;
-
-impl Default for Buffers {
-    fn default() -> Self {
-        let read = RefCell::new(vec![0; READ].into_boxed_slice());
-        Self { read, write: Cell::default(), handled: Cell::default() }
-    }
-}
 
 impl fmt::Debug for Buffers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,9 +36,20 @@ impl fmt::Debug for Buffers {
 }
 
 impl Buffers {
+    pub(in crate::server) fn new(memory: Memory) -> Self {
+        let read = RefCell::new(vec![0; READ].into_boxed_slice());
+        Self { read, write: Cell::default(), memory, handled: Cell::default() }
+    }
+
     /// The read buffer; never borrowed while another connection could run.
-    pub(super) fn read(&self) -> RefMut<'_, Box<[u8]>> {
-        self.read.borrow_mut()
+    pub(super) fn read(&self) -> RefMut<'_, [u8]> {
+        let size = if self.memory.is_tight() { TIGHT } else { READ };
+        RefMut::map(self.read.borrow_mut(), |read| &mut read[..size])
+    }
+
+    /// The size at which the gathered bytes of a response are written.
+    pub(super) fn gathered(&self) -> usize {
+        if self.memory.is_tight() { TIGHT } else { GATHERED }
     }
 
     /// An empty buffer for one write, to be returned with [`Buffers::give_back`].

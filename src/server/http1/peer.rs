@@ -118,7 +118,9 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         self.state.received();
         self.pipelined = Pipelined::Unneeded;
         let mut unread = mem::take(&mut self.unread);
-        self.head_in(&mut unread)
+        let found = self.head_in(&mut unread);
+        self.count_waiting();
+        found
     }
 
     /// The head of the next request, once `new` completes it.
@@ -135,22 +137,39 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
             return match self.reader.read(new)? {
                 Some((head, used)) => Ok(Some(self.begin(head, &mut new[used..]))),
                 None => {
-                    self.unread.extend_from_slice(new);
+                    self.keep(new);
                     Ok(None)
                 }
             };
         }
-        self.unread.extend_from_slice(new);
+        self.keep(new);
         let Some((head, used)) = self.reader.read(&self.unread)? else { return Ok(None) };
         let mut bytes = mem::take(&mut self.unread);
-        Ok(Some(self.begin(head, &mut bytes[used..])))
+        let begun = self.begin(head, &mut bytes[used..]);
+        self.count_waiting();
+        Ok(Some(begun))
+    }
+
+    /// Keeps bytes that are read later.
+    #[cold]
+    fn keep(&mut self, bytes: &[u8]) {
+        self.unread.extend_from_slice(bytes);
+        self.count_waiting();
+    }
+
+    /// Counts the memory of bytes that are not read or written yet.
+    #[cold]
+    fn count_waiting(&self) {
+        self.state.hold(self.unread.capacity(), unsent_bytes(&self.unsent));
     }
 
     /// Passes bytes behind a head to the body, and keeps the rest for the next request.
     fn begin(&mut self, head: ParsedRequest, rest: &mut [u8]) -> (ParsedRequest, Http1RequestBody) {
         let (body_reader, body, used) = BodyReader::begin(head.framing, head.expects_continue, rest);
-        self.unread.extend_from_slice(&rest[used..]);
         self.body_reader = body_reader.map(Box::new);
+        if used < rest.len() {
+            self.keep(&rest[used..]);
+        }
         (head, body)
     }
 
@@ -196,7 +215,10 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
             let mut buf = self.buffers.read();
             let read = ready!(read_once(&mut self.io, cx, &mut buf))?;
             let used = body_reader.feed(&mut buf[..read]);
-            self.unread.extend_from_slice(&buf[used..read]);
+            if used < read {
+                self.unread.extend_from_slice(&buf[used..read]);
+                self.state.hold(self.unread.capacity(), unsent_bytes(&self.unsent));
+            }
             read
         };
         if read == 0 {
@@ -332,6 +354,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         if written.is_pending() {
             rest.before = Bytes::copy_from_slice(before);
             self.unsent = Some(Box::new(rest));
+            self.count_waiting();
         }
         self.state.track_write(written)
     }
@@ -344,6 +367,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
             unsent.advance(ready!(self.state.track_write(written))?);
             if unsent.is_empty() {
                 self.unsent = None;
+                self.count_waiting();
             }
         }
         Poll::Ready(Ok(()))
@@ -373,6 +397,11 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
+}
+
+/// The memory of bytes that the socket has not accepted.
+fn unsent_bytes(unsent: &Option<Box<Unsent>>) -> usize {
+    unsent.as_deref().map_or(0, |unsent| unsent.before.len() + unsent.data.len())
 }
 
 /// Reads available bytes; 0 is the end.

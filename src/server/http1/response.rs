@@ -13,10 +13,6 @@ use crate::server::in_flight::{Guard, InFlightBody};
 use crate::server::{ClientResponse, ResponseBody, Upgrade};
 use crate::support::pieces::{PieceSink, Relayed};
 
-/// The size at which the gathered bytes are written. One more piece, which is one read at most, may
-/// be among them.
-const GATHERED: usize = 16 * 1024;
-
 /// Shared data of this size and more is written without a copy.
 const LARGE: usize = 4 * 1024;
 
@@ -94,15 +90,20 @@ impl<B: ResponseBody> ResponseWriter<B> {
         }
     }
 
-    /// Takes the available part of the body, up to one write: copies it to `out`, and returns a
-    /// large piece that is shared already, to be written after it.
-    pub(super) fn gather(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> (Bytes, &'static [u8]) {
+    /// Takes the available part of the body, up to one write of some `size`: copies it to `out`, and
+    /// returns a large piece that is shared already, to be written after it.
+    pub(super) fn gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        size: usize,
+    ) -> (Bytes, &'static [u8]) {
         if self.is_gathered() {
             return (Bytes::new(), b"");
         }
-        let mut gathered = Gathered { encoder: self.encoder, out, large: Bytes::new(), behind: b"" };
+        let mut gathered = Gathered { encoder: self.encoder, out, size, large: Bytes::new(), behind: b"" };
         let polled = self.body.poll_pieces(cx, &mut gathered);
-        let Gathered { encoder, out, large, behind } = gathered;
+        let Gathered { encoder, out, large, behind, .. } = gathered;
         self.encoder = encoder;
         self.stage = match polled {
             Poll::Pending => Stage::Pausing,
@@ -150,6 +151,8 @@ impl<B: ResponseBody> ResponseWriter<B> {
 struct Gathered<'a> {
     encoder: BodyEncoder,
     out: &'a mut Vec<u8>,
+    /// The size at which `out` is full.
+    size: usize,
     /// Written behind `out`, with its frame.
     large: Bytes,
     behind: &'static [u8],
@@ -172,6 +175,6 @@ impl PieceSink for Gathered<'_> {
     }
 
     fn is_full(&self) -> bool {
-        self.out.len() >= GATHERED || !self.large.is_empty() || self.encoder.is_done()
+        self.out.len() >= self.size || !self.large.is_empty() || self.encoder.is_done()
     }
 }

@@ -20,9 +20,9 @@ use http::{HeaderValue, Response, header};
 use http_body::Body as _;
 use tokio::time::{Sleep, sleep_until};
 
-use super::Seat;
+use super::{SMALL_BOUNDS, Seat};
 use crate::codec::head::{KnownName, NameSet, ResponseHead};
-use crate::server::conn_state::ConnState;
+use crate::server::conn_state::{ConnState, RequestMemory};
 use crate::server::connection::WorkerContext;
 use crate::server::in_flight::{Guard, InFlightBody};
 use crate::server::{ClientResponse, Handler, ResponseBody};
@@ -60,8 +60,9 @@ pub(super) async fn run<H: Handler, F: Future<Output = ClientResponse<H::Body>> 
     let response = response.await;
     drop(handled);
     if let Some(response) = response {
+        let memory = state.request_memory();
         let response = response.map(|body| InFlightBody::new(body, running, &state));
-        if let Err(error) = send(response, respond, &context).await {
+        if let Err(error) = send(response, respond, memory, &context).await {
             tracing::debug!(%error, "an HTTP/2 stream ended");
         }
     }
@@ -71,6 +72,7 @@ pub(super) async fn run<H: Handler, F: Future<Output = ClientResponse<H::Body>> 
 async fn send<H: Handler>(
     response: ClientResponse<InFlightBody<H::Body>>,
     mut respond: SendResponse<Bytes>,
+    memory: RequestMemory,
     context: &WorkerContext<H>,
 ) -> Result<(), h2::Error> {
     let ClientResponse { head, mut body } = response;
@@ -82,8 +84,8 @@ async fn send<H: Handler>(
         return Ok(());
     }
     body.defer_end();
-    let mut sender =
-        ResponseSender { body, stream, data: Bytes::new(), is_last: false, stall: Stall::default() };
+    let (data, stall) = (Bytes::new(), Stall::default());
+    let mut sender = ResponseSender { body, stream, data, is_last: false, stall, memory };
     poll_fn(|cx| sender.poll(cx, context)).await
 }
 
@@ -113,6 +115,8 @@ struct ResponseSender<B: ResponseBody> {
     /// No frame follows.
     is_last: bool,
     stall: Stall,
+    /// Counts the bytes that wait.
+    memory: RequestMemory,
 }
 
 impl<B: ResponseBody> ResponseSender<B> {
@@ -141,6 +145,7 @@ impl<B: ResponseBody> ResponseSender<B> {
                 }
             }
             self.stall.end();
+            self.memory.set(0);
             if self.is_last {
                 self.body.on_sent();
                 return Poll::Ready(self.stream.send_data(Bytes::new(), true));
@@ -174,6 +179,7 @@ impl<B: ResponseBody> ResponseSender<B> {
 
     /// Ready if the client has made no progress for too long; the stream is then reset.
     fn poll_stalled<H>(&mut self, cx: &mut Context<'_>, context: &WorkerContext<H>) -> Poll<()> {
+        self.memory.set(self.data.len() + SMALL_BOUNDS.send_buffer);
         let Some(limit) = context.limits.get().write_timeout else { return Poll::Pending };
         ready!(self.stall.poll(cx, self.data.len(), limit));
         context.places.count(Limit::StreamWriteTimeout);

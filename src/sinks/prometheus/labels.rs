@@ -160,6 +160,12 @@ pub(super) struct ServerLabels {
     pub(super) server: &'static str,
 }
 
+/// The labels of a part of the memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PartLabels {
+    pub(super) part: &'static str,
+}
+
 /// The labels of measurements at either side.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SideLabels {

@@ -29,6 +29,8 @@ pub enum Limit {
     BodyBudget,
     /// A request body beyond its client's share of that memory.
     BodyShare,
+    /// A request beyond `server.max_memory`.
+    Memory,
 }
 
 impl Limit {
@@ -43,13 +45,14 @@ impl Limit {
     ];
 
     /// Limits that end a request, with their metric label `limit`.
-    pub const REQUESTS: [(Self, &'static str); 6] = [
+    pub const REQUESTS: [(Self, &'static str); 7] = [
         (Self::StreamPlaces, "places"),
         (Self::StreamWriteTimeout, "write_timeout"),
         (Self::BodyRate, "min_body_rate"),
         (Self::BodyEvicted, "body_evicted"),
         (Self::BodyBudget, "max_buffered_bytes"),
         (Self::BodyShare, "client_share"),
+        (Self::Memory, "max_memory"),
     ];
 }
 

@@ -17,8 +17,7 @@ use tokio::time::{Sleep, sleep};
 use super::error::Ending;
 use super::io::{Heard, Io};
 use super::{
-    CONNECTION_WINDOW, MAX_STREAMS, PING_INTERVAL, PING_TIMEOUT, REMEMBERED_RESETS, SEND_BUFFER,
-    SMALL_FRAMES, STREAM_WINDOW,
+    CONNECTION_WINDOW, MAX_STREAMS, PING_INTERVAL, PING_TIMEOUT, REMEMBERED_RESETS, SEND_BUFFER, SMALL_FRAMES,
 };
 use crate::codec::h1::MAX_HEAD;
 use crate::upstream::stream::Stream;
@@ -62,13 +61,13 @@ impl State {
 impl Connection {
     /// Begins HTTP/2 on a new connection and waits for the peer's SETTINGS, which give the number
     /// of streams and prove that the peer speaks HTTP/2. Dropping the future closes the connection.
-    pub(super) async fn open(stream: Stream) -> Result<Self, Ending> {
+    pub(super) async fn open(stream: Stream, window: u32) -> Result<Self, Ending> {
         let state = Rc::new(State::default());
         let (generation, connect, expires) = (stream.generation(), stream.connect_time(), stream.expires());
         let io = Io::new(stream, Rc::clone(&state.heard));
         let handshake = client::Builder::new()
             .enable_push(false)
-            .initial_window_size(STREAM_WINDOW)
+            .initial_window_size(window)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .data_frame_budget(SMALL_FRAMES)
             .max_header_list_size(MAX_HEAD as u32)

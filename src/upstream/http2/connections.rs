@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::MAX_STREAMS;
 use super::connection::Connection;
 use super::error::Ending;
+use super::{MAX_STREAMS, SMALL_STREAM_WINDOW, STREAM_WINDOW};
 use crate::config::{HttpVersion, PoolLimits};
 use crate::record::error::Kind;
+use crate::support::memory::{Memory, MemoryHold, MemoryPart};
 use crate::upstream::connect::connect;
 use crate::upstream::connect_spec::ConnectSpec;
 use crate::upstream::error::{SendCause, SendError, SendPhase};
@@ -29,6 +30,7 @@ pub(in crate::upstream) struct Connections {
     limits: PoolLimits,
     /// Gets connections that turn out to speak HTTP/1.1.
     http1: Rc<Pool>,
+    memory: Memory,
     open: RefCell<Vec<Rc<Connection>>>,
     /// Connections that are being made.
     attempts: RefCell<Vec<Rc<Attempt>>>,
@@ -56,7 +58,12 @@ pub(in crate::upstream) enum Transport {
 }
 
 impl Connections {
-    pub(in crate::upstream) fn new(spec: Arc<ConnectSpec>, limits: PoolLimits, http1: Rc<Pool>) -> Rc<Self> {
+    pub(in crate::upstream) fn new(
+        spec: Arc<ConnectSpec>,
+        limits: PoolLimits,
+        http1: Rc<Pool>,
+        memory: Memory,
+    ) -> Rc<Self> {
         let version = match spec.http {
             HttpVersion::Auto if spec.tls.is_some() => None,
             // Without TLS there is no ALPN.
@@ -67,6 +74,7 @@ impl Connections {
             spec,
             limits,
             http1,
+            memory,
             open: RefCell::default(),
             attempts: RefCell::default(),
             expected: Cell::new(MAX_STREAMS),
@@ -123,7 +131,7 @@ impl Connections {
             return Ok(());
         }
         let limit = self.spec.timeouts.connect;
-        let connection = match timeout(limit, Connection::open(stream)).await {
+        let connection = match timeout(limit, Connection::open(stream, window(&self.memory))).await {
             Ok(opened) => opened.map_err(|ending| SendError::new(SendPhase::Connect, ending))?,
             Err(_) => return Err(SendError::new(SendPhase::Connect, Kind::ConnectTimeout { limit })),
         };
@@ -149,7 +157,9 @@ impl Connections {
         };
         let connection = Rc::clone(open.iter().find(usable)?);
         connection.begin();
-        Some(Slot { connection, set: Rc::downgrade(self) })
+        let window = self.memory.limit().map(|_| window(&self.memory) as usize);
+        let memory = window.map(|window| self.memory.hold(MemoryPart::Requests).of(window));
+        Some(Slot { connection, set: Rc::downgrade(self), _memory: memory })
     }
 
     /// Joins a connection that is being made, or begins one.
@@ -202,6 +212,11 @@ impl Connections {
     }
 }
 
+/// The window of a stream.
+fn window(memory: &Memory) -> u32 {
+    if memory.limit().is_some() { SMALL_STREAM_WINDOW } else { STREAM_WINDOW }
+}
+
 /// The shortest pause between two sweeps.
 const SWEEP: Duration = Duration::from_millis(10);
 
@@ -217,6 +232,8 @@ async fn sweep(set: Weak<Connections>) {
 pub(in crate::upstream) struct Slot {
     pub(super) connection: Rc<Connection>,
     set: Weak<Connections>,
+    /// The window, which bounds what waits for the client, if memory is limited.
+    _memory: Option<MemoryHold>,
 }
 
 impl Slot {

@@ -3,11 +3,12 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::proxy::Budget;
+use crate::support::memory::Memory;
 
 const KIB: usize = 1024;
 
 fn gate(max_bytes: usize, memory: usize) -> (TurnGate, BodyLimits) {
-    let budget = Budget::new(memory, false, Arc::default());
+    let budget = Budget::new(memory, false, Arc::default(), Memory::default());
     let limits = BodyLimits { max_bytes, max_passing_bytes: None, min_rate: None, budget };
     (TurnGate::new(limits.clone(), "c".into()), limits)
 }

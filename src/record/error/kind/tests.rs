@@ -88,6 +88,7 @@ fn refusal_has_retry_after_exactly_if_repeated_after_a_pause() {
         Kind::LimitsUnavailable,
         Kind::Overloaded,
         Kind::ClientOverloaded,
+        Kind::MemoryFull,
         Kind::NoPlace,
     ];
     assert_eq!(KINDS.iter().filter(|info| info.retry == Retry::AfterPause).count(), refusals.len());

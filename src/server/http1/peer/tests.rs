@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::server::Limits;
 use crate::server::conn_state::ConnCommand;
+use crate::support::memory::{Memory, WorkerMemory};
 
 const LIMITS: Limits = Limits {
     header_timeout: Duration::from_secs(30),
@@ -26,7 +27,9 @@ fn with_peer<T: Future<Output = ()>>(test: impl FnOnce(Peer<TcpStream>, std::net
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (io, _) = listener.accept().await.unwrap();
-        let peer = Peer::new(io, ConnState::new(Instant::now()), Rc::default());
+        let memory = Memory::default();
+        let state = ConnState::new(Instant::now(), &Rc::new(WorkerMemory::new(memory.clone())));
+        let peer = Peer::new(io, state, Rc::new(Buffers::new(memory)));
         test(peer, client).await;
     });
 }
