@@ -177,6 +177,7 @@ impl App {
             counts: Arc::clone(stream_metrics.limits()),
             connections: Arc::clone(stream_metrics.clients()),
             memory,
+            addresses: Arc::clone(&reloader.addresses),
         };
         let bounds = ServerBounds {
             connections: shares.admin,

@@ -370,6 +370,11 @@ impl Handler for Proxy {
         snapshot.trusted_proxies.as_ref().is_some_and(|trusted| trusted.expects_proxy_header(peer.ip()))
     }
 
+    fn limits_address(&self, peer: SocketAddr) -> bool {
+        let snapshot = self.worker.snapshot();
+        snapshot.trusted_proxies.as_ref().is_none_or(|trusted| !trusted.contains(peer.ip()))
+    }
+
     fn handle(
         self: Rc<Self>,
         request: ClientRequest,

@@ -13,9 +13,11 @@
 //! | 3 | `connections`, `in_flight` | those of a worker, running requests |
 //! | 4 | `conn_state` | the state of a connection |
 //! | 5 | `accept_errors`, `balance`, `bind`, `disconnect`, `places`, `rank`, `sockets`, `upgrade` | parts |
+//! | 6 | `addresses` | limits of single addresses |
 
 mod accept;
 mod accept_errors;
+mod addresses;
 mod balance;
 mod bind;
 mod conn_state;
@@ -51,6 +53,7 @@ use crate::tls::ClientCertificate;
 pub(crate) use accept::connection_task_size;
 pub use accept::{Acceptor, Ended, Listener};
 pub use accept_errors::{AcceptErrors, is_exhaustion};
+pub use addresses::AddressLimits;
 pub use balance::Balance;
 pub use bind::{bind, bind_unix, may_bind, set_socket_mode};
 pub use disconnect::{MOST_WATCHED, watch_at_most};
@@ -94,6 +97,12 @@ pub trait Handler: 'static {
     /// default none does.
     fn expects_proxy_header(&self, _peer: SocketAddr) -> bool {
         false
+    }
+
+    /// Returns true if limits per address apply to connections from this address. By default they
+    /// apply to all.
+    fn limits_address(&self, _peer: SocketAddr) -> bool {
+        true
     }
 
     /// Responds to one request of the client at `from`. The future is dropped when the client

@@ -21,7 +21,7 @@ use super::passed::PassedAddresses;
 use super::restart;
 use super::shared_limits::{Inheritance, SharedLimits};
 use super::sinks::{Controls, Lines};
-use super::snapshot::{self, has_several_clients, put_limits_in_use, snapshot};
+use super::snapshot::{self, address_limits, has_several_clients, put_limits_in_use, snapshot};
 use super::worker::Update;
 use crate::admin::{Access, AccessRules, Right, TrustedUsers};
 use crate::balance::{FleetPins, HealthRegistry, UpstreamGroup};
@@ -31,6 +31,7 @@ use crate::gate::limit::{LimitRegistry, NextLimits};
 use crate::llm::price::Prices;
 use crate::proxy::{Shared, Snapshot, UpstreamSpec, limit_time};
 use crate::record::Journal;
+use crate::server::AddressLimits;
 use crate::sinks::alerts::{AlertSources, Alerts, Webhook};
 use crate::sinks::ledger::LedgerSource;
 use crate::sinks::otlp::{Service, Services};
@@ -68,6 +69,8 @@ pub(super) struct Reloader {
     pub(super) server_tls: Option<Arc<Live<ServerTls>>>,
     pub(super) admin_tls: Option<Arc<Live<ServerTls>>>,
     pub(super) access: Arc<Live<Access>>,
+    /// The limits of each client address.
+    pub(super) addresses: Arc<AddressLimits>,
     pub(super) drain_timeout: Arc<Live<Duration>>,
     pub(super) stop_delay: Arc<Live<Duration>>,
     pub(super) upgrade_drain: Arc<Live<Option<Duration>>>,
@@ -184,6 +187,7 @@ impl Reloader {
             server_tls,
             admin_tls,
             access: Live::new(access(settings, None)),
+            addresses: address_limits(settings),
             drain_timeout: Live::new(settings.server.drain_timeout),
             stop_delay: Live::new(settings.server.stop_delay),
             upgrade_drain: Live::new(settings.server.upgrade_drain),
@@ -333,6 +337,8 @@ impl Reloader {
         self.prices.replace(settings.prices.clone());
         repriced.iter().for_each(Repriced::put_in_use);
         self.keyring.adopt(&mut settings, &mut files, reading);
+        let server = &settings.server;
+        self.addresses.set(server.max_connections_per_address, server.max_new_connections_per_address);
         self.drain_timeout.replace(settings.server.drain_timeout);
         self.stop_delay.replace(settings.server.stop_delay);
         self.upgrade_drain.replace(settings.server.upgrade_drain);

@@ -20,7 +20,7 @@ use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::llm::rewrite::names::HeaderNames;
 use crate::llm::route::{Glob, Rule, Table};
 use crate::proxy::{BodyLimits, Budget, IdBinding, NativeHeaders, Snapshot, UpstreamSpec, limit_time};
-use crate::server::Limits;
+use crate::server::{AddressLimits, Limits};
 use crate::support::flow::LimitCounts;
 use crate::support::memory::Memory;
 use crate::support::tags::Tags;
@@ -273,6 +273,14 @@ pub(super) fn budget(settings: &Settings, counts: &Arc<LimitCounts>, memory: &Me
     let server = &settings.server;
     let has_shares = has_several_clients(settings);
     Budget::new(server.max_buffered_bytes, has_shares, Arc::clone(counts), memory.clone())
+}
+
+/// Limits of each client address.
+pub(super) fn address_limits(settings: &Settings) -> Arc<AddressLimits> {
+    let limits = Arc::<AddressLimits>::default();
+    let server = &settings.server;
+    limits.set(server.max_connections_per_address, server.max_new_connections_per_address);
+    limits
 }
 
 /// Returns true if one client can use up the memory of others. Certificates name clients too, and

@@ -8,7 +8,7 @@ use http::{HeaderName, header};
 use super::headers::header_names;
 use super::kind::{
     Kind, Shape, address, any_time, boolean, bytes, choice, file_mode, host, hosts, integer, list,
-    listen_address, memory_limit, networks, parsed, past_time, rate, text, time,
+    listen_address, memory_limit, networks, parsed, past_time, rate, requests, text, time,
 };
 use super::log_filter::check_log_filter;
 use super::notes::Read;
@@ -63,6 +63,8 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
         stop_delay: table.defaulted("stop_delay", any_time()),
         upgrade_drain: table.defaulted("upgrade_drain", any_time().or_empty()),
         max_connections: table.defaulted("max_connections", integer()),
+        max_connections_per_address: table.defaulted("max_connections_per_address", requests()),
+        max_new_connections_per_address: table.defaulted("max_new_connections_per_address", requests()),
         header_timeout: table.defaulted("header_timeout", time()),
         keep_alive_timeout: table.defaulted("keep_alive_timeout", time()),
         write_timeout: table.defaulted("write_timeout", time().or_empty()),

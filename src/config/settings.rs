@@ -106,6 +106,10 @@ pub struct Server {
     pub upgrade_drain: Option<Duration>,
     /// The limit of the whole process; 0: as many as the limit of open files allows.
     pub max_connections: usize,
+    /// The limit on open connections of one address; 0: none.
+    pub max_connections_per_address: u32,
+    /// The limit on new connections of one address in a second; 0: none.
+    pub max_new_connections_per_address: u32,
     /// Longer than zero.
     pub header_timeout: Duration,
     /// Longer than zero.

@@ -24,6 +24,11 @@ impl TrustedProxies {
         (!networks.is_empty()).then(|| Box::new(Self { networks, proxy_protocol }))
     }
 
+    /// Returns true for the address of a trusted proxy.
+    pub fn contains(&self, peer: IpAddr) -> bool {
+        self.networks.contains(peer)
+    }
+
     /// Returns true if connections from this address begin with a header of the PROXY protocol.
     pub fn expects_proxy_header(&self, peer: IpAddr) -> bool {
         self.proxy_protocol && self.networks.contains(peer)

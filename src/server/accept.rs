@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, interval_at, sleep, timeout};
 
 use super::accept_errors::{AcceptErrors, is_exhaustion};
+use super::addresses::AddressGuard;
 use super::conn_state::{ConnState, Patience};
 use super::connection::{ConnInfo, WorkerContext, serve};
 use super::connections::{Connections, Registered};
@@ -50,8 +51,12 @@ const INBOX: usize = 1024;
 /// A connection that is given to another worker.
 type Given = (std::net::TcpStream, Option<SocketAddr>, Claim);
 
-/// The holdings of a connection: its place, and its weight on the worker that serves it.
-type Claim = (Place, SharedGuard);
+/// A connection without a place, its address, and its count for the address.
+type Newcomer = (TcpStream, Option<SocketAddr>, Option<AddressGuard>);
+
+/// The holdings of a connection: its place, its weight on the worker that serves it, and its count
+/// for its address, if that is limited.
+type Claim = (Place, SharedGuard, Option<AddressGuard>);
 
 /// Everything that one worker needs to accept connections. Built before the workers' threads start,
 /// then moved into one.
@@ -149,10 +154,10 @@ impl<H: Handler> Acceptor<H> {
         let mut draining = pin!(stop.reached(Phase::Draining));
         let mut errors = AcceptErrors::default();
         // Accepted, but without a place.
-        let mut newcomer: Option<(TcpStream, Option<SocketAddr>)> = None;
-        let admit = |(stream, address), place| {
+        let mut newcomer: Option<Newcomer> = None;
+        let admit = |(stream, address, of_address): Newcomer, place| {
             let chosen = balance.choose(worker);
-            let claim = (place, balance.load(chosen));
+            let claim = (place, balance.load(chosen), of_address);
             if chosen == worker {
                 spawn(stream, address, claim, &context);
             } else {
@@ -162,13 +167,15 @@ impl<H: Handler> Acceptor<H> {
         loop {
             tokio::select! {
                 accepted = sockets.accept(), if newcomer.is_none() => match accepted {
-                    Ok(accepted) => match places.try_for_connection() {
-                        Some(place) => admit(accepted, place),
-                        None => {
+                    Ok((stream, address)) => {
+                        let Some(accepted) = context.within_address(stream, address) else { continue };
+                        if let Some(place) = places.try_for_connection() {
+                            admit(accepted, place);
+                        } else {
                             newcomer = Some(accepted);
                             context.evict_one();
                         }
-                    },
+                    }
                     Err(error) => {
                         errors.report(&error);
                         // Idle connections hold descriptors.
@@ -230,6 +237,16 @@ impl<H: Handler> Acceptor<H> {
                 _ = beat.tick() => context.connections.enforce_limits(&context.limits.get(), &places),
             }
         }
+    }
+}
+
+impl<H: Handler> WorkerContext<H> {
+    /// Counts a new connection for its address. `None`: it exceeds a limit, and is closed. A trusted
+    /// proxy has no limit; its clients are counted if it names them by the PROXY protocol.
+    fn within_address(&self, stream: TcpStream, address: Option<SocketAddr>) -> Option<Newcomer> {
+        let limited = address.filter(|&address| self.handler.limits_address(address));
+        let of_address = limited.map_or(Ok(None), |address| self.places.enter_address(address)).ok()?;
+        Some((stream, address, of_address))
     }
 }
 
@@ -363,6 +380,9 @@ pub(crate) fn connection_task_size<H: Handler>() -> usize {
 /// Serves a connection that begins with a header of the PROXY protocol.
 async fn serve_proxied<H: Handler>(stream: TcpStream, state: Rc<ConnState>, context: Rc<WorkerContext<H>>) {
     let Some(stream) = take_header(stream, &state, &context).await else { return };
+    let client = state.address().filter(|&client| context.handler.limits_address(client));
+    let of_address = client.map_or(Ok(None), |client| context.places.enter_address(client));
+    let Ok(_of_address) = of_address else { return };
     state.on_handshake(Instant::now());
     match context.tls.clone() {
         None => serve(stream, ConnInfo::default(), state, context).await,

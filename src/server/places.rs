@@ -7,13 +7,15 @@
 //!
 //! A connection also needs memory: half of the budget is for connections.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
+use super::addresses::{AddressGuard, AddressLimits};
 use crate::support::SharedGuard;
 use crate::support::flow::{ConnectionCounts, Limit, LimitCounts};
 use crate::support::memory::Memory;
@@ -35,6 +37,7 @@ pub struct Capacity {
     /// Counts connections.
     pub connections: Arc<ConnectionCounts>,
     pub memory: Memory,
+    pub addresses: Arc<AddressLimits>,
 }
 
 /// Shared by the workers of one server.
@@ -47,6 +50,7 @@ pub(super) struct Places {
     counts: Arc<LimitCounts>,
     connections: Arc<ConnectionCounts>,
     memory: Memory,
+    addresses: Arc<AddressLimits>,
     /// The number of places that other workers must free.
     wanted: AtomicUsize,
     /// Wakes each worker to free one.
@@ -71,6 +75,7 @@ impl Places {
             counts: capacity.counts,
             connections: capacity.connections,
             memory: capacity.memory,
+            addresses: capacity.addresses,
             wanted: AtomicUsize::new(0),
             calls: (0..workers).map(|_| Notify::new()).collect(),
         }
@@ -112,6 +117,17 @@ impl Places {
         self.grace
     }
 
+    /// Counts a connection of this address until the result is dropped.
+    ///
+    /// # Errors
+    /// Fails if the address has too many.
+    pub(super) fn enter_address(&self, address: SocketAddr) -> Result<Option<AddressGuard>, ()> {
+        self.addresses.enter(address.ip(), Instant::now()).map_err(|limit| {
+            tracing::debug!(address = %address.ip(), ?limit, "a connection exceeds a limit of its address");
+            self.count(limit);
+        })
+    }
+
     pub(super) fn memory(&self) -> &Memory {
         &self.memory
     }
@@ -150,8 +166,9 @@ mod tests {
 
     fn places(places: usize, workers: usize) -> Places {
         let (counts, connections) = (Arc::default(), Arc::default());
-        let memory = Memory::default();
-        Places::new(Capacity { places, grace: Duration::ZERO, counts, connections, memory }, workers)
+        let (memory, addresses) = (Memory::default(), Arc::default());
+        let capacity = Capacity { places, grace: Duration::ZERO, counts, connections, memory, addresses };
+        Places::new(capacity, workers)
     }
 
     #[test]

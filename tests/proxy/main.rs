@@ -12,6 +12,7 @@
 mod harness;
 
 mod access_log;
+mod address_limits;
 mod addresses;
 mod admin;
 mod admin_access;

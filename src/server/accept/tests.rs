@@ -77,13 +77,14 @@ async fn draining_worker_is_given_no_connection_and_closes_given_ones() {
         socket.set_nonblocking(true).unwrap();
         let counts = Arc::<LimitCounts>::default();
         let (connections, memory) = (Arc::default(), Memory::default());
-        let capacity = Capacity { places: 9, grace: SOON, counts, connections, memory };
+        let addresses = Arc::default();
+        let capacity = Capacity { places: 9, grace: SOON, counts, connections, memory, addresses };
         let balance = Balance::new(1);
         let listener = Listener::for_workers(vec![socket.into()], 1, capacity, &balance).pop().unwrap();
         let (inbox, places) = (listener.outboxes[0].clone(), Arc::clone(&listener.places));
         let give = || {
             let (client, ours) = pair();
-            let claim = (places.try_for_connection().unwrap(), balance.load(0));
+            let claim = (places.try_for_connection().unwrap(), balance.load(0), None);
             let address = client.local_addr().unwrap();
             (client, inbox.try_send((ours, Some(address), claim)))
         };
@@ -115,8 +116,14 @@ fn connection() -> (std::net::TcpStream, Connection<TcpStream, Silent>) {
     let (client, ours) = pair();
     let counts = Arc::<LimitCounts>::default();
     let memory = Rc::new(WorkerMemory::new(Memory::default()));
-    let capacity =
-        Capacity { places: 9, grace: SOON, counts, connections: Arc::default(), memory: Memory::default() };
+    let capacity = Capacity {
+        places: 9,
+        grace: SOON,
+        counts,
+        connections: Arc::default(),
+        memory: Memory::default(),
+        addresses: Arc::default(),
+    };
     let context = WorkerContext {
         handler: Rc::new(Silent),
         tls: None,

@@ -17,6 +17,10 @@ pub enum Limit {
     EvictedSilent,
     /// A connection between two requests, closed for a new one.
     EvictedIdle,
+    /// A connection beyond `server.max_connections_per_address`.
+    AddressConnections,
+    /// A connection beyond `server.max_new_connections_per_address`.
+    AddressRate,
     /// An HTTP/2 stream beyond `server.max_connections`.
     StreamPlaces,
     /// An HTTP/2 stream whose client accepted nothing of a response for too long.
@@ -35,13 +39,15 @@ pub enum Limit {
 
 impl Limit {
     /// Limits that close a connection, with their metric label `reason`.
-    pub const CONNECTIONS: [(Self, &'static str); 6] = [
+    pub const CONNECTIONS: [(Self, &'static str); 8] = [
         (Self::HeaderTimeout, "header_timeout"),
         (Self::KeepAliveTimeout, "keep_alive_timeout"),
         (Self::WriteTimeout, "write_timeout"),
         (Self::ProxyHeader, "proxy_header"),
         (Self::EvictedSilent, "evicted_silent"),
         (Self::EvictedIdle, "evicted_idle"),
+        (Self::AddressConnections, "address_connections"),
+        (Self::AddressRate, "address_rate"),
     ];
 
     /// Limits that end a request, with their metric label `limit`.
