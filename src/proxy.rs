@@ -18,9 +18,10 @@
 //! | 4 | `include_usage`, `stream_options` | usage asked for in the client's place; they use each other |
 //! | 5 | `decoding`, `passing`, `snapshot` | bodies, the configuration in use |
 //! | 6 | `client_body` | bodies of clients |
-//! | 7 | `budget`, `meter`, `pace` | memory, metering, rates |
+//! | 7 | `body_buffer`, `budget`, `meter`, `pace` | memory, metering, rates |
 
 mod attempt;
+mod body_buffer;
 mod budget;
 mod client_body;
 mod cost_telling;

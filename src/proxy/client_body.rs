@@ -11,19 +11,13 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body;
 
 use super::Budget;
+use super::body_buffer::BodyBuffer;
 use super::budget::Reserved;
 use super::pace::{Pace, Wait};
 use crate::llm::rewrite::form::Form;
 use crate::record::error::{Error, Kind, Result};
 use crate::server::RequestBody;
 use crate::support::flow::Limit;
-use crate::support::memory::{MemoryHold, MemoryPart};
-
-/// The largest amount of memory that is reserved for a declared length before its bytes arrive.
-const FIRST_RESERVATION: usize = 1 << 20;
-
-/// The largest ratio of the buffer of a declared length to the bytes that have arrived.
-const GROWTH: usize = 32;
 
 /// The limits of request bodies.
 #[derive(Clone, Debug)]
@@ -95,9 +89,8 @@ impl BodyLimits {
             return Ok((whole, reserved));
         }
         let pace = Pace::new(self.min_rate);
-        let declared = body.size_hint().exact().map_or(0, |length| length as usize);
-        let spare = self.budget.memory().hold(MemoryPart::Requests);
-        let mut holding = Holding { limits: self, client, body, pace, reserved, spare };
+        let declared = body.size_hint().exact().map(|length| length as usize);
+        let mut holding = Holding { limits: self, client, body, pace, reserved };
         let mut all = BytesMut::new();
         // Most bodies arrive in one frame, which is kept unchanged.
         while all.is_empty() {
@@ -106,31 +99,18 @@ impl BodyLimits {
             all = frame.into_data().map(BytesMut::from).unwrap_or_default();
             holding.admit(0, all.len())?;
         }
-        all.reserve(declared.min(FIRST_RESERVATION).saturating_sub(all.len()));
+        let mut all = BodyBuffer::new(all, declared, self.max_bytes);
         while !holding.body.is_end_stream() {
-            if all.len() == all.capacity() && all.len() < declared {
-                all = grown(&all, declared);
-            }
             let before = all.len();
-            let added = poll_fn(|cx| holding.watch(cx, |body, cx| body.poll_append(cx, &mut all))).await;
+            let added = poll_fn(|cx| holding.watch(cx, |body, cx| body.poll_append(cx, all.tail()))).await;
             if added.transpose()?.is_none() {
                 break;
             }
-            if declared == 0 {
-                // Buffers that were too small stay with the allocator, and the present one is not full.
-                holding.spare.set(all.capacity());
-            }
             holding.admit(before, all.len())?;
+            all.settle();
         }
         holding.reserved.settle()?;
-        // The body is kept for an estimate, also of a long stream: without the room to grow.
-        let is_tight = all.capacity() <= all.len() + all.len() / 4;
-        if is_tight {
-            return Ok((all.freeze(), holding.reserved));
-        }
-        let mut whole = Vec::from(all);
-        whole.shrink_to_fit();
-        Ok((whole.into(), holding.reserved))
+        Ok((all.finish(), holding.reserved))
     }
 
     /// Reads a form up to its model, or to its end, within the limits of a whole body. Beyond the
@@ -144,8 +124,7 @@ impl BodyLimits {
         must_name: bool,
     ) -> Result<Beginning> {
         let (pace, reserved) = (Pace::new(self.min_rate), self.budget.reserve());
-        let spare = self.budget.memory().hold(MemoryPart::Requests);
-        let mut holding = Holding { limits: self, client, body, pace, reserved, spare };
+        let mut holding = Holding { limits: self, client, body, pace, reserved };
         let mut all = BytesMut::new();
         let mut has_ended = false;
         while !form.fields().has_model() && !has_ended {
@@ -174,14 +153,6 @@ impl BodyLimits {
     }
 }
 
-/// A buffer for the declared length, once a part of it has arrived. Only memory that bytes are
-/// written to is resident, while a buffer that is doubled leaves parts of all sizes behind.
-fn grown(all: &BytesMut, declared: usize) -> BytesMut {
-    let mut larger = BytesMut::with_capacity(declared.min(all.len().saturating_mul(GROWTH)));
-    larger.extend_from_slice(all);
-    larger
-}
-
 /// The beginning of a body.
 pub(super) struct Beginning {
     pub(super) bytes: Bytes,
@@ -197,8 +168,6 @@ struct Holding<'a> {
     body: RequestBody,
     pace: Pace,
     reserved: Reserved,
-    /// Counts the memory of the buffer beyond its bytes.
-    spare: MemoryHold,
 }
 
 impl Holding<'_> {

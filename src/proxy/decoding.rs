@@ -8,9 +8,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::task::yield_now;
 
+use super::body_buffer::BodyBuffer;
 use super::budget::Reserved;
 use super::client_body::BodyLimits;
 use crate::codec::coding::{Coding, ContentDecoder, DecodeError};
@@ -35,7 +36,7 @@ pub(super) async fn decode(
     client: &Arc<str>,
 ) -> Result<Bytes> {
     let mut decoder = ContentDecoder::new(codings).counted(limits.budget.memory());
-    let mut text = Vec::new();
+    let mut text = BodyBuffer::new(BytesMut::new(), None, limits.max_bytes);
     let mut turn = TURN;
     let mut failure = None;
     for piece in bytes.chunks(PIECE) {
@@ -47,7 +48,8 @@ pub(super) async fn decode(
             failure =
                 limits.check_held(length).and_then(|()| reserved.grow_to(bytes.len() + length, client)).err();
             if failure.is_none() {
-                text.extend_from_slice(out);
+                text.tail().extend_from_slice(out);
+                text.settle();
             }
         });
         if let Some(error) = failure {
@@ -59,5 +61,5 @@ pub(super) async fn decode(
             yield_now().await;
         }
     }
-    if decoder.is_complete() { Ok(text.into()) } else { Err(DecodeError::Corrupt.into()) }
+    if decoder.is_complete() { Ok(text.finish()) } else { Err(DecodeError::Corrupt.into()) }
 }
