@@ -17,6 +17,8 @@ mod control;
 #[cfg(feature = "simulator")]
 mod demo;
 mod health;
+#[cfg(feature = "import")]
+mod import;
 mod keys;
 mod ledger;
 mod man;
@@ -89,6 +91,9 @@ enum Command {
     Usage(usage::UsageArgs),
     /// Make, list, replace and revoke the keys of clients
     Keys(keys::KeysArgs),
+    /// Convert the configuration of another gateway
+    #[cfg(feature = "import")]
+    Import(import::ImportArgs),
     /// Take prices of models from a published list
     Prices(prices::PricesArgs),
     /// Maintain the ledger
@@ -115,6 +120,8 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "simulator")]
         Command::Simulate(args) => simulate::run(&args),
         Command::Health(args) => health::run(&args),
+        #[cfg(feature = "import")]
+        Command::Import(args) => import::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Usage(args) => usage::run(&args),
         Command::Keys(args) => keys::run(&args),
@@ -180,6 +187,8 @@ impl Command {
             Self::Demo(_) => "demo",
             #[cfg(feature = "simulator")]
             Self::Simulate(_) => "simulate",
+            #[cfg(feature = "import")]
+            Self::Import(_) => "import",
             Self::Health(_) => "health",
             Self::Reload(_) => "reload",
             Self::Usage(_) => "usage",

@@ -7,6 +7,7 @@ node_modules has openai (tests/run makes both under target/).
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -23,6 +24,7 @@ import xml.etree.ElementTree
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+import migrations  # noqa: E402
 from pages import ROOT, all_pages  # noqa: E402
 from programs import BIN, PATIENCE, free_port, postgres, simulator, started, until  # noqa: E402
 
@@ -237,7 +239,7 @@ def check_configurations():
         certificates(folder)
         for block in blocks("toml"):
             # The configuration of Codex, which tests/agents runs.
-            if "[model_providers" in block.text:
+            if "[model_providers" in block.text or migrations.is_foreign(block):
                 tomllib.loads(block.text)
             elif block.text.startswith("[[keys]]"):
                 check_stored_keys(block, folder)
@@ -254,7 +256,7 @@ def check_other_formats():
         except ValueError as error:
             fail(block, error)
     for block in blocks("yaml"):
-        command = [PYTHON, "-c", "import sys, yaml; yaml.safe_load(sys.stdin)"]
+        command = [PYTHON, "-c", "import sys, yaml; list(yaml.safe_load_all(sys.stdin))"]
         if "scrape_configs" in block.text:
             command = ["promtool", "check", "config", "--syntax-only", "/dev/stdin"]
         run(block, command, block.text)
@@ -339,6 +341,11 @@ class Scene:
         self.measured, self.metrics = self.serve(stack, "other", "/v1", f'provider = "other"\ndefault_model = "sim"\n{away}')
         prices = {"sim-small": {"litellm_provider": "openai", "input_cost_per_token": 1e-6, "output_cost_per_token": 4e-6}}
         (self.work / "model_prices_and_context_window.json").write_text(json.dumps(prices))
+        local = {"model": "openai/sim", "api_base": f"http://127.0.0.1:{self.simulator}/v1", "api_key": "none"}
+        # JSON is valid YAML.
+        (self.work / "config.yaml").write_text(json.dumps({"model_list": [{"model_name": "sim", "litellm_params": local}]}))
+        row = {"token": hashlib.sha256(KEY.encode()).hexdigest(), "key_alias": "search"}
+        (self.work / "keys.json").write_text(json.dumps([row]))
         self.bin = folder / "bin"
         self.bin.mkdir()
         self.script("streamgauge", WRAPPER.format(bin=BIN, folder=folder))
@@ -517,6 +524,7 @@ def main():
     check_configurations()
     check_other_formats()
     check_table_of_commands()
+    migrations.check(PAGES, fail, complete)
     with tempfile.TemporaryDirectory(prefix="streamgauge-docs-") as name, contextlib.ExitStack() as stack:
         scene = Scene(pathlib.Path(name), stack)
         post(scene.proxy, "/v1/chat/completions", chat())
