@@ -19,6 +19,7 @@ mod demo;
 mod health;
 #[cfg(feature = "import")]
 mod import;
+mod init;
 mod keys;
 mod ledger;
 mod man;
@@ -83,6 +84,8 @@ enum Command {
     /// Run a simulated upstream that speaks OpenAI's API
     #[cfg(feature = "simulator")]
     Simulate(simulate::SimulateArgs),
+    /// Write a first configuration, check it, and print the next commands
+    Init(init::InitArgs),
     /// Check the health of the running proxy, for probes (0: healthy)
     Health(health::HealthArgs),
     /// Make the running process read its configuration again (0: in use, 2: refused)
@@ -119,6 +122,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         #[cfg(feature = "simulator")]
         Command::Simulate(args) => simulate::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Health(args) => health::run(&args),
         #[cfg(feature = "import")]
         Command::Import(args) => import::run(&args),
@@ -153,6 +157,7 @@ impl Cli {
             }
             Command::Check(args) => args.config = config,
             Command::Config(args) => args.config = config,
+            Command::Init(args) => args.config = config,
             Command::Health(args) => args.config = config,
             Command::Reload(args) => args.config = config,
             Command::Usage(args) => args.config = config,
@@ -187,6 +192,7 @@ impl Command {
             Self::Demo(_) => "demo",
             #[cfg(feature = "simulator")]
             Self::Simulate(_) => "simulate",
+            Self::Init(_) => "init",
             #[cfg(feature = "import")]
             Self::Import(_) => "import",
             Self::Health(_) => "health",
