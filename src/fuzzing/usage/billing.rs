@@ -192,6 +192,9 @@ fn counted(usage: &Json) -> Calls {
 fn billed(items: &[Json]) -> Calls {
     let mut calls = Calls::new();
     for item in items {
+        if item.get("status").plain() == Some("failed") {
+            continue;
+        }
         let kind = match item.get("type").plain() {
             Some("web_search_call") => match item.get("action").get("type").plain() {
                 Some("open_page" | "find_in_page" | "find") => continue,

@@ -57,6 +57,8 @@ pub(super) struct Extracted {
     pub(super) ends_item: bool,
     /// The top-level `status` says that the response is not final.
     pub(super) pending: bool,
+    /// The `status` of the response in an event is `failed`.
+    has_failed: bool,
     /// Ids by [`ResultAt`], best first; empty unless the scan keeps ids.
     ids: [Option<Box<str>>; 2],
     background: [Option<bool>; 2],
@@ -76,8 +78,15 @@ pub(super) struct Extracted {
     choices: u32,
     index: Option<u64>,
     is_finished: bool,
+    /// A choice has a finish reason.
+    pub(super) has_finished: bool,
     /// The text is a legacy completion, or a list of them.
-    is_completion: bool,
+    pub(super) is_completion: bool,
+    /// The top-level `detail` or `errors`.
+    detail: Option<Box<str>>,
+    /// The top-level `object` or `type` is that of a part of a response.
+    has_name: bool,
+    is_keep_alive: bool,
 }
 
 /// The choices that the usage beside a choice covers, in legacy completions.
@@ -182,9 +191,36 @@ impl Extracted {
         self.text.filter(|_| self.texts == 1)
     }
 
+    /// Returns true if the event's response has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        let at_response = ErrorAt::ResponseText as usize..ERRORS;
+        self.has_failed
+            || self.errors.as_ref().is_some_and(|errors| errors[at_response].iter().any(Option::is_some))
+    }
+
     /// Takes the best model name that is not empty.
     pub(super) fn take_model(&mut self) -> Option<Box<str>> {
         self.model.iter_mut().find_map(Option::take)
+    }
+
+    /// Returns true if the payload is part of a response, as far as its members show. Must be called
+    /// before anything is taken.
+    pub(super) fn is_response(&self) -> bool {
+        self.content
+            || self.has_name
+            || self.choices > 0
+            || self.usage.iter().any(Option::is_some)
+            || self.model.iter().any(Option::is_some)
+    }
+
+    /// Returns true for a keep-alive, and for a failure in another form than an error.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.is_keep_alive || self.message.is_some() || self.detail.is_some()
+    }
+
+    /// Takes the text of a failure that is in no error's place.
+    pub(super) fn take_complaint(&mut self) -> Option<Box<str>> {
+        self.message.take().or(self.detail.take())
     }
 
     /// Takes the error's message, or the best substitute, and its cause. `is_error`: the event
@@ -242,7 +278,9 @@ impl Extracted {
                 self.forget_errors(0..ErrorAt::ResponseText as usize);
                 self.refused_id = None;
             }
-            (Place::Response, Key::Error) => self.forget_errors(ErrorAt::ResponseText as usize..ERRORS),
+            (Place::Response | Place::StatusDetails, Key::Error) => {
+                self.forget_errors(ErrorAt::ResponseText as usize..ERRORS)
+            }
             (Place::Top, Key::Output) => self.items.forget(ItemAt::Body),
             (Place::Response, Key::Output) => self.items.forget(ItemAt::Response),
             (Place::Top, Key::Item) => self.items.forget(ItemAt::Event),
@@ -281,20 +319,28 @@ impl Extracted {
             Slot::Code => self.code = saying(value),
             Slot::Type => {
                 self.kind = EventKind::from_type(word(value));
+                self.is_keep_alive = matches!(word(value), b"ping" | b"keepalive");
+                self.has_name |= !self.is_keep_alive && !matches!(word(value), b"" | b"error");
                 self.adds_item = word(value) == b"response.output_item.added";
                 self.ends_item = word(value) == b"response.output_item.done";
             }
             Slot::Object => {
                 let object = word(value);
                 self.says_error = object == b"error";
+                self.has_name |= !self.says_error && !object.is_empty();
                 self.is_completion = object == b"text_completion";
                 self.is_step = object == b"thread.run.step";
                 self.is_beside_run = object.starts_with(b"thread") && object != b"thread.run";
             }
             Slot::ListedObject => self.is_completion |= word(value) == b"text_completion",
             Slot::Index => self.index = count(value),
-            Slot::FinishReason => self.is_finished = value.starts_with(b"\"") && value != b"\"\"",
+            Slot::FinishReason => {
+                self.is_finished = value.starts_with(b"\"") && value != b"\"\"";
+                self.has_finished |= self.is_finished;
+            }
+            Slot::Detail => self.detail = saying(value),
             Slot::Status => self.pending = PENDING.contains(&word(value)),
+            Slot::ResponseStatus => self.has_failed = word(value) == b"failed",
             Slot::Id(at) => self.ids[at as usize] = if too_long { None } else { text(value) },
             Slot::RefusedId => self.refused_id = if too_long { None } else { text(value) },
             Slot::Background(at) => {
@@ -306,6 +352,7 @@ impl Extracted {
             }
             Slot::Tier(at) => self.tier[at as usize] = if too_long { None } else { tier(value) },
             Slot::ItemType => self.items.kind(ToolKind::from_item(word(value))),
+            Slot::ItemStatus => self.items.status(word(value)),
             Slot::ActionType => self.items.action(word(value)),
             Slot::WebSearches(at) => self.web_searches[at as usize] = count(value).unwrap_or(0),
             Slot::Timings => self.timings = if too_long { None } else { timings::read(value).map(Box::new) },

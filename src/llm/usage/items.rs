@@ -15,6 +15,7 @@ struct Known {
     item: Option<(ItemAt, Option<ToolKind>)>,
     /// Its action is not billed.
     is_free: bool,
+    has_failed: bool,
 }
 
 impl Items {
@@ -24,7 +25,14 @@ impl Items {
             known.calls[earlier as usize] = known.calls(earlier);
         }
         known.item = Some((at, None));
-        known.is_free = false;
+        (known.is_free, known.has_failed) = (false, false);
+    }
+
+    /// Sets the current item's status. An item that failed did nothing that could be billed.
+    pub(super) fn status(&mut self, status: &[u8]) {
+        if let Some(known) = &mut self.0 {
+            known.has_failed = status == b"failed";
+        }
     }
 
     /// Sets the current item's kind.
@@ -69,6 +77,7 @@ impl Items {
 impl Known {
     fn calls(&self, at: ItemAt) -> ToolCalls {
         let item = self.item.filter(|(here, _)| *here == at).and_then(|(_, kind)| kind);
+        let item = item.filter(|_| !self.has_failed);
         let item = item.filter(|kind| !(self.is_free && *kind == ToolKind::WebSearch));
         let calls = self.calls[at as usize];
         item.map_or(calls, |kind| calls.plus(ToolCalls::of(kind, 1)))

@@ -52,6 +52,8 @@ listed! {
         UsageMetadata,
         ModelVersion,
         Meta,
+        StatusDetails,
+        Detail,
         Candidates,
         PartList,
         Index,
@@ -119,6 +121,8 @@ impl Key {
                 b"output" => Key::Output,
                 b"action" => Key::Action,
                 b"images" => Key::DeltaContent,
+                b"detail" => Key::Detail,
+                b"errors" => Key::Detail,
             ]
             7: [
                 b"session" => Key::Session,
@@ -161,6 +165,12 @@ impl Key {
                 b"function_call" => Key::FunctionCall,
                 b"usageMetadata" => Key::UsageMetadata,
                 b"finish_reason" => Key::FinishReason,
+            ]
+            14: [
+                b"status_details" => Key::StatusDetails,
+            ]
+            15: [
+                b"thinking_blocks" => Key::DeltaContent,
             ]
             17: [
                 b"reasoning_content" => Key::Reasoning,

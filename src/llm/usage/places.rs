@@ -58,6 +58,8 @@ listed! {
         ResponseWebSearch,
         Error,
         ResponseError,
+        /// The end of a realtime response, with its error.
+        StatusDetails,
         Nowhere,
     }
 }
@@ -130,6 +132,7 @@ impl Place {
             (Place::Top, Key::Type, _) => Want(Slot::Type),
             (Place::Top, Key::Object, _) => Want(Slot::Object),
             (Place::Top, Key::Message, Kind::Scalar) => Want(Slot::Message),
+            (Place::Top, Key::Detail, _) => Want(Slot::Detail),
             (Place::Top, Key::Code, Kind::Scalar) => Want(Slot::Code),
             (Place::Top | Place::Listed, Key::Error, Kind::Object) => Enter(Place::Error),
             (Place::Top | Place::Listed, Key::Error, _) => Want(Slot::Error(ErrorAt::Text)),
@@ -141,6 +144,10 @@ impl Place {
             (Place::Response, Key::Error, _) => Want(Slot::Error(ErrorAt::ResponseText)),
             (Place::ResponseError, Key::Message, _) => Want(Slot::Error(ErrorAt::ResponseMessage)),
             (Place::ResponseError, Key::Code, _) => Want(Slot::Error(ErrorAt::ResponseCode)),
+
+            (Place::Response, Key::Status, _) => Want(Slot::ResponseStatus),
+            (Place::Response, Key::StatusDetails, Kind::Object) => Enter(Place::StatusDetails),
+            (Place::StatusDetails, Key::Error, Kind::Object) => Enter(Place::ResponseError),
 
             (Place::Top, Key::Response, Kind::Object) => Enter(Place::Response),
             (Place::Top, Key::Session, Kind::Object) => Enter(Place::Session),
@@ -210,6 +217,9 @@ impl Place {
             (Place::Item | Place::Result | Place::Done | Place::Added, Key::Type, _) => Want(Slot::ItemType),
             (Place::Item | Place::Result | Place::Done | Place::Added, Key::Action, Kind::Object) => {
                 Enter(Place::Action)
+            }
+            (Place::Item | Place::Result | Place::Done | Place::Added, Key::Status, _) => {
+                Want(Slot::ItemStatus)
             }
             (Place::Action, Key::Type, _) => Want(Slot::ActionType),
             (Place::Top, Key::ToolUsage, Kind::Object) => Enter(Place::ToolUsage),

@@ -1,10 +1,12 @@
 //! The meters of WebSocket sessions: realtime sessions and those of `responses`.
 
+use std::collections::VecDeque;
+
 use super::calls::CallCounts;
 use super::cost;
 use super::extracted::{EventKind, Extracted};
 use super::scan::Scan;
-use super::{Progress, Tally, Usage};
+use super::{Cause, Progress, Tally, Usage};
 
 /// Reads the messages of a service in one session, each in pieces of any size.
 ///
@@ -12,15 +14,17 @@ use super::{Progress, Tally, Usage};
 /// `.incomplete`, `.failed`), and the session's usage is their sum. A transcription of the input
 /// (`conversation.item.input_audio_transcription.completed`) is another model's work at its own
 /// rate: its seconds are counted, its tokens only in a session without responses. Usage elsewhere
-/// and unfinished responses do not count. `Tally::events` is the number of ended responses.
+/// and unfinished responses do not count, and neither does a second end of a response with the same
+/// id, which some services send (`response.completed`, then `response.done`). `Tally::events` is the
+/// number of ended responses. Binary messages are read like text, as the services do.
 ///
 /// ```
 /// use streamgauge::llm::usage::SessionMeter;
 ///
 /// let mut meter = SessionMeter::new();
 /// for _ in 0..2 {
-///     meter.text(br#"{"type":"response.done","response":{"usage":{"input_tok"#);
-///     meter.text(br#"ens":3,"output_tokens":1}}}"#);
+///     meter.data(br#"{"type":"response.done","response":{"usage":{"input_tok"#);
+///     meter.data(br#"ens":3,"output_tokens":1}}}"#);
 ///     meter.message_end();
 /// }
 /// let tally = meter.into_tally();
@@ -38,6 +42,10 @@ pub struct SessionMeter {
     under_way: u64,
     /// Responses that have begun.
     begun: u64,
+    /// The ids of the latest responses that ended, and whether their usage was counted.
+    ended: VecDeque<(Box<str>, bool)>,
+    /// Responses that did not fail.
+    succeeded: u64,
     first_token: bool,
     /// The steps since they were taken last. `None`: they are not wanted.
     steps: Option<Vec<TurnStep>>,
@@ -54,6 +62,9 @@ pub enum TurnStep {
     /// The service refuses a message, with the client's own id of it if the service names one.
     Refused(Option<Box<str>>),
 }
+
+/// Responses whose ids are remembered. A second end follows the first one closely.
+const REMEMBERED: usize = 16;
 
 impl SessionMeter {
     pub fn new() -> Self {
@@ -75,11 +86,27 @@ impl SessionMeter {
         self.begun
     }
 
-    pub fn text(&mut self, piece: &[u8]) {
-        self.scan.get_or_insert_with(|| Box::new(Scan::new())).push(piece, None);
+    /// Reads a piece of a message, text or binary.
+    pub fn data(&mut self, piece: &[u8]) {
+        let scan = self.scan.get_or_insert_with(|| {
+            let mut scan = Scan::new();
+            scan.keep_id(true);
+            Box::new(scan)
+        });
+        scan.push(piece, None);
     }
 
-    /// Ends the current message, text or not.
+    /// The cause of the first error, if there was one and no response succeeded.
+    pub fn failure(&self) -> Option<Cause> {
+        (self.succeeded == 0 && self.tally.error.is_some()).then_some(self.tally.cause)
+    }
+
+    /// Returns true if a response has begun and not ended.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way > 0
+    }
+
+    /// Ends the current message.
     pub fn message_end(&mut self) -> Progress {
         let mut progress = Progress { events: 1, ..Progress::default() };
         if let Some(extracted) = self.scan.take().and_then(|scan| scan.into_whole()) {
@@ -121,6 +148,13 @@ impl SessionMeter {
         let report = extracted.take_report().map(|report| *report).unwrap_or_default();
         let usage = report.counts;
         self.tally.skipped += u64::from(extracted.too_large);
+        let mut ending = Ending::First;
+        if matches!(extracted.kind, EventKind::Done | EventKind::Completed) {
+            ending = self.ending(extracted.take_result().0, usage.is_some());
+            if ending == Ending::Again {
+                return;
+            }
+        }
         let sum = match extracted.kind {
             EventKind::Begun => {
                 self.under_way += 1;
@@ -129,9 +163,12 @@ impl SessionMeter {
                 None
             }
             EventKind::Done | EventKind::Completed => {
-                self.under_way = self.under_way.saturating_sub(1);
-                self.tally.events += 1;
-                self.note(TurnStep::Ended(usage));
+                if ending == Ending::First {
+                    self.under_way = self.under_way.saturating_sub(1);
+                    self.tally.events += 1;
+                    self.succeeded += u64::from(!extracted.has_failed());
+                    self.note(TurnStep::Ended(usage));
+                }
                 let reported = report.calls.or(counted);
                 let calls =
                     CallCounts { reported, listed: extracted.listed_calls(), ..CallCounts::default() };
@@ -164,6 +201,33 @@ impl SessionMeter {
         }
         self.tally.take_error(&mut extracted, false);
     }
+
+    /// Registers the end of a response with this id.
+    fn ending(&mut self, id: Option<Box<str>>, has_usage: bool) -> Ending {
+        let Some(id) = id else { return Ending::First };
+        match self.ended.iter_mut().find(|(ended, _)| *ended == id) {
+            Some((_, is_counted)) if has_usage && !*is_counted => {
+                *is_counted = true;
+                Ending::Late
+            }
+            Some(_) => Ending::Again,
+            None => {
+                self.ended.truncate(REMEMBERED - 1);
+                self.ended.push_front((id, has_usage));
+                Ending::First
+            }
+        }
+    }
+}
+
+/// The place of a message among those that end one response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    First,
+    /// A later one, with the usage that the first one lacked.
+    Late,
+    /// A later one that adds nothing.
+    Again,
 }
 
 /// Reads the messages of a client in one session until one names a model: the first
@@ -176,13 +240,14 @@ pub struct AskedModel {
 }
 
 impl AskedModel {
-    pub fn text(&mut self, piece: &[u8]) {
+    /// Reads a piece of a message, text or binary.
+    pub fn data(&mut self, piece: &[u8]) {
         if self.model.is_none() {
             self.scan.get_or_insert_with(|| Box::new(Scan::new())).push(piece, None);
         }
     }
 
-    /// Ends the current message, text or not.
+    /// Ends the current message.
     pub fn message_end(&mut self) {
         let extracted = self.scan.take().and_then(|scan| scan.into_whole());
         if let Some(mut extracted) = extracted.filter(|extracted| extracted.kind == EventKind::Asked) {

@@ -104,6 +104,8 @@ pub(super) enum Slot {
     Error(ErrorAt),
     Message,
     Code,
+    /// The `detail` or `errors` of a failure without an error.
+    Detail,
     Type,
     Object,
     /// The `object` of a list's item.
@@ -112,6 +114,8 @@ pub(super) enum Slot {
     /// A choice's finish reason, null while it continues.
     FinishReason,
     Status,
+    /// The `status` of a response in an event.
+    ResponseStatus,
     /// The id of a result that may be stored.
     Id(ResultAt),
     /// The client's id of the message that an error is about.
@@ -121,6 +125,7 @@ pub(super) enum Slot {
     Tier(Beside),
     /// The type of an output item.
     ItemType,
+    ItemStatus,
     /// The type of such an item's action.
     ActionType,
     /// Web searches that the service counted.
@@ -139,7 +144,7 @@ impl Slot {
         match self {
             Slot::Usage(_) | Slot::Timings => USAGE_LIMIT,
             Slot::Model(_) => MODEL_LIMIT,
-            Slot::Error(_) | Slot::Message | Slot::Code => ERROR_JSON_LIMIT,
+            Slot::Error(_) | Slot::Message | Slot::Code | Slot::Detail => ERROR_JSON_LIMIT,
             Slot::Id(_) | Slot::RefusedId => ID_LIMIT,
             Slot::Background(_)
             | Slot::Type
@@ -148,9 +153,11 @@ impl Slot {
             | Slot::Index
             | Slot::FinishReason
             | Slot::Status
+            | Slot::ResponseStatus
             | Slot::Fingerprint
             | Slot::Tier(_)
             | Slot::ItemType
+            | Slot::ItemStatus
             | Slot::ActionType
             | Slot::WebSearches(_) => WORD_LIMIT,
             Slot::Content => CONTENT_LIMIT,

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::IdWatch;
 use crate::codec::websocket::{Close, FrameHandler, Frames, Opcode};
 use crate::llm::provider::UsageOwner;
-use crate::llm::usage::{AskedModel, NamedIdReader, Progress, SessionMeter};
+use crate::llm::usage::{AskedModel, Cause, NamedIdReader, Progress, SessionMeter};
 use crate::record::error::{Error, Kind};
 use crate::record::{Entry, Outcome};
 use wait::MessageWait;
@@ -84,6 +84,17 @@ struct Heard {
     closed: Option<(Peer, Close)>,
     /// True if a close frame was seen, by side.
     last: [bool; 2],
+}
+
+/// The findings that decide the outcome.
+#[derive(Default)]
+struct Findings {
+    /// The first close frame and its side.
+    closed: Option<(Peer, Close)>,
+    /// The cause of the first error, if no response succeeded.
+    failure: Option<Cause>,
+    /// A response has begun and not ended.
+    is_under_way: bool,
 }
 
 impl Session {
@@ -200,17 +211,22 @@ impl Session {
     /// Closes the record.
     ///
     /// After a close frame the session is `complete`, unless the upstream's code reports a failure.
-    /// Without one, `end` decides.
+    /// Without one, `end` decides. A complete session has the outcome of its first error if none of
+    /// its responses succeeded, and is `truncated` if the upstream ended it inside a response.
     pub fn close(mut self, end: &SessionEnd) {
-        let closed = self.finish();
+        let Findings { closed, failure, is_under_way } = self.finish();
         let (outcome, error) = match (closed, end) {
             (Some((Peer::Upstream, close)), _) if close.is_failure() => {
                 let code = close.code.unwrap_or_default();
                 (Outcome::UpstreamError, Some(format!("the upstream closed with {code}: {}", close.reason)))
             }
-            (Some(_), _) => (Outcome::Complete, None),
+            (Some((Peer::Upstream, _)), _) | (None, SessionEnd::Left(Peer::Upstream)) if is_under_way => {
+                (Outcome::Truncated, Some("the session ended before a response that had begun".to_owned()))
+            }
+            (Some(_), _) | (None, SessionEnd::Left(Peer::Upstream)) => {
+                (failure.map_or(Outcome::Complete, Outcome::from), None)
+            }
             (None, SessionEnd::Left(Peer::Client)) => (Outcome::ClientDisconnected, None),
-            (None, SessionEnd::Left(Peer::Upstream)) => (Outcome::Complete, None),
             (None, SessionEnd::Failed(error)) => (error.outcome(), Some(error.to_string())),
             (None, SessionEnd::Stopped) => {
                 (Outcome::Cut, Some("the proxy was stopped before the session ended".to_owned()))
@@ -224,20 +240,23 @@ impl Session {
         self.entry.close(outcome);
     }
 
-    /// Puts the result into the record. Returns the first close frame and its side.
-    fn finish(&mut self) -> Option<(Peer, Close)> {
-        let Reading { client, upstream, heard, events } = *self.reading.take()?;
-        if let Some(model) = heard.asked.or(self.admitted.take()).and_then(AskedModel::into_model) {
+    /// Puts the result into the record.
+    fn finish(&mut self) -> Findings {
+        let Some(reading) = self.reading.take() else { return Findings::default() };
+        let Reading { client, upstream, heard, events } = *reading;
+        let Heard { usage, asked, closed, .. } = heard;
+        let findings = Findings { closed, failure: usage.failure(), is_under_way: usage.is_under_way() };
+        if let Some(model) = asked.or(self.admitted.take()).and_then(AskedModel::into_model) {
             self.entry.row().model_requested = Some(model.into());
         }
-        let mut tally = heard.usage.into_tally();
+        let mut tally = usage.into_tally();
         tally.skipped += u64::from(client.has_failed()) + u64::from(upstream.has_failed());
         self.entry.row().events = Some(tally.events);
         if let Some((first, last)) = events {
             self.entry.events(first, last);
         }
         self.entry.metered(tally, false);
-        heard.closed
+        findings
     }
 }
 
@@ -262,13 +281,13 @@ impl Heard {
 struct FromClient<'a>(&'a mut Heard);
 
 impl FrameHandler for FromClient<'_> {
-    fn data(&mut self, is_text: bool, piece: &[u8]) {
-        if let Some(asked) = self.0.asked.as_mut().filter(|_| is_text) {
-            asked.text(piece);
+    fn data(&mut self, _is_text: bool, piece: &[u8]) {
+        // Services parse binary messages too.
+        if let Some(asked) = &mut self.0.asked {
+            asked.data(piece);
         }
         let Heard { ids, named, refusal, .. } = &mut *self.0;
-        // Services parse binary messages too. Messages that may have to wait are checked when they are
-        // admitted.
+        // Messages that may have to wait are checked when they are admitted.
         if let Some(ids) = ids.as_ref().filter(|ids| !ids.asks_fleet()) {
             named.push(piece, &mut |id| {
                 if ids.is_foreign(id) {
@@ -298,12 +317,10 @@ impl FrameHandler for FromClient<'_> {
 struct FromUpstream<'a>(&'a mut Heard);
 
 impl FrameHandler for FromUpstream<'_> {
-    fn data(&mut self, is_text: bool, piece: &[u8]) {
-        if is_text {
-            self.0.usage.text(piece);
-            if let Some(ids) = &mut self.0.ids {
-                ids.push(piece);
-            }
+    fn data(&mut self, _is_text: bool, piece: &[u8]) {
+        self.0.usage.data(piece);
+        if let Some(ids) = &mut self.0.ids {
+            ids.push(piece);
         }
     }
 

@@ -226,3 +226,18 @@ fn body_with_usage_keeps_no_text() {
     // Without usage the text before the refused byte is kept.
     assert_eq!(texts(&kept(&format!("{{{choices}}}x"))).as_deref(), Some("text"));
 }
+
+#[test]
+fn body_counts_no_calls_that_failed() {
+    for (item, calls) in [
+        (r#"{"type":"web_search_call","status":"completed"}"#, r#"{"web_search":1}"#),
+        (r#"{"type":"web_search_call"}"#, r#"{"web_search":1}"#),
+        (r#"{"status":"failed","type":"web_search_call","action":{"type":"search"}}"#, "{}"),
+        (r#"{"type":"file_search_call","status":"failed"}"#, "{}"),
+        (r#"{"type":"web_search_call","status":"failed","status":"completed"}"#, r#"{"web_search":1}"#),
+    ] {
+        let text = format!(r#"{{"output":[{item},{{"type":"message"}}]}}"#);
+        let counted = tally(&text).tool_calls().unwrap_or_default();
+        assert_eq!(counted.to_string(), calls, "{text}");
+    }
+}

@@ -3,7 +3,7 @@ use super::*;
 fn meter(messages: &[&str]) -> Tally {
     let mut meter = SessionMeter::new();
     for message in messages {
-        meter.text(message.as_bytes());
+        meter.data(message.as_bytes());
         meter.message_end();
     }
     meter.into_tally()
@@ -38,11 +38,11 @@ fn session_reads_messages_cut_anywhere() {
     for at in 0..DONE.len() {
         let mut meter = SessionMeter::new();
         for message in [CREATED, BEGUN, DELTA] {
-            meter.text(message.as_bytes());
+            meter.data(message.as_bytes());
             meter.message_end();
         }
-        meter.text(&DONE.as_bytes()[..at]);
-        meter.text(&DONE.as_bytes()[at..]);
+        meter.data(&DONE.as_bytes()[..at]);
+        meter.data(&DONE.as_bytes()[at..]);
         meter.message_end();
         assert_eq!(meter.into_tally(), whole, "cut at {at}");
     }
@@ -84,7 +84,7 @@ fn session_ignores_usage_in_other_messages_and_texts() {
 fn session_reports_the_first_token_once() {
     let mut meter = SessionMeter::new();
     let mut first = |message: &str| {
-        meter.text(message.as_bytes());
+        meter.data(message.as_bytes());
         meter.message_end().first_token
     };
     assert!(!first(CREATED));
@@ -108,24 +108,84 @@ fn step_of_an_error_has_the_id_of_the_refused_message() {
     ] {
         let mut meter = SessionMeter::new();
         meter.keep_steps();
-        meter.text(error.as_bytes());
+        meter.data(error.as_bytes());
         meter.message_end();
         assert_eq!(meter.take_steps(), [TurnStep::Refused(id.map(Into::into))], "{error}");
     }
 }
 
 #[test]
-fn session_ignores_messages_that_are_not_text() {
+fn session_ignores_messages_that_are_not_json() {
+    for message in [&b""[..], b"{\0\x01", b"RIFF\xff}", b"[DONE]"] {
+        let mut meter = SessionMeter::new();
+        meter.data(message);
+        assert_eq!(meter.message_end().events, 1, "its time is noted");
+        assert_eq!(meter.into_tally().events, 0);
+    }
+}
+
+#[test]
+fn session_counts_a_response_once_whatever_ends_it() {
+    let done = COMPLETED.replace("response.completed", "response.done");
+    let without = COMPLETED.replace("\"usage\":{", "\"usage\":null,\"other\":{");
+    let once = meter(&[BEGUN, COMPLETED]);
+    for messages in [
+        [BEGUN, COMPLETED, &done],
+        [BEGUN, &done, COMPLETED],
+        [BEGUN, COMPLETED, &without],
+        [BEGUN, &without, &done],
+    ] {
+        let tally = meter(&messages);
+        assert_eq!((tally.usage, tally.events, tally.terminal), (once.usage, 1, true), "{messages:?}");
+        assert_eq!(tally.usage_reports, 1, "{messages:?}");
+    }
+    let other = done.replace("resp_1", "resp_2");
+    assert_eq!(meter(&[COMPLETED, &other, COMPLETED, &other]).events, 2);
+}
+
+#[test]
+fn session_forgets_ids_of_responses_long_past() {
     let mut meter = SessionMeter::new();
-    assert_eq!(meter.message_end().events, 1, "its time is noted");
-    assert_eq!(meter.into_tally().events, 0);
+    for turn in 0..10_000 {
+        meter.data(COMPLETED.replace("resp_1", &format!("resp_{turn}")).as_bytes());
+        meter.message_end();
+    }
+    assert_eq!(meter.ended.len(), REMEMBERED);
+    assert_eq!(meter.into_tally().events, 10_000);
+}
+
+#[test]
+fn session_has_failed_if_no_response_succeeded() {
+    const FAILED: &str = r#"{"type":"response.failed","response":{"id":"f","status":"failed","error":{"code":"rate_limit_exceeded","message":"slow"}}}"#;
+    const DONE_FAILED: &str = r#"{"type":"response.done","response":{"id":"d","status":"failed","status_details":{"type":"failed","error":{"type":"server_error","message":"broke"}}}}"#;
+    const REFUSED: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"no"}}"#;
+    let failure = |messages: &[&str]| {
+        let mut meter = SessionMeter::new();
+        for message in messages {
+            meter.data(message.as_bytes());
+            meter.message_end();
+        }
+        let failure = meter.failure();
+        (failure, meter.into_tally().error)
+    };
+    for (messages, cause, text) in [
+        (&[BEGUN, FAILED][..], Some(Cause::Rate), Some("slow")),
+        (&[BEGUN, DONE_FAILED], Some(Cause::Upstream), Some("broke")),
+        (&[REFUSED, FAILED], Some(Cause::Request), Some("no")),
+        (&[FAILED, BEGUN, COMPLETED], None, Some("slow")),
+        (&[COMPLETED, REFUSED], None, Some("no")),
+        (&[BEGUN, COMPLETED], None, None),
+        (&[CREATED], None, None),
+    ] {
+        assert_eq!(failure(messages), (cause, text.map(Into::into)), "{messages:?}");
+    }
 }
 
 const COMPLETED: &str = r#"{"type":"response.completed","sequence_number":9,"response":{"id":"resp_1","model":"gpt-5","status":"completed","error":null,"usage":{"input_tokens":132,"input_tokens_details":{"cached_tokens":64},"output_tokens":121,"output_tokens_details":{"reasoning_tokens":5},"total_tokens":253}}}"#;
 
 #[test]
 fn session_adds_up_responses_whatever_their_end() {
-    let incomplete = COMPLETED.replace("completed", "incomplete");
+    let incomplete = COMPLETED.replace("completed", "incomplete").replace("resp_1", "resp_2");
     let failed = r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error","message":"it broke"},"usage":null}}"#;
     let tally = meter(&[BEGUN, COMPLETED, BEGUN, &incomplete, BEGUN, failed]);
     let usage = tally.usage.unwrap();
@@ -138,7 +198,9 @@ fn session_adds_up_responses_whatever_their_end() {
     assert_eq!((tally.model.as_deref(), tally.error.as_deref()), (Some("gpt-5"), Some("it broke")));
     // Several responses at once, of which one has not ended.
     assert!(!meter(&[BEGUN, BEGUN, COMPLETED]).terminal);
-    assert!(meter(&[BEGUN, BEGUN, COMPLETED, COMPLETED]).terminal);
+    let other = COMPLETED.replace("resp_1", "resp_2");
+    assert!(meter(&[BEGUN, BEGUN, COMPLETED, &other]).terminal);
+    assert!(!meter(&[BEGUN, BEGUN, COMPLETED, COMPLETED]).terminal, "one of them ended twice");
 }
 
 #[test]
@@ -147,8 +209,8 @@ fn requested_model_is_the_first_one_named_at_any_cut() {
         let mut asked = AskedModel::default();
         for message in messages {
             let (begin, end) = message.as_bytes().split_at(at.min(message.len()));
-            asked.text(begin);
-            asked.text(end);
+            asked.data(begin);
+            asked.data(end);
             asked.message_end();
         }
         asked.into_model()

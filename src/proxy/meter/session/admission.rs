@@ -89,7 +89,7 @@ impl Session {
         let Some(turns) = self.entry.turns() else { return Ok(()) };
         turns.on_message(text, may_wait)?;
         if let Some(admitted) = &mut self.admitted {
-            admitted.text(text);
+            admitted.data(text);
             admitted.message_end();
         }
         Ok(())

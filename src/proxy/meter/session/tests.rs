@@ -78,6 +78,33 @@ fn usage_of_a_session_with_a_response_under_way_is_partial() {
 }
 
 #[test]
+fn session_that_failed_or_was_left_unfinished_is_not_complete() {
+    const REFUSED: &str = r#"{"type":"error","error":{"code":"rate_limit_exceeded","message":"slow"}}"#;
+    let close = |from| (from, close_frame(1000, "", (from == Peer::Client).then_some([1, 2, 3, 4])));
+    let ends = |texts: &[&str], end: Option<Peer>| {
+        let said = texts.iter().map(|text| (Peer::Upstream, message(text))).chain(end.map(close));
+        let record = session(&said.collect::<Vec<_>>(), &SessionEnd::Left(Peer::Upstream));
+        (record.outcome, record.error.is_some())
+    };
+    for end in [Some(Peer::Upstream), Some(Peer::Client), None] {
+        assert_eq!(ends(&[REFUSED], end), (Outcome::RateLimited, true), "{end:?}");
+        assert_eq!(ends(&[REFUSED, DONE], end), (Outcome::Complete, true), "{end:?}");
+    }
+    for end in [Some(Peer::Upstream), None] {
+        assert_eq!(ends(&[DONE, BEGUN], end), (Outcome::Truncated, true), "{end:?}");
+    }
+    assert_eq!(ends(&[BEGUN], Some(Peer::Client)), (Outcome::Complete, false), "the client ended it");
+}
+
+#[test]
+fn session_reads_json_in_binary_messages() {
+    let mut binary = message(DONE);
+    binary[0] = 0x82;
+    let record = session(&[(Peer::Upstream, binary)], &SessionEnd::Left(Peer::Upstream));
+    assert_eq!((record.usage.output_tokens, record.events), (Some(3), Some(1)));
+}
+
+#[test]
 fn dropped_session_is_recorded_with_its_usage() {
     for (cuts, outcome) in [(false, Outcome::ClientDisconnected), (true, Outcome::Cut)] {
         let scene = Scene::at("realtime");
