@@ -48,7 +48,15 @@ impl Json {
     }
 
     pub(super) fn seconds(&self) -> Option<f64> {
-        if let Json::Number(n) = self { Some(*n).filter(|n| *n >= 0.0) } else { None }
+        match self {
+            Json::Number(n) => Some(*n).filter(|n| *n >= 0.0),
+            Json::Text { text, plain: true }
+                if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') =>
+            {
+                text.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0)
+            }
+            _ => None,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::counts::read;
 use super::json::Json;
+use crate::llm::usage::Usage;
 
 /// Every known name.
 const KNOWN: &str = "prompt_tokens input_tokens completion_tokens output_tokens total_tokens cache_read_input_tokens \
@@ -33,14 +34,38 @@ pub(super) fn unread(usage: &Json) -> bool {
         words.extend(["output", "completion"]);
     }
     let is_count = |key: &str, value: &Json| {
-        is_count(key, value) && words.iter().any(|word| key.to_ascii_lowercase().contains(word))
+        positive(key, value) && words.iter().any(|word| key.to_ascii_lowercase().contains(word))
     };
     let is_in = |names: &str, key: &str| names.split_whitespace().any(|name| name == key);
+    let sides = &words[if has_neither { 0 } else { 1 }..];
+    let missing = |key: &str| {
+        counts.input_tokens.is_none() && is_in(INPUT, key)
+            || counts.output_tokens.is_none() && is_in(OUTPUT, key)
+    };
     members(usage).any(|(key, value)| {
         let is_read = is_in(OBJECTS, key) || is_in(KNOWN, key) && !is_in(APART, key);
+        let is_span = key == "seconds" && counts == Usage::default() && value.seconds().is_none();
+        let is_odd = missing(key) || is_span;
         let inner = has_neither && !is_read && members(value).any(|(key, value)| is_count(key, value));
-        !is_read && is_count(key, value) || inner
+        let name = key.to_ascii_lowercase();
+        let of_tokens = !is_read && !is_other(key) && sides.iter().any(|word| name.contains(word));
+        let inner = inner || of_tokens && members(value).any(|(key, value)| positive(key, value));
+        !is_read && is_count(key, value) || is_odd && odd(value) || inner
     })
+}
+
+const INPUT: &str = "prompt_tokens input_tokens promptTokenCount total_input_tokens";
+const OUTPUT: &str = "completion_tokens output_tokens candidatesTokenCount total_output_tokens";
+
+fn odd(value: &Json) -> bool {
+    let is_empty = match value {
+        Json::Null => true,
+        Json::Text { text, .. } => text.is_empty(),
+        Json::List(items) => items.is_empty(),
+        Json::Object(members) => members.is_empty(),
+        _ => false,
+    };
+    value.count().is_none() && !is_empty
 }
 
 /// Known counts without a column of their own, in any place.
@@ -55,9 +80,12 @@ fn members(object: &Json) -> impl Iterator<Item = (&str, &Json)> {
     members.iter().filter_map(|(key, value)| Some((key.as_deref()?, value)))
 }
 
-fn is_count(key: &str, value: &Json) -> bool {
+fn positive(key: &str, value: &Json) -> bool {
+    !is_other(key) && value.count().is_some_and(|count| count > 0)
+}
+
+fn is_other(key: &str) -> bool {
     let name = key.to_ascii_lowercase();
-    let is_rate = NO_COUNT.split_whitespace().any(|word| name.contains(word));
-    let is_known = APART.split_whitespace().any(|known| known == key);
-    !is_rate && !is_known && value.count().is_some_and(|count| count > 0)
+    NO_COUNT.split_whitespace().any(|word| name.contains(word))
+        || APART.split_whitespace().any(|known| known == key)
 }

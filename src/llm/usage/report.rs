@@ -196,7 +196,7 @@ impl<'a> Members<'a> {
 
     #[inline]
     fn seconds(&self, name: Name) -> Option<f64> {
-        number(self.text(name)?).filter(|seconds| *seconds >= 0.0)
+        number(unquoted(self.text(name)?)).filter(|seconds| *seconds >= 0.0)
     }
 
     /// The maximum over the objects, since two objects may count the same calls.
@@ -345,13 +345,18 @@ fn total_cost(object: &[u8]) -> Option<Box<str>> {
 
 /// Accepts an integer, a number without a fraction, or a string of digits.
 pub(super) fn count(value: &[u8]) -> Option<u64> {
-    let digits = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
-    if let Some(count) = whole(digits) {
+    if let Some(count) = whole(unquoted(value)) {
         return count;
     }
     let number = number(value)?;
     // 2^64 is the first number beyond `u64`.
     (number.fract() == 0.0 && (0.0..18_446_744_073_709_551_616.0).contains(&number)).then_some(number as u64)
+}
+
+/// The inside of a string without escapes, or any other value as it is.
+#[inline]
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value)
 }
 
 /// The value of these digits; `Some(None)` on overflow, `None` if they are not all digits or empty.

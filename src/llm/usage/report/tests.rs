@@ -206,3 +206,35 @@ fn report_reads_the_service_tier() {
     assert_eq!(tier(r#"{"service_tier":""}"#), None);
     assert_eq!(tier(r#"{"service_tier":null}"#), None);
 }
+
+#[test]
+fn report_names_counts_in_forms_it_does_not_know() {
+    for (object, name) in [
+        (r#"{"input_tokens":{"text":4,"image":6},"output_tokens":5}"#, Some("input_tokens")),
+        (r#"{"prompt_tokens":-1,"completion_tokens":5}"#, Some("prompt_tokens")),
+        (r#"{"prompt_tokens":10,"completion_tokens":5.5}"#, Some("completion_tokens")),
+        (r#"{"prompt_tokens":10,"completion_tokens":"five"}"#, Some("completion_tokens")),
+        (r#"{"input":{"tokens":4},"output_tokens":3}"#, Some("input")),
+        (r#"{"tokens_used":{"in":4,"out":5},"cached_tokens":3}"#, Some("tokens_used")),
+        (r#"{"token_counts":{"input_tokens":4},"cached_tokens":3}"#, Some("input_tokens")),
+        (r#"{"type":"duration","seconds":{"value":3}}"#, Some("seconds")),
+        (r#"{"type":"duration","seconds":-3}"#, Some("seconds")),
+        (r#"{"prompt_tokens":null,"completion_tokens":5}"#, None),
+        (r#"{"prompt_tokens":-1,"input_tokens":10,"completion_tokens":5}"#, None),
+        (r#"{"input_tokens":10,"output_tokens":{},"total_tokens":10}"#, None),
+        (r#"{"input_tokens":10,"cache":{"hits":3},"input":{"tokens":3}}"#, None),
+        (r#"{"output_tokens":3,"input":{"limit_per_minute":4,"image_tokens":2}}"#, None),
+        (r#"{"prompt_tokens":10,"completion_price":{"usd":4}}"#, None),
+        (r#"{"type":"tokens","seconds":4.5}"#, None),
+    ] {
+        let unread = Report::read(object.as_bytes()).and_then(|report| report.unread);
+        assert_eq!(unread.as_deref(), name, "{object}");
+    }
+}
+
+#[test]
+fn report_reads_seconds_in_a_string_of_digits() {
+    assert_eq!(read(r#"{"type":"duration","seconds":"3"}"#).billed_seconds, Some(3.0));
+    assert_eq!(read(r#"{"seconds":"2.5"}"#).billed_seconds, Some(2.5));
+    assert_eq!(counts(r#"{"type":"duration","seconds":"inf"}"#), None);
+}
