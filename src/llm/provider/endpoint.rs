@@ -145,7 +145,7 @@ impl Endpoint {
     /// Returns true if `metadata.user_id` names the end user (Anthropic's). Elsewhere `metadata` is
     /// the client's own.
     pub fn names_user_in_metadata(self) -> bool {
-        self.name == "messages"
+        matches!(self.name, "messages" | "messages/count_tokens")
     }
 
     /// The owner of the usage in the response to a request with this method to `path`, which must

@@ -406,3 +406,15 @@ fn requests_that_create_use_tokens_of_their_own() {
         assert!(!uses_tokens("POST", path), "{path}");
     }
 }
+
+#[test]
+fn metadata_names_the_user_only_at_messages() {
+    for (path, names) in [
+        ("/v1/messages", true),
+        ("/v1/messages/count_tokens", true),
+        ("/v1/messages/batches", false),
+        ("/v1/chat/completions", false),
+    ] {
+        assert_eq!(Endpoint::of(path).names_user_in_metadata(), names, "{path}");
+    }
+}
