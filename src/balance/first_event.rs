@@ -30,6 +30,8 @@ pub enum FirstEvent {
 /// Types of events that only announce: OpenAI's responses, Anthropic's messages, and keep-alives.
 const ANNOUNCING: [&str; 6] =
     ["response.created", "response.in_progress", "response.queued", "message_start", "ping", "keepalive"];
+/// Types of keep-alives.
+const KEEP_ALIVES: [&str; 2] = ["ping", "keepalive"];
 /// Types of events that are errors.
 const FAILED: [&str; 2] = ["error", "response.failed"];
 
@@ -40,10 +42,25 @@ impl FirstEvent {
         if is_named(&FAILED) {
             return Self::Failed(UpstreamError::parse(event.data));
         }
-        if event.data.trim_ascii().is_empty() || is_named(&ANNOUNCING) {
+        if Self::is_nothing(event) || is_named(&ANNOUNCING) {
             return Self::Undecided;
         }
         Self::of_data(event.data)
+    }
+
+    /// Returns true if the event alone is no response: `[DONE]`, a keep-alive, or no data.
+    pub fn is_nothing(event: &Event<'_>) -> bool {
+        let data = event.data.trim_ascii();
+        let is_alive = |name: &[u8]| KEEP_ALIVES.iter().any(|word| word.as_bytes() == name);
+        let says_alive = || {
+            let mut says = false;
+            for_each_member(data, |key, value| {
+                says |= key == *"type"
+                    && text(value).is_some_and(|word| KEEP_ALIVES.iter().any(|name| word == **name));
+            });
+            says
+        };
+        matches!(data, b"" | b"[DONE]") || is_alive(event.name) || says_alive()
     }
 
     pub fn is_decided(&self) -> bool {
@@ -52,10 +69,12 @@ impl FirstEvent {
 
     fn of_data(data: &[u8]) -> Self {
         match Signs::read(data) {
-            // `[DONE]`, a list or other text is relayed. Google lists errors too.
+            // A list or other text is relayed. Google lists errors too.
             None if data.trim_ascii_start().starts_with(b"[{") => Self::of_list(data),
             None => Self::Begun,
-            Some(signs) if signs.is_failed => Self::Failed(UpstreamError::parse(data)),
+            Some(signs) if signs.is_failed || signs.is_complaint() => {
+                Self::Failed(UpstreamError::parse(data))
+            }
             Some(signs) if signs.is_announcing => Self::Undecided,
             Some(signs) if signs.has_usage => Self::Begun,
             Some(Signs { choices: Some(choices), .. }) if !has_output(choices) => Self::Undecided,
@@ -99,11 +118,20 @@ impl EventHandler for FirstEvent {
     }
 }
 
+/// Members of responses.
+const PARTS: [&str; 8] = ["candidates", "choices", "id", "model", "object", "response", "type", "usage"];
+
 /// The members of an event's object that decide.
 #[derive(Default)]
 struct Signs<'a> {
     is_failed: bool,
     is_announcing: bool,
+    /// The object has a member of a response.
+    is_part: bool,
+    /// The object describes a failure without an error: `detail`, `errors`.
+    has_details: bool,
+    has_message: bool,
+    has_code: bool,
     has_usage: bool,
     choices: Option<&'a [u8]>,
 }
@@ -113,6 +141,7 @@ impl<'a> Signs<'a> {
     fn read(data: &'a [u8]) -> Option<Self> {
         let mut signs = Self::default();
         for_each_member(data, |key, value| {
+            signs.is_part |= PARTS.iter().any(|part| key == **part);
             if key == *"type" {
                 let word = text(value);
                 signs.is_failed |= word.is_some_and(|word| FAILED.iter().any(|failed| word == **failed));
@@ -123,9 +152,21 @@ impl<'a> Signs<'a> {
                 signs.has_usage = !is_nothing(value);
             } else if key == *"choices" {
                 signs.choices = Some(value);
+            } else if key == *"detail" || key == *"errors" {
+                signs.has_details |= !is_nothing(value);
+            } else if key == *"message" {
+                signs.has_message |= value.starts_with(b"\"") && !is_nothing(value);
+            } else if key == *"code" || key == *"status" {
+                signs.has_code |= !is_nothing(value);
             }
         })?;
         Some(signs)
+    }
+
+    /// Returns true if the object is a failure in the form of other frameworks: `detail` (FastAPI),
+    /// `errors`, or `message` with a `code` or `status`, and no member of a response.
+    fn is_complaint(&self) -> bool {
+        !self.is_part && (self.has_details || (self.has_message && self.has_code))
     }
 }
 

@@ -24,6 +24,8 @@ const UNDECIDED: &[&str] = &[
     r#"{"choices":[{"index":0,"delta":{"tool_calls":[]}},{"index":1,"delta":{}}]}"#,
     "",
     "  ",
+    "[DONE]",
+    " [DONE] ",
 ];
 
 const BEGUN: &[&str] = &[
@@ -38,8 +40,11 @@ const BEGUN: &[&str] = &[
     r#"{"type":"response.completed","response":{}}"#,
     r#"{"type":"content_block_start"}"#,
     r#"{"candidates":[{"content":{}}]}"#,
-    "[DONE]",
     "not JSON",
+    r#"{"message":"hello"}"#,
+    r#"{"id":"c","detail":"high"}"#,
+    r#"{"detail":null,"errors":[]}"#,
+    r#"{"type":"item","message":"m","code":1}"#,
     r#"{"choices":[{"delta":{"content":"#,
     r#"{"choices":"odd"}"#,
     "[1]",
@@ -51,6 +56,10 @@ const FAILURES: &[(&str, &str, &str)] = &[
     (r#"{"type":"error","error":{"type":"overloaded_error"}}"#, "", "overloaded_error"),
     (r#"{"type":"response.failed","response":{"error":{"code":"server_error"}}}"#, "server_error", ""),
     (r#"{"type":"error","code":"server_is_overloaded","message":"m"}"#, "server_is_overloaded", "error"),
+    (r#"{"detail":"overloaded"}"#, "", ""),
+    (r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#, "", ""),
+    (r#"{"success":false,"errors":[{"message":"m"}]}"#, "", ""),
+    (r#"{"message":"no credit","code":402}"#, "402", ""),
     (r#"[{"error":{"code":503,"status":"UNAVAILABLE"}}]"#, "503", ""),
 ];
 

@@ -82,7 +82,8 @@ impl UpstreamError {
         let code = ["code", "status", "statusCode"].map(text).into_iter().find(|word| !word.is_empty());
         // Google's code is a status, which its word expresses better.
         let code = Some(word(&error["status"])).filter(|word| word.contains('_')).or(code);
-        let message = error.as_str().or_else(|| error["message"].as_str()).unwrap_or_default();
+        let message = ["message", "detail"].into_iter().find_map(|key| error[key].as_str());
+        let message = error.as_str().or(message).unwrap_or_default();
         Self {
             code: code.unwrap_or_default(),
             kind: word(&error["type"]),

@@ -18,7 +18,7 @@ pub(super) enum StreamStart {
     /// A response, or undecided at the limit of time or bytes: it is relayed.
     Response,
     Error(UpstreamError),
-    /// The stream ended without an event.
+    /// The stream ended without an event of a response.
     Nothing,
     /// The stream broke off before its first event.
     Broken,
@@ -71,6 +71,7 @@ struct Look {
 #[derive(Default)]
 struct Seen {
     decision: FirstEvent,
+    /// Events apart from `[DONE]`, keep-alives and empty ones.
     events: usize,
 }
 
@@ -97,7 +98,7 @@ impl Look {
 
 impl EventHandler for Seen {
     fn event(&mut self, event: Event<'_>) {
-        self.events += 1;
+        self.events += usize::from(!FirstEvent::is_nothing(&event));
         self.decision.event(event);
     }
 
