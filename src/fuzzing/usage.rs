@@ -146,6 +146,7 @@ struct Oracle {
     /// Indexes of legacy completions whose usage was added up.
     indexes: Vec<u64>,
     is_cumulative: bool,
+    merges: bool,
     unread: bool,
     events: u64,
     terminal: bool,
@@ -226,7 +227,8 @@ impl Oracle {
         let completions = listed("object").any(|object| object.plain() == Some("text_completion"));
         let sum = listed("usage").filter(|_| completions).filter_map(read).reduce(added);
         let kind = json.get("type").plain().unwrap_or_default();
-        let anthropic = kind == "message_start" || kind == "message_delta";
+        let anthropic =
+            self.merges || [kind, name].iter().any(|word| ["message_start", "message_delta"].contains(word));
         let candidates = [
             (read(json.get("usage")), anthropic),
             (read(response.get("usage")), anthropic),
@@ -248,6 +250,7 @@ impl Oracle {
             self.unread = unread.unwrap_or(self.unread);
         }
         if let Some((usage, merges)) = counts {
+            self.merges = merges;
             let adds = picture || self.adds(json, choices);
             let usage = match self.usage {
                 Some(earlier) if adds => added(earlier, usage),

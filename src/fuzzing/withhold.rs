@@ -63,7 +63,7 @@ pub(crate) fn naive(stream: &[u8]) -> Vec<u8> {
         block.extend_from_slice(line);
         if matches!(text, b"\n" | b"\r\n" | b"\r") {
             passed.extend_from_slice(kept(&block, at_start, has_content));
-            has_content |= meter.push(&block).first_token;
+            has_content |= meter.push(&block).begins;
             at_start = false;
             block.clear();
         }

@@ -233,16 +233,20 @@ impl Entry {
         }
         row.tool_calls = tally.tool_calls();
         // A failure, a pending response and a body that is not a response have no tokens.
+        let has_text = tally.output.as_ref().is_some_and(|output| output.has_text());
         let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
         let is_response = row.events.is_some() || (tally.model.is_some() && !tally.pending);
-        if tally.usage.is_some() || !(has_output || (is_response && tally.error.is_none())) {
+        let is_failure = tally.error.is_some() || !(has_output || is_response);
+        if tally.usage.is_some() || (is_failure && !has_text) {
             self.open.estimate_input = None;
         } else if let Some(estimate_input) = &mut self.open.estimate_input {
             estimate_input.may_have_tokens =
                 tally.output.is_some() || (ended && !estimate_input.shape.has_output());
-            // The output is unknown if an event was skipped, or if there were events and none had
-            // known output.
-            let is_known = tally.skipped == 0 && (has_output || tally.events == 0);
+            // The output is unknown if an event was skipped, if the response was cut before its
+            // first text, or if there were events and none had known output.
+            let is_final = ended || tally.terminal;
+            let has_known = has_text || (is_final && (has_output || tally.events == 0));
+            let is_known = tally.skipped == 0 && has_known;
             estimate_input.output = tally.output.take().filter(|_| is_known);
         }
         row.error = row.error.take().or(tally.error.take());

@@ -28,8 +28,9 @@ const ERROR_ROOM: usize = ERROR_LIMIT + 64;
 pub struct BodyMeter {
     scan: Scan,
     output: Option<Output>,
-    /// The beginning of an error body of any form.
-    error: Option<Vec<u8>>,
+    /// The beginning of a body of any form that is or may be an error.
+    beginning: Option<Vec<u8>>,
+    is_error: bool,
 }
 
 impl Default for BodyMeter {
@@ -40,7 +41,7 @@ impl Default for BodyMeter {
 
 impl BodyMeter {
     pub fn new() -> BodyMeter {
-        BodyMeter { scan: Scan::of_body(), output: None, error: None }
+        BodyMeter { scan: Scan::of_body(), output: None, beginning: None, is_error: false }
     }
 
     /// Keeps the output text until usage is reported.
@@ -50,7 +51,13 @@ impl BodyMeter {
 
     /// Treats the body as an error: its own text is used if it names none.
     pub fn expect_error(&mut self) {
-        self.error = Some(Vec::new());
+        self.is_error = true;
+        self.keep_beginning();
+    }
+
+    /// Keeps the beginning of the body as its complaint, if it turns out to be no response.
+    pub fn keep_beginning(&mut self) {
+        self.beginning = Some(Vec::new());
     }
 
     /// Keeps the id of the result, and whether it is made in the background.
@@ -59,9 +66,9 @@ impl BodyMeter {
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
-        if let Some(error) = &mut self.error {
-            let room = ERROR_ROOM - error.len();
-            error.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if let Some(beginning) = &mut self.beginning {
+            let room = ERROR_ROOM - beginning.len();
+            beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
         self.scan.push(bytes, self.output.as_mut());
     }
@@ -81,11 +88,13 @@ impl BodyMeter {
         let complete = self.is_complete();
         let mut tally = Tally::default();
         if let Some(extracted) = self.scan.extracted() {
-            let named = if self.error.is_some() { EventKind::Error } else { EventKind::Other };
+            let named = if self.is_error { EventKind::Error } else { EventKind::Other };
             tally.take(extracted, named);
         }
-        if let Some(error) = self.error.take_if(|error| !error.trim_ascii().is_empty()) {
-            tally.take_error_text(&error);
+        match self.beginning.take() {
+            Some(text) if self.is_error && !text.trim_ascii().is_empty() => tally.take_error_text(&text),
+            Some(text) => tally.complain(&text),
+            None => {}
         }
         tally.terminal |= complete;
         // A body that is refused behind its usage has no text either, in whatever pieces it came.

@@ -125,8 +125,14 @@ impl Output {
         Self { raw: Vec::new(), part: None, beyond: 0, hold: room.hold() }
     }
 
+    /// Returns true if no text has begun, not even an empty one.
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty() && self.beyond == 0
+    }
+
+    /// Returns true if a text is not empty. Text beyond the limit counts.
+    pub fn has_text(&self) -> bool {
+        self.beyond > 0 || self.raw.iter().any(|byte| Part::of(*byte).is_none())
     }
 
     /// The ratio of all text to the kept text: 1 if all is kept, 2 if half of it is.

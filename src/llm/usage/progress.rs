@@ -10,8 +10,11 @@ pub struct Progress {
     pub events: u32,
     /// Contains the stream's first event with text, reasoning or arguments of a tool call.
     pub first_token: bool,
+    /// Contains the event behind which nothing can begin the response: the first one with such
+    /// output or a finish reason.
+    pub begins: bool,
     /// The offset at which that event begins, as in [`Progress::usage_at`].
-    pub first_token_at: usize,
+    pub begins_at: usize,
     /// Contains an event that ends the stream.
     pub terminal: bool,
     /// Contains an event with a top-level `usage` object.

@@ -39,6 +39,10 @@ struct Reading {
     tally: Tally,
     /// The first token has passed.
     first_token: bool,
+    /// The first token or a finish reason has passed.
+    has_begun: bool,
+    /// The stream is that of a legacy completion, whether its events say so or not.
+    is_completion: bool,
     /// The stream is llama.cpp's, whose `timings` may take the place of usage.
     is_llama_cpp: bool,
     /// The place of the last output text, while the text is kept.
@@ -70,6 +74,11 @@ impl StreamMeter {
     pub fn expect_timings(&mut self) {
         self.reading.is_llama_cpp = true;
         self.reading.template.forget();
+    }
+
+    /// Reads the stream as a legacy completion.
+    pub fn expect_completion(&mut self) {
+        self.reading.is_completion = true;
     }
 
     pub fn push(&mut self, bytes: &[u8]) -> Progress {
@@ -230,11 +239,32 @@ impl Pushed<'_> {
         let mut output = self.reading.tally.output.take();
         let extracted = Scan::whole(event.data, output.as_deref_mut(), self.reading.keeps_id);
         self.reading.tally.output = output;
-        let Some(extracted) = extracted else { return };
+        let Some(extracted) = extracted else { return self.unread(event) };
         if self.reading.tally.output.is_some() && extracted.has_text() {
             self.reading.anchor = Anchor::learn(&extracted, event.data);
         }
+        let is_nothing = extracted.is_nothing();
         self.take(extracted, named);
+        if !self.reading.tally.is_response && !is_nothing {
+            self.judge(event);
+        }
+    }
+
+    /// An event is not JSON. One that begins like an object was meant as JSON.
+    #[cold]
+    fn unread(&mut self, event: &Event<'_>) {
+        self.reading.tally.skipped += u64::from(event.data.trim_ascii_start().starts_with(b"{"));
+        self.judge(event);
+    }
+
+    /// An event of an unknown form is part of a response, unless it only keeps the connection alive.
+    #[cold]
+    fn judge(&mut self, event: &Event<'_>) {
+        self.reading.tally.is_response |= match event.name {
+            b"ping" | b"keepalive" | b"error" => false,
+            b"message" => !matches!(event.data.trim_ascii(), b"" | b"{}"),
+            _ => true,
+        };
     }
 
     /// Merges a payload. `named`: the meaning of its event's name.
@@ -243,9 +273,12 @@ impl Pushed<'_> {
         self.reading.first_token |= first_token;
         self.progress.first_token |= first_token;
         self.progress.terminal |= extracted.kind.is_terminal();
-        if first_token {
-            self.progress.first_token_at = self.progress.last_end;
+        if (extracted.content || extracted.has_finished) && !self.reading.has_begun {
+            self.reading.has_begun = true;
+            self.progress.begins = true;
+            self.progress.begins_at = self.progress.last_end;
         }
+        extracted.is_completion |= self.reading.is_completion;
         if extracted.usage_object && !self.progress.usage {
             self.progress.usage = true;
             self.progress.usage_at = self.progress.last_end;
@@ -333,7 +366,10 @@ impl EventHandler for Pushed<'_> {
     fn oversize_end(&mut self) {
         self.count();
         match self.reading.oversize.take().and_then(|scan| scan.into_whole()) {
-            Some(extracted) => self.take(extracted, EventKind::Other),
+            Some(extracted) => {
+                self.take(extracted, EventKind::Other);
+                self.reading.tally.is_response = true;
+            }
             None => self.reading.tally.skipped += 1,
         }
     }

@@ -44,6 +44,13 @@ pub struct Tally {
     pub background: Option<bool>,
     /// The response had llama.cpp's `timings`, which that server sends without `include_usage`.
     pub has_timings: bool,
+    /// A payload is part of a response, or of an unknown form: neither a failure nor a keep-alive.
+    pub is_response: bool,
+    /// The text of the first payload that is a failure without an error, if no response precedes it.
+    /// For a body, if the meter keeps it, its beginning if it has no such text.
+    pub complaint: Option<Box<Box<str>>>,
+    /// Usage is merged field by field (Anthropic).
+    pub merges: bool,
     /// The output text, if the meter keeps it and no usage was reported.
     pub output: Option<Box<Output>>,
 }
@@ -63,7 +70,10 @@ impl Tally {
 
     /// Merges one payload. `named`: the meaning of its event's name.
     pub(super) fn take(&mut self, extracted: &mut Extracted, named: EventKind) {
-        let merges = extracted.merges();
+        if !self.is_response {
+            self.is_response = extracted.is_response();
+        }
+        let merges = self.merges || named == EventKind::Merge || extracted.merges();
         self.has_timings |= extracted.timings.is_some();
         let is_picture = [named, extracted.kind].contains(&EventKind::Picture);
         let mut tier = extracted.take_tier();
@@ -82,6 +92,7 @@ impl Tally {
             if let Some(usage) = &report.counts {
                 is_reported = true;
                 self.usage_reports += 1;
+                self.merges = merges;
                 self.output = None;
                 let adds = is_picture || Choices::add(&mut self.choices, extracted.shares());
                 match &mut self.usage {
@@ -103,6 +114,9 @@ impl Tally {
             self.model = extracted.take_model();
         }
         self.take_error(extracted, named == EventKind::Error);
+        if !self.is_response && self.complaint.is_none() {
+            self.complaint = extracted.take_complaint().map(Box::new);
+        }
         let (id, background) = extracted.take_result();
         self.id = self.id.take().or(id);
         self.background = background.or(self.background);
@@ -120,6 +134,13 @@ impl Tally {
         }
     }
 
+    /// Keeps the beginning of a body that is not a response, unless it has a text of its own.
+    pub(super) fn complain(&mut self, payload: &[u8]) {
+        if !self.is_response && self.complaint.is_none() {
+            self.complaint = start(payload).map(Box::new);
+        }
+    }
+
     fn count_calls(&mut self, extracted: CallCounts) {
         if extracted != CallCounts::default() {
             let calls = self.calls.get_or_insert_default();
@@ -132,10 +153,15 @@ impl Tally {
     /// Keeps the text of an error that is not JSON, or of no known form.
     pub(super) fn take_error_text(&mut self, text: &[u8]) {
         if self.error.is_none() {
-            let text = text.trim_ascii();
-            // A character that begins before the limit stays whole.
-            let text = String::from_utf8_lossy(&text[..text.len().min(ERROR_LIMIT + 3)]);
-            self.error = Some(beginning(text.into_owned()));
+            self.error = Some(start(text).unwrap_or_default());
         }
     }
+}
+
+/// The beginning of a text; `None` if it is blank.
+fn start(text: &[u8]) -> Option<Box<str>> {
+    let text = text.trim_ascii();
+    // A character that begins before the limit stays whole.
+    let start = String::from_utf8_lossy(&text[..text.len().min(ERROR_LIMIT + 3)]);
+    (!text.is_empty()).then(|| beginning(start.into_owned()))
 }

@@ -6,7 +6,7 @@
 //! The framing does not matter (`id`, `event` and unknown lines, comments between them, several
 //! `data` lines, no blank line at the end), nor does the form of `choices`: empty, null, missing,
 //! or with choices of nothing but an index, nulls and empty deltas. A role or an empty text counts
-//! as content until the stream has had content, since it may begin a response. Members that
+//! as content until the stream has had content or a finish reason, since it may begin a response. Members that
 //! accompany the usage (`metrics`, `timings`, `cost`, those of every chunk) are withheld with it.
 //! Members that are part of a response (`error`, `moderation`, `prompt_filter_results` and others,
 //! listed in `usage_chunk_matcher::members`) let the event pass, because its client would miss
@@ -75,7 +75,7 @@ pub struct Withhold {
     took_cr: bool,
     /// The first event has begun.
     begun: bool,
-    /// An event with content has passed.
+    /// An event with content or a finish reason has passed.
     has_content: bool,
     withheld: u32,
     /// Only in streams of llama.cpp's server.
@@ -123,7 +123,7 @@ impl Withhold {
             self.open = Open::None;
             self.after_cr = last == b'\r';
             self.begun = true;
-            self.has_content |= progress.first_token;
+            self.has_content |= progress.begins;
         }
         true
     }
@@ -188,7 +188,7 @@ impl Withhold {
                 usage: true,
                 first_end: end,
                 last_end: end,
-                first_token: progress.first_token && (at..at + length).contains(&progress.first_token_at),
+                begins: progress.begins && (at..at + length).contains(&progress.begins_at),
                 ..Progress::default()
             };
             let (held, withheld) = (self.held.clone(), self.withheld);
@@ -220,14 +220,14 @@ impl Withhold {
             let mut at = first_end.max(usage_at);
             while usage && at < last_end {
                 let end = at + block_length(&bytes[at..last_end]);
-                self.has_content |= progress.first_token && progress.first_token_at < at;
+                self.has_content |= progress.begins && progress.begins_at < at;
                 self.block(&bytes, at..end, true, &mut passing);
                 at = end;
             }
             self.after_cr = last_end == bytes.len() && bytes.ends_with(b"\r");
             self.took_cr &= self.after_cr;
         }
-        self.has_content |= progress.first_token;
+        self.has_content |= progress.begins;
         let tail = last_end.max(begin)..bytes.len();
         if !tail.is_empty() {
             self.block(&bytes, tail, false, &mut passing);

@@ -78,6 +78,12 @@ impl<B: ResponseFrames> Exchange<B> {
             kind.keep_id();
         }
         let promises_events = kind.is_events() && !kind.is_ambiguous();
+        if promises_events && status.is_success() {
+            kind.keep_beginning();
+        }
+        if entry.row().endpoint.as_deref() == Some("completions") {
+            kind.expect_completion();
+        }
         let mut exchange = Box::new(Self {
             body,
             reading: Reading {

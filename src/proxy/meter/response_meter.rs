@@ -31,6 +31,9 @@ pub struct Undecided {
     /// The status is one of an error.
     expects_error: bool,
     expects_timings: bool,
+    /// The status is one of success, and the media type that of an event stream.
+    keeps_beginning: bool,
+    is_completion: bool,
     keeps_id: bool,
 }
 
@@ -43,6 +46,12 @@ impl Undecided {
         }
         if self.expects_error {
             kind.expect_error();
+        }
+        if self.keeps_beginning {
+            kind.keep_beginning();
+        }
+        if self.is_completion {
+            kind.expect_completion();
         }
         if self.expects_timings {
             kind.expect_timings();
@@ -132,6 +141,8 @@ impl ResponseMeter {
             room: None,
             expects_error: false,
             expects_timings: false,
+            keeps_beginning: false,
+            is_completion: false,
             keeps_id: false,
         })
     }
@@ -189,6 +200,26 @@ impl ResponseMeter {
             Self::Document(meter) => meter.expect_error(),
             Self::Encoded(tap) => tap.content_mut().expect_error(),
             Self::Events(_) | Self::Opaque => {}
+        }
+    }
+
+    /// Keeps the beginning of a document, in case it is no response.
+    pub(super) fn keep_beginning(&mut self) {
+        match self {
+            Self::Undecided(undecided) => undecided.keeps_beginning = true,
+            Self::Document(meter) => meter.keep_beginning(),
+            Self::Encoded(tap) => tap.content_mut().keep_beginning(),
+            Self::Events(_) | Self::Opaque => {}
+        }
+    }
+
+    /// Reads events and documents as those of legacy completions.
+    pub(super) fn expect_completion(&mut self) {
+        match self {
+            Self::Undecided(undecided) => undecided.is_completion = true,
+            Self::Events(meter) => meter.expect_completion(),
+            Self::Encoded(tap) => tap.content_mut().expect_completion(),
+            Self::Document(_) | Self::Opaque => {}
         }
     }
 

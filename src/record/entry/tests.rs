@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use super::super::Estimator;
 use super::super::row::MAX_TEXT;
 use super::*;
-use crate::llm::usage::Usage;
+use crate::llm::usage::{Room, StreamMeter, Usage};
 use crate::record::{GroupUse, Outcome};
 
 fn anonymous() -> Arc<str> {
@@ -146,6 +146,40 @@ fn observer_sees_end_and_record_with_and_without_an_estimate() {
         assert_eq!(calls.iter().collect::<Vec<_>>(), ["end", "close"], "{has_thread}");
         drop(estimator);
         assert_eq!(journal.take()[0].usage.input_tokens.is_some(), has_thread);
+    }
+}
+
+#[test]
+fn estimate_has_output_only_as_far_as_it_is_known() {
+    const ROLE: &str = r#"data: {"model":"m","choices":[{"delta":{"role":"assistant","content":""}}]}"#;
+    const TEXT: &str = r#"data: {"choices":[{"delta":{"content":"Hi"}}]}"#;
+    const STOP: &str = r#"data: {"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+    const ERROR: &str = r#"data: {"error":{"message":"no"}}"#;
+    // None: there is no estimate. Otherwise true if the output is part of it.
+    let estimate = |events: &[&str], ended: bool| {
+        let mut meter = StreamMeter::new();
+        meter.keep_output(&Room::new(1 << 20));
+        meter.push(events.iter().map(|event| format!("{event}\n\n")).collect::<String>().as_bytes());
+        let journal = Journal::new(8);
+        let mut entry = Entry::open(&journal, &anonymous());
+        entry.keep_estimate_input(Shape::Chat, &Bytes::from_static(b"{\"messages\":[]}"));
+        let tally = meter.into_tally();
+        entry.row().events = Some(tally.events);
+        entry.metered(tally, ended);
+        entry.open.estimate_input.take().map(|estimate_input| estimate_input.output.is_some())
+    };
+    for (events, ended, expected) in [
+        (&[ROLE, TEXT, STOP][..], true, Some(true)),
+        (&[ROLE, STOP], true, Some(true)),
+        (&[ROLE, TEXT], false, Some(true)),
+        (&[ROLE, TEXT, ERROR], true, Some(true)),
+        (&[ROLE, ERROR], true, None),
+        (&[ERROR], true, None),
+        (&[ROLE], false, Some(false)),
+        (&[], false, Some(false)),
+        (&[TEXT, "data: {bad", STOP], true, Some(false)),
+    ] {
+        assert_eq!(estimate(events, ended), expected, "{events:?} {ended}");
     }
 }
 

@@ -327,3 +327,97 @@ fn stream_reads_events_alike_in_any_groups() {
         }
     }
 }
+
+#[test]
+fn stream_merges_anthropic_usage_wherever_it_stands() {
+    const START: &str = r#"{"message":{"model":"claude","usage":{"input_tokens":10,"output_tokens":1}}}"#;
+    for (name, last) in [
+        ("message_delta", r#"{"delta":{},"usage":{"output_tokens":5}}"#),
+        ("message_stop", r#"{"type":"message_stop","usage":{"output_tokens":5}}"#),
+        ("content_block_delta", r#"{"type":"content_block_delta","delta":{},"usage":{"output_tokens":5}}"#),
+        ("message", r#"{"usage":{"output_tokens":5}}"#),
+    ] {
+        let text = "event: content_block_delta\ndata: {\"delta\":{\"text\":\"Hi\"}}\n\n";
+        let tally =
+            tally(&format!("event: message_start\ndata: {START}\n\n{text}event: {name}\ndata: {last}\n\n"));
+        let usage = tally.usage.unwrap();
+        assert_eq!((usage.input_tokens, usage.output_tokens), (Some(10), Some(5)), "{name}");
+    }
+}
+
+#[test]
+fn stream_counts_events_that_are_no_json() {
+    let broken = chat(&[r#"{"choices":[{"delta":{"content":"x""#, r#"{bad"#, r#"{"a":1}{"b":2}"#]);
+    for stream in [chat(&[HI]) + &broken, broken.clone() + &chat(&[HI]), broken] {
+        let mut meter = StreamMeter::new();
+        meter.keep_output(&Room::new(1 << 20));
+        meter.push(stream.as_bytes());
+        let whole = meter.into_tally();
+        // The first one continues like a text, and is read as one if there was one before.
+        assert!((2..=3).contains(&whole.skipped), "{stream}: {}", whole.skipped);
+        for at in 0..=stream.len() {
+            let mut meter = StreamMeter::new();
+            meter.keep_output(&Room::new(1 << 20));
+            meter.push(&stream.as_bytes()[..at]);
+            meter.push(&stream.as_bytes()[at..]);
+            assert_eq!(*meter.tally(), whole, "cut at {at} of {stream}");
+        }
+    }
+    assert_eq!(tally(&chat(&["", "ping", "[DONE]", "'single'"])).skipped, 0);
+    let nested =
+        format!("{{\"a\":{}{},\"usage\":{{\"prompt_tokens\":1}}}}", "[".repeat(5_000), "]".repeat(5_000));
+    assert_eq!(tally(&chat(&[HI, &nested])).skipped, 1, "it is too deep");
+}
+
+#[test]
+fn stream_tells_responses_from_other_payloads() {
+    for (event, complaint) in [
+        ("data: [DONE]\n\n", None),
+        ("event: ping\ndata: {\"type\":\"ping\"}\n\n", None),
+        ("data: {\"type\":\"ping\"}\n\n", None),
+        ("data: {\"detail\":\"no room\"}\n\n", Some("no room")),
+        ("data: {\"detail\":[{\"msg\":\"m\"}]}\n\n", Some("[{\"msg\":\"m\"}]")),
+        ("data: {\"message\":\"no credit\",\"code\":402}\n\n", Some("no credit")),
+        ("data: {\"success\":false,\"errors\":[1]}\n\n", Some("[1]")),
+        ("data: {}\n\ndata:\n\n", None),
+        ("data: {\"type\": \"ping\"}\n\n", None),
+        ("data: {\"message\":\"m\"}\n\ndata: {\"detail\":\"d\"}\n\n", Some("m")),
+    ] {
+        let tally = tally(event);
+        assert!(!tally.is_response, "{event}");
+        assert_eq!(tally.complaint.as_deref().map(|text| &**text), complaint, "{event}");
+    }
+    for event in [
+        "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":0}}\n\n",
+        "event: thread.run.created\ndata: {}\n\n",
+        "data: {\"type\":\"response.created\",\"response\":{}}\n\n",
+        "data: {\"object\":\"transcription.chunk\"}\n\n",
+        "data: {\"detail\":\"x\"}\n\ndata: {\"model\":\"m\"}\n\n",
+        "data: {\"token\":{\"text\":\"x\"}}\n\n",
+        "data: 1\n\n",
+        "event: new.form\ndata: x\n\n",
+        "data: {\"detail\":\"x\"}\n\ndata: {\"token\":1}\n\n",
+    ] {
+        assert!(tally(event).is_response, "{event}");
+    }
+}
+
+#[test]
+fn stream_of_completions_adds_choices_without_being_told() {
+    let end = |index: u64, output: u64| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":{index},\"text\":\"\",\"finish_reason\":\"stop\"}}],\
+             \"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":{output}}}}}\n\n"
+        )
+    };
+    let output = |is_completion: bool| {
+        let mut meter = StreamMeter::new();
+        if is_completion {
+            meter.expect_completion();
+        }
+        meter.push((end(0, 3) + &end(1, 4)).as_bytes());
+        meter.into_tally().usage.and_then(|usage| usage.output_tokens)
+    };
+    assert_eq!((output(true), output(false)), (Some(7), Some(4)));
+}

@@ -241,3 +241,32 @@ fn withhold_passes_slices_of_whole_events_without_a_copy() {
     }
     assert_eq!(withhold.withheld(), 1);
 }
+
+#[test]
+fn withhold_ignores_role_and_empty_text_after_the_end() {
+    for end in [
+        r#"{"index":0,"delta":{},"finish_reason":"stop"}"#,
+        r#"{"index":0,"delta":{},"finish_reason":"content_filter"}"#,
+        r#"{"index":0,"text":"","finish_reason":"stop"}"#,
+        r#"{"index":0,"delta":{"thinking_blocks":[{"type":"thinking","thinking":"x"}]}}"#,
+    ] {
+        let end = format!("data: {{\"choices\":[{end}]}}\n\n");
+        for hollow in [
+            r#"{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}"#,
+            r#"{"index":0,"delta":{"content":""}}"#,
+            r#"{"index":0,"text":"","finish_reason":null}"#,
+        ] {
+            let begin = format!("data: {{\"choices\":[{hollow}]}}\n\n");
+            let usage = format!("data: {{\"choices\":[{hollow}],\"usage\":{{\"prompt_tokens\":1}}}}\n\n");
+            let response = format!("{begin}{end}");
+            becomes(&format!("{response}{usage}data: [DONE]\n\n"), &format!("{response}data: [DONE]\n\n"));
+            becomes(&format!("{response}{usage}"), &response);
+            stays(&format!("{usage}{end}"));
+        }
+    }
+    // A null or empty reason is no end.
+    for reason in ["null", r#""""#] {
+        let open = format!("data: {{\"choices\":[{{\"delta\":{{}},\"finish_reason\":{reason}}}]}}\n\n");
+        stays(&(open + "data: {\"choices\":[{\"text\":\"\"}],\"usage\":{}}\n\n"));
+    }
+}

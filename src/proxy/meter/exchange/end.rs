@@ -106,7 +106,7 @@ impl<B: ResponseFrames> Exchange<B> {
         if let Some(mut tally) = self.reading.kind.take_tally(ended) {
             self.reading.entry.row().events = is_events.then_some(tally.events);
             if whole && tally.error.is_none() {
-                tally.error = self.lack(is_events, &tally).map(Into::into);
+                tally.error = self.lack(is_events, &mut tally);
             }
             if ended
                 && self.status.is_success()

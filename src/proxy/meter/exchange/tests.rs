@@ -206,15 +206,26 @@ fn whole_document_reports_its_usage_in_any_pieces() {
 
 #[test]
 fn response_without_content_is_an_upstream_error() {
-    for (script, content) in
-        [(Script::data([]), Content::Events), (Script::data([": ping\n\n"]), Content::Events)]
-    {
-        let scene = Scene::new();
-        read(&mut scene.exchange(script, content, 200));
-        let record = scene.record();
-        assert_eq!(record.outcome, Outcome::UpstreamError);
-        assert!(record.error.is_some());
+    for endpoint in ["chat/completions", "messages", "audio/speech", "threads/runs"] {
+        for (piece, text) in [
+            ("", "empty body"),
+            (": ping\n\n", "without an event"),
+            (DONE, "no event of a response"),
+            ("event: ping\ndata: {\"type\":\"ping\"}\n\n", "no event of a response"),
+            ("data: {\"detail\":\"overloaded\"}\n\n", "overloaded"),
+        ] {
+            let scene = Scene::at(endpoint);
+            read(&mut scene.exchange(Script::data([piece]), Content::Events, 200));
+            let record = scene.record();
+            assert_eq!(record.outcome, Outcome::UpstreamError, "{endpoint} {piece:?}");
+            assert_eq!(record.usage_source, UsageSource::None);
+            let error = record.error.unwrap();
+            assert!(error.contains(text), "{error}");
+        }
     }
+    let scene = Scene::at("other");
+    read(&mut scene.exchange(Script::data(["data: {\"message\":\"hello\"}\n\n"]), Content::Events, 200));
+    assert_eq!(scene.record().outcome, Outcome::Complete, "its events are not known");
 }
 
 #[test]
