@@ -459,10 +459,11 @@ fn session_whose_upstream_breaks_off_is_closed_with_1011() {
 
 /// A turn of a session of `responses`, with 100 and 50 tokens if it has usage.
 fn turn(ending: &str, rest: &str) -> Vec<u8> {
-    let created = r#"{"type":"response.created","response":{"id":"resp_1","model":"gpt-real","status":"in_progress","usage":null}}"#;
-    let last =
-        format!(r#"{{"type":"response.{ending}","response":{{"id":"resp_1","model":"gpt-real",{rest}}}}}"#);
-    [text(created), text(DELTA), text(&last)].concat()
+    let response = format!(r#""response":{{"id":"resp_{ending}","model":"gpt-real""#);
+    let created =
+        format!(r#"{{"type":"response.created",{response},"status":"in_progress","usage":null}}}}"#);
+    let last = format!(r#"{{"type":"response.{ending}",{response},{rest}}}}}"#);
+    [text(&created), text(DELTA), text(&last)].concat()
 }
 
 const TURN_USAGE: &str = r#""error":null,"usage":{"input_tokens":100,"input_tokens_details":{"cached_tokens":60},"output_tokens":50,"output_tokens_details":{"reasoning_tokens":7},"total_tokens":150}"#;
