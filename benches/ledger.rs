@@ -20,7 +20,7 @@ use streamgauge::llm::price::{Currency, Price, Prices, Rate, Rates};
 use streamgauge::llm::provider::Provider;
 use streamgauge::llm::usage::Usage;
 use streamgauge::record::{CAPACITY, Journal, Lane, Outcome, UsageRecord, UsageSource};
-use streamgauge::sinks::ledger::{Bounds, By, Ledger, Selection, overview, report};
+use streamgauge::sinks::ledger::{Bounds, By, Ledger, OverviewSpec, Selection, overview, report};
 use uuid::Uuid;
 
 const ROWS: usize = 1_000_000;
@@ -76,7 +76,8 @@ fn reports(folder: &Path) {
     let best = (0..3).map(|_| {
         let (start, all) = (Instant::now(), Selection::since(Timestamp::UNIX_EPOCH));
         let day = Duration::from_hours(24);
-        let overview = overview(&path, &all, day, 20, &Prices::default(), &Bounds::default()).unwrap();
+        let spec = OverviewSpec { latest: 20, ..OverviewSpec::new(day) };
+        let overview = overview(&path, &all, &spec, &Prices::default(), &Bounds::default()).unwrap();
         assert_eq!((overview.total.requests, overview.first_token.rows), (ROWS as u64, ROWS as u64));
         start.elapsed()
     });

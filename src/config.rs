@@ -213,13 +213,31 @@ pub enum Which {
     Configured,
 }
 
+/// The parts of the configuration that a reader of the ledger needs.
+#[derive(Debug)]
+pub struct ReadLedger {
+    pub ledger: LedgerSettings,
+    pub prices: Prices,
+    /// The team of each client that is in one.
+    pub teams: BTreeMap<String, String>,
+}
+
+/// The teams that clients name, whatever else is in their tables.
+fn teams_of_clients(root: &Table<'_>) -> BTreeMap<String, String> {
+    let team = |client: String| {
+        let team = root.at(&["clients", &client, "team"])?.as_text()?.to_owned();
+        Some((client, team))
+    };
+    root.keys("clients").into_iter().filter_map(team).collect()
+}
+
 /// Reads `[ledger]` and `[[prices]]`, from the same sources as [`load`]. Mistakes in other sections
 /// are ignored, since a reader of the ledger may lack the secrets of the proxy.
 ///
 /// # Errors
 /// Fails if the file cannot be read, or with all mistakes of the configuration if one is in
 /// `[[prices]]` or in the part of `[ledger]` that `which` needs.
-pub fn load_ledger(sources: &Sources, which: Which) -> Result<(LedgerSettings, Prices), Mistakes> {
+pub fn load_ledger(sources: &Sources, which: Which) -> Result<ReadLedger, Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
     let (layers, clashes) = Layers::merge(file, &sources.env, &sources.overrides);
     let reader = Reader::new(&layers, &sources.env);
@@ -230,14 +248,18 @@ pub fn load_ledger(sources: &Sources, which: Which) -> Result<(LedgerSettings, P
         let prices = prices::prices(root, &names, file);
         let ledger = ledger?;
         let prices = prices?.in_zone(&ledger.time_zone);
-        Ok((ledger, prices))
+        Ok(ReadLedger { ledger, prices, teams: teams_of_clients(root) })
     });
     if let Ok((both, _)) = reader.finish(both, Vec::new()) {
         return Ok(both);
     }
     let reader = Reader::new(&layers, &sources.env);
     let settings = reader.read(read);
-    reader.finish(settings, clashes).map(|(settings, _)| (settings.ledger, settings.prices))
+    reader.finish(settings, clashes).map(|(settings, _)| ReadLedger {
+        teams: settings.team_by_client(),
+        ledger: settings.ledger,
+        prices: settings.prices,
+    })
 }
 
 /// The part of `[ledger]` that a reader of this ledger needs.

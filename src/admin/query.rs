@@ -65,7 +65,7 @@ impl Fields {
         let text = |name| self.get(name).map(str::to_owned);
         let [client, user, upstream, model] = FILTERS.map(text);
         let tags = self.tags();
-        Selection { since, until, client, user, upstream, model, tags, zone, attempts: false }
+        Selection { until, client, user, upstream, model, tags, zone, ..Selection::since(since) }
     }
 
     /// The values of tags, of which the first one of a name counts, like that of other fields.

@@ -199,7 +199,7 @@ fn last_used(
         Some(path) => Some(LedgerSource::File(path.to_owned())),
         None => {
             let loaded = config::load_ledger(sources, Which::Configured);
-            let (ledger, _) = loaded.map_err(|mistakes| mistakes.to_string())?;
+            let config::ReadLedger { ledger, .. } = loaded.map_err(|mistakes| mistakes.to_string())?;
             LedgerSource::configured(&ledger)
         }
     };

@@ -77,7 +77,8 @@ fn run_backup(args: &LedgerArgs, BackupArgs { to, ledger }: &BackupArgs) -> Exit
 fn local(args: &LedgerArgs) -> Result<PathBuf, String> {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
-    let (ledger, _) = config::load_ledger(&sources, Which::Local).map_err(|mistakes| mistakes.to_string())?;
+    let config::ReadLedger { ledger, .. } =
+        config::load_ledger(&sources, Which::Local).map_err(|mistakes| mistakes.to_string())?;
     ledger.path.ok_or_else(|| {
         "ledger backup: the configuration keeps no ledger: ledger.path is \"\"; name one with --ledger"
             .to_owned()
@@ -107,7 +108,8 @@ fn run_migrate(args: &LedgerArgs) -> ExitCode {
 fn configured(args: &LedgerArgs) -> Result<Postgres, String> {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
-    let (ledger, _) = config::load_ledger(&sources, Which::Fleet).map_err(|mistakes| mistakes.to_string())?;
+    let config::ReadLedger { ledger, .. } =
+        config::load_ledger(&sources, Which::Fleet).map_err(|mistakes| mistakes.to_string())?;
     ledger.postgres.ok_or_else(|| {
         "ledger migrate: the configuration has no [ledger.postgres] with the url of a database".to_owned()
     })

@@ -16,7 +16,7 @@ use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources, Which};
 use crate::llm::price::Prices;
 use crate::sinks::ledger::output::{csv, json};
-use crate::sinks::ledger::{Bounds, By, LedgerSource, Order, Selection, TimeSpec};
+use crate::sinks::ledger::{Bounds, By, LedgerSource, Order, Selection, Teams, TimeSpec};
 use crate::support::tags::TagName;
 
 /// Options of `usage`.
@@ -52,6 +52,15 @@ pub(super) struct UsageArgs {
     /// Only responses of this model
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// Only requests of the clients in this team
+    #[arg(long, value_name = "NAME")]
+    team: Option<String>,
+    /// Only requests to this endpoint, such as chat/completions
+    #[arg(long, value_name = "NAME")]
+    endpoint: Option<String>,
+    /// Only requests with this outcome; "failed" for all that failed
+    #[arg(long, value_name = "NAME")]
+    outcome: Option<String>,
     /// Only requests with this value of a tag; several: with all of them
     #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = tag)]
     tags: Vec<(TagName, String)>,
@@ -59,7 +68,7 @@ pub(super) struct UsageArgs {
     /// own upstream and model; they are no requests
     #[arg(long)]
     attempts: bool,
-    /// Fields to group by, in this order: model, client, key, user, upstream, group, provider,
+    /// Fields to group by, in this order: model, client, team, key, user, upstream, group, provider,
     /// endpoint, status, outcome, usage_source, hour, day, week, month, or tag.NAME; "" for the
     /// totals alone
     #[arg(long, value_name = "FIELDS", default_value = "model", value_parser = fields)]
@@ -141,7 +150,7 @@ fn hint(source: &LedgerSource) -> String {
 
 /// The result goes to stdout, everything else to stderr.
 pub(super) fn run(args: &UsageArgs) -> ExitCode {
-    let (source, prices, zone) = match configured(args) {
+    let Configured { source, prices, zone, teams } = match configured(args) {
         Ok(configured) => configured,
         Err(message) => {
             say!("{message}");
@@ -166,15 +175,19 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
         return ExitCode::from(WRONG);
     }
     let selection = Selection {
-        since,
         until,
         client: args.client.clone(),
         user: args.user.clone(),
         upstream: args.upstream.clone(),
         model: args.model.clone(),
+        team: args.team.clone(),
+        endpoint: args.endpoint.clone(),
+        outcome: args.outcome.clone(),
         tags: args.tags.clone(),
         zone,
         attempts: args.attempts,
+        teams,
+        ..Selection::since(since)
     };
     let mut report = match source.report(&selection, &args.by.0, &prices, &Bounds::default()) {
         Ok(report) => report,
@@ -201,8 +214,16 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
     }
 }
 
-/// The ledger, the prices, and the time zone, which is that of the prices too.
-fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices, TimeZone), String> {
+/// What the configuration says about the ledger.
+struct Configured {
+    source: LedgerSource,
+    prices: Prices,
+    /// The time zone of reports and prices.
+    zone: TimeZone,
+    teams: Teams,
+}
+
+fn configured(args: &UsageArgs) -> Result<Configured, String> {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
     let which = match args.from {
@@ -211,7 +232,9 @@ fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices, TimeZone), Stri
         Some(From::Sqlite) => Which::Local,
         Some(From::Postgres) => Which::Fleet,
     };
-    let (ledger, prices) = config::load_ledger(&sources, which).map_err(|mistakes| mistakes.to_string())?;
+    let config::ReadLedger { ledger, prices, teams } =
+        config::load_ledger(&sources, which).map_err(|mistakes| mistakes.to_string())?;
+    let teams = Teams::new(teams);
     let (zone, prices) = match &args.time_zone {
         Some(zone) => (zone.clone(), prices.in_zone(zone)),
         None => (ledger.time_zone, prices),
@@ -230,7 +253,7 @@ fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices, TimeZone), Stri
             );
         }
     };
-    Ok((source, prices, zone))
+    Ok(Configured { source, prices, zone, teams })
 }
 
 /// The width of the terminal that shows the result. `None` if stdout is not a terminal.

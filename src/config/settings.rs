@@ -72,6 +72,13 @@ impl Settings {
         let team = |index: usize| &self.teams[index];
         std::iter::successors(client.team.map(team), move |above| above.team.map(team))
     }
+
+    /// The team of each client that is in one.
+    pub fn team_by_client(&self) -> BTreeMap<String, String> {
+        let named =
+            |client: &Client| Some((client.name.clone(), self.teams.get(client.team?)?.name.to_string()));
+        self.clients.iter().filter_map(named).collect()
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -70,8 +70,8 @@ pub use groups::{Estimated, Group, Key, SOURCES, Sums};
 pub use late::{LateLedger, is_of_earlier_schema};
 pub use order::Order;
 pub use query::{
-    Bounds, Next, Overview, Page, Percentiles, Record, RowUse, Selection, ledger_id, overview, record,
-    records, report, uses,
+    Bounds, Next, Overview, OverviewSpec, Page, Percentiles, Record, RowUse, Selection, Teams, ledger_id,
+    overview, record, records, report, uses,
 };
 pub use report::{Report, Rest};
 pub use sink::{Ledger, ShippingEnd};

@@ -15,7 +15,7 @@ use crate::admin::query::PageQuery;
 use crate::admin::reader::ReadError;
 use crate::admin::respond::page;
 use crate::admin::{Admin, Shown};
-use crate::sinks::ledger::{LedgerSource, Overview};
+use crate::sinks::ledger::{LedgerSource, Overview, OverviewSpec};
 
 /// The number of latest records on the page.
 const LATEST: usize = 20;
@@ -97,10 +97,11 @@ impl Overviews {
         }
         let at = Timestamp::now();
         let kept = shown.journal.health().kept.load(Ordering::Relaxed);
-        let (selection, step, prices) = (query.selection(at), query.range.step(), shown.prices.load());
+        let (selection, prices) = (query.selection(at), shown.prices.load());
+        let spec = OverviewSpec { latest: LATEST, ..OverviewSpec::new(query.range.step()) };
         let overview = admin
             .reader
-            .read(move |place, bounds| place.overview(&selection, step, LATEST, &prices, bounds))
+            .read(move |place, bounds| place.overview(&selection, &spec, &prices, bounds))
             .await?;
         let read = Arc::new(Read { at, kept, overview });
         let took = begun.elapsed();

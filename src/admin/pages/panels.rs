@@ -249,8 +249,11 @@ pub(super) fn money(sums: &Sums, currency: Currency) -> Markup {
 
 /// The outcomes of requests.
 pub(super) fn outcomes(overview: &Overview) -> Markup {
-    let rows = overview.outcomes.iter().map(|(outcome, rows)| (outcome.as_str(), *rows));
-    shares("outcomes", "Outcomes", "Outcome", &rows.collect::<Vec<_>>(), overview.total.requests)
+    let name = |group: &Group| group.key.first().cloned().flatten().unwrap_or_default();
+    let rows: Vec<_> = overview.outcomes.iter().map(|group| (name(group), group.sums.requests)).collect();
+    let mut rows: Vec<_> = rows.iter().map(|(outcome, rows)| (outcome.as_str(), *rows)).collect();
+    rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+    shares("outcomes", "Outcomes", "Outcome", &rows, overview.total.requests)
 }
 
 /// Sources of the counts, for requests that could have had tokens.

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::numbers::{compact, count, maybe, millis, percent};
 use super::panels;
-use crate::sinks::ledger::{Overview, Sums};
+use crate::sinks::ledger::{Group, Overview, Sums};
 
 pub(super) fn tiles(overview: &Overview) -> Markup {
     let Sums {
@@ -19,8 +19,9 @@ pub(super) fn tiles(overview: &Overview) -> Markup {
         reported_cost,
         ..
     } = &overview.total;
-    let complete =
-        overview.outcomes.iter().find(|(outcome, _)| outcome == "complete").map_or(0, |(_, rows)| *rows);
+    let is_complete =
+        |group: &&Group| group.key.first().is_some_and(|name| name.as_deref() == Some("complete"));
+    let complete = overview.outcomes.iter().find(is_complete).map_or(0, |group| group.sums.requests);
     let times = overview.first_token;
     html! {
         dl.tiles #tiles {

@@ -130,7 +130,7 @@ impl PageQuery {
         let (since, until) = self.range.bounds(now);
         let [client, user, upstream, model] = self.filters.clone();
         let (tags, zone) = (self.tags.clone(), self.zone.clone());
-        Selection { since, until, client, user, upstream, model, tags, zone, attempts: false }
+        Selection { until, client, user, upstream, model, tags, zone, ..Selection::since(since) }
     }
 
     /// The query of this page with another range.

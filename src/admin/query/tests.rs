@@ -23,7 +23,7 @@ fn invalid_query_names_the_mistake() {
         ("since=soon", "since: "),
         ("since=1h&until=2h", "until: is not after since"),
         ("by=day,day", "twice"),
-        ("by=moon", "none of model, client, key, upstream, group, endpoint, user, day, hour"),
+        ("by=moon", "none of model, client, team, key, upstream, group, endpoint, user, day, hour"),
         ("format=xml", "neither json nor csv"),
         ("sinc=1h", "\"sinc\" is none of since, until"),
     ] {

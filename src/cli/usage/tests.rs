@@ -141,10 +141,10 @@ fn csv_has_a_header_and_leaves_empty_what_is_not_known() {
     assert_eq!(
         csv::write(&example()),
         "model,client,requests,input_tokens,cached_input_tokens,cache_write_input_tokens,output_tokens,\
-         reasoning_tokens,total_tokens,billed_seconds,requests_without_price,requests_reported,requests_drained,requests_partial,requests_estimated,requests_none,computed_total_tokens,reported_cost,countable_requests,estimated_input_tokens,estimated_output_tokens,estimated_total_tokens\n\
-         gpt-4.1,search,3,1234567,,,,,1234567,,0,2,0,1,0,0,,,3,0,,0\n\
-         \"a,\"\"b\"\"\u{1b}[2J\",search,2,0,,,,,0,,0,1,0,1,0,0,,,2,0,,0\n\
-         ,anonymous,1,,,,,,,,0,0,0,1,0,0,,,1,,,\n"
+         reasoning_tokens,total_tokens,billed_seconds,requests_without_price,requests_reported,requests_drained,requests_partial,requests_estimated,requests_none,computed_total_tokens,reported_cost,countable_requests,estimated_input_tokens,estimated_output_tokens,estimated_total_tokens,failed_requests\n\
+         gpt-4.1,search,3,1234567,,,,,1234567,,0,2,0,1,0,0,,,3,0,,0,0\n\
+         \"a,\"\"b\"\"\u{1b}[2J\",search,2,0,,,,,0,,0,1,0,1,0,0,,,2,0,,0,0\n\
+         ,anonymous,1,,,,,,,,0,0,0,1,0,0,,,1,,,,0\n"
     );
 }
 
@@ -158,7 +158,7 @@ fn json_has_every_sum_and_null_for_what_is_not_known() {
         serde_json::json!({
             "model": null, "client": "anonymous", "requests": 1, "input_tokens": null, "cached_input_tokens": null,
             "cache_write_input_tokens": null, "output_tokens": null, "reasoning_tokens": null, "total_tokens": null, "computed_total_tokens": null, "billed_seconds": null,
-            "reported_cost": null, "countable_requests": 1,
+            "reported_cost": null, "countable_requests": 1, "failed_requests": 0,
             "estimated_input_tokens": null, "estimated_output_tokens": null, "estimated_total_tokens": null,
             "cost": {}, "estimated_cost": {}, "requests_without_price": 0,
             "usage_sources": { "reported": 0, "drained": 0, "partial": 1, "estimated": 0, "none": 0 },
@@ -172,11 +172,9 @@ fn json_has_every_sum_and_null_for_what_is_not_known() {
 fn fields_to_group_by_are_known_and_named_once() {
     assert_eq!(fields("day, model").unwrap(), Fields(vec![By::Day, By::Model]));
     assert_eq!(fields("").unwrap(), Fields(Vec::new()));
-    assert!(
-        fields("day,moon")
-            .unwrap_err()
-            .contains("\"moon\" is none of model, client, key, upstream, group, endpoint, user, day, hour")
-    );
+    assert!(fields("day,moon").unwrap_err().contains(
+        "\"moon\" is none of model, client, team, key, upstream, group, endpoint, user, day, hour"
+    ));
     assert!(fields("day,day").unwrap_err().contains("twice"));
 }
 

@@ -142,7 +142,8 @@ fn local_ledger_reader_needs_no_secret_of_the_fleet() {
         load_ledger(&Sources { file: Some(path.clone()), ..Sources::default() }, which)
     };
     for (read, which) in [("", Which::Local), ("read = true", Which::Local), ("", Which::Configured)] {
-        let (ledger, _) = load(read, which).unwrap_or_else(|mistakes| panic!("{which:?}: {mistakes}"));
+        let ReadLedger { ledger, .. } =
+            load(read, which).unwrap_or_else(|mistakes| panic!("{which:?}: {mistakes}"));
         assert!(ledger.path.is_some() && ledger.postgres.is_none(), "{which:?}");
     }
     for (read, which) in [("", Which::Fleet), ("read = true", Which::Configured)] {

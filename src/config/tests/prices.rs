@@ -93,7 +93,10 @@ fn ledger_reader_needs_valid_prices_and_no_secrets() {
         load_ledger(&Sources { file: Some(file.clone()), ..Sources::default() }, Which::Configured)
     };
     let locked = "[upstreams.openai]\napi_key = { env = \"NOT_THERE\" }\n[ledger]\npath = \"a.db\"\n";
-    let (ledger, prices) = load(&format!("{locked}{WHOLE}")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let team = "[clients.a]\nkey = { env = \"NOT_THERE\" }\nteam = \"search\"\n";
+    let ReadLedger { ledger, prices, teams } =
+        load(&format!("{locked}{team}{WHOLE}")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(teams, [("a".to_owned(), "search".to_owned())].into());
     assert_eq!(ledger.path.as_deref(), Some(std::path::Path::new("a.db")));
     assert!(prices.find(&served("gpt", None, "2026-01-01T00:00:00Z")).is_some());
     for (text, reason) in [

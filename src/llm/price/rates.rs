@@ -115,6 +115,14 @@ impl Rates {
     }
 }
 
+impl Rates {
+    /// The difference to the cost of these tokens if none had been read from a cache; 0 if cached
+    /// input is not cheaper.
+    pub fn saving(&self, cached_input: u64) -> Amount {
+        Amount::new(self.input.of(cached_input).saturating_sub(self.cached_input.of(cached_input)))
+    }
+}
+
 /// Billable tokens and calls. Each token is in exactly one field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Billable {

@@ -13,6 +13,8 @@ pub enum By {
     Model,
     /// The client that sent the request.
     Client,
+    /// The team of the client, by the configuration.
+    Team,
     /// The client's key, by the beginning of its digest.
     Key,
     /// The upstream of the request.
@@ -45,9 +47,10 @@ pub enum By {
 
 impl By {
     /// All fields except tags.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Model,
         Self::Client,
+        Self::Team,
         Self::Key,
         Self::Upstream,
         Self::Group,
@@ -64,11 +67,12 @@ impl By {
     ];
 
     /// The name on the command line and in results: that of the column, if the field is a column,
-    /// except for [`By::Key`]; `tag.NAME` for a tag.
+    /// except for [`By::Key`] and [`By::Team`]; `tag.NAME` for a tag.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Model => "model",
             Self::Client => "client",
+            Self::Team => "team",
             Self::Key => "key",
             Self::Upstream => "upstream",
             Self::Group => GROUP,
@@ -90,6 +94,7 @@ impl By {
     pub(super) fn column(&self) -> &str {
         match self {
             Self::Key => KEY_ID,
+            Self::Team => Self::Client.as_str(),
             Self::Tag(_) => TAGS,
             by => by.as_str(),
         }

@@ -18,6 +18,10 @@ pub(super) const MAY_HAVE_TOKENS: &str = "usage_source <> 'none' OR
      AND endpoint IN ('chat/completions', 'completions', 'fim/completions', 'responses', 'messages', 'embeddings', 'realtime',
                       'rerank', 'images/generations', 'images/edits', 'audio/transcriptions', 'audio/translations'))";
 
+/// The condition for requests that failed, in the SQL of both databases: every outcome except those
+/// of a whole response and of a client that left.
+pub(super) const FAILED: &str = "outcome NOT IN ('complete', 'client_disconnected')";
+
 /// The values that are equal in a group, in the order of the query. `None` for an unknown value.
 pub type Key = Vec<Option<String>>;
 
@@ -59,8 +63,13 @@ pub struct Sums {
     /// Requests that could have had tokens ([`MAY_HAVE_TOKENS`]): the base of the share with
     /// reported counts.
     pub countable: u64,
+    /// Requests that failed ([`FAILED`]).
+    pub failed: u64,
     /// The cost at the prices of each day.
     pub cost: Cost,
+    /// The amount by which cached input cost less than other input at the same prices. `None`
+    /// without such input. Boxed, since many sums have none.
+    pub saved: Option<Box<Cost>>,
     /// The sum of `reported_cost`.
     pub reported_cost: Option<Reported>,
     /// The estimated part of the sums. `None` if nothing is estimated. Boxed, since most sums have
@@ -113,6 +122,13 @@ impl Sums {
         std::array::from_fn(|_| sources.next().unwrap_or_default())
     }
 
+    /// Adds what cached input saved, if anything.
+    pub(super) fn save(&mut self, currency: Currency, amount: Amount) {
+        if amount > Amount::default() {
+            self.saved.get_or_insert_default().pay(currency, amount);
+        }
+    }
+
     /// Adds a cost that a service reported.
     pub(super) fn report(&mut self, cost: Option<Reported>) {
         if let Some(cost) = cost {
@@ -122,7 +138,7 @@ impl Sums {
 
     /// The sums of rows that are parts of requests, which other rows count.
     pub(super) fn without_requests(self) -> Self {
-        Self { requests: 0, sources: [0; SOURCES.len()], countable: 0, ..self }
+        Self { requests: 0, sources: [0; SOURCES.len()], countable: 0, failed: 0, ..self }
     }
 
     /// Adds the sums of other rows.
@@ -146,7 +162,11 @@ impl Sums {
             *sum += more;
         }
         self.countable += other.countable;
+        self.failed += other.failed;
         self.cost.add(&other.cost);
+        if let Some(saved) = &other.saved {
+            self.saved.get_or_insert_default().add(saved);
+        }
         self.report(other.reported_cost);
         if let Some(estimated) = &other.estimated {
             self.estimated.get_or_insert_default().add(estimated);
@@ -227,6 +247,28 @@ impl Groups {
     /// The number of groups.
     pub(super) fn len(&self) -> usize {
         self.sums.len()
+    }
+
+    /// The groups with other keys: `write` appends the parts of the new key, given the old ones.
+    /// Groups whose keys become equal are added up.
+    #[must_use]
+    pub(super) fn with_keys(self, write: impl Fn(&[Option<&[u8]>], &mut Self)) -> Self {
+        let mut others = Self::default();
+        self.drain(|parts, sums| {
+            others.begin();
+            write(parts, &mut others);
+            others.sums().add(&sums);
+        });
+        others
+    }
+
+    /// Takes all groups, in the order of their first rows.
+    pub(super) fn drain(self, mut take: impl FnMut(&[Option<&[u8]>], Sums)) {
+        let mut keys = vec![None; self.sums.len()];
+        self.places.iter().for_each(|(key, place)| keys[*place] = Some(key));
+        for (key, sums) in keys.into_iter().flatten().zip(self.sums) {
+            take(&parts(key), sums);
+        }
     }
 
     /// Adds other groups, each to the one with the same key. Groups beyond `most` are added to

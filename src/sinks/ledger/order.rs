@@ -108,7 +108,7 @@ type Count = fn(&Sums) -> Option<u64>;
 type Number = fn(&Sums) -> Option<f64>;
 
 /// The counts by which groups can be sorted, by their names in JSON and CSV.
-const COUNTS: [(&str, Count); 18] = [
+const COUNTS: [(&str, Count); 19] = [
     ("requests", |sums| Some(sums.requests)),
     ("input_tokens", |sums| sums.input_tokens),
     ("cached_input_tokens", |sums| sums.cached_input_tokens),
@@ -121,6 +121,7 @@ const COUNTS: [(&str, Count); 18] = [
     ("estimated_output_tokens", |sums| sums.estimated_tokens()[1]),
     ("estimated_total_tokens", |sums| sums.estimated_tokens()[2]),
     ("countable_requests", |sums| Some(sums.countable)),
+    ("failed_requests", |sums| Some(sums.failed)),
     ("requests_without_price", |sums| Some(sums.cost.unpriced)),
     ("requests_reported", |sums| Some(sums.sources[0])),
     ("requests_drained", |sums| Some(sums.sources[1])),

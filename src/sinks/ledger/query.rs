@@ -40,12 +40,12 @@ use counting::{COUNTED_COLUMNS, Counting, counted};
 use parallel::{Range, by_halves, whole};
 
 pub(super) use last_used::last_used;
-pub(super) use overview::Accumulator;
-pub use overview::{Overview, Percentiles, overview};
+pub(super) use overview::{Accumulator, FIELDS, Histogram};
+pub use overview::{Overview, OverviewSpec, Percentiles, overview};
 pub(super) use page::Filling;
 pub use page::{Next, Page};
 pub use records::{Record, record, records};
-pub use selection::{Bounds, Selection};
+pub use selection::{Bounds, Selection, Teams};
 pub use uses::{RowUse, ledger_id, uses};
 
 /// The time to wait for a file that is being opened or recovered. Writers do not block readers.

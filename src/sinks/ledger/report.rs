@@ -1,5 +1,7 @@
 //! Sums of a ledger's rows by groups, for both databases.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -42,6 +44,7 @@ impl Report {
     /// [`time_part`].
     pub(super) fn of(groups: Groups, by: &[By], selection: &Selection, prices: &Prices) -> Self {
         let zone = selection.zone.clone();
+        let groups = if by.contains(&By::Team) { of_teams(groups, by, selection) } else { groups };
         let groups = groups.finish(|parts| {
             let text = |part: &[u8], by: By| match (by.period(), begin(part)) {
                 (Some(period), Some(begin)) => period.label(begin, &zone),
@@ -75,6 +78,20 @@ impl Report {
         others.iter().for_each(|group| rest.sums.add(&group.sums));
         self.rest = Some(rest);
     }
+}
+
+/// The groups of clients as groups of their teams.
+fn of_teams(groups: Groups, by: &[By], selection: &Selection) -> Groups {
+    let teams: HashMap<&[u8], &[u8]> =
+        selection.teams.iter().map(|(client, team)| (client.as_bytes(), team.as_bytes())).collect();
+    groups.with_keys(|parts, groups| {
+        for (part, by) in parts.iter().zip(by) {
+            match by {
+                By::Team => groups.part(part.and_then(|client| teams.get(client).copied())),
+                _ => groups.part(*part),
+            }
+        }
+    })
 }
 
 /// The part of a key for the period that begins at a time. The order of its bytes is the order of

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::by::By;
 use super::error::LedgerError;
-use super::query::{Bounds, Next, Overview, Page, Record, Selection};
+use super::query::{Bounds, Next, Overview, OverviewSpec, Page, Record, Selection};
 use super::report::Report;
 use super::{postgres, query};
 use crate::config;
@@ -69,14 +68,13 @@ impl LedgerSource {
     pub fn overview(
         &self,
         selection: &Selection,
-        step: Duration,
-        latest: usize,
+        spec: &OverviewSpec,
         prices: &Prices,
         bounds: &Bounds,
     ) -> Result<Overview, LedgerError> {
         match self {
-            Self::File(path) => query::overview(path, selection, step, latest, prices, bounds),
-            Self::Fleet(settings) => postgres::overview(settings, selection, step, latest, prices, bounds),
+            Self::File(path) => query::overview(path, selection, spec, prices, bounds),
+            Self::Fleet(settings) => postgres::overview(settings, selection, spec, prices, bounds),
         }
     }
 

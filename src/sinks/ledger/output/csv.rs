@@ -4,7 +4,7 @@
 use std::io;
 
 use super::super::{Record, Report, SOURCES};
-use super::json::{COMPUTED, COUNTABLE, COUNTS, ESTIMATED, REPORTED_COST, counts};
+use super::json::{COMPUTED, COUNTABLE, COUNTS, ESTIMATED, FAILED, REPORTED_COST, counts};
 use serde_json::Value;
 
 /// Unknown values are empty fields.
@@ -30,7 +30,8 @@ pub fn write_to(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
                 .currencies
                 .iter()
                 .map(|currency| format!("estimated_cost_{}", currency.as_str().to_lowercase())),
-        );
+        )
+        .chain([FAILED.to_owned()]);
     out.write_all(line(header).as_bytes())?;
     for group in &report.groups {
         let key = group.key.iter().map(|part| part.as_deref().map_or_else(String::new, field));
@@ -49,7 +50,7 @@ pub fn write_to(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
         let amounts = report.currencies.iter().map(|currency| {
             group.sums.estimated_cost(*currency).map_or_else(String::new, |sum| sum.to_string())
         });
-        let last = last.into_iter().chain(parts).chain(amounts);
+        let last = last.into_iter().chain(parts).chain(amounts).chain([group.sums.failed.to_string()]);
         out.write_all(line(key.chain(counts).chain(cost).chain(sources).chain(last)).as_bytes())?;
     }
     Ok(())

@@ -36,6 +36,9 @@ pub(super) const ESTIMATED: [&str; 3] =
 /// Requests that could have had tokens: the base of the shares of usage sources.
 pub(super) const COUNTABLE: &str = "countable_requests";
 
+/// Requests whose outcome is neither `complete` nor `client_disconnected`.
+pub(super) const FAILED: &str = "failed_requests";
+
 /// Every sum except those of usage sources and money. Seconds are rounded to a millionth, so that
 /// they do not depend on the order of adding.
 pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
@@ -136,6 +139,7 @@ fn sums(sums: &Sums, currencies: &[Currency]) -> impl Iterator<Item = (String, V
         (COMPUTED.to_owned(), sums.computed_total_tokens.into()),
         (REPORTED_COST.to_owned(), sums.reported_cost.map_or(Value::Null, |cost| cost.to_f64().into())),
         (COUNTABLE.to_owned(), sums.countable.into()),
+        (FAILED.to_owned(), sums.failed.into()),
         ("cost".to_owned(), Value::Object(cost.collect())),
         ("requests_without_price".to_owned(), sums.cost.unpriced.into()),
         ("usage_sources".to_owned(), Value::Object(sources.collect())),

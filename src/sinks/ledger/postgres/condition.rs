@@ -5,6 +5,7 @@ use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::super::columns::TAGS;
+use super::super::groups::FAILED;
 use super::super::query::Selection;
 use super::ask::Moment;
 use super::rows::Micros;
@@ -38,11 +39,20 @@ impl Condition {
             ("\"user\"", &selection.user),
             ("upstream", &selection.upstream),
             ("model", &selection.model),
+            ("endpoint", &selection.endpoint),
+            ("outcome", &selection.one_outcome()),
         ] {
             if let Some(value) = value {
                 condition.parameters.push((Box::new(value.clone()), Type::TEXT));
                 condition.text += &format!(" AND {column} = ${}", condition.parameters.len());
             }
+        }
+        if selection.is_of_failed() {
+            condition.text += &format!(" AND {FAILED}");
+        }
+        if let Some(clients) = selection.clients_of_team() {
+            condition.parameters.push((Box::new(clients), Type::TEXT_ARRAY));
+            condition.text += &format!(" AND client = ANY(${})", condition.parameters.len());
         }
         for (name, value) in &selection.tags {
             condition.parameters.push((Box::new(value.clone()), Type::TEXT));

@@ -13,7 +13,7 @@ use tokio_postgres::Row;
 
 use super::super::columns::COUNT;
 use super::super::error::Reason;
-use super::super::groups::{Estimated, MAY_HAVE_TOKENS, SOURCES, Sums};
+use super::super::groups::{Estimated, FAILED, MAY_HAVE_TOKENS, SOURCES, Sums};
 use super::super::query;
 use super::ask::Moment;
 use super::condition::Condition;
@@ -147,6 +147,7 @@ pub(super) async fn add_up(
     let groups = columns.clone();
     columns.push(requests(moment, ""));
     columns.push(requests(moment, &format!("FILTER (WHERE {MAY_HAVE_TOKENS})")));
+    columns.push(requests(moment, &format!("FILTER (WHERE {FAILED})")));
     // Sums of `bigint` are `numeric`, which has no type in this driver, so they are read as digits.
     columns.extend(TOKENS.map(|column| format!("sum({column})::text")));
     columns.push("sum(billed_seconds)".to_owned());
@@ -207,6 +208,7 @@ fn sums(row: &Row, keys: usize, prices: &Prices) -> Result<Sums, Reason> {
     let mut sums = Sums {
         requests: count(next())?,
         countable: count(next())?,
+        failed: count(next())?,
         input_tokens: tokens(next())?,
         cached_input_tokens: tokens(next())?,
         cache_write_input_tokens: tokens(next())?,
@@ -243,13 +245,15 @@ fn sums(row: &Row, keys: usize, prices: &Prices) -> Result<Sums, Reason> {
                 output: part()?,
                 tool_calls: calls.counts().map(|calls| counted.saturating_mul(calls.into())),
             };
-            rates.amount(&paid).map(|amount| (rates.currency, amount))
+            rates.amount(&paid).map(|amount| (rates, paid.cached_input, amount))
         }
         _ => None,
     };
     match amount {
-        Some((currency, amount)) => {
+        Some((rates, cached_input, amount)) => {
+            let currency = rates.currency;
             sums.cost.pay(currency, amount);
+            sums.save(currency, rates.saving(cached_input));
             if let Some(estimated) = &mut sums.estimated {
                 estimated.cost.pay(currency, amount);
             }

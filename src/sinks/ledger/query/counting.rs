@@ -7,7 +7,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use super::super::error::Reason;
-use super::super::groups::{Estimated, MAY_HAVE_TOKENS, SOURCES, Sums};
+use super::super::groups::{Estimated, FAILED, MAY_HAVE_TOKENS, SOURCES, Sums};
 use super::super::schema;
 use crate::llm::price::{INPUT_WITHOUT_CACHE, Prices, Rates, Reported, Served, TokenCounts};
 use crate::llm::usage::{ToolCalls, ToolKind};
@@ -19,7 +19,7 @@ const COUNTED: &str = "usage_source, input_tokens, cached_input_tokens, cache_wr
     output_tokens, reasoning_tokens, total_tokens, billed_seconds, started_at, upstream,
     CASE WHEN model IS NULL THEN model_requested ELSE model END,
     CASE WHEN cached_input_tokens > 0 OR cache_write_input_tokens > 0 THEN endpoint END";
-pub(super) const COUNTED_COLUMNS: usize = 18;
+pub(super) const COUNTED_COLUMNS: usize = 19;
 
 /// The columns of the open ledger. Files of earlier versions lack some.
 pub(super) fn counted(connection: &Connection, prices: &Prices) -> Result<String, Reason> {
@@ -27,7 +27,8 @@ pub(super) fn counted(connection: &Connection, prices: &Prices) -> Result<String
     let later = |column: &'static str, matters: bool| if has_later && matters { column } else { "NULL" };
     let has_prices = !prices.is_empty();
     Ok(format!(
-        "{COUNTED}, {}, {}, {}, {}, {}, CASE WHEN usage_source <> 'none' THEN 1 ELSE {MAY_HAVE_TOKENS} END",
+        "{COUNTED}, {}, {}, {}, {}, {}, CASE WHEN usage_source <> 'none' THEN 1 ELSE {MAY_HAVE_TOKENS} END,
+        {FAILED}",
         later("\"count\"", true),
         later("reported_cost", true),
         later("service_tier", has_prices),
@@ -70,6 +71,9 @@ impl<'a> Counting<'a> {
         sums.sources[source] += requests;
         if matches!(row.get_ref(17)?, ValueRef::Integer(1)) {
             sums.countable += requests;
+        }
+        if matches!(row.get_ref(18)?, ValueRef::Integer(1)) {
+            sums.failed += requests;
         }
         let [mut input, mut cached, mut written, mut output, mut total] = [None; 5];
         for (index, count, sum) in [
@@ -116,9 +120,11 @@ impl<'a> Counting<'a> {
         let mut cost = None;
         if let Some(used) = counts.billable() {
             let rates = if is_readable { self.rates(row, counts.whole_input())? } else { None };
-            match rates.and_then(|rates| Some((rates.currency, rates.amount(&used)?))) {
-                Some((currency, amount)) => {
+            match rates.and_then(|rates| Some((rates, rates.amount(&used)?))) {
+                Some((rates, amount)) => {
+                    let currency = rates.currency;
                     sums.cost.pay(currency, amount);
+                    sums.save(currency, rates.saving(used.cached_input));
                     cost = Some((currency, amount));
                 }
                 None => sums.cost.unpriced += requests,

@@ -2,6 +2,7 @@
 //! there are many.
 
 mod accumulate;
+mod latency;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use rusqlite::Transaction;
 use rusqlite::types::ValueRef;
 
+use super::super::by::By;
 use super::super::columns::TAGS;
 use super::super::error::{LedgerError, Reason};
 use super::super::groups::{Group, Sums};
@@ -21,11 +23,33 @@ use super::{Bounds, COUNTED_COLUMNS, Counting, Range, Selection, by_halves, coun
 use crate::llm::price::{Currency, Prices};
 use crate::support::tags::TagName;
 
-pub(in crate::sinks::ledger) use accumulate::Accumulator;
+pub(in crate::sinks::ledger) use accumulate::{Accumulator, FIELDS};
+use latency::Samples;
+pub(in crate::sinks::ledger) use latency::{BOUNDS, Histogram};
 
-/// The largest number of times to the first token that are kept, at 8 bytes each. Of more rows they
+/// The largest number of times to the first token that are kept, at 16 bytes each. Of more rows they
 /// are a uniform sample.
 const MOST_SAMPLES: usize = 1 << 20;
+
+/// The extent of an overview.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverviewSpec {
+    /// The length of the chart's steps, counted in the selection's zone.
+    pub step: Duration,
+    /// The number of latest records.
+    pub latest: usize,
+    /// The latest records are those of failed requests. Without effect if the selection has an outcome.
+    pub latest_failed: bool,
+    /// The field whose values split the steps: one with groups in the overview, or a tag.
+    pub split: Option<By>,
+}
+
+impl OverviewSpec {
+    /// Sums in steps of this length, without records.
+    pub fn new(step: Duration) -> Self {
+        Self { step, latest: 0, latest_failed: false, split: None }
+    }
+}
 
 /// Sums of the selected rows, by several fields.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,17 +67,33 @@ pub struct Overview {
     /// The sums by value of each tag, in the order of the tags' names. Requests without the tag are in
     /// no sum.
     pub tags: Vec<(TagName, Vec<Group>)>,
-    /// The number of requests by outcome, the largest first.
-    pub outcomes: Vec<(String, u64)>,
+    /// The sums by endpoint.
+    pub endpoints: Vec<Group>,
+    /// The sums by outcome.
+    pub outcomes: Vec<Group>,
     /// The sums by time: steps of the requested length, from the one that contains the start of the
     /// selection, each with its beginning. Empty steps are included.
     pub times: Vec<(Timestamp, Sums)>,
+    /// The sums by time of each value of the field that splits them, in the order of the values.
+    pub series: Vec<(Option<String>, Vec<Sums>)>,
+    /// The sums by time of further values, if there are too many.
+    pub other_series: Option<Vec<Sums>>,
     /// The time to the first token.
     pub first_token: Percentiles,
+    /// The time to the first token in each step of `times`.
+    pub latencies: Vec<Percentiles>,
+    /// The number of times to the first token by class: below the first bound of
+    /// [`Self::CLASSES`], between two of them, and from the last.
+    pub histogram: Histogram,
     /// The latest records, in the order of descending ends.
     pub latest: Vec<Record>,
     /// The currencies of the prices, in alphabetical order.
     pub currencies: Vec<Currency>,
+}
+
+impl Overview {
+    /// The bounds of the classes of times in milliseconds.
+    pub const CLASSES: [f64; BOUNDS.len()] = BOUNDS;
 }
 
 /// The nearest-rank percentiles of a duration in milliseconds, which are values that occurred.
@@ -71,25 +111,22 @@ pub struct Percentiles {
     pub sampled: bool,
 }
 
-/// Reads an overview. `step` is the length of the chart's steps, counted in the selection's zone;
-/// `latest` is the number of latest records. All data is read at one point in time.
+/// Reads an overview. All data is read at one point in time.
 ///
 /// # Errors
 /// Fails like [`report`](super::report).
 pub fn overview(
     path: &Path,
     selection: &Selection,
-    step: Duration,
-    latest: usize,
+    spec: &OverviewSpec,
     prices: &Prices,
     bounds: &Bounds,
 ) -> Result<Overview, LedgerError> {
-    let read =
-        |transaction: &Transaction<'_>, range| read(transaction, range, selection, step, latest, prices);
+    let read = |transaction: &Transaction<'_>, range| read(transaction, range, selection, spec, prices);
     let add_up = || {
         let (mut part, later) = by_halves(path, selection, bounds, read)?;
         if let Some(later) = later {
-            part.add(later, latest);
+            part.add(later, spec.latest);
             if part.totals.overflows() {
                 return whole(path, selection, bounds, read);
             }
@@ -120,22 +157,24 @@ impl Part {
     fn finish(self, prices: &Prices) -> Overview {
         let Self { totals, samples, latest } = self;
         let currencies = prices.currencies().to_vec();
-        Overview { first_token: samples.finish(), latest, currencies, ..totals.finish() }
+        let overview = totals.finish();
+        let (first_token, latencies, histogram) = samples.finish(overview.times.len());
+        Overview { first_token, latencies, histogram, latest, currencies, ..overview }
     }
 }
 
 /// The columns after those of the sums.
-const COLUMNS: &str = "started_at, client, upstream, model, user, outcome, time_to_first_token_ms, seq";
+const COLUMNS: &str =
+    "started_at, client, upstream, model, user, endpoint, outcome, time_to_first_token_ms, seq";
 
 /// The position of the tags, which follow [`COLUMNS`].
-const TAGS_PLACE: usize = 8;
+const TAGS_PLACE: usize = 9;
 
 fn read(
     transaction: &Transaction<'_>,
     range: Range,
     selection: &Selection,
-    step: Duration,
-    latest: usize,
+    spec: &OverviewSpec,
     prices: &Prices,
 ) -> Result<Part, Reason> {
     let has_later = schema::has_count(transaction)?;
@@ -146,91 +185,32 @@ fn read(
         counted(transaction, prices)?,
         condition.text
     ))?;
-    let mut totals = Accumulator::new(selection, step);
+    let only_failed = spec.latest_failed && selection.outcome.is_none();
+    let mut totals = Accumulator::new(selection, spec);
     let mut counting = Counting::new(prices);
     let mut samples = Samples::default();
-    let mut places = VecDeque::with_capacity(latest);
+    let mut places = VecDeque::with_capacity(spec.latest);
     let mut rows = statement.query(condition.values().as_slice())?;
     while let Some(row) = rows.next()? {
-        let mut sums = Sums::default();
-        counting.add(row, &mut sums)?;
         let column = |index| row.get_ref(COUNTED_COLUMNS + index);
         let text = |index| Ok::<_, rusqlite::Error>(text(column(index)?));
-        totals.add(
-            totals.step(column(0)?.as_i64().map_err(rusqlite::Error::from)?),
-            [text(1)?, text(2)?, text(3)?, text(4)?],
-            text(5)?.unwrap_or_default(),
-            &sums,
-        );
-        totals.add_tags(text(TAGS_PLACE)?, &sums);
-        if let ValueRef::Real(millis) = column(6)? {
-            samples.add(millis);
+        let step = totals.step(column(0)?.as_i64().map_err(rusqlite::Error::from)?);
+        let names = [text(1)?, text(2)?, text(3)?, text(4)?, text(5)?, text(6)?];
+        let sums = totals.sums(step, (names, text(TAGS_PLACE)?));
+        let failed_before = sums.failed;
+        counting.add(row, sums)?;
+        let is_listed = !only_failed || sums.failed > failed_before;
+        if let ValueRef::Real(millis) = column(7)? {
+            samples.add(step, millis);
         }
-        if places.len() == latest {
-            places.pop_front();
-        }
-        places.push_back(column(7)?.as_i64().map_err(rusqlite::Error::from)?);
-    }
-    places.truncate(latest);
-    Ok(Part { totals, samples, latest: records::at(transaction, places.into_iter().rev())? })
-}
-
-/// Durations in milliseconds. Beyond [`MOST_SAMPLES`] each new one replaces a random one, or is
-/// dropped (Vitter's algorithm R).
-#[derive(Default)]
-struct Samples {
-    kept: Vec<f64>,
-    seen: u64,
-}
-
-impl Samples {
-    fn add(&mut self, millis: f64) {
-        self.seen += 1;
-        if self.kept.len() < MOST_SAMPLES {
-            return self.kept.push(millis);
-        }
-        let place = fastrand::u64(..self.seen);
-        if let Some(kept) = usize::try_from(place).ok().and_then(|place| self.kept.get_mut(place)) {
-            *kept = millis;
-        }
-    }
-
-    /// Adds another sample, so that each value seen has the same odds.
-    fn add_all(&mut self, mut other: Self) {
-        let (mut here, mut there) = (self.seen, other.seen);
-        self.seen += other.seen;
-        if self.seen <= MOST_SAMPLES as u64 {
-            return self.kept.append(&mut other.kept);
-        }
-        fastrand::shuffle(&mut self.kept);
-        fastrand::shuffle(&mut other.kept);
-        let mut kept = Vec::with_capacity(MOST_SAMPLES);
-        while kept.len() < MOST_SAMPLES {
-            let is_here = fastrand::u64(..here + there) < here;
-            let (left, from) =
-                if is_here { (&mut here, &mut self.kept) } else { (&mut there, &mut other.kept) };
-            *left -= 1;
-            kept.extend(from.pop());
-        }
-        self.kept = kept;
-    }
-
-    fn finish(mut self) -> Percentiles {
-        let mut rank = |percent: usize| {
-            let rank = (self.kept.len() * percent).div_ceil(100).max(1) - 1;
-            match self.kept.len() {
-                0 => 0.0,
-                _ => *self.kept.select_nth_unstable_by(rank, f64::total_cmp).1,
+        if is_listed && spec.latest > 0 {
+            if places.len() == spec.latest {
+                places.pop_front();
             }
-        };
-        Percentiles {
-            p50: rank(50),
-            p95: rank(95),
-            p99: rank(99),
-            rows: self.seen,
-            sampled: self.seen > MOST_SAMPLES as u64,
+            places.push_back(column(8)?.as_i64().map_err(rusqlite::Error::from)?);
         }
     }
+    Ok(Part { totals, samples, latest: records::at(transaction, places.into_iter().rev())? })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Selects the rows of a query.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -10,9 +11,14 @@ use rusqlite::{Connection, ToSql};
 
 use super::super::calendar::nanoseconds;
 use super::super::error::Reason;
+use super::super::groups::FAILED;
 use super::parallel::Range;
 use super::tag;
 use crate::support::tags::TagName;
+
+/// The team of each client that is in one. Records have no team: reports take that of the client in
+/// the configuration.
+pub type Teams = Arc<BTreeMap<String, String>>;
 
 /// The rows of a time range with certain values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +35,14 @@ pub struct Selection {
     pub upstream: Option<String>,
     /// Rows of this model, as the response named it.
     pub model: Option<String>,
+    /// Rows of this endpoint.
+    pub endpoint: Option<String>,
+    /// Rows with this outcome; `failed` for all that [`FAILED`] describes.
+    pub outcome: Option<String>,
+    /// Rows of the clients in this team.
+    pub team: Option<String>,
+    /// The team of each client, for `team` and for groups by it.
+    pub teams: Teams,
     /// Rows with these values of tags. Empty: any.
     pub tags: Vec<(TagName, String)>,
     /// The time zone of the hours, days, weeks and months in groups.
@@ -49,6 +63,10 @@ impl Selection {
             user: None,
             upstream: None,
             model: None,
+            endpoint: None,
+            outcome: None,
+            team: None,
+            teams: Teams::default(),
             tags: Vec::new(),
             zone,
             attempts: false,
@@ -69,6 +87,26 @@ impl Selection {
         Ok((first.unwrap_or(i64::MAX), last.unwrap_or(i64::MIN)))
     }
 
+    /// Returns true if only failed requests are selected.
+    pub fn is_of_failed(&self) -> bool {
+        self.outcome.as_deref() == Some(Self::ALL_FAILED)
+    }
+
+    /// The only outcome, if one is selected.
+    pub(in super::super) fn one_outcome(&self) -> Option<String> {
+        self.outcome.clone().filter(|_| !self.is_of_failed())
+    }
+
+    /// The clients of the selected team.
+    pub(in super::super) fn clients_of_team(&self) -> Option<Vec<String>> {
+        let team = self.team.as_ref()?;
+        let members = self.teams.iter().filter(|(_, of)| *of == team);
+        Some(members.map(|(client, _)| client.clone()).collect())
+    }
+
+    /// The value of `outcome` for all failed requests.
+    pub const ALL_FAILED: &str = "failed";
+
     fn times(&self) -> (i64, i64) {
         (whole_microseconds(self.since), self.until.map_or(i64::MAX, whole_microseconds))
     }
@@ -86,11 +124,20 @@ impl Selection {
             ("user", &self.user),
             ("upstream", &self.upstream),
             ("model", &self.model),
+            ("endpoint", &self.endpoint),
+            ("outcome", &self.one_outcome()),
         ] {
             if let Some(value) = value {
                 condition.text += &format!(" AND {column} = ?");
                 condition.values.push(Box::new(value.clone()));
             }
+        }
+        if self.is_of_failed() {
+            condition.text += &format!(" AND {FAILED}");
+        }
+        if let Some(clients) = self.clients_of_team() {
+            condition.text += &format!(" AND client IN ({})", vec!["?"; clients.len()].join(", "));
+            condition.values.extend(clients.into_iter().map(|client| Box::new(client) as Box<dyn ToSql>));
         }
         for (name, value) in &self.tags {
             let tag = if has_tags { tag(*name) } else { "NULL".to_owned() };

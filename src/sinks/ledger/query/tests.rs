@@ -4,6 +4,7 @@ mod last_used;
 mod prices;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -15,9 +16,9 @@ use super::super::groups::{Estimated, Group, Key};
 use super::super::store::Store;
 use super::super::support::{batch, records};
 use super::*;
-use crate::llm::price::{Cost, Currency, Price, Rate, Rates, Reported};
+use crate::llm::price::{Amount, Cost, Currency, INPUT_WITHOUT_CACHE, Price, Rate, Rates, Reported};
 use crate::llm::usage::Usage;
-use crate::record::{UsageRecord, UsageSource};
+use crate::record::{Outcome, UsageRecord, UsageSource};
 use crate::sinks::ledger::Order;
 use crate::support::tags::TagName;
 
@@ -61,12 +62,40 @@ fn is_countable(row: &UsageRecord) -> bool {
     is_success || row.usage_source != crate::record::UsageSource::None
 }
 
+fn is_failed(row: &UsageRecord) -> bool {
+    !matches!(row.outcome, Outcome::Complete | Outcome::ClientDisconnected)
+}
+
+/// The difference between the cost of the record without a cache, and its cost.
+fn saved(row: &UsageRecord, prices: &Prices, cost: &Cost) -> Option<Box<Cost>> {
+    let mut plain = row.clone();
+    let cached = plain.usage.cached_input_tokens.take()?;
+    if row.endpoint.as_deref() == Some(INPUT_WITHOUT_CACHE) {
+        *plain.usage.input_tokens.get_or_insert(0) += cached;
+    }
+    let (currency, paid) = cost.amounts().next()?;
+    let (_, whole) = crate::record::cost(&plain, prices)?;
+    let mut saved = Cost::default();
+    saved.pay(currency, Amount::of_smallest(whole.smallest().checked_sub(paid.smallest())?));
+    (whole > paid).then(|| Box::new(saved))
+}
+
+/// The teams of some of the clients.
+fn teams() -> Teams {
+    Arc::new(["client-1", "client-2"].map(|client| (client.to_owned(), "search".to_owned())).into())
+}
+
+fn team(client: &str) -> Option<&'static str> {
+    teams().contains_key(client).then_some("search")
+}
+
 fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], prices: &Prices) -> Vec<Group> {
     let mut groups: BTreeMap<Vec<(bool, Option<String>)>, Sums> = BTreeMap::new();
     for row in records {
         let part = |by: &By| match by {
             By::Model => row.model.as_deref().map(str::to_owned),
             By::Client => Some(row.client.to_string()),
+            By::Team => team(&row.client).map(str::to_owned),
             By::Key => row.key_id.as_deref().map(str::to_owned),
             By::Upstream => row.upstream.as_deref().map(str::to_owned),
             By::Group => row.group_use.as_ref().map(|group| group.group.to_string()),
@@ -117,6 +146,8 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], price
             billed_seconds: usage.billed_seconds,
             sources,
             countable: if is_countable(row) { row.requests() } else { 0 },
+            failed: if is_failed(row) { row.requests() } else { 0 },
+            saved: saved(row, prices, &cost),
             cost,
             estimated,
             reported_cost: row.reported_cost.as_deref().and_then(Reported::parse),
@@ -141,8 +172,8 @@ fn sums_are_those_of_the_records_themselves() {
         [Timestamp::UNIX_EPOCH, records[777].started_at, records[1999].started_at + Duration::from_secs(1)]
     {
         for by in [&all[..], &all[1..3], &all[3..4], &all[4..], &[]] {
-            let found =
-                report(&path, &Selection::since(since), by, &Prices::default(), &Bounds::default()).unwrap();
+            let selection = Selection { teams: teams(), ..Selection::since(since) };
+            let found = report(&path, &selection, by, &Prices::default(), &Bounds::default()).unwrap();
             assert_eq!(found.groups, naive(&records, since, by), "by {by:?} since {since}");
             let total = naive(&records, since, &[]).pop().map(|group| group.sums).unwrap_or_default();
             assert_eq!(found.total, total, "by {by:?} since {since}");
@@ -174,8 +205,7 @@ fn selection_takes_rows_with_all_named_values() {
             upstream,
             model,
             tags,
-            zone: TimeZone::UTC,
-            attempts: false,
+            ..Selection::since(since)
         };
         let Selection { client, user, upstream, model, .. } = &selection;
         let chosen = records.iter().filter(|row| {

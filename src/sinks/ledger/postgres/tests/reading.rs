@@ -11,7 +11,7 @@ use super::super::report::spans;
 use super::*;
 use crate::llm::price::Currency;
 use crate::sinks::ledger::columns::{COLUMNS, COUNT, RESERVED};
-use crate::sinks::ledger::{Group, LedgerSource, Overview, Record};
+use crate::sinks::ledger::{Group, LedgerSource, Overview, OverviewSpec, Record};
 use crate::support::tags::TagName;
 
 #[test]
@@ -235,7 +235,8 @@ fn overviews_are_those_of_the_local_ledger() {
     for (selection, rows) in [(day, 1400), (named, 186), (nobody, 0), (elsewhere, 1400)] {
         for (prices, step) in [(Prices::default(), 3600), (prices(at(1000)), 86_400)] {
             let step = Duration::from_secs(step);
-            let read = |place: &LedgerSource| place.overview(&selection, step, 20, &prices, &bounds).unwrap();
+            let spec = OverviewSpec { latest: 20, split: Some(By::Upstream), ..OverviewSpec::new(step) };
+            let read = |place: &LedgerSource| place.overview(&selection, &spec, &prices, &bounds).unwrap();
             let (local, fleet) = (read(&local), read(&fleet));
             assert_eq!(local.total.requests, rows, "{selection:?}");
             assert_eq!(sums(&local), sums(&fleet), "{selection:?}");

@@ -11,6 +11,11 @@ fn whole_minutes() -> Selection {
     Selection { until: Some(until), ..Selection::since(since) }
 }
 
+fn read_all(path: &Path, selection: &Selection, hours: u64, latest: usize) -> Overview {
+    let spec = OverviewSpec { latest, ..OverviewSpec::new(Duration::from_hours(hours)) };
+    overview(path, selection, &spec, &Prices::default(), &Bounds::default()).unwrap()
+}
+
 #[test]
 fn overview_has_the_sums_of_reports() {
     let records = records(1000);
@@ -21,9 +26,9 @@ fn overview_has_the_sums_of_reports() {
         Selection { model: Some("gpt-3".to_owned()), upstream: Some("azure".to_owned()), ..all.clone() },
         all,
     ] {
-        let found =
-            overview(&path, &selection, Duration::from_hours(1), 3, &Prices::default(), &Bounds::default())
-                .unwrap();
+        let split = Some(By::Model);
+        let spec = OverviewSpec { latest: 3, split, ..OverviewSpec::new(Duration::from_hours(1)) };
+        let found = overview(&path, &selection, &spec, &Prices::default(), &Bounds::default()).unwrap();
         let groups =
             |by| report(&path, &selection, &[by], &Prices::default(), &Bounds::default()).unwrap().groups;
         let total = report(&path, &selection, &[], &Prices::default(), &Bounds::default()).unwrap().total;
@@ -39,7 +44,23 @@ fn overview_has_the_sums_of_reports() {
             let hour = at.strftime("%Y-%m-%dT%H:%MZ").to_string();
             assert_eq!(*sums, hours.get(&hour).cloned().unwrap_or_default(), "{hour}");
         }
-        assert_eq!(found.outcomes.iter().map(|(_, rows)| rows).sum::<u64>(), total.requests);
+        assert_eq!(found.endpoints, groups(By::Endpoint));
+        assert_eq!(found.outcomes, groups(By::Outcome));
+        let failed = Selection { outcome: Some(Selection::ALL_FAILED.to_owned()), ..selection.clone() };
+        let failed = report(&path, &failed, &[], &Prices::default(), &Bounds::default()).unwrap().total;
+        assert!(total.failed > 0 && failed.requests == total.failed);
+        let sum = |steps: &[Sums]| {
+            let mut all = Sums::default();
+            steps.iter().for_each(|sums| all.add(sums));
+            all
+        };
+        let models: Vec<_> =
+            found.series.iter().map(|(name, steps)| (vec![name.clone()], sum(steps))).collect();
+        let mut wanted: Vec<_> = groups(By::Model).into_iter().map(|group| (group.key, group.sums)).collect();
+        wanted.sort_by(|(one, _), (other, _)| one.cmp(other));
+        assert_eq!(models, wanted);
+        assert_eq!(found.latencies.iter().map(|step| step.rows).sum::<u64>(), found.first_token.rows);
+        assert_eq!(found.histogram.iter().sum::<u64>(), found.first_token.rows);
         assert_eq!(found.latest.len(), 3);
     }
 }
@@ -49,9 +70,7 @@ fn latest_records_come_first_and_whole() {
     let records = records(50);
     let (_folder, path) = ledger(&records);
     let selection = Selection::since(Timestamp::UNIX_EPOCH);
-    let found =
-        overview(&path, &selection, Duration::from_hours(9000), 20, &Prices::default(), &Bounds::default())
-            .unwrap();
+    let found = read_all(&path, &selection, 9000, 20);
     let expected: Vec<_> =
         records.iter().rev().take(20).map(|row| serde_json::to_value(row).unwrap()).collect();
     let found: Vec<_> = found.latest.iter().map(|row| serde_json::to_value(row).unwrap()).collect();
@@ -61,15 +80,19 @@ fn latest_records_come_first_and_whole() {
 #[test]
 fn percentiles_are_values_that_occurred() {
     let mut samples = Samples::default();
-    assert_eq!(Samples::default().finish(), Percentiles::default());
-    for millis in (1..=1000).rev() {
-        samples.add(f64::from(millis));
+    assert_eq!(Samples::default().finish(1).0, Percentiles::default());
+    for millis in (1..=1000_u16).rev() {
+        samples.add(usize::from(millis > 500), f64::from(millis));
     }
     let expected = Percentiles { rows: 1000, p50: 500.0, p95: 950.0, p99: 990.0, sampled: false };
-    assert_eq!(samples.finish(), expected);
+    let (all, by_step, histogram) = samples.finish(2);
+    assert_eq!(all, expected);
+    let later = Percentiles { rows: 500, p50: 750.0, p95: 975.0, p99: 995.0, sampled: false };
+    assert_eq!(by_step[1], later);
+    assert_eq!((histogram[0], histogram[1], histogram.iter().sum()), (49, 50, 1000_u64));
     let mut one = Samples::default();
-    one.add(7.5);
-    assert_eq!(one.finish(), Percentiles { rows: 1, p50: 7.5, p95: 7.5, p99: 7.5, sampled: false });
+    one.add(0, 7.5);
+    assert_eq!(one.finish(1).0, Percentiles { rows: 1, p50: 7.5, p95: 7.5, p99: 7.5, sampled: false });
 }
 
 #[test]
@@ -77,9 +100,9 @@ fn more_than_are_kept_are_sampled_evenly() {
     let mut samples = Samples::default();
     let rows = 2 * MOST_SAMPLES as u64;
     for row in 0..rows {
-        samples.add(row as f64);
+        samples.add(0, row as f64);
     }
-    let found = samples.finish();
+    let (found, ..) = samples.finish(1);
     assert!(found.sampled && found.rows == rows);
     for (percentile, part) in [(found.p50, 0.5), (found.p95, 0.95), (found.p99, 0.99)] {
         let off = (percentile / rows as f64 - part).abs();
@@ -90,15 +113,7 @@ fn more_than_are_kept_are_sampled_evenly() {
 #[test]
 fn overview_without_rows_has_empty_steps() {
     let (_folder, path) = ledger(&[]);
-    let found = overview(
-        &path,
-        &whole_minutes(),
-        Duration::from_hours(24),
-        5,
-        &Prices::default(),
-        &Bounds::default(),
-    )
-    .unwrap();
+    let found = read_all(&path, &whole_minutes(), 24, 5);
     assert_eq!((found.total.requests, found.first_token.rows, found.latest.len()), (0, 0, 0));
     assert_eq!(found.times.len(), 6);
 }
@@ -111,14 +126,10 @@ fn halves_add_up_to_the_whole() {
     let many: Vec<_> = (0..25).flat_map(|_| records.clone()).collect();
     let (_folder, path) = ledger(&many);
     let selection = Selection { until: Some(many[2990].started_at), ..Selection::since(many[10].started_at) };
-    let found =
-        overview(&path, &selection, Duration::from_hours(24), 30, &Prices::default(), &Bounds::default())
-            .unwrap();
+    let found = read_all(&path, &selection, 24, 30);
     assert_eq!(found.total.requests, 2980 * 25);
     let (_folder, one) = ledger(&many[..3000]);
-    let one =
-        overview(&one, &selection, Duration::from_hours(24), 30, &Prices::default(), &Bounds::default())
-            .unwrap();
+    let one = read_all(&one, &selection, 24, 30);
     let times_25 = |groups: &[crate::sinks::ledger::Group]| -> Vec<_> {
         let sum = |group: &crate::sinks::ledger::Group| {
             (0..25).fold(Sums::default(), |mut all, _| {
@@ -136,11 +147,10 @@ fn halves_add_up_to_the_whole() {
         (&found.clients, &one.clients),
         (&found.models, &one.models),
         (&found.upstreams, &one.upstreams),
+        (&found.outcomes, &one.outcomes),
     ] {
         assert_eq!(plain(many), times_25(one));
     }
-    let outcomes: Vec<_> = one.outcomes.iter().map(|(outcome, rows)| (outcome.clone(), rows * 25)).collect();
-    assert_eq!(found.outcomes, outcomes);
     let requests =
         |overview: &Overview| overview.times.iter().map(|(_, sums)| sums.requests).collect::<Vec<_>>();
     assert_eq!(requests(&found), requests(&one).into_iter().map(|rows| rows * 25).collect::<Vec<_>>());
@@ -161,10 +171,11 @@ fn users_beyond_group_limit_equal_those_of_one_pass() {
     }
     let (_folder, path) = ledger(&records);
     let selection = Selection::since(Timestamp::UNIX_EPOCH);
-    let (step, prices, bounds) = (Duration::from_hours(24 * 365), Prices::default(), Bounds::default());
-    let found = overview(&path, &selection, step, 5, &prices, &bounds).unwrap();
+    let spec = OverviewSpec { latest: 5, ..OverviewSpec::new(Duration::from_hours(24 * 365)) };
+    let (prices, bounds) = (Prices::default(), Bounds::default());
+    let found = overview(&path, &selection, &spec, &prices, &bounds).unwrap();
     let one = whole(&path, &selection, &bounds, |transaction, range| {
-        read(transaction, range, &selection, step, 5, &prices)
+        read(transaction, range, &selection, &spec, &prices)
     });
     assert!(found.users.len() == 10_001 && found.users[10_000].sums.requests > 0, "there are others");
     let users = |groups: &[crate::sinks::ledger::Group]| -> BTreeMap<_, _> {
@@ -178,7 +189,7 @@ fn users_beyond_group_limit_equal_those_of_one_pass() {
 fn samples_of_halves_are_a_sample_of_the_whole() {
     let half = |from: usize, rows: usize| {
         let mut samples = Samples::default();
-        (from..from + rows).for_each(|millis| samples.add(millis as f64));
+        (from..from + rows).for_each(|millis| samples.add(0, millis as f64));
         samples
     };
     // The first half has a quarter of the rows.
@@ -186,7 +197,7 @@ fn samples_of_halves_are_a_sample_of_the_whole() {
     let mut samples = half(0, rows / 4);
     samples.add_all(half(rows / 4, rows - rows / 4));
     assert_eq!(samples.kept.len(), MOST_SAMPLES);
-    let found = samples.finish();
+    let (found, ..) = samples.finish(1);
     assert_eq!((found.rows, found.sampled), (rows as u64, true));
     for (percentile, part) in [(found.p50, 0.5), (found.p95, 0.95), (found.p99, 0.99)] {
         assert!((percentile / rows as f64 - part).abs() < 0.005, "{part}: {percentile}");

@@ -63,14 +63,15 @@ fn older_schemas_are_read_without_being_changed() {
         assert_eq!((total.requests, total.input_tokens), (1, Some(7)), "version {version}");
         let (selection, bounds) = (Selection::since(Timestamp::UNIX_EPOCH), Bounds::default());
         let day = Duration::from_hours(24);
-        let shown = overview(&path, &selection, day, 5, &Prices::default(), &bounds).unwrap();
+        let spec = OverviewSpec { latest: 5, ..OverviewSpec::new(day) };
+        let shown = overview(&path, &selection, &spec, &Prices::default(), &bounds).unwrap();
         assert_eq!((shown.total.requests, shown.latest.len()), (1, 1), "version {version}");
         let found = &shown.latest[0];
         assert_eq!((found.get("input_tokens"), found.get("count")), (&7.into(), &serde_json::Value::Null));
         let team = TagName::parse("team").unwrap();
         assert_eq!(all(&path, &[By::Tag(team)]).unwrap().groups[0].key, [None], "version {version}");
         let tagged = Selection { tags: vec![(team, "a".to_owned())], ..selection };
-        let none = overview(&path, &tagged, day, 5, &Prices::default(), &bounds).unwrap();
+        let none = overview(&path, &tagged, &spec, &Prices::default(), &bounds).unwrap();
         assert_eq!((none.total.requests, none.latest.len()), (0, 0), "version {version}");
         assert_eq!(fs::read(&path).unwrap(), before, "version {version}");
     }
