@@ -1,6 +1,7 @@
 //! `streamgauge usage`: reads the ledger, and prints the use of tokens.
 
 mod layout;
+mod markdown;
 mod table;
 
 use std::io::{self, IsTerminal};
@@ -16,7 +17,7 @@ use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources, Which};
 use crate::llm::price::Prices;
 use crate::sinks::ledger::output::{csv, json};
-use crate::sinks::ledger::{Bounds, By, LedgerSource, Order, Selection, Teams, TimeSpec};
+use crate::sinks::ledger::{Bounds, By, LedgerSource, Order, Selection, Teams, TimeSpec, earlier};
 use crate::support::tags::TagName;
 
 /// Options of `usage`.
@@ -64,6 +65,10 @@ pub(super) struct UsageArgs {
     /// Only requests with this value of a tag; several: with all of them
     #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = tag)]
     tags: Vec<(TagName, String)>,
+    /// Compare with the time before: of equal length, or the same part of the day, week or month
+    /// before, if --since names one
+    #[arg(long)]
+    compare: bool,
     /// Add the tokens of attempts at members of a group whose response was thrown away, each to its
     /// own upstream and model; they are no requests
     #[arg(long)]
@@ -107,6 +112,8 @@ enum From {
 enum Format {
     /// For people: as wide as the terminal, otherwise with whole names
     Table,
+    /// A table for documents, tickets and chats
+    Markdown,
     /// One object with every sum
     Json,
     /// A line per group, without the totals
@@ -196,6 +203,21 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
+    if args.compare {
+        let (begin, end) = earlier(args.since.period(), since, until, now, &selection.zone);
+        let before = Selection { since: begin, until: Some(end), ..selection.clone() };
+        let before = match source.report(&before, &args.by.0, &prices, &Bounds::default()) {
+            Ok(before) => before,
+            Err(error) => {
+                say!("usage: {error}{}", hint(&source));
+                return ExitCode::from(FAILED);
+            }
+        };
+        if let Err(reason) = report.compare(before, begin, end) {
+            say!("usage: --compare: {reason}");
+            return ExitCode::from(WRONG);
+        }
+    }
     if let Err(reason) = report.sort(&orders) {
         say!("usage: --sort: {reason}");
         return ExitCode::from(WRONG);
@@ -205,6 +227,7 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
     }
     let text = match args.format {
         Format::Table => Ok(table::write(&report, since, until, terminal_width())),
+        Format::Markdown => Ok(markdown::write(&report, since, until)),
         Format::Json => json::write(&report, since, until.unwrap_or(now)),
         Format::Csv => Ok(csv::write(&report)),
     };
@@ -214,7 +237,7 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
     }
 }
 
-/// What the configuration says about the ledger.
+/// The parts of the configuration that a report needs.
 struct Configured {
     source: LedgerSource,
     prices: Prices,

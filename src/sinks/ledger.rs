@@ -73,7 +73,7 @@ pub use query::{
     Bounds, Next, Overview, OverviewSpec, Page, Percentiles, Record, RowUse, Selection, Teams, ledger_id,
     overview, record, records, report, uses,
 };
-pub use report::{Report, Rest};
+pub use report::{Before, Report, Rest};
 pub use sink::{Ledger, ShippingEnd};
 pub use source::LedgerSource;
-pub use time_spec::TimeSpec;
+pub use time_spec::{TimeSpec, earlier};

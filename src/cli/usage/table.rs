@@ -7,7 +7,7 @@ use super::layout::{Column, NameColumn, Rank, layout};
 use crate::config::time_zone_name;
 use crate::llm::price::{Amount, Currency};
 use crate::sinks::ledger::output::numbers::{grouped, name, percent, width_of};
-use crate::sinks::ledger::{Estimated, Report, Rest, Sums};
+use crate::sinks::ledger::{Estimated, Group, Report, Rest, Sums};
 
 /// A line per group, the totals, and the sources of the counts. With prices, there is a column for
 /// each currency.
@@ -26,11 +26,10 @@ pub(super) fn write(
     }
     let lines = lines(report);
     let names = report.by.iter().enumerate().map(|(place, by)| {
-        let cells = lines.iter().map(|(names, _)| names[place].clone());
+        let cells = lines.iter().map(|line| line.names[place].clone());
         NameColumn { head: by.as_str().to_uppercase(), cells: cells.collect(), names: report.groups.len() }
     });
-    let sums: Vec<_> = lines.iter().map(|(_, sums)| *sums).collect();
-    let (mut text, left_out) = layout(names.collect(), columns(report, &sums), width);
+    let (mut text, left_out) = layout(names.collect(), columns(report, &lines), width);
     let mut below = format!("{range}\n{}", notes(report));
     if !left_out.is_empty() {
         below += &format!("not shown in this width: {}\n", left_out.join(", "));
@@ -60,7 +59,7 @@ fn wrap(text: &mut String, line: &str, width: usize) {
 }
 
 /// `since ... until ...`, the end only if one was given, in the zone of the report.
-fn range(since: Timestamp, until: Option<Timestamp>, zone: &TimeZone) -> String {
+pub(super) fn range(since: Timestamp, until: Option<Timestamp>, zone: &TimeZone) -> String {
     let is_utc = *zone == TimeZone::UTC;
     let text = |at: Timestamp| {
         let at = at.round(Unit::Second).unwrap_or(at);
@@ -79,27 +78,42 @@ fn range(since: Timestamp, until: Option<Timestamp>, zone: &TimeZone) -> String 
     range
 }
 
-/// The names of each line, and its sums.
-fn lines(report: &Report) -> Vec<(Vec<String>, &Sums)> {
+/// A line: its names, its sums, and those of the time before.
+pub(super) struct Line<'a> {
+    pub(super) names: Vec<String>,
+    sums: &'a Sums,
+    before: Option<&'a Sums>,
+}
+
+impl<'a> Line<'a> {
+    fn of(group: &'a Group, report: &'a Report) -> Self {
+        let part = |part: &Option<String>| part.as_deref().map_or_else(|| "-".to_owned(), name);
+        let before = report.before.as_ref().and_then(|before| before.groups.get(&group.key));
+        Self { names: group.key.iter().map(part).collect(), sums: &group.sums, before }
+    }
+}
+
+pub(super) fn lines(report: &Report) -> Vec<Line<'_>> {
     let first = |text: String| {
         let mut names = vec![String::new(); report.by.len()];
         names.iter_mut().take(1).for_each(|name| name.clone_from(&text));
         names
     };
-    let part = |part: &Option<String>| part.as_deref().map_or_else(|| "-".to_owned(), name);
-    let groups = report.groups.iter();
-    let mut lines: Vec<_> = groups.map(|group| (group.key.iter().map(part).collect(), &group.sums)).collect();
+    let mut lines: Vec<_> = report.groups.iter().map(|group| Line::of(group, report)).collect();
     if let Some(Rest { groups, sums }) = &report.rest {
-        lines.push((first(format!("and {} more", grouped(*groups as u64))), sums));
+        let names = first(format!("and {} more", grouped(*groups as u64)));
+        lines.push(Line { names, sums, before: None });
     }
+    let before = report.before.as_ref().map(|before| &before.total);
     // Without groups, the total is the only line.
-    if !report.by.is_empty() {
-        lines.push((first("all".to_owned()), &report.total));
+    match report.by.is_empty() {
+        true => lines.iter_mut().for_each(|line| line.before = before),
+        false => lines.push(Line { names: first("all".to_owned()), sums: &report.total, before }),
     }
     lines
 }
 
-fn columns(report: &Report, lines: &[&Sums]) -> Vec<Column> {
+pub(super) fn columns(report: &Report, lines: &[Line<'_>]) -> Vec<Column> {
     let total = &report.total;
     let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), grouped);
     let marked = |sums: &Sums, sum: fn(&Sums) -> Option<u64>, part: fn(&Estimated) -> Option<u64>| {
@@ -109,7 +123,7 @@ fn columns(report: &Report, lines: &[&Sums]) -> Vec<Column> {
     let column = |head: &str, rank, cell: &dyn Fn(&Sums) -> String| Column {
         head: head.to_owned(),
         rank,
-        cells: lines.iter().map(|sums| cell(sums)).collect(),
+        cells: lines.iter().map(|line| cell(line.sums)).collect(),
     };
     let mut columns = vec![
         column("REQUESTS", Rank::Always, &|sums| grouped(sums.requests)),
@@ -139,13 +153,39 @@ fn columns(report: &Report, lines: &[&Sums]) -> Vec<Column> {
         let paid = Paid::of(report, *currency);
         columns.push(column(currency.as_str(), Rank::Always, &|sums| paid.cell(sums)));
     }
+    if report.before.is_some() {
+        columns.extend(compared(report, lines));
+    }
     // The share of requests with reported and final counts among those that could have had tokens.
     columns.push(column("REPORTED", Rank::First, &|sums| percent(sums.reported(), sums.countable)));
     columns
 }
 
+/// The sums of the time before, and the change since: of the first currency, or of tokens.
+fn compared(report: &Report, lines: &[Line<'_>]) -> [Column; 2] {
+    let paid = report.currencies.first().map(|currency| Paid::of(report, *currency));
+    let cell = |sums: &Sums| match &paid {
+        Some(paid) => paid.cell(sums),
+        None => sums.total_tokens.map_or_else(|| "-".to_owned(), grouped),
+    };
+    let size = |sums: &Sums| match report.currencies.first() {
+        Some(currency) => sums.cost.amount(*currency).map_or(0.0, Amount::to_f64),
+        None => sums.total_tokens.unwrap_or_default() as f64,
+    };
+    let change = |line: &Line<'_>| match line.before.map(size).filter(|before| *before > 0.0) {
+        Some(before) => format!("{:+.0}%", (size(line.sums) / before - 1.0) * 100.0),
+        None => "-".to_owned(),
+    };
+    let before = |line: &Line<'_>| line.before.map_or_else(|| "-".to_owned(), cell);
+    let column = |head: &str, cells: Vec<_>| Column { head: head.to_owned(), rank: Rank::Always, cells };
+    [
+        column("BEFORE", lines.iter().map(before).collect()),
+        column("CHANGE", lines.iter().map(change).collect()),
+    ]
+}
+
 /// The sources of the counts, and the meaning of the marks.
-fn notes(report: &Report) -> String {
+pub(super) fn notes(report: &Report) -> String {
     let total = &report.total;
     let known = total.known().into_iter().filter(|(_, rows)| *rows > 0);
     let known: Vec<_> =
@@ -157,6 +197,11 @@ fn notes(report: &Report) -> String {
         text += &format!("{separator} {} without tokens to count", grouped(others));
     }
     text.push('\n');
+    if let Some(before) = &report.before {
+        let of = report.currencies.first().map_or("TOTAL", |currency| currency.as_str());
+        let range = range(before.since, Some(before.until), &report.zone);
+        text += &format!("BEFORE: {of} {range}; CHANGE: of {of} since then\n");
+    }
     if let Some(computed) = total.computed_total_tokens {
         text += &format!(
             "*TOTAL: {} of it are INPUT + OUTPUT, of requests whose service reported no total\n",

@@ -29,6 +29,7 @@ fn example() -> Report {
         total: sums(6, Some(1_234_567)),
         currencies: Vec::new(),
         rest: None,
+        before: None,
         zone: TimeZone::UTC,
     }
 }
@@ -134,6 +135,59 @@ fn table_without_requests_says_so() {
         table::write(&report, SINCE, until, Some(80)),
         "no requests since 1970-01-01T00:00:00Z until 1970-01-02T00:00:00Z\n"
     );
+}
+
+#[test]
+fn markdown_has_the_columns_of_the_table_and_no_markup() {
+    let text = markdown::write(&Report { by: vec![By::Model, By::Client], ..example() }, SINCE, None);
+    let expected = "\
+| MODEL | CLIENT | REQUESTS | INPUT | CACHED | OUTPUT | TOTAL | REPORTED |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| gpt-4.1 | search | 3 | 1,234,567 | - | - | 1,234,567 | 66.7% |
+| a,\"b\"\u{fffd}\\[2J | search | 2 | 0 | - | - | 0 | 50.0% |
+| - | anonymous | 1 | - | - | - | - | 0.0% |
+| all |  | 6 | 1,234,567 | - | - | 1,234,567 | 83.3% |
+
+since 1970-01-01T00:00:00Z
+
+usage: reported 83.3%, partial 16.7%
+";
+    assert_eq!(text, expected, "\n{text}");
+}
+
+#[test]
+fn comparison_has_gone_groups_and_the_change() {
+    let group =
+        |model: &str, tokens| Group { key: vec![Some(model.to_owned())], sums: sums(1, Some(tokens)) };
+    let report = |groups: Vec<Group>| {
+        let mut total = Sums::default();
+        groups.iter().for_each(|group| total.add(&group.sums));
+        Report { by: vec![By::Model], groups, total, ..example() }
+    };
+    let mut now = report(vec![group("a", 150), group("new", 10)]);
+    let until = SINCE + Duration::from_hours(24);
+    now.compare(report(vec![group("a", 100), group("gone", 40)]), SINCE, until).unwrap();
+    let text = table::write(&now, until, None, Some(100));
+    for line in [
+        "a             1",
+        "gone          0",
+        "100    +50%",
+        "-100%",
+        "all",
+        "140    +14%",
+        "BEFORE: TOTAL since 1970-01-01",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    let value: serde_json::Value = serde_json::from_str(&json::write(&now, until, until).unwrap()).unwrap();
+    assert_eq!(
+        (&value["groups"][0]["before"]["total_tokens"], &value["groups"][1]["before"]),
+        (&100.into(), &serde_json::Value::Null)
+    );
+    assert_eq!(value["before"]["total"]["requests"], 2);
+    assert!(csv::write(&now).contains(",failed_requests,before_requests,before_total_tokens\n"));
+    let days = Report { by: vec![By::Day], ..report(Vec::new()) };
+    assert!(days.clone().compare(days, SINCE, until).unwrap_err().contains("by day"));
 }
 
 #[test]

@@ -258,6 +258,7 @@ mod tests {
             groups: [3, 2, 0, 1].map(|place| group(&hours[place])).into(),
             rest: None,
             total: Sums::default(),
+            before: None,
             currencies: Vec::new(),
             zone: TimeZone::get("Europe/Berlin").unwrap(),
         };

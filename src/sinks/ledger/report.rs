@@ -1,13 +1,13 @@
 //! Sums of a ledger's rows by groups, for both databases.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::by::By;
 use super::calendar::nanoseconds;
-use super::groups::{Group, Groups, Sums};
+use super::groups::{Group, Groups, Key, Sums};
 use super::order::{Order, Sorting};
 use super::query::Selection;
 use crate::llm::price::{Currency, Prices};
@@ -23,6 +23,8 @@ pub struct Report {
     pub rest: Option<Rest>,
     /// The sums of all groups.
     pub total: Sums,
+    /// The same sums of an earlier time, for a comparison.
+    pub before: Option<Before>,
     /// The currencies of the prices, in alphabetical order, whether or not anything was paid in
     /// them.
     pub currencies: Vec<Currency>,
@@ -37,6 +39,16 @@ pub struct Rest {
     pub groups: usize,
     /// Their sums.
     pub sums: Sums,
+}
+
+/// The sums of an earlier time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Before {
+    pub since: Timestamp,
+    pub until: Timestamp,
+    /// The sums by the keys of groups.
+    pub groups: BTreeMap<Key, Sums>,
+    pub total: Sums,
 }
 
 impl Report {
@@ -55,7 +67,25 @@ impl Report {
         let mut total = Sums::default();
         groups.iter().for_each(|group| total.add(&group.sums));
         let currencies = prices.currencies().to_vec();
-        Self { by: by.to_owned(), groups, rest: None, total, currencies, zone }
+        Self { by: by.to_owned(), groups, rest: None, total, before: None, currencies, zone }
+    }
+
+    /// Adds the sums of an earlier time. Groups that were only then get sums of 0.
+    ///
+    /// # Errors
+    /// Fails if the report has groups by time, which no two times share.
+    pub fn compare(&mut self, earlier: Self, since: Timestamp, until: Timestamp) -> Result<(), String> {
+        if let Some(by) = self.by.iter().find(|by| by.period().is_some()) {
+            return Err(format!("groups by {by} cannot be compared with those of another time"));
+        }
+        let known: HashSet<_> = self.groups.iter().map(|group| group.key.clone()).collect();
+        let gone = earlier.groups.iter().filter(|group| !known.contains(&group.key));
+        let gone: Vec<_> =
+            gone.map(|group| Group { key: group.key.clone(), sums: Sums::default() }).collect();
+        self.groups.extend(gone);
+        let groups = earlier.groups.into_iter().map(|group| (group.key, group.sums)).collect();
+        self.before = Some(Before { since, until, groups, total: earlier.total });
+        Ok(())
     }
 
     /// Sorts the groups. Equal ones stay in the order of their keys.

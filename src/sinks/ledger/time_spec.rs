@@ -64,6 +64,14 @@ impl TimeSpec {
         civil(text).map(|spec| spec.before(Timestamp::UNIX_EPOCH, zone))
     }
 
+    /// The period of the calendar that it names.
+    pub fn period(self) -> Option<Period> {
+        match self {
+            Self::Begin(period, _) => Some(period),
+            _ => None,
+        }
+    }
+
     /// The moment itself, if now is `now`.
     pub fn before(self, now: Timestamp, zone: &TimeZone) -> Timestamp {
         match self {
@@ -93,6 +101,26 @@ impl TimeSpec {
             _ => Ok((since, until)),
         }
     }
+}
+
+/// The time before a range, for a comparison. A range that begins with a `period` of the calendar
+/// is compared with the one before: a part of it with the same part. Any other range is compared
+/// with the time of equal length before it.
+pub fn earlier(
+    period: Option<Period>,
+    since: Timestamp,
+    until: Option<Timestamp>,
+    now: Timestamp,
+    zone: &TimeZone,
+) -> (Timestamp, Timestamp) {
+    let length = until.unwrap_or(now).duration_since(since).unsigned_abs();
+    let Some(period) = period else {
+        return (since.checked_sub(length).unwrap_or(Timestamp::MIN), since);
+    };
+    let begin = period.before(since, zone);
+    let is_whole = until.is_some_and(|until| until == period.around(since, zone).1);
+    let end = begin.checked_add(length).unwrap_or(since).min(since);
+    (begin, if is_whole { since } else { end })
 }
 
 fn word(text: &str) -> Option<TimeSpec> {

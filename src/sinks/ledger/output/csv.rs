@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::super::{Record, Report, SOURCES};
+use super::super::{Before, Key, Record, Report, SOURCES};
 use super::json::{COMPUTED, COUNTABLE, COUNTS, ESTIMATED, FAILED, REPORTED_COST, counts};
 use serde_json::Value;
 
@@ -31,7 +31,9 @@ pub fn write_to(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
                 .iter()
                 .map(|currency| format!("estimated_cost_{}", currency.as_str().to_lowercase())),
         )
-        .chain([FAILED.to_owned()]);
+        .chain([FAILED.to_owned()])
+        .chain(report.before.iter().flat_map(|_| BEFORE.map(str::to_owned)))
+        .chain(report.before.iter().flat_map(|_| before_costs(report)));
     out.write_all(line(header).as_bytes())?;
     for group in &report.groups {
         let key = group.key.iter().map(|part| part.as_deref().map_or_else(String::new, field));
@@ -51,9 +53,28 @@ pub fn write_to(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
             group.sums.estimated_cost(*currency).map_or_else(String::new, |sum| sum.to_string())
         });
         let last = last.into_iter().chain(parts).chain(amounts).chain([group.sums.failed.to_string()]);
+        let last = last.chain(report.before.iter().flat_map(|before| earlier(before, &group.key, report)));
         out.write_all(line(key.chain(counts).chain(cost).chain(sources).chain(last)).as_bytes())?;
     }
     Ok(())
+}
+
+/// The columns of a comparison, before those of money.
+const BEFORE: [&str; 2] = ["before_requests", "before_total_tokens"];
+
+fn before_costs(report: &Report) -> impl Iterator<Item = String> {
+    report.currencies.iter().map(|currency| format!("before_cost_{}", currency.as_str().to_lowercase()))
+}
+
+/// The sums of the earlier time with this key.
+fn earlier(before: &Before, key: &Key, report: &Report) -> Vec<String> {
+    let sums = before.groups.get(key);
+    let requests = sums.map_or(0, |sums| sums.requests).to_string();
+    let tokens = sums.and_then(|sums| sums.total_tokens).map_or_else(String::new, |sum| sum.to_string());
+    let cost = report.currencies.iter().map(|currency| {
+        sums.and_then(|sums| sums.cost.amount(*currency)).map_or_else(String::new, |sum| sum.to_string())
+    });
+    [requests, tokens].into_iter().chain(cost).collect()
 }
 
 /// The header line of records like this one. All records have the same fields.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Number, Value};
 
-use super::super::{By, Key, Report, Rest, SOURCES, Sums};
+use super::super::{Before, By, Key, Report, Rest, SOURCES, Sums};
 use crate::config;
 use crate::llm::price::Currency;
 
@@ -76,6 +76,8 @@ pub fn write_to(
 ) -> io::Result<()> {
     #[derive(Serialize)]
     struct Whole<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        before: Option<Value>,
         by: Vec<&'a str>,
         groups: EachGroup<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,7 +87,15 @@ pub fn write_to(
         total: Map<String, Value>,
         until: String,
     }
+    let before = |before: &Before| {
+        serde_json::json!({
+            "since": before.since.to_string(),
+            "until": before.until.to_string(),
+            "total": Value::Object(sums(&before.total, &report.currencies).collect()),
+        })
+    };
     let whole = Whole {
+        before: report.before.as_ref().map(before),
         by: report.by.iter().map(By::as_str).collect(),
         groups: EachGroup(report),
         rest: report.rest.as_ref().map(|Rest { groups, sums: of_rest }| {
@@ -107,13 +117,18 @@ struct EachGroup<'a>(&'a Report);
 
 impl Serialize for EachGroup<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Report { by, groups, currencies, .. } = self.0;
+        let Report { by, groups, currencies, before, .. } = self.0;
         serializer.collect_seq(groups.iter().map(|group| {
             let key: &Key = &group.key;
             let key = by.iter().zip(key);
             let mut object: Map<_, _> =
                 key.map(|(by, part)| (by.as_str().to_owned(), part.as_deref().into())).collect();
             object.extend(sums(&group.sums, currencies));
+            if let Some(before) = before {
+                let sums_before =
+                    before.groups.get(&group.key).map(|before| sums(before, currencies).collect());
+                object.insert("before".to_owned(), sums_before.map_or(Value::Null, Value::Object));
+            }
             object
         }))
     }

@@ -23,7 +23,7 @@ pub struct Record(Vec<(Arc<str>, Value)>);
 
 impl Record {
     /// A record with these fields, in this order.
-    pub(in crate::sinks::ledger) fn new(fields: Vec<(Arc<str>, Value)>) -> Self {
+    pub fn new(fields: Vec<(Arc<str>, Value)>) -> Self {
         Self(fields)
     }
 
