@@ -50,6 +50,7 @@ use tokio::sync::Semaphore;
 
 pub use access::{Access, AccessRules, Right, TrustedUsers};
 pub use members::Members;
+pub use pages::ShownLimits;
 pub use server::{AdminServer, RESERVED_FILES, ServerBounds};
 
 use crate::config::KeyPlace;
@@ -66,7 +67,7 @@ use access::Granted;
 use guard::{Level, check, guard};
 use live::{LiveEvents, LiveTables};
 use memory::ResponseMemory;
-use query::Fields;
+use query::{Fields, PageQuery};
 use reader::LedgerReader;
 use respond::{fault, not_allowed, text};
 
@@ -90,6 +91,8 @@ pub struct Shown {
     pub identities: Arc<IdentityStates>,
     pub active: ActiveRequests,
     pub members: Members,
+    /// The limits of clients.
+    pub limits: ShownLimits,
     /// The journal, with the counters of records.
     pub journal: Journal,
     /// The ledger that the pages show, if one is kept.
@@ -226,16 +229,22 @@ async fn live(State(admin): State<Arc<Admin>>, request: Request) -> Response {
         let reason = format!("{WATCHERS} pages are open already");
         return fault(StatusCode::SERVICE_UNAVAILABLE, "too_many_watchers", &reason);
     };
-    let Shown { active, members, journal, ledger, prices, .. } = &admin.shown;
+    let Shown { active, members, journal, ledger, prices, reload, .. } = &admin.shown;
     let (parts, _) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let of_fleet = matches!(ledger, Some(LedgerSource::Fleet(_)));
-    let since = Fields::parse(query.as_bytes()).get("since").and_then(|since| since.parse().ok());
+    let since = Fields::parse(query.as_bytes()).get("kept").and_then(|kept| kept.parse().ok());
+    let prices = prices.load();
+    let query = PageQuery::parse(&query, prices.zone()).unwrap_or_else(|_| PageQuery::plain(prices.zone()));
     let access = Arc::clone(&admin.access);
     let is_allowed = Box::new(move || check(&access.load(), &parts));
     respond::live(LiveEvents::new(
-        LiveTables { active: active.clone(), members: members.clone() },
-        prices.load().zone().clone(),
+        LiveTables {
+            active: active.clone(),
+            members: members.clone(),
+            teams: pages::teams(&reload.status()),
+            query,
+        },
         journal.clone(),
         of_fleet,
         since,

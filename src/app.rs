@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use crate::admin::{self, Admin, Members, ServerBounds, Shown, WORKER};
+use crate::admin::{self, Admin, Members, ServerBounds, Shown, ShownLimits, WORKER};
 use crate::config::{Files, Settings, Sources};
 use crate::proxy::limit_time;
 use crate::record::{ActiveRequests, Estimator, Journal, RefusalCounter, Sink, Writer};
@@ -319,6 +319,7 @@ impl App {
                 metrics: Arc::clone(&parts.metrics),
                 active: parts.active.clone(),
                 members: Members { groups, health: Arc::clone(&parts.shared.health) },
+                limits: ShownLimits { registry: Arc::clone(&parts.shared.limits), now: limit_time },
                 journal: parts.journal.clone(),
                 ledger: parts.ledger.clone(),
                 prices,

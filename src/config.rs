@@ -100,6 +100,7 @@ pub use key_place::{KeyPlace, key_end, load_key_place};
 pub use key_store::{KeyChange, KeyStore, StoreError};
 pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
+pub use postgres::host_name;
 pub use price_file::{PricePlace, load_price_place, write_prices};
 pub use probe::{AdminPort, check_file, load_admin_port, load_admin_token};
 pub use settings::{

@@ -6,16 +6,18 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Admin;
+use super::guard::wants_page;
 use super::memory::{HeldText, Reservation};
+use super::pages::{record, teams};
 use super::query::{Fields, Format, RecordsQuery, UsageQuery};
 use super::reader::ReadError;
 use super::reload;
-use super::respond::{data, fault, json, whole};
+use super::respond::{data, fault, json, page, whole};
 use super::stream::RecordStream;
 use crate::sinks::ledger::output::{csv, json as sums_json};
 
@@ -31,9 +33,9 @@ pub(super) async fn usage(
     memory: Reservation,
 ) -> Response {
     let now = Timestamp::now();
-    let prices = admin.shown.prices.load();
+    let (prices, teams) = (admin.shown.prices.load(), teams(&admin.shown.reload.status()));
     let UsageQuery { selection, by, format } =
-        match UsageQuery::parse(&query.unwrap_or_default(), now, prices.zone()) {
+        match UsageQuery::parse(&query.unwrap_or_default(), now, prices.zone(), &teams) {
             Ok(query) => query,
             Err(reason) => return bad(&reason),
         };
@@ -59,14 +61,26 @@ pub(super) async fn usage(
 }
 
 /// `/usage/<id>`: one record. The id may not be UTF-8.
+/// Browsers get a page, unless `format=json` asks for the record itself.
 pub(super) async fn one(
     State(admin): State<Arc<Admin>>,
     id: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Response {
+    let is_page = match Fields::parse(query.unwrap_or_default().as_bytes()).get("format") {
+        None => wants_page(&headers),
+        Some("json") => false,
+        Some(other) => return bad(&format!("format: {other:?} is not json")),
+    };
     let Some(id) = id.ok().and_then(|Path(id)| id.parse::<Uuid>().ok()) else {
         return bad("an id is a UUID, as the header x-streamgauge-id of each response has it");
     };
     match admin.reader.read(move |place, bounds| place.record(id, bounds)).await {
+        Ok(Some(record)) if is_page => {
+            let prices = admin.shown.prices.load();
+            page(StatusCode::OK, record::page(&record, &prices, prices.zone()))
+        }
         Ok(Some(record)) => json(&record),
         Ok(None) => fault(
             StatusCode::NOT_FOUND,
@@ -84,9 +98,9 @@ pub(super) async fn latest(
     RawQuery(query): RawQuery,
     memory: Reservation,
 ) -> Response {
-    let prices = admin.shown.prices.load();
+    let (prices, teams) = (admin.shown.prices.load(), teams(&admin.shown.reload.status()));
     let zone = prices.zone();
-    let query = match RecordsQuery::parse(&query.unwrap_or_default(), Timestamp::now(), zone) {
+    let query = match RecordsQuery::parse(&query.unwrap_or_default(), Timestamp::now(), zone, &teams) {
         Ok(query) => query,
         Err(reason) => return bad(&reason),
     };

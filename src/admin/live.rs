@@ -1,6 +1,8 @@
 //! Sends changes as server-sent events (WHATWG HTML, section 9.2) to every open dashboard:
 //!
-//! * `running`: the table of running streams, when it has changed, at most once a second;
+//! * `tile`: the number of running streams, and the members of groups that are out, when they have
+//!   changed, at most once a second;
+//! * `running`: the table of running streams, likewise;
 //! * `members`: the table of the members of groups, likewise;
 //! * `records`: the number of usage records that the ledger has received since the start, when it
 //!   differs from the number that the page has; the page then reloads its data. For a fleet, whose
@@ -17,13 +19,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::Members;
-use super::pages::{members, running};
+use super::pages::members;
+use super::pages::running::{self, Running};
+use super::query::PageQuery;
 use crate::record::{ActiveRequests, Journal};
+use crate::sinks::ledger::Teams;
 
 /// The interval of checks for changes.
 const TICK: Duration = Duration::from_secs(1);
@@ -41,18 +45,18 @@ const RETRY: &str = "retry: 2000\n\n";
 pub(super) struct LiveTables {
     pub(super) active: ActiveRequests,
     pub(super) members: Members,
+    pub(super) teams: Teams,
+    /// The query of the page, with its filters and its zone.
+    pub(super) query: PageQuery,
 }
 
 /// The events of one watcher. They end when its client has lost access.
 pub(super) struct LiveEvents {
     tables: LiveTables,
-    /// The time zone of the pages.
-    zone: TimeZone,
     journal: Journal,
     ticks: Interval,
     /// The last events.
-    running: Option<String>,
-    members: Option<String>,
+    last: [Option<String>; 3],
     kept: Option<u64>,
     told: Instant,
     since: Instant,
@@ -69,7 +73,6 @@ impl LiveEvents {
     /// after `is_allowed` has said no.
     pub(super) fn new(
         tables: LiveTables,
-        zone: TimeZone,
         journal: Journal,
         of_fleet: bool,
         since: Option<u64>,
@@ -80,11 +83,9 @@ impl LiveEvents {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             tables,
-            zone,
             journal,
             ticks,
-            running: None,
-            members: None,
+            last: Default::default(),
             kept: since.filter(|_| !of_fleet),
             told: Instant::now(),
             since: Instant::now(),
@@ -98,12 +99,15 @@ impl LiveEvents {
     /// The events for the changes.
     fn news(&mut self) -> Option<String> {
         let mut text = String::new();
-        let LiveTables { active, members } = &self.tables;
-        let running = running::table(active, &self.zone).into_string();
-        let members = members::table(&members.states(), Timestamp::now(), &self.zone).into_string();
-        for (name, table, last) in
-            [("running", running, &mut self.running), ("members", members, &mut self.members)]
-        {
+        let LiveTables { active, members, teams, query } = &self.tables;
+        let (streams, groups) = (Running::of(active, query, teams), members.states());
+        let tables = [
+            ("tile", running::tile(&streams, &groups)),
+            ("running", running::table(&streams, &query.zone)),
+            ("members", members::table(&groups, Timestamp::now(), &query.zone)),
+        ];
+        for ((name, table), last) in tables.into_iter().zip(&mut self.last) {
+            let table = table.into_string();
             if last.as_ref().map_or("", String::as_str) != table {
                 event(&mut text, name, &table);
                 *last = Some(table);
@@ -162,6 +166,7 @@ mod tests {
     use std::future::poll_fn;
     use std::sync::Arc;
 
+    use jiff::tz::TimeZone;
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -176,7 +181,8 @@ mod tests {
 
     fn tables(active: ActiveRequests) -> LiveTables {
         let health = HealthRegistry::new(std::time::Instant::now());
-        LiveTables { active, members: Members { groups: Live::new(Vec::new()), health } }
+        let members = Members { groups: Live::new(Vec::new()), health };
+        LiveTables { active, members, teams: Teams::default(), query: PageQuery::plain(&TimeZone::UTC) }
     }
 
     fn always() -> Box<dyn Fn() -> bool + Send> {
@@ -190,10 +196,10 @@ mod tests {
         let places = Arc::new(Semaphore::new(1));
         let place = Arc::clone(&places).acquire_owned().await.unwrap();
         let (listed, seen) = (active.clone(), journal.clone());
-        let mut live = LiveEvents::new(tables(listed), TimeZone::UTC, seen, false, Some(0), always(), place);
+        let mut live = LiveEvents::new(tables(listed), seen, false, Some(0), always(), place);
         assert_eq!(next(&mut live).await, RETRY);
         let first = next(&mut live).await;
-        assert!(first.starts_with("event: running\ndata: ") && first.ends_with("\n\n"), "{first}");
+        assert!(first.starts_with("event: tile\ndata: ") && first.ends_with("\n\n"), "{first}");
         let silent = Instant::now();
         assert_eq!(next(&mut live).await, ":\n\n", "nothing has changed");
         assert!(silent.elapsed() >= SILENCE - TICK);
@@ -203,7 +209,7 @@ mod tests {
         entry.list_in(&active.of_worker(0));
         entry.show();
         let running = next(&mut live).await;
-        assert!(running.starts_with("event: running\n") && running.contains("ada"), "{running}");
+        assert!(running.contains("event: running\n") && running.contains("ada"), "{running}");
         entry.close(Outcome::Complete);
         journal.health().kept.fetch_add(1, Ordering::Relaxed);
         let ended = next(&mut live).await;
@@ -217,9 +223,9 @@ mod tests {
     async fn live_of_a_fleet_reports_records_periodically() {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         let (active, journal) = (ActiveRequests::new(1), Journal::new(8));
-        let mut live = LiveEvents::new(tables(active), TimeZone::UTC, journal, true, None, always(), place);
+        let mut live = LiveEvents::new(tables(active), journal, true, None, always(), place);
         assert_eq!(next(&mut live).await, RETRY);
-        assert!(next(&mut live).await.starts_with("event: running\n"));
+        assert!(next(&mut live).await.starts_with("event: tile\n"));
         let start = Instant::now();
         for number in 1..4 {
             assert_eq!(next(&mut live).await, format!("event: records\ndata: {number}\n\n"));
@@ -235,8 +241,7 @@ mod tests {
         for (since, told) in [(Some(6), true), (Some(7), false), (None, false)] {
             let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
             let (active, journal) = (ActiveRequests::new(1), journal.clone());
-            let mut live =
-                LiveEvents::new(tables(active), TimeZone::UTC, journal, false, since, always(), place);
+            let mut live = LiveEvents::new(tables(active), journal, false, since, always(), place);
             assert_eq!(next(&mut live).await, RETRY);
             assert_eq!(next(&mut live).await.contains("event: records\ndata: 7\n"), told, "{since:?}");
         }

@@ -4,28 +4,42 @@
 //! maud renders the markup and escapes its input. The charts are hand-written SVG in the same
 //! templates: chart crates (plotters, charming) write sizes, colours and fonts into the picture, so
 //! that it fits neither a dark scheme nor a narrow screen, and name no parts for screen readers.
-//! Ours are rectangles in percent of their width, coloured by the style sheet, with their numbers
-//! in a table beside them.
+//! Ours are shapes in percent of their width, coloured by the style sheet, with their numbers in a
+//! table beside them.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | `overviews` | reads what a page shows, and keeps it for a moment |
 //! | `dashboard` | the page as a whole |
+//! | `bar`, `footer` | time and filters; where the numbers come from, and models without a price |
 //! | `tiles` | the sums at a glance |
-//! | `charts`, `panels` | columns over time; names with bars and sums |
+//! | `chart`, `split`, `plot`, `scale` | what the chart shows; its parts; the picture; its axis |
+//! | `table`, `table_rows` | sums by user, model, client and so on |
+//! | `records`, `record`, `record_cost` | records that were written; the page and the cost of one |
+//! | `limits` | limits and budgets |
 //! | `keys` | stored keys of clients, with forms |
-//! | `running`, `members`, `records` | streams that run; members of groups; records that were written |
-//! | `numbers` | numbers and times as people read them |
+//! | `running`, `members` | streams that run; members of groups |
+//! | `numbers`, `names` | numbers, times and names as people read them |
 
-mod charts;
+mod bar;
+mod chart;
 mod dashboard;
+mod footer;
 pub(super) mod keys;
+mod limits;
 pub(super) mod members;
+mod names;
 mod numbers;
 mod overviews;
-mod panels;
+mod plot;
+pub(super) mod record;
+mod record_cost;
 mod records;
 pub(super) mod running;
+mod scale;
+mod split;
+mod table;
+mod table_rows;
 mod tiles;
 
 use std::sync::LazyLock;
@@ -34,7 +48,8 @@ use aws_lc_rs::digest;
 use axum::response::Response;
 use maud::{DOCTYPE, Markup, html};
 
-pub(super) use overviews::Overviews;
+pub use limits::ShownLimits;
+pub(super) use overviews::{Overviews, teams};
 
 use super::respond;
 

@@ -1,6 +1,8 @@
 //! The queries of requests.
 
 mod page;
+mod range;
+mod view;
 
 use std::time::Duration;
 
@@ -8,9 +10,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::config;
-use crate::sinks::ledger::{By, Selection, TimeSpec};
+use crate::sinks::ledger::{By, Selection, Teams, TimeSpec};
 use crate::support::tags::{MAX_TAGS, TagName};
-pub(super) use page::{PageQuery, Range, minute};
+pub(super) use page::{PageQuery, minute};
+pub(super) use range::Range;
+pub(super) use view::{Metric, SPLITS, TABS};
 
 /// The largest `limit` of records.
 const MOST_RECORDS: usize = 10_000;
@@ -49,7 +53,7 @@ impl Fields {
         Ok(named.map_err(|reason| format!("time_zone: {reason}"))?.unwrap_or_else(|| zone.clone()))
     }
 
-    fn selection(&self, now: Timestamp, zone: &TimeZone) -> Result<Selection, String> {
+    fn selection(&self, now: Timestamp, zone: &TimeZone, teams: &Teams) -> Result<Selection, String> {
         let zone = self.zone(zone)?;
         let when = |name: &str| -> Result<_, String> {
             let Some(text) = self.get(name) else { return Ok(None) };
@@ -58,14 +62,14 @@ impl Fields {
         };
         let since = when("since")?.unwrap_or(TimeSpec::Ago(DEFAULT_SINCE));
         let (since, until) = TimeSpec::range(since, when("until")?, now, &zone)?;
-        Ok(self.filters(since, until, zone))
+        Ok(Selection { until, zone, teams: Teams::clone(teams), ..self.filters(since) })
     }
 
-    fn filters(&self, since: Timestamp, until: Option<Timestamp>, zone: TimeZone) -> Selection {
+    fn filters(&self, since: Timestamp) -> Selection {
         let text = |name| self.get(name).map(str::to_owned);
-        let [client, user, upstream, model] = FILTERS.map(text);
+        let [client, user, upstream, model, team, endpoint, outcome] = FILTERS.map(text);
         let tags = self.tags();
-        Selection { until, client, user, upstream, model, tags, zone, ..Selection::since(since) }
+        Selection { client, user, upstream, model, team, endpoint, outcome, tags, ..Selection::since(since) }
     }
 
     /// The values of tags, of which the first one of a name counts, like that of other fields.
@@ -84,7 +88,7 @@ impl Fields {
 }
 
 /// The fields by which rows can be selected, except time and tags.
-pub(super) const FILTERS: [&str; 4] = ["client", "user", "upstream", "model"];
+pub(super) const FILTERS: [&str; 7] = ["client", "user", "upstream", "model", "team", "endpoint", "outcome"];
 
 /// The default period of `usage`.
 const DEFAULT_SINCE: Duration = Duration::from_hours(24);
@@ -117,7 +121,7 @@ pub(super) struct UsageQuery {
 impl UsageQuery {
     /// # Errors
     /// Fails with a message about the mistake.
-    pub(super) fn parse(query: &str, now: Timestamp, zone: &TimeZone) -> Result<Self, String> {
+    pub(super) fn parse(query: &str, now: Timestamp, zone: &TimeZone, teams: &Teams) -> Result<Self, String> {
         let fields = Fields::parse(query.as_bytes());
         fields.check(&[
             "since",
@@ -127,11 +131,14 @@ impl UsageQuery {
             "user",
             "upstream",
             "model",
+            "team",
+            "endpoint",
+            "outcome",
             "format",
             "time_zone",
         ])?;
         let by = By::list(fields.get("by").unwrap_or_default()).map_err(|reason| format!("by: {reason}"))?;
-        Ok(Self { selection: fields.selection(now, zone)?, by, format: Format::of(&fields)? })
+        Ok(Self { selection: fields.selection(now, zone, teams)?, by, format: Format::of(&fields)? })
     }
 }
 
@@ -146,7 +153,7 @@ pub(super) struct RecordsQuery {
 impl RecordsQuery {
     /// # Errors
     /// Fails with a message about the mistake.
-    pub(super) fn parse(query: &str, now: Timestamp, zone: &TimeZone) -> Result<Self, String> {
+    pub(super) fn parse(query: &str, now: Timestamp, zone: &TimeZone, teams: &Teams) -> Result<Self, String> {
         let fields = Fields::parse(query.as_bytes());
         fields.check(&[
             "since",
@@ -155,6 +162,9 @@ impl RecordsQuery {
             "user",
             "upstream",
             "model",
+            "team",
+            "endpoint",
+            "outcome",
             "format",
             "limit",
             "time_zone",
@@ -163,7 +173,7 @@ impl RecordsQuery {
             Ok(limit @ 1..=MOST_RECORDS) => Ok(limit),
             _ => Err(format!("limit: {text:?} is not a number from 1 to {MOST_RECORDS}")),
         })?;
-        Ok(Self { selection: fields.selection(now, zone)?, limit, format: Format::of(&fields)? })
+        Ok(Self { selection: fields.selection(now, zone, teams)?, limit, format: Format::of(&fields)? })
     }
 }
 

@@ -122,7 +122,7 @@ fn is_local(host: &Host) -> bool {
 }
 
 /// The name of the machine or the container.
-fn host_name() -> String {
+pub fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
         "" => APPLICATION.to_owned(),

@@ -94,6 +94,8 @@ async function withPage({ width = 1280, scheme = "light", expected = [], ...more
     if (request.failure().errorText !== "net::ERR_ABORTED") complaints.push(`${request.url()}: ${request.failure().errorText}`);
   });
   await page.addInitScript(() => {
+    window.shifted = 0;
+    new PerformanceObserver((list) => list.getEntries().forEach(({ value }) => (window.shifted += value))).observe({ type: "layout-shift", buffered: true });
     addEventListener("securitypolicyviolation", (event) => console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
   });
   await use(page);
@@ -117,9 +119,9 @@ async function looksRight(page, name) {
   await page.screenshot({ path: path.join(SHOTS, `${name}.png`), fullPage: true });
 }
 
-// The same page on both screens in both schemes.
-async function everyWay(name, url, prepare = async () => {}, more = {}) {
-  for (const width of [1280, 390]) {
+// The same page on several screens in both schemes.
+async function everyWay(name, url, prepare = async () => {}, { widths = [1280, 390], ...more } = {}) {
+  for (const width of widths) {
     for (const scheme of ["light", "dark"]) {
       await withPage({ width, scheme, ...more }, async (page) => {
         await page.goto(url);
@@ -160,6 +162,7 @@ const checks = {
     await everyWay("empty", `${pages}/`, async (page) => {
       await live(page);
       await page.getByText("No requests in this time").waitFor();
+      await page.locator("#now > summary").press("Enter");
       await page.getByText("No stream is running").waitFor();
     });
   },
@@ -186,45 +189,46 @@ const checks = {
     checks.full = proxy;
     await everyWay("month", `${proxy.pages}/?range=30d`, async (page) => {
       await live(page);
-      await page.locator("#tokens-over-time .column").first().waitFor();
-    });
+      await page.locator("#chart .column").first().waitFor();
+    }, { widths: [390, 768, 1280, 1920] });
     // A past time range stays the same while the test runs.
     const day = (ago) => new Date(Date.now() - ago * 86_400_000).toISOString().slice(0, 10);
     const [since, until] = [day(20), day(3)];
     const range = `range=custom&since=${since}T00:00&until=${until}T00:00`;
     for (const [query, filter] of [["", []], ["&user=ada&upstream=openai", ["--user", "ada", "--upstream", "openai"]]]) {
       await withPage({}, async (page) => {
-        await page.goto(`${proxy.pages}/?${range}${query}`);
-        const args = ["--since", since, "--until", until, ...filter];
+        await page.goto(`${proxy.pages}/?${range}${query}&chart=requests`);
+        const args = ["--config", proxy.config, "--since", since, "--until", until, ...filter];
         const { total } = usage(ledger, [...args, "--by", ""]);
         assert.ok(total.requests > 1000, "there is something to compare");
+        assert.equal(await exact(page, "Cost, USD"), total.cost.USD);
         assert.equal(await exact(page, "Requests"), total.requests);
-        assert.equal(await exact(page, "Total tokens"), total.total_tokens);
         assert.equal(await exact(page, "Input tokens"), total.input_tokens);
         assert.equal(await exact(page, "Output tokens"), total.output_tokens);
-        for (const [column, id, most] of [["user", "user-totals", 12], ["model", "models", 12], ["upstream", "upstreams", 12], ["client", "clients", 12]]) {
-          const { groups } = usage(ledger, [...args, "--by", column]);
-          groups.sort((a, b) => (b.total_tokens ?? 0) - (a.total_tokens ?? 0));
-          const rows = page.locator(`#${id} tbody tr`);
-          for (const [place, group] of groups.slice(0, most).entries()) {
-            const row = rows.nth(place);
-            assert.equal((await row.locator("th").innerText()).trim(), group[column] ?? "not named", `${id} ${place}`);
-            const shown = await row.locator("td.number data").evaluateAll((all) => all.map((each) => Number(each.value)));
-            const expected = id === "user-totals" ? [group.total_tokens] : [group.requests, group.input_tokens, group.output_tokens];
-            assert.deepEqual(shown.slice(0, expected.length), expected.filter((value) => value !== null), `${id} ${place}`);
-          }
-        }
+        assert.equal(await exact(page, "Error rate"), total.failed_requests);
         const { groups: days } = usage(ledger, [...args, "--by", "day"]);
-        await page.locator("#requests-over-time-numbers summary").press("Enter");
-        const shown = await page.locator("#requests-over-time-numbers tbody tr").evaluateAll((rows) =>
-          rows.reduce((sums, row) => {
-            const key = row.cells[0].textContent.slice(0, 10);
-            return { ...sums, [key]: (sums[key] ?? 0) + Number(row.cells[1].textContent.replaceAll(",", "")) };
-          }, {}));
+        await page.locator("#chart-numbers summary").press("Enter");
+        const shown = await page.locator("#chart-numbers tbody tr").evaluateAll((rows) =>
+          Object.fromEntries(rows.map((row) => [row.cells[0].textContent.slice(-10), Number(row.cells[3].textContent.replaceAll(",", ""))])));
         assert.deepEqual(shown, Object.fromEntries(days.map((each) => [each.day, each.requests])));
         const csv = await (await fetch(new URL(await page.getByRole("link", { name: "sums as CSV" }).getAttribute("href"), proxy.pages))).text();
         const sum = csv.trim().split("\n").slice(1).reduce((sum, line) => sum + Number(line.match(/^\d{4}-\d\d-\d\d,(?:[^,"]*|"(?:[^"]|"")*"),(?:[^,"]*|"(?:[^"]|"")*"),[^,]*,[^,]*,(\d+),/)[1]), 0);
         assert.equal(sum, total.requests, "the selection as CSV");
+        for (const tab of ["user", "model", "client", "upstream", "endpoint", "outcome"]) {
+          await page.goto(`${proxy.pages}/?${range}${query}&tab=${tab}&sort=-requests`);
+          const { groups } = usage(ledger, [...args, "--by", tab]);
+          const rows = await page.locator("#table tbody tr").evaluateAll((rows) => rows.map((row) => [
+            row.querySelector("th").textContent.trim(),
+            [...row.querySelectorAll("td.number")].map((cell) => cell.querySelector("data")?.getAttribute("value") ?? cell.textContent).map((text) => (text === "–" ? null : Number(text))),
+          ]));
+          const expected = groups.map((group) => [
+            group[tab] ?? "not named",
+            [group.cost.USD, group.requests, group.failed_requests, group.input_tokens, group.cached_input_tokens, group.output_tokens, group.total_tokens],
+          ]);
+          assert.deepEqual(Object.fromEntries(rows), Object.fromEntries(expected), tab);
+          const requests = rows.map(([, numbers]) => numbers[1]);
+          assert.deepEqual(requests, requests.toSorted((one, other) => other - one), "in the order of the URL");
+        }
       });
     }
   },
@@ -232,42 +236,143 @@ const checks = {
   async "filters, times and records are reached by links, forms and the keyboard"() {
     const { pages } = checks.full;
     await withPage({}, async (page) => {
+      const shift = () => page.evaluate(() => window.shifted);
       await page.goto(`${pages}/`);
-      await page.getByRole("link", { name: "Last 7 days" }).click();
+      await page.keyboard.press("Tab");
+      assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the numbers");
+      await page.locator("#range > summary").press("Enter");
+      await looksRight(page, "range-1280-light");
+      await page.getByRole("link", { name: "Last 7 days" }).press("Enter");
       await page.waitForURL(/range=7d/);
       const all = await exact(page, "Requests");
-      await page.locator("#user-totals").getByRole("link", { name: "grace" }).click();
+      await page.goto(`${pages}/?range=7d&tab=user`);
+      await page.locator("#table").getByRole("link", { name: "grace" }).click();
       await page.waitForURL(/user=grace/);
       const hers = await exact(page, "Requests");
       assert.ok(hers > 0 && hers < all, `${hers} of ${all}`);
-      assert.deepEqual(await page.locator("#user-totals tbody th").allInnerTexts(), ["grace"]);
+      assert.deepEqual(await page.locator("#table tbody th").allInnerTexts(), ["grace"]);
+      await page.locator("#filters > summary").click();
       await page.getByRole("combobox", { name: "Model" }).fill("gpt-4o-2024-11-20");
+      await looksRight(page, "filters-1280-light");
       await page.getByRole("combobox", { name: "Model" }).press("Enter");
       await page.waitForURL(/model=gpt-4o/);
       const both = await exact(page, "Requests");
       assert.ok(both > 0 && both < hers, `${both} of ${hers}`);
       assert.equal(new URL(page.url()).searchParams.get("range"), "7d", "the time stays");
-      await page.getByRole("link", { name: "Clear" }).click();
+      assert.ok((await shift()) < 0.005, "nothing moves when a filter is set");
+      await page.getByRole("link", { name: "Remove the filter Model" }).click();
+      await page.waitForURL((url) => !url.search.includes("model="));
+      await page.getByRole("link", { name: "Clear", exact: true }).click();
       await page.waitForURL((url) => !url.search.includes("user="));
       assert.ok(Math.abs((await exact(page, "Requests")) - all) < all / 100);
-      await page.getByRole("combobox", { name: "User" }).fill("nobody");
-      await page.getByRole("button", { name: "Filter" }).click();
+      await page.locator("#filters > summary").click();
+      await page.getByRole("combobox", { name: "User" }).fill("no-such-user");
+      await page.getByRole("button", { name: "Filter", exact: true }).click();
       await page.getByText("No request matches all filters").waitFor();
       await page.goto(`${pages}/`);
-      await page.locator("#custom summary").press("Enter");
-      await looksRight(page, "custom-1280-light");
-      await page.getByLabel("From (UTC)").fill("2020-01-01T00:00");
-      await page.getByLabel("Until (UTC)").fill("2020-02-01T00:00");
+      await page.locator("#range > summary").press("Enter");
+      await page.getByLabel("From").fill("2020-01-01T00:00");
+      await page.getByLabel("Until").fill("2020-02-01T00:00");
+      await page.getByLabel("Time zone", { exact: true }).fill("Asia/Tokyo");
       await page.getByRole("button", { name: "Show" }).click();
       await page.waitForURL(/since=2020-01-01T00%3A00/);
       await page.getByText("No requests in this time").waitFor();
+      assert.match(await page.locator("#updated").innerText(), /Asia\/Tokyo/);
+    });
+  },
+
+  async "a record's page has its times, its cost and the way back"() {
+    const { pages } = checks.full;
+    await withPage({ width: 390, scheme: "dark" }, async (page) => {
+      await page.goto(`${pages}/?range=30d&model=gpt-4.1-mini-2025-04-14`);
+      await page.locator("#records tbody a.id").first().click();
+      await page.waitForURL(/usage\/[0-9a-f-]{36}$/);
+      await page.getByRole("heading", { name: "Timeline" }).waitFor();
+      await page.locator("#cost").getByText("Sum").waitFor();
+      const json = JSON.parse(await page.locator("#fields pre").innerText());
+      const raw = await (await fetch(page.url())).json();
+      assert.deepEqual(json, raw);
+      await looksRight(page, "record-390-dark");
+      await page.getByRole("link", { name: "To the dashboard" }).click();
+      await page.waitForURL(`${pages}/`);
+    });
+    await withPage({}, async (page) => {
       await page.goto(`${pages}/?range=30d`);
-      const link = page.locator("#records tbody a.id").first();
-      const id = await link.innerText();
-      const record = await (await fetch(new URL(await link.getAttribute("href"), pages))).json();
-      assert.equal(record.id, id);
-      await page.keyboard.press("Tab");
-      assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the numbers");
+      await page.locator("#records").getByRole("link", { name: "Failures" }).click();
+      await page.getByRole("heading", { name: "Latest failures" }).waitFor();
+      const outcomes = await page.locator("#records .badge").allInnerTexts();
+      assert.ok(outcomes.length > 5 && !outcomes.includes("complete") && !outcomes.includes("client disconnected"), outcomes.join());
+      await looksRight(page, "failures-1280-light");
+    });
+  },
+
+  async "the chart changes in place, and its columns are walked through and dragged over"() {
+    const { pages } = checks.full;
+    await withPage({}, async (page) => {
+      await page.goto(`${pages}/?range=30d`);
+      await live(page);
+      await page.evaluate(() => (window.sameDocument = true));
+      for (const [name, title] of [["Tokens", "Tokens"], ["Errors", "Failed requests"], ["Latency", "Time to first token"], ["Cached", "Cached share"], ["Cost", "Cost"]]) {
+        await page.locator("#chart").getByRole("link", { name, exact: true }).click();
+        await page.locator("#chart-title", { hasText: title }).waitFor();
+        await looksRight(page, `chart-${name.toLowerCase()}-1280-light`);
+      }
+      await page.locator("#chart .splits").getByRole("link", { name: "model", exact: true }).click();
+      await page.locator("#chart .legend").getByText("gpt-4.1-mini").waitFor();
+      await page.locator("#controls").getByRole("button", { name: "Compare" }).click();
+      await page.waitForURL(/compare=1/);
+      assert.match(page.url(), /chart=cost&split=model/, "the links of the bar know the chart");
+      await page.locator("#chart .line.before").waitFor({ state: "attached" });
+      await looksRight(page, "compare-1280-light");
+      await page.locator("#chart .hit").last().focus();
+      await page.keyboard.press("ArrowLeft");
+      const tip = page.locator("#chart .hit:focus .tip-head");
+      const name = await tip.innerText();
+      await page.keyboard.press("ArrowLeft");
+      assert.notEqual(await tip.innerText(), name, "the arrow moves the focus");
+      const hits = await page.locator("#chart .hit").evaluateAll((all) => all.map((each) => [each.getBoundingClientRect().x + 3, each.getBoundingClientRect().y + 80, each.dataset]));
+      await page.mouse.move(hits[5][0], hits[5][1]);
+      await page.mouse.down();
+      await page.mouse.move(hits[9][0], hits[9][1], { steps: 4 });
+      await page.mouse.up();
+      await page.waitForURL(/range=custom/);
+      const chosen = new URL(page.url()).searchParams;
+      assert.deepEqual([chosen.get("since"), chosen.get("until")], [hits[5][2].since, hits[9][2].until]);
+      assert.equal(chosen.get("split"), "model");
+    });
+    await withPage({ width: 390, hasTouch: true, isMobile: true }, async (page) => {
+      await page.goto(`${pages}/?range=7d`);
+      await live(page);
+      const hit = page.locator("#chart .hit").nth(12);
+      await hit.tap();
+      await hit.locator(".tip-head").waitFor();
+      assert.match(page.url(), /range=7d/, "the first touch shows the numbers");
+      await hit.tap();
+      await page.waitForURL(/range=custom/);
+    });
+  },
+
+  async "odd names of five hundred users break nothing"() {
+    const { pages, proxy } = await serve("odd");
+    const odd = ["\"'><img src=x onerror=alert(1)>", "مستخدم طويل الاسم", "👩‍👩‍👧‍👦 family", "a\u202eb", "x".repeat(900), "semi;colon,comma", " spaces  ", "%2F..%2F", "ünï-çödé", "</td></table>"];
+    const names = [...Array(500)].map((_, number) => `${odd[number % odd.length]} ${number}`);
+    for (let first = 0; first < names.length; first += 50) {
+      await Promise.all(names.slice(first, first + 50).map(async (name) => (await stream(proxy, "events=1", name)).text));
+    }
+    const rows = () => fetch(`${pages}/usage?by=user`).then((response) => response.json());
+    await eventually("all records", async () => (await rows()).groups.length === 500);
+    await everyWay("odd", `${pages}/?range=1h&split=user&chart=requests&tab=user&sort=user`, live);
+    await withPage({}, async (page) => {
+      const seen = new Set();
+      for (let number = 1; number <= 20; number += 1) {
+        await page.goto(`${pages}/?range=1h&tab=user&sort=user&page=${number}`);
+        for (const href of await page.locator("#table tbody th a").evaluateAll((all) => all.map((each) => each.href))) seen.add(new URL(href).searchParams.get("user"));
+      }
+      assert.equal(seen.size, 500, "every row is on some page");
+      await page.goto(`${pages}/?range=1h&user=${encodeURIComponent(names[0])}`);
+      assert.equal(await exact(page, "Requests"), 1);
+      await page.goto(`${pages}/?range=1h&tab=user&search=${encodeURIComponent("FAMILY")}`);
+      assert.equal(await page.locator("#table tbody tr").count(), 25);
     });
   },
 
@@ -275,10 +380,17 @@ const checks = {
     const { pages } = checks.full;
     await withPage({ javaScriptEnabled: false }, async (page) => {
       await page.goto(`${pages}/?range=30d`);
+      await page.locator("#filters > summary").click();
       await page.getByRole("combobox", { name: "User" }).fill("ada");
-      await page.getByRole("button", { name: "Filter" }).click();
+      await page.getByRole("button", { name: "Filter", exact: true }).click();
       await page.waitForURL(/user=ada/);
       assert.ok((await exact(page, "Requests")) > 100);
+      await page.locator("#chart").getByRole("link", { name: "Latency" }).click();
+      await page.waitForURL(/chart=latency/);
+      await page.locator("#table").getByRole("link", { name: "Models" }).click();
+      await page.waitForURL(/tab=model/);
+      await page.locator("#chart .hit").nth(3).click();
+      await page.waitForURL(/range=custom/);
       assert.equal(await page.getByRole("button", { name: "Pause updates" }).count(), 0);
     });
   },
@@ -292,6 +404,7 @@ const checks = {
       const before = await exact(page, "Requests");
       const { id, text } = await stream(proxy, "events=60,pace=100ms", "grace");
       for (const name of ["b", "c"]) (await stream(proxy, "events=60,pace=100ms,delay=10ms", `user-${name}`)).text;
+      await page.locator("#now > summary").press("Enter");
       const row = page.locator(`tr[data-stream="${id}"]`);
       await row.waitFor();
       await page.screenshot({ path: path.join(SHOTS, "live-1280-light.png"), fullPage: true });
@@ -315,15 +428,15 @@ const checks = {
       await live(page);
       await (await stream(proxy, "events=2")).text;
       const latest = page.locator("#records tbody a.id").first();
-      await page.locator("#tokens-over-time-numbers summary").press("Enter");
+      await page.locator("#chart-numbers summary").press("Enter");
       const focused = () => page.evaluate(() => document.activeElement.closest("[id]")?.id);
       const next = async () => {
         const id = (await stream(proxy, "events=2")).id;
         await page.locator(`#records a[href="usage/${id}"]`).waitFor();
       };
       await next();
-      assert.equal(await focused(), "tokens-over-time-numbers", "the focus stays where it was");
-      assert.ok(await page.locator("#tokens-over-time-numbers").evaluate((details) => details.open));
+      assert.equal(await focused(), "chart-numbers", "the focus stays where it was");
+      assert.ok(await page.locator("#chart-numbers").evaluate((details) => details.open));
       const href = await latest.getAttribute("href");
       await latest.focus();
       await next();
@@ -350,9 +463,13 @@ const checks = {
     await withPage({ width: 390, scheme: "dark" }, async (page) => {
       await page.goto(`${pages}/?range=24h`);
       await live(page);
+      await page.locator("#now > summary strong", { hasText: "40" }).waitFor();
+      await page.locator("#now > summary").click();
       await page.locator("#running .figure strong", { hasText: "40" }).waitFor();
       await page.getByText("and 15 more").waitFor();
       await looksRight(page, "live-390-dark");
+      await page.goto(`${pages}/?range=24h&user=user-7`);
+      await page.locator("#now > summary strong", { hasText: /^1$/ }).waitFor();
     });
     stop.abort();
     await Promise.all(streams.map((each) => each.text));

@@ -21,8 +21,8 @@ const PRICES = [
 ].map(([model, input, output]) => `[[prices]]\nmodel = "${model}"\ninput = ${input}\noutput = ${output}\n`).join("");
 
 const SHOT = [
-  { name: "dashboard", scheme: "light", height: 740, from: null },
-  { name: "dashboard-dark", scheme: "dark", height: 560, from: "By model" },
+  { name: "dashboard", scheme: "light", height: 640, from: null },
+  { name: "dashboard-dark", scheme: "dark", height: 500, from: "Models" },
 ];
 
 function freePort() {
@@ -63,8 +63,8 @@ try {
   for (const { name, scheme, height, from } of SHOT) {
     const context = await browser.newContext({ viewport: { width: 1180, height }, colorScheme: scheme });
     const page = await context.newPage();
-    await page.goto(`http://${pages}/?range=30d`);
-    if (from) await page.getByRole("heading", { name: from }).first().evaluate((heading) => scrollTo(0, heading.getBoundingClientRect().top - 40));
+    await page.goto(`http://${pages}/?range=30d&split=model&tab=model`);
+    if (from) await page.getByRole("heading", { name: from }).first().evaluate((heading) => scrollTo(0, heading.getBoundingClientRect().top - 76));
     const file = path.join(SHOTS, `${name}.png`);
     await page.screenshot({ path: file });
     const { size } = fs.statSync(file);

@@ -232,18 +232,18 @@ fn check_sums(program: &Program, admin: SocketAddr, from: &str) {
     assert_eq!(records["records"].as_array().unwrap().len(), 1, "{records}");
     assert_eq!(records["records"][0]["tags"], json!({"team": "search", "feature": "\"a\""}));
 
-    let page = get(admin, "/");
+    let page = get(admin, "/?tab=tag.team&split=tag.feature");
     for part in [
-        "id=\"tag-team\"",
-        "id=\"tag-feature\"",
+        "tab=tag.team",
+        "tab=tag.feature",
         "name=\"tag.team\"",
         "<option value=\"search\">",
-        "href=\"./?range=24h&amp;tag.team=search\">search</a>",
+        "tag.team=search&amp;split=tag.feature&amp;tab=tag.team\" title=\"search\"><bdi>search</bdi></a>",
     ] {
         assert!(page.contains(part), "{part}: {page}");
     }
     let page = get(admin, "/?tag.team=other");
-    assert!(page.contains("value=\"other\"") && !page.contains("id=\"tag-feature\""), "{page}");
+    assert!(page.contains("value=\"other\"") && !page.contains("tab=tag.feature"), "{page}");
     assert!(get(admin, "/?tag.team=nobody").contains("Clear the filters"));
 }
 

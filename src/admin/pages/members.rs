@@ -72,7 +72,7 @@ fn rows(group: &GroupState, now: Timestamp, zone: &TimeZone) -> Markup {
     }
 }
 
-fn is_well(member: &MemberState) -> bool {
+pub(super) fn is_well(member: &MemberState) -> bool {
     let is_model_well = |model: &ModelState| model.out.is_none() && model.cooldown.is_none();
     member.is_available() && member.models.iter().all(is_model_well)
 }

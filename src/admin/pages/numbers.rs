@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
+use crate::llm::price::{Amount, Currency};
+use crate::sinks::ledger::Sums;
 pub(super) use crate::sinks::ledger::output::numbers::{grouped, percent};
 
 /// Replaces an unknown number.
@@ -71,6 +73,33 @@ pub(super) fn marked(number: Option<u64>, estimated: Option<u64>) -> Markup {
             abbr title={ (grouped(part)) " of it are estimated" } { "~" }
         }
         (maybe(number))
+    }
+}
+
+/// The cost in one currency. Empty if no price is known, which differs from 0.
+pub(super) fn money(sums: &Sums, currency: Currency) -> Markup {
+    match sums.cost.amount(currency) {
+        Some(amount) => {
+            let value = amount.to_f64();
+            let decimals = if value >= 10_000.0 {
+                0
+            } else if value >= 0.095 {
+                2
+            } else {
+                4
+            };
+            let text = amount.rounded(decimals);
+            let (whole, rest) =
+                text.split_once('.').map_or((text.as_str(), None), |(whole, rest)| (whole, Some(rest)));
+            let whole = whole.parse().map_or_else(|_| whole.to_owned(), grouped);
+            let part = sums.estimated().cost.amount(currency).filter(|part| *part > Amount::default());
+            html! {
+            @if let Some(part) = part {
+                abbr title={ "estimated tokens cost " (part) " " (currency) " of it" } { "~" }
+            }
+            data value=(amount) title={ (amount) " " (currency) } { (currency.sign()) (whole) @if let Some(rest) = rest { "." (rest) } } }
+        }
+        None => maybe(None),
     }
 }
 

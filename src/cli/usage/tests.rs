@@ -297,9 +297,9 @@ fn estimated_parts_are_in_every_form() {
     assert!(text.contains(said), "{text}");
     let text = csv::write(&report);
     let lines: Vec<_> = text.lines().collect();
-    let header = ",estimated_input_tokens,estimated_output_tokens,estimated_total_tokens,estimated_cost_eur,estimated_cost_usd";
+    let header = ",estimated_input_tokens,estimated_output_tokens,estimated_total_tokens,estimated_cost_eur,estimated_cost_usd,failed_requests";
     assert!(lines[0].ends_with(header), "{text}");
-    assert!(lines[1].ends_with(",1000,,1000,,0.002") && lines[2].ends_with(",0,,0,,0"), "{text}");
+    assert!(lines[1].ends_with(",1000,,1000,,0.002,0") && lines[2].ends_with(",0,,0,,0,0"), "{text}");
     let value: serde_json::Value =
         serde_json::from_str(&json::write(&report, SINCE, SINCE).unwrap()).unwrap();
     assert_eq!(value["total"]["estimated_total_tokens"], 1_000);

@@ -178,6 +178,24 @@ impl AppliedLimit {
         fullest.unwrap_or_else(|| self.limit.status(now))
     }
 
+    /// The counted quantity, with its requests and its time: `tokens per day, of gpt-*`.
+    pub fn counts(&self) -> String {
+        const SECOND: u64 = 1_000_000_000;
+        let per = match self.limit.time() {
+            LimitTime::Rate(SECOND) => " per second".to_owned(),
+            LimitTime::Rate(nanos) if nanos == 60 * SECOND => " per minute".to_owned(),
+            LimitTime::Rate(nanos) if nanos == 3600 * SECOND => " per hour".to_owned(),
+            LimitTime::Rate(nanos) => format!(" per {} s", nanos / SECOND),
+            LimitTime::Calendar(period) => format!(" per {}", period.name()),
+            LimitTime::Present => String::new(),
+        };
+        let LimitFilter { model, upstream, each_user } = self.limit.filter();
+        let model = model.as_ref().map(|model| format!(", of {model}")).unwrap_or_default();
+        let upstream = upstream.as_ref().map(|name| format!(", at {name}")).unwrap_or_default();
+        let each = if *each_user { ", each user" } else { "" };
+        format!("{}{per}{model}{upstream}{each}", self.limit.quantity().unit())
+    }
+
     /// The number of requests that wait for the limit.
     pub fn waiting(&self) -> usize {
         self.users.as_ref().map_or_else(|| self.limit.waiting(), |users| users.waiting())
