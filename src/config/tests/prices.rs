@@ -186,7 +186,7 @@ fn prices_of_the_file_yield_to_those_of_the_configuration() {
         expected,
         "a pattern before an imported name"
     );
-    let (_, prices) = load_ledger(&sources, Which::Local).unwrap();
+    let ReadLedger { prices, .. } = load_ledger(&sources, Which::Local).unwrap();
     assert_eq!((input(&prices, "gpt-4.1"), input(&prices, "o3")), expected);
     assert!(loaded.files.now().has_contents_of(&loaded.files));
     std::fs::remove_file(folder.path().join("prices.toml")).unwrap();
