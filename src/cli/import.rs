@@ -123,6 +123,10 @@ fn finish((toml, findings): &Converted, strict: bool) -> ExitCode {
         count(Treatment::NotHere)
     );
     let is_left = findings.iter().any(|(verdict, _)| verdict.is_left());
+    if toml.is_empty() {
+        say!("import: nothing is written, since no deployment could be taken");
+        return ExitCode::from(FAILED);
+    }
     if is_left && strict {
         say!("import: nothing is written, since --strict takes everything or nothing");
         return ExitCode::from(FAILED);

@@ -23,7 +23,7 @@ use settings::Settings;
 /// A converted configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
-    /// Our configuration.
+    /// Our configuration. Empty if no deployment could be taken.
     pub toml: String,
     /// A verdict for each key, in the order of the file.
     pub findings: Vec<Finding>,

@@ -101,7 +101,7 @@ impl Draft {
         std::iter::once(wanted.clone()).chain(numbered).find(|name| !is_used(name)).unwrap_or(wanted)
     }
 
-    /// The text of the file.
+    /// The text of the file. Empty if there is no upstream.
     pub(super) fn into_toml(mut self) -> String {
         // The first match wins: names, then the longer patterns.
         self.routes.sort_by_key(|route| {
@@ -110,6 +110,9 @@ impl Draft {
             (stars.min(1) + usize::from(route.model.is_none()), usize::MAX - length)
         });
         self.drop_unused();
+        if self.upstreams.is_empty() {
+            return String::new();
+        }
         let mut text = HEADER.to_owned();
         // A string takes all that is written.
         let _ = self.write(&mut text);

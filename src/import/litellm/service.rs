@@ -331,6 +331,9 @@ pub(super) fn report(findings: &mut Findings, path: &str, node: &Node, place: &P
 /// that is no common one.
 fn host_name(url: &str) -> String {
     const COMMON: [&str; 5] = ["ai", "api", "co", "internal", "www"];
+    if variable(url).is_some() {
+        return "service".to_owned();
+    }
     let host = url.split("://").nth(1).unwrap_or(url).split(['/', ':']).next().unwrap_or_default();
     if host.parse::<std::net::IpAddr>().is_ok() || host == "localhost" || host.is_empty() {
         return "local".to_owned();

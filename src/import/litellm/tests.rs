@@ -107,6 +107,26 @@ fn pattern_keeps_the_names_of_models() {
 }
 
 #[test]
+fn azure_resource_may_have_any_name() {
+    for (base, resource, version) in [
+        ("https://openai-1.openai.azure.com/", "https://openai-1.openai.azure.com", "api_version"),
+        ("https://r.openai.azure.com/openai/v1/", "https://r.openai.azure.com", "models"),
+    ] {
+        let text = format!(
+            "model_list:\n- {{model_name: a, litellm_params: {{model: azure/d, api_base: '{base}', api_key: os.environ/K}}}}\n"
+        );
+        let (toml, _) = converted(&text);
+        assert!(toml.contains(&format!("url = \"{resource}\"\n")) && toml.contains(version), "{toml}");
+    }
+}
+
+#[test]
+fn nothing_is_written_without_an_upstream() {
+    let text = "model_list:\n- {model_name: a, litellm_params: {model: bedrock/claude}}\n";
+    assert_eq!(import(text, false).unwrap().toml, "");
+}
+
+#[test]
 fn text_of_another_kind_is_refused() {
     for text in ["", "a: 1", "model_list: {}", "- 1", "model_list: [", "[server]\nlisten = 1\n"] {
         assert!(import(text, false).is_err(), "{text}");

@@ -16,8 +16,10 @@ impl Build<'_, '_> {
             return Err(());
         };
         self.findings.taken(&path, node);
-        let (resource, is_v1) = match base.split_once("/openai") {
-            Some((resource, rest)) => (resource, rest.starts_with("/v1")),
+        // Names of resources may begin with the same word.
+        let in_path = base.match_indices("/openai").find(|(at, _)| base[..*at].contains("://"));
+        let (resource, is_v1) = match in_path {
+            Some((at, part)) => (&base[..at], base[at + part.len()..].starts_with("/v1")),
             None => (base, false),
         };
         self.url(resource);
