@@ -33,7 +33,7 @@ impl<B: ResponseFrames> Exchange<B> {
             return Some(text.into());
         }
         if is_events {
-            let is_nothing = creates && !tally.is_response && self.has_known_events();
+            let is_nothing = creates && !tally.is_response && self.knows_events();
             let text = "the upstream's event stream has no event of a response";
             return is_nothing.then(|| tally.complaint.take().map_or_else(|| text.into(), |text| *text));
         }
@@ -45,14 +45,14 @@ impl<B: ResponseFrames> Exchange<B> {
     }
 
     pub(super) fn ends_by_event(&mut self) -> bool {
-        self.is_at(&ENDED_BY_EVENT)
+        self.serves_one_of(&ENDED_BY_EVENT)
     }
 
-    fn has_known_events(&mut self) -> bool {
-        self.ends_by_event() || self.is_at(&WITH_KNOWN_EVENTS)
+    fn knows_events(&mut self) -> bool {
+        self.ends_by_event() || self.serves_one_of(&WITH_KNOWN_EVENTS)
     }
 
-    fn is_at(&mut self, endpoints: &[&str]) -> bool {
+    fn serves_one_of(&mut self, endpoints: &[&str]) -> bool {
         self.reading.entry.row().endpoint.as_deref().is_some_and(|endpoint| endpoints.contains(&endpoint))
     }
 }
