@@ -91,7 +91,7 @@ enum Command {
     /// Make the running process read its configuration again (0: in use, 2: refused)
     Reload(reload::ReloadArgs),
     /// Report the use of tokens by client, model, time and more, from the ledger
-    Usage(usage::UsageArgs),
+    Usage(Box<usage::UsageArgs>),
     /// Make, list, replace and revoke the keys of clients
     Keys(keys::KeysArgs),
     /// Convert the configuration of another gateway

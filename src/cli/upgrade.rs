@@ -116,12 +116,16 @@ impl Start {
     /// The reason for which the end of this process would end the new one too.
     fn refusal(&self) -> Option<String> {
         const CONTAINER: &str = "replace the container";
-        let outlives = |init: &str| ["systemd", "init"].contains(&init);
+        let outlives = match self.init.as_deref() {
+            Some(init) => ["systemd", "init"].contains(&init),
+            // A unit with `ProtectProc=` sees no other process.
+            None => self.by_systemd || self.has_supervisor,
+        };
         // The parent of the first process is outside, also if containers share their processes' ids.
         if self.id == 1 || self.parent == 0 {
             return Some(format!("the first process of a container cannot be replaced: {CONTAINER}"));
         }
-        if self.parent == 1 && !self.init.as_deref().is_some_and(outlives) {
+        if self.parent == 1 && !outlives {
             let init = self.init.as_deref().unwrap_or("the first process");
             return Some(format!(
                 "{init} has started this process, and a container ends with it: {CONTAINER}"
@@ -269,6 +273,11 @@ mod tests {
             assert!(refusal(1, Some(init), false, true).starts_with(init), "{init}");
         }
         assert!(refusal(1, None, false, false).contains("a container ends with it"));
+        assert!(refusal(1, None, true, false).contains("Type=notify"));
+        assert_eq!(
+            (refusal(1, None, true, true), refusal(1, None, false, true)),
+            (String::new(), String::new())
+        );
         assert!(refusal(1, Some("systemd"), true, false).contains("Type=notify"));
         for (parent, init) in [(1, "systemd"), (1, "init"), (6, "tini"), (6, "systemd")] {
             assert_eq!(refusal(parent, Some(init), init == "systemd", true), "", "{parent} {init}");
