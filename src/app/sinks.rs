@@ -88,7 +88,7 @@ impl Sinks {
         };
         self.all.push(match &self.takes_over {
             Some(TakeOver { done, .. }) if is_of_earlier_schema(path) => {
-                Box::new(LateLedger::new(path, done, journal.threads(), open))
+                Box::new(LateLedger::new(path, done, journal, open))
             }
             _ => Box::new(open().map_err(|error| format!("ledger.path: {error}"))?),
         });

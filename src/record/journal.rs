@@ -154,7 +154,7 @@ impl Journal {
     }
 
     /// The largest number of records that wait for each sink.
-    pub(super) fn sink_capacity(&self) -> usize {
+    pub fn sink_capacity(&self) -> usize {
         self.0.of_sinks
     }
 

@@ -15,15 +15,12 @@ use std::time::{Duration, Instant};
 use super::error::LedgerError;
 use super::sink::{Batch, GATHERING, Ledger};
 use super::{query, schema, spill};
-use crate::record::{CAPACITY, Sink, Turn, UsageRecord, count};
+use crate::record::{Journal, Sink, Turn, UsageRecord, count};
 use crate::support::threads::{Threads, enter_background};
 use crate::support::{Gathering, Latch};
 
 /// The pause between looks at the latch, and between attempts to open the ledger.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// The number of records from which on those that wait are spilled: half of those that may wait.
-const MOST_WAITING: usize = CAPACITY / 2;
 
 /// Opens the ledger, and changes its schema.
 type Opening = Box<dyn FnMut() -> Result<Ledger, LedgerError> + Send>;
@@ -45,6 +42,8 @@ pub struct LateLedger {
     has_failed: bool,
     /// Records were spilled that the ledger must take in.
     has_spilled: bool,
+    /// The number of records from which on those that wait are spilled: half of those that may
+    /// wait.
     most_waiting: usize,
 }
 
@@ -55,23 +54,24 @@ struct Shared {
 }
 
 impl LateLedger {
-    /// `open` is called until it succeeds, from the opening of `taken_over` on, on one of `threads`.
+    /// `open` is called until it succeeds, from the opening of `taken_over` on, on a thread of
+    /// `journal`.
     pub fn new(
         path: &Path,
         taken_over: &Latch,
-        threads: &Threads,
+        journal: &Journal,
         open: impl FnMut() -> Result<Ledger, LedgerError> + Send + 'static,
     ) -> Self {
         Self {
             path: path.to_owned(),
             taken_over: taken_over.clone(),
-            threads: threads.clone(),
+            threads: journal.threads().clone(),
             shared: Arc::new(Shared { open: Mutex::new(Box::new(open)), opened: Mutex::default() }),
             is_opening: false,
             opened: None,
             has_failed: false,
             has_spilled: false,
-            most_waiting: MOST_WAITING,
+            most_waiting: journal.sink_capacity() / 2,
         }
     }
 
@@ -206,7 +206,7 @@ mod tests {
 
     use super::super::support::records;
     use super::*;
-    use crate::record::{Journal, Writer};
+    use crate::record::{CAPACITY, Writer};
     use crate::support::threads::Deadline;
 
     const SOON: Duration = Duration::from_secs(20);
@@ -235,9 +235,8 @@ mod tests {
 
         let (journal, latch) = (Journal::new(CAPACITY), Latch::default());
         let opening = (path.clone(), journal.clone());
-        let late = LateLedger::new(&path, &latch, journal.threads(), move || {
-            Ledger::open(&opening.0, None, &opening.1)
-        });
+        let late =
+            LateLedger::new(&path, &latch, &journal, move || Ledger::open(&opening.0, None, &opening.1));
         let mut writer = Writer::spawn(&journal, vec![Box::new(late)]).unwrap();
         records(1).into_iter().for_each(|record| journal.push(record));
         thread::sleep(PAUSE * 3);
@@ -260,8 +259,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("usage.db");
         let (journal, latch) = (Journal::new(CAPACITY), Latch::default());
-        let late =
-            LateLedger::new(&path, &latch, journal.threads(), || unreachable!("it has not taken over"));
+        let late = LateLedger::new(&path, &latch, &journal, || unreachable!("it has not taken over"));
         let mut writer = Writer::spawn(&journal, vec![Box::new(late)]).unwrap();
         for record in records(3) {
             journal.push(record);
@@ -276,7 +274,7 @@ mod tests {
         let (taken_over, copied) = (Latch::default(), copied.clone());
         taken_over.open();
         let opening = (path.to_owned(), journal.clone());
-        LateLedger::new(path, &taken_over, journal.threads(), move || {
+        LateLedger::new(path, &taken_over, journal, move || {
             copied.wait(SOON);
             Ledger::open(&opening.0, None, &opening.1)
         })

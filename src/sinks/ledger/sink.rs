@@ -22,7 +22,7 @@ use super::sweep::Sweeper;
 use super::{counted, spill};
 use crate::config::Postgres;
 pub(super) use crate::record::Batch;
-use crate::record::{CAPACITY, Journal, Sink, Turn, UsageRecord, count};
+use crate::record::{Journal, Sink, Turn, UsageRecord, count};
 use crate::support::{Backoff, Gathering, Live, OutageNotice};
 
 /// The time for which batches are gathered after the first one. With the journal's own 20 ms a
@@ -352,7 +352,7 @@ impl Ledger {
             committed.notify_one();
         }
         if self.outage.record_failure(()) {
-            tracing::error!(ledger = self.name, %reason, "usage records cannot be written; {CAPACITY} of them can wait until this ends");
+            tracing::error!(ledger = self.name, %reason, "usage records cannot be written; those that the queue has room for can wait until this ends");
         }
     }
 

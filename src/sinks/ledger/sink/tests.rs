@@ -2,7 +2,7 @@ use rusqlite::Connection;
 
 use super::super::support::{batch, count_at};
 use super::*;
-use crate::record::Lane;
+use crate::record::{CAPACITY, Lane};
 
 /// Long enough for any machine; no test should take it.
 const PATIENCE: Duration = Duration::from_secs(20);
