@@ -206,9 +206,14 @@ impl Plot<'_> {
         self.series.iter().any(|series| series.estimated.iter().any(|part| *part > 0.0))
     }
 
+    /// Returns true if the series have names, also if there is only one.
+    fn is_split(&self) -> bool {
+        self.series.len() > 1 || self.series.iter().any(|series| series.link.is_some())
+    }
+
     fn legend(&self) -> Markup {
         html! {
-            @if self.series.len() > 1 || self.before.is_some() || self.has_estimates() {
+            @if self.is_split() || self.before.is_some() || self.has_estimates() {
                 ul.legend {
                     @for series in self.series {
                         li {

@@ -198,7 +198,7 @@ impl Tile<'_> {
         html! {
             span.worse[is_worse].better[is_better] title={ "compared with " (self.before) } {
                 @if is_more {
-                    "▲ " @if factor > MOST_TIMES { (format!("{factor:.0}×")) } @else { (format!("{percent:.0}%")) }
+                    "▲ " (increase(factor))
                     span.sr { " more than " (self.before) }
                 } @else if is_less {
                     "▼ " (format!("{:.0}%", -percent)) span.sr { " less than " (self.before) }
@@ -207,6 +207,15 @@ impl Tile<'_> {
                 }
             }
         }
+    }
+}
+
+/// The words for a factor above 1. A factor beyond 100 says that there was next to nothing before.
+fn increase(factor: f64) -> String {
+    match factor {
+        factor if factor > 100.0 => "over 100×".to_owned(),
+        factor if factor > MOST_TIMES => format!("{factor:.0}×"),
+        factor => format!("{:.0}%", (factor - 1.0) * 100.0),
     }
 }
 

@@ -87,7 +87,7 @@ pub fn record(record: &Record) -> String {
     line(record.fields().map(|(_, value)| match value {
         Value::Null => String::new(),
         Value::String(text) => field(text),
-        Value::Object(_) => field(&value.to_string()),
+        Value::Object(_) | Value::Array(_) => field(&value.to_string()),
         other => other.to_string(),
     }))
 }
@@ -136,6 +136,14 @@ mod tests {
         let calls = serde_json::json!({"file_search": 1, "web_search": 2});
         let written = record(&Record::new(vec![("tool_calls".into(), calls), ("status".into(), 200.into())]));
         assert_eq!(written, "\"{\"\"file_search\"\":1,\"\"web_search\"\":2}\",200\n");
+    }
+
+    #[test]
+    fn attempts_of_a_record_are_one_field() {
+        let attempts = serde_json::json!([{"upstream": "a", "error": "x,=1+1"}, {"upstream": "b"}]);
+        let written =
+            record(&Record::new(vec![("attempts".into(), attempts), ("status".into(), 200.into())]));
+        assert!(written.starts_with("\"[{\"\"") && written.ends_with("}]\",200\n"), "{written}");
     }
 
     #[test]

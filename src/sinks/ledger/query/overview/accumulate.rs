@@ -28,7 +28,7 @@ const MOST_STEPS: usize = 1_000;
 const MOST_COMBINED: usize = 20_000;
 
 /// The largest number of sums by step and name.
-const MOST_CELLS: usize = 50_000;
+const MOST_CELLS: usize = 20_000;
 
 /// The fields by which an overview has groups, in the order of their names in a row. The tags
 /// follow them.
