@@ -103,6 +103,11 @@ fn is_near(host: &str) -> bool {
     host == "localhost" || METADATA_NAMES.contains(&host) || host.parse().is_ok_and(is_near)
 }
 
+/// Returns true for an address of RFC 1918.
+fn is_private(host: &str) -> bool {
+    host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_private())
+}
+
 /// The way to a place. `http://` leads to this machine only, or to its cloud.
 fn endpoint(table: &Table<'_>, network: Option<&Network>, place: &Place<'_>) -> Read<TokenEndpoint> {
     let Place { key, variable, text, rest, is_machine } = place;
@@ -117,7 +122,9 @@ fn endpoint(table: &Table<'_>, network: Option<&Network>, place: &Place<'_>) -> 
         return Err(mistake(format!("{text:?} has a path that no request can have")));
     }
     let host = url.host();
-    let is_machine = *is_machine && is_near(host);
+    // App Service has its endpoint at a private address of the container's host.
+    let is_of_app_service = *variable == Some("IDENTITY_ENDPOINT") && is_private(host);
+    let is_machine = *is_machine && (is_near(host) || is_of_app_service);
     if !url.is_https() && !is_machine && !is_local(host) {
         return Err(mistake(format!(
             "{text:?} is http:// to another machine: secrets are sent there, write https://"

@@ -293,17 +293,21 @@ fn mistakes_of_aws_name_key_or_variable() {
 fn endpoint_elsewhere_has_the_rules_of_the_network() {
     let azure = format!("{AZURE}[upstreams.azure.entra]\nby = \"managed_identity\"\n");
     let of = |url: &'static str| [("IDENTITY_ENDPOINT", url), ("IDENTITY_HEADER", "header-1")];
-    for url in
-        ["http://127.0.0.1:1/t", "http://localhost:1/t", "http://169.254.130.2/t", "http://[fe80::1]/t"]
-    {
+    for url in [
+        "http://127.0.0.1:1/t",
+        "http://localhost:1/t",
+        "http://169.254.130.2/t",
+        "http://[fe80::1]/t",
+        "http://172.16.1.5:8081/t",
+    ] {
         let CloudIdentity::Entra(entra) = identity(&azure, &of(url)) else { panic!("{url}") };
         assert!(entra.endpoint.is_machine, "{url}");
     }
     let CloudIdentity::Entra(entra) = identity(&azure, &of("https://tokens.example/t")) else { panic!() };
     assert!(!entra.endpoint.is_machine, "a proxy may lead there");
-    let found = mistake(&azure, &of("http://10.0.0.7/t"));
+    let found = mistake(&azure, &of("http://11.0.0.7/t"));
     assert!(
-        found.contains("IDENTITY_ENDPOINT: \"http://10.0.0.7/t\" is http:// to another machine"),
+        found.contains("IDENTITY_ENDPOINT: \"http://11.0.0.7/t\" is http:// to another machine"),
         "{found}"
     );
     let bounded = format!("{azure}[network]\nallowed_hosts = [\"*.azure.com\"]");
