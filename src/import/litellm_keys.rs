@@ -138,7 +138,7 @@ fn one(
             }
         },
     };
-    let limits = limits(row, &mut note);
+    let Some(limits) = limits(row, &mut note) else { return Ok(()) };
     if let Some(team) = text(row, "team_id") {
         let words = format!(
             "team_id: {team}: its limits are not in the export: write [teams.NAME], and team = \"NAME\" here"
@@ -164,8 +164,9 @@ fn one(
     Ok(())
 }
 
-/// The limits, as TOML.
-fn limits(row: &Map<String, Value>, note: &mut impl FnMut(Treatment, String)) -> Vec<String> {
+/// The limits, as TOML. `None`: one of them has no counterpart, and without it the key could do
+/// more than before, so that it is left out.
+fn limits(row: &Map<String, Value>, note: &mut impl FnMut(Treatment, String)) -> Option<Vec<String>> {
     let mut limits = Vec::new();
     for (column, what, per) in [
         ("rpm_limit", "requests", ", per = \"minute\""),
@@ -176,14 +177,15 @@ fn limits(row: &Map<String, Value>, note: &mut impl FnMut(Treatment, String)) ->
             Some(count) if count >= 1.0 && count.fract() == 0.0 => {
                 limits.push(format!("{{ {what} = {count}{per} }}"))
             }
-            Some(count) => note(
-                Treatment::ByHand,
-                format!("{column}: {count} is no limit here: a key that may do nothing is removed"),
-            ),
+            Some(count) => {
+                let words = format!("{column}: {count} is no limit here: the key is left out");
+                note(Treatment::ByHand, words);
+                return None;
+            }
             None => {}
         }
     }
-    let Some(budget) = number(row, "max_budget") else { return limits };
+    let Some(budget) = number(row, "max_budget") else { return Some(limits) };
     match text(row, "budget_duration").as_deref().map(period) {
         Some(Some((per, is_same))) if budget > 0.0 => {
             limits.push(format!("{{ cost = {budget}, per = \"{per}\" }}"));
@@ -196,12 +198,15 @@ fn limits(row: &Map<String, Value>, note: &mut impl FnMut(Treatment, String)) ->
             };
             note(Treatment::Near, words);
         }
-        _ => note(
-            Treatment::ByHand,
-            format!("max_budget: {budget}: a limit of cost is per day, week or month: write it"),
-        ),
+        _ => {
+            let words = format!(
+                "max_budget: {budget}: a limit of cost is per day, week or month: the key is left out, write it with one"
+            );
+            note(Treatment::ByHand, words);
+            return None;
+        }
     }
-    limits
+    Some(limits)
 }
 
 /// The period of a duration, and whether it is as long.

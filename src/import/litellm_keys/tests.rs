@@ -47,11 +47,20 @@ fn key_that_is_blocked_or_has_expired_is_left_out() {
 #[test]
 fn value_without_a_counterpart_is_left_to_a_person() {
     let row = format!(
-        "{{\"token\": \"{DIGEST}\", \"max_budget\": 5, \"team_id\": \"t1\", \"rpm_limit\": 0, \"guardrails\": [\"x\"], \"aliases\": {{}}}}"
+        "{{\"token\": \"{DIGEST}\", \"team_id\": \"t1\", \"guardrails\": [\"x\"], \"aliases\": {{}}}}"
     );
     let verdicts: Vec<_> = import(&row).notes.into_iter().map(|(verdict, _)| verdict).collect();
     use Treatment::{ByHand, NotHere, Taken};
-    assert_eq!(verdicts, [ByHand, ByHand, ByHand, NotHere, Taken]);
+    assert_eq!(verdicts, [ByHand, NotHere, Taken]);
+}
+
+#[test]
+fn key_whose_limit_has_no_counterpart_is_left_out() {
+    for limit in ["\"max_budget\": 5", "\"rpm_limit\": 0", "\"max_budget\": 5, \"budget_duration\": \"3s\""] {
+        let imported = import(&format!("{{\"token\": \"{DIGEST}\", {limit}}}"));
+        assert!(!imported.toml.contains("[clients"), "{imported:?}");
+        assert_eq!(imported.notes[0].0, Treatment::ByHand, "{imported:?}");
+    }
 }
 
 #[test]

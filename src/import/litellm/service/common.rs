@@ -1,7 +1,7 @@
 //! The parameters that deployments of all providers have.
 
-use super::Build;
-use crate::import::litellm::secret::variable;
+use super::{Build, report};
+use crate::import::litellm::secret::{Place, variable};
 use crate::import::toml_text::{key, quoted, seconds};
 use crate::import::yaml::Value;
 
@@ -57,6 +57,15 @@ impl Build<'_, '_> {
                     self.findings.by_hand(&path, node, "is no text");
                     continue;
                 };
+                if is_secret_header(header) {
+                    let variable = header.to_ascii_uppercase().replace('-', "_");
+                    let place = self.secrets.read(&text, &variable);
+                    report(self.findings, &path, node, &place);
+                    if !matches!(place, Place::Elsewhere | Place::NoKey) {
+                        pairs.push(format!("{} = {}", key(header), place.toml()));
+                    }
+                    continue;
+                }
                 let value = match variable(&text) {
                     Some(variable) => format!("{{ env = {} }}", quoted(variable)),
                     None => quoted(&text),
@@ -100,4 +109,10 @@ impl Build<'_, '_> {
             self.lines.push(format!("timeouts = {{ {} }}", pairs.join(", ")));
         }
     }
+}
+
+/// Returns true if a header's value is usually a secret, by the header's name.
+fn is_secret_header(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["auth", "cookie", "key", "password", "secret", "token"].iter().any(|word| name.contains(word))
 }
