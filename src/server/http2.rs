@@ -37,15 +37,18 @@ use streams::Streams;
 struct Bounds {
     /// The largest number of response bytes per stream that wait in h2 for the socket.
     send_buffer: usize,
-    /// The largest number of bytes that a client may send before they are read, per request and per
-    /// connection.
-    receive_window: u32,
+    /// The largest number of bytes that a client may send before they are read, per request.
+    stream_window: u32,
+    /// The same per connection.
+    connection_window: u32,
 }
 
-const BOUNDS: Bounds = Bounds { send_buffer: 64 * 1024, receive_window: 1 << 20 };
+const BOUNDS: Bounds = Bounds { send_buffer: 64 * 1024, stream_window: 1 << 20, connection_window: 1 << 20 };
 
-/// The bounds if memory is limited. [`HTTP2_CONNECTION`] has room for the window.
-const SMALL_BOUNDS: Bounds = Bounds { send_buffer: 16 * 1024, receive_window: 64 * 1024 };
+/// The bounds if memory is limited. [`HTTP2_CONNECTION`] has room for the connection's window, in
+/// which a body that its upstream does not read leaves room for others.
+const SMALL_BOUNDS: Bounds =
+    Bounds { send_buffer: 16 * 1024, stream_window: 64 * 1024, connection_window: 256 * 1024 };
 
 impl Bounds {
     fn of(state: &ConnState) -> Self {
@@ -101,8 +104,8 @@ impl<H: Handler> Connection<H> {
         let state = &self.state;
         let bounds = Bounds::of(state);
         let mut handshake = Builder::new()
-            .initial_window_size(bounds.receive_window)
-            .initial_connection_window_size(bounds.receive_window)
+            .initial_window_size(bounds.stream_window)
+            .initial_connection_window_size(bounds.connection_window)
             .max_frame_size(FRAME)
             .max_concurrent_streams(MAX_HTTP2_STREAMS)
             .max_header_list_size(MAX_HEAD_BYTES as u32)

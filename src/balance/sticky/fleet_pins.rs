@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 const MOST_WRITES: usize = 16_384;
 
 /// The largest number of ids for which a request asks. Further ones are unknown.
-pub const MOST_ASKED: usize = 256;
+pub const MOST_ASKED: usize = 2_048;
 
 /// An id of stored state, as all instances of a fleet know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

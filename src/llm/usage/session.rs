@@ -96,7 +96,7 @@ impl SessionMeter {
         scan.push(piece, None);
     }
 
-    /// The cause of the first error, if there was one and no response succeeded.
+    /// The cause of the first error, if there was one and no response or transcription succeeded.
     pub fn failure(&self) -> Option<Cause> {
         (self.succeeded == 0 && self.tally.error.is_some()).then_some(self.tally.cause)
     }
@@ -186,7 +186,10 @@ impl SessionMeter {
                 self.tally.usage_reports += u64::from(usage.is_some());
                 Some(&mut self.tally.usage)
             }
-            EventKind::Transcribed => Some(&mut self.transcribed),
+            EventKind::Transcribed => {
+                self.succeeded += 1;
+                Some(&mut self.transcribed)
+            }
             EventKind::Error => {
                 self.note(TurnStep::Refused(extracted.refused_id.take()));
                 None

@@ -19,7 +19,7 @@ pub const INCLUDED: usize = 2 * 1024;
 pub const TLS_CONNECTION: usize = 32 * 1024;
 
 /// The memory of an HTTP/2 connection without a stream, with the bodies that were not read yet.
-pub const HTTP2_CONNECTION: usize = 80 * 1024;
+pub const HTTP2_CONNECTION: usize = 272 * 1024;
 
 /// The memory of a running request: its state, its connection to the upstream, and the bytes that
 /// wait for the client while buffers are small.

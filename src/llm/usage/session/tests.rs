@@ -174,6 +174,7 @@ fn session_has_failed_if_no_response_succeeded() {
         (&[REFUSED, FAILED], Some(Cause::Request), Some("no")),
         (&[FAILED, BEGUN, COMPLETED], None, Some("slow")),
         (&[COMPLETED, REFUSED], None, Some("no")),
+        (&[HEARD, REFUSED], None, Some("no")),
         (&[BEGUN, COMPLETED], None, None),
         (&[CREATED], None, None),
     ] {
