@@ -361,7 +361,7 @@ class Scene:
         proxy, admin = free_port(), free_port()
         config = self.work / ("streamgauge.toml" if name == "openai" else f"{name}.toml")
         config.write_text(
-            f'[server]\nlisten = "{listen or f"127.0.0.1:{proxy}"}"\nworkers = 1\n[admin]\nlisten = "127.0.0.1:{admin}"\n'
+            f'[server]\nlisten = "{listen or f"127.0.0.1:{proxy}"}"\nworkers = 1\nmax_memory = "1GiB"\n[admin]\nlisten = "127.0.0.1:{admin}"\n'
             f'[ledger]\npath = "{self.work / name}.db"\njsonl = "{self.work / name}.jsonl"\n'
             f'[upstreams.{name}]\nurl = "http://127.0.0.1:{self.simulator}{path}"\napi_key = {{ value = "{KEY}" }}\n{more}'
         )

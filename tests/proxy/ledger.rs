@@ -124,7 +124,7 @@ fn usage_without_a_ledger_says_so_with_its_exit_status() {
         (
             &["--by", "colour"],
             2,
-            "\"colour\" is none of model, client, key, upstream, group, endpoint, user, day",
+            "\"colour\" is none of model, client, team, key, upstream, group, endpoint, user, day",
         ),
         (&["--since", "24"], 2, "has no unit"),
     ] {

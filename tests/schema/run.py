@@ -169,7 +169,7 @@ def program(text, folder):
 
 def is_configuration(text):
     """False: another program's configuration, or a file of stored keys."""
-    return "[model_providers" not in text and not text.startswith("[[keys]]")
+    return not any(table in text for table in ("[model_providers", "[models.")) and not text.startswith("[[keys]]")
 
 
 def main():
