@@ -244,7 +244,7 @@ impl Entry {
                 tally.output.is_some() || (ended && !estimate_input.shape.has_output());
             // The output is unknown if an event was skipped, if the upstream broke off before the
             // first text, or if there were events and none had known output.
-            let is_final = ended || tally.terminal || has_client_left;
+            let is_final = !tally.broke_off || tally.terminal;
             let has_known = has_text || (is_final && (has_output || tally.events == 0));
             let is_known = tally.skipped == 0 && has_known;
             estimate_input.output = tally.output.take().filter(|_| is_known);

@@ -28,6 +28,8 @@ pub struct Tally {
     pub usage_reports: u64,
     /// Events of any content.
     pub events: u64,
+    /// The upstream broke off inside the response.
+    pub broke_off: bool,
     /// Events, bodies and usage objects that were too large to be read.
     pub skipped: u64,
     /// The response declared its end: `[DONE]`, a final event type, or a body's last bracket.

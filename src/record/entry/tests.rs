@@ -156,30 +156,34 @@ fn estimate_has_output_only_as_far_as_it_is_known() {
     const STOP: &str = r#"data: {"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
     const ERROR: &str = r#"data: {"error":{"message":"no"}}"#;
     // None: there is no estimate. Otherwise true if the output is part of it.
-    let estimate = |events: &[&str], ended: bool| {
+    let estimate = |events: &[&str], end: &str| {
         let mut meter = StreamMeter::new();
         meter.keep_output(&Room::new(1 << 20));
         meter.push(events.iter().map(|event| format!("{event}\n\n")).collect::<String>().as_bytes());
         let journal = Journal::new(8);
         let mut entry = Entry::open(&journal, &anonymous());
         entry.keep_estimate_input(Shape::Chat, &Bytes::from_static(b"{\"messages\":[]}"));
-        let tally = meter.into_tally();
+        let mut tally = meter.into_tally();
+        tally.broke_off = end == "cut";
         entry.row().events = Some(tally.events);
-        entry.metered(tally, ended);
+        entry.metered(tally, end == "whole");
         entry.open.estimate_input.take().map(|estimate_input| estimate_input.output.is_some())
     };
-    for (events, ended, expected) in [
-        (&[ROLE, TEXT, STOP][..], true, Some(true)),
-        (&[ROLE, STOP], true, Some(true)),
-        (&[ROLE, TEXT], false, Some(true)),
-        (&[ROLE, TEXT, ERROR], true, Some(true)),
-        (&[ROLE, ERROR], true, None),
-        (&[ERROR], true, None),
-        (&[ROLE], false, Some(false)),
-        (&[], false, Some(false)),
-        (&[TEXT, "data: {bad", STOP], true, Some(false)),
+    for (events, end, expected) in [
+        (&[ROLE, TEXT, STOP][..], "whole", Some(true)),
+        (&[ROLE, STOP], "whole", Some(true)),
+        (&[ROLE, TEXT], "cut", Some(true)),
+        (&[ROLE, TEXT, ERROR], "whole", Some(true)),
+        (&[ROLE, ERROR], "whole", None),
+        (&[ERROR], "whole", None),
+        (&[ROLE], "cut", Some(false)),
+        (&[], "cut", Some(false)),
+        (&[ROLE, TEXT], "left", Some(true)),
+        (&[ROLE], "left", Some(true)),
+        (&[], "left", Some(true)),
+        (&[TEXT, "data: {bad", STOP], "whole", Some(false)),
     ] {
-        assert_eq!(estimate(events, ended), expected, "{events:?} {ended}");
+        assert_eq!(estimate(events, end), expected, "{events:?} {end}");
     }
 }
 

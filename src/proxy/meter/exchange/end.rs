@@ -105,6 +105,7 @@ impl<B: ResponseFrames> Exchange<B> {
         let feedback = self.feedback.take();
         if let Some(mut tally) = self.reading.kind.take_tally(ended) {
             self.reading.entry.row().events = is_events.then_some(tally.events);
+            tally.broke_off = matches!(end, End::Failed(_));
             if whole && tally.error.is_none() {
                 tally.error = self.lack(is_events, &mut tally);
             }
