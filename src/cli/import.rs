@@ -33,7 +33,7 @@ enum Command {
     /// The configuration goes to stdout. On stderr is a line for each key of the source: taken,
     /// near (with the difference), by hand (with what to do), or not here (with the reason).
     Litellm(LitellmArgs),
-    /// Convert virtual keys of LiteLLM's database into [clients]
+    /// Convert virtual keys of LiteLLM's database into clients
     ///
     /// FILE is an export of "LiteLLM_VerificationToken", as CSV with a header or as JSON: the
     /// column token, and as far as they are used key_alias, max_budget, budget_duration, tpm_limit,

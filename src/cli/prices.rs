@@ -58,7 +58,7 @@ struct ImportArgs {
     /// Write the prices into ledger.prices_file; a running proxy takes them over within seconds
     #[arg(long)]
     write: bool,
-    /// Print all prices as [[prices]] in place of the changes
+    /// Print all prices, in TOML, in place of the changes
     #[arg(long, conflicts_with = "write")]
     toml: bool,
     /// The first day of prices that have changed [default: today, in ledger.time_zone]
