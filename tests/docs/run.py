@@ -497,8 +497,9 @@ def check_metrics(scene):
     # Only a request that waits at a group has the first, which tests/proxy/group_waiting.rs checks, and only a proxy whose keys are
     # in PostgreSQL the second.
     rare = {"streamgauge_time_waiting_seconds", "streamgauge_key_store_up"}
-    # Exported with [redis] only.
+    # Exported with the identity of a cloud only.
     rare |= {"streamgauge_identity_expires_seconds", "streamgauge_identity_renewals_total"}
+    # Exported with [redis] only.
     rare |= {"streamgauge_redis_connected", "streamgauge_redis_grants_total", "streamgauge_redis_grant_seconds"}
     rare |= {"streamgauge_redis_id_lookups_total", "streamgauge_redis_id_writes_total"}
     for name in sorted(table - exported - rare):
