@@ -1,33 +1,14 @@
 //! `server.max_memory`: what is refused when it is used up, and what goes on.
 
-use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::harness::{CHAT_REQUEST, Client, Proxy, Upstream, proxy, sized, upstream};
+use crate::harness::{CHAT_REQUEST, Client, Proxy, proxy};
+use crate::places::held;
 
 const MIB: usize = 1 << 20;
 
 /// Soon, compared with the limits on slow bodies.
 const SOON: Duration = Duration::from_secs(5);
-
-/// An upstream that responds to chats at the test's signal, and to anything else immediately.
-fn held() -> (Upstream, mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let (arrived, arrivals) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
-    let gone = Arc::new(Mutex::new(gone));
-    let up = upstream(move |connection| {
-        while let Some(request) = connection.request() {
-            if request.line().contains("chat") {
-                arrived.send(()).unwrap();
-                if gone.lock().unwrap().recv().is_err() {
-                    return;
-                }
-            }
-            connection.send(sized("200 OK", "application/json", b"{}"));
-        }
-    });
-    (up, arrivals, go)
-}
 
 /// A client that sends a JSON body of this size without its last byte.
 fn holder(proxy: &Proxy, bytes: usize) -> Client {

@@ -15,7 +15,7 @@ fn ok() -> Upstream {
 }
 
 /// An upstream that responds to chats at the test's signal, and to anything else immediately.
-fn held() -> (Upstream, mpsc::Receiver<()>, mpsc::Sender<()>) {
+pub(crate) fn held() -> (Upstream, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (arrived, arrivals) = mpsc::channel();
     let (go, gone) = mpsc::channel::<()>();
     let gone = Arc::new(Mutex::new(gone));
