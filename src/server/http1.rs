@@ -331,6 +331,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
 
     /// Responds to an unacceptable head, and closes the connection.
     async fn refuse(&mut self, error: Error) -> io::Result<()> {
+        self.peer.discard_unread();
         let refusal = Bytes::from(self.context.handler.reject_head(error, self.peer.state.address()));
         let refused = poll_fn(|cx| Poll::Ready(self.peer.poll_write(cx, b"", refusal.clone(), b"")));
         let _ = refused.await?;

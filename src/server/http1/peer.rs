@@ -157,6 +157,12 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         self.count_waiting();
     }
 
+    /// Gives back the memory of bytes that no request will read: many refused clients can linger.
+    pub(super) fn discard_unread(&mut self) {
+        self.unread = Vec::new();
+        self.count_waiting();
+    }
+
     /// Counts the memory of bytes that are not read or written yet.
     #[cold]
     fn count_waiting(&self) {
