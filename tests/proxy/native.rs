@@ -111,6 +111,18 @@ fn cohere_is_metered_by_its_tokens_else_by_what_it_bills() {
         ]);
         has(&record, expected.clone());
         assert!(record["time_to_first_token_ms"].is_number(), "{record}");
+        let end = format!(
+            r#"{{"is_finished":true,"event_type":"stream-end","finish_reason":"COMPLETE","response":{{"response_id":"r","text":"Hi there","meta":{usage}}}}}"#
+        );
+        let first = events(&[
+            r#"{"is_finished":false,"event_type":"stream-start","generation_id":"g"}"#,
+            r#"{"is_finished":false,"event_type":"text-generation","text":"Hi"}"#,
+            r#"{"is_finished":false,"event_type":"text-generation","text":" there"}"#,
+            &end,
+        ]);
+        has(&first, expected.clone());
+        assert_eq!(first["outcome"], "complete");
+        assert!(first["time_to_first_token_ms"].is_number(), "{first}");
     }
     let rerank =
         body(r#"{"results":[],"meta":{"api_version":{"version":"2"},"billed_units":{"search_units":1}}}"#);

@@ -35,6 +35,7 @@ impl EventKind {
         match word {
             b"response.completed" | b"response.incomplete" | b"response.failed" => EventKind::Completed,
             b"message_stop" | b"transcript.text.done" | b"speech.audio.done" => EventKind::Terminal,
+            b"stream-end" => EventKind::Terminal,
             b"image_generation.completed" | b"image_edit.completed" => EventKind::Picture,
             b"error" => EventKind::Error,
             b"response.created" => EventKind::Begun,

@@ -25,7 +25,7 @@ const ERRORS: usize = ErrorAt::ResponseCode as usize + 1;
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Extracted {
     /// Usages by [`UsageAt`], best first.
-    usage: [Option<Box<Report>>; 11],
+    usage: [Option<Box<Report>>; 12],
     /// Models by [`ModelAt`], best first.
     model: [Option<Box<str>>; 7],
     /// Errors by [`ErrorAt`], best first. Unallocated if there is none.
@@ -74,6 +74,8 @@ pub(super) struct Extracted {
     pub(super) timings: Option<Box<Usage>>,
     /// The fingerprint is that of llama.cpp's server.
     pub(super) is_llama_cpp: bool,
+    /// The text has an `event_type`, as Cohere's events of version 1 have.
+    pub(super) has_event_type: bool,
     /// Number of choices; index and end of the last one.
     choices: u32,
     index: Option<u64>,
@@ -260,6 +262,7 @@ impl Extracted {
             (Place::Top, Key::XGroq) => self.usage[UsageAt::XGroq as usize] = None,
             (Place::Top, Key::Response) => {
                 self.usage[UsageAt::Response as usize] = None;
+                self.usage[UsageAt::ResponseMeta as usize] = None;
                 self.tier[Beside::Response as usize] = None;
                 self.items.forget(ItemAt::Response);
                 self.web_searches[Beside::Response as usize] = 0;
@@ -323,6 +326,12 @@ impl Extracted {
                 self.has_name |= !self.is_keep_alive && !matches!(word(value), b"" | b"error");
                 self.adds_item = word(value) == b"response.output_item.added";
                 self.ends_item = word(value) == b"response.output_item.done";
+            }
+            Slot::EventType => {
+                self.has_event_type = value.starts_with(b"\"");
+                if word(value) == b"stream-end" {
+                    self.kind = EventKind::Terminal;
+                }
             }
             Slot::Object => {
                 let object = word(value);

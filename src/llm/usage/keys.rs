@@ -11,6 +11,8 @@ listed! {
         Usage,
         Model,
         Type,
+        /// The type of an event of Cohere's version 1.
+        EventType,
         Object,
         Response,
         Session,
@@ -146,6 +148,7 @@ impl Key {
             ]
             10: [
                 b"background" => Key::Background,
+                b"event_type" => Key::EventType,
                 b"tool_calls" => Key::ToolCalls,
                 b"tool_usage" => Key::ToolUsage,
                 b"web_search" => Key::WebSearch,

@@ -113,6 +113,7 @@ impl Place {
             (Place::Choice, Key::Usage, _) => Want(Slot::Usage(UsageAt::Choice)),
             (Place::XGroq, Key::Usage, _) => Want(Slot::Usage(UsageAt::XGroq)),
             (Place::Interaction, Key::Usage, _) => Want(Slot::Usage(UsageAt::Interaction)),
+            (Place::Response, Key::Meta, _) => Want(Slot::Usage(UsageAt::ResponseMeta)),
             (Place::Top, Key::UsageMetadata, _) => Want(Slot::Usage(UsageAt::Metadata)),
             (Place::Listed, Key::UsageMetadata, _) => Want(Slot::Usage(UsageAt::ListedMetadata)),
             (Place::Listed, Key::Usage, _) => Want(Slot::Usage(UsageAt::Listed)),
@@ -130,6 +131,7 @@ impl Place {
             (Place::Listed, Key::Model, _) => Want(Slot::Model(ModelAt::Listed)),
 
             (Place::Top, Key::Type, _) => Want(Slot::Type),
+            (Place::Top, Key::EventType, _) => Want(Slot::EventType),
             (Place::Top, Key::Object, _) => Want(Slot::Object),
             (Place::Top, Key::Message, Kind::Scalar) => Want(Slot::Message),
             (Place::Top, Key::Detail, _) => Want(Slot::Detail),

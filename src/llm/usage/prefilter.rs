@@ -24,8 +24,8 @@ impl Word {
     }
 }
 
-/// Built once per process. The last two are optional.
-static WORDS: LazyLock<[Word; 5]> = LazyLock::new(|| {
+/// Built once per process. The last three are optional.
+static WORDS: LazyLock<[Word; 6]> = LazyLock::new(|| {
     [
         // `usage`, also as the beginning of Gemini's `usageMetadata`.
         Word::new("\"usage", |rest| {
@@ -44,6 +44,8 @@ static WORDS: LazyLock<[Word; 5]> = LazyLock::new(|| {
             let rest = key_end(rest, b"Version\"");
             matches!(rest.and_then(value), Some([b'"', next, ..]) if *next != b'"')
         }),
+        // The type of Cohere's events of version 1.
+        Word::new("\"event_type\"", |rest| word(rest) == b"stream-end"),
     ]
 });
 
@@ -73,6 +75,8 @@ fn word(rest: &[u8]) -> &[u8] {
 pub(super) struct Wants {
     pub(super) model: bool,
     pub(super) timings: bool,
+    /// `event_type` is the type of the stream's events.
+    pub(super) event_type: bool,
 }
 
 /// Bytes searched at once: more than one payload, which is cheaper than each alone, but not the
@@ -82,15 +86,15 @@ const STRIDE: usize = 2048;
 /// The words in one pushed slice, each searched for over several events at once.
 pub(super) struct Prefilter<'a> {
     bytes: &'a [u8],
-    words: &'static [Word; 5],
+    words: &'static [Word; 6],
     /// The first offset behind the last payload's start at which each word may begin.
-    next: [usize; 5],
+    next: [usize; 6],
 }
 
 impl<'a> Prefilter<'a> {
     #[inline]
     pub(super) fn new(bytes: &'a [u8]) -> Prefilter<'a> {
-        Prefilter { bytes, words: &WORDS, next: [0; 5] }
+        Prefilter { bytes, words: &WORDS, next: [0; 6] }
     }
 
     /// Returns true if the payload at `start..end` is worth parsing. Payloads must be checked in
@@ -102,6 +106,7 @@ impl<'a> Prefilter<'a> {
             || self.has(2, start, end)
             || wants.timings && self.has(3, start, end)
             || wants.model && self.has(4, start, end)
+            || wants.event_type && self.has(5, start, end)
     }
 
     #[inline]

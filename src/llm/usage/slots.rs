@@ -40,8 +40,9 @@ pub(super) enum UsageAt {
     /// Completions in a list, one per prompt, as llama.cpp responds to several prompts; their sum
     /// counts.
     Listed,
-    /// Cohere's bodies of version 1.
+    /// Cohere's version 1: in bodies, and in the response that ends a stream.
     Meta,
+    ResponseMeta,
 }
 
 /// Places of a model's name, best first.
@@ -107,6 +108,8 @@ pub(super) enum Slot {
     /// The `detail` or `errors` of a failure without an error.
     Detail,
     Type,
+    /// The type of an event of Cohere's version 1.
+    EventType,
     Object,
     /// The `object` of a list's item.
     ListedObject,
@@ -148,6 +151,7 @@ impl Slot {
             Slot::Id(_) | Slot::RefusedId => ID_LIMIT,
             Slot::Background(_)
             | Slot::Type
+            | Slot::EventType
             | Slot::Object
             | Slot::ListedObject
             | Slot::Index

@@ -45,6 +45,9 @@ struct Reading {
     is_completion: bool,
     /// The stream is llama.cpp's, whose `timings` may take the place of usage.
     is_llama_cpp: bool,
+    /// The stream's events have their type in `event_type` (Cohere's version 1, Gemini's
+    /// interactions).
+    has_event_types: bool,
     /// The place of the last output text, while the text is kept.
     anchor: Option<Anchor>,
     /// The last event, if it was the last of a slice, only its text was wanted, and the text is kept.
@@ -181,7 +184,11 @@ impl Pushed<'_> {
     /// Returns true if the event may contain a wanted value.
     #[inline]
     fn worth_reading(&mut self, event: &Event<'_>) -> bool {
-        let wants = Wants { model: self.reading.tally.model.is_none(), timings: self.reading.is_llama_cpp };
+        let wants = Wants {
+            model: self.reading.tally.model.is_none(),
+            timings: self.reading.is_llama_cpp,
+            event_type: self.reading.has_event_types,
+        };
         match event.at {
             _ if !self.reading.first_token => true,
             Some(at) => self.prefilter.worth_reading(at, at + event.data.len(), wants),
@@ -283,6 +290,7 @@ impl Pushed<'_> {
             self.progress.usage = true;
             self.progress.usage_at = self.progress.last_end;
         }
+        self.reading.has_event_types |= extracted.has_event_type;
         self.reading.is_llama_cpp |= extracted.is_llama_cpp || extracted.timings.is_some();
         self.progress.is_llama_cpp |= self.reading.is_llama_cpp;
         self.reading.tally.take(&mut extracted, named);

@@ -1,6 +1,7 @@
 use super::*;
 
-const ALL: Wants = Wants { model: true, timings: true };
+const ALL: Wants = Wants { model: true, timings: true, event_type: true };
+const NONE: Wants = Wants { model: false, timings: false, event_type: false };
 
 fn worth(payload: &str) -> bool {
     let alone = Prefilter::new(payload.as_bytes()).worth_reading(0, payload.len(), ALL);
@@ -32,6 +33,7 @@ fn prefilter_accepts_payloads_with_wanted_values() {
         r#"{"item":{"type":"message"},"type":"message_stop"}"#,
         r#"{"model":"gpt-4.1"}"#,
         r#"{"choices":[],"timings":{"prompt_n":1}}"#,
+        r#"{"is_finished":true,"event_type":"stream-end"}"#,
     ] {
         assert!(worth(payload), "{payload}");
     }
@@ -46,6 +48,7 @@ fn prefilter_rejects_deltas() {
         r#"{"type":"response.output_text.delta","delta":"an error"}"#,
         r#"{"type":"response.completed_not"}"#,
         r#"{"model":""}"#,
+        r#"{"event_type":"text-generation","text":"stream-end"}"#,
         r#"{"usage""#,
         r#"{"type":"#,
         "",
@@ -57,7 +60,7 @@ fn prefilter_rejects_deltas() {
 #[test]
 fn prefilter_rejects_the_model_once_it_is_known() {
     let payload = br#"{"model":"gpt-4.1"}"#;
-    assert!(!Prefilter::new(payload).worth_reading(0, payload.len(), Wants { model: false, timings: false }));
+    assert!(!Prefilter::new(payload).worth_reading(0, payload.len(), NONE));
 }
 
 #[test]
@@ -70,16 +73,9 @@ fn prefilter_finds_words_across_window_ends() {
         let filler = "x".repeat(before - line("").len() - line("{}").len());
         let stream = line("{}") + &line(&filler) + &line(wanted) + &line("{}");
         let mut prefilter = Prefilter::new(stream.as_bytes());
-        assert!(!prefilter.worth_reading(6, 8, Wants { model: false, timings: false }));
+        assert!(!prefilter.worth_reading(6, 8, NONE));
         let at = line("{}").len() + line(&filler).len() + 6;
-        assert!(
-            prefilter.worth_reading(at, at + wanted.len(), Wants { model: false, timings: false }),
-            "{before} bytes before it"
-        );
-        assert!(!prefilter.worth_reading(
-            stream.len() - 4,
-            stream.len() - 2,
-            Wants { model: false, timings: false }
-        ));
+        assert!(prefilter.worth_reading(at, at + wanted.len(), NONE), "{before} bytes before it");
+        assert!(!prefilter.worth_reading(stream.len() - 4, stream.len() - 2, NONE));
     }
 }
