@@ -7,7 +7,7 @@
 //! | `access`, `guard`, `login` | which clients may see the pages; the check of it; how they log in |
 //! | `keys` | stored keys of clients: listed and changed |
 //! | `query` | the queries of requests |
-//! | `api`, `members` | responses for programs |
+//! | `api`, `members`, `running`, `limits` | responses for programs |
 //! | `pages` | responses for people |
 //! | `live` | changes, as events |
 //! | `reader` | reads of the ledger |
@@ -24,6 +24,7 @@ mod access;
 mod api;
 mod guard;
 mod keys;
+mod limits;
 mod live;
 mod login;
 mod members;
@@ -34,6 +35,7 @@ mod reader;
 mod ready;
 mod reload;
 mod respond;
+mod running;
 mod server;
 mod stream;
 
@@ -151,6 +153,8 @@ impl Admin {
             .route("/records", read(api::latest))
             .route("/live", read(live))
             .route("/members", read(members::members))
+            .route("/running", read(running::running))
+            .route("/limits", read(limits::limits))
             .route("/config/status", read(reload::status))
             .route("/logout", send(login::logout))
             .fallback(not_found);
@@ -194,7 +198,7 @@ async fn not_found(method: Method) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return not_allowed("GET, HEAD");
     }
-    let known = "here are /, /usage, /usage/<id>, /records, /members, /config, /config/status, /keys, /metrics, /healthz and /readyz";
+    let known = "here are /, /usage, /usage/<id>, /records, /members, /running, /limits, /config, /config/status, /keys, /metrics, /healthz and /readyz";
     fault(StatusCode::NOT_FOUND, "not_found", known)
 }
 

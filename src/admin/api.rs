@@ -133,7 +133,7 @@ fn kind(format: Format) -> &'static str {
     }
 }
 
-fn bad(reason: &str) -> Response {
+pub(super) fn bad(reason: &str) -> Response {
     fault(StatusCode::BAD_REQUEST, "bad_request", reason)
 }
 

@@ -48,6 +48,7 @@ use aws_lc_rs::digest;
 use axum::response::Response;
 use maud::{DOCTYPE, Markup, html};
 
+pub(super) use limits::LimitLine;
 pub use limits::ShownLimits;
 pub(super) use overviews::{Overviews, teams};
 

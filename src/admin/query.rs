@@ -1,5 +1,6 @@
 //! The queries of requests.
 
+mod listing;
 mod page;
 mod range;
 mod view;
@@ -12,6 +13,7 @@ use jiff::tz::TimeZone;
 use crate::config;
 use crate::sinks::ledger::{By, Selection, Teams, TimeSpec};
 use crate::support::tags::{MAX_TAGS, TagName};
+pub(super) use listing::{RunningQuery, limits};
 pub(super) use page::{PageQuery, minute};
 pub(super) use range::Range;
 pub(super) use view::{Metric, SPLITS, TABS};

@@ -57,7 +57,7 @@ fn read_token_reads_every_page_and_changes_nothing() {
     let (_program, proxy) = run(&tokens(), &up);
     let admin = proxy.admin();
     let ask = |line: &str, headers: &str| ask(LOCAL, admin, line, headers, "");
-    for path in ["/", "/metrics", "/members", "/config", "/config/status"] {
+    for path in ["/", "/metrics", "/members", "/running", "/limits", "/config", "/config/status"] {
         let line = format!("GET {path}");
         assert_eq!(ask(&line, &bearer(READ_TOKEN)).status(), 200, "{path}");
         assert_eq!(ask(&line, "").status(), 401, "{path}");

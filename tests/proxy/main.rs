@@ -101,6 +101,7 @@ mod resend;
 mod resend_versions;
 mod response_cost;
 mod revoked_keys;
+mod running_streams;
 mod shared_changes;
 mod shared_ids;
 mod shared_limits;

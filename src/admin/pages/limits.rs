@@ -24,21 +24,31 @@ pub struct ShownLimits {
     pub now: fn() -> Now,
 }
 
-struct Line {
-    applied: AppliedLimit,
-    status: LimitStatus,
-    ratio: f64,
+/// A limit with its count.
+pub(in crate::admin) struct LimitLine {
+    pub(in crate::admin) applied: AppliedLimit,
+    pub(in crate::admin) status: LimitStatus,
+    /// The used or held part.
+    pub(in crate::admin) ratio: f64,
+}
+
+impl LimitLine {
+    /// All limits, the fullest first.
+    pub(in crate::admin) fn fullest_first(limits: &ShownLimits) -> Vec<Self> {
+        let now = (limits.now)();
+        let line = |applied: AppliedLimit| {
+            let status = applied.status(now);
+            Self { ratio: status.used_ratio(), applied, status }
+        };
+        let mut lines: Vec<_> = limits.registry.all().into_iter().map(line).collect();
+        lines.sort_by(|one, other| other.ratio.total_cmp(&one.ratio));
+        lines
+    }
 }
 
 /// The limits, the fullest first. Empty without any.
 pub(super) fn limits(limits: &ShownLimits, zone: &TimeZone) -> Markup {
-    let now = (limits.now)();
-    let line = |applied: AppliedLimit| {
-        let status = applied.status(now);
-        Line { ratio: status.used_ratio(), applied, status }
-    };
-    let mut lines: Vec<_> = limits.registry.all().into_iter().map(line).collect();
-    lines.sort_by(|one, other| other.ratio.total_cmp(&one.ratio));
+    let (now, lines) = ((limits.now)(), LimitLine::fullest_first(limits));
     let near = lines.iter().filter(|line| line.ratio >= NEAR).count();
     let (first, others) = lines.split_at(lines.len().min(MOST_SHOWN));
     html! {
@@ -60,7 +70,7 @@ pub(super) fn limits(limits: &ShownLimits, zone: &TimeZone) -> Markup {
     }
 }
 
-fn table(lines: &[Line], now: Timestamp, zone: &TimeZone) -> Markup {
+fn table(lines: &[LimitLine], now: Timestamp, zone: &TimeZone) -> Markup {
     html! {
         div.scroll role="group" aria-label="Limits" {
             table.sums {
@@ -78,8 +88,8 @@ fn table(lines: &[Line], now: Timestamp, zone: &TimeZone) -> Markup {
     }
 }
 
-fn row(line: &Line, now: Timestamp, zone: &TimeZone) -> Markup {
-    let Line { applied, status, ratio } = line;
+fn row(line: &LimitLine, now: Timestamp, zone: &TimeZone) -> Markup {
+    let LimitLine { applied, status, ratio } = line;
     let quantity = applied.limit.quantity();
     let percent = (ratio * 100.0).round();
     let waiting = applied.waiting();

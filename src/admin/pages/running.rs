@@ -45,7 +45,12 @@ impl Running {
         Self { streams, unlisted: if is_filtered { 0 } else { unlisted } }
     }
 
-    fn count(&self) -> usize {
+    /// The listed streams, the oldest first.
+    pub(in crate::admin) fn streams(&self) -> &[Arc<Stream>] {
+        &self.streams
+    }
+
+    pub(in crate::admin) fn count(&self) -> usize {
         self.streams.len() + self.unlisted
     }
 }
