@@ -30,8 +30,8 @@ mod serve;
 mod signals;
 #[cfg(feature = "simulator")]
 mod simulate;
-#[cfg(feature = "simulator")]
 mod stop_signals;
+mod top;
 mod upgrade;
 mod usage;
 
@@ -90,6 +90,8 @@ enum Command {
     Health(health::HealthArgs),
     /// Make the running process read its configuration again (0: in use, 2: refused)
     Reload(reload::ReloadArgs),
+    /// Show running streams, rates, tokens, costs, members and limits, and keep them up to date
+    Top(top::TopArgs),
     /// Report the use of tokens by client, model, time and more, from the ledger
     Usage(Box<usage::UsageArgs>),
     /// Make, list, replace and revoke the keys of clients
@@ -127,6 +129,7 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "import")]
         Command::Import(args) => import::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Usage(args) => usage::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Prices(args) => prices::run(&args),
@@ -160,6 +163,7 @@ impl Cli {
             Command::Init(args) => args.config = config,
             Command::Health(args) => args.config = config,
             Command::Reload(args) => args.config = config,
+            Command::Top(args) => args.config = config,
             Command::Usage(args) => args.config = config,
             Command::Keys(args) => args.config = config,
             Command::Prices(args) => args.config = config,
@@ -197,6 +201,7 @@ impl Command {
             Self::Import(_) => "import",
             Self::Health(_) => "health",
             Self::Reload(_) => "reload",
+            Self::Top(_) => "top",
             Self::Usage(_) => "usage",
             Self::Keys(_) => "keys",
             Self::Prices(_) => "prices",

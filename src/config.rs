@@ -102,7 +102,7 @@ pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
 pub use postgres::host_name;
 pub use price_file::{PricePlace, load_price_place, write_prices};
-pub use probe::{AdminPort, check_file, load_admin_port, load_admin_token};
+pub use probe::{AdminPort, check_file, load_admin_port, load_admin_token, load_read_token};
 pub use settings::{
     AccessLines, AdminSettings, Alert, AwsIdentity, AwsSource, Client, ClientKey, CloudIdentity,
     ContainerToken, Database, DrainLimits, EntraGrant, EntraIdentity, ForwardProxy, GoogleIdentity,

@@ -12,7 +12,7 @@ use crate::config::{self, AdminPort, Mistakes, Sources};
 use crate::tls::{ClientSettings, HTTP_1_1, Verification};
 
 /// The longest response that is read.
-const MAX_RESPONSE: u64 = 256 << 10;
+const MAX_RESPONSE: u64 = 4 << 20;
 
 pub(super) const NOT_THERE: &str = "nothing listens there: streamgauge does not run, or admin.listen has changed since its start, and --address \
      names the address in use";

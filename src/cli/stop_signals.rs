@@ -1,4 +1,4 @@
-//! The signals that end a command that has neither files nor a configuration.
+//! The signals that end a command that neither serves nor reads its configuration again.
 
 use std::io;
 

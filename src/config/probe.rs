@@ -42,13 +42,22 @@ pub fn load_admin_port(sources: &Sources) -> Result<AdminPort, Mistakes> {
 
 /// Reads `admin.token` from the same sources. `None` if it is missing or cannot be read.
 pub fn load_admin_token(sources: &Sources) -> Option<Secret> {
+    load_secret(sources, "token")
+}
+
+/// Reads `admin.read_token`, which suffices for reading, else `admin.token`. `None` if both are
+/// missing or cannot be read.
+pub fn load_read_token(sources: &Sources) -> Option<Secret> {
+    load_secret(sources, "read_token").or_else(|| load_secret(sources, "token"))
+}
+
+/// Reads a secret in `[admin]`.
+fn load_secret(sources: &Sources, key: &str) -> Option<Secret> {
     let file =
         file::find_with(sources.file.as_deref(), &sources.env, &file::CANDIDATES, file::parse_begun).ok()?;
     let (layers, _) = Layers::merge(file, &sources.env, &sources.overrides);
     let reader = Reader::new(&layers, &sources.env);
-    reader
-        .read_part(|root| root.at(&["admin", "token"]).map(|entry| (secret().read)(&entry)).transpose())
-        .ok()?
+    reader.read_part(|root| root.at(&["admin", key]).map(|entry| (secret().read)(&entry)).transpose()).ok()?
 }
 
 /// Reads the file alone.
@@ -99,6 +108,25 @@ mod tests {
             let expected = if end < good { "127.0.0.1:9090" } else { "127.0.0.1:9191" };
             let port = load(&text[..end]).unwrap_or_else(|error| panic!("{end} ({begun}): {error}"));
             assert_eq!(port.address, address(expected), "{end}");
+        }
+    }
+
+    #[test]
+    fn read_token_comes_before_the_token_that_may_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("streamgauge.toml");
+        let both = "[admin]\ntoken = { value = \"all\" }\nread_token = { value = \"read\" }\n";
+        for (text, expected) in [
+            (both, Some("read")),
+            (
+                "[admin]\ntoken = { value = \"all\" }\nread_token = { file = \"/no/such/file\" }\n",
+                Some("all"),
+            ),
+            ("[admin]\n", None),
+        ] {
+            fs::write(&path, text).unwrap();
+            let sources = Sources { file: Some(path.clone()), ..Sources::default() };
+            assert_eq!(load_read_token(&sources).as_ref().map(Secret::expose), expected, "{text}");
         }
     }
 
