@@ -70,7 +70,8 @@ fn every_query_of_the_prometheus_dashboard_has_data() {
             name => choice.get(name).cloned(),
         })
     };
-    let (mut all, mut each) = (Choice::new(), Choice::new());
+    let defaults = defaults(&dashboard);
+    let (mut all, mut each) = (defaults.clone(), defaults);
     for variable in dashboard.variables() {
         let query = fill(variable.query, &each);
         let values = label_values(&prometheus, &query);
@@ -80,8 +81,8 @@ fn every_query_of_the_prometheus_dashboard_has_data() {
         each.insert(variable.name.to_owned(), format!("({})", values.join("|")));
     }
     for query in dashboard.queries() {
-        for choice in [&all, &each] {
-            let text = fill(query.text, choice);
+        for choice in [&all, &each].into_iter().flat_map(|choice| variants(&dashboard, query.text, choice)) {
+            let text = fill(query.text, &choice);
             let title = &query.panel["title"];
             let series = match query.target["instant"] == true {
                 true => prometheus.query(&text),
@@ -101,13 +102,10 @@ fn every_query_of_the_prometheus_dashboard_has_data() {
         prometheus.query(&fill(query.text, &all))
     };
     // Prometheus' results after twice the same traffic.
-    for title in
-        ["Tokens", "Requests", "Active streams", "Tokens per client", "Total tokens per client", "Outcomes"]
-    {
+    for title in ["Input tokens", "Output tokens", "Requests", "Running now", "Cost", "Sums", "Outcomes"] {
         assert!(of(title).iter().any(|&(_, value)| value > 0.0), "{title}: {:?}", of(title));
     }
-    let clients: Vec<_> =
-        of("Total tokens per client").into_iter().map(|(labels, _)| labels["client"].clone()).collect();
+    let clients: Vec<_> = of("Sums").into_iter().map(|(labels, _)| labels["client"].clone()).collect();
     assert_eq!(clients, ["search", "support"]);
 }
 
@@ -143,7 +141,8 @@ fn postgres_dashboard_queries_have_data_and_the_ledgers_sums() {
             (name, _) => choice.get(name).cloned(),
         })
     };
-    let (mut all, mut each) = (Choice::new(), Choice::new());
+    let defaults = defaults(&dashboard);
+    let (mut all, mut each) = (defaults.clone(), defaults);
     for variable in dashboard.variables() {
         let query = fill(variable.query, &each);
         let values = scene.postgres.sql(&query);
@@ -154,8 +153,12 @@ fn postgres_dashboard_queries_have_data_and_the_ledgers_sums() {
     }
     for query in dashboard.queries() {
         let title = &query.panel["title"];
-        let [rows, chosen] = [&all, &each].map(|choice| rows(&scene.postgres, &fill(query.text, choice)));
+        let ask = |choice: &Choice| rows(&scene.postgres, &fill(query.text, choice));
+        let [rows, chosen] = [&all, &each].map(ask);
         assert_eq!(rows.len(), chosen.len(), "{title}: all values are not All");
+        for choice in variants(&dashboard, query.text, &all) {
+            assert!(!ask(&choice).is_empty(), "{title} is empty: {choice:?}");
+        }
         let has_number = |row: &BTreeMap<String, Value>| {
             row.iter().any(|(name, value)| name != "time" && value.as_f64().is_some_and(|value| value >= 0.0))
         };
@@ -174,20 +177,55 @@ fn postgres_dashboard_queries_have_data_and_the_ledgers_sums() {
     };
     let total = &scene.usage("user")["total"];
     for (title, column, member) in [
-        ("Tokens", "tokens", "total_tokens"),
         ("Requests", "requests", "requests"),
-        ("Tokens per user", "prompt", "input_tokens"),
-        ("Tokens per user", "completion", "output_tokens"),
-        ("Total tokens per user", "total", "total_tokens"),
-        ("Tokens by user", "reasoning", "reasoning_tokens"),
-        ("Prompt and completion tokens", "completion", "output_tokens"),
-        ("Tokens by model", "value", "total_tokens"),
-        ("Tokens by client", "value", "total_tokens"),
+        ("Input tokens", "input", "input_tokens"),
+        ("Output tokens", "output", "output_tokens"),
+        ("Chart", "value", "total_tokens"),
+        ("Sums", "requests", "requests"),
+        ("Sums", "failed", "failed_requests"),
+        ("Sums", "input", "input_tokens"),
+        ("Sums", "cached", "cached_input_tokens"),
+        ("Sums", "output", "output_tokens"),
+        ("Sums", "reasoning", "reasoning_tokens"),
+        ("Sums", "total", "total_tokens"),
         ("Usage sources", "value", "requests"),
         ("Outcomes", "value", "requests"),
     ] {
         assert_eq!(sum(title, column), total[member], "{title}: {column}");
         assert_ne!(total[member], json!(0), "{member}");
+    }
+}
+
+/// The default values of the variables with fixed values.
+fn defaults(dashboard: &Dashboard) -> Choice {
+    dashboard.choices().map(|(name, values)| (name.to_owned(), values[0].clone())).collect()
+}
+
+/// This choice, with each value in turn of every fixed variable that the text has.
+fn variants(dashboard: &Dashboard, text: &str, choice: &Choice) -> Vec<Choice> {
+    let mut variants = vec![choice.clone()];
+    for (name, values) in dashboard.choices().filter(|(name, _)| text.contains(&format!("${name}"))) {
+        for value in values {
+            variants.push(Choice::from_iter(choice.clone().into_iter().chain([(name.to_owned(), value)])));
+        }
+    }
+    variants
+}
+
+/// Both dashboards have the parts of streamgauge's own, in its order.
+#[test]
+fn dashboards_have_the_order_of_the_page() {
+    for name in ["prometheus.json", "postgres.json"] {
+        let dashboard = Dashboard::read(name);
+        let rows = dashboard.json()["panels"].as_array().unwrap().iter();
+        let rows: Vec<_> = rows.filter(|panel| panel["type"] == "row").map(|row| &row["title"]).collect();
+        assert_eq!(rows[..3], ["At a glance", "Over time", "Table"], "{name}");
+        let tiles: Vec<_> = dashboard.panels().filter(|panel| panel["type"] == "stat").collect();
+        assert!(tiles.len() >= 8 && tiles.iter().take(8).all(|tile| tile["gridPos"]["y"] == 1), "{name}");
+        let chart = dashboard.panels().find(|panel| panel["title"] == "Chart").unwrap();
+        assert_eq!((&chart["gridPos"]["w"], &chart["type"]), (&json!(24), &json!("timeseries")), "{name}");
+        let names: Vec<_> = dashboard.choices().map(|(name, _)| name).collect();
+        assert_eq!(names, ["measure", "split", "rows"], "{name}");
     }
 }
 

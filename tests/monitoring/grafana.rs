@@ -52,6 +52,18 @@ impl Dashboard {
         })
     }
 
+    /// The variables with fixed values, by their names. The first value is the default.
+    pub fn choices(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
+        let variables = self.0["templating"]["list"].as_array().unwrap().iter();
+        variables.filter(|variable| variable["type"] == "custom").map(|variable| {
+            // Several values would be quoted.
+            assert!(variable["multi"] == false && variable["includeAll"] == false, "{variable}");
+            let values = choices(variable["query"].as_str().unwrap());
+            assert_eq!(variable["current"]["value"], values[0], "{variable}");
+            (variable["name"].as_str().unwrap(), values)
+        })
+    }
+
     /// The variables with a query.
     pub fn variables(&self) -> impl Iterator<Item = Variable<'_>> {
         let variables = self.0["templating"]["list"].as_array().unwrap().iter();
@@ -64,6 +76,13 @@ impl Dashboard {
             }
         })
     }
+}
+
+/// The values of `text : value, text : value`, whose commas Grafana expects behind a backslash.
+fn choices(query: &str) -> Vec<String> {
+    let escaped = query.replace("\\,", "\u{0}");
+    let pairs = escaped.split(',').map(|pair| pair.replace('\u{0}', ","));
+    pairs.map(|pair| pair.split_once(" : ").unwrap().1.trim().to_owned()).collect()
 }
 
 /// Fills in `$name` and `${name}`, and `$name(arguments)`, whose arguments have no parentheses in
