@@ -11,6 +11,7 @@
 //! | `tls`, `certificates` | both ends of TLS, under certificates made for the run |
 //! | `encoders` | bodies under content codings |
 //! | `collector`, `postgres`, `redis` | an OpenTelemetry collector, and servers of PostgreSQL and Redis |
+//! | `redis_link` | a way to Redis that leads elsewhere, or loses replies |
 
 #![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 
@@ -25,6 +26,7 @@ pub mod postgres;
 pub mod program;
 pub mod proxy;
 pub mod redis;
+pub mod redis_link;
 pub mod service;
 pub mod tls;
 mod tunnel;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::certificates::{Authority, Pair};
 use crate::harness::redis::Redis;
+use crate::harness::redis_link::RedisLink;
 use crate::harness::{CHAT_BODY, PATIENCE, Proxy, Upstream, free_address, proxy, sized, until};
 use crate::shared_limits::{Ledgers, admitted, ask, is_connected, replica_with, reported, tables};
 
@@ -144,6 +145,22 @@ fn rate_that_begins_again_gives_nothing_back() {
         more += admitted(&[&one], 1);
     }
     assert_eq!(more, 1);
+}
+
+#[test]
+fn rate_whose_first_reply_is_lost_counts_its_use_once() {
+    let (redis, link) = (Redis::start(), RedisLink::to_none());
+    let one = replica_with(&tables(&link.url(), "", "{ requests = 8, per = \"hour\" }"), None);
+    assert_eq!(admitted(&[&one], 3), 3, "without Redis");
+    // The server that does not know the script gets it whole.
+    link.lose_replies_from("\r\nEVAL\r\n");
+    link.lead_to(&redis);
+    until(PATIENCE, "the reply is lost", || link.has_lost_replies().then_some(()));
+    until(PATIENCE, "it is connected", || is_connected(&one).then_some(()));
+    until(PATIENCE, "a grant is known", || {
+        (one.metric("streamgauge_redis_grants_total") > 0.0).then_some(())
+    });
+    assert_eq!((reported(&redis, "3600s"), admitted(&[&one], 8)), (3, 5));
 }
 
 #[test]

@@ -122,6 +122,8 @@ pub(super) struct Grant {
     /// knows.
     pub(super) spent: i128,
     confirmed: i128,
+    /// The number of this grant among those of the process.
+    beginning: u64,
     /// The end of the last period as the store knows it.
     last_known: Option<(Timestamp, Units, Units)>,
     /// The amount that a rate may take while the store is away, and the time of it.
@@ -135,6 +137,7 @@ pub(super) struct Grant {
 impl Grant {
     pub(super) fn new(fleet: Arc<Fleet>) -> Self {
         let outages = fleet.outages.load(Ordering::Acquire);
+        let beginning = fleet.beginnings.fetch_add(1, Ordering::Relaxed);
         Self {
             fleet,
             period: None,
@@ -152,6 +155,7 @@ impl Grant {
             recent: 0.0,
             spent: 0,
             confirmed: 0,
+            beginning,
             last_known: None,
             apart: None,
             told: 0,

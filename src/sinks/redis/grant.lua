@@ -3,6 +3,7 @@
 --   s:<instance>  what it has spent in all
 --   g:<instance>  what it is granted and has not spent, the part of that which running requests
 --                 hold, and the time in milliseconds until which it is granted
+--   b:<instance>  the number of a rate's beginning there, from which on it counts what it has spent
 --   l             a rate's level and the time of it
 --   e             the latest time in milliseconds at which an instance missed what it had reported, or
 --                 came back from a time without this server
@@ -18,14 +19,16 @@ local heir = ARGV[12]
 -- Not empty: this server was away for it since its latest report, and it has reported this limit
 -- before. What it may take without knowing the others, of which it has seen so many.
 local away, known, alone, seen = ARGV[13], ARGV[14], tonumber(ARGV[15]), tonumber(ARGV[16])
--- A rate: units per millisecond, what of `spent` is not known here, and the level to begin with.
+-- A rate: units per millisecond, what of `spent` is not known here, the level to begin with, and the
+-- number of its beginning.
 local refill, unconfirmed, level = tonumber(ARGV[17]), tonumber(ARGV[18]), tonumber(ARGV[19])
+local beginning = ARGV[20]
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local fields = redis.call('HGETALL', key)
 local instances, used, holds, granted, lost = 1, 0, 0, 0, 0
-local mine, levelled, emptied
+local mine, begun, levelled, emptied
 for i = 1, #fields, 2 do
   local kind, who, value = string.sub(fields[i], 1, 2), string.sub(fields[i], 3), fields[i + 1]
   if fields[i] == 'l' then
@@ -35,6 +38,7 @@ for i = 1, #fields, 2 do
     emptied = tonumber(value)
   elseif who == me then
     if kind == 's:' then mine = tonumber(value) end
+    if kind == 'b:' then begun = value end
   elseif heir ~= '' and string.sub(who, 1, #heir) == heir then
     redis.call('HDEL', key, fields[i])
     if refill and kind == 'g:' then
@@ -54,7 +58,7 @@ for i = 1, #fields, 2 do
       if refill then
         -- It may have been spent.
         lost = lost + tonumber(amount)
-        redis.call('HDEL', key, 's:' .. who)
+        redis.call('HDEL', key, 's:' .. who, 'b:' .. who)
       elseif redis.call('HGET', key, 's:' .. who) == '0' then
         -- A count that has no period is always 0.
         redis.call('HDEL', key, 's:' .. who)
@@ -66,13 +70,13 @@ end
 local left, elsewhere
 if refill then
   -- A rate that begins again: its count is not that of which it had reported a part.
-  if known == '' and unconfirmed == spent then mine = nil end
+  if begun ~= beginning then mine = nil end
   if levelled then
     level = math.min(levelled, most) - lost - (mine and spent - mine or unconfirmed)
   end
   level = math.min(level, most)
   left, elsewhere = level - granted, most - level
-  redis.call('HSET', key, 'l', string.format('%.17g %.0f', level, now))
+  redis.call('HSET', key, 'l', string.format('%.17g %.0f', level, now), 'b:' .. me, beginning)
 else
   left, elsewhere = most - used - granted - spent - held, used + holds
 end

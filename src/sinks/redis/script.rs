@@ -63,6 +63,7 @@ pub(super) fn call(key: &str, ask: &Ask, writer: &Writer, is_known: bool, is_hei
         .arg(ask.instances);
     if let Some(rate) = &ask.rate {
         call.arg(format!("{:e}", rate.refill)).arg(rate.unconfirmed.to_string()).arg(rate.level.to_string());
+        call.arg(rate.beginning);
     }
     call
 }

@@ -51,6 +51,9 @@ pub struct AskedRate {
     pub unconfirmed: i128,
     /// The level that the bucket should have, if the store does not know it.
     pub level: i128,
+    /// The number of the beginning of `spent`, by which the store knows a repeated ask from that of a
+    /// rate that begins again.
+    pub beginning: u64,
 }
 
 /// The reply of the store.

@@ -45,6 +45,7 @@ impl Grant {
             refill: rate.limit.0 as f64 / (rate.period as f64 / 1e6),
             unconfirmed: self.spent - self.confirmed,
             level: self.level(rate, now),
+            beginning: self.beginning,
         });
         Some(Ask {
             period,

@@ -44,6 +44,8 @@ pub struct Fleet {
     is_away: AtomicBool,
     /// The number of times at which the store went away.
     pub(super) outages: AtomicU64,
+    /// The number of grants that this process has begun.
+    pub(super) beginnings: AtomicU64,
     /// The number of instances that were seen last, this one included.
     pub(super) instances: AtomicU32,
     /// This instance reports what the whole ledger has, and not only what it has added.
@@ -72,6 +74,7 @@ impl Fleet {
             when_away,
             is_away: AtomicBool::new(false),
             outages: AtomicU64::new(0),
+            beginnings: AtomicU64::new(0),
             instances: AtomicU32::new(1),
             owns_ledger: AtomicBool::new(false),
             owned_at_start: AtomicBool::new(false),

@@ -12,6 +12,8 @@ pub(super) type Writer = (usize, usize);
 #[derive(Default)]
 pub(super) struct Store {
     pub(super) spent: BTreeMap<Writer, i128>,
+    /// The beginning of a rate's count.
+    pub(super) begun: BTreeMap<Writer, u64>,
     /// The grant, the part that is held, and the end.
     pub(super) granted: BTreeMap<Writer, (i128, i128, u64)>,
     /// The level of a rate, and its time.
@@ -55,10 +57,10 @@ impl Store {
             }
             Some(rate) => {
                 let mut level = rate.level as f64;
+                let goes_on = self.begun.insert(who, rate.beginning) == Some(rate.beginning);
                 if let Some((known, at)) = self.level {
                     let known = (known + (now - at) as f64 / 1e6 * rate.refill).min(most as f64);
-                    let begins_again = !ask.is_known && rate.unconfirmed == ask.spent;
-                    let mine = mine.filter(|_| !begins_again);
+                    let mine = mine.filter(|_| goes_on);
                     level = known - (lost + mine.map_or(rate.unconfirmed, |mine| ask.spent - mine)) as f64;
                 }
                 let level = level.min(most as f64);
