@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::harness::proxy::Builder;
 use crate::harness::redis::Redis;
+use crate::harness::redis_link::RedisLink;
 use crate::harness::{PATIENCE, Proxy, Response, until};
 use crate::shared_limits::{AT_MOST, is_connected};
 use crate::stored_ids::{
@@ -17,7 +18,11 @@ const PATH: &str = "/v1/responses";
 const SCRIPT: &str = include_str!("../../src/sinks/redis/pin.lua");
 
 fn shared(built: Builder, redis: &Redis, more: &str) -> Proxy {
-    let lines = format!("[redis]\nurl = {{ value = \"{}\" }}\n{more}\n", redis.url());
+    shared_at(built, &redis.url(), more)
+}
+
+fn shared_at(built: Builder, url: &str, more: &str) -> Proxy {
+    let lines = format!("[redis]\nurl = {{ value = \"{url}\" }}\n{more}\n");
     let proxy = built.tables(&lines).admin().run();
     until(PATIENCE, "it is connected", || is_connected(&proxy).then_some(()));
     proxy
@@ -185,6 +190,32 @@ fn ids_are_written_again_to_an_emptied_redis() {
 }
 
 #[test]
+fn last_ids_are_written_again_to_a_replica_that_lacks_them() {
+    let (accounts, primary, replica) = (accounts(), Redis::start(), Redis::start());
+    replica.ask(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+    let link = RedisLink::to_none();
+    link.lead_to(&primary);
+    let one = shared_at(accounts.group(), &link.url(), "");
+    let marks = |redis: &Redis| redis.ask(&["KEYS", "*:writer:*"]).lines().count();
+    (0..4).for_each(|_| drop(post(&one, &body("m", None))));
+    until_written(&primary, 0);
+    let before = written(&primary);
+    until(PATIENCE, "the replica has all, with the marks", || {
+        (written(&replica) == before && marks(&replica) >= 16).then_some(())
+    });
+    replica.ask(&["REPLICAOF", "NO", "ONE"]);
+    let last = post(&one, &body("m", None));
+    let (id, member) = (id_of(&last), served_at_once(&last).to_owned());
+    until_written(&primary, before);
+    let all = written(&primary);
+    assert_eq!(written(&replica), before);
+    link.lead_to(&replica);
+    until(PATIENCE, "the last ids are back", || (written(&replica) == all).then_some(()));
+    let late = shared(accounts.group(), &replica, "");
+    assert_eq!(served_at_once(&get(&late, &format!("{PATH}/{id}"))), member);
+}
+
+#[test]
 fn refused_ids_are_counted_and_written_when_they_are_taken() {
     let (accounts, redis) = (accounts(), Redis::start());
     let [one, _other] = replicas(&accounts, &redis, "");
@@ -275,11 +306,12 @@ fn ids_that_pass_while_redis_is_away_are_written_later() {
 fn script_keeps_a_bounded_number_of_ids_and_their_first_client() {
     let redis = Redis::start();
     let write = |id: &str, client: &str, account: &str| {
-        redis.ask(&["EVAL", SCRIPT, "1", "key", id, client, account, "64", "100"]);
+        redis.ask(&["EVAL", SCRIPT, "2", "key", "mark", id, client, account, "64", "100", "7", "9"]);
     };
     (0..200).for_each(|id| write(&id.to_string(), "a", "1"));
     assert_eq!(redis.ask(&["HLEN", "key"]).trim(), "64");
     assert!(!redis.ask(&["HGET", "key", "199"]).trim().is_empty(), "the newest stays");
+    assert_eq!(redis.ask(&["GET", "mark"]).trim(), "7");
     let ttl: u32 = redis.ask(&["TTL", "key"]).trim().parse().unwrap();
     assert!((90..=100).contains(&ttl), "{ttl}");
     // The owner and the account after each write: see the table of a process.

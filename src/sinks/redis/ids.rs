@@ -4,8 +4,8 @@
 //! the store keeps about a million of them in some 60 MB. A hash is kept for 30 days after the last
 //! write to it. What cannot be written because the server is away waits, in a bounded queue.
 //!
-//! If the server has lost its [`Marks`], it has lost ids too. Each instance then writes all that it
-//! knows again, [`MAX_WRITES`] every [`PACE`]: a full table in less than a minute.
+//! If the server has lost its [`Marks`], or the last ones, it has lost ids too. Each instance then
+//! writes all that it knows again, [`MAX_WRITES`] every [`PACE`]: a full table in less than a minute.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -192,18 +192,24 @@ impl SharedIds {
 
     /// Returns the ids that are written, and a refusal of the server.
     async fn write(
-        &self,
+        &mut self,
         servers: &mut Servers,
         pins: &[SharedPin],
     ) -> Result<(HashSet<u64>, Option<String>), Trouble> {
+        let number = self.marks.next_write();
         let call = |pin: &SharedPin, is_known: bool| {
             let mut call = if is_known { redis::cmd("EVALSHA") } else { redis::cmd("EVAL") };
-            call.arg(if is_known { &*NAME } else { SCRIPT }).arg(1).arg(self.key(pin.id)).arg(field(pin.id));
+            call.arg(if is_known { &*NAME } else { SCRIPT }).arg(2);
+            call.arg(self.key(pin.id)).arg(self.marks.key(part(pin.id))).arg(field(pin.id));
             call.arg(format!("{:x}", pin.client)).arg(format!("{:x}", pin.account)).arg(MOST).arg(KEPT);
+            Marks::add_write(&mut call, number);
             call
         };
         let calls = pins.iter().map(|pin| (pin.id, call(pin, true), Some(call(pin, false)))).collect();
         let (responses, refused) = self.send(servers, calls).await?;
+        for (id, _) in responses.iter().filter(|(_, value)| *value == Value::Int(1)) {
+            self.marks.record_write(part(*id), number);
+        }
         let written: HashSet<_> = responses.into_iter().map(|(id, _)| id).collect();
         add(&self.counts().refused, pins.iter().filter(|pin| !written.contains(&pin.id)).count());
         Ok((written, refused))
@@ -249,9 +255,13 @@ impl SharedIds {
 
     /// The key of the hash that has an id. The part in braces decides about a cluster's node.
     fn key(&self, id: u64) -> String {
-        let (node, hash) = (id / (u64::MAX / NODES + 1), id / 16 % HASHES);
-        format!("{}:{hash:02x}", part_key(&self.prefix, node))
+        format!("{}:{:02x}", part_key(&self.prefix, part(id) as u64), id / 16 % HASHES)
     }
+}
+
+/// The part that has an id, below [`NODES`].
+fn part(id: u64) -> usize {
+    (id / (u64::MAX / NODES + 1)) as usize
 }
 
 /// The beginning of the keys of a part of the ids.

@@ -1,5 +1,6 @@
--- Remembers the account that has an id, and the client whose request created its object. The only key
--- is a hash of some ids: "<client> <account> <minutes>" by the hash of the id.
+-- Remembers the account that has an id, and the client whose request created its object. The first
+-- key is a hash of some ids: "<client> <account> <minutes>" by the hash of the id. The second one is
+-- the writer's mark, which gets the number of this write: a server that has the mark has the id.
 local key, id, client, account = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local most, kept = tonumber(ARGV[4]), ARGV[5]
 local known = redis.call('HGET', key, id)
@@ -24,3 +25,5 @@ if not known and redis.call('HLEN', key) > most then
   end
   if victim then redis.call('HDEL', key, victim) end
 end
+-- Without the right to set marks there are ids all the same. Returns 1 if there is a mark.
+return redis.pcall('SET', KEYS[2], ARGV[6], 'EX', ARGV[7]).ok and 1 or 0
