@@ -120,12 +120,12 @@ pub(super) fn run(args: &TopArgs) -> ExitCode {
     let ended = if args.once || !io::stdout().is_terminal() {
         let speeds = Speeds::of(&first);
         let view = View::new(client.address, &first, &speeds, args.sort);
-        print(frame::text(&view, screen::width().unwrap_or(WIDTH)))
+        print(frame::text(&view, screen::width().unwrap_or(WIDTH))).map(|()| ExitCode::SUCCESS)
     } else {
         watch::run(client.address, source, first, args.interval, args.sort)
     };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => unwritten(&error, 0),
     }
 }

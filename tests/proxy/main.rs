@@ -118,6 +118,7 @@ mod stored_ids;
 mod stored_keys;
 mod supervised;
 mod tags;
+mod terminal;
 mod times;
 mod timings;
 mod trusted_proxies;

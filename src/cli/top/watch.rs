@@ -1,12 +1,13 @@
 //! Readings, keys and signals as they come.
 //!
 //! A thread reads, so that keys work while the proxy does not respond. At the end it is left alone:
-//! it holds nothing.
+//! it holds nothing. A panic of it ends the command.
 
 use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::process::ExitCode;
 use std::sync::mpsc as std_mpsc;
 use std::thread;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crossterm::event::{Event, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyM
 use futures_core::Stream as _;
 use tokio::sync::mpsc;
 
+use super::super::FAILED;
 use super::super::stop_signals::StopSignals;
 use super::StreamOrder;
 use super::cells::Line;
@@ -24,6 +26,7 @@ use super::reading::Reading;
 use super::screen::{self, Screen};
 use super::source::{Failure, Source};
 use super::speed::Speeds;
+use crate::support::threads::fault;
 
 /// Shows readings until a key or a signal ends it.
 ///
@@ -35,7 +38,7 @@ pub(super) fn run(
     first: Reading,
     interval: Duration,
     order: StreamOrder,
-) -> io::Result<()> {
+) -> io::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut signals = StopSignals::listen()?;
@@ -50,16 +53,18 @@ pub(super) fn run(
         loop {
             let (width, height) = screen::size();
             screen.draw(shown.frame(width, height))?;
+            fault::strike("screen");
             tokio::select! {
-                _ = signals.next() => return Ok(()),
+                _ = signals.next() => return Ok(ExitCode::SUCCESS),
                 reading = readings.recv() => match reading {
                     Some(reading) => shown.take(reading),
-                    None => return Err(io::Error::other("the thread that reads has ended")),
+                    // The panic has its own message.
+                    None => return Ok(ExitCode::from(FAILED)),
                 },
                 event = next(&mut keys) => match event {
                     Some(Event::Resize(..)) => screen.clear()?,
                     Some(Event::Key(key)) if key.kind != KeyEventKind::Release => match Asked::by(key) {
-                        Asked::Quit => return Ok(()),
+                        Asked::Quit => return Ok(ExitCode::SUCCESS),
                         Asked::Suspend => screen.suspend()?,
                         Asked::Order => shown.order = following(shown.order),
                         Asked::Read => {
@@ -85,6 +90,7 @@ fn read(
     woken: &std_mpsc::Receiver<()>,
 ) {
     while !matches!(woken.recv_timeout(interval), Err(std_mpsc::RecvTimeoutError::Disconnected)) {
+        fault::strike("readings");
         if sender.blocking_send(source.read()).is_err() {
             return;
         }
