@@ -30,10 +30,14 @@ pub struct KnownClient {
     pub has_limits_of_users: bool,
     /// Some limits are for some models.
     pub has_limits_by_model: bool,
+    /// Some limits are for some models or upstreams.
+    pub has_filtered_limits: bool,
     /// The limits that apply to it: its own, those of its teams, and those of all clients.
     pub limits: Vec<AppliedLimit>,
     /// The fixed tags of its requests, if it has any.
     pub tags: Option<Arc<Tags>>,
+    /// Some limits count tokens by kind.
+    pub counts_kinds: bool,
     /// The ratios for the expected input. `None`: no limit counts tokens or their cost.
     pub input_ratios: Option<Arc<InputRatios>>,
     /// The prices in use. `None`: no limit counts cost.
@@ -79,8 +83,10 @@ impl KnownClient {
             response_cost: None,
             has_limits_of_users: false,
             has_limits_by_model: false,
+            has_filtered_limits: false,
             limits: Vec::new(),
             tags: None,
+            counts_kinds: false,
             input_ratios: None,
             prices: None,
         }
@@ -99,7 +105,9 @@ impl KnownClient {
         let counts_tokens = counts(|quantity| matches!(quantity, Quantity::Tokens(_) | Quantity::Cost(_)));
         Self {
             has_limits_by_model: limits.iter().any(|applied| applied.limit.filter().model.is_some()),
+            has_filtered_limits: limits.iter().any(|applied| !applied.limit.filter().is_empty()),
             has_limits_of_users: limits.iter().any(|applied| applied.users.is_some()),
+            counts_kinds: counts(|quantity| quantity.counts_kinds()),
             input_ratios: counts_tokens.then(|| Arc::clone(input_ratios)),
             prices: counts_cost.then(|| Arc::clone(prices)),
             limits,

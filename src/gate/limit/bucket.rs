@@ -51,8 +51,10 @@ impl Bucket {
     /// Checks that the level has room for `want`, or is that of a full bucket.
     #[inline]
     fn check_level(&self, rate: &BucketRate, want: i128) -> Result<(), u64> {
-        let need = want.min(self.most);
-        if need <= self.level { Ok(()) } else { Err(rate.wait_for(need - self.level)) }
+        if want <= self.level || self.most <= self.level {
+            return Ok(());
+        }
+        Err(rate.wait_for(want.min(self.most) - self.level))
     }
 
     /// Takes `want` units if there is [room](Self::check) for them.
@@ -69,6 +71,7 @@ impl Bucket {
     }
 
     /// Takes units without asking, also as a debt.
+    #[inline]
     pub(super) fn owe(&mut self, rate: &BucketRate, more: Units, now: u64) {
         // A full bucket has not filled further meanwhile, which would pay the debt.
         self.refill(rate, now);
@@ -76,6 +79,7 @@ impl Bucket {
     }
 
     /// Gives units back. What a full bucket cannot hold is lost.
+    #[inline]
     pub(super) fn give_back(&mut self, rate: &BucketRate, units: Units) {
         self.level = self.level.saturating_add(rate.scaled(units)).min(self.most);
     }
@@ -96,6 +100,7 @@ impl Bucket {
         self.level = level.min(self.most);
     }
 
+    #[inline]
     fn refill(&mut self, rate: &BucketRate, now: u64) {
         if now <= self.at {
             return;

@@ -45,7 +45,9 @@ impl InputSize {
     /// The expected tokens, with so many per byte of text.
     pub(super) fn tokens(&self, per_byte: f64) -> u64 {
         // Saturates at the largest number.
-        let text = (self.text as f64 * per_byte).ceil() as u64;
+        let text = self.text as f64 * per_byte;
+        let whole = text as u64;
+        let text = whole.saturating_add(u64::from((whole as f64) < text));
         text.saturating_add(self.files.saturating_mul(FILE_TOKENS))
     }
 }
@@ -57,7 +59,10 @@ pub fn names_stored(message: &[u8]) -> bool {
 
 /// Returns true if a string or a key of the body begins with `data`, or a key ends with `file_data`.
 fn may_have_files(body: &[u8]) -> bool {
-    DATA.find_iter(body).any(|at| body[..at].ends_with(b"\"") || body[..at].ends_with(b"file_"))
+    // Most bodies have none.
+    let Some(first) = DATA.find(body) else { return false };
+    let mut found = DATA.find_iter(&body[first..]).map(|at| &body[..first + at]);
+    found.any(|before| before.ends_with(b"\"") || before.ends_with(b"file_"))
 }
 
 fn has(marks: &[Finder<'_>], text: &[u8]) -> bool {

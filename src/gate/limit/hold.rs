@@ -221,12 +221,13 @@ impl LimitHold {
     }
 
     fn release(&mut self, recorded: &Use, seen: &Use) {
-        while let Some(Part { limit, place, held, counted, .. }) = self.parts.pop() {
+        for Part { limit, place, held, counted, .. } in &self.parts {
             let used = if matches!(place, Place::Period(_)) { recorded } else { seen };
             limit.note_unpriced(used);
-            let counted = counted.map(|counted| *counted).unwrap_or_default();
-            limit.settle_rest(place, held, counted, limit.quantity.of(used), self.nanos);
+            let counted = counted.as_ref().map(|counted| **counted).unwrap_or_default();
+            limit.settle_rest(*place, *held, counted, limit.quantity.of(used), self.nanos);
         }
+        self.parts.clear();
     }
 }
 

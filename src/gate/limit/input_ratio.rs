@@ -73,6 +73,16 @@ impl Ratio {
         self.tokens / self.bytes
     }
 
+    /// Takes over the report of this number.
+    #[inline]
+    fn learn(&mut self, text: u64, tokens: u64, number: u64) {
+        self.latest = number;
+        let bytes = (text as f64).min(MOST_BYTES);
+        let reported = (tokens as f64 / text as f64).clamp(*REPORTED.start(), *REPORTED.end());
+        self.tokens = self.tokens * KEPT + reported * bytes;
+        self.bytes = self.bytes * KEPT + bytes;
+    }
+
     /// The larger one, unless only the other has recent reports.
     fn larger(self, other: Self) -> Self {
         match self.latest.abs_diff(other.latest) > IDLE {
@@ -112,21 +122,18 @@ impl InputRatios {
             return;
         }
         let Known { ratios, reports } = &mut *self.known();
-        if ratios.len() >= MOST && !ratios.contains_key(&key) {
+        *reports += 1;
+        if let Some(ratio) = ratios.get_mut(&key) {
+            ratio.learn(size.text, tokens, *reports);
+            return;
+        }
+        if ratios.len() >= MOST {
             let oldest = ratios.iter().min_by_key(|(_, ratio)| ratio.latest).map(|(key, _)| *key);
             oldest.and_then(|oldest| ratios.remove(&oldest));
         }
-        *reports += 1;
-        let ratio = ratios.entry(key).or_insert(Ratio {
-            tokens: BEGINNING * BEGINNING_BYTES,
-            bytes: BEGINNING_BYTES,
-            latest: 0,
-        });
-        ratio.latest = *reports;
-        let bytes = (size.text as f64).min(MOST_BYTES);
-        let reported = (tokens as f64 / size.text as f64).clamp(*REPORTED.start(), *REPORTED.end());
-        ratio.tokens = ratio.tokens * KEPT + reported * bytes;
-        ratio.bytes = ratio.bytes * KEPT + bytes;
+        let mut ratio = Ratio { tokens: BEGINNING * BEGINNING_BYTES, bytes: BEGINNING_BYTES, latest: 0 };
+        ratio.learn(size.text, tokens, *reports);
+        ratios.insert(key, ratio);
     }
 
     /// Code that holds the lock cannot panic in the middle of a change.

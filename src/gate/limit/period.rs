@@ -84,6 +84,7 @@ impl PeriodCount {
     ///
     /// # Errors
     /// Returns the end of the current period if there is no room.
+    #[inline]
     pub(super) fn take(
         &mut self,
         calendar: &Calendar,
@@ -92,8 +93,12 @@ impl PeriodCount {
         started: Timestamp,
         now: Timestamp,
     ) -> Result<InPeriod, Timestamp> {
-        let is_current = self.current.begin <= started && started == now && now < self.current.end;
-        if is_current && self.current.has_room(want.min(limit), limit) {
+        if self.current.has(started) && self.current.has(now) {
+            let room = limit.minus(self.current.used.plus(self.current.held));
+            // A request for more than the limit needs all of it.
+            if want > room && limit > room {
+                return Err(self.current.end);
+            }
             self.current.held = self.current.held.plus(want);
             return Ok(self.current.place());
         }
@@ -144,6 +149,7 @@ impl PeriodCount {
 
     /// Replaces what is held, and the part of the use that counts already, by what was used. A period
     /// that is over for good ignores it.
+    #[inline]
     pub(super) fn settle(&mut self, period: InPeriod, held: Units, counted: Units, used: Units) {
         if let Some(count) = self.count(period) {
             count.held = count.held.minus(held);
@@ -260,6 +266,7 @@ impl PeriodCount {
         }
     }
 
+    #[inline]
     fn count(&mut self, period: InPeriod) -> Option<&mut Count> {
         if self.current.place() == period {
             return Some(&mut self.current);
@@ -278,6 +285,12 @@ impl Count {
     /// Periods begin at whole seconds.
     fn place(&self) -> InPeriod {
         InPeriod(self.begin.as_second())
+    }
+
+    /// Returns true if a time is in the period.
+    #[inline]
+    fn has(&self, at: Timestamp) -> bool {
+        (self.begin.as_second()..self.end.as_second()).contains(&at.as_second())
     }
 
     fn has_room(&self, need: Units, limit: Units) -> bool {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
-use super::{AtLimit, Now, Place, ReplyWait, Units, UseLimit};
+use super::{AtLimit, Now, Place, ReplyWait, State, Units, UseLimit};
 
 /// The time from which there is room again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +64,7 @@ impl UseLimit {
     /// Holds `want` for a request that began at `started`, which may wait in the queue if `may_wait`,
     /// and for the fleet's store as `reply_wait` says. A limit for which others wait has no room for a new
     /// request. One that uses nothing never waits.
+    #[inline]
     pub(super) fn take(
         &self,
         want: Units,
@@ -84,6 +85,20 @@ impl UseLimit {
                 }
             };
         }
+        self.take_asking(state, want, started, now, reply_wait, may_wait)
+    }
+
+    /// Does the same for a limit with a queue, one that warns, and one that a fleet shares.
+    #[inline(never)]
+    fn take_asking(
+        &self,
+        state: &mut State,
+        want: Units,
+        started: Timestamp,
+        now: Now,
+        reply_wait: ReplyWait,
+        may_wait: bool,
+    ) -> Result<Taken, NoPlace> {
         let has_queue = matches!(state.at_limit, AtLimit::Wait(_)) && want > Units::default();
         let waits = has_queue && may_wait;
         let is_behind = has_queue && !self.waiting.is_empty();

@@ -9,12 +9,13 @@ impl UseLimit {
     }
 
     /// Replaces what is held, and the part of the use that counts already, by what was used.
+    #[inline]
     pub(super) fn settle_rest(&self, place: Place, held: Units, counted: Units, used: Units, nanos: u64) {
         let mut guard = self.state();
         let state = &mut *guard;
         match (&mut state.counter, &state.bound, place) {
             (Counter::Rate(bucket), LimitBound::Rate(rate), _) => {
-                let before = held.plus(counted);
+                let before = if counted == Units::default() { held } else { held.plus(counted) };
                 if used > before {
                     bucket.owe(rate, used.minus(before), nanos);
                 } else if used < before {

@@ -13,9 +13,20 @@ impl Units {
     pub const MOST: Self = Self(1_000_000_000_000_000_000_000_000);
 
     /// The sum, saturated at [`Self::MOST`], so that no computation with a level overflows.
+    #[inline]
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0).min(Self::MOST.0))
+        match self.0.checked_add(other.0) {
+            Some(sum) if sum <= Self::MOST.0 => Self(sum),
+            _ => Self::most(),
+        }
+    }
+
+    /// A branch that is never taken costs less than two words that are always chosen.
+    #[cold]
+    #[inline(never)]
+    fn most() -> Self {
+        Self::MOST
     }
 
     /// The difference; 0 if `other` is larger.
@@ -29,9 +40,11 @@ impl Units {
         Self(u128::try_from(units).unwrap_or(0))
     }
 
+    #[inline]
     pub(super) fn signed(self) -> i128 {
         // At most MOST, which is far below the largest i128.
-        self.0.min(Self::MOST.0) as i128
+        let units = if self <= Self::MOST { self } else { Self::most() };
+        units.0 as i128
     }
 }
 

@@ -49,6 +49,11 @@ pub struct Use {
 }
 
 impl Use {
+    #[inline(never)]
+    fn in_currency(&self, currency: Currency) -> Units {
+        Units(self.cost.amount(currency).unwrap_or_default().smallest())
+    }
+
     /// The sum of two uses.
     #[must_use]
     pub fn plus(self, other: &Self) -> Self {
@@ -92,13 +97,20 @@ impl Quantity {
     }
 
     /// The part of `used` that counts.
+    #[inline]
     pub fn of(&self, used: &Use) -> Units {
         match self {
             Self::Requests => used.requests.into(),
+            Self::Tokens(Weights::Reported) => Units(u128::from(used.reported) * u128::from(Weights::ONE)),
             Self::Tokens(weights) => weights.of(used),
-            Self::Cost(currency) => Units(used.cost.amount(*currency).unwrap_or_default().smallest()),
+            Self::Cost(currency) => used.in_currency(*currency),
             Self::Concurrent => Units::default(),
         }
+    }
+
+    /// Returns true if it depends on the kinds of tokens.
+    pub fn counts_kinds(&self) -> bool {
+        matches!(self, Self::Tokens(Weights::ByKind { .. }))
     }
 
     /// Returns true if a part of `used` has a cost that this quantity does not know.
@@ -112,6 +124,7 @@ impl Quantity {
     }
 
     /// The part of `expected` that is held while the request runs.
+    #[inline]
     pub fn held_for(&self, expected: &Use) -> Units {
         if *self == Self::Concurrent { Units(1) } else { self.of(expected) }
     }
@@ -121,6 +134,7 @@ impl Weights {
     /// A whole token.
     pub const ONE: u32 = 1_000;
 
+    #[inline(never)]
     fn of(&self, used: &Use) -> Units {
         match *self {
             Self::Reported => Units(u128::from(used.reported) * u128::from(Self::ONE)),

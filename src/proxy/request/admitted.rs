@@ -6,7 +6,7 @@
 //! counts replace both at the end. What it lacks counts by what was seen, in rates only: a period
 //! counts what the ledger has.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::sync::Arc;
 
 use http::Method;
@@ -69,6 +69,9 @@ impl Routed<'_> {
         let limits = limits_for(client, entry);
         let by_path = if self.asked().is_none() { entry.row().model_requested.clone() } else { None };
         let requested = self.asked().or(by_path.as_deref());
+        if !client.has_filtered_limits {
+            return self.admit_under(&*limits, Vec::new(), requested, client, endpoint, entry);
+        }
         let of_model = limits.iter().filter(|applied| {
             let filter = applied.limit.filter();
             filter.model.is_none() || self.takes_model(filter, requested)
@@ -86,9 +89,23 @@ impl Routed<'_> {
                 all.push(applied);
             }
         }
+        self.admit_under(&all[..], of_members, requested, client, endpoint, entry)
+    }
+
+    /// Does the same for the limits that apply, those of a group's members apart. `requested`: the
+    /// model that the request names.
+    fn admit_under<L: Borrow<AppliedLimit>>(
+        &self,
+        all: &[L],
+        of_members: Vec<&AppliedLimit>,
+        requested: Option<&str>,
+        client: &KnownClient,
+        endpoint: Endpoint,
+        entry: &mut Entry,
+    ) -> Result<Admitted> {
         let mut expected = self.expected(client, endpoint, requested, entry.owns_usage());
         if let Some(prices) = &client.prices {
-            let limits = all.iter().chain(&of_members).copied();
+            let limits = all.iter().map(Borrow::borrow).chain(of_members.iter().copied());
             expected.rates = self.rates(limits, &prices.peek(), &expected.billable(), entry)?.map(Box::new);
         }
         let reply_wait = self.buffered.grants.reply_wait();
@@ -98,13 +115,14 @@ impl Routed<'_> {
         });
         let now = if self.is_new { time_at(entry) } else { limit_time() };
         if self.inbound.is_session {
+            let all: Vec<&AppliedLimit> = all.iter().map(Borrow::borrow).collect();
             self.hold_session(expected, &all, members.clone(), reply_wait, entry, now)?;
             return Ok(Admitted { members, wait: None });
         }
         let cost = estimate(self.buffered.text());
         let started = if self.is_new { now.nanos } else { nanos_at(entry.started()) };
         let asked = Asked { now, started, reply_wait };
-        let wait = hold(expected, cost, &all, members.clone(), client, asked, entry)?;
+        let wait = hold(expected, cost, all, members.clone(), client, asked, entry)?;
         Ok(Admitted { members, wait })
     }
 
@@ -250,10 +268,13 @@ pub(in crate::proxy) fn check_client(
 }
 
 /// The limits of a client, with those of the request's user where each has its own.
+#[inline]
 fn limits_for<'c>(client: &'c KnownClient, entry: &mut Entry) -> Cow<'c, [AppliedLimit]> {
-    if !client.has_limits_of_users {
-        return Cow::Borrowed(&client.limits);
-    }
+    if client.has_limits_of_users { limits_of_user(client, entry) } else { Cow::Borrowed(&client.limits) }
+}
+
+#[inline(never)]
+fn limits_of_user<'c>(client: &'c KnownClient, entry: &mut Entry) -> Cow<'c, [AppliedLimit]> {
     let (user, now) = (entry.row().user.as_deref(), limit_time());
     client.limits.iter().map(|applied| applied.for_user(user, now)).collect()
 }

@@ -217,7 +217,7 @@ impl Buffered {
             return Err(Kind::BodyNotUtf8.into());
         }
         if let Some(client) = self.client.as_deref().filter(|client| client.is_restricted()) {
-            routed.permit(client)?;
+            routed.permit(client, endpoint)?;
         }
         if row.model_requested.is_none() {
             row.model_requested = spec.dialect.requested_model(inbound.path).map(Into::into);

@@ -18,8 +18,8 @@ pub fn limit_time() -> Now {
 
 /// The time as in [`Now::nanos`].
 pub(super) fn nanos_at(time: Instant) -> u64 {
-    let nanos = time.saturating_duration_since(*EPOCH).as_nanos();
-    u64::try_from(nanos).unwrap_or(u64::MAX)
+    let since = time.saturating_duration_since(*EPOCH);
+    since.as_secs().saturating_mul(1_000_000_000).saturating_add(since.subsec_nanos().into())
 }
 
 /// The time at which a request began.

@@ -1,5 +1,6 @@
 //! The holds of a request, taken from all limits that apply to it.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -28,29 +29,33 @@ pub(super) struct Asked {
 ///
 /// # Errors
 /// Fails like [`take`].
-pub(super) fn hold(
+pub(super) fn hold<L: Borrow<AppliedLimit>>(
     expected: Expected,
     cost: u32,
-    limits: &[&AppliedLimit],
+    limits: &[L],
     members: Option<Arc<MemberLimits>>,
     client: &KnownClient,
     Asked { now, started, reply_wait }: Asked,
     entry: &mut Entry,
 ) -> Result<Option<Box<LimitWait>>> {
     let (used, mut waiting) = (expected.used(), Vec::new());
-    // The hold is large, and is filled where it stays.
-    let mut running = Box::new(Running {
-        hold: LimitHold::default(),
-        limits: Box::default(),
-        members,
-        ratios: client.input_ratios.clone(),
-        prices: client.prices.clone(),
-        expected,
-        started,
-        output: 0,
-        lacks_room: false,
-    });
-    let in_use = limits.iter().map(|applied| &applied.limit);
+    // The hold is large, and is made and filled where it stays.
+    let mut running = Box::write(
+        Box::new_uninit(),
+        Running {
+            hold: LimitHold::default(),
+            limits: Box::default(),
+            members,
+            ratios: client.input_ratios.clone(),
+            prices: client.prices.clone(),
+            counts_kinds: client.counts_kinds,
+            expected,
+            started,
+            output: 0,
+            lacks_room: false,
+        },
+    );
+    let in_use = limits.iter().map(|applied| &applied.borrow().limit);
     let begun = entry.row().started_at;
     let hold = &mut running.hold;
     hold.take_or_wait(in_use, &used, begun, now, reply_wait, Some(&mut waiting))
@@ -60,18 +65,18 @@ pub(super) fn hold(
     }
     if hold.cuts() {
         let of_hold = (0..limits.len()).filter(|index| !waiting.contains(index));
-        running.limits = of_hold.map(|index| limits[index].clone()).collect();
+        running.limits = of_hold.map(|index| limits[index].borrow().clone()).collect();
     }
     if waiting.is_empty() {
         if client.limit_headers {
-            entry.add_headers(remaining(limits.iter().copied()));
+            entry.add_headers(remaining(limits.iter().map(Borrow::borrow)));
         }
         entry.observe(running);
         return Ok(None);
     }
     let turn = WaitTurn::new(&entry.row().client, client.share, client.priority, cost);
-    let waiting = waiting.into_iter().map(|index| limits[index].clone());
-    let of_headers = limits.iter().copied().filter(|_| client.limit_headers).cloned().collect();
+    let waiting = waiting.into_iter().map(|index| limits[index].borrow().clone());
+    let of_headers = limits.iter().map(Borrow::borrow).filter(|_| client.limit_headers).cloned().collect();
     Ok(Some(LimitWait::new(running, of_headers, waiting, &used, turn)))
 }
 
@@ -94,6 +99,10 @@ pub(super) fn take(
 }
 
 #[cold]
-fn refused(limits: &[&AppliedLimit], NoRoom { limit, want, room_from }: NoRoom, now: Now) -> Error {
-    reached(limits[limit], want, room_from, now)
+fn refused<L: Borrow<AppliedLimit>>(
+    limits: &[L],
+    NoRoom { limit, want, room_from }: NoRoom,
+    now: Now,
+) -> Error {
+    reached(limits[limit].borrow(), want, room_from, now)
 }

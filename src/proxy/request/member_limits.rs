@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::clock::{limit_time, nanos_at};
 use super::holding::take;
 use super::running::Full;
-use super::used::{self, Seen};
+use super::used::{self, Counting, Seen};
 use crate::gate::limit::{AppliedLimit, LimitHold, Now, ReplyWait, Use};
 use crate::llm::price::Prices;
 use crate::record::UsageRecord;
@@ -139,9 +139,8 @@ impl MemberLimits {
     /// Replaces what is held by what each upstream has served.
     pub(super) fn settle(&self, record: &UsageRecord, prices: Option<&Prices>, seen: Option<Seen>) {
         for (upstream, mut hold) in std::mem::take(&mut self.attempts().holds) {
-            let at = Some(&*upstream);
-            let recorded = used::by_record(record, at, prices);
-            let or_seen = used::or_seen(record, at, prices, seen);
+            let by = Counting { at: Some(&*upstream), prices, kinds: true };
+            let (recorded, or_seen) = (used::by_record(record, &by), used::or_seen(record, &by, seen));
             hold.settle_seen(&recorded, or_seen.as_ref().unwrap_or(&recorded), nanos_at(Instant::now()));
         }
     }
@@ -155,7 +154,8 @@ impl MemberLimits {
         now: Now,
     ) {
         for (upstream, mut hold) in std::mem::take(&mut self.attempts().holds) {
-            let recorded = used::by_record(record, Some(&upstream), prices);
+            let by = Counting { at: Some(&*upstream), prices, kinds: true };
+            let recorded = used::by_record(record, &by);
             let has_session = record.upstream.as_ref() == Some(&upstream);
             let more = if has_session { unrecorded.clone() } else { Use::default() };
             hold.settle_seen(&recorded, &more.plus(&recorded), now.nanos);

@@ -28,10 +28,11 @@ pub(super) fn permit_endpoint(client: &KnownClient, method: &Method, inbound: &I
 }
 
 impl Routed<'_> {
+    /// `endpoint`: that of the request.
+    ///
     /// # Errors
     /// Fails if `client` may not use the endpoint or the model, or if the model cannot be read.
-    pub(super) fn permit(&self, client: &KnownClient) -> Result<()> {
-        let endpoint = Endpoint::of(self.inbound.path);
+    pub(super) fn permit(&self, client: &KnownClient, endpoint: Endpoint) -> Result<()> {
         if client.endpoints == AllowedEndpoints::Metered
             && let Some(reason) = self.not_metered(endpoint)
         {

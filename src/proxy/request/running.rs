@@ -6,7 +6,7 @@ use super::clock::limit_time;
 use super::expected::Expected;
 use super::member_limits::MemberLimits;
 use super::reached::limit_reached;
-use super::used::{self, Seen};
+use super::used::{self, Counting, Seen};
 use crate::gate::limit::{AppliedLimit, InputRatios, LimitHold, NoRoom, Now};
 use crate::llm::price::{Prices, TokenCounts};
 use crate::record::error::{Error, Kind};
@@ -25,6 +25,8 @@ pub(super) struct Running {
     pub(super) ratios: Option<Arc<InputRatios>>,
     /// `None`: no limit counts cost.
     pub(super) prices: Option<Arc<Live<Prices>>>,
+    /// Some limits count tokens by kind.
+    pub(super) counts_kinds: bool,
     pub(super) expected: Expected,
     /// The beginning of the request, as in [`Now::nanos`].
     pub(super) started: u64,
@@ -101,15 +103,15 @@ impl UseObserver for Running {
     }
 
     fn on_close(mut self: Box<Self>, record: &UsageRecord) {
-        let Self { hold, members, ratios, prices, expected, output, started, .. } = &mut *self;
+        let Self { hold, members, ratios, prices, counts_kinds, expected, output, started, .. } = &mut *self;
         if let Some(ratios) = ratios.as_ref().filter(|_| expected.is_own) {
             learn(ratios, expected, record);
         }
         let prices = prices.as_ref().map(|prices| prices.load());
         let prices = prices.as_deref();
         let seen = expected.is_own.then_some(Seen { input: expected.input, output: *output });
-        let recorded = used::by_record(record, None, prices);
-        let or_seen = used::or_seen(record, None, prices, seen);
+        let by = Counting { at: None, prices, kinds: *counts_kinds };
+        let (recorded, or_seen) = (used::by_record(record, &by), used::or_seen(record, &by, seen));
         // Known without another look at the clock.
         let ended = started.saturating_add((record.duration_ms * 1e6) as u64);
         hold.settle_seen(&recorded, or_seen.as_ref().unwrap_or(&recorded), ended);

@@ -18,7 +18,7 @@ use super::expected::Expected;
 use super::member_limits::MemberLimits;
 use super::reached::reached;
 use super::running::Full;
-use super::used;
+use super::used::{self, Counting};
 use crate::gate::limit::{
     AppliedLimit, InputSize, LimitHold, NoRoom, Now, ReplyWait, RoomFrom, Slices, Use, names_stored,
 };
@@ -306,7 +306,7 @@ impl SessionUse {
         for turn in &self.turns.running {
             unrecorded = unrecorded.plus(&self.seen(turn));
         }
-        let recorded = used::by_record(record, None, prices);
+        let recorded = used::by_record(record, &Counting { at: None, prices, kinds: true });
         let seen = recorded.clone().plus(&unrecorded);
         self.hold.settle_seen(&recorded, &seen, now.nanos);
         self.members.iter().for_each(|members| members.settle_session(record, prices, &unrecorded, now));

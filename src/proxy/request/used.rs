@@ -13,22 +13,28 @@ pub(super) struct Seen {
     pub(super) output: u64,
 }
 
+/// The part of a record that counts.
+pub(super) struct Counting<'a> {
+    /// Only what this upstream has served.
+    pub(super) at: Option<&'a str>,
+    /// `None`: no limit counts cost.
+    pub(super) prices: Option<&'a Prices>,
+    /// False: no limit counts tokens by kind.
+    pub(super) kinds: bool,
+}
+
 /// The use by the record, with that of attempts whose response was thrown away: what the ledger
-/// adds up. `at`: only what this upstream has served. `prices`: `None` if no limit counts cost.
-pub(super) fn by_record(record: &UsageRecord, at: Option<&str>, prices: Option<&Prices>) -> Use {
-    of(record, &record.usage, at, prices)
+/// adds up.
+pub(super) fn by_record(record: &UsageRecord, by: &Counting<'_>) -> Use {
+    of(record, &record.usage, by)
 }
 
 /// The same, with what was `seen` for counts that the record lacks. `None`: it lacks none.
-pub(super) fn or_seen(
-    record: &UsageRecord,
-    at: Option<&str>,
-    prices: Option<&Prices>,
-    seen: Option<Seen>,
-) -> Option<Use> {
+#[inline]
+pub(super) fn or_seen(record: &UsageRecord, by: &Counting<'_>, seen: Option<Seen>) -> Option<Use> {
     let is_whole = matches!(record.usage_source, UsageSource::Reported | UsageSource::Drained);
     let seen = seen.filter(|_| !is_whole && may_be_billed(record))?;
-    Some(of(record, &with_seen(record, seen), at, prices))
+    Some(of(record, &with_seen(record, seen), by))
 }
 
 /// The usage of a record with what was seen in place of what it lacks.
@@ -42,7 +48,7 @@ fn with_seen(record: &UsageRecord, Seen { input, output }: Seen) -> Usage {
     Usage { input_tokens: own.input_tokens.or(Some(input)), output_tokens, ..own }
 }
 
-fn of(record: &UsageRecord, own: &Usage, at: Option<&str>, prices: Option<&Prices>) -> Use {
+fn of(record: &UsageRecord, own: &Usage, &Counting { at, prices, kinds }: &Counting<'_>) -> Use {
     let is_at = |upstream: Option<&str>| at.is_none() || upstream == at;
     let endpoint = record.endpoint.as_deref();
     let cost = |prices: &Prices, usage: &Usage, calls, served: &ServedBy<'_>| {
@@ -59,7 +65,11 @@ fn of(record: &UsageRecord, own: &Usage, at: Option<&str>, prices: Option<&Price
             cost(prices, own, record.tool_calls, &served)
         });
         let requests = requests(record.status, record.events, record.outcome == Outcome::Rejected);
-        Use { requests, cost: own_cost.unwrap_or_default(), ..tokens(own, endpoint) }
+        let cost = own_cost.unwrap_or_default();
+        match kinds {
+            true => Use { requests, cost, ..tokens(own, endpoint) },
+            false => Use { requests, reported: reported(own), kinds: Kinds::default(), cost },
+        }
     } else {
         Use::default()
     };
@@ -94,9 +104,13 @@ const SWITCHING: u16 = 101;
 /// The use of one response at this endpoint, without its cost.
 pub fn tokens(usage: &Usage, endpoint: Option<&str>) -> Use {
     let counts = TokenCounts::new(usage, None, endpoint);
-    let reported = usage.input_tokens.unwrap_or(0).saturating_add(usage.output_tokens.unwrap_or(0));
     let kinds = Kinds::new(&counts, usage.reasoning_tokens.unwrap_or(0));
-    Use { requests: 0, reported, kinds, cost: Cost::default() }
+    Use { requests: 0, reported: reported(usage), kinds, cost: Cost::default() }
+}
+
+/// The sum of input and output as the service reported them.
+fn reported(usage: &Usage) -> u64 {
+    usage.input_tokens.unwrap_or(0).saturating_add(usage.output_tokens.unwrap_or(0))
 }
 
 /// Returns true if a service may bill a request whose tokens it has not reported: it has begun a
