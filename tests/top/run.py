@@ -32,7 +32,13 @@ TOKEN, READ_TOKEN = "the-token-that-may-change", "the-token-that-only-reads"
 SEARCH = "the-key-of-search"
 
 # Users whose names control terminals, turn their lines around, are wide, or combine.
-ODD = ["\x1b[2J\x1b]0;title\x07\x1b[31mred", "a\u202edessik\u2066b", "通义千问-max-通义千问-max", "🦀e\u0301\u0301\u0301", "a\r\nb\tc\x9b5Ad"]
+ODD = [
+    "\x1b[2J\x1b]0;title\x07\x1b[31mred",
+    "a\u202edessik\u2066b",
+    "通义千问-max-通义千问-max",
+    "🦀e\u0301\u0301\u0301",
+    "a\r\nb\tc\x9b5Ad",
+]
 
 TABLES = f"""
 [clients.search]
