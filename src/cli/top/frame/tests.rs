@@ -104,8 +104,8 @@ fn frame_has_exactly_the_size_of_its_terminal() {
     for (streams, members, limits) in [(0, 0, 0), (1, 0, 3), (60, 9, 20), (3, 40, 1)] {
         let streams = (0..streams).map(|number| stream(number, ODD[number as usize % 4])).collect();
         let reading = reading(streams, members, limits);
-        for width in (0..100).step_by(3) {
-            for height in 0..40 {
+        for width in [0, 1, 7, 20, 40, 79, 80, 120] {
+            for height in [0, 1, 2, 5, 8, 13, 24, 40] {
                 let lines = shown(&reading, width, height, None);
                 assert_eq!(lines.len(), height, "{width}x{height}");
                 assert!(lines.iter().all(|line| width_of(line) <= width), "{width}x{height}: {lines:#?}");
