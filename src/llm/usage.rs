@@ -57,6 +57,7 @@ mod slots;
 mod sniff;
 mod stream;
 mod tally;
+mod text_values;
 mod tier;
 mod timings;
 mod walk;

@@ -3,8 +3,9 @@
 use super::calls::{CallCounts, ToolCalls};
 use super::choices::Choices;
 use super::cost;
-use super::extracted::{EventKind, Extracted, beginning};
+use super::extracted::{EventKind, Extracted};
 use super::slots::{ERROR_LIMIT, ItemAt};
+use super::text_values::beginning;
 use super::tier::Tier;
 use super::{Cause, Output, Usage};
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::extracted::text;
+use super::text_values::text;
 
 /// A tier's name as the service wrote it. Common names are not allocated.
 pub(super) type Tier = Cow<'static, str>;
