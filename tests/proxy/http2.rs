@@ -2,6 +2,7 @@
 //! bounds.
 
 use std::fs;
+use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -327,6 +328,30 @@ fn response_without_a_body_is_complete() {
     for status in [200, 204] {
         let record = proxy.record();
         assert_eq!((&record["status"], &record["outcome"]), (&status.into(), &"complete".into()));
+    }
+}
+
+#[test]
+fn response_of_declared_length_is_complete_before_its_stream_ends() {
+    for (is_late, status, outcome) in
+        [(false, 200, "complete"), (true, 200, "complete"), (false, 429, "rate_limited")]
+    {
+        let up = Http2::default().run(move |mut exchange| async move {
+            let length = CHAT_BODY.len().to_string();
+            let headers = [("content-type", "application/json"), ("content-length", &*length)];
+            let mut stream = exchange.head(status, &headers, false);
+            write(&mut stream, CHAT_BODY).await;
+            if is_late {
+                // The end does not come before the proxy has no more use for it.
+                let _ = poll_fn(|cx| stream.poll_reset(cx)).await;
+            } else {
+                let _ = stream.send_data(Bytes::new(), true);
+            }
+        });
+        let proxy = proxy().http2(up.address).run();
+        let response = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).response();
+        assert_eq!((response.status(), response.text()), (status, CHAT_BODY));
+        assert_eq!(proxy.record()["outcome"], outcome, "late: {is_late}");
     }
 }
 

@@ -30,6 +30,8 @@ pub(in crate::upstream) struct Http2ResponseBody {
     open: Option<Open>,
     /// The rest of the body, if the upstream declared a length.
     remaining: Option<u64>,
+    /// The frame or error behind the last byte of a declared length.
+    ahead: Option<Result<Frame<Bytes>, h2::Error>>,
     watchdog: Watchdog,
     /// The time of the last read of the connection before the latest frame was taken.
     read_at: Instant,
@@ -42,6 +44,18 @@ struct Open {
     upload: Option<Upload>,
     /// Frees the stream's place on the connection.
     slot: Slot,
+}
+
+impl Open {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        match self.stream.poll_data(cx) {
+            Poll::Ready(None) => self.stream.poll_trailers(cx).map(|trailers| match trailers {
+                Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
+                Err(error) => Some(Err(error)),
+            }),
+            polled => polled.map(|data| data.map(|data| data.map(Frame::data))),
+        }
+    }
 }
 
 impl Http2ResponseBody {
@@ -60,6 +74,7 @@ impl Http2ResponseBody {
             spec: Arc::clone(spec),
             open: (!ended).then(|| Open { stream, upload, slot }),
             remaining: if ended { Some(0) } else { declared() },
+            ahead: None,
             watchdog,
             read_at: Instant::now(),
         }
@@ -84,17 +99,15 @@ impl Http2ResponseBody {
                     Poll::Ready(Ok(()) | Err(UploadError::Upstream)) => open.upload = None,
                 }
             }
-            let polled = match open.stream.poll_data(cx) {
-                Poll::Ready(None) => open.stream.poll_trailers(cx).map(|trailers| match trailers {
-                    Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
-                    Err(error) => Some(Err(error)),
-                }),
-                polled => polled.map(|data| data.map(|data| data.map(Frame::data))),
+            let polled = match self.ahead.take() {
+                Some(ahead) => Poll::Ready(Some(ahead)),
+                None => open.poll_frame(cx),
             };
             match polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.watchdog.heard();
                     if self.account(&frame) {
+                        self.look_for_end(cx);
                         return Poll::Ready(Some(Ok(frame)));
                     }
                 }
@@ -112,6 +125,24 @@ impl Http2ResponseBody {
                         Expired::Total => self.spec.total_timeout(true),
                     }))));
                 }
+            }
+        }
+    }
+
+    /// Reads on behind the last byte of a declared length: the end of the stream has mostly come with
+    /// it, in a frame of its own, and clients whose protocol needs no end poll no further.
+    fn look_for_end(&mut self, cx: &mut Context<'_>) {
+        while self.remaining == Some(0)
+            && self.ahead.is_none()
+            && let Some(open) = &mut self.open
+        {
+            match open.poll_frame(cx) {
+                Poll::Pending => return,
+                Poll::Ready(None) => self.open = None,
+                Poll::Ready(Some(Ok(frame))) if frame.data_ref().is_some_and(Bytes::is_empty) => {
+                    self.account(&frame);
+                }
+                Poll::Ready(ahead) => self.ahead = ahead,
             }
         }
     }

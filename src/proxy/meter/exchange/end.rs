@@ -165,10 +165,12 @@ impl<B: ResponseFrames> Exchange<B> {
 
 impl<B: ResponseFrames> Drop for Exchange<B> {
     fn drop(&mut self) {
-        self.defers = false;
+        let is_deferred = std::mem::take(&mut self.defers);
         let end = match self.ended.take() {
             Some(End::Whole) => End::Unsent,
             Some(end) => end,
+            // A connection polls no further than the declared length, and HTTP/2's end may follow.
+            None if !is_deferred && self.body.size_hint().exact() == Some(0) => End::Whole,
             None => End::Left,
         };
         self.close(end);
