@@ -55,7 +55,7 @@ pub fn usage(data: &[u8]) {
             assert!(body.terminal || !matches!(json, Json::Object(_)), "a whole body is whole");
         }
         Parsed::NoJson => {
-            let rest = Tally { output: None, ..body };
+            let rest = Tally { output: None, skipped: 0, ..body };
             assert_eq!(rest, Tally::default(), "what is no JSON tells nothing but its text");
         }
         Parsed::CutOff | Parsed::Unsure => {}
@@ -313,6 +313,7 @@ fn error_of(json: &Json, named: bool) -> Option<Said> {
     let says_error =
         named || json.get("type").plain() == Some("error") || json.get("object").plain() == Some("error");
     said(error, &["message", "code", "type"])
+        .or_else(|| says(json.get("x_groq").get("error")))
         .or_else(|| said(json.get("response").get("error"), &["message", "code"]))
         .or_else(|| {
             let message = json.get("message").text().filter(|text| says_error && !text.is_empty());
@@ -323,6 +324,8 @@ fn error_of(json: &Json, named: bool) -> Option<Said> {
 fn says(value: &Json) -> Option<Said> {
     match value {
         Json::Text { text, .. } if !text.is_empty() => Some(Said::Text(text.clone())),
+        Json::Number(0.0) => None,
+        Json::List(items) if items.is_empty() => None,
         Json::Number(_) | Json::List(_) => Some(Said::Something),
         _ => None,
     }

@@ -78,7 +78,7 @@ pub(crate) use scan::Scanned;
 pub use session::{AskedModel, SessionMeter, TurnStep};
 pub use sniff::{Content, Sniff};
 pub use stream::StreamMeter;
-pub use tally::Tally;
+pub use tally::{Merging, Tally};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use withhold::RESPONSE_MEMBERS;
 pub use withhold::{HOLD_LIMIT, Withhold};

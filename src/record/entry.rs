@@ -225,7 +225,7 @@ impl Entry {
         let row = self.open.row.as_mut().expect("an entry is metered before it is closed");
         if let Some(usage) = tally.usage {
             row.usage = usage;
-            row.usage_source = match ended || tally.terminal {
+            row.usage_source = match (ended && !tally.is_provisional()) || tally.terminal {
                 true if has_client_left => UsageSource::Drained,
                 true => UsageSource::Reported,
                 false => UsageSource::Partial,

@@ -130,6 +130,50 @@ fn cohere_is_metered_by_its_tokens_else_by_what_it_bills() {
 }
 
 #[test]
+fn usage_of_a_message_that_only_began_is_partial() {
+    let start =
+        r#"{"type":"message_start","message":{"model":"m","usage":{"input_tokens":9,"output_tokens":1}}}"#;
+    let text = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hi"}}"#;
+    let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+    let end = r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":3}}"#;
+    for (payloads, source) in [
+        (&[start, text][..], "partial"),
+        (&[start, text, error], "partial"),
+        (&[start, text, end], "reported"),
+        (&[start, text, r#"{"type":"message_stop"}"#], "reported"),
+    ] {
+        assert_eq!(events(payloads)["usage_source"], source, "{payloads:?}");
+    }
+}
+
+#[test]
+fn body_that_cannot_be_read_says_so() {
+    let usage = r#""model":"m","usage":{"prompt_tokens":9,"completion_tokens":1}"#;
+    let deep = format!("{}{}", "[".repeat(130), "]".repeat(130));
+    for text in
+        [format!(r#"{{{usage},"a":{deep}}}"#), format!("{{{usage}}}x"), format!(r#"{{{usage},"a":NaN}}"#)]
+    {
+        let record = body(&text);
+        assert_eq!(record["outcome"], "complete");
+        assert!(record["error"].is_string() && record["output_tokens"].is_null(), "{record}");
+    }
+    assert!(body("a page").get("error").is_none_or(Value::is_null), "no JSON was promised");
+}
+
+#[test]
+fn an_error_of_groq_in_its_own_field_is_an_error() {
+    let record = events(&[
+        r#"{"choices":[{"delta":{"content":"Hi"}}]}"#,
+        r#"{"choices":[],"x_groq":{"error":"the model is overloaded"}}"#,
+        "[DONE]",
+    ]);
+    assert_eq!(
+        (&record["outcome"], &record["error"]),
+        (&json!("upstream_error"), &json!("the model is overloaded"))
+    );
+}
+
+#[test]
 fn thinking_tokens_and_seconds_without_a_type_are_read() {
     let thinking = body(
         r#"{"type":"message","usage":{"input_tokens":1,"output_tokens":31,"output_tokens_details":{"thinking_tokens":24}}}"#,

@@ -97,6 +97,8 @@ impl BodyMeter {
             None => {}
         }
         tally.terminal |= complete;
+        let breaks = self.scan.refused() && self.scan.begins();
+        tally.skipped += u64::from(breaks && !self.is_error);
         // A body that is refused behind its usage has no text either, in whatever pieces it came.
         let keeps_output = tally.usage.is_none() && !self.scan.has_counts();
         tally.output = self.output.take_if(|_| keeps_output).map(Box::new);

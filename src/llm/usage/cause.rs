@@ -58,12 +58,13 @@ const WORDS: &[(Cause, &[&str])] = &[
 const MAX_WORD: usize = 64;
 
 impl Cause {
-    /// 429 is a rate limit; 401, 403, 408 and 5xx are the upstream's fault; other 4xx are the
-    /// request's. `None` if the status is not an error.
+    /// 429 is a rate limit; 401, 403, 408 and 5xx are the upstream's fault, and so are the invalid
+    /// ones above (RFC 9110 section 15); other 4xx are the request's. `None` if the status is not an
+    /// error.
     pub fn of_status(status: u16) -> Option<Cause> {
         match status {
             429 => Some(Cause::Rate),
-            401 | 403 | 408 | 500..=599 => Some(Cause::Upstream),
+            401 | 403 | 408 | 500..=999 => Some(Cause::Upstream),
             400..=499 => Some(Cause::Request),
             _ => None,
         }
@@ -94,8 +95,8 @@ mod tests {
         for (cause, statuses) in [
             (Some(Cause::Request), &[400, 402, 404, 405, 409, 413, 415, 418, 422, 451][..]),
             (Some(Cause::Rate), &[429]),
-            (Some(Cause::Upstream), &[401, 403, 408, 500, 502, 503, 504, 529]),
-            (None, &[100, 200, 204, 302, 304, 399, 600]),
+            (Some(Cause::Upstream), &[401, 403, 408, 500, 502, 503, 504, 529, 600, 999]),
+            (None, &[100, 200, 204, 302, 304, 399]),
         ] {
             for &status in statuses {
                 assert_eq!(Cause::of_status(status), cause, "{status}");

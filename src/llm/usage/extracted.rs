@@ -107,8 +107,12 @@ impl Extracted {
 
     /// Returns true if the usage is merged into the one before it instead of replacing it.
     pub(super) fn merges(&self) -> bool {
-        let at = self.usage.iter().position(has_counts);
-        self.kind == EventKind::Merge || at == Some(UsageAt::Message as usize)
+        self.kind == EventKind::Merge || self.begins_message()
+    }
+
+    /// Returns true if the usage is that of a message that begins.
+    pub(super) fn begins_message(&self) -> bool {
+        self.usage.iter().position(has_counts) == Some(UsageAt::Message as usize)
     }
 
     /// Takes the usage: the best one with counts, else the best one.

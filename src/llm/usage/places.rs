@@ -138,6 +138,7 @@ impl Place {
             (Place::Top, Key::Code, Kind::Scalar) => Want(Slot::Code),
             (Place::Top | Place::Listed, Key::Error, Kind::Object) => Enter(Place::Error),
             (Place::Top | Place::Listed, Key::Error, _) => Want(Slot::Error(ErrorAt::Text)),
+            (Place::XGroq, Key::Error, _) => Want(Slot::Error(ErrorAt::Groq)),
             (Place::Error, Key::Message, _) => Want(Slot::Error(ErrorAt::Message)),
             (Place::Error, Key::Code, _) => Want(Slot::Error(ErrorAt::Code)),
             (Place::Error, Key::Type, _) => Want(Slot::Error(ErrorAt::Type)),

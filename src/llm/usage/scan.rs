@@ -68,6 +68,7 @@ impl Scan {
         let bytes = if self.mark < MARK.len() { self.behind_mark(bytes) } else { bytes };
         if self.grammar.is_at_start() && self.reader.walk.read(bytes, output.as_deref_mut()) {
             self.grammar = Grammar::at_end();
+            self.reader.places[1] = Place::Top;
             return;
         }
         self.push_piece(bytes, output);
@@ -106,6 +107,11 @@ impl Scan {
     /// Returns true if the text is known not to be JSON.
     pub(super) fn refused(&self) -> bool {
         self.grammar.refused()
+    }
+
+    /// Returns true if the text begins as a JSON object.
+    pub(super) fn begins(&self) -> bool {
+        self.reader.places[1] == Place::Top
     }
 
     /// Returns true if the text, complete or not, has usage.

@@ -109,7 +109,9 @@ impl SessionMeter {
     /// Ends the current message.
     pub fn message_end(&mut self) -> Progress {
         let mut progress = Progress { events: 1, ..Progress::default() };
-        if let Some(extracted) = self.scan.take().and_then(|scan| scan.into_whole()) {
+        let scan = self.scan.take();
+        self.tally.skipped += u64::from(scan.as_ref().is_some_and(|scan| scan.begins() && !scan.complete()));
+        if let Some(extracted) = scan.and_then(|scan| scan.into_whole()) {
             progress.first_token = extracted.content && !self.first_token;
             self.first_token |= extracted.content;
             if extracted.content {

@@ -84,14 +84,15 @@ pub(super) enum ItemAt {
     Event,
 }
 
-/// Places of an error's texts, best first: those of the top-level error, then those of the
-/// response.
+/// Places of an error's texts, best first: those of the top-level error, that of Groq's own field,
+/// then those of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorAt {
     Text,
     Message,
     Code,
     Type,
+    Groq,
     ResponseText,
     ResponseMessage,
     ResponseCode,

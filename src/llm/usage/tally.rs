@@ -52,13 +52,27 @@ pub struct Tally {
     /// The text of the first payload that is a failure without an error, if no response precedes it.
     /// For a body, if the meter keeps it, its beginning if it has no such text.
     pub complaint: Option<Box<Box<str>>>,
-    /// Usage is merged field by field (Anthropic).
-    pub merges: bool,
+    pub merging: Merging,
     /// The output text, if the meter keeps it and no usage was reported.
     pub output: Option<Box<Output>>,
 }
 
+/// Whether usage is merged field by field (Anthropic).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Merging {
+    #[default]
+    No,
+    /// The last usage is that of a message that begins, with the beginning of its output.
+    Begun,
+    Yes,
+}
+
 impl Tally {
+    /// Returns true if the usage is that of a message that only began.
+    pub fn is_provisional(&self) -> bool {
+        self.merging == Merging::Begun
+    }
+
     /// Calls that are billed per use. `None` if there was none.
     pub fn tool_calls(&self) -> Option<ToolCalls> {
         self.calls.as_ref().map(|calls| calls.total())
@@ -76,8 +90,9 @@ impl Tally {
         if !self.is_response {
             self.is_response = extracted.is_response();
         }
-        let merges = self.merges || named == EventKind::Merge || extracted.merges();
+        let merges = self.merging != Merging::No || named == EventKind::Merge || extracted.merges();
         self.has_timings |= extracted.timings.is_some();
+        let begins = extracted.begins_message();
         let is_picture = [named, extracted.kind].contains(&EventKind::Picture);
         let mut tier = extracted.take_tier();
         let mut is_reported = false;
@@ -95,7 +110,11 @@ impl Tally {
             if let Some(usage) = &report.counts {
                 is_reported = true;
                 self.usage_reports += 1;
-                self.merges = merges;
+                self.merging = match merges {
+                    true if begins => Merging::Begun,
+                    true => Merging::Yes,
+                    false => Merging::No,
+                };
                 self.output = None;
                 let adds = is_picture || Choices::add(&mut self.choices, extracted.shares());
                 match &mut self.usage {

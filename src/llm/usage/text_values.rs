@@ -8,13 +8,20 @@ pub(super) fn text(value: &[u8]) -> Option<Box<str>> {
     json::string(value).filter(|text| !text.is_empty()).map(String::into_boxed_str)
 }
 
-/// An error's text: a string, a number, or a list as written; never a bare word.
+/// An error's text: a string, a number, or a list as written; never a bare word. Zero and an empty
+/// list say that there is none.
 pub(super) fn saying(value: &[u8]) -> Option<Box<str>> {
     match value.first()? {
         b'"' => json::string(value).map(beginning).filter(|text| !text.is_empty()),
+        b'[' if !has_content(value) => None,
+        b'-' | b'0' if is_zero(value) => None,
         b'[' | b'-' | b'0'..=b'9' => Some(beginning(String::from_utf8_lossy(value).into_owned())),
         _ => None,
     }
+}
+
+fn is_zero(number: &[u8]) -> bool {
+    str::from_utf8(number).is_ok_and(|number| number.parse() == Ok(0.0))
 }
 
 /// Up to [`ERROR_LIMIT`] bytes, cut at a character boundary.

@@ -210,8 +210,8 @@ impl Session {
 
     /// Closes the record.
     ///
-    /// After a close frame the session is `complete`, unless the upstream's code reports a failure.
-    /// Without one, `end` decides. A complete session has the outcome of its first error if none of
+    /// After a close frame the session is `complete`, unless the upstream's code reports a failure
+    /// or the client closed inside a response. Without one, `end` decides. A complete session has the outcome of its first error if none of
     /// its responses succeeded, and is `truncated` if the upstream ended it inside a response.
     pub fn close(mut self, end: &SessionEnd) {
         let Findings { closed, failure, is_under_way } = self.finish();
@@ -223,6 +223,7 @@ impl Session {
             (Some((Peer::Upstream, _)), _) | (None, SessionEnd::Left(Peer::Upstream)) if is_under_way => {
                 (Outcome::Truncated, Some("the session ended before a response that had begun".to_owned()))
             }
+            (Some((Peer::Client, _)), _) if is_under_way => (Outcome::ClientDisconnected, None),
             (Some(_), _) | (None, SessionEnd::Left(Peer::Upstream)) => {
                 (failure.map_or(Outcome::Complete, Outcome::from), None)
             }

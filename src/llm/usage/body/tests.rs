@@ -93,7 +93,8 @@ fn body_that_is_not_json_has_no_usage() {
         "<html></html>",
         "",
     ] {
-        assert_eq!(tally(body), Tally::default(), "{body}");
+        let skipped = u64::from(body.starts_with('{'));
+        assert_eq!(tally(body), Tally { skipped, ..Tally::default() }, "{body}");
     }
 }
 
@@ -220,7 +221,7 @@ fn body_with_usage_keeps_no_text() {
             assert_eq!(kept(&body).output, None, "{body}");
             // A refused body has no usage, and its text is not estimated in place of it.
             let refused = kept(&format!("{body}x"));
-            assert_eq!(refused, Tally::default(), "{body}");
+            assert_eq!(refused, Tally { skipped: 1, ..Tally::default() }, "{body}");
         }
     }
     // Without usage the text before the refused byte is kept.

@@ -31,7 +31,10 @@ impl Extracted {
             (Place::Top, Key::Delta) => self.usage[UsageAt::Delta as usize] = None,
             (Place::Choice, Key::Index) => self.index = None,
             (Place::Choice, Key::FinishReason) => self.is_finished = false,
-            (Place::Top, Key::XGroq) => self.usage[UsageAt::XGroq as usize] = None,
+            (Place::Top, Key::XGroq) => {
+                self.usage[UsageAt::XGroq as usize] = None;
+                self.forget_errors(ErrorAt::Groq as usize..ErrorAt::ResponseText as usize);
+            }
             (Place::Top, Key::Response) => {
                 self.usage[UsageAt::Response as usize] = None;
                 self.usage[UsageAt::ResponseMeta as usize] = None;
@@ -50,7 +53,7 @@ impl Extracted {
                 self.message = None;
             }
             (Place::Top | Place::Listed, Key::Error) => {
-                self.forget_errors(0..ErrorAt::ResponseText as usize);
+                self.forget_errors(0..ErrorAt::Groq as usize);
                 self.refused_id = None;
             }
             (Place::Response | Place::StatusDetails, Key::Error) => {

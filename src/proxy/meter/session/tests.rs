@@ -93,7 +93,18 @@ fn session_that_failed_or_was_left_unfinished_is_not_complete() {
     for end in [Some(Peer::Upstream), None] {
         assert_eq!(ends(&[DONE, BEGUN], end), (Outcome::Truncated, true), "{end:?}");
     }
-    assert_eq!(ends(&[BEGUN], Some(Peer::Client)), (Outcome::Complete, false), "the client ended it");
+    assert_eq!(ends(&[DONE, BEGUN], Some(Peer::Client)), (Outcome::ClientDisconnected, false));
+}
+
+#[test]
+fn session_says_that_a_message_could_not_be_read() {
+    for unread in ["{\"type\":\"response.done\",\"response\":{\t", "{\"a\":NaN}", "{\"a\":1}x"] {
+        let said = [(Peer::Upstream, message(DONE)), (Peer::Upstream, message(unread))];
+        let record = session(&said, &SessionEnd::Left(Peer::Upstream));
+        assert!(record.error.is_some(), "{unread}");
+    }
+    let said = [(Peer::Upstream, message("hello")), (Peer::Upstream, message("[DONE]"))];
+    assert_eq!(session(&said, &SessionEnd::Left(Peer::Upstream)).error, None);
 }
 
 #[test]
