@@ -106,7 +106,9 @@ fn is_hop(name: &str) -> bool {
 }
 
 fn ends_here(response: &Headers, name: &str) -> bool {
-    is_hop_by_hop(response, name) || ["alt-svc", "strict-transport-security"].contains(&name)
+    is_hop_by_hop(response, name)
+        || name.starts_with("x-streamgauge-")
+        || ["alt-svc", "strict-transport-security"].contains(&name)
 }
 
 fn is_hop_by_hop(headers: &Headers, name: &str) -> bool {

@@ -85,11 +85,14 @@ fn names_pass_in_both_directions_as_they_came() {
 }
 
 #[test]
-fn id_of_the_response_is_that_of_the_record() {
-    let up = crate::harness::Upstream::responding("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+fn own_response_headers_are_this_proxys_and_not_another_ones() {
+    let up = crate::harness::Upstream::responding(
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-streamgauge-id: other\r\nX-Streamgauge-Cost: 9\r\n\r\n",
+    );
     let proxy = proxy().upstream(&up).run();
     let response = proxy.client().get("/v1/models").response();
     assert_eq!(proxy.record()["id"], response.header("x-streamgauge-id").unwrap());
+    assert_eq!(response.head.to_ascii_lowercase().matches("x-streamgauge-").count(), 1, "{}", response.head);
 }
 
 #[test]

@@ -273,10 +273,11 @@ const HOP_BY_HOP: NameSet = NameSet::of(&[
     KnownName::AnyProxy,
 ]);
 
-/// Response headers that end here: those of the hop, and those about the origin, which for the
-/// client is this proxy: alternative services (RFC 7838) and TLS only (RFC 6797).
+/// Response headers that end here: those of the hop, those about the origin, which for the client
+/// is this proxy: alternative services (RFC 7838) and TLS only (RFC 6797); and those of another
+/// streamgauge, whose limits and names are not this one's.
 const NOT_INBOUND: NameSet =
-    HOP_BY_HOP.with(NameSet::of(&[KnownName::AltSvc, KnownName::StrictTransportSecurity]));
+    HOP_BY_HOP.with(OWN).with(NameSet::of(&[KnownName::AltSvc, KnownName::StrictTransportSecurity]));
 
 /// Headers that are written again for the upstream, or handled here (`Expect: 100-continue`).
 const ABOUT_THE_REQUEST: NameSet =

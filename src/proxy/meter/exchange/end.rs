@@ -61,7 +61,7 @@ impl<B: ResponseFrames> Exchange<B> {
     pub(in crate::proxy::meter) fn replaced_by(&mut self, error: &Error) {
         self.defers = false;
         match self.ended.take() {
-            Some(End::Whole) if self.status.is_success() => {
+            Some(End::Whole) if Cause::of_status(self.status.as_u16()).is_none() => {
                 self.reading.entry.row().code = Some(error.code());
                 self.close(End::Replaced(error.outcome()));
             }
