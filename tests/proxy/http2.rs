@@ -332,7 +332,7 @@ fn response_without_a_body_is_complete() {
 }
 
 #[test]
-fn response_of_declared_length_is_complete_before_its_stream_ends() {
+fn response_of_declared_length_is_complete_at_its_last_byte() {
     for (is_late, status, outcome) in
         [(false, 200, "complete"), (true, 200, "complete"), (false, 429, "rate_limited")]
     {

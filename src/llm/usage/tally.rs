@@ -57,7 +57,7 @@ pub struct Tally {
     pub output: Option<Box<Output>>,
 }
 
-/// Whether usage is merged field by field (Anthropic).
+/// The way in which usage is merged with the one before it, field by field (Anthropic).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Merging {
     #[default]
