@@ -53,7 +53,7 @@ impl Sinks {
         }
         self.all.push(Box::new(Arc::clone(metrics)));
         if let Some(path) = &settings.ledger.path {
-            self.open_ledger(path, &settings.ledger, journal, &controls.retention)?;
+            self.open_ledger(path, &settings.ledger, journal, controls)?;
         }
         if let Some(otlp) = &settings.otlp {
             let collector = collector(otlp, watch)?;
@@ -72,18 +72,20 @@ impl Sinks {
         path: &Path,
         settings: &config::LedgerSettings,
         journal: &Journal,
-        retention: &Arc<Live<Option<Duration>>>,
+        controls: &Controls,
     ) -> Result<(), String> {
         let open = {
             let (path, settings, journal) = (path.to_owned(), settings.clone(), journal.clone());
-            let (retention, shipping_end) = (Arc::clone(retention), self.shipping_end.clone());
+            let (retention, shipping_end) = (Arc::clone(&controls.retention), self.shipping_end.clone());
+            let rollup_retention = Arc::clone(&controls.rollup_retention);
             move || -> Result<Ledger, LedgerError> {
                 let age = *retention.load();
                 let ledger = match settings.postgres.clone() {
                     Some(postgres) => Ledger::open_for_fleet(&path, age, postgres, &journal),
                     None => Ledger::open(&path, age, &journal),
                 }?;
-                Ok(ledger.following(Arc::clone(&retention)).ended_by(&shipping_end))
+                let ledger = ledger.following(Arc::clone(&retention));
+                Ok(ledger.keeping_sums(Arc::clone(&rollup_retention)).ended_by(&shipping_end))
             }
         };
         self.all.push(match &self.takes_over {
@@ -121,6 +123,7 @@ fn target(lines: &JsonlPath) -> Result<LineTarget, String> {
 pub(super) struct Controls {
     access: Arc<Live<AccessLines>>,
     retention: Arc<Live<Option<Duration>>>,
+    rollup_retention: Arc<Live<Option<Duration>>>,
     pub(super) jsonl: Switch,
     /// The JSON lines have a sink: since their first target.
     has_jsonl: bool,
@@ -140,6 +143,7 @@ impl Controls {
         Self {
             access: Live::new(settings.log.access),
             retention: Live::new(settings.ledger.retention),
+            rollup_retention: Live::new(settings.ledger.rollup_retention),
             jsonl: Switch::default(),
             has_jsonl: false,
             lanes: None,
@@ -167,6 +171,7 @@ impl Controls {
         if *self.retention.load() != settings.ledger.retention {
             self.retention.replace(settings.ledger.retention);
         }
+        self.rollup_retention.replace(settings.ledger.rollup_retention);
         match lines {
             Lines::Other(target) if self.has_jsonl => self.jsonl.replace(target),
             Lines::Same | Lines::Other(None) => {}

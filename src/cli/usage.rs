@@ -222,6 +222,12 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
         say!("usage: --sort: {reason}");
         return ExitCode::from(WRONG);
     }
+    if let Some(until) = report.coarse_until {
+        say!(
+            "usage: records of hours up to {until} are deleted, and only their sums are kept: hours that a bound, a period \
+             or a change of prices splits count as a whole"
+        );
+    }
     if let Some(limit) = args.limit {
         report.limit(usize::try_from(limit).unwrap_or(usize::MAX));
     }

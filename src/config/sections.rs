@@ -186,18 +186,26 @@ pub(super) fn local_ledger(table: &Table<'_>) -> Read<LedgerSettings> {
     let path = table.defaulted("path", text().or_empty());
     let jsonl = table.defaulted("jsonl", text().or_empty());
     let retention = table.defaulted("retention", past_time().or_empty());
+    let rollup_retention = table.defaulted("rollup_retention", past_time().or_empty());
     let zone = parsed("time zone", None, "a time zone in quotes, such as \"Europe/Berlin\"", time_zone);
     let time_zone = table.defaulted("time_zone", zone);
     let prices = text().then(|entry, path| Ok(entry.folder().join(path)));
     let prices_file = table.defaulted("prices_file", prices.or_empty());
     let (path, retention, jsonl, time_zone) = (path?, retention?, jsonl?, time_zone?);
+    let rollup_retention = rollup_retention?;
+    if let Some(hours) = rollup_retention
+        && retention.is_none_or(|records| hours < records)
+    {
+        let reason = "is shorter than ledger.retention: hourly sums are kept at least as long as records";
+        return Err(table.mistake("rollup_retention", reason));
+    }
     if jsonl.is_some() && jsonl == path {
         return Err(table.mistake("jsonl", "is also the file of ledger.path: use two files"));
     }
     let jsonl =
         jsonl.map(|path| if path == "-" { JsonlTarget::Stdout } else { JsonlTarget::File(path.into()) });
     let (path, prices_file) = (path.map(PathBuf::from), prices_file?);
-    Ok(LedgerSettings { path, retention, jsonl, prices_file, time_zone, postgres: None })
+    Ok(LedgerSettings { path, retention, rollup_retention, jsonl, prices_file, time_zone, postgres: None })
 }
 
 /// `[log]`.

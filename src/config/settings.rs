@@ -189,6 +189,8 @@ pub struct LedgerSettings {
     pub path: Option<PathBuf>,
     /// The time is at most a hundred years; `None`: for ever.
     pub retention: Option<Duration>,
+    /// The time for which hourly sums are kept, not shorter than `retention`; `None`: for ever.
+    pub rollup_retention: Option<Duration>,
     pub jsonl: Option<JsonlTarget>,
     /// The file of imported prices, which may be missing.
     pub prices_file: Option<PathBuf>,

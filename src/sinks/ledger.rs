@@ -25,6 +25,7 @@
 //! | `sweep`, `retention` | when what is old is deleted; deletes it, in small steps |
 //! | `clock` | the clock of retention |
 //! | `query`, `groups` | reads, and adds up |
+//! | `rollup`, `summing` | hourly sums of rows; when rows are added to them |
 //! | `report`, `by`, `order` | sums of groups; what they are grouped by, and sorted by |
 //! | `calendar` | hours, days, weeks and months of a time zone |
 //! | `source` | which of the two to read |
@@ -50,6 +51,7 @@ mod query;
 mod repair;
 mod report;
 mod retention;
+mod rollup;
 mod row;
 mod schema;
 mod shipped;
@@ -57,6 +59,7 @@ mod sink;
 mod source;
 mod spill;
 mod store;
+mod summing;
 #[cfg(test)]
 mod support;
 mod sweep;
@@ -74,6 +77,7 @@ pub use query::{
     overview, record, records, report, uses,
 };
 pub use report::{Before, Report, Rest};
+pub use rollup::{Rebuilt, rebuild};
 pub use sink::{Ledger, ShippingEnd};
 pub use source::LedgerSource;
 pub use time_spec::{TimeSpec, earlier};

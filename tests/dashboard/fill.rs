@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use streamgauge::llm::provider::Provider;
 use streamgauge::llm::usage::Usage;
 use streamgauge::record::{Entry, Journal, Outcome, Sink, UsageRecord, UsageSource, Writer};
-use streamgauge::sinks::ledger::Ledger;
+use streamgauge::sinks::ledger::{Ledger, rebuild};
 use uuid::Uuid;
 
 const MODELS: [(&str, &str, Provider); 5] = [
@@ -67,6 +67,9 @@ fn main() {
         let batch: Vec<_> = starts.iter().map(|start| record(blank.clone(), *start, &mut random)).collect();
         ledger.write(&batch).unwrap();
     }
+    drop(ledger);
+    // The proxy adds them up while it runs.
+    rebuild(Path::new(path)).unwrap();
 }
 
 fn record(mut row: UsageRecord, started_at: Timestamp, random: &mut fastrand::Rng) -> UsageRecord {

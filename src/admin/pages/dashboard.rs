@@ -1,6 +1,7 @@
 //! The whole dashboard.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
 use super::bar::bar;
@@ -8,6 +9,7 @@ use super::chart::chart;
 use super::footer::{footer, unpriced};
 use super::limits::{ShownLimits, limits};
 use super::names::capital;
+use super::numbers::time;
 use super::records::records;
 use super::table::table;
 use super::tiles::tiles;
@@ -85,6 +87,7 @@ pub(super) fn page(
                         @match overview {
                             None => (nothing(query)),
                             Some((overview, before)) => {
+                                @if let Some(until) = overview.coarse_until { (coarse(until, zone)) }
                                 (chart(query, at, overview, before, instance.teams))
                                 (table(query, overview, before, instance.teams))
                                 (records(query, &overview.latest, instance.prices))
@@ -99,6 +102,16 @@ pub(super) fn page(
         div #end data-part { (footer(query, at, instance)) }
     };
     document(Depth::ROOT, "Usage · streamgauge", true, &body)
+}
+
+/// Hours of deleted records that the chosen time splits.
+fn coarse(until: Timestamp, zone: &TimeZone) -> Markup {
+    html! {
+        p.hint #coarse {
+            "Records of hours up to " (time(until, zone)) " are deleted, and only their sums are kept: an hour that "
+            "the chosen time, a column or a change of prices splits counts as a whole."
+        }
+    }
 }
 
 /// No rows.

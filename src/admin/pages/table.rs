@@ -91,6 +91,7 @@ fn found(query: &PageQuery, by: By, overview: &Overview, mut rows: Vec<Row>) -> 
         before: None,
         currencies: overview.currencies.clone(),
         zone: TimeZone::UTC,
+        coarse_until: None,
     };
     // Requests decide among equal sums; a column that does not exist leaves the order of names.
     let orders = Order::list(&format!("{sort},-requests")).unwrap_or_default();

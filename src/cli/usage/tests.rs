@@ -31,6 +31,7 @@ fn example() -> Report {
         rest: None,
         before: None,
         zone: TimeZone::UTC,
+        coarse_until: None,
     }
 }
 

@@ -84,6 +84,7 @@ fn compiled_in_defaults_are_those_of_the_design() {
     assert_eq!(admin.listen.unwrap().to_string(), "127.0.0.1:9090");
     assert_eq!((ledger.path.as_deref(), ledger.jsonl), (Some(Path::new("streamgauge.db")), None));
     assert_eq!(ledger.retention, Some(Duration::from_secs(90 * 86_400)));
+    assert_eq!(ledger.rollup_retention, None);
     assert_eq!((log.format, log.level.as_str()), (LogFormat::Text, "info"));
     assert!(clients.is_empty() && routes.is_empty());
 }

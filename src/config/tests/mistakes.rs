@@ -99,6 +99,11 @@ fn type_mistakes() {
             ("[ledger]\nretention = \"90\"", "ledger.retention", "has no unit"),
             ("[ledger]\nretention = \"0d\"", "ledger.retention", "must be longer than zero"),
             (
+                "[ledger]\nrollup_retention = \"89d\"",
+                "ledger.rollup_retention",
+                "shorter than ledger.retention",
+            ),
+            (
                 "[upstreams.azure]\napi_version = 2024-10-21\nurl = \"https://r\"\napi_key = { value = \"k\" }\n[[routes]]\nupstream = \"openai\"",
                 "upstreams.azure.api_version",
                 "must be text in quotes, \"v1\", \"preview\" or a day such as \"2024-10-21\", not a date without quotes",

@@ -93,6 +93,16 @@ impl Reported {
         }
     }
 
+    /// The cost of this many smallest units.
+    pub fn of_smallest(units: u128) -> Self {
+        Self(units)
+    }
+
+    /// The number of smallest units.
+    pub fn smallest(self) -> u128 {
+        self.0
+    }
+
     /// The sum, saturated at the largest value.
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))

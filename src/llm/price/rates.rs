@@ -140,6 +140,24 @@ pub struct Billable {
     pub tool_calls: [u64; ToolKind::COUNT],
 }
 
+impl Billable {
+    /// The sum of both.
+    pub fn plus(self, other: &Self) -> Self {
+        let mut tool_calls = self.tool_calls;
+        for (calls, more) in tool_calls.iter_mut().zip(other.tool_calls) {
+            *calls = calls.saturating_add(more);
+        }
+        Self {
+            input: self.input.saturating_add(other.input),
+            cached_input: self.cached_input.saturating_add(other.cached_input),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            cache_write_1h: self.cache_write_1h.saturating_add(other.cache_write_1h),
+            output: self.output.saturating_add(other.output),
+            tool_calls,
+        }
+    }
+}
+
 /// The reported counts of one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenCounts {

@@ -261,6 +261,7 @@ mod tests {
             before: None,
             currencies: Vec::new(),
             zone: TimeZone::get("Europe/Berlin").unwrap(),
+            coarse_until: None,
         };
         report.sort(&Order::list("hour").unwrap()).unwrap();
         assert_eq!(report.groups, hours.each_ref().map(group));

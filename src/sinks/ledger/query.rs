@@ -13,6 +13,7 @@ mod overview;
 mod page;
 mod parallel;
 mod records;
+mod rolled;
 mod selection;
 mod uses;
 
@@ -21,6 +22,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 
@@ -28,19 +30,21 @@ use super::by::By;
 use super::calendar::Periods;
 use super::columns::TAGS;
 use super::error::{LedgerError, Reason};
-use super::groups::{Groups, Sums};
+use super::groups::{Groups, SOURCES, Sums};
 use super::report::{Report, time_part};
+use super::rollup::{Block, Key, Tally, Text};
 use super::{repair, schema};
 use crate::llm::price::Prices;
 use crate::support::tags::TagName;
 
-use attempts::RowKind;
-pub(super) use counting::tool_calls;
+pub(super) use attempts::RowKind;
 use counting::{COUNTED_COLUMNS, Counting, counted};
+pub(super) use counting::{integer, text, tool_calls};
 use parallel::{Range, by_halves, whole};
+use rolled::{Filter, KnownTags, Plan};
 
 pub(super) use last_used::last_used;
-pub(super) use overview::{Accumulator, FIELDS, Histogram};
+pub(super) use overview::{Accumulator, BOUNDS as CLASS_BOUNDS, FIELDS, Histogram};
 pub use overview::{Overview, OverviewSpec, Percentiles, overview};
 pub(super) use page::Filling;
 pub use page::{Next, Page};
@@ -68,6 +72,9 @@ pub fn report(
     bounds: &Bounds,
 ) -> Result<Report, LedgerError> {
     let sum = || {
+        if let Some(summed) = report_of_hours(path, selection, by, prices, bounds)? {
+            return Ok(summed);
+        }
         let (mut groups, later) = by_halves(path, selection, bounds, |transaction, range| {
             let mut groups = Groups::default();
             read(transaction, range, selection, by, prices, bounds, RowKind::Requests, &mut groups)?;
@@ -78,10 +85,125 @@ pub fn report(
         })?;
         groups.add(later.unwrap_or_default(), usize::MAX, &mut Sums::default());
         bounds.allow(groups.len())?;
-        Ok(groups)
+        Ok((groups, None))
     };
-    let groups = sum().map_err(|reason: Reason| LedgerError::new(path, reason))?;
-    Ok(Report::of(groups, by, selection, prices))
+    let (groups, coarse_until) = sum().map_err(|reason: Reason| LedgerError::new(path, reason))?;
+    Ok(Report { coarse_until, ..Report::of(groups, by, selection, prices) })
+}
+
+/// The groups of hours and of the rows that they do not tell. `None`: all rows are to be read.
+fn report_of_hours(
+    path: &Path,
+    selection: &Selection,
+    by: &[By],
+    prices: &Prices,
+    bounds: &Bounds,
+) -> Result<Option<(Groups, Option<Timestamp>)>, Reason> {
+    let connection = open_bounded(path, bounds)?;
+    let transaction = connection.unchecked_transaction()?;
+    let mut periods = periods(by, selection);
+    let splits =
+        |first, last| periods.iter_mut().flatten().any(|period| period.begin(first) != period.begin(last));
+    let Some(plan) = Plan::of(&transaction, selection, prices, splits)? else { return Ok(None) };
+    let new = || (Groups::default(), HourRows::new(selection, by, prices));
+    let results = plan.read_hours(&transaction, bounds, 2, new, |(groups, rows), started, block| {
+        rows.add(started, block, bounds, groups)
+    })?;
+    let mut groups = Groups::default();
+    for (part, _) in results {
+        groups.add(part, usize::MAX, &mut Sums::default());
+    }
+    for (selection, range) in &plan.spans {
+        read(&transaction, *range, selection, by, prices, bounds, RowKind::Requests, &mut groups)?;
+        if selection.attempts {
+            read(&transaction, *range, selection, by, prices, bounds, RowKind::Attempts, &mut groups)?;
+        }
+    }
+    bounds.allow(groups.len())?;
+    Ok(Some((groups, plan.coarse_until)))
+}
+
+/// The periods of fields that are times.
+fn periods<'s>(by: &[By], selection: &'s Selection) -> Vec<Option<Periods<'s>>> {
+    by.iter().map(|by| by.period().map(|period| Periods::new(period, &selection.zone))).collect()
+}
+
+/// Adds the entries of hours to groups.
+struct HourRows<'s> {
+    by: &'s [By],
+    filter: Filter<'s>,
+    periods: Vec<Option<Periods<'s>>>,
+    counting: Counting<'s>,
+    tags: KnownTags,
+    tally: Tally,
+}
+
+impl<'s> HourRows<'s> {
+    fn new(selection: &'s Selection, by: &'s [By], prices: &'s Prices) -> Self {
+        Self {
+            by,
+            filter: Filter::new(selection),
+            periods: periods(by, selection),
+            counting: Counting::new(prices),
+            tags: KnownTags::default(),
+            tally: Tally::default(),
+        }
+    }
+
+    fn add(
+        &mut self,
+        started: i64,
+        block: &mut Block<'_>,
+        bounds: &Bounds,
+        groups: &mut Groups,
+    ) -> Result<(), Reason> {
+        while let Some(key) = block.next(&mut self.tally) {
+            if !self.filter.selects(&key) {
+                continue;
+            }
+            groups.begin();
+            for (by, periods) in self.by.iter().zip(&mut self.periods) {
+                match (by, periods) {
+                    (_, Some(periods)) => groups.part(Some(&time_part(periods.begin(started)))),
+                    (By::Status, None) => {
+                        groups.part(
+                            key.status().map(|status| status.to_string()).as_ref().map(String::as_bytes),
+                        );
+                    }
+                    (By::Tag(name), None) => {
+                        groups.part(self.tags.value(key.text(Text::Tags), *name).map(str::as_bytes));
+                    }
+                    (by, None) => groups.part(part(*by, &key)),
+                }
+            }
+            if key.is_attempt() {
+                let mut sums = Sums::default();
+                self.counting.add_entry(started, &key, &self.tally, &mut sums);
+                groups.sums().add(&sums.without_requests());
+            } else {
+                self.counting.add_entry(started, &key, &self.tally, groups.sums());
+            }
+            bounds.allow(groups.len())?;
+        }
+        Ok(())
+    }
+}
+
+/// The part of a group's key that is a text of an entry's key.
+fn part<'k>(by: By, key: &Key<'k>) -> Option<&'k [u8]> {
+    match by {
+        By::Model => key.text(Text::Model),
+        By::Client | By::Team => key.text(Text::Client),
+        By::Key => key.text(Text::KeyId),
+        By::Upstream => key.text(Text::Upstream),
+        By::Group => key.text(Text::Group),
+        By::Endpoint => key.text(Text::Endpoint),
+        By::User => key.text(Text::User),
+        By::Provider => key.text(Text::Provider),
+        By::Outcome => key.text(Text::Outcome),
+        By::UsageSource => Some(SOURCES[key.source()].as_bytes()),
+        By::Status | By::Tag(_) | By::Day | By::Hour | By::Week | By::Month => None,
+    }
 }
 
 /// Opens the ledger for a query within bounds.
@@ -167,8 +289,7 @@ fn read(
         condition.text
     ))?;
     let mut counting = Counting::new(prices);
-    let periods = by.iter().map(|by| by.period().map(|period| Periods::new(period, &selection.zone)));
-    let mut periods: Vec<_> = periods.collect();
+    let mut periods = periods(by, selection);
     let mut rows = statement.query(condition.values().as_slice())?;
     while let Some(row) = rows.next()? {
         groups.begin();

@@ -30,6 +30,10 @@ pub struct Report {
     pub currencies: Vec<Currency>,
     /// The time zone of days and other periods.
     pub zone: TimeZone,
+    /// The end of the last hour that is in the sums as a whole, although a bound of the selection,
+    /// a change of prices or a period of the groups splits it: records of this hour are deleted,
+    /// and only its sums are kept. `None` without such an hour.
+    pub coarse_until: Option<Timestamp>,
 }
 
 /// Groups that are not shown separately.
@@ -67,7 +71,16 @@ impl Report {
         let mut total = Sums::default();
         groups.iter().for_each(|group| total.add(&group.sums));
         let currencies = prices.currencies().to_vec();
-        Self { by: by.to_owned(), groups, rest: None, total, before: None, currencies, zone }
+        Self {
+            by: by.to_owned(),
+            groups,
+            rest: None,
+            total,
+            before: None,
+            currencies,
+            zone,
+            coarse_until: None,
+        }
     }
 
     /// Adds the sums of an earlier time. Groups that were only then get sums of 0.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use super::clock::{Clock, Doubted};
-use super::shipped;
+use super::{rollup, shipped};
 
 /// The largest number of rows that one step deletes. It takes a few milliseconds, after which new
 /// records are written.
@@ -47,10 +47,13 @@ pub(super) fn step(
     retention: &Retention,
     until: Timestamp,
 ) -> rusqlite::Result<Step> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     let (last, shipped) = match retention.unshipped {
         Some(most) => shipped::deletable(connection, most)?,
         None => (i64::MAX, i64::MAX),
     };
+    // Sums of hours are kept longer than rows.
+    let last = last.min(rollup::added_up_to(connection)?);
     // Rows are written approximately in the order of their starts. If the first one must stay, all
     // must, and the index need not be read.
     let first: Option<i64> =
@@ -61,14 +64,20 @@ pub(super) fn step(
     let mut delete = connection.prepare_cached(
         "DELETE FROM usage_records WHERE seq IN
          (SELECT seq FROM usage_records WHERE started_at < ?1 AND seq <= ?2 ORDER BY started_at LIMIT ?3)
-         RETURNING seq",
+         RETURNING seq, started_at",
     )?;
-    let mut step = Step::default();
+    let (mut step, mut newest) = (Step::default(), i64::MIN);
     let mut rows = delete.query((nanoseconds(until), last, STEP as i64))?;
     while let Some(row) = rows.next()? {
         step.deleted += 1;
         step.lost += u64::from(row.get::<_, i64>(0)? > shipped);
+        newest = newest.max(row.get(1)?);
     }
+    drop(rows);
+    if step.deleted > 0 {
+        rollup::keep_gone_before(connection, newest.saturating_add(1))?;
+    }
+    transaction.commit()?;
     step.more = step.deleted == STEP as u64;
     Ok(step)
 }

@@ -91,10 +91,22 @@ pub(super) const MIGRATIONS: &[&str] = &[
     //    changes no row.
     "ALTER TABLE usage_records RENAME COLUMN attempts TO attempts_unused;
     ALTER TABLE usage_records ADD COLUMN attempts TEXT;",
+    // 7. The sums of each hour, by its number since 1970. `rollup` has one row: the last `seq` that
+    //    is in the sums, and the time before which rows may be deleted.
+    "CREATE TABLE rollup_hours (hour INTEGER PRIMARY KEY, records INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+    CREATE TABLE rollup (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        seq INTEGER NOT NULL,
+        gone_before INTEGER
+    ) STRICT;
+    INSERT INTO rollup (one, seq) VALUES (1, 0);",
 ];
 
 /// The first version whose files have `columns::COUNT`.
 const COUNT_SINCE: usize = 4;
+
+/// The first version whose files have the tables of `rollup`.
+const ROLLUP_SINCE: usize = 7;
 
 /// Migrates the file to the last version of `migrations`, in one transaction: another process sees
 /// all of it or nothing, and of two that start together one migrates.
@@ -151,6 +163,11 @@ pub(super) fn expect_readable(connection: &Connection) -> Result<(), Reason> {
 /// unchanged.
 pub(super) fn has_count(connection: &Connection) -> Result<bool, Reason> {
     Ok(version(connection, MIGRATIONS)? >= COUNT_SINCE)
+}
+
+/// Returns true if the file has the sums of hours.
+pub(super) fn has_rollup(connection: &Connection) -> Result<bool, Reason> {
+    Ok(version(connection, MIGRATIONS)? >= ROLLUP_SINCE)
 }
 
 /// The number of steps that the file has had; 0 for an empty file. More than the known ones if the

@@ -18,6 +18,7 @@ use super::error::{LedgerError, Reason};
 use super::postgres::Shipper;
 use super::retention::Retention;
 use super::store::Store;
+use super::summing::Summing;
 use super::sweep::Sweeper;
 use super::{counted, spill};
 use crate::config::Postgres;
@@ -89,6 +90,7 @@ pub struct Ledger {
     has_given_up: bool,
     /// Records that were written and disappeared, until the lane counts them.
     gone: usize,
+    summing: Summing,
     /// Dropped last, when everything is in the file.
     shipper: Option<Shipper>,
 }
@@ -163,6 +165,7 @@ impl Ledger {
             give_up: None,
             has_given_up: false,
             gone: 0,
+            summing: Summing::begin(&path.display().to_string()),
             shipper,
         }
     }
@@ -201,12 +204,12 @@ impl Sink for Ledger {
             sweeper.sweep(&mut self.store, &self.journal, Timestamp::now(), Instant::now());
         }
         let look = Instant::now() + LOOK;
-        Some(
-            self.sweeper
-                .as_ref()
-                .filter(|_| !self.outage.is_failing())
-                .map_or(look, |sweeper| sweeper.next().min(look)),
-        )
+        if self.outage.is_failing() {
+            return Some(look);
+        }
+        self.summing.sweep(&mut self.store, self.sweeper.as_ref().map(Sweeper::believed));
+        let next = self.summing.step(&mut self.store).min(look);
+        Some(self.sweeper.as_ref().map_or(next, |sweeper| sweeper.next().min(next)))
     }
 
     fn take_gone(&mut self) -> usize {
@@ -250,6 +253,12 @@ impl Ledger {
     pub fn following(mut self, retention: Arc<Live<Option<Duration>>>) -> Self {
         let generation = retention.generation();
         self.followed = Some((retention, generation));
+        self
+    }
+
+    /// Deletes sums of hours that are older than the retention that `retention` has at the time.
+    pub fn keeping_sums(mut self, retention: Arc<Live<Option<Duration>>>) -> Self {
+        self.summing.keep_for(retention);
         self
     }
 
@@ -309,6 +318,7 @@ impl Ledger {
             let Err(reason) = result else {
                 let written = count(attempt);
                 turn.record_written(written);
+                self.summing.count(written);
                 self.journal.health().kept.fetch_add(written as u64, Ordering::Relaxed);
                 if let Some(committed) = &self.committed {
                     committed.notify_one();

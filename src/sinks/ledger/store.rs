@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::calendar::nanoseconds;
 use super::checkpoint::copy;
 use super::clock::Clock;
 use super::error::{LedgerError, Reason};
@@ -18,13 +19,16 @@ use super::retention::{Retention, Step};
 use super::row::insert;
 use super::sink::Batch;
 use super::spill::TakenIn;
-use super::{repair, retention, spill};
+use super::{repair, retention, rollup, spill};
 use crate::record::count;
 use crate::support::threads::{Stints, Threads};
 use open::{Open, open};
 
 /// The number of records from which on writing them takes longer than a stint.
 const PAUSED_FROM: usize = 128;
+
+/// The number of rows that are added up in one step, which takes a few milliseconds.
+const ADDED_UP: usize = 2_000;
 
 /// A ledger's file. It repairs itself: a damaged file is moved aside, a deleted one is created
 /// again, and commits that another program truncated from the log are written again. Each is logged
@@ -144,10 +148,29 @@ impl Store {
 
     /// Deletes one step of the rows that `retention` allows: records that started before `until`.
     pub(super) fn sweep(&mut self, retention: &Retention, until: Timestamp) -> Result<Step, Reason> {
+        // Rows that are not in the sums of hours stay.
+        if self.add_up()? {
+            return Ok(Step { more: true, ..Step::default() });
+        }
+        let Open { connection, .. } = self.connect()?;
+        Ok(retention::step(connection, retention, until)?)
+    }
+
+    /// Adds a few thousand rows to the sums of their hours. Returns true if there are more.
+    pub(super) fn add_up(&mut self) -> Result<bool, Reason> {
         self.mend()?;
         let Open { checkpointer, connection, .. } = self.connect()?;
         checkpointer.wait();
-        Ok(retention::step(connection, retention, until)?)
+        rollup::fold(connection, ADDED_UP)
+    }
+
+    /// Deletes the sums of hours that ended before `until`, if no rows of them are left. Returns the
+    /// number of hours.
+    pub(super) fn sweep_hours(&mut self, until: Timestamp) -> Result<usize, Reason> {
+        self.mend()?;
+        let Open { checkpointer, connection, .. } = self.connect()?;
+        checkpointer.wait();
+        Ok(rollup::sweep(connection, nanoseconds(until))?)
     }
 
     /// The connection, for queries.

@@ -79,6 +79,8 @@ pub fn write_to(
         #[serde(skip_serializing_if = "Option::is_none")]
         before: Option<Value>,
         by: Vec<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        coarse_until: Option<String>,
         groups: EachGroup<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         rest: Option<Map<String, Value>>,
@@ -97,6 +99,7 @@ pub fn write_to(
     let whole = Whole {
         before: report.before.as_ref().map(before),
         by: report.by.iter().map(By::as_str).collect(),
+        coarse_until: report.coarse_until.map(|until| until.to_string()),
         groups: EachGroup(report),
         rest: report.rest.as_ref().map(|Rest { groups, sums: of_rest }| {
             let groups = [("groups".to_owned(), Value::from(*groups))];

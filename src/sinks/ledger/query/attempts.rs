@@ -2,12 +2,20 @@
 
 /// The rows that a report adds up.
 #[derive(Clone, Copy)]
-pub(super) enum RowKind {
+pub(in crate::sinks::ledger) enum RowKind {
     Requests,
     Attempts,
 }
 
 impl RowKind {
+    /// The table, of which SQLite may use an index for requests.
+    pub(in crate::sinks::ledger) fn table(self) -> &'static str {
+        match self {
+            Self::Requests => "usage_records",
+            Self::Attempts => ATTEMPTS,
+        }
+    }
+
     /// The text after FROM.
     pub(super) fn source(self) -> &'static str {
         match self {

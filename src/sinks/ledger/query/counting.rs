@@ -8,8 +8,11 @@ use rusqlite::{Connection, Row};
 
 use super::super::error::Reason;
 use super::super::groups::{Estimated, FAILED, MAY_HAVE_TOKENS, SOURCES, Sums};
+use super::super::rollup::{Key, Number, Tally, Text, lengths};
 use super::super::schema;
-use crate::llm::price::{INPUT_WITHOUT_CACHE, Prices, Rates, Reported, Served, TokenCounts};
+use crate::llm::price::{
+    Amount, Currency, INPUT_WITHOUT_CACHE, Prices, Rates, Reported, Served, TokenCounts,
+};
 use crate::llm::usage::{ToolCalls, ToolKind};
 
 /// The columns, in the order in which [`Counting::add`] takes them; later columns and those of the
@@ -131,26 +134,80 @@ impl<'a> Counting<'a> {
             }
         }
         if source == Estimated::SOURCE {
-            let mut estimated = Estimated {
-                input_tokens: input,
-                output_tokens: output,
-                total_tokens: total,
-                ..Estimated::default()
-            };
-            cost.into_iter().for_each(|(currency, amount)| estimated.cost.pay(currency, amount));
-            sums.estimated.get_or_insert_default().add(&estimated);
+            estimate(sums, [input, output, total], cost);
         }
         Ok(())
     }
 
+    /// Adds an entry of the hour that begins at `started`, in nanoseconds since 1970.
+    pub(super) fn add_entry(&mut self, started: i64, key: &Key<'_>, tally: &Tally, sums: &mut Sums) {
+        let requests = tally.requests;
+        sums.requests += requests;
+        sums.sources[key.source()] += requests;
+        if key.is_countable() {
+            sums.countable += requests;
+        }
+        if key.is_failed() {
+            sums.failed += requests;
+        }
+        let [input, cached, written, output, reasoning, total, computed] = tally.tokens;
+        for (sum, more) in [
+            (&mut sums.input_tokens, input),
+            (&mut sums.cached_input_tokens, cached),
+            (&mut sums.cache_write_input_tokens, written),
+            (&mut sums.output_tokens, output),
+            (&mut sums.reasoning_tokens, reasoning),
+            (&mut sums.total_tokens, total),
+            (&mut sums.computed_total_tokens, computed),
+        ] {
+            if let Some(more) = more {
+                *sum = Some(sum.unwrap_or(0).saturating_add(more));
+            }
+        }
+        if let Some(seconds) = tally.billed_seconds {
+            sums.billed_seconds = Some(sums.billed_seconds.unwrap_or(0.0) + seconds);
+        }
+        sums.report(tally.reported_cost);
+        let mut cost = None;
+        if key.is_billable(!self.prices.is_empty()) {
+            let model = key.text(Text::Model).or(key.text(Text::Requested));
+            let rates = model.filter(|_| !key.has_unknown_calls()).and_then(|model| {
+                let (upstream, tier) = (key.text(Text::Upstream), key.text(Text::Tier));
+                self.rates_of(started, model, upstream, tier, lengths::least_of(key.number(Number::Length)))
+            });
+            match rates.and_then(|rates| Some((rates, rates.amount(&tally.billable)?))) {
+                Some((rates, amount)) => {
+                    sums.cost.pay(rates.currency, amount);
+                    sums.save(rates.currency, rates.saving(tally.billable.cached_input));
+                    cost = Some((rates.currency, amount));
+                }
+                None => sums.cost.unpriced += requests,
+            }
+        }
+        if key.is_estimated() {
+            estimate(sums, [input, output, total], cost);
+        }
+    }
+
     /// The rates for the row, which has this much input.
     fn rates(&mut self, row: &Row<'_>, input_tokens: u64) -> Result<Option<Rates>, Reason> {
-        if self.prices.is_empty() {
-            return Ok(None);
-        }
         let ValueRef::Integer(started) = row.get_ref(8)? else { return Ok(None) };
         let Some(model) = text(row.get_ref(10)?) else { return Ok(None) };
         let (upstream, tier) = (text(row.get_ref(9)?), text(row.get_ref(14)?));
+        Ok(self.rates_of(started, model, upstream, tier, input_tokens))
+    }
+
+    fn rates_of(
+        &mut self,
+        started: i64,
+        model: &[u8],
+        upstream: Option<&[u8]>,
+        tier: Option<&[u8]>,
+        input_tokens: u64,
+    ) -> Option<Rates> {
+        if self.prices.is_empty() {
+            return None;
+        }
         let at = Timestamp::from_nanosecond(started.into()).unwrap_or(Timestamp::MAX);
         let period = self.prices.changes().partition_point(|change| *change <= at);
         let length = self.prices.thresholds().partition_point(|threshold| *threshold < input_tokens);
@@ -164,7 +221,7 @@ impl<'a> Counting<'a> {
             self.key.extend_from_slice(part.unwrap_or_default());
         }
         if let Some(known) = self.remembered.get(self.key.as_slice()) {
-            return Ok(*known);
+            return *known;
         }
         let (upstream, tier) = (upstream.map(String::from_utf8_lossy), tier.map(String::from_utf8_lossy));
         let found = self.prices.find(&Served {
@@ -179,11 +236,19 @@ impl<'a> Counting<'a> {
             self.remembered.clear();
         }
         self.remembered.insert(self.key.as_slice().into(), found);
-        Ok(found)
+        found
     }
 }
 
-pub(super) fn integer(value: ValueRef<'_>) -> Option<u64> {
+/// Adds the counts of input, of output and in all, and their cost, to the estimated part.
+fn estimate(sums: &mut Sums, counts: [Option<u64>; 3], cost: Option<(Currency, Amount)>) {
+    let [input_tokens, output_tokens, total_tokens] = counts;
+    let mut estimated = Estimated { input_tokens, output_tokens, total_tokens, ..Estimated::default() };
+    cost.into_iter().for_each(|(currency, amount)| estimated.cost.pay(currency, amount));
+    sums.estimated.get_or_insert_default().add(&estimated);
+}
+
+pub(in crate::sinks::ledger) fn integer(value: ValueRef<'_>) -> Option<u64> {
     match value {
         ValueRef::Integer(number) => Some(number.unsigned_abs()),
         _ => None,
@@ -200,7 +265,7 @@ pub(in crate::sinks::ledger) fn tool_calls(json: &[u8]) -> Option<ToolCalls> {
     Some(calls)
 }
 
-pub(super) fn text(value: ValueRef<'_>) -> Option<&[u8]> {
+pub(in crate::sinks::ledger) fn text(value: ValueRef<'_>) -> Option<&[u8]> {
     match value {
         ValueRef::Text(text) => Some(text),
         _ => None,

@@ -2,6 +2,7 @@
 //! there are many.
 
 mod accumulate;
+mod hours;
 mod latency;
 
 use std::collections::VecDeque;
@@ -89,6 +90,9 @@ pub struct Overview {
     pub latest: Vec<Record>,
     /// The currencies of the prices, in alphabetical order.
     pub currencies: Vec<Currency>,
+    /// The end of the last hour that is in the sums as a whole, as in
+    /// [`Report`](crate::sinks::ledger::Report).
+    pub coarse_until: Option<Timestamp>,
 }
 
 impl Overview {
@@ -96,7 +100,8 @@ impl Overview {
     pub const CLASSES: [f64; BOUNDS.len()] = BOUNDS;
 }
 
-/// The nearest-rank percentiles of a duration in milliseconds, which are values that occurred.
+/// The nearest-rank percentiles of a duration in milliseconds: values that occurred, or if there are
+/// many, values of a sample, or values at most 1.6 % from one that occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Percentiles {
     /// The number of rows with a value. If it is 0, there are no percentiles.
@@ -107,7 +112,8 @@ pub struct Percentiles {
     pub p95: f64,
     /// The 99th percentile.
     pub p99: f64,
-    /// True if these come from a sample, because there were too many rows.
+    /// True if these come from a sample or from classes of similar values, because there were too
+    /// many rows.
     pub sampled: bool,
 }
 
@@ -122,8 +128,16 @@ pub fn overview(
     prices: &Prices,
     bounds: &Bounds,
 ) -> Result<Overview, LedgerError> {
-    let read = |transaction: &Transaction<'_>, range| read(transaction, range, selection, spec, prices);
+    let read = |transaction: &Transaction<'_>, range| read_part(transaction, range, selection, spec, prices);
     let add_up = || {
+        for threads in [2, 1] {
+            match hours::read(path, selection, spec, prices, bounds, threads)? {
+                // A name may be a group in one part, and belong to the others in another.
+                Some(part) if threads > 1 && part.totals.overflows() => {}
+                Some(part) => return Ok(part),
+                None => break,
+            }
+        }
         let (mut part, later) = by_halves(path, selection, bounds, read)?;
         if let Some(later) = later {
             part.add(later, spec.latest);
@@ -141,10 +155,18 @@ pub fn overview(
 struct Part {
     totals: Accumulator,
     samples: Samples,
+    /// The positions of the latest rows, until they are read as `latest`.
+    places: VecDeque<i64>,
     latest: Vec<Record>,
+    coarse_until: Option<Timestamp>,
 }
 
 impl Part {
+    fn new(selection: &Selection, spec: &OverviewSpec, samples: Samples) -> Self {
+        let totals = Accumulator::new(selection, spec);
+        Self { totals, samples, places: VecDeque::new(), latest: Vec::new(), coarse_until: None }
+    }
+
     /// Adds the overview of later rows.
     fn add(&mut self, mut later: Self, most_latest: usize) {
         self.totals.add_all(later.totals);
@@ -155,11 +177,11 @@ impl Part {
     }
 
     fn finish(self, prices: &Prices) -> Overview {
-        let Self { totals, samples, latest } = self;
+        let Self { totals, samples, latest, coarse_until, .. } = self;
         let currencies = prices.currencies().to_vec();
         let overview = totals.finish();
         let (first_token, latencies, histogram) = samples.finish(overview.times.len());
-        Overview { first_token, latencies, histogram, latest, currencies, ..overview }
+        Overview { first_token, latencies, histogram, latest, currencies, coarse_until, ..overview }
     }
 }
 
@@ -170,13 +192,30 @@ const COLUMNS: &str =
 /// The position of the tags, which follow [`COLUMNS`].
 const TAGS_PLACE: usize = 9;
 
-fn read(
+/// The overview of the rows of a range.
+fn read_part(
     transaction: &Transaction<'_>,
     range: Range,
     selection: &Selection,
     spec: &OverviewSpec,
     prices: &Prices,
 ) -> Result<Part, Reason> {
+    let mut part = Part::new(selection, spec, Samples::default());
+    read(transaction, range, selection, spec, prices, &mut part)?;
+    let places = std::mem::take(&mut part.places);
+    part.latest = records::at(transaction, places.into_iter().rev())?;
+    Ok(part)
+}
+
+/// Adds the rows of a range to `part`.
+fn read(
+    transaction: &Transaction<'_>,
+    range: Range,
+    selection: &Selection,
+    spec: &OverviewSpec,
+    prices: &Prices,
+    part: &mut Part,
+) -> Result<(), Reason> {
     let has_later = schema::has_count(transaction)?;
     let condition = selection.condition(range, has_later);
     let tags = if has_later { TAGS } else { "NULL" };
@@ -186,10 +225,8 @@ fn read(
         condition.text
     ))?;
     let only_failed = spec.latest_failed && selection.outcome.is_none();
-    let mut totals = Accumulator::new(selection, spec);
+    let Part { totals, samples, places, .. } = part;
     let mut counting = Counting::new(prices);
-    let mut samples = Samples::default();
-    let mut places = VecDeque::with_capacity(spec.latest);
     let mut rows = statement.query(condition.values().as_slice())?;
     while let Some(row) = rows.next()? {
         let column = |index| row.get_ref(COUNTED_COLUMNS + index);
@@ -210,7 +247,7 @@ fn read(
             places.push_back(column(8)?.as_i64().map_err(rusqlite::Error::from)?);
         }
     }
-    Ok(Part { totals, samples, latest: records::at(transaction, places.into_iter().rev())? })
+    Ok(())
 }
 
 #[cfg(test)]

@@ -107,7 +107,8 @@ impl Selection {
     /// The value of `outcome` for all failed requests.
     pub const ALL_FAILED: &str = "failed";
 
-    fn times(&self) -> (i64, i64) {
+    /// The first time, and the first time behind the last, in nanoseconds since 1970.
+    pub(super) fn times(&self) -> (i64, i64) {
         (whole_microseconds(self.since), self.until.map_or(i64::MAX, whole_microseconds))
     }
 
@@ -181,11 +182,18 @@ pub struct Bounds {
 impl Bounds {
     /// Interrupts the connection's statements when a bound is reached.
     pub(super) fn hold(&self, connection: &mut Connection) -> rusqlite::Result<()> {
-        let Self { deadline, given_up, .. } = self.clone();
-        let handler = move || {
-            given_up.load(Ordering::Relaxed) || deadline.is_some_and(|deadline| Instant::now() > deadline)
-        };
-        connection.progress_handler(LOOK_EVERY, Some(handler))
+        let bounds = self.clone();
+        connection.progress_handler(LOOK_EVERY, Some(move || bounds.is_over()))
+    }
+
+    fn is_over(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+            || self.deadline.is_some_and(|deadline| Instant::now() > deadline)
+    }
+
+    /// Fails if the deadline is over or the result is no longer wanted.
+    pub(super) fn check(&self) -> Result<(), Reason> {
+        if self.is_over() { Err(Reason::TooLong) } else { Ok(()) }
     }
 
     /// Fails if this number of groups is not allowed.

@@ -177,7 +177,7 @@ fn users_beyond_group_limit_equal_those_of_one_pass() {
     let (prices, bounds) = (Prices::default(), Bounds::default());
     let found = overview(&path, &selection, &spec, &prices, &bounds).unwrap();
     let one = whole(&path, &selection, &bounds, |transaction, range| {
-        read(transaction, range, &selection, &spec, &prices)
+        read_part(transaction, range, &selection, &spec, &prices)
     });
     assert!(found.users.len() == 10_001 && found.users[10_000].sums.requests > 0, "there are others");
     let users = |groups: &[crate::sinks::ledger::Group]| -> BTreeMap<_, _> {
