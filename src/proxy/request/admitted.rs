@@ -70,7 +70,7 @@ impl Routed<'_> {
         let by_path = if self.asked().is_none() { entry.row().model_requested.clone() } else { None };
         let requested = self.asked().or(by_path.as_deref());
         if !client.has_filtered_limits {
-            return self.admit_under(&*limits, Vec::new(), requested, client, endpoint, entry);
+            return self.admit_under(&limits, Vec::new(), requested, client, endpoint, entry);
         }
         let of_model = limits.iter().filter(|applied| {
             let filter = applied.limit.filter();
