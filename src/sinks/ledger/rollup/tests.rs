@@ -185,6 +185,7 @@ fn compare(mut found: Overview, mut expected: Overview, has_all_rows: bool) {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a failure is repeated with its seed")]
 fn hours_give_the_results_of_rows_at_random() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
