@@ -15,6 +15,7 @@ mod passed;
 mod port_owner;
 pub(crate) mod preflight;
 mod reload;
+mod resident;
 mod restart;
 mod running;
 mod shared_limits;
@@ -61,9 +62,9 @@ pub use passed::PassedSockets;
 pub use running::Running;
 
 /// The number of threads besides the workers: one per sink, those of records, estimates, reloads,
-/// checkpoints, shared limits, identities, the supervisor and the admin pages, and a few for name
+/// checkpoints, shared limits, identities, memory, the supervisor and the admin pages, and a few for name
 /// lookups.
-const OTHER_THREADS: usize = 19;
+const OTHER_THREADS: usize = 20;
 
 /// The silence after which a connection without a request is closed for a new one: the round trip
 /// of a distant client, with TLS.
@@ -306,6 +307,8 @@ impl App {
         };
         for (number, listener) in listeners.into_iter().enumerate() {
             let (parts, stop, tls) = (parts.clone(), running.stop.clone(), tls.clone());
+            memory: parts.journal.memory().clone(),
+            resident: None,
             let name = worker_name(number);
             let work = move || on_this_thread(&worker_name(number), work(number, listener, tls, parts, stop));
             running.workers.push(threads.spawn_once(&name, work)?);

@@ -8,8 +8,8 @@ use crate::config::MemoryLimit;
 /// The part of a control group's limit that clients may cause, in percent.
 const PERCENT: usize = 80;
 
-/// The least that is left to the process itself, which needs some 20 MB.
-const OWN: usize = 32 << 20;
+/// The least that is left to the process itself: some 20 MB, and 30 MB for the tables of estimates.
+const OWN: usize = 48 << 20;
 
 /// The least for clients, however small the group's limit is.
 const LEAST: usize = 16 << 20;
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn process_keeps_its_own_part_of_the_limit() {
         let mib = |mib: usize| mib << 20;
-        for (limit, clients) in [(1000, 800), (128, 96), (64, 32), (40, 16), (8, 16)] {
+        for (limit, clients) in [(1000, 800), (128, 80), (80, 32), (64, 16), (8, 16)] {
             let found = for_clients(mib(limit));
             assert!(found.abs_diff(mib(clients)) < 100, "{limit}: {found}");
         }

@@ -8,6 +8,7 @@ use super::Addresses;
 use super::keyring::KeyThread;
 use super::ledger_use::Mark;
 use super::reload::Reloading;
+use super::resident::ResidentWatch;
 use super::supervision::Supervising;
 use crate::config::reload::Reload;
 use crate::record::{Estimator, RefusalCounter, Writer};
@@ -18,6 +19,7 @@ use crate::sinks::ledger::ShippingEnd;
 use crate::sinks::redis::GrantExchange;
 use crate::support::Live;
 use crate::support::drain::{Phase, Stop};
+use crate::support::memory::Memory;
 use crate::support::threads::{Deadline, Thread, Threads};
 use crate::upstream::Identities;
 
@@ -68,6 +70,9 @@ pub struct Running {
     pub(super) exchange: Option<GrantExchange>,
     /// Tells the supervisor about the state until the end.
     pub(super) supervising: Option<Supervising>,
+    pub(super) memory: Memory,
+    /// Counts memory that no part of the budget counts. `None` if it does not matter.
+    pub(super) resident: Option<ResidentWatch>,
     /// True after the end was waited for, so that `Drop` does not wait again.
     pub(super) is_over: bool,
 }
@@ -115,6 +120,16 @@ impl Running {
     /// Reopens the JSON-lines file, if there is one.
     pub fn jsonl(&self) -> Switch {
         self.jsonl.clone()
+    }
+
+    /// Counts also the memory that no part of the budget counts, if there is a limit. For a process
+    /// that does nothing else.
+    ///
+    /// # Errors
+    /// Fails if the system provides no thread.
+    pub fn watch_memory(&mut self) -> io::Result<()> {
+        self.resident = ResidentWatch::spawn(&self.memory, &self.threads)?;
+        Ok(())
     }
 
     pub fn reload(&self) -> &Reload {

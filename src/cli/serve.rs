@@ -160,7 +160,8 @@ fn serve(
     if let Some(earlier) = earlier {
         earlier.wait_to_go();
     }
-    let running = app.spawn()?;
+    let mut running = app.spawn()?;
+    running.watch_memory()?;
     control.attach(Served {
         stop: running.stop().clone(),
         stop_delay: Arc::clone(running.stop_delay()),

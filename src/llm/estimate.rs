@@ -22,6 +22,6 @@ mod prompt;
 mod tools;
 
 pub use counter::Counter;
-pub use encoding::Encoding;
+pub use encoding::{Encoding, tables_bytes};
 pub use output::output_tokens;
 pub use prompt::{Shape, input_tokens};

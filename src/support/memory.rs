@@ -33,11 +33,13 @@ pub enum MemoryPart {
     Records,
     /// Responses of the admin pages that were not read yet.
     Admin,
+    /// Resident memory beyond that of the other parts and of the process itself.
+    Uncounted,
 }
 
 impl MemoryPart {
     /// All parts, with their metric label `part`.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Bodies, "bodies"),
         (Self::Estimates, "estimates"),
         (Self::Connections, "connections"),
@@ -46,6 +48,7 @@ impl MemoryPart {
         (Self::Drains, "drains"),
         (Self::Records, "records"),
         (Self::Admin, "admin"),
+        (Self::Uncounted, "uncounted"),
     ];
 }
 

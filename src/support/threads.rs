@@ -28,6 +28,7 @@
 //! | `configuration` | reads of the configuration and of the files that it names; the workers' adoption of a snapshot | `app::reload::ADOPTION`; the deadline of the stop | started again |
 //! | `keys` | reads of the stored keys: a file, or PostgreSQL | the deadline of the stop | started again |
 //! | `supervisor` | the supervisor's socket | `supervisor::PATIENCE` | started again |
+//! | `memory` | nothing: it reads a file of the kernel | | started again |
 //! | `log-writer` | `write` on stderr, for as long as that takes | its buffer; a moment at the end | started again |
 //!
 //! `records` and the threads of sinks run at a lower priority than the workers

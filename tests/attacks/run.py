@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Attacks the proxy from outside and counts the successful attacks: request smuggling, bad responses, HTTP/2.
+"""Attacks the proxy from outside and counts the successful attacks: request smuggling, bad responses, HTTP/2, memory.
 
-`run.py [smuggling] [responses] [http2]`; without a word all of them. STREAMGAUGE_BIN names the binary (target/debug/streamgauge if
+`run.py [smuggling] [responses] [http2] [memory]`; without a word all of them. STREAMGAUGE_BIN names the binary (target/debug/streamgauge if
 unset). tests/run installs the servers under target/attacks. Loopback addresses only. Exit status 1 if an attack succeeded.
 """
 
@@ -16,6 +16,7 @@ import urllib.parse
 
 import backends
 import http2
+import memory
 import responses
 import smuggling
 
@@ -112,8 +113,27 @@ def attack_by_http2():
     yield from wrong
 
 
+def attack_by_memory():
+    with tempfile.TemporaryDirectory() as at:
+        port = free_port()
+        with started("the simulator", simulator(port), port):
+            server = f'workers = 1\nmax_memory = "{memory.LIMIT >> 20}MiB"\n'
+            proxy = Proxy(pathlib.Path(at), upstream(port), server)
+            with proxy.running() as child:
+                figures, wrong = memory.attack(proxy, child)
+            if child.returncode != 0:
+                wrong.append(f"the proxy ended with status {child.returncode}")
+    print("memory: " + ", ".join(f"{name} {value}" for name, value in figures.items()), flush=True)
+    yield from wrong
+
+
 def main():
-    attacks = {"smuggling": attack_by_smuggling, "responses": attack_by_responses, "http2": attack_by_http2}
+    attacks = {
+        "smuggling": attack_by_smuggling,
+        "responses": attack_by_responses,
+        "http2": attack_by_http2,
+        "memory": attack_by_memory,
+    }
     chosen = sys.argv[1:] or list(attacks)
     failed = 0
     for name in chosen:

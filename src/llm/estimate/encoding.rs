@@ -1,6 +1,19 @@
 //! Maps models to encodings.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tiktoken::CoreBpe;
+
+/// The memory of the tables of one encoding in bytes, about the same for each.
+const TABLES: usize = 14 << 20;
+
+/// The encodings whose tables are unpacked.
+static UNPACKED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
+
+/// The memory of the tables that are unpacked, which the process keeps from then on.
+pub fn tables_bytes() -> usize {
+    UNPACKED.iter().filter(|unpacked| unpacked.load(Ordering::Relaxed)).count() * TABLES
+}
 
 /// A byte-pair encoding whose tables are part of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +37,12 @@ impl Encoding {
 
     /// The tables, unpacked at the first call.
     pub(super) fn tables(self) -> Option<&'static CoreBpe> {
-        tiktoken::get_encoding(match self {
+        let tables = tiktoken::get_encoding(match self {
             Self::O200k => "o200k_base",
             Self::Cl100k => "cl100k_base",
-        })
+        });
+        UNPACKED[self as usize].store(true, Ordering::Relaxed);
+        tables
     }
 }
 

@@ -6,10 +6,11 @@
 //! `records` after each batch, `estimates` after each estimate, `checkpoint` at each copy,
 //! `otlp-export`, `ledger-ship` and `keys` at each start of their work, `configuration` at each
 //! comparison, `reload` at each reading of the configuration, `log-writer` at each write,
-//! `readings` and `screen` of `top` at each reading and each frame, `worker-N` and `admin` [`DELAY`]
-//! after their start. `late:worker-N` lets that worker adopt a new configuration [`LATE`] too late,
-//! and `late:seed` delays a reading of limits' use as long. `panic:NAME:COUNT` (`late:NAME:COUNT`)
-//! limits the faults to COUNT. Several faults are separated by commas.
+//! `memory` at each measurement, `readings` and `screen` of `top` at each reading and each frame,
+//! `worker-N` and `admin` [`DELAY`] after their start. `late:worker-N` lets that worker adopt a new
+//! configuration [`LATE`] too late, and `late:seed` delays a reading of limits' use as long.
+//! `panic:NAME:COUNT` (`late:NAME:COUNT`) limits the faults to COUNT. Several faults are separated
+//! by commas.
 
 #[cfg(feature = "faults")]
 use std::sync::Mutex;

@@ -6,6 +6,8 @@ use crate::harness::{Connection, Upstream, until, upstream};
 fn serve_with(program: &(Program, SocketAddr), fault: &str) -> Served {
     serve(program, |command| {
         command.env("STREAMGAUGE_FAULT", fault).stderr(Stdio::null());
+        // The thread of memory runs with a limit only.
+        command.env("STREAMGAUGE_SERVER__MAX_MEMORY", "1GiB");
     })
 }
 
@@ -122,6 +124,7 @@ fn every_other_thread_that_panics_is_started_again() {
         "metrics",
         "access-log",
         "log-writer",
+        "memory",
         "estimates",
         "refusals",
         "configuration",
