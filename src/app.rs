@@ -76,7 +76,14 @@ pub struct Addresses {
     /// The address for clients.
     pub proxy: ListenAddress,
     /// The address for operators.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<ListenAddress>,
+}
+
+impl Addresses {
+    /// The address for operators, unless it is a Unix socket.
+    pub fn admin_port(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(ListenAddress::inet)
+    }
 }
 
 /// Everything is bound and opened; nothing runs yet.
@@ -193,6 +200,7 @@ impl App {
             admin: settings
                 .admin
                 .listen
+                .as_ref()
                 .map(|_| admin::AdminServer::new(admin, reloader.admin_tls.clone(), bounds)),
             parts: Parts {
                 updates: reloader.updates.subscribe(),
@@ -242,10 +250,7 @@ impl App {
         let admin = self.admin.iter().flat_map(admin::AdminServer::sockets).collect::<Vec<_>>();
         Ok(PassedSockets {
             proxy: Passed::copy(passed.proxy.is_none().then_some(settings.server.listen.clone()), proxy)?,
-            admin: Passed::copy(
-                settings.admin.listen.filter(|_| passed.admin.is_none()).map(ListenAddress::Inet),
-                admin,
-            )?,
+            admin: Passed::copy(settings.admin.listen.clone().filter(|_| passed.admin.is_none()), admin)?,
         })
     }
 
@@ -256,7 +261,7 @@ impl App {
     pub fn spawn(self) -> io::Result<Running> {
         let Self { addresses, listeners, balance, admin, parts, tls, mut reloader, sinks, supervision } =
             self;
-        apply_socket_mode(&reloader.settings, &reloader.passed);
+        apply_socket_modes(&reloader.settings, &reloader.passed);
         let workers_wanted = listeners.len();
         let threads = parts.journal.threads().clone();
         let (reload, prices, access) =
@@ -302,13 +307,13 @@ impl App {
             refusals: Some(RefusalCounter::spawn(&parts.journal)?),
             estimator: Estimator::spawn(&parts.journal)?,
             writer,
+            memory: parts.journal.memory().clone(),
+            resident: None,
             threads: threads.clone(),
             is_over: false,
         };
         for (number, listener) in listeners.into_iter().enumerate() {
             let (parts, stop, tls) = (parts.clone(), running.stop.clone(), tls.clone());
-            memory: parts.journal.memory().clone(),
-            resident: None,
             let name = worker_name(number);
             let work = move || on_this_thread(&worker_name(number), work(number, listener, tls, parts, stop));
             running.workers.push(threads.spawn_once(&name, work)?);
@@ -374,39 +379,58 @@ fn listen(
     const KEY: &str = "server.listen (--listen)";
     let (mut proxy, mut admin) = (passed.proxy.sockets, passed.admin.sockets);
     let server = &settings.server;
-    let mut addresses = Addresses { proxy: server.listen.clone(), admin: settings.admin.listen };
+    let mut addresses = Addresses { proxy: server.listen.clone(), admin: settings.admin.listen.clone() };
     if let Some(socket) = proxy.first() {
         addresses.proxy = passed::address(socket).unwrap_or(addresses.proxy);
     } else {
-        (addresses.proxy, proxy) = match &server.listen {
-            ListenAddress::Inet(address) => {
-                let bound = bind(*address, server.workers);
-                let (address, sockets) = bound.map_err(|error| advice::address(KEY, *address, &error))?;
-                (address.into(), sockets)
-            }
-            ListenAddress::Unix(path) => {
-                let socket = bind_unix(path, server.socket_mode);
-                let socket = socket.map_err(|error| advice::socket(KEY, path, &error))?;
-                (addresses.proxy, vec![socket])
-            }
-        };
+        (addresses.proxy, proxy) = open(KEY, &server.listen, server.workers, server.socket_mode)?;
     }
     if let Some(socket) = admin.first() {
-        addresses.admin = passed::address(socket).and_then(|address| address.inet()).or(addresses.admin);
-    } else if let Some(address) = settings.admin.listen {
-        let (bound, sockets) =
-            bind(address, 1).map_err(|error| advice::address("admin.listen", address, &error))?;
+        addresses.admin = passed::address(socket).or(addresses.admin);
+    } else if let Some(address) = &settings.admin.listen {
+        let (bound, sockets) = open("admin.listen", address, 1, settings.admin.socket_mode)?;
         (addresses.admin, admin) = (Some(bound), sockets);
     }
     Ok((addresses, proxy, admin))
 }
 
-/// Sets the permissions of the Unix socket as configured: an earlier process has bound it with those of
+/// Listens on the address that `key` names, with `count` sockets, or with one Unix socket.
+///
+/// # Errors
+/// Fails with the key, and the system's error.
+fn open(
+    key: &str,
+    address: &ListenAddress,
+    count: usize,
+    mode: u32,
+) -> Result<(ListenAddress, Vec<Socket>), String> {
+    match address {
+        ListenAddress::Inet(address) => {
+            let (bound, sockets) =
+                bind(*address, count).map_err(|error| advice::address(key, *address, &error))?;
+            Ok((bound.into(), sockets))
+        }
+        ListenAddress::Unix(path) => {
+            let socket = bind_unix(path, mode).map_err(|error| advice::socket(key, path, &error))?;
+            Ok((address.clone(), vec![socket]))
+        }
+    }
+}
+
+/// Sets the permissions of Unix sockets as configured: an earlier process has bound them with those of
 /// its time, and serves until this one runs.
-fn apply_socket_mode(settings: &Settings, passed: &PassedAddresses) {
-    let Some(path) = settings.server.listen.unix().filter(|_| passed.proxy.is_none()) else { return };
-    if let Err(error) = set_socket_mode(path, settings.server.socket_mode) {
-        tracing::warn!(socket = %path.display(), %error, "server.socket_mode cannot be applied");
+fn apply_socket_modes(settings: &Settings, passed: &PassedAddresses) {
+    let (server, admin) = (&settings.server, &settings.admin);
+    let clients = Some(&server.listen).filter(|_| passed.proxy.is_none());
+    let operators = admin.listen.as_ref().filter(|_| passed.admin.is_none());
+    for (key, address, mode) in [
+        ("server.socket_mode", clients, server.socket_mode),
+        ("admin.socket_mode", operators, admin.socket_mode),
+    ] {
+        let Some(path) = address.and_then(ListenAddress::unix) else { continue };
+        if let Err(error) = set_socket_mode(path, mode) {
+            tracing::warn!(socket = %path.display(), %error, "{key} cannot be applied");
+        }
     }
 }
 

@@ -138,12 +138,13 @@ impl AdminServer {
 async fn accept(sockets: Option<&Sockets>) -> io::Result<(TcpStream, IpAddr)> {
     let Some(sockets) = sockets else { return pending().await };
     let (stream, peer) = sockets.accept().await?;
+    // Only this machine can use a Unix socket.
+    let Some(peer) = peer else { return Ok((stream, Ipv4Addr::LOCALHOST.into())) };
     // Without TCP_NODELAY the last event of a burst waits for the client's ACK.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
-    // Only this machine can use a Unix socket.
-    Ok((stream, peer.map_or(Ipv4Addr::LOCALHOST.into(), |peer| peer.ip())))
+    Ok((stream, peer.ip()))
 }
 
 /// The open connections. Dropping this closes them.

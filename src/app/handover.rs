@@ -28,7 +28,7 @@ use rustix::stdio::dup2_stdin;
 use socket2::Socket;
 
 use super::passed::{Passed, PassedSockets};
-use crate::support::{Latch, ListenAddress, UNIX};
+use crate::support::Latch;
 
 /// The variable by which a process knows that its standard input is such a channel. Its value is
 /// the id of the earlier process.
@@ -134,14 +134,6 @@ impl Channel {
     }
 }
 
-/// Reads an address as it is shown.
-fn read(address: &str) -> Result<ListenAddress, String> {
-    match address.strip_prefix(UNIX) {
-        Some(path) => ListenAddress::parse_unix(path),
-        None => address.parse().map(ListenAddress::Inet).map_err(|error| format!("{address:?}: {error}")),
-    }
-}
-
 /// The beginning of a process that takes the place of another one.
 #[derive(Clone, Debug)]
 pub struct TakeOver {
@@ -191,7 +183,7 @@ impl Predecessor {
                 };
                 named.configured = match address {
                     SUPERVISOR => None,
-                    address => Some(read(address).map_err(io::Error::other)?),
+                    address => Some(address.parse().map_err(io::Error::other::<String>)?),
                 };
                 named.sockets.extend(sockets.into_iter().map(Socket::from));
             }
@@ -242,7 +234,7 @@ mod tests {
         let listeners: Vec<_> =
             (0..SOCKETS + 1).map(|_| Socket::from(TcpListener::bind("127.0.0.1:0").unwrap())).collect();
         let own = PassedSockets {
-            proxy: Passed::copy(Some(read("127.0.0.1:0").unwrap()), &listeners).unwrap(),
+            proxy: Passed::copy(Some("127.0.0.1:0".parse().unwrap()), &listeners).unwrap(),
             admin: Passed::copy(None, &listeners[..1]).unwrap(),
         };
         let (ours, theirs) = Channel::pair().unwrap();
@@ -272,13 +264,6 @@ mod tests {
         assert!(!predecessor.has_handed_over(), "it may still go on by itself");
         drop(ours);
         assert!(predecessor.has_handed_over());
-    }
-
-    #[test]
-    fn addresses_are_read_as_they_are_shown() {
-        for text in ["127.0.0.1:0", "[::1]:80", "unix:/run/x y.sock"] {
-            assert_eq!(read(text).unwrap().to_string(), text);
-        }
     }
 
     #[test]

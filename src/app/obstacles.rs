@@ -16,6 +16,7 @@ use super::port_owner::{self, Owner};
 use crate::config::{JsonlTarget, Loaded};
 use crate::server;
 use crate::sinks::ledger;
+use crate::support::ListenAddress;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
@@ -28,11 +29,14 @@ pub(crate) enum Obstacle {
 /// The obstacles in the order of a start. Each message begins with the place of its key.
 pub(crate) fn obstacles(loaded: &Loaded) -> Vec<Obstacle> {
     let settings = &loaded.settings;
-    let ports = [
-        settings.server.listen.inet().map(|at| ("server.listen", at)),
-        settings.admin.listen.map(|at| ("admin.listen", at)),
+    let listen = [
+        Some(("server.listen", &settings.server.listen)),
+        settings.admin.listen.as_ref().map(|at| ("admin.listen", at)),
     ];
-    let ports = ports.into_iter().flatten().filter_map(|(key, at)| port(loaded.place(key), at));
+    let ports = listen.into_iter().flatten().filter_map(|(key, at)| match at {
+        ListenAddress::Inet(address) => port(loaded.place(key), *address),
+        ListenAddress::Unix(path) => socket(loaded.place(key), path).map(Obstacle::Fatal),
+    });
     let jsonl = match &settings.ledger.jsonl {
         Some(JsonlTarget::File(path)) => appended(loaded.place("ledger.jsonl"), path),
         Some(JsonlTarget::Stdout) | None => None,
@@ -42,8 +46,7 @@ pub(crate) fn obstacles(loaded: &Loaded) -> Vec<Obstacle> {
         let foreign = || ledger::refusal(path).map(|error| format!("{place}: {error}"));
         appended(place, path).or_else(foreign)
     });
-    let socket = settings.server.listen.unix().and_then(|path| socket(loaded.place("server.listen"), path));
-    ports.chain(socket.into_iter().chain(ledger.into_iter().chain(jsonl)).map(Obstacle::Fatal)).collect()
+    ports.chain(ledger.into_iter().chain(jsonl).map(Obstacle::Fatal)).collect()
 }
 
 fn port(key: &str, address: SocketAddr) -> Option<Obstacle> {

@@ -61,19 +61,13 @@ impl PassedSockets {
             let socket = taken.and_then(|socket| usable(socket.ok_or("it was taken already")?.into()));
             of.sockets.push(socket.map_err(|reason| format!("LISTEN_FDS: the socket {name:?}: {reason}"))?);
         }
-        match sockets.admin.address() {
-            Some(ListenAddress::Unix(path)) => Err(format!(
-                "LISTEN_FDS: the admin port is {}: it needs an address and a port",
-                path.display()
-            )),
-            _ => Ok(sockets),
-        }
+        Ok(sockets)
     }
 
     /// Drops sockets of an earlier process whose address is no longer the configured one.
     pub(super) fn keep_configured(&mut self, settings: &Settings) {
         self.proxy.keep_configured(Some(&settings.server.listen));
-        self.admin.keep_configured(settings.admin.listen.map(ListenAddress::Inet).as_ref());
+        self.admin.keep_configured(settings.admin.listen.as_ref());
     }
 
     fn named(&mut self, name: &str, count: usize) -> Option<&mut Passed> {
@@ -159,7 +153,7 @@ impl PassedAddresses {
             settings.server.listen = address.clone();
         }
         if let Some(address) = &self.admin {
-            settings.admin.listen = address.inet();
+            settings.admin.listen = Some(address.clone());
         }
     }
 }

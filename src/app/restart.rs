@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::config::{AccessLines, AdminSettings, KeyStorage, Settings};
-use crate::support::{ListenAddress, is_loopback};
+use crate::support::ListenAddress;
 
 /// Replaces values that a reload cannot change by those in use. Returns the keys that differ.
 pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
@@ -20,6 +20,7 @@ pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
     differing.pin("server.max_memory", &mut new.server.max_memory, &in_use.server.max_memory);
     differing.pin_presence("server.tls", &mut new.server.tls, &in_use.server.tls);
     differing.pin("admin.listen", &mut new.admin.listen, &in_use.admin.listen);
+    differing.pin("admin.socket_mode", &mut new.admin.socket_mode, &in_use.admin.socket_mode);
     differing.pin("admin.ledger", &mut new.admin.ledger, &in_use.admin.ledger);
     differing.pin_presence("admin.tls", &mut new.admin.tls, &in_use.admin.tls);
     differing.pin("ledger.path", &mut new.ledger.path, &in_use.ledger.path);
@@ -88,7 +89,7 @@ pub(super) fn exposes(new: &Settings, pinned: &Settings, in_use: &Settings) -> O
         return reason("server.listen", Some(&pinned.server.listen));
     }
     if is_new(|settings| is_open_to_operators(&settings.admin)) {
-        return reason("admin.listen", pinned.admin.listen.map(ListenAddress::Inet).as_ref());
+        return reason("admin.listen", pinned.admin.listen.as_ref());
     }
     None
 }
@@ -99,11 +100,8 @@ pub(super) fn open_address(settings: &Settings) -> Option<(&'static str, ListenA
     if is_open_to_clients(settings) {
         return Some(("server.listen", settings.server.listen.clone()));
     }
-    settings
-        .admin
-        .listen
-        .filter(|_| is_open_to_operators(&settings.admin))
-        .map(|at| ("admin.listen", at.into()))
+    let admin = settings.admin.listen.as_ref().filter(|_| is_open_to_operators(&settings.admin));
+    admin.map(|at| ("admin.listen", at.clone()))
 }
 
 fn is_open_to_clients(settings: &Settings) -> bool {
@@ -117,7 +115,7 @@ fn is_open_to_clients(settings: &Settings) -> bool {
 fn is_open_to_operators(admin: &AdminSettings) -> bool {
     let has_authorities = admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
     let is_open = admin.token.is_none() && !has_authorities && admin.users.is_none();
-    is_open && admin.listen.is_some_and(|listen| !is_loopback(listen.ip()))
+    is_open && admin.listen.as_ref().is_some_and(|listen| !listen.is_local())
 }
 
 #[cfg(test)]

@@ -2,13 +2,17 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::{self, AdminPort, Mistakes, Sources};
+use crate::support::ListenAddress;
 use crate::tls::{ClientSettings, HTTP_1_1, Verification};
 
 /// The longest response that is read.
@@ -17,10 +21,13 @@ const MAX_RESPONSE: u64 = 4 << 20;
 pub(super) const NOT_THERE: &str = "nothing listens there: streamgauge does not run, or admin.listen has changed since its start, and --address \
      names the address in use";
 
+/// The host of requests over a Unix socket, which has no name.
+const LOCALHOST: &str = "localhost";
+
 /// The address of the port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct AdminClient {
-    pub(super) address: SocketAddr,
+    pub(super) address: ListenAddress,
     has_tls: bool,
     /// The longest wait for a connection, and for each piece of the response.
     patience: Duration,
@@ -39,7 +46,7 @@ impl AdminClient {
     /// Fails if the configuration does not tell the port's address.
     pub(super) fn find(
         sources: &Sources,
-        address: Option<SocketAddr>,
+        address: Option<ListenAddress>,
         patience: Duration,
     ) -> Result<Option<Self>, Mistakes> {
         let AdminPort { address, has_tls } = match (config::load_admin_port(sources), address) {
@@ -56,32 +63,55 @@ impl AdminClient {
     /// The certificate is not verified: it is for the names that browsers use, and this is an address
     /// of the machine itself.
     pub(super) fn send(&self, method: &str, path: &str, headers: &str) -> io::Result<Response> {
-        let Self { address, has_tls, patience } = *self;
-        let tcp = TcpStream::connect_timeout(&address, patience)?;
-        tcp.set_read_timeout(Some(patience))?;
-        tcp.set_write_timeout(Some(patience))?;
+        let (stream, host) = match &self.address {
+            ListenAddress::Inet(address) => {
+                (TcpStream::connect_timeout(address, self.patience)?, address.to_string())
+            }
+            ListenAddress::Unix(path) => (connect_unix(path, self.patience)?, LOCALHOST.to_owned()),
+        };
+        stream.set_read_timeout(Some(self.patience))?;
+        stream.set_write_timeout(Some(self.patience))?;
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: 0\r\n{headers}\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n{headers}\r\n"
         );
-        if !has_tls {
-            return exchange(tcp, &request);
+        if !self.has_tls {
+            return exchange(stream, &request);
         }
         let settings = ClientSettings { verification: Verification::None, ..ClientSettings::default() };
         let config = settings.config(&[HTTP_1_1]).map_err(|fault| io::Error::other(fault.to_string()))?;
-        let name = ServerName::from(address.ip());
+        let name = match &self.address {
+            ListenAddress::Inet(address) => ServerName::from(address.ip()),
+            ListenAddress::Unix(_) => ServerName::try_from(LOCALHOST).map_err(io::Error::other)?,
+        };
         let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-        exchange(StreamOwned::new(tls, tcp), &request)
+        exchange(StreamOwned::new(tls, stream), &request)
     }
 }
 
+/// Connects to a Unix socket. A queue that is full for longer than `patience` is an error. The
+/// stream has the type of those of addresses: the same system calls read and write it.
+fn connect_unix(path: &Path, patience: Duration) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // The wait for room in the queue (unix(7)).
+    socket.set_write_timeout(Some(patience))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
+/// Returns true if no process listens at the address.
+pub(super) fn is_not_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+}
+
 /// A server on all addresses listens on the loopback address too.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+fn reachable(listen: ListenAddress) -> ListenAddress {
+    let ListenAddress::Inet(listen) = listen else { return listen };
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    SocketAddr::new(ip, listen.port())
+    SocketAddr::new(ip, listen.port()).into()
 }
 
 fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<Response> {
@@ -113,7 +143,7 @@ mod tests {
     use super::*;
 
     fn at(address: SocketAddr, patience: Duration) -> AdminClient {
-        AdminClient { address, has_tls: false, patience }
+        AdminClient { address: address.into(), has_tls: false, patience }
     }
 
     /// The result for a server that sends these bytes.
@@ -160,6 +190,31 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         at(address, Duration::from_millis(20)).send("GET", "/healthz", "").unwrap_err();
+    }
+
+    #[test]
+    fn unix_socket_is_asked_as_localhost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let client = AdminClient {
+            address: ListenAddress::Unix(path.clone()),
+            has_tls: false,
+            patience: Duration::from_secs(5),
+        };
+        assert!(is_not_there(&client.send("GET", "/healthz", "").unwrap_err()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nok\n").unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        let response = client.send("GET", "/healthz", "").unwrap();
+        assert_eq!((response.status, response.body.as_str()), (200, "ok\n"));
+        let request = server.join().unwrap();
+        assert!(request.contains("\r\nhost: localhost\r\n"), "{request}");
+        assert!(is_not_there(&client.send("GET", "/healthz", "").unwrap_err()), "it was left");
     }
 
     #[test]

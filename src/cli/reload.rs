@@ -7,16 +7,16 @@
 //! contain them reliably, so that no request is sent.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::admin_client::{AdminClient, NOT_THERE, Response};
+use super::admin_client::{AdminClient, NOT_THERE, Response, is_not_there};
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources};
+use crate::support::ListenAddress;
 use crate::support::secret::Secret;
 
 /// The longest wait for a connection, and for each piece of the response. A large configuration
@@ -35,7 +35,7 @@ pub(super) struct ReloadArgs {
     pub(super) config: Option<PathBuf>,
     /// The address of the admin port, instead of the configuration's
     #[arg(long, value_name = "ADDR")]
-    address: Option<SocketAddr>,
+    address: Option<ListenAddress>,
 }
 
 pub(super) fn run(args: &ReloadArgs) -> ExitCode {
@@ -48,7 +48,7 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
         say!("{mistakes}");
         return ExitCode::from(WRONG);
     }
-    let client = match AdminClient::find(&sources, args.address, PATIENCE) {
+    let client = match AdminClient::find(&sources, args.address.clone(), PATIENCE) {
         Ok(Some(client)) => client,
         Ok(None) => {
             say!("reload: admin.listen is \"\": send SIGHUP to the process instead");
@@ -62,7 +62,7 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
     let token = config::load_admin_token(&sources);
     let token = token.as_ref().map(Secret::expose);
     let headers = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let address = client.address;
+    let address = &client.address;
     match client.send("POST", "/config/reload", &headers) {
         Ok(Response { status: 200, body }) => {
             if let late @ 1.. = late_workers(&body) {
@@ -88,7 +88,7 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
         }
         Err(error) => {
             say!("reload: {address}: {error}");
-            if args.address.is_none() && error.kind() == io::ErrorKind::ConnectionRefused {
+            if args.address.is_none() && is_not_there(&error) {
                 say!("{NOT_THERE}; {SIGNAL}");
             }
             ExitCode::from(FAILED)

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use super::{FAILED, WRONG};
 use crate::app::open_files::{make_room, raise_limit};
 use crate::app::{Addresses, App, Inherited, PassedSockets, Predecessor, preflight};
 use crate::config::{self, Files, Loaded, Overrides, Sources};
+use crate::support::ListenAddress;
 use crate::support::drain::Phase;
 use crate::support::supervisor::Supervisor;
 use crate::support::telemetry::{self, InitError};
@@ -175,11 +175,10 @@ fn serve(
         reload: running.reload().clone(),
     });
     let Addresses { proxy, admin } = running.addresses();
-    let proxy_url =
-        proxy.inet().map_or_else(|| format!("{proxy}:/v1"), |address| url(address, has_tls.proxy, "/v1"));
+    let proxy_url = url(&proxy, has_tls.proxy, "/v1");
     tracing::info!(address = %proxy, url = proxy_url, workers = running.workers(), "listening");
     let admin_url = admin.map(|address| {
-        let url = url(address, has_tls.admin, "/");
+        let url = url(&address, has_tls.admin, "/");
         tracing::info!(%address, url, "admin pages");
         url
     });
@@ -214,7 +213,8 @@ struct HasTls {
 }
 
 /// The URL for a client on this machine.
-fn url(address: SocketAddr, has_tls: bool, path: &str) -> String {
+fn url(listen: &ListenAddress, has_tls: bool, path: &str) -> String {
+    let Some(address) = listen.inet() else { return format!("{listen}:{path}") };
     let scheme = if has_tls { "https" } else { "http" };
     match address.ip().is_unspecified() {
         true => format!("{scheme}://localhost:{}{path}", address.port()),
@@ -233,8 +233,9 @@ mod tests {
             ("[::1]:8080", true, "https://[::1]:8080/v1"),
             ("0.0.0.0:80", false, "http://localhost:80/v1"),
             ("[::]:443", true, "https://localhost:443/v1"),
+            ("unix:/run/a.sock", false, "unix:/run/a.sock:/v1"),
         ] {
-            assert_eq!(url(address.parse().unwrap(), has_tls, "/v1"), expected);
+            assert_eq!(url(&address.parse().unwrap(), has_tls, "/v1"), expected);
         }
     }
 }

@@ -24,7 +24,6 @@ mod tables;
 mod watch;
 
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -35,6 +34,7 @@ use super::admin_client::AdminClient;
 use super::output::{print, unwritten};
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources};
+use crate::support::ListenAddress;
 use crate::support::secret::Secret;
 use frame::View;
 use source::Source;
@@ -56,7 +56,7 @@ pub(super) struct TopArgs {
     pub(super) config: Option<PathBuf>,
     /// The address of the admin port, instead of the configuration's
     #[arg(long, value_name = "ADDR")]
-    address: Option<SocketAddr>,
+    address: Option<ListenAddress>,
     /// Time between two readings
     #[arg(long, short, value_name = "DURATION", default_value = "2s", value_parser = interval)]
     interval: Duration,
@@ -93,7 +93,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 pub(super) fn run(args: &TopArgs) -> ExitCode {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
-    let client = match AdminClient::find(&sources, args.address, PATIENCE) {
+    let client = match AdminClient::find(&sources, args.address.clone(), PATIENCE) {
         Ok(Some(client)) => client,
         Ok(None) => {
             say!("top: admin.listen is \"\": this configuration has no admin port, which has what top shows");
@@ -105,12 +105,13 @@ pub(super) fn run(args: &TopArgs) -> ExitCode {
         }
     };
     let token = config::load_read_token(&sources);
+    let address = client.address.clone();
     let mut source = Source::new(client, token.as_ref().map(Secret::expose));
     // The first reading shows mistakes before the screen is taken.
     let first = match source.read() {
         Ok(first) => first,
         Err(failure) => {
-            say!("top: {}: {failure}", client.address);
+            say!("top: {address}: {failure}");
             if let Some(hint) = failure.hint(args.address.is_some(), token.is_some()) {
                 say!("{hint}");
             }
@@ -119,10 +120,10 @@ pub(super) fn run(args: &TopArgs) -> ExitCode {
     };
     let ended = if args.once || !io::stdout().is_terminal() {
         let speeds = Speeds::of(&first);
-        let view = View::new(client.address, &first, &speeds, args.sort);
+        let view = View::new(&address, &first, &speeds, args.sort);
         print(frame::text(&view, screen::width().unwrap_or(WIDTH))).map(|()| ExitCode::SUCCESS)
     } else {
-        watch::run(client.address, source, first, args.interval, args.sort)
+        watch::run(address, source, first, args.interval, args.sort)
     };
     match ended {
         Ok(status) => status,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::notes::Read;
 use super::reader::{Entry, Table};
 use super::settings::{AdminSettings, Client, Database, LedgerSettings, MemoryLimit, Server};
-use crate::support::is_loopback;
+use crate::support::ListenAddress;
 use crate::tls::ServerSettings;
 
 /// Reports the contradictions between the valid sections.
@@ -42,7 +42,7 @@ pub(super) fn check(
     }
     let Ok(AdminSettings { listen: Some(listen), token, users, tls, .. }) = admin else { return };
     let admin = listen;
-    if !is_loopback(admin.ip()) {
+    if !admin.is_local() {
         let has_authorities = tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
         if token.is_none() && !has_authorities && users.is_none() {
             at(root, ADMIN_LISTEN).mistake(format!(
@@ -55,7 +55,7 @@ pub(super) fn check(
         }
     }
     if let Ok(server) = server
-        && server.listen.inet().is_some_and(|server| is_same(server, *admin))
+        && is_same(&server.listen, admin)
     {
         let reason = "is the address of both server.listen and admin.listen: choose two";
         later(root, ADMIN_LISTEN, SERVER_LISTEN).mistake(reason);
@@ -98,7 +98,8 @@ fn anonymous(root: &Table<'_>, server: &Server, has_clients: bool) {
 }
 
 /// Returns true if the two addresses conflict.
-fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+fn is_same(one: &ListenAddress, other: &ListenAddress) -> bool {
+    let (Some(one), Some(other)) = (one.inet(), other.inet()) else { return one == other };
     let ip = |address: SocketAddr| address.ip().to_canonical();
     let (a, b) = (ip(one), ip(other));
     one.port() != 0 && one.port() == other.port() && (a == b || takes(a, b) || takes(b, a))

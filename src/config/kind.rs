@@ -294,12 +294,7 @@ pub(super) fn rate() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Option<NonZeroU32>>
     })
 }
 
-/// An IP address and a port to listen on.
-pub(super) fn address() -> Kind<impl Fn(&Entry<'_>) -> Read<SocketAddr>> {
-    const WHAT: &str = "an address and a port in quotes, such as \"127.0.0.1:8080\"";
-    parsed("address and port", Some("^.+:[0-9]+$"), WHAT, inet)
-}
-
+/// An IP address and a port.
 fn inet(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| match text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
         Some(port) => {

@@ -1,21 +1,20 @@
 //! The part of a configuration that a health probe needs. Mistakes in other keys do not count, and
 //! neither do missing secrets or the end of a file that is being written.
 
-use std::net::SocketAddr;
-
-use super::kind::address;
+use super::kind::listen_address;
 use super::layers::Layers;
 use super::mistakes::Mistakes;
 use super::reader::Reader;
 use super::secrets::secret;
 use super::{Sources, file};
+use crate::support::ListenAddress;
 use crate::support::secret::Secret;
 
 /// The listener of the admin server of a process with this configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminPort {
     /// `None`: there is no admin server.
-    pub address: Option<SocketAddr>,
+    pub address: Option<ListenAddress>,
     /// True if it uses TLS.
     pub has_tls: bool,
 }
@@ -33,7 +32,7 @@ pub fn load_admin_port(sources: &Sources) -> Result<AdminPort, Mistakes> {
     let port = reader.read_part(|root| {
         let listen = root.at(&["admin", "listen"]);
         Ok(AdminPort {
-            address: listen.map(|entry| (address().or_empty().read)(&entry)).transpose()?.flatten(),
+            address: listen.map(|entry| (listen_address().or_empty().read)(&entry)).transpose()?.flatten(),
             has_tls: root.at(&["admin", "tls"]).is_some(),
         })
     });
@@ -83,8 +82,8 @@ mod tests {
         load_admin_port(&sources).map_err(|mistakes| mistakes.to_string())
     }
 
-    fn address(text: &str) -> Option<SocketAddr> {
-        Some(text.parse().unwrap())
+    fn address(text: &str) -> Option<ListenAddress> {
+        Some(ListenAddress::Inet(text.parse().unwrap()))
     }
 
     #[test]
@@ -92,7 +91,7 @@ mod tests {
         let text = "[admin]\nlisten = \"127.0.0.1:9191\"\ntoken = { file = \"/no/such/file\" }\nhosts = 5\n\
                     [server]\nlisten = 7\nno_such_key = 1\n[upstreams.openai]\n";
         let port = AdminPort { address: address("127.0.0.1:9191"), has_tls: false };
-        assert_eq!(load(text), Ok(port));
+        assert_eq!(load(text), Ok(port.clone()));
         assert_eq!(
             load(&format!("{text}[admin.tls]\ncertificate = 5\n")),
             Ok(AdminPort { has_tls: true, ..port })

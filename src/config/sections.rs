@@ -7,8 +7,8 @@ use http::{HeaderName, header};
 
 use super::headers::header_names;
 use super::kind::{
-    Kind, Shape, address, any_time, boolean, bytes, choice, file_mode, host, hosts, integer, list,
-    listen_address, memory_limit, networks, parsed, past_time, rate, requests, text, time,
+    Kind, Shape, any_time, boolean, bytes, choice, file_mode, host, hosts, integer, list, listen_address,
+    memory_limit, networks, parsed, past_time, rate, requests, text, time,
 };
 use super::log_filter::check_log_filter;
 use super::notes::Read;
@@ -80,7 +80,8 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
 pub(super) fn admin(table: &Table<'_>) -> Read<AdminSettings> {
     const LEDGERS: &[(&str, Database)] = &[("sqlite", Database::Sqlite), ("postgres", Database::Postgres)];
     let admin = read_all!(AdminSettings {
-        listen: table.defaulted("listen", address().or_empty()),
+        listen: table.defaulted("listen", listen_address().or_empty()),
+        socket_mode: table.defaulted("socket_mode", file_mode()),
         hosts: table.defaulted("hosts", own_hosts()),
         token: table.optional("token", admin_token()),
         read_token: table.optional("read_token", admin_token()),

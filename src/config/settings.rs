@@ -7,7 +7,6 @@ mod groups;
 mod identity;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -154,7 +153,9 @@ impl Server {
 pub struct AdminSettings {
     /// Another address than the server's. Beyond loopback only with a token, with authorities of
     /// client certificates, or with users. `None`: no admin server.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<ListenAddress>,
+    /// The permissions of a Unix socket at `listen`.
+    pub socket_mode: u32,
     pub hosts: OwnHosts,
     pub token: Option<Secret>,
     /// Another one than the token, without which there is none.

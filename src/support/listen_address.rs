@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use super::is_loopback;
 
@@ -62,6 +63,23 @@ impl From<SocketAddr> for ListenAddress {
     }
 }
 
+/// Reads an address as it is shown. The error is for the author of a command.
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix(UNIX) {
+            Some(path) => Self::parse_unix(path),
+            None => text.parse().map(Self::Inet).map_err(|_| {
+                format!(
+                    "{text:?} is neither an address and a port, such as \"127.0.0.1:9090\", nor a Unix socket, such as \
+                     \"unix:/run/streamgauge.sock\""
+                )
+            }),
+        }
+    }
+}
+
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -74,6 +92,17 @@ impl fmt::Display for ListenAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn address_is_read_as_it_is_shown() {
+        for text in ["127.0.0.1:0", "[::1]:80", "unix:/run/x y.sock"] {
+            assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
+        }
+        for text in ["9090", "localhost:1", "unix:x"] {
+            let error = text.parse::<ListenAddress>().unwrap_err();
+            assert!(error.contains("unix:/run/streamgauge.sock"), "{error}");
+        }
+    }
 
     #[test]
     fn path_of_a_socket_is_absolute_and_short() {

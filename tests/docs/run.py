@@ -327,6 +327,8 @@ class Scene:
         self.azure, _ = self.serve(stack, "azure", "", "")
         self.socket = self.work / "clients.sock"
         self.serve(stack, "local", "/v1", 'provider = "other"\ndefault_model = "sim"\n', f"unix:{self.socket}")
+        self.pages = self.work / "admin.sock"
+        self.serve(stack, "watched", "/v1", 'provider = "other"\ndefault_model = "sim"\n', pages=f"unix:{self.pages}")
         # An unreachable collector, database and upstream, so that their metrics exist too.
         away = (
             f'[ledger.postgres]\nurl = {{ value = "postgres://u:p@127.0.0.1:{free_port()}/usage" }}\n'
@@ -357,11 +359,12 @@ class Scene:
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
-    def serve(self, stack, name, path, more, listen=None):
+    def serve(self, stack, name, path, more, listen=None, pages=None):
         proxy, admin = free_port(), free_port()
+        pages = pages or f"127.0.0.1:{admin}"
         config = self.work / ("streamgauge.toml" if name == "openai" else f"{name}.toml")
         config.write_text(
-            f'[server]\nlisten = "{listen or f"127.0.0.1:{proxy}"}"\nworkers = 1\nmax_memory = "1GiB"\n[admin]\nlisten = "127.0.0.1:{admin}"\n'
+            f'[server]\nlisten = "{listen or f"127.0.0.1:{proxy}"}"\nworkers = 1\nmax_memory = "1GiB"\n[admin]\nlisten = "{pages}"\n'
             f'[ledger]\npath = "{self.work / name}.db"\njsonl = "{self.work / name}.jsonl"\n'
             f'[upstreams.{name}]\nurl = "http://127.0.0.1:{self.simulator}{path}"\napi_key = {{ value = "{KEY}" }}\n{more}'
         )
@@ -375,7 +378,9 @@ class Scene:
         proxy = self.azure if "AzureOpenAI" in text else self.proxy
         for usual, port in ((8080, proxy), (9090, self.admin), (8081, self.simulator)):
             text = text.replace(f"127.0.0.1:{usual}", f"127.0.0.1:{port}")
-        text = text.replace("/backup/", f"{self.work}/backup-").replace("/run/streamgauge/clients.sock", str(self.socket))
+        for usual, socket in (("clients", self.socket), ("admin", self.pages)):
+            text = text.replace(f"/run/streamgauge/{usual}.sock", str(socket))
+        text = text.replace("/backup/", f"{self.work}/backup-")
         return text.replace("01970c2e-4b5a-7cc3-8d2f-6a1b0f9e7d11", self.record()["id"])
 
     def with_keys(self, text):

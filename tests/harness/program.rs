@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use streamgauge::simulator::{self, SimulatorSettings};
 
-use super::Client;
+use super::{Client, PATIENCE};
 
 /// The program with a configuration of its own in a directory of its own.
 pub struct Program {
@@ -107,6 +107,24 @@ impl Program {
         Serving { child, address, served: AtomicUsize::new(0), log, reader: Some(reader) }
     }
 
+    /// Ends all processes that run in its folder, such as the successor of an upgrade.
+    pub fn end_successors(&self) {
+        let folder = self.path("").canonicalize().unwrap();
+        for process in fs::read_dir("/proc").unwrap().flatten() {
+            let id = process.file_name();
+            let runs_here = fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == folder);
+            if !runs_here || id.to_string_lossy().parse::<u32>().is_err() {
+                continue;
+            }
+            assert!(Command::new("kill").arg("-TERM").arg(&id).status().unwrap().success());
+            let start = Instant::now();
+            while fs::exists(process.path().join("exe")).unwrap_or(false) {
+                assert!(start.elapsed() < PATIENCE, "a successor does not end");
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
     pub fn usage(&self, arguments: &[&str]) -> Output {
         self.command(&[&["usage"], arguments].concat()).output().unwrap()
     }
@@ -185,6 +203,11 @@ impl Serving {
 
     pub fn signal(&self, name: &str) {
         signal(&self.child, name);
+    }
+
+    /// Waits for its end while a successor may go on with its log, and returns its exit status.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
     }
 
     /// Waits for its end, and returns its log.

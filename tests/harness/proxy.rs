@@ -180,7 +180,7 @@ impl Proxy {
 
     /// The address of the admin pages.
     pub fn admin(&self) -> SocketAddr {
-        self.running.as_ref().unwrap().addresses().admin.expect("a proxy with admin pages")
+        self.running.as_ref().unwrap().addresses().admin_port().expect("a proxy with admin pages")
     }
 
     /// A page for operators.

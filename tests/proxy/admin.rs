@@ -38,7 +38,7 @@ fn proxy(upstream: &Upstream, admin: &str) -> Proxy {
     );
     let settings = config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings;
     let running = App::bind(&settings, Vec::new()).unwrap().spawn().unwrap();
-    let admin = running.addresses().admin.unwrap();
+    let admin = running.addresses().admin_port().unwrap();
     Proxy { running, admin, folder }
 }
 
@@ -351,7 +351,7 @@ fn drain_frees_both_ports_and_serves_kept_admin_connections() {
     let mut client = Client::connect(proxy.running.addresses().proxy.inet().unwrap());
     client.post("/v1/chat/completions", CHAT_REQUEST).head();
     let Addresses { proxy: port, admin } = proxy.running.addresses();
-    let (port, admin) = (port.inet().unwrap(), admin.unwrap());
+    let (port, admin) = (port.inet().unwrap(), admin.and_then(|at| at.inet()).unwrap());
     let mut watch = Client::connect(admin);
     let mut ask = |path: &str| watch.send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).response();
     assert_eq!(ask("/readyz").status(), 200);

@@ -17,6 +17,7 @@ mod addresses;
 mod admin;
 mod admin_access;
 mod admin_keys;
+mod admin_sockets;
 mod ages;
 mod alerts;
 mod asking;

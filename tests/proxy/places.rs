@@ -155,7 +155,7 @@ fn idle_connections_of_other_workers_make_room_too() {
 fn probe_gets_a_response_beside_silent_admin_connections() {
     let up = ok();
     let proxy = proxy().upstream(&up).admin().run();
-    let admin = proxy.running.as_ref().unwrap().addresses().admin.unwrap();
+    let admin = proxy.running.as_ref().unwrap().addresses().admin_port().unwrap();
     let silent: Vec<_> = (0..256).map(|_| Client::connect(admin)).collect();
     for path in ["/healthz", "/readyz", "/metrics"] {
         let begun = Instant::now();
@@ -186,7 +186,7 @@ fn header_timeout_counts_from_accept_on() {
 fn admin_port_closes_silent_connections_after_a_timeout() {
     let up = ok();
     let proxy = proxy().server("header_timeout = \"200ms\"").upstream(&up).admin().run();
-    let admin = proxy.running.as_ref().unwrap().addresses().admin.unwrap();
+    let admin = proxy.running.as_ref().unwrap().addresses().admin_port().unwrap();
     for said in ["", "GET /healthz HTTP/1.1\r\nx: ", "PRI * HTTP/2.0\r\n"] {
         let begun = Instant::now();
         let mut client = Client::connect(admin);

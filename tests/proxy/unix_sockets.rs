@@ -110,16 +110,7 @@ fn upgrade_passes_a_unix_socket_on() {
     let found = fs::metadata(&listening.path).unwrap();
     assert_eq!(found.ino(), socket, "the successor listens on the same socket");
     assert_eq!(found.permissions().mode() & 0o777, 0o640, "with the permissions of its configuration");
-    let folder = program.path("").canonicalize().unwrap();
-    let successors = fs::read_dir("/proc").unwrap().flatten().filter(|process| {
-        let runs_here = fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == folder);
-        runs_here && process.file_name().to_string_lossy().parse::<u32>().is_ok()
-    });
-    for successor in successors {
-        let id = successor.file_name();
-        assert!(std::process::Command::new("kill").arg("-TERM").arg(&id).status().unwrap().success());
-        wait_for("its end", || !fs::exists(successor.path().join("exe")).unwrap_or(false));
-    }
+    program.end_successors();
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl Proxy {
         );
         let settings = config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings;
         let running = App::bind(&settings, Vec::new()).unwrap().spawn().unwrap();
-        let admin = running.addresses().admin.unwrap();
+        let admin = running.addresses().admin_port().unwrap();
         Self { _running: running, admin, ledger, _folder: folder }
     }
 

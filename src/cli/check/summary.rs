@@ -82,7 +82,7 @@ fn listen(settings: &Settings) -> String {
 
 fn admin(settings: &Settings) -> String {
     let admin = &settings.admin;
-    let Some(listen) = admin.listen else { return "none".to_owned() };
+    let Some(listen) = &admin.listen else { return "none".to_owned() };
     let mut text = listen.to_string();
     if admin.token.is_some() {
         push(&mut text, format_args!("token"));

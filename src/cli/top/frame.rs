@@ -1,7 +1,5 @@
 //! A reading as lines of a terminal.
 
-use std::net::SocketAddr;
-
 use clap::ValueEnum as _;
 use jiff::tz::TimeZone;
 
@@ -13,6 +11,7 @@ use super::speed::Speeds;
 use super::tables;
 use crate::config;
 use crate::sinks::ledger::output::numbers::grouped;
+use crate::support::ListenAddress;
 
 /// The part of the free lines that members and limits get each, if streams need the rest.
 const PART: usize = 3;
@@ -22,7 +21,7 @@ const NEAR: f64 = 0.8;
 
 /// Everything that a frame shows.
 pub(super) struct View<'a> {
-    address: SocketAddr,
+    address: &'a ListenAddress,
     reading: &'a Reading,
     speeds: &'a Speeds,
     order: StreamOrder,
@@ -34,7 +33,7 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     /// Shows times in the zone of the ledger's reports.
     pub(super) fn new(
-        address: SocketAddr,
+        address: &'a ListenAddress,
         reading: &'a Reading,
         speeds: &'a Speeds,
         order: StreamOrder,

@@ -6,7 +6,7 @@ use std::{fmt, io};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
-use super::super::admin_client::{AdminClient, NOT_THERE, Response};
+use super::super::admin_client::{AdminClient, NOT_THERE, Response, is_not_there};
 use super::reading::{Failed, Reading, Sums, Usage};
 
 /// The running streams that are read, the oldest first.
@@ -118,9 +118,7 @@ impl Failure {
     /// A remedy. `is_named`: `--address` named the port.
     pub(super) fn hint(&self, is_named: bool, has_token: bool) -> Option<&'static str> {
         match self {
-            Self::Away(error) if error.kind() == io::ErrorKind::ConnectionRefused && !is_named => {
-                Some(NOT_THERE)
-            }
+            Self::Away(error) if is_not_there(error) && !is_named => Some(NOT_THERE),
             Self::Status(401, _) if has_token => Some(
                 "the token is the configuration's admin.read_token, else admin.token; if it has changed, the process \
                  knows the earlier one until it reads its configuration again",

@@ -5,7 +5,6 @@
 
 use std::future::{pending, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::mpsc as std_mpsc;
@@ -26,6 +25,7 @@ use super::reading::Reading;
 use super::screen::{self, Screen};
 use super::source::{Failure, Source};
 use super::speed::Speeds;
+use crate::support::ListenAddress;
 use crate::support::threads::fault;
 
 /// Shows readings until a key or a signal ends it.
@@ -33,7 +33,7 @@ use crate::support::threads::fault;
 /// # Errors
 /// Fails if the terminal cannot be written.
 pub(super) fn run(
-    address: SocketAddr,
+    address: ListenAddress,
     source: Source,
     first: Reading,
     interval: Duration,
@@ -138,7 +138,7 @@ fn following(order: StreamOrder) -> StreamOrder {
 
 /// The latest reading.
 struct Shown {
-    address: SocketAddr,
+    address: ListenAddress,
     reading: Reading,
     speeds: Speeds,
     order: StreamOrder,
@@ -159,7 +159,7 @@ impl Shown {
     }
 
     fn frame(&self, width: usize, height: usize) -> Vec<Line> {
-        let view = View::new(self.address, &self.reading, &self.speeds, self.order);
+        let view = View::new(&self.address, &self.reading, &self.speeds, self.order);
         frame(&view.with_failure(self.failed.as_deref()), width, height)
     }
 }

@@ -62,7 +62,8 @@ fn reading(streams: Vec<Value>, members: usize, limits: usize) -> Reading {
 
 fn shown(reading: &Reading, width: usize, height: usize, failure: Option<&str>) -> Vec<String> {
     let speeds = Speeds::of(reading);
-    let view = View::new("127.0.0.1:9090".parse().unwrap(), reading, &speeds, StreamOrder::Tokens);
+    let address = "127.0.0.1:9090".parse().unwrap();
+    let view = View::new(&address, reading, &speeds, StreamOrder::Tokens);
     frame(&view.with_failure(failure), width, height).iter().map(Line::text).collect()
 }
 
@@ -151,7 +152,8 @@ fn odd_names_cannot_control_the_terminal() {
 fn text_has_every_row() {
     let reading = reading((0..60).map(|number| stream(number, "search")).collect(), 9, 20);
     let speeds = Speeds::of(&reading);
-    let view = View::new("127.0.0.1:9090".parse().unwrap(), &reading, &speeds, StreamOrder::Time);
+    let address = "127.0.0.1:9090".parse().unwrap();
+    let view = View::new(&address, &reading, &speeds, StreamOrder::Time);
     let text = text(&view, 80);
     assert_eq!(text.matches("search").count(), 60);
     assert!(!text.contains("more") && !text.contains("quit"), "{text}");
