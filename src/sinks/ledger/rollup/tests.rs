@@ -177,9 +177,9 @@ fn compare(mut found: Overview, mut expected: Overview, has_all_rows: bool) {
             assert!((one - other).abs() <= other / 64.0 + 0.001, "{one} is not near {other}");
         }
     }
-    if !has_all_rows {
-        (found.latest, expected.latest) = (Vec::new(), Vec::new());
-    }
+    // A row whose clock was wrong may be missing from the latest ones.
+    let latest = [&mut found, &mut expected].map(|overview| std::mem::take(&mut overview.latest).len());
+    assert!(!has_all_rows || latest[0] == latest[1], "{latest:?}");
     (found.first_token, found.latencies) = (expected.first_token, expected.latencies.clone());
     assert_eq!(found, expected);
 }

@@ -121,7 +121,8 @@ fn latest(
         let (since, until) = (time(*hour).max(since), time(hour.saturating_add(HOUR)).min(until));
         let of_hour = Selection { since, until: Some(until), ..selection.clone() };
         let (first, last) = of_hour.range(transaction)?;
-        // Rows of earlier hours were written earlier, except for those of very long requests.
+        // Rows of earlier hours were written earlier, except for those of requests that took hours
+        // and those from a wrong clock: these may be missing.
         if places.len() == most && places.last().is_some_and(|place| last < *place) {
             break;
         }
