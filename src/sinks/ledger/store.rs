@@ -27,7 +27,8 @@ use open::{Open, open};
 /// The number of records from which on writing them takes longer than a stint.
 const PAUSED_FROM: usize = 128;
 
-/// The number of rows that are added up in one step, which takes a few milliseconds.
+/// The number of rows that retention adds up in one step, which takes a few milliseconds. Nearly all
+/// are added up before.
 const ADDED_UP: usize = 2_000;
 
 /// A ledger's file. It repairs itself: a damaged file is moved aside, a deleted one is created
@@ -149,19 +150,19 @@ impl Store {
     /// Deletes one step of the rows that `retention` allows: records that started before `until`.
     pub(super) fn sweep(&mut self, retention: &Retention, until: Timestamp) -> Result<Step, Reason> {
         // Rows that are not in the sums of hours stay.
-        if self.add_up()? {
+        if self.add_up(ADDED_UP)? {
             return Ok(Step { more: true, ..Step::default() });
         }
         let Open { connection, .. } = self.connect()?;
         Ok(retention::step(connection, retention, until)?)
     }
 
-    /// Adds a few thousand rows to the sums of their hours. Returns true if there are more.
-    pub(super) fn add_up(&mut self) -> Result<bool, Reason> {
+    /// Adds at most `most` rows to the sums of their hours. Returns true if there may be more.
+    pub(super) fn add_up(&mut self, most: usize) -> Result<bool, Reason> {
         self.mend()?;
         let Open { checkpointer, connection, .. } = self.connect()?;
         checkpointer.wait();
-        rollup::fold(connection, ADDED_UP)
+        rollup::fold(connection, most)
     }
 
     /// Deletes the sums of hours that ended before `until`, if no rows of them are left. Returns the

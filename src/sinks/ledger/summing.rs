@@ -17,6 +17,16 @@ const MANY: usize = 20_000;
 /// The time of the first addition after the start.
 const FIRST: Duration = Duration::from_secs(5);
 
+/// The number of rows that one step adds at first, the bounds of that number, and the time that a
+/// step is to take: records wait for it, and may not wait longer than a crash may lose.
+const ROWS: usize = 100;
+const LEAST_ROWS: usize = 50;
+const MOST_ROWS: usize = 2_000;
+const STEP: Duration = Duration::from_millis(4);
+
+/// The pause after a step that leaves rows, as a multiple of its time.
+const PAUSE: u32 = 10;
+
 /// The interval at which old sums are deleted. Never at the start.
 const SWEEP: Duration = Duration::from_hours(1);
 
@@ -25,6 +35,10 @@ pub(super) struct Summing {
     name: String,
     /// Rows that were written since all rows were in the sums.
     waiting: usize,
+    /// The number of rows that the next step adds.
+    rows: usize,
+    /// The last step has left rows.
+    is_behind: bool,
     next: Instant,
     outage: OutageNotice,
     /// The retention of sums, which reloads change.
@@ -38,6 +52,8 @@ impl Summing {
         Self {
             name: name.to_owned(),
             waiting: 0,
+            rows: ROWS,
+            is_behind: false,
             next: now + FIRST,
             outage: OutageNotice::default(),
             retention: None,
@@ -55,14 +71,20 @@ impl Summing {
         self.retention = Some(retention);
     }
 
-    /// Adds a few thousand rows, if it is time. Returns the time of the next call.
+    /// Adds some rows, if it is time. Returns the time of the next call.
     pub(super) fn step(&mut self, store: &mut Store) -> Instant {
         let now = Instant::now();
-        if self.waiting < MANY && now < self.next {
+        if now < self.next && (self.is_behind || self.waiting < MANY) {
             return self.next;
         }
-        match store.add_up() {
-            Ok(true) => return now,
+        self.is_behind = false;
+        match store.add_up(self.rows) {
+            Ok(true) => {
+                let took = now.elapsed();
+                (self.rows, self.is_behind) = (rows_after(self.rows, took), true);
+                self.next = now + took * (PAUSE + 1);
+                return self.next;
+            }
             Ok(false) => _ = self.outage.record_success(),
             Err(reason) if self.outage.record_failure(()) => {
                 tracing::warn!(ledger = self.name, %reason, "the sums of hours cannot be brought up to date now; reports read the records instead");
@@ -90,6 +112,30 @@ impl Summing {
             Err(reason) => {
                 tracing::warn!(ledger = self.name, %reason, "old sums of hours cannot be deleted now");
             }
+        }
+    }
+}
+
+/// The number of rows of the step after one of `rows` that took this long.
+fn rows_after(rows: usize, took: Duration) -> usize {
+    match took {
+        _ if took > STEP => (rows / 2).max(LEAST_ROWS),
+        _ if took < STEP / 4 => (rows * 2).min(MOST_ROWS),
+        _ => rows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_takes_as_many_rows_as_its_time_allows() {
+        // Microseconds for a row, and the number of rows to which the steps come.
+        for (cost, rows) in [(0.1, 2_000), (2.0, 800), (20.0, 100), (1_000.0, 50)] {
+            let took = |rows: usize| Duration::from_secs_f64(rows as f64 * cost / 1e6);
+            let last = (0..20).fold(ROWS, |rows, _| rows_after(rows, took(rows)));
+            assert_eq!(last, rows, "{cost} µs a row");
         }
     }
 }

@@ -199,7 +199,7 @@ fn hours_give_the_results_of_rows_at_random() {
         rest = later;
         ledgers.write(now);
         for _ in 0..random.u8(..3) {
-            ledgers.store.add_up().unwrap();
+            ledgers.store.add_up(2_000).unwrap();
         }
         if random.u8(..) < 60 {
             let written = all.len() - rest.len();
@@ -276,7 +276,7 @@ fn rebuilding_mends_sums_and_finds_rows_that_were_changed() {
     let mut random = fastrand::Rng::with_seed(4);
     let mut ledgers = Ledgers::new();
     ledgers.write(&random_records(500, &mut random));
-    while ledgers.store.add_up().unwrap() {}
+    while ledgers.store.add_up(2_000).unwrap() {}
     let (all, prices) = (Selection::since(at(-HOUR)), Prices::default());
     for change in [
         "DELETE FROM rollup_hours WHERE hour % 5 = 0",
@@ -303,7 +303,7 @@ fn two_writers_add_each_row_once() {
     for records in random_records(2000, &mut random).chunks(100) {
         ledgers.write(records);
         let store = if random.bool() { &mut other } else { &mut ledgers.store };
-        store.add_up().unwrap();
+        store.add_up(2_000).unwrap();
     }
     let all = Selection::since(at(-HOUR));
     let prices = prices(&mut random, &TimeZone::UTC);
@@ -316,7 +316,7 @@ fn old_hours_are_deleted_only_without_rows() {
     let mut random = fastrand::Rng::with_seed(6);
     let mut ledgers = Ledgers::new();
     ledgers.write(&random_records(1000, &mut random));
-    while ledgers.store.add_up().unwrap() {}
+    while ledgers.store.add_up(2_000).unwrap() {}
     assert_eq!(ledgers.store.sweep_hours(at(48 * HOUR)).unwrap(), 0, "all rows exist");
     ledgers.delete(at(24 * HOUR));
     assert_eq!(ledgers.store.sweep_hours(at(12 * HOUR + 1)).unwrap(), 12);
@@ -334,7 +334,7 @@ fn write_for_ever(path: &Path) {
     let mut store = Store::open(path).unwrap();
     loop {
         store.write(&[Arc::new(random_records(300, &mut random))]).unwrap();
-        store.add_up().unwrap();
+        store.add_up(2_000).unwrap();
     }
 }
 
