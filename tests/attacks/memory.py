@@ -298,6 +298,7 @@ def attack_once(proxy, figures):
             except (OSError, http.client.HTTPException) as error:
                 said = type(error).__name__
             figures["responses"][said] = figures["responses"].get(said, 0) + 1
+            full = full or said == "503 memory_full"
             with contextlib.suppress(OSError, http.client.HTTPException):
                 parts = gauges(proxy.admin)
                 full = full or sum(parts.values()) >= LIMIT // 8 * 7
