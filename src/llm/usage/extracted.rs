@@ -19,17 +19,17 @@ const ERRORS: usize = ErrorAt::ResponseCode as usize + 1;
 pub(super) struct Extracted {
     /// Usages by [`UsageAt`], best first.
     usage: [Option<Box<Report>>; 12],
-    /// Models by [`ModelAt`], best first.
+    /// Models by [`ModelAt`](super::slots::ModelAt), best first.
     model: [Option<Box<str>>; 7],
     /// Errors by [`ErrorAt`], best first. Unallocated if there is none.
     errors: Option<Box<[Option<Box<str>>; ERRORS]>>,
     /// The client's id of the message that the error is about.
     pub(super) refused_id: Option<Box<str>>,
-    /// Tiers by [`Beside`], best first.
+    /// Tiers by [`Beside`](super::slots::Beside), best first.
     tier: [Option<Tier>; 2],
     /// The items of the output.
     pub(super) items: Items,
-    /// Web searches that the service counted, by [`Beside`].
+    /// Web searches that the service counted, by [`Beside`](super::slots::Beside).
     web_searches: [u64; 2],
     /// The top-level `message`: an error's text if `says_error`.
     message: Option<Box<str>>,
@@ -52,7 +52,7 @@ pub(super) struct Extracted {
     pub(super) pending: bool,
     /// The `status` of the response in an event is `failed`.
     has_failed: bool,
-    /// Ids by [`ResultAt`], best first; empty unless the scan keeps ids.
+    /// Ids by [`ResultAt`](super::slots::ResultAt), best first; empty unless the scan keeps ids.
     ids: [Option<Box<str>>; 2],
     background: [Option<bool>; 2],
     /// The object belongs to an assistant's run but is not the run itself.
